@@ -1,0 +1,191 @@
+"""Settings of a run: one section a stage, one YAML file a size, checked as a whole before anything starts.
+
+Configurations never enter the method's classes: a stage function reads its own section and passes plain arguments on.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mtmh.errors import UserError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values are fixed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SyntheticSettings(Section):
+    """Size of the synthetic world (mtmh/data/synthetic.py)."""
+
+    users: Count = 4000
+    items: Count = 4000
+    days: Count = 60
+
+
+class DataSettings(Section):
+    """Stage prepare: contract, engagement filter, time split."""
+
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    period: Literal["test", "validation"] = "test"
+    max_rejected_share: Share = 0.01
+    positive_events: list[str] = []
+    min_value: float | None = None
+    id_features: list[str] = ["creator_id"]
+    float_features: list[str] = []
+    synthetic: SyntheticSettings = SyntheticSettings()
+
+
+class PairSettings(Section):
+    """Stage pairs: window over the interaction history (UIH), SIM weight, propensity (paper section 2)."""
+
+    window: Count = 10
+    sim: Literal["soft", "hard", "none"] = "soft"
+    beta: Annotated[float, Field(ge=0.0)] = 1.0
+    propensity: bool = True
+
+
+class ContentSettings(Section):
+    """Stage content: the frozen text backbone. `backbone`: "packaged" (MiniLM), a local directory, or a hub id."""
+
+    backbone: str = "packaged"
+    dim: Count = 128
+    batch_size: Count = 64
+    max_tokens: Count = 64
+
+
+class TrainSettings(Section):
+    """Stage train (paper section 3). `w_r` weighs the distillation, `tau_p`/`tau_q` are student's and teacher's."""
+
+    objective: Literal["mtmh", "mtsh", "stmh", "engagement"] = "mtmh"
+    epochs: Count = 2
+    batch_size: Annotated[int, Field(ge=2)] = 512
+    uniform_negatives: Annotated[int, Field(ge=0)] = 512
+    lr: Positive = 0.05
+    tau_p: Positive = 0.1
+    tau_q: Positive = 0.07
+    w_r: Annotated[float, Field(ge=0.0)] = 0.5
+    logq: bool = True
+    embedding_dim: Count = 64
+    hidden: list[Count] = [256]
+    out_dim: Count = 128
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class RetrievalSettings(Section):
+    """Stages index and evaluate (paper sections 5 and 6). `alpha` is the served quota, in percent."""
+
+    k_ann: Count = 1000
+    min_recall: Share = 0.95
+    triggers: Count = 50
+    pool: Count = 500
+    alphas: list[Percent] = [0, 30, 50, 70, 100]
+    alpha: Percent = 50
+
+
+class EvaluationSettings(Section):
+    """Stage evaluate: users in the seeded sample whose candidates are written out."""
+
+    sample_users: Count = 2000
+
+
+class GateSettings(Section):
+    """Stage gate: floors against the baselines, and the paired bootstrap against the champion."""
+
+    baseline_recall_ratio: Annotated[float, Field(ge=0.0)] = 1.0
+    relevance_ratio: Annotated[float, Field(ge=0.0)] = 1.0
+    min_coverage: Share = 0.3
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    bootstrap: Annotated[int, Field(ge=100)] = 500
+
+
+class Config(Section):
+    """A whole run."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataSettings = DataSettings()
+    pairs: PairSettings = PairSettings()
+    content: ContentSettings = ContentSettings()
+    train: TrainSettings = TrainSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    gate: GateSettings = GateSettings()
+
+
+def load_config(*layers: Path, settings: list[str] | None = None) -> Config:
+    """Read YAML files, later ones over earlier ones, then `section.key=value` settings, and check the whole.
+
+    Raises UserError naming every wrong key and value at once.
+    """
+    merged: dict[str, Any] = {}
+    for path in layers:
+        merged = _overlay(merged, _read(path))
+    for setting in settings or []:
+        merged = _overlay(merged, _parse_setting(setting))
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        where = " + ".join([p.name for p in layers] + list(settings or [])) or "the defaults"
+        raise UserError(_explain(error, where)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
+        raise UserError(f"configuration {path}: no such file. In that folder there is: {known}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"configuration {path} is not YAML: {str(error).splitlines()[0]}. Mend it there.") from None
+    if content is not None and not isinstance(content, dict):
+        raise UserError(f"configuration {path}: expected sections such as 'train:' with keys below, found {content!r}.")
+    return content or {}
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    key, equals, value = setting.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"setting {setting!r} is not of the form section.key=value; write, say, train.epochs=3.")
+    nested: Any = yaml.safe_load(value)
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return nested  # type: ignore[no-any-return]
+
+
+def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        merged[key] = _overlay(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {key}: no such setting. {_known_keys(problem['loc'])}")
+        else:
+            lines.append(f"  {key}: {problem['msg'].lower()}, found {problem['input']!r}")
+    count = f"{len(lines)} errors" if len(lines) > 1 else "1 error"
+    return f"configuration ({where}) has {count}:\n" + "\n".join(lines)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> str:
+    model: Any = Config
+    for part in location[:-1]:
+        model = model.model_fields[str(part)].annotation
+    from difflib import get_close_matches
+
+    close = get_close_matches(str(location[-1]), list(model.model_fields), n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(model.model_fields)}."

@@ -158,7 +158,7 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     nested: Any = yaml.safe_load(value)
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
-    return nested  # type: ignore[no-any-return]
+    return nested
 
 
 def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

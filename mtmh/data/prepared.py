@@ -1,0 +1,118 @@
+"""The prepared data of one run, as arrays: what every later stage reads."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mtmh.errors import UserError
+
+Level = Literal["l1", "l2"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` left in the directory `path`.
+
+    The event arrays run in time order; at equal times in order of user_id, then item_id, and the later row counts as
+    the newer. `user` is the dense number of a user_id in order of user_id, `item` the row of `items`.
+    """
+
+    path: Path
+    info: dict[str, Any]  # prepared.json
+    user: np.ndarray  # int32 [events]
+    item: np.ndarray  # int32 [events]
+    timestamp: np.ndarray  # datetime64[us] [events], UTC
+    is_train: np.ndarray  # bool [events]; True = T1, False = T2
+    n_users: int
+    n_items: int
+    items: pa.Table  # the contract's columns and the declared features, row = item
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Prepared":
+        """Read a prepared directory. Raises UserError when `path` is not one."""
+        path = Path(path)
+        if not (path / "prepared.json").is_file():
+            raise UserError(
+                f"{path} holds no prepared.json: give the directory that the stage prepare finished writing."
+            )
+        info = json.loads((path / "prepared.json").read_text())
+        events = pq.read_table(path / "interactions.parquet", columns=["user", "item", "timestamp", "period"])
+        return cls(
+            path=path,
+            info=info,
+            user=events["user"].to_numpy(),
+            item=events["item"].to_numpy(),
+            timestamp=events["timestamp"].cast(pa.int64()).to_numpy().view("datetime64[us]"),
+            is_train=pc.equal(events["period"], "train").to_numpy(),
+            n_users=info["users"],
+            n_items=info["items"],
+            items=pq.read_table(path / "items.parquet"),
+        )
+
+    def train_histories(self) -> tuple[np.ndarray, np.ndarray]:
+        """Each user's distinct T1 items, newest engagement first (paper section 6: the first 50 are the triggers).
+
+        Returns `indptr` int64 [n_users + 1] and `items` int32 [indptr[-1]]: user u's are items[indptr[u]:indptr[u+1]].
+        """
+        pairs = self._pairs(self.is_train)
+        newest_first = pairs[::-1]
+        keys, position = np.unique(newest_first, return_index=True)  # first position = the newest engagement
+        users = keys // self.n_items
+        order = np.lexsort((position, users))
+        return self._indptr(users), (keys[order] % self.n_items).astype(np.int32)
+
+    def targets(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The T2 items to be found, per test user (paper section 6).
+
+        A target is a distinct T2 item that the user had not engaged with in T1; a test user has T1 events and targets.
+        Returns `users` int32 [test users] ascending, `indptr` int64 [test users + 1], `items` int32 [indptr[-1]]
+        ascending within a user.
+        """
+        users, items = unseen_pairs(self._pairs(self.is_train), self._pairs(~self.is_train), self.n_items)
+        test_users, starts = np.unique(users, return_index=True)
+        indptr = np.append(starts, len(users)).astype(np.int64)
+        return test_users.astype(np.int32), indptr, items
+
+    def topic_names(self, level: Level) -> list[str]:
+        """Distinct topics of a level ("l1" or "l2"), sorted; bit b of `topic_bits` is name b."""
+        names = pc.unique(pc.list_flatten(self.items[f"{level}_topics"])).drop_null()
+        return sorted(names.to_pylist())
+
+    def topic_bits(self, level: Level) -> np.ndarray | None:
+        """Topics of each item as a bit mask, uint64 [n_items, words]; None when no item has a topic at this level.
+
+        Two items share a topic exactly when `(bits[a] & bits[b]).any()`.
+        """
+        names = self.topic_names(level)
+        if not names:
+            return None
+        topics = self.items[f"{level}_topics"].combine_chunks()
+        item = pc.list_parent_indices(topics).to_numpy()
+        bit = pc.index_in(pc.list_flatten(topics), pa.array(names)).to_numpy(zero_copy_only=False).astype(np.int64)
+        bits = np.zeros((self.n_items, (len(names) + 63) // 64), np.uint64)
+        np.bitwise_or.at(bits, (item, bit // 64), np.uint64(1) << (bit % 64).astype(np.uint64))
+        return bits
+
+    def _pairs(self, chosen: np.ndarray) -> np.ndarray:
+        return self.user[chosen].astype(np.int64) * self.n_items + self.item[chosen]
+
+    def _indptr(self, sorted_users: np.ndarray) -> np.ndarray:
+        counts = np.bincount(sorted_users, minlength=self.n_users)
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def unseen_pairs(train: np.ndarray, test: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """T2 pairs that are new to a user known from T1; pairs are `user * n_items + item`, int64.
+
+    Returns `users` int32 and `items` int32, distinct and ascending by (user, item).
+    """
+    fresh = np.setdiff1d(test, train)
+    users = fresh // n_items
+    known = np.isin(users, np.unique(train // n_items))
+    return users[known].astype(np.int32), (fresh[known] % n_items).astype(np.int32)

@@ -1,0 +1,217 @@
+"""The gate: may this version take the champion's place? Floors first, then the comparison with the champion.
+
+Every rule says what was measured, what it had to reach, and why it passed or failed, in one sentence for people.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from mtmh.clock import measured
+from mtmh.config import GateSettings
+from mtmh.evaluation.bootstrap import Interval, coverage_difference, mean_difference, ratio_difference
+
+BASELINES = ("popularity", "itemknn", "content")
+NAMES = {"recall_at_500": "Recall@500", "l2_relevance": "L2 relevance", "coverage": "Coverage"}
+SHORT = {"recall_at_500": "recall", "l2_relevance": "relevance", "coverage": "coverage"}
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of the verdict; `value` is None when the data has nothing to measure it on."""
+
+    rule: str
+    metric: str
+    value: float | None
+    bound: float | None
+    interval: tuple[float, float] | None
+    passed: bool
+    why: str
+
+
+class Figures(TypedDict):
+    """The three figures the gate looks at, fractions; relevance is None where no item has a topic."""
+
+    recall_at_500: float
+    l2_relevance: float | None
+    coverage: float
+
+
+@dataclass(frozen=True)
+class Champion:
+    """Who holds the place now; `fingerprint` = that of the data it was trained on (None: taken for the same data)."""
+
+    version: str
+    fingerprint: str | None
+
+
+def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, seed: int) -> bool:
+    """Write `out/verdict.json` {"passed", "rules", "champion"} and return whether the challenger passed.
+
+    `prepared` holds prepared.json (the data's fingerprint), `evaluation` holds evaluation.json and users.npz, whose
+    "challenger" is the merged retrieval at the serving alpha. See `floor_rules` and `champion_rules`.
+    """
+    with measured("gate", out):
+        report = json.loads((evaluation / "evaluation.json").read_text())
+        fingerprint = json.loads((prepared / "prepared.json").read_text())["fingerprint"]
+        has_topics = report["models"]["engagement_head"]["l2_relevance"] is not None
+        with np.load(evaluation / "users.npz") as users:
+            rules = floor_rules(report["models"], figures(users, "challenger", has_topics), settings)
+            champion = _champion(report, users)
+            if champion is None:
+                rules.append(
+                    Rule("champion", "all", None, None, None, True, "There is no champion yet to compare with.")
+                )
+            else:
+                differences = compare(users, has_topics, settings, seed)
+                newer_data = champion.fingerprint not in (None, fingerprint)
+                rules += champion_rules(differences, champion, newer_data, settings.confidence)
+        verdict = {
+            "passed": all(rule.passed for rule in rules),
+            "rules": [asdict(rule) for rule in rules],
+            "champion": champion.version if champion else None,
+        }
+        (out / "verdict.json").write_text(json.dumps(verdict, indent=2, allow_nan=False))
+    for rule in rules:
+        print(f"gate: {'ok  ' if rule.passed else 'FAIL'} {rule.rule}: {rule.why}", flush=True)
+    return bool(verdict["passed"])
+
+
+def figures(users: Arrays, name: str, has_topics: bool) -> Figures:
+    """Recall@500, L2 relevance and coverage of `name` ("challenger" or "champion") from the arrays of users.npz."""
+    items = users[f"{name}_items"]
+    shown = np.bincount(items[items >= 0], minlength=1)
+    retrieved = int(users[f"{name}_retrieved"].sum(dtype=np.int64))
+    matches = int(users[f"{name}_l2_matches"].sum(dtype=np.int64))
+    return {
+        "recall_at_500": float(users[f"{name}_recall"].mean(dtype=np.float64)),
+        "l2_relevance": matches / max(retrieved, 1) if has_topics else None,
+        "coverage": int(np.count_nonzero(shown)) / int(users["n_items"]),
+    }
+
+
+def floor_rules(models: Mapping[str, Mapping[str, Any]], merged: Figures, settings: GateSettings) -> list[Rule]:
+    """Floors of the merged retrieval, whoever is champion.
+
+    Recall@500 against the best of popularity, ItemKNN and content; L2 relevance against the engagement head (what
+    the second head is there for); coverage against a set share of the catalog.
+    """
+    recalls = {name: models[name]["recall_at_500"] for name in BASELINES if name in models}
+    recalls = {name: recall for name, recall in recalls.items() if recall is not None}
+    if not recalls:
+        raise ValueError(f"evaluation.json has none of the baselines {', '.join(BASELINES)}: nothing to hold recall to")
+    best = max(recalls, key=lambda name: recalls[name])
+    ratio = settings.baseline_recall_ratio
+    floor = _scaled(ratio, f"the best baseline, {best}", recalls[best])
+    rules = [_floor("recall_floor", "recall_at_500", merged["recall_at_500"], recalls[best] * ratio, floor)]
+    relevance, engagement = merged["l2_relevance"], models["engagement_head"]["l2_relevance"]
+    if relevance is None or engagement is None:
+        why = "Not measured: no item has an L2 topic, so relevance neither passes nor blocks."
+        rules.append(Rule("relevance_floor", "l2_relevance", None, None, None, True, why))
+    else:
+        ratio = settings.relevance_ratio
+        floor = _scaled(ratio, "the engagement head alone", engagement)
+        rules.append(_floor("relevance_floor", "l2_relevance", relevance, engagement * ratio, floor))
+    rules.append(_floor("coverage_floor", "coverage", merged["coverage"], settings.min_coverage, "the set minimum"))
+    return rules
+
+
+def compare(users: Arrays, has_topics: bool, settings: GateSettings, seed: int) -> dict[str, Interval | None]:
+    """Differences challenger - champion per metric, by the paired bootstrap; None = not measured.
+
+    Bonferroni: each interval has confidence 1 - (1 - confidence) / comparisons, so that all hold together with
+    `confidence`. Two equal models are then told apart in either direction in at most 1 - confidence of the runs: noise
+    promotes in at most half of these and blocks in at most the other half.
+    """
+    comparisons = 3 if has_topics else 2
+    confidence = 1 - (1 - settings.confidence) / comparisons
+    law = (confidence, settings.bootstrap, seed)
+    sides = [(users[f"{name}_l2_matches"], users[f"{name}_retrieved"]) for name in ("challenger", "champion")]
+    return {
+        "recall_at_500": mean_difference(users["challenger_recall"], users["champion_recall"], *law),
+        "l2_relevance": ratio_difference(sides[0], sides[1], *law) if has_topics else None,
+        "coverage": coverage_difference(
+            users["challenger_items"], users["champion_items"], int(users["n_items"]), *law
+        ),
+    }
+
+
+def champion_rules(
+    differences: Mapping[str, Interval | None], champion: Champion, newer_data: bool, confidence: float
+) -> list[Rule]:
+    """Not worse anywhere, and better somewhere unless the data is newer.
+
+    "Not worse" blocks only a significant loss (the whole interval below 0). On the very same data a challenger must
+    also be significantly better in at least one metric, otherwise noise would promote every other retraining; newer
+    data is reason enough by itself.
+    """
+    rules = [_not_worse(metric, difference, champion) for metric, difference in differences.items()]
+    found = {metric: difference for metric, difference in differences.items() if difference is not None}
+    better = [metric for metric, difference in found.items() if difference.is_gain]
+    most = max(found, key=lambda metric: found[metric].low)
+    limits = (found[most].low, found[most].high)
+    if better:
+        why = f"Significantly better than champion {champion.version} in {_listed(better)}."
+    elif newer_data:
+        why = (
+            f"No metric is significantly better than that of champion {champion.version}, but the data has "
+            "changed since it was trained: fresh data is reason enough."
+        )
+    else:
+        why = (
+            f"Trained on the very same data as champion {champion.version} and significantly better in no metric "
+            f"({confidence:.0%} confidence over all {len(found)}): replacing it would be following noise."
+        )
+    rules.append(Rule("better_somewhere", most, found[most].estimate, 0.0, limits, bool(better) or newer_data, why))
+    return rules
+
+
+def _champion(report: Mapping[str, Any], users: Arrays) -> Champion | None:
+    if "champion_recall" not in users:
+        return None
+    told = report.get("champion") or {}
+    return Champion(str(told.get("version", "unnamed")), told.get("fingerprint"))
+
+
+def _floor(rule: str, metric: str, value: float, bound: float, floor: str) -> Rule:
+    passed = value >= bound
+    where = "at or above" if passed else "below"
+    why = f"{NAMES[metric]} of the merge is {_percent(value)}, {where} the required {_percent(bound)}: {floor}."
+    return Rule(rule, metric, value, bound, None, passed, why)
+
+
+def _not_worse(metric: str, difference: Interval | None, champion: Champion) -> Rule:
+    rule = f"{SHORT[metric]}_not_worse"
+    if difference is None:
+        why = "Not measured: no item has an L2 topic, so relevance neither passes nor blocks."
+        return Rule(rule, metric, None, None, None, True, why)
+    result = "significantly better" if difference.is_gain else "no significant difference"
+    result = "a significant loss" if difference.is_loss else result
+    why = (
+        f"{NAMES[metric]} differs from champion {champion.version} by {_points(difference.estimate)} points "
+        f"(interval {_points(difference.low)} to {_points(difference.high)}): {result}."
+    )
+    limits = (difference.low, difference.high)
+    return Rule(rule, metric, difference.estimate, 0.0, limits, not difference.is_loss, why)
+
+
+def _listed(metrics: list[str]) -> str:
+    return " and ".join(NAMES[metric] for metric in metrics)
+
+
+def _scaled(ratio: float, what: str, value: float) -> str:
+    return what if ratio == 1 else f"{ratio:g} times {what}, which has {_percent(value)}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.2f}"

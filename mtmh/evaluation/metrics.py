@@ -1,0 +1,86 @@
+"""Metrics of ranked lists over test users (paper section 6), each over all users at once."""
+
+import numpy as np
+from numba import njit, prange
+
+RECALL_AT = (5, 20, 100, 500)
+
+
+def recall_at(item: np.ndarray, target_indptr: np.ndarray, targets: np.ndarray, cutoffs: tuple[int, ...]) -> np.ndarray:
+    """Share of each user's targets among the first K of the list, float64 [U, len(cutoffs)].
+
+    Arguments: `item` int32 [U, pool], best first, -1 where a list ends; `target_indptr` int64 [U + 1] and `targets`
+    int32, each user's distinct targets, at least one.
+    """
+    hits = _hits(item, target_indptr, targets, np.asarray(cutoffs))
+    return np.asarray(hits / np.diff(target_indptr)[:, None])
+
+
+@njit(parallel=True, cache=True)
+def _hits(item, indptr, targets, cutoffs):  # type: ignore[no-untyped-def]
+    users, pool = item.shape
+    hits = np.zeros((users, len(cutoffs)))
+    for user in prange(users):
+        wanted = np.sort(targets[indptr[user] : indptr[user + 1]])
+        for rank in range(pool):
+            at = np.searchsorted(wanted, item[user, rank])
+            if at < len(wanted) and wanted[at] == item[user, rank]:
+                for c in range(len(cutoffs)):
+                    if rank < cutoffs[c]:
+                        hits[user, c] += 1
+    return hits
+
+
+def topic_matches(item: np.ndarray, trigger: np.ndarray, topic_bits: np.ndarray) -> np.ndarray:
+    """Candidates of each user's list that share a topic with the trigger that retrieved them, int32 [U].
+
+    Arguments: `item` and `trigger` int32 [U, pool], -1 where a list ends; `topic_bits` uint64 [items, words].
+    Divide by the number of candidates to get the semantic relevance; an item without topics matches nothing.
+    """
+    return np.asarray(_matches(item, trigger, topic_bits))
+
+
+@njit(parallel=True, cache=True)
+def _matches(item, trigger, bits):  # type: ignore[no-untyped-def]
+    users, pool = item.shape
+    words = bits.shape[1]
+    matches = np.zeros(users, dtype=np.int32)
+    for user in prange(users):
+        for rank in range(pool):
+            if item[user, rank] >= 0:
+                for word in range(words):
+                    if bits[item[user, rank], word] & bits[trigger[user, rank], word]:
+                        matches[user] += 1
+                        break
+    return matches
+
+
+def coverage(item: np.ndarray, n_items: int) -> float:
+    """Share of the catalog that at least one user's list holds."""
+    return len(np.unique(item[item >= 0])) / n_items
+
+
+def intra_list_diversity(item: np.ndarray, content: np.ndarray) -> float:
+    """Mean over users of the mean cosine distance between two content vectors of the list.
+
+    `content` float32 [items, d], unit rows; items without content (zero rows) are left out, lists with fewer than two
+    others too. For unit vectors the sum over pairs is (|sum|^2 - n) / 2, so no pair is formed.
+    """
+    distances = []
+    has_content = np.linalg.norm(content, axis=1) > 0
+    for start in range(0, len(item), 512):
+        block = item[start : start + 512]
+        present = (block >= 0) & has_content[block]
+        n = present.sum(axis=1)
+        total = np.einsum("up,upd->ud", present.astype(np.float32), content[block])
+        squared = (total.astype(np.float64) ** 2).sum(axis=1)
+        enough = n >= 2
+        distances.append(1 - (squared[enough] - n[enough]) / (n[enough] * (n[enough] - 1)))
+    every = np.concatenate(distances)
+    return float(every.mean()) if len(every) else float("nan")
+
+
+def cold_share(item: np.ndarray, cold: np.ndarray) -> float:
+    """Share of all candidates that had no interaction in T1; `cold` bool [items]."""
+    present = item >= 0
+    return float(cold[item[present]].mean()) if present.any() else 0.0

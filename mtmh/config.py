@@ -108,6 +108,17 @@ class GateSettings(Section):
     bootstrap: Annotated[int, Field(ge=100)] = 500
 
 
+class ClusterSettings(Section):
+    """What the step train asks of a cluster (`mtmh compile`); a local run does not read it."""
+
+    gpus: Annotated[int, Field(ge=0)] = 0
+    gpu_resource: str = "nvidia.com/gpu"
+    cpu: str = ""
+    memory: str = ""
+    tolerate: list[str] = []  # keys of taints with effect NoSchedule
+    node_labels: dict[str, str] = {}
+
+
 class Config(Section):
     """A whole run."""
 
@@ -119,6 +130,7 @@ class Config(Section):
     retrieval: RetrievalSettings = RetrievalSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
 
 def load_config(*layers: Path, settings: list[str] | None = None) -> Config:

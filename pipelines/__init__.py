@@ -1,0 +1,1 @@
+"""The pipelines that chain the components: definition, local runner, compiler, submitter."""

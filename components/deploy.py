@@ -1,0 +1,32 @@
+"""Step deploy: point the champion's link to the new version. Never cached."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def deploy(run: dsl.Input[dsl.Artifact], approved: bool, version: str, place: str) -> None:
+    """Check verdict and checksums once more, then make the link `place` lead to the run's retriever, atomically."""
+    from pathlib import Path
+
+    from components.step import running
+
+    with running("deploy"):
+        import json
+        import os
+
+        from mtmh.errors import UserError
+        from mtmh.retrieval.version import verify
+
+        retriever = Path(run.path) / "retriever"
+        verdict = json.loads((Path(run.path) / "metrics.json").read_text())["gate"]
+        if not (approved and verdict["passed"]):
+            raise UserError(f"version {version} did not pass the gate: {place} stays where it is.")
+        verify(retriever)
+        link = Path(place)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        draft = link.with_name(f".{link.name}.{os.getpid()}")
+        draft.symlink_to(os.path.relpath(retriever, link.parent))
+        draft.replace(link)
+        print(f"version {version} is the champion: {link}")

@@ -1,0 +1,21 @@
+"""Step register: the run and its retriever, kept by MLflow. Never cached."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def register(run: dsl.Input[dsl.Artifact], model_name: str, tracking_uri: str, artifacts: str) -> str:
+    """Log the run, register its retriever as a version, move the alias `champion` only when the gate passed.
+
+    Returns the version's number.
+    """
+    from pathlib import Path
+
+    from components.step import running
+
+    with running("register"):
+        from components.tracking import register_run
+
+        return register_run(Path(run.path), model_name, tracking_uri, artifacts)

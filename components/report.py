@@ -1,0 +1,51 @@
+"""Step report: the run directory, whole or not at all. Never cached: it is this run's."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def report(
+    prepared: dsl.Input[dsl.Dataset],
+    content: dsl.Input[dsl.Dataset],
+    features: dsl.Input[dsl.Dataset],
+    pairs: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    retriever: dsl.Input[dsl.Model],
+    result: dsl.Input[dsl.Dataset],
+    verdict: dsl.Input[dsl.Artifact],
+    config: str,
+    source: str,
+    seed: int,
+    code_version: str,
+    runs: str,
+    run_id: str,
+    run: dsl.Output[dsl.Artifact],
+) -> None:
+    """Assemble `runs/run_id` (or the artifact's own place when `runs` is empty) and write its report.html."""
+    from pathlib import Path
+
+    from components.step import running
+
+    with running("report"):
+        from mtmh.config import Config
+        from mtmh.evaluation import report, run_directory
+
+        final = Path(runs) / run_id if runs else Path(run.path)
+        draft = final.parent / ".draft" / final.name
+        stages = {
+            "prepare": Path(prepared.path),
+            "content": Path(content.path),
+            "features": Path(features.path),
+            "pairs": Path(pairs.path),
+            "train": Path(model.path),
+            "index": Path(retriever.path),
+            "evaluate": Path(result.path),
+            "gate": Path(verdict.path),
+        }
+        run_directory.write(draft, stages, Config.model_validate_json(config), code_version, seed, source)
+        report.write(draft)
+        draft.rename(final)
+        draft.parent.rmdir()
+        run.uri = str(final)

@@ -1,0 +1,33 @@
+"""How a step speaks to its runner: lines on standard output that mark start, end and a user's mistake.
+
+A step runs in a process of its own. The local runner (pipelines/narrator.py) turns these lines into progress and into
+the one message for people; on a cluster they stand in the step's log.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from mtmh.clock import measured
+from mtmh.errors import UserError
+
+MARK = "::mtmh"
+
+
+@contextmanager
+def running(step: str, out: Path | None = None) -> Iterator[None]:
+    """Run the body of a step, measured into `out/step.json` when it has a directory of its own.
+
+    Prints `::mtmh start STEP`, then `::mtmh end STEP` or, for a UserError, `::mtmh error STEP "message as JSON"`.
+    """
+    print(f"{MARK} start {step}", flush=True)
+    with ExitStack() as stack:
+        if out is not None:
+            stack.enter_context(measured(step, out))
+        try:
+            yield
+        except UserError as error:
+            print(f"{MARK} error {step} {json.dumps(str(error))}", flush=True)
+            raise
+    print(f"{MARK} end {step}", flush=True)

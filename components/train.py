@@ -1,0 +1,39 @@
+"""Step train: both heads."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train(
+    prepared: dsl.Input[dsl.Dataset],
+    features: dsl.Input[dsl.Dataset],
+    content: dsl.Input[dsl.Dataset],
+    pairs: dsl.Input[dsl.Dataset],
+    settings: str,
+    seed: int,
+    scratch: str,
+    code_version: str,
+    model: dsl.Output[dsl.Model],
+) -> None:
+    """Fit the model; a run that was cut short goes on from its last checkpoint under `scratch`."""
+    from pathlib import Path
+
+    from components.step import running
+
+    out = Path(model.path)
+    with running("train", out):
+        from mtmh.config import TrainSettings
+        from mtmh.training.train import train
+
+        train(
+            Path(prepared.path),
+            Path(features.path),
+            Path(content.path),
+            Path(pairs.path),
+            out,
+            TrainSettings.model_validate_json(settings),
+            seed,
+            Path(scratch) / "checkpoints",
+        )

@@ -1,0 +1,72 @@
+"""The pipeline's arguments, and the version of the code they run with."""
+
+import hashlib
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mtmh.config import Config
+from mtmh.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("mtmh", "components", "feature_repo", "pipelines")
+SUFFIXES = (".py", ".yaml", ".html", ".j2", ".css")
+COMPUTING = ("numpy", "torch", "faiss-cpu", "transformers", "implicit", "duckdb", "ibis-framework", "feast")
+CONFIGS = Path(__file__).parent / "configs"
+
+
+def of_config(config: Config) -> dict[str, str | int]:
+    """The arguments that come from the settings alone: seed, the whole, and one JSON text a section."""
+    return {
+        "seed": config.seed,
+        "config": config.model_dump_json(),
+        "data_settings": config.data.model_dump_json(),
+        "pair_settings": config.pairs.model_dump_json(),
+        "content_settings": config.content.model_dump_json(),
+        "train_settings": config.train.model_dump_json(),
+        "retrieval_settings": config.retrieval.model_dump_json(),
+        "evaluation_settings": config.evaluation.model_dump_json(),
+        "gate_settings": config.gate.model_dump_json(),
+    }
+
+
+def code_version() -> str:
+    """Hash of the project's sources and of the versions of the libraries that compute: 16 hexadecimal digits.
+
+    Part of every cached step's key, because Kubeflow does not look into the packages that a step imports.
+    """
+    digest = hashlib.sha256(sys.version.encode())
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*")):
+            if path.suffix in SUFFIXES and not path.is_relative_to(CONFIGS):
+                digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    for package in COMPUTING:
+        digest.update(f"{package} {_version(package)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def data_name(source: str) -> str:
+    """The name of a data set: its folder's (or file's), in letters that MLflow and file systems take."""
+    name = "synthetic" if source == "synthetic" else Path(source).resolve().name
+    return re.sub(r"[^\w.-]+", "-", name) or "data"
+
+
+def layers(source: str, size: str, file: Path | None) -> list[Path]:
+    """The configuration files of a run, later ones over earlier ones: size, the data set's own, then `file`.
+
+    Raises UserError when there is no such size.
+    """
+    base = CONFIGS / f"{size}.yaml"
+    if not base.is_file():
+        known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+        raise UserError(f"--size {size}: no such size. Known: {known}. A file of your own goes with --config FILE.")
+    overlay = CONFIGS / "data" / f"{data_name(source)}.yaml"
+    return [base, *([overlay] if overlay.is_file() else []), *([file] if file else [])]

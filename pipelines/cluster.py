@@ -1,0 +1,19 @@
+"""What only a cluster can give a step: GPUs, memory, nodes."""
+
+from kfp import dsl, kubernetes
+
+from mtmh.config import ClusterSettings
+
+
+def place_on(task: dsl.PipelineTask, cluster: ClusterSettings) -> None:
+    """Ask for the resources, tolerations and node labels of `cluster`."""
+    if cluster.gpus:
+        task.set_accelerator_type(cluster.gpu_resource).set_accelerator_limit(cluster.gpus)
+    if cluster.cpu:
+        task.set_cpu_request(cluster.cpu).set_cpu_limit(cluster.cpu)
+    if cluster.memory:
+        task.set_memory_request(cluster.memory).set_memory_limit(cluster.memory)
+    for key in cluster.tolerate:
+        kubernetes.add_toleration(task, key=key, operator="Exists", effect="NoSchedule")
+    for label, value in cluster.node_labels.items():
+        kubernetes.add_node_selector(task, label_key=label, label_value=value)

@@ -1,0 +1,117 @@
+"""The real pipeline on this machine, by Kubeflow's local runner: a process a step, cached, resumable."""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from mtmh.config import Config
+from mtmh.errors import UserError
+from pipelines.arguments import code_version, data_name, of_config
+from pipelines.narrator import Narrator, narrated
+from pipelines.store import keep_rejected, owned, point, sweep
+
+
+class StepError(RuntimeError):
+    """A step ended with an error that is not the user's; the message holds what it printed last."""
+
+
+def run(source: str, config: Config, runs: Path, screen: TextIO | None = None) -> Path:
+    """Run the pipeline over the data at `source` (a path, or "synthetic") and return the run directory.
+
+    Finished steps of earlier runs come from the cache. Raises UserError for what the user can mend (bad data, bad
+    settings) and StepError for anything else; what an unfinished step wrote is removed.
+    """
+    from mtmh.data.prepare import fingerprint
+
+    screen = screen or sys.stdout
+    runs = runs.resolve()
+    source = source if source == "synthetic" else str(Path(source).resolve())
+    print_of_data = fingerprint(source, config.data, config.seed)
+    name = data_name(source)
+    version = code_version()
+    settings = of_config(config)
+    key = hashlib.sha256(json.dumps([print_of_data, version, settings]).encode()).hexdigest()[:8]
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{key}"
+    champion = runs / "champions" / name
+    arguments = {
+        **settings,
+        "source": source,
+        "fingerprint": print_of_data,
+        "code_version": version,
+        "model_name": f"mtmh-{name}",
+        "tracking_uri": tracking_uri(runs),
+        "artifacts": str(runs / "mlartifacts"),
+        "scratch": str(runs / ".scratch"),
+        "runs": str(runs),
+        "run_id": run_id,
+        "place": str(champion),
+    }
+    with owned(runs):
+        sweep(runs)
+        try:
+            _execute(arguments, runs, screen, offline=config.content.backbone == "packaged")
+        except UserError as error:
+            raise UserError(keep_rejected(runs, run_id, str(error))) from None
+        finally:
+            sweep(runs)
+        finished = runs / run_id
+        point(runs / "latest", finished)
+    passed = json.loads((finished / "metrics.json").read_text())["gate"]["passed"]
+    if passed and champion.resolve() != finished / "retriever":
+        raise StepError(
+            f"the gate passed, but {champion} does not lead to {finished / 'retriever'}: deploy did not run"
+        )
+    return finished
+
+
+def tracking_uri(runs: Path) -> str:
+    """MLflow's database in the folder `runs`."""
+    return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+
+
+def _execute(arguments: dict[str, str | int], runs: Path, screen: TextIO, offline: bool) -> None:
+    from kfp import local
+
+    from pipelines.main import STEPS, define
+
+    log = runs / ".pipeline" / "last.log"
+    with _environment(offline), narrated(STEPS, screen, log) as narrator:
+        local.init(
+            runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(runs / ".pipeline"), enable_caching=True
+        )
+        try:
+            define()(**arguments)
+        except RuntimeError as error:
+            raise _explain(error, narrator, log) from None
+
+
+def _explain(error: RuntimeError, narrator: Narrator, log: Path) -> Exception:
+    if narrator.error is not None:
+        return UserError(narrator.error)
+    tail = "\n".join(narrator.tail[-15:])
+    step = f"step {narrator.running}" if narrator.running else "the pipeline"
+    return StepError(f"{step} failed. Its last lines (the whole log: {log}):\n{tail or error}")
+
+
+@contextmanager
+def _environment(offline: bool) -> Iterator[None]:
+    """Surroundings of the steps' processes: lines at once, temporary files that go when the run ends, no network."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="mtmh-") as temporary:
+        os.environ.update(PYTHONUNBUFFERED="1", TMPDIR=temporary, DO_NOT_TRACK="true", MLFLOW_DISABLE_TELEMETRY="true")
+        if offline:
+            os.environ.update(HF_HUB_OFFLINE="1")
+        previous, tempfile.tempdir = tempfile.tempdir, None
+        try:
+            yield
+        finally:
+            tempfile.tempdir = previous
+            os.environ.clear()
+            os.environ.update(before)

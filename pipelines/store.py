@@ -1,0 +1,61 @@
+"""The folder `runs/`: whose it is while a run goes on, what of the steps' outputs is kept, its links."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mtmh.errors import UserError
+
+
+@contextmanager
+def owned(runs: Path) -> Iterator[None]:
+    """Hold `runs` for one run; a second one at the same time is a UserError."""
+    (runs / ".pipeline").mkdir(parents=True, exist_ok=True)
+    with (runs / ".pipeline" / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another run is going on in {runs}: wait for it, or write --runs ANOTHER_FOLDER."
+            ) from None
+        yield
+
+
+def sweep(runs: Path) -> None:
+    """Remove what unfinished steps left behind: outputs that the cache does not know, drafts of run directories."""
+    pipeline = runs / ".pipeline"
+    known = set()
+    for entry in (pipeline / ".kfp_cache").glob("*.json"):
+        for output in json.loads(entry.read_text()).values():
+            if isinstance(output, dict) and "uri" in output:
+                known.add(Path(output["uri"]).parent)
+    for run in pipeline.glob("*/"):
+        if run.name.startswith("."):
+            continue
+        for task in run.glob("*/"):
+            if task not in known:
+                shutil.rmtree(task)
+        if not any(run.iterdir()):
+            run.rmdir()
+    shutil.rmtree(runs / ".draft", ignore_errors=True)
+
+
+def keep_rejected(runs: Path, run_id: str, message: str) -> str:
+    """Move the rejected rows that `message` speaks of out of the sweep's way; return the message with the new path."""
+    for path in (runs / ".pipeline").glob("*/prepare/prepared/rejected.parquet"):
+        if str(path) in message:
+            kept = runs / f"rejected-{run_id}.parquet"
+            path.replace(kept)
+            message = message.replace(str(path), str(kept))
+    return message
+
+
+def point(link: Path, target: Path) -> None:
+    """Make `link` a relative symbolic link to `target`, atomically."""
+    draft = link.with_name(f".{link.name}.{os.getpid()}")
+    draft.symlink_to(os.path.relpath(target, link.parent))
+    draft.replace(link)

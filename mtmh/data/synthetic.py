@@ -1,0 +1,203 @@
+"""The synthetic world: a seeded interaction log in which recall and relevance conflict, as they do in life.
+
+The law of the world:
+
+- Items. Each of 96 L2 topics (12 L1 x 8) holds a share of the items; one item in eight has a second topic. A creator
+  specializes: most of its items are of one topic. Titles are made of the topics' words. Popularity follows a power law.
+  Half of the items are there on day 0, the others are published day by day until the end, so that some of T2's items are
+  fresh and some have no T1 event at all (cold); a new item is engaged with more than an old one.
+- Users. Each has three known interests, two of them in the same L1 topic, and two latent ones: L2 topics that it hardly
+  touches on day 0 and as much as the known ones on the last day.
+- Habits. Each creator and its items belong to a community (think of a town, or a language), and so does each user;
+  which one has nothing to do with topics. Habits are off-topic: a user takes what its community has.
+- An engagement is, by chance: habit (an item of the user's community), interest (an item of one of its topics, mostly
+  of its community when there is one), or fame (any item, by popularity alone). Nobody engages with an item before it is
+  published, or twice. Hence co-engagement (ItemKNN) finds the community and so recalls much of what a user does next,
+  but its neighbours are mostly off topic; titles find the topic, but not what the user does next.
+- Dwell times are log-normal, with a median of 45 s where the item is in one of the user's topics, 15 s elsewhere.
+
+Everything is drawn on whole arrays from one seeded generator: the same sizes and seed give the same tables.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from mtmh.data import words
+from mtmh.data.importers import Source
+
+LAW = 1  # part of the fingerprint; count up when the same seed gives another world
+
+START = np.datetime64("2025-01-01T00:00:00", "us")
+DAY = 86_400_000_000  # microseconds
+ENGAGEMENTS = 25  # per user, on average
+ITEMS_PER_COMMUNITY = 80
+ITEMS_PER_CREATOR = 10
+HABIT, INTEREST = 0.5, 0.35  # shares of the engagements; the rest is fame
+NEAR = 0.5  # share of the on-topic engagements that stay in the user's community, where it has the topic
+ROUNDS = 12
+TOPICS_PER_L1 = 8
+
+
+@dataclass(frozen=True)
+class _Items:
+    topic: np.ndarray  # int [items], the L2 topic
+    second: np.ndarray  # int [items], the second L2 topic or the same again
+    creator: np.ndarray  # int [items]
+    community: np.ndarray  # int [items]
+    published: np.ndarray  # float [items], day
+    weight: np.ndarray  # float [items], popularity
+
+
+@dataclass(frozen=True)
+class _Users:
+    interests: np.ndarray  # int [users, 5], L2 topics: three known, two latent
+    community: np.ndarray  # int [users]
+    activity: np.ndarray  # float [users], share of all engagements
+
+
+def make_world(users: int, items: int, days: int, seed: int) -> Source:
+    """Draw the world. The tables `interactions` and `items` are in the contract's form, unchecked."""
+    rng = np.random.default_rng([seed, LAW])
+    communities = max(2, items // ITEMS_PER_COMMUNITY)
+    catalog = _draw_items(items, communities, days, rng)
+    people = _draw_users(users, communities, rng)
+    tables = {
+        "items": _items_table(catalog, rng),
+        "interactions": _interactions_table(people, catalog, days, rng),
+    }
+    return Source(tables, {name: f"synthetic {name}" for name in tables})
+
+
+def _draw_items(count: int, communities: int, days: int, rng: np.random.Generator) -> _Items:
+    topics = len(words.names()[1])
+    creators = max(1, count // ITEMS_PER_CREATOR)
+    specialty, home = rng.integers(topics, size=creators), rng.integers(communities, size=creators)
+    creator = rng.integers(creators, size=count)
+    topic = np.where(rng.random(count) < 0.7, specialty[creator], rng.integers(topics, size=count))
+    return _Items(
+        topic=topic,
+        second=np.where(rng.random(count) < 0.125, rng.integers(topics, size=count), topic),
+        creator=creator,
+        community=np.where(rng.random(count) < 0.9, home[creator], rng.integers(communities, size=count)),
+        published=np.where(rng.random(count) < 0.5, rng.uniform(-60, 0, count), rng.uniform(0, days, count)),
+        weight=(1.0 + rng.permutation(count)) ** -0.6,
+    )
+
+
+def _draw_users(count: int, communities: int, rng: np.random.Generator) -> _Users:
+    topics = len(words.names()[1])
+    interests = rng.integers(topics, size=(count, 5))
+    sibling = interests[:, 0] // TOPICS_PER_L1 * TOPICS_PER_L1 + rng.integers(TOPICS_PER_L1, size=count)
+    interests[:, 1] = sibling
+    activity = rng.lognormal(0.0, 0.6, count)
+    return _Users(interests, rng.integers(communities, size=count), activity / activity.sum())
+
+
+def _interactions_table(users: _Users, items: _Items, days: int, rng: np.random.Generator) -> pa.Table:
+    wanted = ENGAGEMENTS * len(users.activity)
+    user = rng.choice(len(users.activity), size=int(1.2 * wanted), p=users.activity)  # some are lost below
+    day = np.sort(rng.uniform(0.0, days, len(user)))
+    item = _choose(user, day, users, items, days, rng)
+    found = item >= 0
+    user, day, item = user[found], day[found], item[found]
+    _, first = np.unique(user * len(items.topic) + item, return_index=True)
+    kept = np.sort(rng.permutation(first)[:wanted])
+    user, day, item = user[kept], day[kept], item[kept]
+    on_topic = (users.interests[user] == items.topic[item, None]).any(1)
+    return pa.table(
+        {
+            "user_id": _ids("u", user),
+            "item_id": _ids("i", item),
+            "timestamp": _timestamps(day),
+            "event": pa.repeat("engage", len(user)),
+            "value": np.ones(len(user)),
+            "dwell_seconds": np.round(np.where(on_topic, 45.0, 15.0) * rng.lognormal(0.0, 0.7, len(user)), 1),
+        }
+    )
+
+
+def _choose(
+    user: np.ndarray, day: np.ndarray, users: _Users, items: _Items, days: int, rng: np.random.Generator
+) -> np.ndarray:
+    """An item for each event, -1 where none was found that is published already."""
+    kind = rng.random(len(user))
+    topic = _topic_of_the_day(user, day / days, users, rng)
+    community = users.community[user]
+    topics = len(words.names()[1])
+    draw_any = _Sampler(np.zeros_like(items.topic), items.weight)
+    draw_topic = _Sampler(items.topic, items.weight)
+    draw_community = _Sampler(items.community, items.weight**0.5)
+    draw_both = _Sampler(items.community * topics + items.topic, items.weight)
+    item = np.full(len(user), -1)
+    left = np.arange(len(user))
+    for _ in range(ROUNDS):  # rejection: not yet published, or too old for today's taste
+        of, at = topic[left], community[left]
+        near = draw_both(at * topics + of, rng)
+        near = np.where((near >= 0) & (rng.random(len(left)) < NEAR), near, draw_topic(of, rng))
+        famous = draw_any(np.zeros_like(left), rng)
+        drawn = np.select([kind[left] < HABIT, kind[left] < HABIT + INTEREST], [draw_community(at, rng), near], famous)
+        age = day[left] - items.published[drawn]
+        taste = 0.35 + 0.65 * np.exp(-np.maximum(age, 0.0) / 10.0)
+        accepted = (drawn >= 0) & (age >= 0.0) & (rng.random(len(left)) < taste)
+        item[left[accepted]] = drawn[accepted]
+        left = left[~accepted]
+    return item
+
+
+def _topic_of_the_day(user: np.ndarray, time: np.ndarray, users: _Users, rng: np.random.Generator) -> np.ndarray:
+    """One of the user's topics per event; `time` runs from 0 to 1 and brings up the latent ones."""
+    latent = rng.random(len(user)) < 0.4 * time
+    column = np.where(latent, 3 + rng.integers(2, size=len(user)), rng.integers(3, size=len(user)))
+    return users.interests[user, column]
+
+
+class _Sampler:
+    """Draws members of groups by weight: `group` int [members] is where each belongs."""
+
+    def __init__(self, group: np.ndarray, weight: np.ndarray) -> None:
+        self.order = np.argsort(group, kind="stable")
+        self.sums = np.concatenate([[0.0], np.cumsum(weight[self.order])])
+        self.starts = np.searchsorted(group[self.order], np.arange(group.max() + 2))
+
+    def __call__(self, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A member of each named group, int; -1 where the group is empty."""
+        inside = np.minimum(group, len(self.starts) - 2)
+        start, end = self.starts[inside], self.starts[inside + 1]
+        low, high = self.sums[start], self.sums[end]
+        place = np.searchsorted(self.sums, low + rng.random(len(group)) * (high - low), side="right") - 1
+        member = self.order[np.clip(place, start, np.maximum(end - 1, start)) % len(self.order)]
+        return np.where((end > start) & (inside == group), member, -1)
+
+
+def _items_table(items: _Items, rng: np.random.Generator) -> pa.Table:
+    l1_names, l2_names = words.names()
+    count = len(items.topic)
+    sibling = items.topic // TOPICS_PER_L1 * TOPICS_PER_L1 + rng.integers(TOPICS_PER_L1, size=count)
+    return pa.table(
+        {
+            "item_id": _ids("i", np.arange(count)),
+            "title": pa.array(words.titles(items.topic, items.second, sibling, rng)),
+            "text": pa.repeat("", count),
+            "creator_id": _ids("c", items.creator),
+            "created_at": _timestamps(items.published),
+            "l1_topics": _one_or_two(l1_names, items.topic // TOPICS_PER_L1, items.second // TOPICS_PER_L1),
+            "l2_topics": _one_or_two(l2_names, items.topic, items.second),
+        }
+    )
+
+
+def _one_or_two(names: np.ndarray, first: np.ndarray, second: np.ndarray) -> pa.Array:
+    both = np.stack([first, second], axis=1)
+    keep = np.stack([np.ones(len(first), bool), first != second], axis=1)
+    offsets = np.concatenate([[0], np.cumsum(keep.sum(1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(names[both[keep]]))
+
+
+def _ids(letter: str, number: np.ndarray) -> pa.Array:
+    return pa.array(np.char.add(letter, np.char.zfill(number.astype(str), 7)))
+
+
+def _timestamps(day: np.ndarray) -> pa.Array:
+    return pa.array(START.astype(np.int64) + (day * DAY).astype(np.int64)).cast(pa.timestamp("us", tz="UTC"))

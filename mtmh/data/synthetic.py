@@ -4,8 +4,8 @@ The law of the world:
 
 - Items. Each of 96 L2 topics (12 L1 x 8) holds a share of the items; one item in eight has a second topic. A creator
   specializes: most of its items are of one topic. Titles are made of the topics' words. Popularity follows a power law.
-  Half of the items are there on day 0, the others are published day by day until the end, so that some of T2's items are
-  fresh and some have no T1 event at all (cold); a new item is engaged with more than an old one.
+  Half of the items are there on day 0, the others are published day by day until the end, so that some of T2's items
+  are fresh and some have no T1 event at all (cold); a new item is engaged with more than an old one.
 - Users. Each has three known interests, two of them in the same L1 topic, and two latent ones: L2 topics that it hardly
   touches on day 0 and as much as the known ones on the last day.
 - Habits. Each creator and its items belong to a community (think of a town, or a language), and so does each user;
@@ -89,8 +89,7 @@ def _draw_items(count: int, communities: int, days: int, rng: np.random.Generato
 def _draw_users(count: int, communities: int, rng: np.random.Generator) -> _Users:
     topics = len(words.names()[1])
     interests = rng.integers(topics, size=(count, 5))
-    sibling = interests[:, 0] // TOPICS_PER_L1 * TOPICS_PER_L1 + rng.integers(TOPICS_PER_L1, size=count)
-    interests[:, 1] = sibling
+    interests[:, 1] = _sibling(interests[:, 0], rng)
     activity = rng.lognormal(0.0, 0.6, count)
     return _Users(interests, rng.integers(communities, size=count), activity / activity.sum())
 
@@ -153,6 +152,12 @@ def _topic_of_the_day(user: np.ndarray, time: np.ndarray, users: _Users, rng: np
     return users.interests[user, column]
 
 
+def _sibling(topic: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another L2 topic of the same L1 topic."""
+    below = (topic + rng.integers(1, TOPICS_PER_L1, size=len(topic))) % TOPICS_PER_L1
+    return topic // TOPICS_PER_L1 * TOPICS_PER_L1 + below
+
+
 class _Sampler:
     """Draws members of groups by weight: `group` int [members] is where each belongs."""
 
@@ -174,11 +179,10 @@ class _Sampler:
 def _items_table(items: _Items, rng: np.random.Generator) -> pa.Table:
     l1_names, l2_names = words.names()
     count = len(items.topic)
-    sibling = items.topic // TOPICS_PER_L1 * TOPICS_PER_L1 + rng.integers(TOPICS_PER_L1, size=count)
     return pa.table(
         {
             "item_id": _ids("i", np.arange(count)),
-            "title": pa.array(words.titles(items.topic, items.second, sibling, rng)),
+            "title": pa.array(words.titles(items.topic, items.second, _sibling(items.topic, rng), rng)),
             "text": pa.repeat("", count),
             "creator_id": _ids("c", items.creator),
             "created_at": _timestamps(items.published),

@@ -55,7 +55,7 @@ TOPICS: dict[str, dict[str, str]] = {
         "Plumbing": "faucet pipe leak wrench drain toilet boiler valve gasket showerhead",
         "Houseplants": "monstera succulent fern potting-soil cactus ficus watering-can orchid philodendron windowsill",
         "Storage": "closet shelves declutter drawer labels wardrobe boxes pantry hooks baskets",
-        "Smart Living": "thermostat voice-assistant doorbell robot-vacuum sensor led-bulbs automation hub app-control plug",
+        "Smart Living": "thermostat voice-assistant doorbell robot-vacuum sensor led-bulbs automation hub remote plug",
     },
     "Science": {
         "Astronomy": "telescope galaxy nebula comet orbit saturn eclipse supernova black-hole jupiter",

@@ -14,7 +14,7 @@ from mtmh.config import DataSettings
 from mtmh.data import importers
 from mtmh.data.files import write_json, write_parquet
 from mtmh.data.importers import Source
-from mtmh.data.prepared import unseen_pairs
+from mtmh.data.prepared import distinct, unseen_pairs
 from mtmh.data.quarantine import set_aside
 from mtmh.data.split import split
 from mtmh.errors import UserError
@@ -158,23 +158,24 @@ def _split_events(events: pa.Table, settings: DataSettings) -> tuple[pa.Table, n
 
 def _renumber_users(events: pa.Table) -> pa.Table:
     """Users that only a dropped period knows leave no gap in the numbers."""
-    _, user = np.unique(events["user"].to_numpy(), return_inverse=True)
+    user = events["user"].to_numpy()
+    known = np.bincount(user) > 0
     position = events.column_names.index("user")
-    return events.set_column(position, "user", pa.array(user.astype(np.int32)))
+    return events.set_column(position, "user", pa.array((np.cumsum(known) - 1)[user].astype(np.int32)))
 
 
 def _count(events: pa.Table, n_items: int) -> dict[str, int]:
     """Rows, users, items, test users. Raises UserError when no test user is left."""
     pairs = events["user"].to_numpy().astype(np.int64) * n_items + events["item"].to_numpy()
     train = pc.equal(events["period"], "train").to_numpy()
-    test_users = len(np.unique(unseen_pairs(pairs[train], pairs[~train], n_items)[0]))
+    test_users = len(distinct(unseen_pairs(pairs[train], pairs[~train], n_items)[0]))
     if test_users == 0:
         raise UserError(
             f"no test user is left: of the {events.num_rows:,} engagements {train.sum():,} come before the split and"
             f" {(~train).sum():,} after, but no user has both an engagement before and a new item after it."
             " Give a longer log, or another data.test_fraction."
         )
-    users = len(np.unique(pairs // n_items))
+    users = pc.max(events["user"]).as_py() + 1
     return {"rows": events.num_rows, "users": users, "items": n_items, "test_users": test_users}
 
 

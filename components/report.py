@@ -30,7 +30,8 @@ def report(
 
     with running("report"):
         from mtmh.config import Config
-        from mtmh.evaluation import report, run_directory
+        from mtmh.evaluation.report import write as write_report
+        from mtmh.evaluation.run_directory import write as write_run
 
         final = Path(runs) / run_id if runs else Path(run.path)
         draft = final.parent / ".draft" / final.name
@@ -44,8 +45,8 @@ def report(
             "evaluate": Path(result.path),
             "gate": Path(verdict.path),
         }
-        run_directory.write(draft, stages, Config.model_validate_json(config), code_version, seed, source)
-        report.write(draft)
+        write_run(draft, stages, Config.model_validate_json(config), code_version, seed, source)
+        write_report(draft)
         draft.rename(final)
         draft.parent.rmdir()
         run.uri = str(final)

@@ -109,8 +109,10 @@ class GateSettings(Section):
 
 
 class ClusterSettings(Section):
-    """What the step train asks of a cluster (`mtmh compile`); a local run does not read it."""
+    """What a cluster gives: GPUs, memory and nodes to the step train, a volume to all. A local run does not read it."""
 
+    volume_claim: str = ""  # PersistentVolumeClaim with the data, checkpoints, runs and the champion's link
+    volume: str = "/mnt/mtmh"  # where every step finds it
     gpus: Annotated[int, Field(ge=0)] = 0
     gpu_resource: str = "nvidia.com/gpu"
     cpu: str = ""
@@ -167,7 +169,10 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     key, equals, value = setting.partition("=")
     if not equals or not key.strip():
         raise UserError(f"setting {setting!r} is not of the form section.key=value; write, say, train.epochs=3.")
-    nested: Any = yaml.safe_load(value)
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"setting {setting!r}: {value!r} is no YAML value; quote it, or close its bracket.") from None
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
     return nested

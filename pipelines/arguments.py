@@ -1,8 +1,10 @@
 """The pipeline's arguments, and the version of the code they run with."""
 
 import hashlib
+import json
 import re
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -28,6 +30,31 @@ def of_config(config: Config) -> dict[str, str | int]:
         "retrieval_settings": config.retrieval.model_dump_json(),
         "evaluation_settings": config.evaluation.model_dump_json(),
         "gate_settings": config.gate.model_dump_json(),
+    }
+
+
+def of_run(source: str, config: Config, tracking_uri: str, runs: Path, scratch: Path) -> dict[str, str | int]:
+    """All arguments of a run over the data at `source` (a path, or "synthetic"); its id is UTC time and a short hash.
+
+    Raises UserError when there is no data at `source`.
+    """
+    from mtmh.data.prepare import fingerprint
+
+    settings = of_config(config)
+    told = fingerprint(source, config.data, config.seed)
+    version = code_version()
+    key = hashlib.sha256(json.dumps([told, version, settings]).encode()).hexdigest()[:8]
+    return {
+        **settings,
+        "source": source,
+        "fingerprint": told,
+        "code_version": version,
+        "model_name": f"mtmh-{data_name(source)}",
+        "tracking_uri": tracking_uri,
+        "scratch": str(scratch),
+        "runs": str(runs),
+        "run_id": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{key}",
+        "place": str(runs / "champions" / data_name(source)),
     }
 
 

@@ -1,11 +1,12 @@
-"""What only a cluster can give a step: GPUs, memory, nodes."""
+"""What only a cluster can give a step: GPUs, memory, nodes, a shared volume."""
 
-from kfp import dsl, kubernetes
+from kfp import kubernetes
+from kfp.dsl.pipeline_task import PipelineTask
 
 from mtmh.config import ClusterSettings
 
 
-def place_on(task: dsl.PipelineTask, cluster: ClusterSettings) -> None:
+def place_on(task: PipelineTask, cluster: ClusterSettings) -> None:
     """Ask for the resources, tolerations and node labels of `cluster`."""
     if cluster.gpus:
         task.set_accelerator_type(cluster.gpu_resource).set_accelerator_limit(cluster.gpus)
@@ -17,3 +18,9 @@ def place_on(task: dsl.PipelineTask, cluster: ClusterSettings) -> None:
         kubernetes.add_toleration(task, key=key, operator="Exists", effect="NoSchedule")
     for label, value in cluster.node_labels.items():
         kubernetes.add_node_selector(task, label_key=label, label_value=value)
+
+
+def mount_on(task: PipelineTask, cluster: ClusterSettings) -> None:
+    """Mount the cluster's volume, where there is one."""
+    if cluster.volume_claim:
+        kubernetes.mount_pvc(task, pvc_name=cluster.volume_claim, mount_path=cluster.volume)

@@ -1,19 +1,17 @@
 """The real pipeline on this machine, by Kubeflow's local runner: a process a step, cached, resumable."""
 
-import hashlib
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 from mtmh.config import Config
 from mtmh.errors import UserError
-from pipelines.arguments import code_version, data_name, of_config
+from pipelines.arguments import of_run
 from pipelines.narrator import Narrator, narrated
 from pipelines.store import keep_rejected, owned, point, sweep
 
@@ -28,31 +26,12 @@ def run(source: str, config: Config, runs: Path, screen: TextIO | None = None) -
     Finished steps of earlier runs come from the cache. Raises UserError for what the user can mend (bad data, bad
     settings) and StepError for anything else; what an unfinished step wrote is removed.
     """
-    from mtmh.data.prepare import fingerprint
-
     screen = screen or sys.stdout
     runs = runs.resolve()
     source = source if source == "synthetic" else str(Path(source).resolve())
-    print_of_data = fingerprint(source, config.data, config.seed)
-    name = data_name(source)
-    version = code_version()
-    settings = of_config(config)
-    key = hashlib.sha256(json.dumps([print_of_data, version, settings]).encode()).hexdigest()[:8]
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{key}"
-    champion = runs / "champions" / name
-    arguments = {
-        **settings,
-        "source": source,
-        "fingerprint": print_of_data,
-        "code_version": version,
-        "model_name": f"mtmh-{name}",
-        "tracking_uri": tracking_uri(runs),
-        "artifacts": str(runs / "mlartifacts"),
-        "scratch": str(runs / ".scratch"),
-        "runs": str(runs),
-        "run_id": run_id,
-        "place": str(champion),
-    }
+    arguments = of_run(source, config, tracking_uri(runs), runs, runs / ".scratch")
+    arguments["artifacts"] = str(runs / "mlartifacts")
+    run_id, champion = str(arguments["run_id"]), Path(str(arguments["place"]))
     with owned(runs):
         sweep(runs)
         try:
@@ -63,11 +42,10 @@ def run(source: str, config: Config, runs: Path, screen: TextIO | None = None) -
             sweep(runs)
         finished = runs / run_id
         point(runs / "latest", finished)
+    retriever = finished / "retriever"
     passed = json.loads((finished / "metrics.json").read_text())["gate"]["passed"]
-    if passed and champion.resolve() != finished / "retriever":
-        raise StepError(
-            f"the gate passed, but {champion} does not lead to {finished / 'retriever'}: deploy did not run"
-        )
+    if passed and champion.resolve() != retriever:
+        raise StepError(f"the gate passed, but {champion} does not lead to {retriever}: deploy did not run")
     return finished
 
 
@@ -95,9 +73,9 @@ def _execute(arguments: dict[str, str | int], runs: Path, screen: TextIO, offlin
 def _explain(error: RuntimeError, narrator: Narrator, log: Path) -> Exception:
     if narrator.error is not None:
         return UserError(narrator.error)
-    tail = "\n".join(narrator.tail[-15:])
     step = f"step {narrator.running}" if narrator.running else "the pipeline"
-    return StepError(f"{step} failed. Its last lines (the whole log: {log}):\n{tail or error}")
+    told = "\n".join(narrator.traceback[-15:]) or f"{error} Without a word: perhaps killed for lack of memory."
+    return StepError(f"{step} failed; the whole log: {log}\n{told}")
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """The pipeline: from an interaction log to a gated two-head retriever."""
 
 from operator import eq
+from typing import Any
 
 from kfp import dsl
+from kfp.dsl.pipeline_task import PipelineTask as Task
 
 from components.champion import champion
 from components.content import content
@@ -33,10 +35,21 @@ STEPS = (
     "register",
     "deploy",
 )
+NEVER_CACHED = ("champion", "gate", "report", "register", "deploy")
+ARTIFACTS = {
+    "prepare": "prepared",
+    "content": "content",
+    "features": "features",
+    "pairs": "pairs",
+    "train": "model",
+    "index": "retriever",
+    "evaluate": "result",
+    "gate": "verdict",
+}
 
 
 def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseComponent:
-    """Return the pipeline; `cluster` adds what a local run has no use for (GPU, memory, tolerations of train).
+    """Return the pipeline; `cluster` adds what a local run has no use for (GPU, memory, tolerations, a volume).
 
     The settings of a stage travel as one JSON text a section, so that a change of one leaves the others' cache alone.
     """
@@ -64,50 +77,65 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         place: str = "/srv/mtmh/champion",
     ) -> None:
         version = {"code_version": code_version}
-        data = prepare(source=source, fingerprint=fingerprint, settings=data_settings, seed=seed, **version)
-        prepared = data.outputs["prepared"]
-        encode = content(prepared=prepared, settings=content_settings, scratch=scratch, **version)
-        items = {"prepared": prepared, "content": encode.outputs["content"]}
-        store = features(**items, settings=data_settings, **version).outputs["features"]
-        mined = pairs(**items, settings=pair_settings, **version).outputs["pairs"]
-        inputs = {**items, "features": store, "pairs": mined}
-        fit = train(**inputs, settings=train_settings, seed=seed, scratch=scratch, **version)
-        if cluster is not None:
-            from pipelines.cluster import place_on
-
-            place_on(fit, cluster)
-        model = fit.outputs["model"]
-        built = index(**items, features=store, model=model, settings=retrieval_settings, seed=seed, **version)
-        retriever = built.outputs["retriever"]
-        serving = champion(model_name=model_name, tracking_uri=tracking_uri).after(built)
-        result = evaluate(
-            **items,
-            retriever=retriever,
-            champion=serving.output,
-            retrieval=retrieval_settings,
-            evaluation=evaluation_settings,
-            seed=seed,
-            **version,
-        ).outputs["result"]
-        judged = gate(prepared=prepared, result=result, settings=gate_settings, seed=seed)
-        passed = judged.outputs["Output"]
-        stages = {**inputs, "model": model, "retriever": retriever, "result": result}
-        written = report(
-            **stages,
-            verdict=judged.outputs["verdict"],
-            config=config,
-            source=source,
-            seed=seed,
-            runs=runs,
-            run_id=run_id,
-            **version,
-        )
+        seeded = {**version, "seed": seed}
+        first = prepare(source=source, fingerprint=fingerprint, settings=data_settings, **seeded)
+        tasks = _inputs(first, data_settings, content_settings, pair_settings, scratch, version)
+        tasks |= _retriever(tasks, train_settings, retrieval_settings, scratch, seeded)
+        now = champion(model_name=model_name, tracking_uri=tracking_uri).after(tasks["index"])
+        tasks |= {"champion": now} | _judged(tasks, now, retrieval_settings, evaluation_settings, gate_settings, seeded)
+        told = {"config": config, "source": source, "runs": runs, "run_id": run_id, **seeded}
+        written = report(**_artifacts(tasks), **told)
         run = written.outputs["run"]
         kept = register(run=run, model_name=model_name, tracking_uri=tracking_uri, artifacts=artifacts)
+        passed = tasks["gate"].outputs["Output"]
         with dsl.If(eq(passed, True), name="passed"):
             last = deploy(run=run, approved=passed, version=kept.output, place=place)
-            last.set_caching_options(False)
-        for task in (serving, judged, written, kept):
-            task.set_caching_options(False)
+        tasks |= {"report": written, "register": kept, "deploy": last}
+        for name in NEVER_CACHED:
+            tasks[name].set_caching_options(False)
+        if cluster is not None:
+            from pipelines.cluster import mount_on, place_on
+
+            place_on(tasks["train"], cluster)
+            for task in tasks.values():
+                mount_on(task, cluster)
 
     return mtmh
+
+
+def _inputs(first: Task, data: str, content_: str, pair: str, scratch: str, version: dict[str, str]) -> dict[str, Task]:
+    """What the model is trained on."""
+    prepared = first.outputs["prepared"]
+    encoded = content(prepared=prepared, settings=content_, scratch=scratch, **version)
+    items = {"prepared": prepared, "content": encoded.outputs["content"]}
+    store = features(**items, settings=data, **version)
+    mined = pairs(**items, settings=pair, **version)
+    return {"prepare": first, "content": encoded, "features": store, "pairs": mined}
+
+
+def _retriever(
+    tasks: dict[str, Task], train_: str, retrieval: str, scratch: str, seeded: dict[str, Any]
+) -> dict[str, Task]:
+    """Model and index: one version."""
+    inputs = _artifacts(tasks)
+    fit = train(**inputs, settings=train_, scratch=scratch, **seeded)
+    inputs.pop("pairs")
+    built = index(**inputs, model=fit.outputs["model"], settings=retrieval, **seeded)
+    return {"train": fit, "index": built}
+
+
+def _judged(
+    tasks: dict[str, Task], now: Task, retrieval: str, evaluation: str, gate_: str, seeded: dict[str, Any]
+) -> dict[str, Task]:
+    """Evaluation beside the champion `now`, and the verdict."""
+    known = _artifacts(tasks)
+    read = {name: known[name] for name in ("prepared", "content", "retriever")}
+    measured = evaluate(**read, champion=now.output, retrieval=retrieval, evaluation=evaluation, **seeded)
+    result = measured.outputs["result"]
+    judged = gate(prepared=read["prepared"], result=result, settings=gate_, seed=seeded["seed"])
+    return {"evaluate": measured, "gate": judged}
+
+
+def _artifacts(tasks: dict[str, Task]) -> dict[str, Any]:
+    """The artifact of each task so far, by its name."""
+    return {ARTIFACTS[name]: task.outputs[ARTIFACTS[name]] for name, task in tasks.items() if name in ARTIFACTS}

@@ -16,6 +16,7 @@ from typing import TextIO
 
 from components.step import MARK
 
+INDENT = "    "
 CACHED = re.compile(r"Task (\S+) cache hit")
 
 
@@ -28,7 +29,7 @@ class Narrator(TextIOBase):
         self.running: str | None = None
         self.started = 0.0
         self.error: str | None = None  # a UserError's message
-        self.tail: list[str] = []  # what the current step's process printed outside its body, a traceback perhaps
+        self.traceback: list[str] = []  # of the step that failed
         self.buffer = ""
 
     def write(self, text: str, /) -> int:
@@ -36,7 +37,8 @@ class Narrator(TextIOBase):
         *lines, self.buffer = (self.buffer + text).split("\n")
         for line in lines:
             self.log.write(line + "\n")
-            self._line(line.removeprefix("    "))
+            if line.startswith(INDENT):  # the runner indents what a step's process prints
+                self._line(line.removeprefix(INDENT))
         return len(text)
 
     def flush(self) -> None:
@@ -57,13 +59,14 @@ class Narrator(TextIOBase):
             event, _, rest = line.removeprefix(MARK).strip().partition(" ")
             step, _, detail = rest.partition(" ")
             self._event(event, step, detail)
+        elif self.running is not None and (self.traceback or line.startswith("Traceback (most recent")):
+            self.traceback.append(line)
         elif self.running is not None and line.strip():
-            self.tail.append(line)
             self._say(f"        {line}")
 
     def _event(self, event: str, step: str, detail: str) -> None:
         if event == "start":
-            self.running, self.started, self.tail = step, time.perf_counter(), []
+            self.running, self.started = step, time.perf_counter()
             self._say(f"{self._number(step)} {step}")
         elif event == "end":
             self.running = None

@@ -1,0 +1,174 @@
+"""The command line. It sits on top of all rooms, imports them when a command needs them, and nothing imports it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtmh.errors import UserError
+
+app = typer.Typer(
+    help="Item-to-item retrieval that is both engaging and relevant: from an interaction log to a gated retriever.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Runs = Annotated[Path, typer.Option(help="Folder of the runs, of MLflow's database and of the steps' cache.")]
+Data = Annotated[str, typer.Option(help="Folder with the data (contract Parquet or MovieLens CSV), or 'synthetic'.")]
+Size = Annotated[str, typer.Option(help="laptop, gpu or paper: a file of pipelines/configs.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration file, over that of the size.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be given many times.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+
+
+@app.command()
+def run(
+    data: Data = "synthetic",
+    size: Size = "laptop",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    seed: Seed = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Run the whole pipeline: prepare, train, index, evaluate, gate, report, register, deploy."""
+    from mtmh.config import load_config
+    from pipelines import local
+    from pipelines.arguments import layers
+    from pipelines.summary import announce, summarize
+
+    files = layers(data, size, config)
+    chosen = load_config(*files, settings=[*(settings or []), *([f"seed={seed}"] if seed is not None else [])])
+    announce(data, files)
+    try:
+        finished = local.run(data, chosen, runs)
+    except local.StepError as error:
+        print(f"mtmh: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    summarize(finished, runs)
+
+
+@app.command(name="compile")
+def compile_(
+    out: Annotated[Path, typer.Argument(help="Where to write the YAML.")],
+    data: Data = "synthetic",
+    size: Size = "laptop",
+    config: ConfigFile = None,
+    settings: Settings = None,
+) -> None:
+    """Write the pipeline as Kubeflow's IR YAML, with these settings as defaults."""
+    from mtmh.config import load_config
+    from pipelines.arguments import layers
+    from pipelines.compile import compile_pipeline
+
+    compile_pipeline(out, load_config(*layers(data, size, config), settings=settings))
+    print(f"wrote {out}")
+
+
+@app.command()
+def submit(
+    host: Annotated[str, typer.Argument(help="URL of the Kubeflow Pipelines server.")],
+    tracking_uri: Annotated[str, typer.Option(help="MLflow server, as the steps reach it.")],
+    data: Data = "synthetic",
+    size: Size = "gpu",
+    config: ConfigFile = None,
+    settings: Settings = None,
+) -> None:
+    """Start the pipeline on a Kubeflow Pipelines server."""
+    from mtmh.config import load_config
+    from pipelines.arguments import layers
+    from pipelines.submit import submit as start
+
+    chosen = load_config(*layers(data, size, config), settings=settings)
+    print(f"run {start(host, data, chosen, tracking_uri)}")
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="Folder to read: contract Parquet or MovieLens CSV.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the contract's Parquet files to.")],
+    max_rejected_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of bad rows to put up with.")
+    ] = 0.01,
+) -> None:
+    """Turn public data into the data contract's Parquet files."""
+    from mtmh.data.importers import write_contract
+
+    for name, rows in write_contract(source, out, max_rejected_share).items():
+        print(f"{name}: {rows:,} rows -> {out / name}.parquet")
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="Folder with the data.")],
+    config: ConfigFile = None,
+    settings: Settings = None,
+) -> None:
+    """Check data against the contract, split it as a run would, and say what was found."""
+    import tempfile
+
+    from mtmh.config import load_config
+    from mtmh.data.prepare import prepare
+    from pipelines.arguments import layers
+
+    chosen = load_config(*layers(str(data), "laptop", config), settings=settings)
+    with tempfile.TemporaryDirectory() as out:
+        try:
+            prepare(str(data), Path(out) / "prepared", chosen.data, chosen.seed)
+        except UserError as error:
+            raise UserError(_kept(str(error), Path(out) / "prepared" / "rejected.parquet")) from None
+    print(f"{data} keeps the contract")
+
+
+def _kept(message: str, rejected: Path) -> str:
+    """Rejected rows outlive the temporary folder: they move into the current one, and the message says so."""
+    if not rejected.exists():
+        return message
+    import shutil
+
+    kept = Path("rejected.parquet").resolve()
+    shutil.move(rejected, kept)
+    return message.replace(str(rejected), str(kept))
+
+
+@app.command()
+def synthesize(
+    out: Annotated[Path, typer.Argument(help="Folder to write the contract's Parquet files to.")],
+    users: Annotated[int, typer.Option(min=1)] = 4000,
+    items: Annotated[int, typer.Option(min=1)] = 4000,
+    days: Annotated[int, typer.Option(min=1)] = 60,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Write a synthetic world as contract Parquet."""
+    from mtmh.data.files import write_parquet
+    from mtmh.data.synthetic import make_world
+
+    for name, table in make_world(users, items, days, seed).tables.items():
+        write_parquet(table, out / f"{name}.parquet")
+        print(f"{name}: {table.num_rows:,} rows -> {out / name}.parquet")
+
+
+@app.command()
+def ui(runs: Runs = Path("runs"), port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+    """Open MLflow's page over the runs, on this machine only."""
+    from pipelines.local import tracking_uri
+
+    if not (runs / "mlflow.db").exists():
+        raise UserError(f"{runs} has no mlflow.db: do a run first (mtmh run), or name its folder with --runs.")
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+    place = ["--backend-store-uri", tracking_uri(runs), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *place])
+
+
+def main() -> None:
+    """Entry point: a UserError is one message and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"mtmh: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("mtmh: interrupted. Finished steps are kept: the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)

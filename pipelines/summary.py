@@ -1,0 +1,89 @@
+"""What a run says at its begin and at its end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+COLUMNS = {
+    "recall_at_20": "R@20",
+    "recall_at_100": "R@100",
+    "recall_at_500": "R@500",
+    "l1_relevance": "L1",
+    "l2_relevance": "L2",
+    "coverage": "cover",
+    "intra_list_diversity": "divers",
+    "cold_share": "cold",
+}
+
+
+def announce(source: str, files: list[Path]) -> None:
+    """Say which data is read and which configuration files make the settings."""
+    where = "the synthetic world" if source == "synthetic" else str(Path(source).resolve())
+    print(f"data     {where}", flush=True)
+    print(f"settings {', then '.join(str(file) for file in files)}", flush=True)
+
+
+def summarize(run: Path, runs: Path) -> None:
+    """Print the data, the table of models, the verdict rule by rule, and where everything lies."""
+    from rich.console import Console
+
+    metrics = json.loads((run / "metrics.json").read_text())
+    # Emoji and markup off: ids and paths may hold colons and brackets.
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print()
+    _data(console, metrics["data"])
+    _table(console, metrics["models"])
+    _verdict(console, metrics["gate"])
+    _places(console, run, runs, metrics)
+
+
+def _data(console: Any, data: dict[str, Any]) -> None:
+    counts = ", ".join(
+        f"{data[key]:,} {key.replace('_', ' ')}" for key in ("rows", "users", "items", "test_users", "pairs")
+    )
+    console.print(f"Data: {counts}; T2 begins {data['split_time']}", soft_wrap=True)
+
+
+def _table(console: Any, models: dict[str, dict[str, float | None]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, title="percent, all test users", title_justify="left", pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, figures in models.items():
+        table.add_row(name, *(_percent(figures.get(key)) for key in COLUMNS))
+    console.print(table, crop=False, width=max(console.width, 88))
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _verdict(console: Any, gate: dict[str, Any]) -> None:
+    console.print(
+        f"Gate: {'PASSED' if gate['passed'] else 'REJECTED'}", style="bold green" if gate["passed"] else "bold red"
+    )
+    for rule in gate["rules"]:
+        console.print(f"  {'ok  ' if rule['passed'] else 'FAIL'} {rule['rule']}: {rule['why']}", soft_wrap=True)
+
+
+def _places(console: Any, run: Path, runs: Path, metrics: dict[str, Any]) -> None:
+    shown = _short(runs)
+    option = "" if shown == "runs" else f" --runs {shown}"
+    seconds = sum(metrics["seconds"].values())
+    for line in (
+        "",
+        f"Run      {_short(run)}   (also {shown}/latest; steps up to the gate: {seconds:.0f} s when they ran)",
+        f"Report   {_short(run / 'report.html')}   open it in a browser",
+        f"Model    {_short(run / 'retriever')}   ask it: mtmh similar {shown}/latest ITEM_ID",
+        f"MLflow   {shown}/mlflow.db   look at it: mtmh ui{option}",
+    ):
+        console.print(line, soft_wrap=True)
+
+
+def _short(path: Path) -> str:
+    """The path from here when it lies below, in full otherwise."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

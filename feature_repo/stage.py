@@ -1,0 +1,93 @@
+"""Stage features: source tables -> Feast (apply, load the online store) -> features as of the split."""
+
+import json
+import time
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ibis
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mtmh.clock import measured
+from mtmh.config import DataSettings
+from mtmh.data.files import write_parquet
+from mtmh.data.statistics import write_sources
+from mtmh.errors import UserError
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+STATISTICS = ["log_popularity", "log_recent_popularity", "log_age_days"]  # of the view item_statistics, for the model
+
+
+def build_features(prepared: Path, content: Path | None, out: Path, store_dir: Path, settings: DataSettings) -> None:
+    """Build the features as known at the split time; later events change nothing.
+
+    Writes `out`/sources/ (the tables that Feast reads), the registry and the embedded online store under `store_dir`
+    (an earlier one there is replaced), and through Feast's point-in-time join:
+
+    - item_features.parquet, row = item: float32 log_popularity, log_recent_popularity, log_age_days, then
+      `settings.float_features`. An item that nobody knew by the split has zeros: no events yet, and no age.
+    - user_history.parquet, row = user: user_id, item_ids (50 distinct items, newest first), topics, topic_shares (L2
+      interests). A user without events by the split has empty lists.
+
+    `content` is the directory of the stage content, or None. Raises UserError on data that does not fit together, and
+    MaterializationError when the online store does not hold every entity afterwards.
+    """
+    with measured("features", out), warnings.catch_warnings():
+        import feature_repo.store  # noqa: F401  sets warning filters of its own
+
+        warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # Ibis 12 on DuckDB 1.5
+        at = datetime.fromisoformat(json.loads((prepared / "prepared.json").read_text())["split_time"])
+        items = pq.read_table(prepared / "items.parquet")
+        _check_names(settings.float_features)
+        write_sources(prepared, content, out / "sources", at)
+        store = _load_store(store_dir, out / "sources", at)
+        write_parquet(_item_features(store, items, at, settings.float_features), out / "item_features.parquet")
+        write_parquet(_user_history(store, prepared, at), out / "user_history.parquet")
+
+
+def _load_store(directory: Path, sources: Path, at: datetime) -> "FeatureStore":
+    from feature_repo.store import apply, materialize, open_store
+
+    for name in ("registry.db", "online.db"):  # rows of another run must not show through
+        (directory / name).unlink(missing_ok=True)
+    store = open_store(directory)
+    for view in apply(store, sources):
+        start = time.perf_counter()
+        # A catalogue is served whole; what is counted is served as of the split.
+        count = materialize(store, view, None if view == "item_content" else at)
+        print(f"features: {view}: {count:,} entities online in {time.perf_counter() - start:.1f} s", flush=True)
+    return store
+
+
+def _item_features(store: "FeatureStore", items: pa.Table, at: datetime, float_features: list[str]) -> pa.Table:
+    from feature_repo.store import read_item_features
+
+    statistics = read_item_features(store, items["item_id"].to_pylist(), at)
+    columns = {name: pc.fill_null(statistics[name].cast(pa.float32()), 0.0) for name in STATISTICS}
+    columns |= {name: items[name].cast(pa.float32()) for name in float_features}
+    return pa.table(columns)
+
+
+def _user_history(store: "FeatureStore", prepared: Path, at: datetime) -> pa.Table:
+    from feature_repo.store import read_user_history
+
+    interactions = ibis.read_parquet(prepared / "interactions.parquet")
+    users = interactions.select("user", "user_id").distinct().order_by("user").to_pyarrow()
+    history = read_user_history(store, users["user_id"].to_pylist(), at)
+    for index, name in enumerate(history.column_names[1:], start=1):
+        column = history[name]
+        history = history.set_column(index, name, pc.coalesce(column, pa.scalar([], column.type)))
+    return history
+
+
+def _check_names(float_features: list[str]) -> None:
+    if taken := sorted(set(STATISTICS) & set(float_features)):
+        raise UserError(
+            f"data.float_features names {taken}, which the feature stage computes. Rename the column in items."
+        )

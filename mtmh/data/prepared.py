@@ -122,6 +122,6 @@ def unseen_pairs(train: np.ndarray, test: np.ndarray, n_items: int) -> tuple[np.
 
 
 def distinct(keys: np.ndarray) -> np.ndarray:
-    """The distinct keys in ascending order. (`np.unique` hashes whole numbers, ten times slower on millions of them.)"""
+    """The distinct keys in ascending order. (`np.unique` hashes integers: much slower on millions.)"""
     ordered = np.sort(keys)
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]]

@@ -122,15 +122,27 @@ def _split(name: str, raw: pa.Table, table: pa.Table, rules: list[Rule]) -> Chec
 def _as_json(rows: pa.Table) -> pa.ChunkedArray:
     import duckdb
 
-    for position, field in enumerate(rows.schema):  # the two types that DuckDB cannot read
-        if pa.types.is_float16(field.type):
-            rows = rows.set_column(position, field.name, rows[position].cast(pa.float32()))
-        elif pa.types.is_decimal256(field.type):
-            rows = rows.set_column(position, field.name, rows[position].cast(pa.string()))
+    columns = [_readable(column) for column in rows.itercolumns()]
     with duckdb.connect() as connection:
-        connection.sql("set TimeZone = 'UTC'")
-        connection.register("rows", rows)
+        connection.register("rows", pa.Table.from_arrays(columns, rows.column_names))
         return connection.sql("select to_json(rows)::varchar as content from rows").to_arrow_table()["content"]
+
+
+def _readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """As a type that DuckDB can write as JSON. A time past the calendar stays a number."""
+    if pa.types.is_float16(column.type):
+        return column.cast(pa.float32())
+    if pa.types.is_decimal256(column.type):
+        return column.cast(pa.string())
+    if not pa.types.is_timestamp(column.type):
+        return column
+    number, unit = column.cast(pa.int64()), column.type.unit
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    second = pc.divide(number, per_second)
+    inside = pc.and_(pc.greater(second, contract.YEAR_1), pc.less(second, contract.YEAR_10000))
+    text = pc.if_else(inside, number, 0).cast(pa.timestamp(unit)).cast(pa.string())
+    zone = "" if column.type.tz is None else "Z"
+    return pc.if_else(inside, pc.binary_join_element_wise(text, zone, ""), number.cast(pa.string()))
 
 
 def _unreadable(reasons: pa.Array | None) -> list[Rule]:

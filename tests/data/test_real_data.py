@@ -1,0 +1,33 @@
+"""The real data sets, where they are there (../shared/data; they may not be copied into the project)."""
+
+from pathlib import Path
+
+import pytest
+
+from mtmh.config import DataSettings
+from mtmh.data.prepare import prepare
+from mtmh.data.prepared import Prepared
+
+REAL = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.mark.parametrize(
+    ("name", "users", "items", "rows", "topics"),
+    [
+        ("yelp2019", 30_425, 20_033, 316_324, (23, 983)),
+        ("amazon-beauty", 22_363, 12_101, 198_502, (6, 37)),
+        ("movielens-small", 610, 9_325, 99_887, None),
+    ],
+)
+def test_real_data_is_prepared(
+    tmp_path: Path, name: str, users: int, items: int, rows: int, topics: tuple[int, int] | None
+) -> None:
+    if not (REAL / name).is_dir():
+        pytest.skip(f"{REAL / name} is not there")
+    prepare(str(REAL / name), tmp_path, DataSettings(), seed=0)
+    prepared = Prepared.load(tmp_path)
+    assert (prepared.n_users, prepared.n_items, len(prepared.item)) == (users, items, rows)
+    if topics:
+        assert (len(prepared.topic_names("l1")), len(prepared.topic_names("l2"))) == topics
+    assert 0.15 < (~prepared.is_train).mean() < 0.25
+    assert prepared.info["test_users"] == len(prepared.targets()[0]) > 0

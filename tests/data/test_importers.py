@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import MakeFolder, Rows
+from small_log import MakeFolder, Rows
 
 from mtmh.data.files import write_parquet
 from mtmh.data.importers import check, fingerprint, read, write_contract

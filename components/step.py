@@ -5,6 +5,7 @@ the one message for people; on a cluster they stand in the step's log.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ def running(step: str, out: Path | None = None) -> Iterator[None]:
     """
     print(f"{MARK} start {step}", flush=True)
     with ExitStack() as stack:
+        stack.enter_context(_only_warnings_logged())
         if out is not None:
             stack.enter_context(measured(step, out))
         try:
@@ -31,3 +33,15 @@ def running(step: str, out: Path | None = None) -> Iterator[None]:
             print(f"{MARK} error {step} {json.dumps(str(error))}", flush=True)
             raise
     print(f"{MARK} end {step}", flush=True)
+
+
+@contextmanager
+def _only_warnings_logged() -> Iterator[None]:
+    """Kubeflow's executor opens the root logger for information of every library; a step's log is for its own lines."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

@@ -23,8 +23,9 @@ CACHED = re.compile(r"Task (\S+) cache hit")
 class Narrator(TextIOBase):
     """A text stream that turns the runner's output into progress on `screen`."""
 
-    def __init__(self, steps: Sequence[str], screen: TextIO, log: TextIO) -> None:
+    def __init__(self, steps: Sequence[str], screen: TextIO, log: TextIO, root: Path) -> None:
         super().__init__()
+        self.artifacts = re.compile(rf"{re.escape(str(root))}(/[^/\s]+){{3}}/")  # root/run/step/artifact/
         self.steps, self.screen, self.log = list(steps), screen, log
         self.running: str | None = None
         self.started = 0.0
@@ -62,7 +63,7 @@ class Narrator(TextIOBase):
         elif self.running is not None and (self.traceback or line.startswith("Traceback (most recent")):
             self.traceback.append(line)
         elif self.running is not None and line.strip():
-            self._say(f"        {line}")
+            self._say(f"        {self.artifacts.sub('', line)}")
 
     def _event(self, event: str, step: str, detail: str) -> None:
         if event == "start":
@@ -98,11 +99,11 @@ class _CacheHits(logging.Handler):
 
 @contextmanager
 def narrated(steps: Sequence[str], screen: TextIO, log: Path) -> Iterator[Narrator]:
-    """Route this process's standard output through a narrator for a while."""
+    """Route this process's standard output through a narrator for a while; `log` lies in the pipeline's root."""
     root = logging.getLogger()
     level = root.level
     with log.open("w") as file:
-        narrator = Narrator(steps, screen, file)
+        narrator = Narrator(steps, screen, file, log.parent)
         hits = _CacheHits(narrator)
         root.addHandler(hits)
         root.setLevel(logging.INFO)

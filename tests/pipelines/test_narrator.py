@@ -29,6 +29,12 @@ def test_a_steps_own_lines_pass_and_the_runners_do_not(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == NOISE + body + NOISE
 
 
+def test_a_file_of_a_step_is_named_without_the_working_folder(tmp_path: Path) -> None:
+    body = f"    ::mtmh start prepare\n    see {tmp_path}/mtmh-1/prepare/prepared/rejected.parquet\n"
+    shown, _ = narrate(body, tmp_path / "log")
+    assert shown.splitlines()[1] == "        see rejected.parquet"
+
+
 def test_an_error_for_people_comes_whole_and_without_its_traceback(tmp_path: Path) -> None:
     message = "items.parquet has no column item_id.\nFound: id."
     body = f"    ::mtmh start prepare\n    ::mtmh error prepare {json.dumps(message)}\n    Traceback (most recent\n"

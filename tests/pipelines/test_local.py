@@ -1,0 +1,126 @@
+"""The real pipeline on a tiny world: pass, cache, rejection, resumption after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtmh.config import Config, load_config
+from pipelines import local
+from pipelines.main import NEVER_CACHED, STEPS
+
+TINY = [
+    "data.synthetic={users: 150, items: 120, days: 20}",
+    "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], out_dim: 16}",
+    "retrieval={k_ann: 50, pool: 40}",
+    "gate.bootstrap=100",
+]
+# Whether so small a world's heads beat the baselines is not what is looked at here.
+LENIENT = ["gate.baseline_recall_ratio=0", "gate.relevance_ratio=0", "gate.min_coverage=0"]
+IMPOSSIBLE = ["gate.baseline_recall_ratio=1000", "gate.relevance_ratio=0", "gate.min_coverage=0"]
+
+
+@dataclass
+class Ran:
+    """A finished run: its directory, its metrics, and what was shown."""
+
+    path: Path
+    metrics: dict[str, Any]
+    shown: str
+
+    def cached(self) -> set[str]:
+        return {step for step in STEPS if f"{step}: from the cache" in self.shown}
+
+
+def run(runs: Path, config: Config) -> Ran:
+    screen = StringIO()
+    path = local.run("synthetic", config, runs, screen)
+    return Ran(path, json.loads((path / "metrics.json").read_text()), screen.getvalue())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def first(runs: Path) -> Ran:
+    return run(runs, load_config(settings=TINY + LENIENT))
+
+
+@pytest.fixture(scope="module")
+def second(runs: Path, first: Ran) -> Ran:
+    """The same once more, but for a floor that nothing reaches."""
+    return run(runs, load_config(settings=TINY + IMPOSSIBLE))
+
+
+def test_a_run_leaves_what_the_design_says(first: Ran, runs: Path) -> None:
+    for name in ("config.yaml", "metrics.json", "candidates.parquet", "report.html", "retriever/manifest.json"):
+        assert (first.path / name).is_file()
+    assert first.metrics["gate"]["passed"]
+    assert {"popularity", "itemknn", "content", "engagement_head", "relevance_head"} < set(first.metrics["models"])
+    assert {"prepare", "content", "features", "pairs", "train", "index", "evaluate"} <= set(first.metrics["seconds"])
+    assert (runs / "latest").resolve() == first.path.resolve()
+
+
+def test_every_step_is_shown_with_its_time(first: Ran) -> None:
+    lines = first.shown.splitlines()
+    heads = [line for line in lines if line.startswith("[")]
+    assert heads == [f"[{place:2d}/{len(STEPS)}] {step}" for place, step in enumerate(STEPS, 1)]
+    assert sum(line.startswith("        done in ") for line in lines) == len(STEPS)
+    assert "KFP Executor" not in first.shown
+
+
+def test_a_passed_gate_deploys(first: Ran, second: Ran, runs: Path) -> None:
+    """And the later, rejected run does not: the champion is still the first."""
+    assert (runs / "champions" / "synthetic").resolve() == (first.path / "retriever").resolve()
+    assert not second.metrics["gate"]["passed"]
+    assert f"[{len(STEPS)}/{len(STEPS)}] deploy" not in second.shown
+
+
+def test_a_rerun_takes_the_unchanged_steps_from_the_cache(second: Ran) -> None:
+    # The first run became champion: the second is evaluated beside it, so that this step is new.
+    assert second.cached() == set(STEPS) - set(NEVER_CACHED) - {"evaluate"}
+
+
+def test_the_champion_in_mlflow_is_the_first_run(first: Ran, second: Ran, runs: Path) -> None:
+    from components.tracking import champion_of, connect
+
+    client = connect(local.tracking_uri(runs))
+    champion = champion_of(client, "mtmh-synthetic")
+    assert champion is not None
+    assert client.get_run(champion.run_id).info.run_name == first.path.name
+    assert len(client.search_runs([client.get_experiment_by_name("mtmh").experiment_id])) == 2
+
+
+def test_nothing_unfinished_stays(first: Ran, second: Ran, runs: Path) -> None:
+    known = {"latest", "champions", "mlflow.db", "mlartifacts", first.path.name, second.path.name}
+    assert {path.name for path in runs.iterdir() if not path.name.startswith(".")} == known
+    kept = {path.parent.name for path in (runs / ".pipeline").glob("mtmh-*/*/*/")}
+    assert kept == set(STEPS) - set(NEVER_CACHED)
+
+
+def test_a_run_killed_in_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    longer = [*TINY, *LENIENT, "train.epochs=400"]
+    runs = tmp_path / "killed"
+    settings = [part for setting in longer for part in ("--set", setting)]
+    command = [sys.executable, "-c", "from mtmh.cli import main; main()", "run", "--runs", str(runs), *settings]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        while not any((runs / ".scratch" / "checkpoints").rglob("*")) and process.poll() is None:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not (runs / "latest").exists()
+    resumed = run(runs, load_config(settings=longer))
+    assert {"prepare", "content", "features", "pairs"} <= resumed.cached()
+    assert "train" not in resumed.cached()
+    whole = run(tmp_path / "whole", load_config(settings=longer))
+    weights = "retriever/weights.safetensors"
+    assert (resumed.path / weights).read_bytes() == (whole.path / weights).read_bytes()

@@ -1,0 +1,117 @@
+"""Example triggers for the report: what each head offers for the same item, and what the merge makes of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from mtmh.retrieval.merge import ENGAGEMENT, quota_merge
+
+Search = Callable[[np.ndarray, int, str], tuple[np.ndarray, np.ndarray]]
+"""(items int32 [B], k, head "engagement" or "relevance") -> (ids int32 [B, k], -1 = none; scores float32 [B, k])."""
+
+SHOWN, OFFERED, ASKED = 8, 50, 200  # candidates shown, candidates a head offers to the merge, triggers looked at
+_LONGEST_TITLE = 100
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item as the page shows it."""
+
+    title: str
+    l1_topics: tuple[str, ...]
+    l2_topics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One line of a list: `match` is the finest level at which it shares a topic with the trigger."""
+
+    item: Item
+    match: Literal["l2", "l1", ""]
+    shared: tuple[str, ...]
+    provenance: Literal["engagement", "relevance", "both"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A trigger with the engagement head's, the relevance head's and the merged list, each SHOWN long at most."""
+
+    trigger: Item
+    users: int
+    engagement: list[Candidate]
+    relevance: list[Candidate]
+    merged: list[Candidate]
+
+
+def choose(popularity: np.ndarray, search: Search, seed: int, count: int = 5) -> np.ndarray:
+    """The `count` triggers on whose first candidates the heads disagree most, int32 [<= count].
+
+    Among ASKED items drawn (seeded) from the more popular half of those with any user: rare items' lists are
+    arbitrary, and a reader is more likely to know popular ones. `popularity` int [items] = users per item.
+    """
+    known = np.flatnonzero(popularity > 0)
+    ranked = known[np.argsort(-popularity[known], kind="stable")]
+    half = ranked[: max(count, len(ranked) // 2)]
+    drawn = np.random.default_rng(seed).permutation(half)[:ASKED].astype(np.int32)
+    heads = [_lists(search, drawn, SHOWN, head) for head in ("engagement", "relevance")]
+    agreement = [len(np.intersect1d(e[e >= 0], r[r >= 0])) for e, r in zip(*heads, strict=True)]
+    return drawn[np.argsort(agreement, kind="stable")[:count]]
+
+
+def collect(triggers: np.ndarray, items: pa.Table, popularity: np.ndarray, search: Search, alpha: int) -> list[Example]:
+    """Look up the triggers' candidates by both heads and merge them at `alpha`; `items` row = item number."""
+    engagement = _lists(search, triggers, OFFERED, "engagement")
+    relevance = _lists(search, triggers, OFFERED, "relevance")
+    merged = quota_merge(engagement, relevance, alpha, SHOWN)
+    found = []
+    for row, trigger in enumerate(triggers):
+        offers = (set(engagement[row, :SHOWN].tolist()), set(relevance[row, :SHOWN].tolist()))
+        heads = ["engagement" if head == ENGAGEMENT else "relevance" for head in merged.head[row]]
+        shown = _item(items, int(trigger))
+        found.append(
+            Example(
+                trigger=shown,
+                users=int(popularity[trigger]),
+                engagement=_candidates(items, shown, engagement[row, :SHOWN], ["engagement"] * SHOWN, offers),
+                relevance=_candidates(items, shown, relevance[row, :SHOWN], ["relevance"] * SHOWN, offers),
+                merged=_candidates(items, shown, merged.item[row], heads, offers),
+            )
+        )
+    return found
+
+
+def _lists(search: Search, triggers: np.ndarray, k: int, head: str) -> np.ndarray:
+    """The first k candidates of each trigger other than itself, int32 [B, k], -1 where a list ends."""
+    ids, _ = search(triggers, k + 1, head)
+    ids = np.where(ids == triggers[:, None], -1, ids)
+    last = np.argsort(ids < 0, axis=1, kind="stable")
+    return np.take_along_axis(ids, last, axis=1)[:, :k].astype(np.int32)
+
+
+def _candidates(
+    items: pa.Table, trigger: Item, ids: np.ndarray, heads: list[str], offers: tuple[set[int], set[int]]
+) -> list[Candidate]:
+    lines = []
+    for number, head in zip(ids.tolist(), heads, strict=False):
+        if number < 0:
+            continue
+        item = _item(items, number)
+        fine = tuple(topic for topic in item.l2_topics if topic in trigger.l2_topics)
+        coarse = tuple(topic for topic in item.l1_topics if topic in trigger.l1_topics)
+        both = number in offers[0] and number in offers[1]
+        origin: Literal["engagement", "relevance"] = "engagement" if head == "engagement" else "relevance"
+        lines.append(
+            Candidate(item, "l2" if fine else "l1" if coarse else "", fine or coarse, "both" if both else origin)
+        )
+    return lines
+
+
+def _item(items: pa.Table, number: int) -> Item:
+    row = items.slice(number, 1).to_pylist()[0]
+    title = (row.get("title") or "").strip() or f"item {row['item_id']}"
+    if len(title) > _LONGEST_TITLE:
+        title = title[: _LONGEST_TITLE - 1].rstrip() + "…"
+    return Item(title, tuple(row.get("l1_topics") or ()), tuple(row.get("l2_topics") or ()))

@@ -1,0 +1,221 @@
+"""The report's pictures, drawn by matplotlib without a display."""
+
+import io
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Metrics = Mapping[str, Mapping[str, float | None]]
+Points = Mapping[str, tuple[float, float]]
+
+INK, QUIET, GRID = "#1b2130", "#5b6472", "#e3e6eb"
+COLORS = {"engagement": "#0b5cad", "relevance": "#b4500b", "merged": "#5a2ca0", "baseline": QUIET}
+_NAMES = {
+    "popularity": "popularity",
+    "itemknn": "ItemKNN",
+    "content": "content alone",
+    "engagement_head": "engagement head",
+    "relevance_head": "relevance head",
+}
+# Where a label may stand around its point: offset in points of the page, and which side of the text that is.
+_PLACES = [(9, 0, "left"), (-9, 0, "right"), (0, 13, "center"), (0, -13, "center"),
+           (8, 11, "left"), (-8, 11, "right"), (8, -11, "left"), (-8, -11, "right"),
+           (0, 26, "center"), (0, -26, "center")]  # fmt: skip
+_STYLE: dict[Any, Any] = {
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",
+}
+
+
+def alpha_of(model: str) -> int | None:
+    """The quota in percent of a model named merged_alpha_N, None for the others."""
+    found = re.fullmatch(r"merged_alpha_(\d+)", model)
+    return int(found[1]) if found else None
+
+
+def tradeoff_metric(models: Metrics) -> tuple[str, str]:
+    """What recall is drawn against: L2 relevance, or coverage where the data has no topics; (metric, its words)."""
+    if models["engagement_head"].get("l2_relevance") is None:
+        return "coverage", "coverage, %"
+    return "l2_relevance", "L2 relevance, %"
+
+
+def tradeoff(models: Metrics, serving_alpha: int, panels: Iterable[str] = ("all", "zoom")) -> Figure:
+    """Recall@500 against relevance as alpha goes 0..100, with heads and baselines as points (paper, Figure 6).
+
+    `panels`: "all" shows every model, "zoom" the heads and the merge alone, every alpha labelled.
+    """
+    metric, axis = tradeoff_metric(models)
+    points = _points(models, metric)
+    chosen = list(panels)
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(4.8 * len(chosen), 3.9), layout="constrained")
+        for number, panel in enumerate(chosen, start=1):
+            axes = figure.add_subplot(1, len(chosen), number)
+            axes.set_xlabel(axis)
+            axes.set_ylabel("recall@500, %")
+            if len(chosen) > 1:
+                axes.set_title({"all": "All models", "zoom": "The merge, close up"}[panel], size=11, loc="left")
+            _draw_points(axes, points, serving_alpha)
+            if panel == "zoom":
+                near = _window(points)
+                axes.set(xlim=near[0], ylim=near[1])
+                named = [name for name in points if _inside(points[name], near)]
+            else:
+                axes.margins(0.16)
+                named = [name for name in points if alpha_of(name) in (None, serving_alpha)]
+            words = {name: _words(name, serving_alpha, full=panel == "zoom") for name in named}
+            _label(figure, axes, points, words, serving_alpha)
+        figure.set_layout_engine("none")  # laid out by now; labels were placed for exactly this layout
+    return figure
+
+
+def curves(columns: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+    """Training curves over the pairs seen: every column named *_loss, the relevance losses in a figure of their own.
+
+    `columns` are those of curves.parquet; "engagement" or "relevance" is left out where it has no finite loss.
+    """
+    losses = {n: v for n, v in columns.items() if n.endswith("_loss") and np.isfinite(v).any()}
+    figures = {}
+    for kind in ("engagement", "relevance"):
+        panel = {name: v for name, v in losses.items() if ("relevance" in name) is (kind == "relevance")}
+        if panel:
+            with rc_context(_STYLE):
+                figures[kind] = Figure(figsize=(4.8, 3.1), layout="constrained")
+                axes = figures[kind].add_subplot(xlabel="million pairs seen", ylabel="loss, nats")
+                _draw_losses(axes, columns["pairs"] / 1e6, panel, COLORS[kind])
+    return figures
+
+
+def svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an <svg> element for a page: scales with its container, says what it shows, names no address.
+
+    `name` tells its ids from those of other figures on the page; `description` is the alternative text.
+    """
+    buffer = io.StringIO()
+    with rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", drawn)
+    head, rest = drawn.split(">", 1)
+    head = re.sub(r' (width|height|xmlns|xmlns:xlink|version)="[^"]*"', "", head)
+    return f'{head} role="img" aria-label="{description}">{rest}'.replace("xlink:href", "href")
+
+
+def save(figure: Figure, run: Path, name: str) -> None:
+    """Write the figure as `name`.svg and `name`.png into the run directory."""
+    with rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure.savefig(run / f"{name}.svg", metadata={"Date": None})
+        figure.savefig(run / f"{name}.png", dpi=160)
+
+
+def _points(models: Metrics, metric: str) -> dict[str, tuple[float, float]]:
+    points = {}
+    for name, figures in models.items():
+        x, y = figures.get(metric), figures.get("recall_at_500")
+        if x is not None and y is not None:
+            points[name] = (100 * x, 100 * y)
+    return points
+
+
+def _window(points: Points) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Limits (x, y) around the heads and the merge, with room for labels."""
+    near = [p for name, p in points.items() if alpha_of(name) is not None or name.endswith("_head")]
+    (left, low), (right, high) = np.min(near, axis=0), np.max(near, axis=0)
+    x, y = max(0.28 * (right - left), 0.5), max(0.3 * (high - low), 0.5)
+    return (left - x, right + x), (low - y, high + y)
+
+
+def _inside(point: tuple[float, float], limits: tuple[tuple[float, float], tuple[float, float]]) -> bool:
+    return all(low <= value <= high for value, (low, high) in zip(point, limits, strict=True))
+
+
+def _draw_points(axes: Axes, points: Points, serving_alpha: int) -> None:
+    merged = sorted((alpha, points[name]) for name in points if (alpha := alpha_of(name)) is not None)
+    line = np.array([point for _, point in merged]).reshape(-1, 2)
+    axes.plot(line[:, 0], line[:, 1], color=COLORS["merged"], linewidth=1.8, zorder=2)
+    for name, (x, y) in points.items():
+        marker: dict[str, Any] = {"color": _color(name), "marker": "D", "s": 42}
+        if name.endswith("_head"):
+            marker |= {"marker": "s", "s": 90}
+        if (alpha := alpha_of(name)) is not None:
+            marker |= {"marker": "o", "s": 120 if alpha == serving_alpha else 40}
+        axes.scatter(x, y, zorder=3, edgecolors="white", linewidths=0.8, **marker)
+
+
+def _color(name: str) -> str:
+    if name.endswith("_head"):
+        return COLORS[name.removesuffix("_head")]
+    return COLORS["baseline" if alpha_of(name) is None else "merged"]
+
+
+def _words(name: str, serving_alpha: int, full: bool) -> str:
+    alpha = alpha_of(name)
+    if alpha is None:
+        alone = {"engagement_head": " (alpha 100)", "relevance_head": " (alpha 0)"} if full else {}
+        return _NAMES.get(name, name) + alone.get(name, "")
+    if alpha != serving_alpha:
+        return f"alpha {alpha}"
+    return f"merged, alpha {alpha} (served)" if full else f"merged, alpha {alpha}"
+
+
+def _label(figure: Figure, axes: Axes, points: Points, words: Mapping[str, str], serving_alpha: int) -> None:
+    """Put `words` beside their points, each where it covers the fewest other labels and points."""
+    figure.draw_without_rendering()
+    frame = axes.get_window_extent()
+    spots = {name: axes.transData.transform(point) for name, point in points.items()}
+    heads = {points[name] for name in points if name.endswith("_head")}
+    taken: list[Any] = []
+
+    def cost(name: str, box: Any, rank: int) -> float:
+        outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1
+        covered = sum(box.overlaps(other) for other in taken)
+        covered += sum(box.padded(5).contains(*spots[other]) for other in points if points[other] != points[name])
+        return 10.0 * covered + 20.0 * outside + 0.1 * rank
+
+    for name in sorted(words, key=lambda name: (alpha_of(name) != serving_alpha, alpha_of(name) is not None)):
+        if alpha_of(name) in (0, 100) and alpha_of(name) != serving_alpha and points[name] in heads:
+            continue  # that head alone, whose own label says so
+        offers = []
+        for rank, (dx, dy, side) in enumerate(_PLACES):
+            text = axes.annotate(
+                words[name], points[name], (dx, dy), textcoords="offset points", ha=side, va="center",
+                color=_color(name), weight="bold" if alpha_of(name) == serving_alpha else "normal", size=10,
+            )  # fmt: skip
+            box = text.get_window_extent().padded(1)
+            offers.append((cost(name, box, rank), rank, text, box))
+        best = min(offers, key=lambda offer: offer[:2])
+        for offer in offers:
+            if offer is not best:
+                offer[2].remove()
+        taken.append(best[3])
+
+
+def _draw_losses(axes: Axes, pairs: np.ndarray, panel: Mapping[str, np.ndarray], own: str) -> None:
+    looks = ((own, "-"), (COLORS["merged"], "--"), (QUIET, ":"))
+    for number, (name, values) in enumerate(panel.items()):
+        color, dash = looks[number % len(looks)]
+        width = max(1, len(values) // 25)
+        if width > 1:
+            axes.plot(pairs, values, color=color, alpha=0.25, linewidth=0.8)
+        smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+        axes.plot(pairs[width - 1 :], smooth, color=color, linestyle=dash, label=name.replace("_", " "))
+    axes.legend(frameon=False, fontsize=10)

@@ -1,0 +1,99 @@
+"""What a run leaves: one directory that tells what was done and what came out, and holds the resulting version."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from mtmh.config import Config
+from mtmh.errors import UserError
+
+STAGES = ("prepare", "features", "content", "pairs", "train", "index", "evaluate", "gate")
+
+
+def write(run: Path, stages: dict[str, Path], config: Config, code_version: str, seed: int, source: str) -> None:
+    """Assemble the directory `run` from the stages' directories, whole or not at all (the report comes after).
+
+    `stages` has a directory for each of STAGES; that of "index" is the retriever itself. Written: config.yaml,
+    metrics.json, candidates.parquet, rejected.parquet when rows were rejected, curves.parquet and retriever/. Files are
+    copied, never linked: a later run that overwrites a stage's file must not reach into this one.
+
+    Raises UserError when `run` exists, ValueError when a stage is missing.
+    """
+    if missing := [name for name in STAGES if name not in stages]:
+        raise ValueError(f"a run directory needs the directories of all stages; missing: {', '.join(missing)}")
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise UserError(f"run directory {run} exists already and is kept as it is: choose another run id.")
+    run.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{run.name}.", dir=run.parent))
+    try:
+        draft.chmod(0o755)  # mkdtemp lets nobody else in
+        _fill(draft, stages, config, metrics(stages, config, code_version, seed, source))
+        draft.rename(run)
+    except BaseException:  # also when interrupted from the keyboard
+        shutil.rmtree(draft)
+        raise
+
+
+def metrics(stages: dict[str, Path], config: Config, code_version: str, seed: int, source: str) -> dict[str, Any]:
+    """The content of metrics.json: data, models, sample, gate, definitions, seconds and memory of each step."""
+    evaluation = _json(stages["evaluate"] / "evaluation.json")
+    steps = list(_steps(stages.values()))
+    pairs = pq.read_metadata(stages["pairs"] / "pairs.parquet").num_rows
+    return {
+        "data": {**_json(stages["prepare"] / "prepared.json"), "path": source, "pairs": pairs},
+        "models": evaluation["models"],
+        "sample": evaluation["sample"],
+        "gate": _json(stages["gate"] / "verdict.json"),
+        "definitions": definitions(config.retrieval.triggers, config.retrieval.pool),
+        "seconds": {step["step"]: step["seconds"] for step in steps},
+        "peak_memory_mb": {step["step"]: step["peak_memory_mb"] for step in steps},
+        "code_version": code_version,
+        "seed": seed,
+    }
+
+
+def definitions(triggers: int, pool: int) -> dict[str, str]:
+    """One sentence a metric, so that anyone can recompute the figures from candidates.parquet and the data."""
+    return {
+        "protocol": f"For each test user (T1 events, and a T2 item new to the user) the last {triggers} distinct T1 "
+        "items are the triggers; their candidates without the user's T1 items, each with the trigger that retrieved "
+        f"it with the best score, are sorted by score; the first {pool} are the user's list. "
+        "Null = the data has nothing to measure it on.",
+        "recall_at_k": "Share of a user's targets (distinct T2 items not engaged with in T1) among the first k of the "
+        "list, averaged over test users.",
+        "l1_relevance": "Share of the (trigger, candidate) pairs of all lists whose items share an L1 (coarse) topic.",
+        "l2_relevance": "Share of the (trigger, candidate) pairs of all lists whose items share an L2 (fine) topic.",
+        "coverage": "Distinct items in the lists of all test users, divided by the number of items.",
+        "intra_list_diversity": "Mean over test users of the mean cosine distance between the content vectors of two "
+        "items of the list.",
+        "cold_share": "Share of the candidates of all lists that had no interaction in T1.",
+    }
+
+
+def _fill(draft: Path, stages: dict[str, Path], config: Config, figures: dict[str, Any]) -> None:
+    settings = config.model_dump(mode="json")
+    (draft / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    (draft / "metrics.json").write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
+    shutil.copy2(stages["evaluate"] / "candidates.parquet", draft)
+    shutil.copy2(stages["train"] / "curves.parquet", draft)
+    if (rejected := stages["prepare"] / "rejected.parquet").is_file():
+        shutil.copy2(rejected, draft)
+    # step.json tells of the stage, not of the version, and the version's manifest does not name it.
+    shutil.copytree(stages["index"], draft / "retriever", ignore=shutil.ignore_patterns("step.json"))
+
+
+def _steps(directories: Iterable[Path]) -> Iterable[dict[str, Any]]:
+    for directory in directories:
+        if (measured := directory / "step.json").is_file():
+            yield _json(measured)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content

@@ -28,8 +28,10 @@ def summarize(run: Path, runs: Path) -> None:
     from rich.console import Console
 
     metrics = json.loads((run / "metrics.json").read_text())
-    # Emoji and markup off: ids and paths may hold colons and brackets.
-    console = Console(highlight=False, markup=False, emoji=False)
+    # Emoji and markup off: ids and paths may hold colons and brackets. A figure is never cut: a terminal narrower
+    # than the table wraps it.
+    width = max(Console().width, 80)
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
     console.print()
     _data(console, metrics["data"])
     _table(console, metrics["models"])
@@ -54,7 +56,7 @@ def _table(console: Any, models: dict[str, dict[str, float | None]]) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     for name, figures in models.items():
         table.add_row(name, *(_percent(figures.get(key)) for key in COLUMNS))
-    console.print(table, crop=False, width=max(console.width, 88))
+    console.print(table)
 
 
 def _percent(value: float | None) -> str:

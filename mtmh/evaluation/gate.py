@@ -182,7 +182,7 @@ def _champion(report: Mapping[str, Any], users: Arrays) -> Champion | None:
 def _floor(rule: str, metric: str, value: float, bound: float, floor: str) -> Rule:
     passed = value >= bound
     where = "at or above" if passed else "below"
-    why = f"{NAMES[metric]} of the merge is {_percent(value)}, {where} the required {_percent(bound)}: {floor}."
+    why = f"{NAMES[metric]} of the merge is {_percent(value)}, {where} the required {_percent(bound)} ({floor})."
     return Rule(rule, metric, value, bound, None, passed, why)
 
 

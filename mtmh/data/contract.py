@@ -106,7 +106,7 @@ def _fault(table: pa.Table, column: Column, file: str) -> str | None:
         )
     if present > 1:
         return f"{file}: column {column.name!r} is there {present} times. Keep one."
-    if present and not _accepts(column.type, table[column.name].type):
+    if present and not accepts(column.type, table[column.name].type):
         found = table[column.name].type
         return f"{file}: column {column.name!r} has type {found}, expected {column.type}. Write {_advice(column)}."
     return None
@@ -123,12 +123,13 @@ def _advice(column: Column) -> str:
     return f"a number, e.g. df[{column.name!r}] = pd.to_numeric(df[{column.name!r}])"
 
 
-def _accepts(expected: pa.DataType, found: pa.DataType) -> bool:
+def accepts(expected: pa.DataType, found: pa.DataType) -> bool:
+    """Whether a column of type `found` can stand where the contract has `expected`."""
     if pa.types.is_null(found):
         return True
     if pa.types.is_list(expected):
         nested = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
-        return nested and _accepts(expected.value_type, found.value_type)
+        return nested and accepts(expected.value_type, found.value_type)
     if pa.types.is_string(expected):
         text = found.value_type if pa.types.is_dictionary(found) else found
         return pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_string_view(text)

@@ -22,6 +22,7 @@ class Source:
     tables: dict[str, pa.Table]
     files: dict[str, str]  # where each table came from, for messages
     unreadable: dict[str, pa.Array] = field(default_factory=dict)  # reason per row, null = could be read
+    as_written: frozenset[str] = frozenset()  # columns of the source's own text, for rejected rows alone
 
 
 def fingerprint(folder: Path) -> str:
@@ -39,7 +40,10 @@ def read(folder: Path) -> Source:
 
 
 def check(source: Source, id_features: list[str], float_features: list[str]) -> dict[str, Checked]:
-    """Check all tables of a source against the contract; the result has the same keys, items first."""
+    """Check all tables of a source against the contract; the result has the same keys, items first.
+
+    Columns that are neither in the contract nor declared as features are left out, and named.
+    """
     tables, files, unreadable = source.tables, source.files, source.unreadable
     items = check_items(tables["items"], files["items"], id_features, float_features, unreadable.get("items"))
     interactions = check_interactions(
@@ -48,21 +52,37 @@ def check(source: Source, id_features: list[str], float_features: list[str]) -> 
     checked = {"items": items, "interactions": interactions}
     if "concepts" in tables:
         checked["concepts"] = check_concepts(tables["concepts"], files["concepts"], items, unreadable.get("concepts"))
+    for name, result in checked.items():
+        used = {*result.clean.column_names, *source.as_written}
+        unused = [column for column in tables[name].column_names if column not in used]
+        if unused:
+            print(f"{name}: columns not in the contract nor declared as features are left out: {', '.join(unused)}")
     return checked
 
 
 def write_contract(folder: Path, out: Path, max_rejected_share: float) -> dict[str, int]:
     """Read `folder` in whichever form it is and write it as contract Parquet into `out`; return the rows per table.
 
-    Rejected rows go to `out`/rejected.parquet. Raises UserError as `read` and the checks do.
+    Further columns of the items are kept as features: text as id features, numbers as float features. Rejected rows go
+    to `out`/rejected.parquet. Raises UserError as `read` and the checks do.
     """
     if out.resolve() == folder.resolve():
         raise UserError(f"{out} is the folder to read from. Give another one to write to.")
-    checked = check(read(folder), [], [])
+    source = read(folder)
+    checked = check(source, *_features(source.tables["items"]))
     set_aside(checked, out, max_rejected_share)
     for name, table in checked.items():
         write_parquet(table.clean, out / f"{name}.parquet")
     return {name: table.clean.num_rows for name, table in checked.items()}
+
+
+def _features(items: pa.Table) -> tuple[list[str], list[str]]:
+    """Columns beyond the contract that can be id features, and those that can be float features."""
+    known = {column.name for column in contract.ITEMS}
+    further = [one for one in items.schema if one.name not in known]
+    ids = [one.name for one in further if contract.accepts(pa.string(), one.type)]
+    floats = [one.name for one in further if contract.accepts(pa.float64(), one.type) and one.name not in ids]
+    return ids, floats
 
 
 def _form(folder: Path) -> tuple[tuple[str, ...], Callable[[Path], Source]]:
@@ -136,7 +156,7 @@ def _read_movielens(folder: Path) -> Source:
             tables["concepts"] = pa.table({"item_id": concepts["movieId"], "concept": concepts[column]})
             files["concepts"] = str(folder / name)
     reasons = pc.coalesce(_reason(bad_value, "rating is not a number"), _reason(bad_time, "timestamp is not a number"))
-    return Source(tables, files, {"interactions": reasons})
+    return Source(tables, files, {"interactions": reasons}, frozenset({"rating.csv", "timestamp.csv"}))
 
 
 def _reason(bad: pa.ChunkedArray, reason: str) -> pa.ChunkedArray:

@@ -45,7 +45,6 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
         for name in OUTPUTS:
             (out / name).unlink(missing_ok=True)
         raw = _read(source, settings, seed)
-        _name_unused_columns(raw, settings)
         checked = importers.check(raw, settings.id_features, settings.float_features)
         rejected_rows = set_aside(checked, out, settings.max_rejected_share)
 
@@ -68,6 +67,7 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
             "has_topics": any(_any_topic(items, level) for level in ("l1", "l2")),
             "has_text": any(_any_text(items, name) for name in ("title", "text")),
             "validation": settings.period == "validation",
+            "id_features": settings.id_features,
         }
         write_json(info, out / "prepared.json")
         _tell(info)
@@ -80,16 +80,6 @@ def _read(source: str, settings: DataSettings, seed: int) -> Source:
 
     size = settings.synthetic
     return make_world(size.users, size.items, size.days, seed)
-
-
-def _name_unused_columns(raw: Source, settings: DataSettings) -> None:
-    from mtmh.data.contract import item_columns
-
-    known = {column.name for column in item_columns(settings.id_features, settings.float_features)}
-    unused = [name for name in raw.tables["items"].column_names if name not in known]
-    if unused:
-        declare = "data.id_features or data.float_features"
-        print(f"items: not used, being neither in the contract nor in {declare}: {', '.join(unused)}", flush=True)
 
 
 def _fill_features(items: pa.Table, float_features: list[str]) -> pa.Table:

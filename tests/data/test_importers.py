@@ -133,6 +133,18 @@ def test_a_corrupt_file_is_named(make_folder: MakeFolder) -> None:
         read(folder)
 
 
+def test_further_columns_of_items_are_kept_as_features(
+    make_folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_folder()
+    items = pq.read_table(folder / "items.parquet").append_column("brand", pa.array(["b"] * 30))
+    write_parquet(items.append_column("sizes", pa.array([[1]] * 30)), folder / "items.parquet")
+    write_contract(folder, tmp_path / "out", 0.0)
+    written = pq.read_table(tmp_path / "out" / "items.parquet")
+    assert written.select(["price", "brand"]).equals(items.select(["price", "brand"]))
+    assert "are left out: sizes" in capsys.readouterr().out
+
+
 def test_the_source_is_never_written_over(make_folder: MakeFolder) -> None:
     folder = make_folder()
     with pytest.raises(UserError, match="folder to read from"):

@@ -120,3 +120,18 @@ def test_content_of_other_items_is_refused(built: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "content.npy", np.ones((ITEMS + 1, 128), np.float32))
     with pytest.raises(UserError, match=rf"{ITEMS + 1} rows.* has {ITEMS}"):
         build_features(built / "prepared", tmp_path, tmp_path / "features", tmp_path / "store", SETTINGS)
+
+
+def test_when_nothing_is_known_by_the_split_features_are_zero_and_histories_empty(built: Path, tmp_path: Path) -> None:
+    early = tmp_path / "prepared"
+    early.mkdir()
+    info = json.loads((built / "prepared" / "prepared.json").read_text())
+    (early / "prepared.json").write_text(json.dumps(info | {"split_time": "2000-01-01T00:00:00+00:00"}))
+    for name in ("items.parquet", "interactions.parquet"):
+        (early / name).write_bytes((built / "prepared" / name).read_bytes())
+    np.save(tmp_path / "content.npy", np.zeros((ITEMS, 128), np.float32))
+    build_features(early, tmp_path, tmp_path / "features", tmp_path / "store", SETTINGS)
+    features = pq.read_table(tmp_path / "features" / "item_features.parquet")
+    histories = pq.read_table(tmp_path / "features" / "user_history.parquet")
+    assert [features[name].to_pylist() for name in features.column_names[:3]] == [[0.0] * ITEMS] * 3
+    assert histories["item_ids"].to_pylist() == histories["topics"].to_pylist() == [[]] * info["users"]

@@ -60,7 +60,7 @@ def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, s
     with measured("gate", out):
         report = json.loads((evaluation / "evaluation.json").read_text())
         fingerprint = json.loads((prepared / "prepared.json").read_text())["fingerprint"]
-        has_topics = report["models"]["engagement_head"]["l2_relevance"] is not None
+        has_topics = report["models"]["popularity"]["l2_relevance"] is not None
         with np.load(evaluation / "users.npz") as users:
             rules = floor_rules(report["models"], figures(users, "challenger", has_topics), settings)
             champion = _champion(report, users)

@@ -12,23 +12,14 @@ def recall_at(item: np.ndarray, target_indptr: np.ndarray, targets: np.ndarray, 
     Arguments: `item` int32 [U, pool], best first, -1 where a list ends; `target_indptr` int64 [U + 1] and `targets`
     int32, each user's distinct targets, at least one.
     """
-    hits = _hits(item, target_indptr, targets, np.asarray(cutoffs))
+    users = len(item)
+    stride = int(max(item.max(initial=0), targets.max(initial=0))) + 1
+    wanted = np.repeat(np.arange(users), np.diff(target_indptr)) * stride + targets
+    wanted.sort()
+    offered = np.where(item >= 0, np.arange(users)[:, None] * stride + item, -1)
+    hit = wanted[np.minimum(np.searchsorted(wanted, offered), len(wanted) - 1)] == offered
+    hits = np.stack([hit[:, :cutoff].sum(axis=1) for cutoff in cutoffs], axis=1)
     return np.asarray(hits / np.diff(target_indptr)[:, None])
-
-
-@njit(parallel=True, cache=True)
-def _hits(item, indptr, targets, cutoffs):  # type: ignore[no-untyped-def]
-    users, pool = item.shape
-    hits = np.zeros((users, len(cutoffs)))
-    for user in prange(users):
-        wanted = np.sort(targets[indptr[user] : indptr[user + 1]])
-        for rank in range(pool):
-            at = np.searchsorted(wanted, item[user, rank])
-            if at < len(wanted) and wanted[at] == item[user, rank]:
-                for c in range(len(cutoffs)):
-                    if rank < cutoffs[c]:
-                        hits[user, c] += 1
-    return hits
 
 
 def topic_matches(item: np.ndarray, trigger: np.ndarray, topic_bits: np.ndarray) -> np.ndarray:
@@ -60,11 +51,11 @@ def coverage(item: np.ndarray, n_items: int) -> float:
     return len(np.unique(item[item >= 0])) / n_items
 
 
-def intra_list_diversity(item: np.ndarray, content: np.ndarray) -> float:
+def intra_list_diversity(item: np.ndarray, content: np.ndarray) -> float | None:
     """Mean over users of the mean cosine distance between two content vectors of the list.
 
     `content` float32 [items, d], unit rows; items without content (zero rows) are left out, lists with fewer than two
-    others too. For unit vectors the sum over pairs is (|sum|^2 - n) / 2, so no pair is formed.
+    others too; None when no list is left. For unit vectors the sum over pairs is (|sum|^2 - n) / 2: no pair is formed.
     """
     distances = []
     has_content = np.linalg.norm(content, axis=1) > 0
@@ -77,7 +68,7 @@ def intra_list_diversity(item: np.ndarray, content: np.ndarray) -> float:
         enough = n >= 2
         distances.append(1 - (squared[enough] - n[enough]) / (n[enough] * (n[enough] - 1)))
     every = np.concatenate(distances)
-    return float(every.mean()) if len(every) else float("nan")
+    return float(every.mean()) if len(every) else None
 
 
 def cold_share(item: np.ndarray, cold: np.ndarray) -> float:

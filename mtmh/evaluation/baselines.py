@@ -1,0 +1,72 @@
+"""What two heads must beat: popularity, ItemKNN of `implicit`, and content similarity (paper section 9)."""
+
+import numpy as np
+from numba import njit, prange
+
+from mtmh.retrieval.index import search_exact
+from mtmh.retrieval.retriever import Csr, Pool, pool_lists
+
+
+def popularity_pool(popularity: np.ndarray, triggers: Csr, seen: Csr, size: int) -> Pool:
+    """The most engaged items that a user has not seen. No trigger retrieves them: the newest one stands in.
+
+    `popularity` int64 [items], events in T1.
+    """
+    longest = int(np.diff(seen[0]).max(initial=0))
+    top = np.argsort(-popularity, kind="stable")[: size + longest].astype(np.int32)
+    scores = popularity[top].astype(np.float32)
+    newest = triggers[1][triggers[0][:-1]]
+
+    def lists(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.tile(top, (len(items), 1)), np.tile(scores, (len(items), 1))
+
+    return pool_lists(lists, (np.arange(len(newest) + 1), newest), seen, size, len(popularity))
+
+
+def item_knn_pool(history: Csr, users: np.ndarray, triggers: Csr, n_items: int, size: int, neighbours: int) -> Pool:
+    """ItemKNN by cosine over all T1 histories, ranked as `implicit` ranks: the sum over the user's items.
+
+    `history` of every user, `users` int32 [U] the test users, `triggers` theirs. A candidate's trigger is the one most
+    similar to it.
+    """
+    from implicit.nearest_neighbours import CosineRecommender
+    from scipy.sparse import csr_matrix
+
+    indptr, items = history
+    engaged = csr_matrix((np.ones(len(items), dtype=np.float32), items, indptr), shape=(len(indptr) - 1, n_items))
+    model = CosineRecommender(K=neighbours)
+    model.fit(engaged, show_progress=False)
+    item, score = model.recommend(users, engaged[users], N=size, filter_already_liked_items=True)
+    item = np.where(score > 0, item, -1).astype(np.int32)
+    similarity = model.similarity.tocsr()
+    trigger = _closest_trigger(item, *triggers, similarity.indptr, similarity.indices, similarity.data, n_items)
+    return Pool(item, score.astype(np.float32), trigger, np.where(item >= 0, 0, -1).astype(np.int8))
+
+
+def content_pool(content: np.ndarray, triggers: Csr, seen: Csr, k: int, size: int) -> Pool:
+    """The nearest items by content vector alone; `content` float32 [items, c] unit rows."""
+    return pool_lists(lambda items: search_exact(content, items, k), triggers, seen, size, len(content))
+
+
+@njit(parallel=True, cache=True)
+def _closest_trigger(item, trigger_indptr, triggers, indptr, indices, data, n_items):  # type: ignore[no-untyped-def]
+    users, size = item.shape
+    closest = np.full((users, size), -1, dtype=np.int32)
+    for block in prange(64):
+        best = np.zeros(n_items, dtype=np.float64)
+        source = np.full(n_items, -1, dtype=np.int32)
+        for user in range(users * block // 64, users * (block + 1) // 64):
+            for t in range(trigger_indptr[user], trigger_indptr[user + 1]):
+                for at in range(indptr[triggers[t]], indptr[triggers[t] + 1]):
+                    candidate = indices[at]
+                    if data[at] > best[candidate]:
+                        best[candidate] = data[at]
+                        source[candidate] = triggers[t]
+            for rank in range(size):
+                if item[user, rank] >= 0:
+                    closest[user, rank] = source[item[user, rank]]
+            for t in range(trigger_indptr[user], trigger_indptr[user + 1]):
+                for at in range(indptr[triggers[t]], indptr[triggers[t] + 1]):
+                    best[indices[at]] = 0
+                    source[indices[at]] = -1
+    return closest

@@ -1,0 +1,205 @@
+"""Stage evaluate: the paper's protocol on all test users, for heads, merges, baselines and the champion (section 6)."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mtmh.config import EvaluationSettings, RetrievalSettings
+from mtmh.data.prepared import Prepared
+from mtmh.evaluation.baselines import content_pool, item_knn_pool, popularity_pool
+from mtmh.evaluation.champion import champion_pools
+from mtmh.evaluation.metrics import RECALL_AT, cold_share, coverage, intra_list_diversity, recall_at, topic_matches
+from mtmh.model.two_heads import HEADS
+from mtmh.retrieval.retriever import Csr, Pool, Retriever, merge_pools
+
+BASELINES = ("popularity", "itemknn", "content")
+
+
+@dataclass(frozen=True)
+class Test:
+    """Test users with their triggers, what they had seen, and what they engaged with next."""
+
+    users: np.ndarray  # int32 [U]
+    triggers: Csr
+    seen: Csr
+    targets: Csr
+    l1_bits: np.ndarray | None  # uint64 [items, words]
+    l2_bits: np.ndarray | None
+    content: np.ndarray  # float32 [items, c]
+    cold: np.ndarray  # bool [items], no interaction in T1
+
+    @classmethod
+    def of(cls, data: Prepared, content: np.ndarray, triggers: int) -> "Test":
+        """Triggers are the last `triggers` distinct items of T1."""
+        users, indptr, targets = data.targets()
+        history = data.train_histories()
+        cold = np.bincount(data.item[data.is_train], minlength=data.n_items) == 0
+        return cls(
+            users=users,
+            triggers=take_rows(history, users, triggers),
+            seen=take_rows(history, users),
+            targets=(indptr, targets),
+            l1_bits=data.topic_bits("l1"),
+            l2_bits=data.topic_bits("l2"),
+            content=content,
+            cold=cold,
+        )
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One model's figures per user; `summary` averages them over any part of the users."""
+
+    recall: np.ndarray  # float64 [U, len(RECALL_AT)]
+    l1_matches: np.ndarray | None  # int32 [U]
+    l2_matches: np.ndarray | None
+    retrieved: np.ndarray  # int32 [U]
+
+
+def evaluate(
+    prepared: Path,
+    content: Path,
+    retriever: Path,
+    champion: Path | None,
+    out: Path,
+    retrieval: RetrievalSettings,
+    settings: EvaluationSettings,
+    seed: int,
+) -> None:
+    """Write evaluation.json (models, sample, champion), candidates.parquet and users.npz (for the gate).
+
+    Every model is ranked by the same protocol: lists of `retrieval.pool` items for all test users, without what they
+    had engaged with in T1. candidates.parquet holds the lists of a seeded sample of `settings.sample_users` users.
+    """
+    data = Prepared.load(prepared)
+    test = Test.of(data, np.load(content / "content.npy"), retrieval.triggers)
+    chosen = np.random.default_rng(seed).permutation(len(test.users))[: settings.sample_users]
+    sample = np.sort(chosen)
+    user_ids = _user_ids(data, test.users[sample])
+    item_ids = data.items["item_id"].combine_chunks()
+    version = Retriever.load(retriever)
+    models: dict[str, Any] = {}
+    sampled: dict[str, Any] = {}
+    tables: list[pa.Table] = []
+    for_gate: dict[str, np.ndarray] = {"n_items": np.array(data.n_items)}
+    for name, pool in _pools(data, test, version, retrieval):
+        figures = measure(pool, test)
+        models[name] = summary(figures, pool, test)
+        sampled[name] = summary(figures, pool, test, sample)
+        tables.append(_candidates(name, pool, sample, user_ids, item_ids))
+        if name == f"merged_alpha_{retrieval.alpha}":
+            for_gate |= _for_gate("challenger", figures, pool)
+        print(f"evaluate: {name}: {_line(models[name])}", flush=True)
+    result: dict[str, Any] = {"models": models, "sample": sampled}
+    if champion is not None:
+        pool, told = champion_pools(champion, data, test.triggers, test.seen, retrieval)
+        figures = measure(pool, test)
+        for_gate |= _for_gate("champion", figures, pool)
+        result["champion"] = {**told, **summary(figures, pool, test)}
+        print(f"evaluate: champion: {_line(result['champion'])}", flush=True)
+    pq.write_table(pa.concat_tables(tables), out / "candidates.parquet", compression="zstd")
+    np.savez(out / "users.npz", allow_pickle=False, **for_gate)
+    (out / "evaluation.json").write_text(json.dumps(result, indent=1))
+
+
+def measure(pool: Pool, test: Test) -> Figures:
+    """All figures that are means over users or over retrieved pairs."""
+    matches = [
+        None if bits is None else topic_matches(pool.item, pool.trigger, bits) for bits in (test.l1_bits, test.l2_bits)
+    ]
+    recall = recall_at(pool.item, *test.targets, RECALL_AT)
+    return Figures(recall, matches[0], matches[1], (pool.item >= 0).sum(axis=1).astype(np.int32))
+
+
+def summary(figures: Figures, pool: Pool, test: Test, rows: np.ndarray | None = None) -> dict[str, float | None]:
+    """One model's row of the table, over all users or those at `rows`; None where the data has nothing to measure."""
+    part = slice(None) if rows is None else rows
+    item, retrieved = pool.item[part], max(int(figures.retrieved[part].sum()), 1)
+    recall = figures.recall[part].mean(axis=0)
+    return {
+        **{f"recall_at_{k}": float(value) for k, value in zip(RECALL_AT, recall, strict=True)},
+        "l1_relevance": None if figures.l1_matches is None else float(figures.l1_matches[part].sum() / retrieved),
+        "l2_relevance": None if figures.l2_matches is None else float(figures.l2_matches[part].sum() / retrieved),
+        "coverage": coverage(item, len(test.cold)),
+        "intra_list_diversity": intra_list_diversity(item, test.content),
+        "cold_share": cold_share(item, test.cold),
+    }
+
+
+def take_rows(csr: Csr, rows: np.ndarray, most: int | None = None) -> Csr:
+    """The first `most` entries of the given rows."""
+    indptr, values = csr
+    length = indptr[rows + 1] - indptr[rows]
+    if most is not None:
+        length = np.minimum(length, most)
+    taken = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+    offset = np.arange(taken[-1]) - np.repeat(taken[:-1], length)
+    return taken, values[np.repeat(indptr[rows], length) + offset]
+
+
+def _pools(data: Prepared, test: Test, version: Retriever, settings: RetrievalSettings) -> Iterator[tuple[str, Pool]]:
+    """Name and lists of each model, one at a time: two heads' lists are all that stays in memory."""
+    popularity = np.bincount(data.item[data.is_train], minlength=data.n_items)
+    size, k_ann = settings.pool, min(settings.k_ann, data.n_items - 1)
+    yield "popularity", popularity_pool(popularity, test.triggers, test.seen, size)
+    history = data.train_histories()
+    yield "itemknn", item_knn_pool(history, test.users, test.triggers, data.n_items, size, k_ann)
+    if test.content.any():
+        yield "content", content_pool(test.content, test.triggers, test.seen, k_ann, size)
+    heads = {head: version.pool(head, test.triggers, test.seen, k_ann, size) for head in version.indexes}
+    for head, pool in heads.items():
+        yield f"{head}_head", pool
+    # A model with a single head serves it alone, whatever alpha says.
+    engagement, relevance = heads.get("engagement"), heads.get("relevance")
+    for alpha in sorted({*settings.alphas, settings.alpha}):
+        if engagement is not None and relevance is not None:
+            yield f"merged_alpha_{alpha}", merge_pools(engagement, relevance, alpha, size)
+        else:
+            yield f"merged_alpha_{alpha}", next(iter(heads.values()))
+
+
+def _candidates(name: str, pool: Pool, sample: np.ndarray, user_ids: pa.Array, item_ids: pa.Array) -> pa.Table:
+    """Rows model, user_id, rank, item_id, trigger_id, head, score of the sampled users (design: run directory)."""
+    row, place = np.nonzero(pool.item[sample] >= 0)
+    user = sample[row]
+    head = pa.array(HEADS).take(pa.array(pool.head[user, place]))
+    return pa.table(
+        {
+            "model": pa.array([name] * len(row)).dictionary_encode(),
+            "user_id": user_ids.take(pa.array(row)),
+            "rank": (place + 1).astype(np.int32),
+            "item_id": item_ids.take(pa.array(pool.item[user, place])),
+            "trigger_id": item_ids.take(pa.array(pool.trigger[user, place])),
+            "head": pa.nulls(len(row), pa.string()) if name in BASELINES else head,
+            "score": pool.score[user, place],
+        }
+    )
+
+
+def _user_ids(data: Prepared, users: np.ndarray) -> pa.Array:
+    """The user_id of each dense user number."""
+    table = pq.read_table(data.path / "interactions.parquet", columns=["user", "user_id"])
+    first = np.full(data.n_users, -1)
+    first[table["user"].to_numpy()] = np.arange(len(table))
+    return table["user_id"].combine_chunks().take(pa.array(first[users]))
+
+
+def _for_gate(name: str, figures: Figures, pool: Pool) -> dict[str, np.ndarray]:
+    matches = np.zeros_like(figures.retrieved) if figures.l2_matches is None else figures.l2_matches
+    return {
+        f"{name}_recall": figures.recall[:, -1].astype(np.float32),
+        f"{name}_l2_matches": matches,
+        f"{name}_retrieved": figures.retrieved,
+        f"{name}_items": pool.item,
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    shown = [("recall@500", "recall_at_500"), ("L2 relevance", "l2_relevance"), ("coverage", "coverage")]
+    return ", ".join(f"{label} {100 * row[key]:.2f} %" for label, key in shown if row[key] is not None)

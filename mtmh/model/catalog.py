@@ -1,0 +1,63 @@
+"""The catalog as the model reads it: numbers for id features, columns of floats."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from mtmh.data.prepared import Prepared
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Features of all items, row = item; the first id feature is the item itself."""
+
+    ids: Tensor  # int64 [items, id features], 0 = unknown
+    floats: Tensor  # float32 [items, float features]
+    vocabularies: dict[str, list[str]]  # id feature -> known values, number = place + 1
+    float_names: list[str]
+
+    @classmethod
+    def load(cls, data: Prepared, features: Path) -> "Catalog":
+        """Number the ids of items that T1 engaged with; what only later items have is unknown (row 0 of its table)."""
+        seen = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
+        columns, vocabularies = [], {}
+        for name in ["item_id", *data.info["id_features"]]:
+            column = data.items[name].combine_chunks()
+            known = pc.unique(column.filter(pa.array(seen))).drop_null()
+            known = known.take(pc.sort_indices(known))
+            if len(known):
+                vocabularies[name] = known.to_pylist()
+                columns.append(number_ids(column, vocabularies[name]))
+        table = pq.read_table(features / "item_features.parquet")
+        floats = np.column_stack([column.to_numpy() for column in table.columns]).astype(np.float32)
+        ids = torch.from_numpy(np.column_stack(columns))
+        return cls(ids, torch.from_numpy(floats), vocabularies, table.column_names)
+
+    def architecture(
+        self, embedding_dim: int, hidden: list[int], out_dim: int, heads: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Arguments of TwoHeads that fit this catalog, ready for model.json; side features get half the width."""
+        sizes = [len(values) + 1 for values in self.vocabularies.values()]
+        varies = self.floats.std(dim=0, correction=0)
+        return {
+            "vocabularies": sizes,
+            "dims": [embedding_dim] + [max(embedding_dim // 2, 1)] * (len(sizes) - 1),
+            "mean": self.floats.mean(dim=0).tolist(),
+            "deviation": torch.where(varies > 0, varies, 1.0).tolist(),
+            "hidden": hidden,
+            "out_dim": out_dim,
+            "heads": list(heads),
+        }
+
+
+def number_ids(column: pa.Array, known: list[str]) -> np.ndarray:
+    """Int64 [rows]: 1 + place in `known`, 0 for what is not there or null."""
+    place = pc.index_in(column, value_set=pa.array(known, column.type))
+    return pc.fill_null(place, -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1

@@ -1,0 +1,47 @@
+"""L_r: relevance by distillation from the frozen content encoder (paper section 3)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def relevance_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """L_r = KL(q || p) = sum over {positive, negatives} of q log(q / p), averaged over the batch.
+
+    Arguments: `logits` float [B, P], s(x, y) / tau_p *without* logQ (the correction would contaminate the
+    distillation); `teacher_logits` float [B, P], c(x, y) = <F_x, F_y> / tau_q, over the same columns. Masked columns
+    are -inf in both. Returns a scalar; its gradient in the logits is (p - q) / B. The teacher gets no gradient.
+    The sharper the teacher (small tau_q), the larger this loss: when tau_q changes, choose w_r again.
+
+    >>> relevance_loss(torch.zeros(1, 2), torch.zeros(1, 2))
+    tensor(0.)
+    """
+    loss: Tensor = _Distillation.apply(logits, teacher_logits)
+    return loss
+
+
+class _Distillation(torch.autograd.Function):
+    """As in `engagement_loss`, the gradient falls out of the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        q, log_total_q = _softmax(teacher_logits)
+        p, log_total_p = _softmax(logits)
+        # A masked column has q = 0 and -inf in both: its term is 0, not the NaN of 0 * (-inf + inf).
+        gap = (teacher_logits - logits).nan_to_num_(nan=0.0)
+        loss = torch.linalg.vecdot(q, gap).sum() + (log_total_p - log_total_q).sum()
+        ctx.save_for_backward(p.sub_(q).div_(len(logits)))
+        return loss / len(logits)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        return ctx.saved_tensors[0] * upstream[0], None
+
+
+def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over columns, float [B, P], and the log of its normalizer, float [B, 1]."""
+    peak = logits.amax(dim=1, keepdim=True)
+    share = (logits - peak).exp_()
+    total = share.sum(dim=1, keepdim=True)
+    return share.div_(total), total.log() + peak

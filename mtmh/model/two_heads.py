@@ -1,0 +1,54 @@
+"""Two heads over one bottom (paper section 3): engagement and relevance, each an MLP to a unit vector."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from mtmh.model.bottom import DenseNN, SparseNN
+
+HEADS = ("engagement", "relevance")
+
+
+class TwoHeads(nn.Module):
+    """Items to one unit vector a head.
+
+    Arguments: `vocabularies` rows of each id table (row 0 = unknown), `dims` their widths, `mean` and `deviation` of
+    the float features (both empty when there are none), `hidden` widths of each head's MLP, `out_dim` of its output,
+    `heads` one name (MTSH and single-head training) or two.
+    """
+
+    def __init__(
+        self,
+        vocabularies: list[int],
+        dims: list[int],
+        mean: Tensor,
+        deviation: Tensor,
+        hidden: list[int],
+        out_dim: int,
+        heads: tuple[str, ...] = HEADS,
+    ) -> None:
+        super().__init__()
+        float_dim = 16 if len(mean) else 0
+        self.sparse = SparseNN(vocabularies, dims)
+        self.dense = DenseNN(mean, deviation, float_dim) if float_dim else None
+        self.heads = nn.ModuleDict({name: _mlp([sum(dims) + float_dim, *hidden, out_dim]) for name in heads})
+
+    def bottom(self, ids: Tensor, floats: Tensor) -> Tensor:
+        """int64 [n, id features], float32 [n, float features] -> float32 [n, bottom width]."""
+        latent = self.sparse(ids)
+        return latent if self.dense is None else torch.cat([latent, self.dense(floats)], dim=1)
+
+    def forward(self, ids: Tensor, floats: Tensor) -> dict[str, Tensor]:
+        """int64 [n, id features], float32 [n, float features] -> {head: float32 [n, out_dim], unit rows}."""
+        shared = self.bottom(ids, floats)
+        return {name: nn.functional.normalize(head(shared), dim=1) for name, head in self.heads.items()}
+
+
+def _mlp(widths: list[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for i, (fan_in, fan_out) in enumerate(pairwise(widths)):
+        layers.append(nn.Linear(fan_in, fan_out))
+        if i < len(widths) - 2:
+            layers.append(nn.ReLU())
+    return nn.Sequential(*layers)

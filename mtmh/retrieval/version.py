@@ -1,0 +1,83 @@
+"""Stage index: one version = model and an index per head, which travel and are loaded together (design: one room)."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mtmh.config import RetrievalSettings
+from mtmh.data.prepared import Prepared
+from mtmh.errors import UserError
+from mtmh.model.two_heads import HEADS
+from mtmh.retrieval.index import build_index
+
+MANIFEST = "manifest.json"
+ITEM_COLUMNS = ["item_id", "title", "l1_topics", "l2_topics"]
+
+
+def build(
+    prepared: Path, features: Path, content: Path, model: Path, out: Path, settings: RetrievalSettings, seed: int
+) -> None:
+    """Write the version directory `out`; its manifest comes last and holds the sha256 of every file.
+
+    weights.safetensors and model.json; <head>.npy and <head>.faiss for each head trained; items.parquet (row = item,
+    with `in_train`: engaged with in T1) and item_features.parquet; content.npy; index.json, the tuning of each index.
+    """
+    data = Prepared.load(prepared)
+    tunings = {}
+    for head in HEADS:
+        if not (model / f"{head}.npy").exists():
+            continue
+        vectors = np.load(model / f"{head}.npy")
+        index, tuning = build_index(vectors, settings.k_ann, settings.min_recall, seed)
+        faiss.write_index(index, str(out / f"{head}.faiss"))
+        tunings[head] = tuning.as_dict()
+        shutil.copy2(model / f"{head}.npy", out)
+        print(
+            f"index: {head}: {data.n_items:,} items, nlist {tuning.nlist}, nprobe {tuning.nprobe}, "
+            f"recall@{tuning.k} against exact search {tuning.recall:.3f}",
+            flush=True,
+        )
+    for source in (
+        model / "weights.safetensors",
+        model / "model.json",
+        content / "content.npy",
+        features / "item_features.parquet",
+    ):
+        shutil.copy2(source, out)
+    in_train = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
+    pq.write_table(data.items.select(ITEM_COLUMNS).append_column("in_train", pa.array(in_train)), out / "items.parquet")
+    (out / "index.json").write_text(json.dumps(tunings))
+    created_from = {name: data.info[name] for name in ("path", "fingerprint", "split_time")}
+    write_manifest(out, created_from)
+
+
+def write_manifest(version: Path, created_from: dict[str, Any]) -> None:
+    """Name every file of the version with its checksum."""
+    files = {path.name: _sha256(path) for path in sorted(version.iterdir()) if path.name not in (MANIFEST, "step.json")}
+    (version / MANIFEST).write_text(json.dumps({"created_from": created_from, "sha256": files}, indent=1))
+
+
+def verify(version: Path) -> dict[str, Any]:
+    """Check every file against the manifest and return the manifest. Raises UserError naming what does not agree."""
+    if not (version / MANIFEST).is_file():
+        raise UserError(f"{version} holds no {MANIFEST}: give a retriever directory, such as runs/latest/retriever.")
+    manifest: dict[str, Any] = json.loads((version / MANIFEST).read_text())
+    for name, expected in manifest["sha256"].items():
+        path = version / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing, though the manifest lists it: copy the version again, whole.")
+        if _sha256(path) != expected:
+            raise UserError(f"{path} does not have the checksum of its manifest: copy the version again, whole.")
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

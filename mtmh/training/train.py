@@ -1,0 +1,118 @@
+"""Stage train: both heads on the mined pairs."""
+
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+
+from mtmh.config import TrainSettings
+from mtmh.data.prepared import Prepared
+from mtmh.data.sampler import PairSampler
+from mtmh.errors import UserError
+from mtmh.model.catalog import Catalog
+from mtmh.model.losses.objective import HEADS_OF, objective_loss
+from mtmh.model.two_heads import TwoHeads
+from mtmh.training.loop import embed, fit
+
+
+def train(
+    prepared: Path,
+    features: Path,
+    content: Path,
+    pairs: Path,
+    out: Path,
+    settings: TrainSettings,
+    seed: int,
+    checkpoints: Path,
+) -> None:
+    """Train and write weights.safetensors, model.json, curves.parquet and <head>.npy, float32 [items, out_dim].
+
+    A checkpoint under `checkpoints` carries the name of everything the weights depend on; it is continued from when a
+    run was cut short and removed at the end. Raises UserError when the device is not there or the data has no content
+    to distil from.
+    """
+    data = Prepared.load(prepared)
+    catalog = Catalog.load(data, features)
+    teacher = torch.from_numpy(np.load(content / "content.npy"))
+    _check_teacher(teacher, settings)
+    table = pq.read_table(pairs / "pairs.parquet")
+    sampler = PairSampler(
+        **{name: table[name].to_numpy() for name in ("user", "trigger", "candidate", "weight")},
+        history=data.train_histories(),
+        n_items=data.n_items,
+        batch_size=settings.batch_size,
+        uniform_negatives=settings.uniform_negatives,
+        seed=seed,
+    )
+    torch.manual_seed(seed)
+    architecture = catalog.architecture(
+        settings.embedding_dim, settings.hidden, settings.out_dim, HEADS_OF[settings.objective]
+    )
+    model = build_model(architecture)
+    loss = partial(
+        objective_loss,
+        objective=settings.objective,
+        tau_p=settings.tau_p,
+        tau_q=settings.tau_q,
+        w_r=settings.w_r,
+        logq=settings.logq,
+    )
+    device = pick_device(settings.device)
+    key = _checkpoint_key(
+        settings, seed, [pairs / "pairs.parquet", features / "item_features.parquet", content / "content.npy"]
+    )
+    checkpoint = checkpoints / f"{key}.pt"
+    curves = fit(model, sampler, catalog, teacher, loss, settings.epochs, settings.lr, device, checkpoint)
+    for head, vectors in embed(model, catalog, device).items():
+        np.save(out / f"{head}.npy", vectors.numpy())
+    save_file(
+        {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, out / "weights.safetensors"
+    )
+    told = {"architecture": architecture, "vocabularies": catalog.vocabularies, "float_features": catalog.float_names}
+    (out / "model.json").write_text(json.dumps(told))
+    pq.write_table(pa.Table.from_pylist(curves), out / "curves.parquet")
+    checkpoint.unlink(missing_ok=True)
+
+
+def build_model(architecture: dict[str, Any]) -> TwoHeads:
+    """A model with fresh weights from what `Catalog.architecture` says."""
+    arrays = {name: torch.tensor(architecture[name]) for name in ("mean", "deviation")}
+    return TwoHeads(**{**architecture, **arrays, "heads": tuple(architecture["heads"])})
+
+
+def load_model(version: Path) -> TwoHeads:
+    """The trained model of a version directory (model.json and weights.safetensors), ready for inference."""
+    model = build_model(json.loads((version / "model.json").read_text())["architecture"])
+    model.load_state_dict(load_file(version / "weights.safetensors"))
+    return model.eval()
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" is cuda where there is one. Raises UserError when cuda is asked for and not there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.device is 'cuda', but torch sees no GPU here; write auto or cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _check_teacher(teacher: torch.Tensor, settings: TrainSettings) -> None:
+    distils = settings.objective != "engagement" and (settings.w_r > 0 or settings.objective == "stmh")
+    if distils and not teacher.any():
+        raise UserError(
+            "no item has a title or text, so there is nothing the relevance head could learn from. "
+            "Add a title column to items, or write train.objective=engagement."
+        )
+
+
+def _checkpoint_key(settings: TrainSettings, seed: int, inputs: list[Path]) -> str:
+    digest = hashlib.sha256(f"{settings.model_dump_json()} {seed}".encode())
+    for path in inputs:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]

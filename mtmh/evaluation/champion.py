@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
-from mtmh.model.two_heads import HEADS
+from mtmh.heads import HEADS
 from mtmh.retrieval.retriever import Csr, Pool, Retriever, merge_pools, pool_lists
 from mtmh.retrieval.version import MANIFEST, verify
 

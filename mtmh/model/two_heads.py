@@ -5,9 +5,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from mtmh.heads import HEADS
 from mtmh.model.bottom import DenseNN, SparseNN
-
-HEADS = ("engagement", "relevance")
 
 
 class TwoHeads(nn.Module):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mtmh.model.two_heads import HEADS
+from mtmh.heads import HEADS
 from mtmh.retrieval.index import on_gpu, search
 from mtmh.retrieval.merge import ENGAGEMENT, Merged, quota_merge
 from mtmh.retrieval.pool import pool_candidates

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
-from mtmh.model.two_heads import HEADS
+from mtmh.heads import HEADS
 from mtmh.retrieval.index import build_index
 
 MANIFEST = "manifest.json"

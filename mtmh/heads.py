@@ -1,0 +1,3 @@
+"""The two heads, by name. Apart from the model, so that what only reads their vectors need not load torch (1.5 s)."""
+
+HEADS = ("engagement", "relevance")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "mtmh"
 CHAMPION = "champion"
-KEPT = ("config.yaml", "metrics.json", "report.html", "figures", "rejected.parquet", "retriever")
+KEPT = ("config.yaml", "metrics.json", "report.html", "alpha.png", "alpha.svg", "rejected.parquet", "retriever")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model; no such alias
 
 

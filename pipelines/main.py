@@ -93,7 +93,9 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         tasks |= {"report": written, "register": kept, "deploy": last}
         for name in NEVER_CACHED:
             tasks[name].set_caching_options(False)
-        if cluster is not None:
+        if cluster is None:
+            tasks["pairs"].after(tasks["features"])  # one at a time here anyway: then always in the same order
+        else:
             from pipelines.cluster import mount_on, place_on
 
             place_on(tasks["train"], cluster)

@@ -31,7 +31,7 @@ class _InfoNCE(torch.autograd.Function):
         total = p.sum(dim=1, keepdim=True)
         column = positive.unsqueeze(1)
         log_p = logits.gather(1, column) - peak - total.log()
-        scale = weight.unsqueeze(1) / len(logits)
+        scale = weight.to(logits.dtype).unsqueeze(1) / len(logits)
         gradient = p.mul_(scale / total)
         gradient.scatter_add_(1, column, -scale)
         ctx.save_for_backward(gradient)

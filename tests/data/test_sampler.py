@@ -1,0 +1,133 @@
+"""Batches against plain Python: they stand for their pairs, and only accidental hits are masked."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtmh.data.sampler import Batch, PairSampler
+
+N_ITEMS = 9
+
+
+@st.composite
+def samplers(draw: st.DrawFn) -> PairSampler:
+    users = draw(st.integers(1, 4))
+    histories = draw(st.lists(st.sets(st.integers(0, N_ITEMS - 1), min_size=2), min_size=users, max_size=users))
+    pairs = []
+    for _ in range(draw(st.integers(1, 30))):
+        user = draw(st.integers(0, users - 1))
+        trigger, candidate = draw(st.permutations(sorted(histories[user])))[:2]
+        pairs.append((user, trigger, candidate, draw(st.floats(0.5, 4, width=32))))
+    user, trigger, candidate, weight = zip(*pairs, strict=True)
+    return PairSampler(
+        np.array(user, np.int32),
+        np.array(trigger, np.int32),
+        np.array(candidate, np.int32),
+        np.array(weight, np.float32),
+        history=(np.cumsum([0, *map(len, histories)]), np.array([i for h in histories for i in sorted(h)], np.int32)),
+        n_items=N_ITEMS,
+        batch_size=draw(st.integers(1, 8)),
+        uniform_negatives=draw(st.integers(0, 10)),
+        seed=draw(st.integers(0, 5)),
+    )
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Batch))
+
+
+@given(samplers())
+def test_an_epoch_holds_every_pair_once(sampler: PairSampler) -> None:
+    batches = list(sampler.epoch(2))
+    assert len(batches) == sampler.steps_per_epoch()
+    found = [
+        (int(b.items[t]), int(b.items[b.columns[p]]))
+        for b in batches
+        for t, p in zip(b.trigger, b.positive, strict=True)
+    ]
+    assert sorted(found) == sorted(zip(sampler.trigger.tolist(), sampler.candidate.tolist(), strict=True))
+
+
+@given(samplers())
+def test_columns_are_the_distinct_draws_with_their_multiplicity(sampler: PairSampler) -> None:
+    for batch in sampler.epoch(0):
+        assert len(set(batch.items.tolist())) == len(batch.items)
+        columns = batch.items[batch.columns].tolist()
+        assert len(set(columns)) == len(columns)
+        count = dict(zip(columns, batch.log_count.exp().round().int().tolist(), strict=True))
+        assert sum(count.values()) == len(batch.positive) + sampler.uniform_negatives
+        candidates = batch.items[batch.columns[batch.positive]].tolist()
+        assert all(count[item] >= candidates.count(item) for item in candidates)
+        # nothing is gathered that nothing needs
+        assert set(batch.items.tolist()) == set(columns) | set(batch.items[batch.trigger].tolist())
+
+
+@given(samplers())
+def test_exactly_the_accidental_hits_are_masked(sampler: PairSampler) -> None:
+    """The trigger, and what the user engaged with, unless it is the positive of that very row."""
+    order = np.random.default_rng((sampler.seed, 1)).permutation(len(sampler.trigger))
+    for step, batch in enumerate(sampler.epoch(1)):
+        rows = order[step * sampler.batch_size :][: sampler.batch_size]
+        for i, row in enumerate(rows):
+            user = sampler.user[row]
+            engaged = set(sampler.engaged[sampler.indptr[user] : sampler.indptr[user + 1]].tolist())
+            expected = [
+                item != sampler.candidate[row] and (item in engaged or item == sampler.trigger[row])
+                for item in batch.items[batch.columns].tolist()
+            ]
+            assert batch.masked[i].tolist() == expected
+
+
+@given(samplers())
+def test_weights_keep_their_proportions_and_have_mean_one(sampler: PairSampler) -> None:
+    order = np.random.default_rng((sampler.seed, 0)).permutation(len(sampler.trigger))
+    for step, batch in enumerate(sampler.epoch(0)):
+        weight = sampler.weight[order[step * sampler.batch_size :][: sampler.batch_size]]
+        np.testing.assert_allclose(batch.weight.numpy(), weight / weight.mean(), rtol=1e-5)
+
+
+@given(samplers(), st.integers(0, 10))
+def test_batches_depend_on_seed_and_place_alone(sampler: PairSampler, first: int) -> None:
+    """The same seed gives the same epoch, and one resumed in its middle goes on as it would have."""
+    whole = list(sampler.epoch(3))
+    resumed = list(sampler.epoch(3, first_step=first))
+    assert len(resumed) == max(0, len(whole) - first)
+    assert all(same(a, b) for a, b in zip(whole[first:], resumed, strict=True))
+    assert all(same(a, b) for a, b in zip(whole, sampler.epoch(3), strict=True))
+
+
+def many(uniform: int, seed: int = 0) -> PairSampler:
+    rng = np.random.default_rng(3)
+    candidate = rng.choice(N_ITEMS - 1, 4000, p=np.arange(1, N_ITEMS) / np.arange(1, N_ITEMS).sum()).astype(np.int32)
+    trigger = ((candidate + 1) % N_ITEMS).astype(np.int32)
+    history = (np.array([0, N_ITEMS]), np.arange(N_ITEMS, dtype=np.int32))
+    ones = np.ones(4000, np.float32)
+    return PairSampler(np.zeros(4000, np.int32), trigger, candidate, ones, history, N_ITEMS, 40, uniform, seed)
+
+
+@pytest.mark.parametrize("uniform", [0, 20, 120])
+def test_log_q_is_the_law_the_columns_are_drawn_from(uniform: int) -> None:
+    sampler = many(uniform)
+    drawn = np.zeros(N_ITEMS)
+    log_q = np.full(N_ITEMS, -np.inf)
+    for batch in sampler.epoch(0):
+        items = batch.items[batch.columns].numpy()
+        drawn[items] += batch.log_count.exp().numpy()
+        log_q[items] = batch.log_q.numpy()
+    assert np.exp(log_q).sum() == pytest.approx(1, rel=1e-4)
+    total = drawn.sum()
+    error = np.sqrt(np.exp(log_q) / total)  # of a frequency over all draws
+    assert (np.abs(drawn / total - np.exp(log_q)) <= 5 * error + 1e-6).all()
+    if uniform == 0:
+        assert drawn[N_ITEMS - 1] == 0  # nobody's candidate is nobody's negative
+        np.testing.assert_allclose(drawn[:-1] / total, np.exp(log_q[:-1]), rtol=1e-4)
+
+
+def test_another_seed_or_epoch_gives_other_batches() -> None:
+    first = next(many(20).epoch(0))
+    assert not same(first, next(many(20, seed=1).epoch(0)))
+    assert not same(first, next(many(20).epoch(1)))

@@ -1,0 +1,32 @@
+"""A batch small enough to check item by item, and vectors for it."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtmh.data.sampler import Batch, PairSampler
+
+
+def some_batch(seed: int = 0) -> Batch:
+    """A batch with repeated columns, accidental hits and unequal weights."""
+    rng = np.random.default_rng(seed)
+    history = [rng.permutation(15)[:6] for _ in range(8)]
+    user = rng.integers(0, 8, 40).astype(np.int32)
+    trigger, candidate = np.array([rng.permutation(history[u])[:2] for u in user], np.int32).T
+    sampler = PairSampler(
+        user,
+        trigger,
+        candidate,
+        weight=rng.uniform(0.5, 3, 40).astype(np.float32),
+        history=(np.arange(9) * 6, np.concatenate(history).astype(np.int32)),
+        n_items=15,
+        batch_size=12,
+        uniform_negatives=20,
+        seed=seed,
+    )
+    return next(sampler.epoch(0))
+
+
+def unit(rows: int, width: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    raw = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.nn.functional.normalize(raw, dim=1).to(dtype)

@@ -2,7 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtmh.retrieval.ask import Found
 
 COLUMNS = {
     "recall_at_20": "R@20",
@@ -25,13 +30,8 @@ def announce(source: str, files: list[Path]) -> None:
 
 def summarize(run: Path, runs: Path) -> None:
     """Print the data, the table of models, the verdict rule by rule, and where everything lies."""
-    from rich.console import Console
-
     metrics = json.loads((run / "metrics.json").read_text())
-    # Emoji and markup off: ids and paths may hold colons and brackets. A figure is never cut: a terminal narrower
-    # than the table wraps it.
-    width = max(Console().width, 80)
-    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    console = _console()
     console.print()
     _data(console, metrics["data"])
     _table(console, metrics["models"])
@@ -39,14 +39,39 @@ def summarize(run: Path, runs: Path) -> None:
     _places(console, run, runs, metrics)
 
 
-def _data(console: Any, data: dict[str, Any]) -> None:
+def show_candidates(title: str, found: "list[Found]", with_trigger: bool = False) -> None:
+    """Print a list of candidates as a table."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
+    for name in ("item", "title", "topics", "head", *(["trigger"] if with_trigger else [])):
+        table.add_column(name)
+    table.add_column("cosine", justify="right")
+    for one in found:
+        trigger = [one.trigger_id] if with_trigger else []
+        table.add_row(one.item_id, one.title, one.topics, one.head, *trigger, f"{one.score:.3f}")
+    _console().print(table)
+
+
+def _console() -> "Console":
+    """Emoji and markup off: ids and titles may hold colons and brackets. A figure is never cut: a terminal narrower
+    than the table wraps it."""
+    from rich.console import Console
+
+    terminal = Console()
+    width = max(terminal.width, 80) if terminal.is_terminal else 120
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def _data(console: "Console", data: dict[str, Any]) -> None:
     counts = ", ".join(
         f"{data[key]:,} {key.replace('_', ' ')}" for key in ("rows", "users", "items", "test_users", "pairs")
     )
     console.print(f"Data: {counts}; T2 begins {data['split_time']}", soft_wrap=True)
 
 
-def _table(console: Any, models: dict[str, dict[str, float | None]]) -> None:
+def _table(console: "Console", models: dict[str, dict[str, float | None]]) -> None:
     from rich import box
     from rich.table import Table
 
@@ -63,7 +88,7 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _verdict(console: Any, gate: dict[str, Any]) -> None:
+def _verdict(console: "Console", gate: dict[str, Any]) -> None:
     console.print(
         f"Gate: {'PASSED' if gate['passed'] else 'REJECTED'}", style="bold green" if gate["passed"] else "bold red"
     )
@@ -71,7 +96,7 @@ def _verdict(console: Any, gate: dict[str, Any]) -> None:
         console.print(f"  {'ok  ' if rule['passed'] else 'FAIL'} {rule['rule']}: {rule['why']}", soft_wrap=True)
 
 
-def _places(console: Any, run: Path, runs: Path, metrics: dict[str, Any]) -> None:
+def _places(console: "Console", run: Path, runs: Path, metrics: dict[str, Any]) -> None:
     shown = _short(runs)
     option = "" if shown == "runs" else f" --runs {shown}"
     seconds = sum(metrics["seconds"].values())

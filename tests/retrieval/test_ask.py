@@ -1,0 +1,82 @@
+"""Questions to a version from the command line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mtmh.errors import UserError
+from mtmh.retrieval import ask
+from mtmh.retrieval.retriever import Retriever
+
+Make = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def retriever(version: Make) -> Retriever:
+    return ask.load(version("mtmh"))
+
+
+@pytest.fixture(scope="module")
+def ids(retriever: Retriever) -> list[str]:
+    return [str(item) for item in retriever.items["item_id"].to_pylist()]
+
+
+def test_similar_shows_each_head_and_the_merge(retriever: Retriever, ids: list[str]) -> None:
+    told = ask.similar(retriever, ids[0], 4, 50)
+    assert list(told) == ["engagement", "relevance", "merged"]
+    for found in told.values():
+        assert len({one.item_id for one in found}) == len(found) == 4
+        assert ids[0] not in {one.item_id for one in found}
+    assert sorted(one.head for one in told["merged"]) == ["engagement"] * 2 + ["relevance"] * 2
+
+
+@pytest.mark.parametrize(("alpha", "head"), [(0, "relevance"), (100, "engagement")])
+def test_the_ends_of_alpha_are_the_heads(retriever: Retriever, ids: list[str], alpha: int, head: str) -> None:
+    told = ask.similar(retriever, ids[1], 3, alpha)
+    assert told["merged"] == told[head]
+
+
+def test_a_version_with_one_head_has_no_merge(version: Make, ids: list[str]) -> None:
+    assert list(ask.similar(ask.load(version("engagement")), ids[0], 3, 50)) == ["engagement"]
+
+
+def test_a_recommendation_names_its_trigger_and_repeats_nothing(
+    retriever: Retriever, ids: list[str], version: Make
+) -> None:
+    history = ids[:3]
+    found = ask.recommend(retriever, history, 5, 50, ask.retrieval_settings(version("mtmh")))
+    assert len(found) == 5
+    assert not {one.item_id for one in found} & set(history)
+    assert {one.trigger_id for one in found} <= set(history)
+
+
+def test_an_unknown_item_names_close_ones(retriever: Retriever, ids: list[str]) -> None:
+    with pytest.raises(UserError, match=ids[0]):
+        ask.describe(retriever, ids[0] + "x")
+
+
+def test_a_test_users_list_comes_as_evaluated(version: Make, ids: list[str], tmp_path: Path) -> None:
+    (tmp_path / "retriever").symlink_to(version("mtmh"))
+    same = {"trigger_id": ids[0], "head": "relevance", "score": 0.5}
+    rows = [
+        {"model": model, "user_id": "u1", "rank": rank, "item_id": ids[rank], **same}
+        for model in ("merged_alpha_50", "popularity")
+        for rank in (2, 1)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "candidates.parquet")
+    assert [one.item_id for one in ask.evaluated(tmp_path, "u1", 5, 50)] == ids[1:3]
+    assert len(ask.evaluated(tmp_path, "u1", 1, 50)) == 1
+    with pytest.raises(UserError, match="merged_alpha_50"):
+        ask.evaluated(tmp_path, "u1", 5, 31)
+    with pytest.raises(UserError, match="u1"):
+        ask.evaluated(tmp_path, "nobody", 5, 50)
+
+
+def test_a_folder_that_is_no_version_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        ask.load(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        ask.load(tmp_path / "nowhere")

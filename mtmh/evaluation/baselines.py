@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 from mtmh.retrieval.index import search_exact
+from mtmh.retrieval.pool import pool_candidates
 from mtmh.retrieval.retriever import Csr, Pool, pool_lists
 
 
@@ -14,33 +15,34 @@ def popularity_pool(popularity: np.ndarray, triggers: Csr, seen: Csr, size: int)
     """
     longest = int(np.diff(seen[0]).max(initial=0))
     top = np.argsort(-popularity, kind="stable")[: size + longest].astype(np.int32)
+    newest = (np.arange(len(triggers[0])), triggers[1][triggers[0][:-1]])
+    every = np.zeros(len(popularity), dtype=np.int64)  # one list for all triggers
     scores = popularity[top].astype(np.float32)
-    newest = triggers[1][triggers[0][:-1]]
-
-    def lists(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.tile(top, (len(items), 1)), np.tile(scores, (len(items), 1))
-
-    return pool_lists(lists, (np.arange(len(newest) + 1), newest), seen, size, len(popularity))
+    item, score, trigger = pool_candidates(*newest, every, top[None], scores[None], *seen, size, len(popularity))
+    return Pool(item, score, trigger, np.where(item >= 0, 0, -1).astype(np.int8))
 
 
-def item_knn_pool(history: Csr, users: np.ndarray, triggers: Csr, n_items: int, size: int, neighbours: int) -> Pool:
+def item_knn_pool(history: Csr, users: np.ndarray, seen: Csr, n_items: int, size: int, neighbours: int) -> Pool:
     """ItemKNN by cosine over all T1 histories, ranked as `implicit` ranks: the sum over the user's items.
 
-    `history` of every user, `users` int32 [U] the test users, `triggers` theirs. A candidate's trigger is the one most
-    similar to it.
+    `history` of every user, `users` int32 [U] the test users, `seen` theirs. A candidate's trigger is the item most
+    similar to it among all that the user has seen, for all of that retrieves here, not only its end.
     """
-    from implicit.nearest_neighbours import CosineRecommender
+    from implicit.nearest_neighbours import ItemItemRecommender
     from scipy.sparse import csr_matrix
 
     indptr, items = history
-    engaged = csr_matrix((np.ones(len(items), dtype=np.float32), items, indptr), shape=(len(indptr) - 1, n_items))
-    model = CosineRecommender(K=neighbours)
-    model.fit(engaged, show_progress=False)
-    item, score = model.recommend(users, engaged[users], N=size, filter_already_liked_items=True)
+    # Columns of unit length, as implicit's CosineRecommender makes them by way of a warning about its own format.
+    unit = 1 / np.sqrt(np.bincount(items, minlength=n_items))[items]
+    model = ItemItemRecommender(K=neighbours)
+    model.fit(csr_matrix((unit, items, indptr), shape=(len(indptr) - 1, n_items)), show_progress=False)
+    engaged = csr_matrix((np.ones(len(seen[1])), seen[1], seen[0]), shape=(len(users), n_items))
+    item, score = model.recommend(users, engaged, N=size, filter_already_liked_items=True)
     item = np.where(score > 0, item, -1).astype(np.int32)
-    similarity = model.similarity.tocsr()
-    trigger = _closest_trigger(item, *triggers, similarity.indptr, similarity.indices, similarity.data, n_items)
-    return Pool(item, score.astype(np.float32), trigger, np.where(item >= 0, 0, -1).astype(np.int8))
+    score = np.where(item >= 0, score, -np.inf).astype(np.float32)
+    similarity = model.similarity
+    trigger = _closest_trigger(item, *seen, similarity.indptr, similarity.indices, similarity.data, n_items)
+    return Pool(item, score, trigger, np.where(item >= 0, 0, -1).astype(np.int8))
 
 
 def content_pool(content: np.ndarray, triggers: Csr, seen: Csr, k: int, size: int) -> Pool:

@@ -15,7 +15,7 @@ from mtmh.data.prepared import Prepared
 from mtmh.evaluation.baselines import content_pool, item_knn_pool, popularity_pool
 from mtmh.evaluation.champion import champion_pools
 from mtmh.evaluation.metrics import RECALL_AT, cold_share, coverage, intra_list_diversity, recall_at, topic_matches
-from mtmh.model.two_heads import HEADS
+from mtmh.heads import HEADS
 from mtmh.retrieval.retriever import Csr, Pool, Retriever, merge_pools
 
 BASELINES = ("popularity", "itemknn", "content")
@@ -149,7 +149,7 @@ def _pools(data: Prepared, test: Test, version: Retriever, settings: RetrievalSe
     size, k_ann = settings.pool, min(settings.k_ann, data.n_items - 1)
     yield "popularity", popularity_pool(popularity, test.triggers, test.seen, size)
     history = data.train_histories()
-    yield "itemknn", item_knn_pool(history, test.users, test.triggers, data.n_items, size, k_ann)
+    yield "itemknn", item_knn_pool(history, test.users, test.seen, data.n_items, size, k_ann)
     if test.content.any():
         yield "content", content_pool(test.content, test.triggers, test.seen, k_ann, size)
     heads = {head: version.pool(head, test.triggers, test.seen, k_ann, size) for head in version.indexes}

@@ -40,7 +40,7 @@ def run(
     from pipelines.summary import announce, summarize
 
     files = layers(data, size, config)
-    chosen = load_config(*files, settings=[*(settings or []), *([f"seed={seed}"] if seed is not None else [])])
+    chosen = load_config(*files, settings=_with_seed(settings, seed))
     announce(data, files)
     try:
         finished = local.run(data, chosen, runs)
@@ -48,6 +48,10 @@ def run(
         print(f"mtmh: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     summarize(finished, runs)
+
+
+def _with_seed(settings: list[str] | None, seed: int | None) -> list[str]:
+    return [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
 
 
 @app.command(name="compile")
@@ -150,6 +154,42 @@ def synthesize(
         print(f"{name}: {table.num_rows:,} rows -> {out / name}.parquet")
 
 
+@app.command()
+def tune(
+    data: Data,
+    size: Size = "laptop",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    seed: Seed = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Choose the teacher's temperature and w_r for a data set on T1's tail; runs over it use them from then on."""
+    from mtmh.config import load_config
+    from pipelines.arguments import data_name, layers
+    from pipelines.summary import announce
+    from pipelines.tune import tune as choose
+    from pipelines.tune import write_overlay
+
+    files = layers(data, size, config)
+    chosen = load_config(*files, settings=_with_seed(settings, seed))
+    announce(data, files)
+    print(f"wrote {write_overlay(choose(data, chosen, runs / '.scratch' / 'tune' / data_name(data)))}")
+
+
+@app.command()
+def bench(name: Annotated[str, typer.Argument(help="training, retrieval, merge: a file of benchmarks/.")]) -> None:
+    """Measure this machine; the result goes to benchmarks/results/NAME.json."""
+    import importlib
+
+    from pipelines.arguments import ROOT
+
+    known = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main(" in path.read_text()}
+    if name not in known:
+        raise UserError(f"no benchmark {name!r}. Known: {', '.join(sorted(known)) or 'none, outside of a checkout'}.")
+    sys.path.insert(0, str(ROOT))  # benchmarks are part of the checkout, not of the installed package
+    importlib.import_module(f"benchmarks.{name}").main()
+
+
 Run = Annotated[Path, typer.Argument(help="A run, such as runs/latest, or a retriever directory.")]
 Alpha = Annotated[
     int | None, typer.Option(min=0, max=100, help="Percent from the engagement head.", show_default="the run's")
@@ -212,6 +252,7 @@ def ui(runs: Runs = Path("runs"), port: Annotated[int, typer.Option(min=1, max=6
 
 def main() -> None:
     """Entry point: a UserError is one message and exit status 2."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: see pipelines/local.py
     try:
         app()
     except UserError as error:

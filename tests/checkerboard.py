@@ -32,8 +32,8 @@ class Stages:
 
 
 def train_settings(**changes: Any) -> TrainSettings:
-    """A model that learns this world in two seconds."""
-    small: dict[str, Any] = {"epochs": 3, "batch_size": 64, "uniform_negatives": 16, "lr": 0.1, "tau_q": 0.2}
+    """A model that learns this world in 120 steps."""
+    small: dict[str, Any] = {"epochs": 1, "batch_size": 32, "uniform_negatives": 16, "lr": 0.1, "tau_q": 0.2}
     small |= {"embedding_dim": 8, "hidden": [16], "out_dim": 8, "device": "cpu"}
     return TrainSettings(**{**small, **changes})
 

@@ -98,6 +98,7 @@ def _recall(index: faiss.IndexIVFFlat, vectors: np.ndarray, items: np.ndarray, k
 
 
 def _overlap(found: np.ndarray, exact: np.ndarray) -> float:
-    """Share of the exact neighbours that were found."""
+    """Share of the exact neighbours that were found; 1 where there are none to find."""
     hits = sum(len(np.intersect1d(a[a >= 0], b[b >= 0], assume_unique=True)) for a, b in zip(exact, found, strict=True))
-    return hits / max(int((exact >= 0).sum()), 1)
+    wanted = int((exact >= 0).sum())
+    return hits / wanted if wanted else 1.0

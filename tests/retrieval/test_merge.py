@@ -1,0 +1,128 @@
+"""Properties of the quota merge."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, quota_merge
+
+ITEMS = 14
+
+
+@st.composite
+def lists(draw: st.DrawFn, disjoint: bool = False, full: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Both heads' lists of some requests, distinct within a row, -1 from where a list ends."""
+    rows = draw(st.integers(1, 4))
+    sides = []
+    for side, width in enumerate((draw(st.integers(1, 12)), draw(st.integers(1, 12)))):
+        offset = side * ITEMS if disjoint else 0
+        table = np.full((rows, width), -1, np.int32)
+        for row in range(rows):
+            length = width if full else draw(st.integers(0, width))
+            table[row, :length] = offset + np.array(draw(st.permutations(range(ITEMS)))[:length], np.int32)
+        sides.append(table)
+    return sides[0], sides[1]
+
+
+alphas = st.one_of(st.integers(0, 100), st.floats(0, 100))
+
+
+@given(lists(), alphas, st.integers(1, 30))
+def test_exactly_k_distinct_candidates_whenever_there_are_k(
+    both: tuple[np.ndarray, np.ndarray], alpha: float, k: int
+) -> None:
+    merged = quota_merge(*both, alpha, k)
+    assert merged.item.shape == merged.head.shape == merged.rank.shape == (len(both[0]), k)
+    assert (merged.item.dtype, merged.head.dtype, merged.rank.dtype) == (np.int32, np.int8, np.int32)
+    for row in range(len(merged.item)):
+        union = set(both[0][row].tolist()) | set(both[1][row].tolist()) - {-1}
+        union.discard(-1)
+        found = merged.item[row].tolist()
+        n = min(k, len(union))
+        assert len(set(found[:n])) == n
+        assert set(found[:n]) <= union
+        assert found[n:] == [-1] * (k - n)
+        assert (merged.head[row, n:] == -1).all()
+        assert (merged.rank[row, n:] == -1).all()
+
+
+@given(lists(), alphas, st.integers(1, 30))
+def test_provenance_is_true_and_each_heads_order_is_kept(
+    both: tuple[np.ndarray, np.ndarray], alpha: float, k: int
+) -> None:
+    merged = quota_merge(*both, alpha, k)
+    for row in range(len(merged.item)):
+        ranks: dict[int, list[int]] = {ENGAGEMENT: [], RELEVANCE: []}
+        for item, head, rank in zip(merged.item[row], merged.head[row], merged.rank[row], strict=True):
+            if item >= 0:
+                assert both[head][row, rank] == item
+                ranks[head].append(rank)
+        for found in ranks.values():
+            assert all(a < b for a, b in pairwise(found))
+
+
+@given(lists(), alphas, st.integers(1, 30))
+def test_the_quota_holds_unless_a_head_runs_short(both: tuple[np.ndarray, np.ndarray], alpha: float, k: int) -> None:
+    """A head falls below its quota only when all that it offers is in the list: its own, or shared with the other."""
+    merged = quota_merge(*both, alpha, k)
+    quota = {ENGAGEMENT: round(alpha * k / 100), RELEVANCE: k - round(alpha * k / 100)}
+    for row in range(len(merged.item)):
+        for head in (ENGAGEMENT, RELEVANCE):
+            if (merged.head[row] == head).sum() < quota[head]:
+                offered = both[head][row]
+                assert set(offered[offered >= 0].tolist()) <= set(merged.item[row].tolist())
+
+
+@given(lists(disjoint=True, full=True), st.integers(0, 100), st.data())
+def test_the_quota_is_exact_where_both_heads_have_enough_of_their_own(
+    both: tuple[np.ndarray, np.ndarray], alpha: int, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, min(both[0].shape[1], both[1].shape[1])))
+    merged = quota_merge(*both, alpha, k)
+    assert ((merged.head == ENGAGEMENT).sum(axis=1) == round(alpha * k / 100)).all()
+    for first in range(1, k + 1):  # and every prefix holds about the same mix
+        share = (merged.head[:, :first] == ENGAGEMENT).sum(axis=1)
+        assert (np.abs(share - alpha * first / 100) <= 1).all()
+
+
+@given(lists(), st.integers(1, 30))
+def test_the_ends_of_alpha_are_the_heads_alone(both: tuple[np.ndarray, np.ndarray], k: int) -> None:
+    """As long as the head has candidates; then the other one back-fills."""
+    for alpha, head in ((100, ENGAGEMENT), (0, RELEVANCE)):
+        merged = quota_merge(*both, alpha, k)
+        for row in range(len(merged.item)):
+            own = both[head][row]
+            expected = own[own >= 0][:k]
+            assert merged.item[row, : len(expected)].tolist() == expected.tolist()
+            assert (merged.head[row, : len(expected)] == head).all()
+
+
+@given(lists(), alphas, st.integers(1, 30))
+def test_requests_do_not_touch_each_other(both: tuple[np.ndarray, np.ndarray], alpha: float, k: int) -> None:
+    merged = quota_merge(*both, alpha, k)
+    for row in range(len(merged.item)):
+        alone = quota_merge(both[0][row : row + 1], both[1][row : row + 1], alpha, k)
+        assert alone.item[0].tolist() == merged.item[row].tolist()
+        assert alone.head[0].tolist() == merged.head[row].tolist()
+
+
+def test_a_shared_candidate_counts_for_the_head_that_ranks_it_higher() -> None:
+    merged = quota_merge(np.array([[1, 2, 3, 9]]), np.array([[9, 4, 5, 6]]), 50, 4)
+    assert merged.item.tolist() == [[1, 9, 2, 4]]
+    assert merged.head.tolist() == [[ENGAGEMENT, RELEVANCE, ENGAGEMENT, RELEVANCE]]
+    assert merged.rank.tolist() == [[0, 0, 1, 1]]
+
+
+def test_no_requests_and_empty_heads() -> None:
+    assert quota_merge(np.empty((0, 3), np.int32), np.empty((0, 2), np.int32), 50, 4).item.shape == (0, 4)
+    merged = quota_merge(np.empty((1, 0), np.int32), np.array([[5, 6]]), 70, 3)
+    assert merged.item.tolist() == [[5, 6, -1]]
+
+
+@pytest.mark.parametrize(("alpha", "k"), [(-1, 5), (100.1, 5), (float("nan"), 5), (50, 0)])
+def test_an_alpha_or_k_out_of_range_is_refused(alpha: float, k: int) -> None:
+    with pytest.raises(ValueError, match=r"alpha must be 0\.\.100 and k at least 1"):
+        quota_merge(np.array([[1]]), np.array([[2]]), alpha, k)

@@ -1,0 +1,108 @@
+"""A version: whole or refused, and the same after loading."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkerboard import ITEMS, OLD, Stages, item_id
+
+from mtmh.data.prepared import Prepared
+from mtmh.errors import UserError
+from mtmh.retrieval.index import search_exact
+from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE
+from mtmh.retrieval.retriever import Pool, Retriever, merge_pools
+from mtmh.retrieval.version import MANIFEST, verify
+
+Make = Callable[[str], Path]
+
+
+@pytest.fixture
+def copy(version: Make, tmp_path: Path) -> Path:
+    """A version of one's own, to damage."""
+    shutil.copytree(version("mtmh"), tmp_path / "version")
+    return tmp_path / "version"
+
+
+def test_a_whole_version_verifies_and_says_what_it_was_made_from(version: Make, world: Stages) -> None:
+    manifest = verify(version("mtmh"))
+    info = Prepared.load(world.prepared).info
+    assert manifest["created_from"] == {name: info[name] for name in ("path", "fingerprint", "split_time")}
+    held = {path.name for path in version("mtmh").iterdir()}
+    assert set(manifest["sha256"]) == held - {MANIFEST}
+    assert {"weights.safetensors", "engagement.faiss", "relevance.faiss", "items.parquet", "content.npy"} <= held
+
+
+def test_one_flipped_bit_in_any_file_is_noticed(copy: Path) -> None:
+    for name in json.loads((copy / MANIFEST).read_text())["sha256"]:
+        whole = (copy / name).read_bytes()
+        at = len(whole) // 2
+        (copy / name).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(UserError, match=rf"{name} does not have the checksum"):
+            Retriever.load(copy)
+        (copy / name).write_bytes(whole)
+    verify(copy)
+
+
+def test_a_missing_file_is_named(copy: Path) -> None:
+    (copy / "relevance.faiss").unlink()
+    with pytest.raises(UserError, match=r"relevance\.faiss is missing"):
+        Retriever.load(copy)
+
+
+def test_a_directory_without_a_manifest_is_no_version(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no manifest\.json"):
+        verify(tmp_path)
+
+
+def test_a_loaded_version_answers_as_its_vectors_do(version: Make, trained: Make) -> None:
+    retriever = Retriever.load(version("mtmh"))
+    items = np.arange(ITEMS, dtype=np.int32)
+    assert set(retriever.indexes) == {"engagement", "relevance"}
+    for head in retriever.indexes:
+        vectors = np.load(trained("mtmh") / f"{head}.npy")
+        np.testing.assert_array_equal(retriever.vectors[head], vectors)
+        ids, scores = retriever.similar_items(items, 10, head)
+        exact_ids, exact_scores = search_exact(vectors, items, 10)
+        np.testing.assert_array_equal(ids, exact_ids)  # so small a catalog is one cluster
+        np.testing.assert_allclose(scores, exact_scores, atol=1e-6)
+    table = retriever.items.to_pydict()
+    assert table["item_id"] == [item_id(number) for number in range(ITEMS)]
+    assert table["in_train"] == [number < OLD for number in range(ITEMS)]
+
+
+@pytest.mark.parametrize(("objective", "head"), [("mtsh", "relevance"), ("engagement", "engagement")])
+def test_a_model_with_one_head_makes_a_version_with_one_index(version: Make, objective: str, head: str) -> None:
+    assert list(Retriever.load(version(objective)).indexes) == [head]
+
+
+def test_merged_pools_keep_score_and_trigger_of_the_head_they_come_from() -> None:
+    def pool(items: list[list[int]], head: int) -> Pool:
+        item = np.array(items, np.int32)
+        trigger = np.where(item >= 0, 100 * (head + 1) + item, -1).astype(np.int32)
+        return Pool(item, (item / 10 + head).astype(np.float32), trigger, np.full(item.shape, head, np.int8))
+
+    engagement = pool([[1, 2, 3], [4, -1, -1], [-1, -1, -1]], ENGAGEMENT)
+    relevance = pool([[7, 1, 9], [5, 6, -1], [-1, -1, -1]], RELEVANCE)
+    merged = merge_pools(engagement, relevance, 50, 4, users=2)
+    assert merged.item.tolist() == [[1, 7, 2, 9], [4, 5, 6, -1], [-1] * 4]
+    assert merged.head.tolist() == [[0, 1, 0, 1], [0, 1, 1, -1], [-1] * 4]
+    assert merged.trigger.tolist() == [[101, 207, 102, 209], [104, 205, 206, -1], [-1] * 4]
+    present = merged.item >= 0
+    expected = merged.item / 10 + merged.head
+    np.testing.assert_allclose(merged.score[present], expected[present], rtol=1e-6)
+
+
+def test_a_heads_pool_is_what_its_triggers_retrieve(version: Make) -> None:
+    retriever = Retriever.load(version("mtmh"))
+    triggers, seen = (np.array([0, 2]), np.array([3, 8], np.int32)), (np.array([0, 3]), np.array([3, 8, 1], np.int32))
+    pool = retriever.pool("relevance", triggers, seen, k_ann=30, size=12)
+    cosine = retriever.vectors["relevance"][[3, 8]] @ retriever.vectors["relevance"].T
+    left = np.setdiff1d(np.arange(ITEMS), [3, 8, 1])
+    best = cosine[:, left].max(axis=0)
+    np.testing.assert_allclose(pool.score[0], -np.sort(-best)[:12], atol=1e-6)
+    assert (pool.head == RELEVANCE).all()
+    found = cosine[[[3, 8].index(trigger) for trigger in pool.trigger[0]], pool.item[0]]
+    np.testing.assert_allclose(found, pool.score[0], atol=1e-6)  # by the trigger that retrieves it best

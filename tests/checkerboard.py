@@ -32,8 +32,9 @@ class Stages:
 
 
 def train_settings(**changes: Any) -> TrainSettings:
-    """A model that learns this world in 120 steps."""
-    small: dict[str, Any] = {"epochs": 1, "batch_size": 32, "uniform_negatives": 16, "lr": 0.1, "tau_q": 0.2}
+    """A model that learns this world in 240 steps."""
+    small: dict[str, Any] = {"epochs": 2, "batch_size": 32, "uniform_negatives": 16, "lr": 0.1}
+    small |= {"tau_p": 0.1, "tau_q": 0.2, "w_r": 1.0, "logq": True}
     small |= {"embedding_dim": 8, "hidden": [16], "out_dim": 8, "device": "cpu"}
     return TrainSettings(**{**small, **changes})
 

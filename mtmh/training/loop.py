@@ -54,7 +54,7 @@ def fit(
     optimizer = torch.optim.Adagrad(model.parameters(), lr=lr)
     state = _resume(checkpoint, model, optimizer)
     per_epoch = sampler.steps_per_epoch()
-    progress = Progress("train", epochs * per_epoch * sampler.batch_size, "pairs")
+    progress = Progress("train", (epochs * per_epoch - state.step) * sampler.batch_size, "pairs")
     started = time.perf_counter() - state.seconds
     for epoch in range(state.step // per_epoch, epochs):
         for batch in sampler.epoch(epoch, first_step=state.step - epoch * per_epoch):

@@ -65,9 +65,8 @@ def train(
         logq=settings.logq,
     )
     device = pick_device(settings.device)
-    key = _checkpoint_key(
-        settings, seed, [pairs / "pairs.parquet", features / "item_features.parquet", content / "content.npy"]
-    )
+    inputs = [pairs / "pairs.parquet", features / "item_features.parquet", content / "content.npy"]
+    key = _checkpoint_key(settings, seed, data.info, inputs)
     checkpoint = checkpoints / f"{key}.pt"
     curves = fit(model, sampler, catalog, teacher, loss, settings.epochs, settings.lr, device, checkpoint)
     for head, vectors in embed(model, catalog, device).items():
@@ -110,8 +109,10 @@ def _check_teacher(teacher: torch.Tensor, settings: TrainSettings) -> None:
         )
 
 
-def _checkpoint_key(settings: TrainSettings, seed: int, inputs: list[Path]) -> str:
-    digest = hashlib.sha256(f"{settings.model_dump_json()} {seed}".encode())
+def _checkpoint_key(settings: TrainSettings, seed: int, info: dict[str, Any], inputs: list[Path]) -> str:
+    # The id features come from the items themselves, the masks from the users' histories.
+    data = [info["fingerprint"], info["split_time"], info["id_features"]]
+    digest = hashlib.sha256(f"{settings.model_dump_json()} {seed} {data}".encode())
     for path in inputs:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -1,0 +1,166 @@
+"""Training: every objective learns, and neither a kill nor a repetition changes the model."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from checkerboard import ITEMS, OLD, SIDE, SUBJECT, Stages, train_settings
+from safetensors.numpy import load_file
+
+from mtmh.data.prepared import Prepared
+from mtmh.data.sampler import PairSampler
+from mtmh.errors import UserError
+from mtmh.model.catalog import Catalog
+from mtmh.model.losses.objective import HEADS_OF, objective_loss
+from mtmh.training.loop import CHECKPOINT_EVERY, embed, fit
+from mtmh.training.train import build_model, load_model, pick_device, train
+
+Make = Callable[[str], Path]
+
+
+def run(world: Stages, out: Path, seed: int = 0, **changes: Any) -> dict[str, np.ndarray]:
+    """Run the stage into `out` and return the weights."""
+    out.mkdir(exist_ok=True)
+    directories = (world.prepared, world.features, world.content, world.pairs, out)
+    train(*directories, train_settings(**changes), seed, out / "checkpoints")
+    return load_file(out / "weights.safetensors")
+
+
+def share_alike(vectors: np.ndarray, group: np.ndarray) -> float:
+    """Share of the five nearest old items that are of the same group."""
+    scores = vectors[:OLD] @ vectors[:OLD].T
+    np.fill_diagonal(scores, -np.inf)
+    nearest = np.argsort(-scores, axis=1)[:, :5]
+    return float((group[nearest] == group[:OLD, None]).mean())
+
+
+@pytest.mark.parametrize("objective", list(HEADS_OF))
+def test_every_objective_learns_what_its_losses_ask_for(trained: Make, objective: str) -> None:
+    """The contract of an objective: L_e brings items of one side together, L_r those of one subject."""
+    out = trained(objective)
+    found = {path.stem: np.load(path) for path in out.glob("*.npy")}
+    assert set(found) == set(HEADS_OF[objective])
+    for head, vectors in found.items():
+        assert vectors.shape == (ITEMS, train_settings().out_dim)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+        distilled_alone = objective == "stmh" and head == "relevance"
+        assert (share_alike(vectors, SIDE) > 0.9) is not distilled_alone
+        assert (share_alike(vectors, SUBJECT) > 0.75) is (head == "relevance")
+    curves = pq.read_table(out / "curves.parquet").to_pandas()
+    losses = [name for name in curves if name.endswith("_loss")]
+    assert {name.split("_head_")[0] for name in losses} == set(HEADS_OF[objective])
+    assert all(curves[name].iloc[-1] < curves[name].iloc[0] for name in losses)
+    assert curves["pairs"].is_monotonic_increasing
+    assert not (out / "checkpoints").exists() or not list((out / "checkpoints").iterdir())
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    world: Stages, trained: Make, tmp_path: Path
+) -> None:
+    first = (trained("mtmh") / "weights.safetensors").read_bytes()
+    run(world, tmp_path / "again")
+    assert (tmp_path / "again" / "weights.safetensors").read_bytes() == first
+    other = run(world, tmp_path / "other", seed=1, epochs=1)
+    assert any(
+        (other[name] != weight).any() for name, weight in load_file(trained("mtmh") / "weights.safetensors").items()
+    )
+
+
+@pytest.mark.parametrize("objective", ["mtmh", "mtsh"])
+def test_a_loaded_model_gives_the_vectors_that_were_saved(world: Stages, trained: Make, objective: str) -> None:
+    out = trained(objective)
+    catalog = Catalog.load(Prepared.load(world.prepared), world.features)
+    vectors = embed(load_model(out), catalog, torch.device("cpu"), rows=7)
+    for head in HEADS_OF[objective]:
+        np.testing.assert_allclose(vectors[head].numpy(), np.load(out / f"{head}.npy"), atol=1e-6)
+
+
+class KilledError(Exception):
+    """Stands for a power cut."""
+
+
+class Fitting:
+    """What `fit` needs, made anew each time as a new process would make it."""
+
+    def __init__(self, world: Stages, epochs: int) -> None:
+        data, self.epochs, self.calls = Prepared.load(world.prepared), epochs, 0
+        table = pq.read_table(world.pairs / "pairs.parquet").slice(0, 3000)
+        columns = {name: table[name].to_numpy() for name in ("user", "trigger", "candidate", "weight")}
+        self.sampler = PairSampler(**columns, history=data.train_histories(), n_items=ITEMS, batch_size=8,
+                                   uniform_negatives=4, seed=0)  # fmt: skip
+        self.catalog = Catalog.load(data, world.features)
+        self.content = torch.from_numpy(np.load(world.content / "content.npy"))
+        torch.manual_seed(0)
+        self.model = build_model(self.catalog.architecture(4, [4], 4, HEADS_OF["mtmh"]))
+
+    def fit(self, checkpoint: Path, killed_at: int = -1) -> list[dict[str, float]]:
+        real = partial(objective_loss, objective="mtmh", tau_p=0.1, tau_q=0.1, w_r=0.5, logq=True)
+
+        def loss(*arguments: Any) -> Any:
+            self.calls += 1
+            if self.calls == killed_at:
+                raise KilledError
+            return real(*arguments)
+
+        return fit(self.model, self.sampler, self.catalog, self.content, loss, self.epochs, 0.1, torch.device("cpu"),
+                   checkpoint)  # fmt: skip
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(world: Stages, tmp_path: Path) -> None:
+    """Killed in the middle of an epoch, after a checkpoint that lies in the middle of one too."""
+    whole, killed, resumed = (Fitting(world, epochs=2) for _ in range(3))
+    per_epoch = whole.sampler.steps_per_epoch()
+    assert per_epoch < CHECKPOINT_EVERY < 2 * per_epoch - 50
+    assert CHECKPOINT_EVERY % per_epoch
+    curves = whole.fit(tmp_path / "whole.pt")
+    with pytest.raises(KilledError):
+        killed.fit(tmp_path / "cut.pt", killed_at=CHECKPOINT_EVERY + 30)
+    resumed_curves = resumed.fit(tmp_path / "cut.pt")
+    assert resumed.calls == whole.calls - CHECKPOINT_EVERY
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+    assert len(curves) == len(resumed_curves)
+    for point, again in zip(curves, resumed_curves, strict=True):
+        assert {**point, "pairs_per_second": 0} == {**again, "pairs_per_second": 0}
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_a_checkpoint_of_other_data_is_left_alone(world: Stages, tmp_path: Path) -> None:
+    """Everything but the creators is as it was: the weights would not fit, or worse, would."""
+    from mtmh.training.train import _checkpoint_key
+
+    settings, inputs = train_settings(), [world.pairs / "pairs.parquet"]
+    info = Prepared.load(world.prepared).info
+    key = _checkpoint_key(settings, 0, info, inputs)
+    assert key == _checkpoint_key(train_settings(), 0, dict(info), inputs)
+    others = {
+        _checkpoint_key(settings, 1, info, inputs),
+        _checkpoint_key(train_settings(w_r=0.9), 0, info, inputs),
+        _checkpoint_key(settings, 0, {**info, "fingerprint": "other"}, inputs),
+        _checkpoint_key(settings, 0, info, [world.content / "content.npy"]),
+    }
+    assert len(others | {key}) == 5
+
+
+def test_without_any_text_only_the_engagement_objective_can_be_trained(world: Stages, tmp_path: Path) -> None:
+    blank = tmp_path / "content"
+    blank.mkdir()
+    np.save(blank / "content.npy", np.zeros((ITEMS, 6), np.float32))
+    stages = Stages(world.prepared, world.features, blank, world.pairs)
+    for objective in ("mtmh", "stmh", "mtsh"):
+        with pytest.raises(UserError, match=r"write train\.objective=engagement"):
+            run(stages, tmp_path / "out", objective=objective)
+    assert run(stages, tmp_path / "out", objective="engagement", epochs=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_cuda_without_a_gpu_is_told_at_once(world: Stages, tmp_path: Path) -> None:
+    assert pick_device("auto") == torch.device("cpu")
+    with pytest.raises(UserError, match=r"train\.device is 'cuda'"):
+        run(world, tmp_path / "out", device="cuda")

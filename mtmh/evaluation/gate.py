@@ -68,6 +68,9 @@ def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, s
                 rules.append(
                     Rule("champion", "all", None, None, None, True, "There is no champion yet to compare with.")
                 )
+            elif np.array_equal(users["challenger_items"], users["champion_items"]):
+                why = f"Every list is that of champion {champion.version}: nothing changed, and nothing changes."
+                rules.append(Rule("champion", "all", None, None, None, True, why))
             else:
                 differences = compare(users, has_topics, settings, seed)
                 newer_data = champion.fingerprint not in (None, fingerprint)

@@ -173,6 +173,15 @@ def test_the_same_data_must_bring_a_gain(bench: Bench) -> None:
     assert bench.verdict["champion"] == "7"
 
 
+def test_the_champion_itself_passes_again(bench: Bench) -> None:
+    """A rerun of an unchanged pipeline is no failure."""
+    bench.add_champion("data-1", lift=0.0)
+    bench.sides["champion"] = bench.sides["challenger"]
+    passed, rules = bench.judge()
+    assert passed
+    assert "nothing changed" in rules["champion"]["why"]
+
+
 def test_an_unknown_fingerprint_counts_as_the_same_data(bench: Bench) -> None:
     bench.add_champion(None, lift=0.0)
     assert not bench.judge()[0]

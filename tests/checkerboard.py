@@ -90,3 +90,23 @@ def write_stages(root: Path, gone: tuple[int, ...] = (), seed: int = 0) -> Stage
     pq.write_table(pa.table(floats), stages.features / "item_features.parquet")
     write_pairs(stages.prepared, stages.content, stages.pairs, PairSettings(sim="none", propensity=False))
     return stages
+
+
+def write_model(stages: Stages, out: Path, objective: str) -> Path:
+    """The stage train, seed 0."""
+    from mtmh.training.train import train
+
+    out.mkdir(parents=True)
+    directories = (stages.prepared, stages.features, stages.content, stages.pairs, out)
+    train(*directories, train_settings(objective=objective), 0, out / "checkpoints")
+    return out
+
+
+def write_version(stages: Stages, out: Path, objective: str, model: Path | None = None) -> Path:
+    """The stage index, after the stage train where no `model` is given."""
+    from mtmh.retrieval.version import build
+
+    out.mkdir(parents=True)
+    model = model or write_model(stages, out.with_name(f"{out.name}-model"), objective)
+    build(stages.prepared, stages.features, stages.content, model, out, retrieval_settings(), 0)
+    return out

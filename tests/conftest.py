@@ -1,15 +1,19 @@
 """What every room's tests share: the small world of checkerboard.py and models trained on it."""
 
+import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
-from checkerboard import Stages, retrieval_settings, train_settings, write_stages
+from checkerboard import Stages, write_model, write_stages, write_version
 from hypothesis import settings
 
-settings.register_profile(
-    "mtmh", deadline=None
-)  # a slow machine is no failure, and Numba compiles in the first example
+# Tiny matrices gain nothing from threads, and on a busy machine threads that wait for each other cost tenfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A slow machine is no failure, and Numba compiles in the first example.
+settings.register_profile("mtmh", deadline=None)
 settings.load_profile("mtmh")
 
 Make = Callable[[str], Path]
@@ -24,34 +28,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Stages:
 @pytest.fixture(scope="session")
 def trained(world: Stages, tmp_path_factory: pytest.TempPathFactory) -> Make:
     """Objective -> directory of the stage train, seed 0; each is trained once."""
-    done: dict[str, Path] = {}
-
-    def get(objective: str) -> Path:
-        from mtmh.training.train import train
-
-        if objective not in done:
-            out = tmp_path_factory.mktemp(objective)
-            settings = train_settings(objective=objective)
-            train(world.prepared, world.features, world.content, world.pairs, out, settings, 0, out / "checkpoints")
-            done[objective] = out
-        return done[objective]
-
-    return get
+    root = tmp_path_factory.mktemp("models")
+    return cache(lambda objective: write_model(world, root / objective, objective))
 
 
 @pytest.fixture(scope="session")
 def version(world: Stages, trained: Make, tmp_path_factory: pytest.TempPathFactory) -> Make:
     """Objective -> directory of the stage index."""
-    done: dict[str, Path] = {}
-
-    def get(objective: str) -> Path:
-        from mtmh.retrieval.version import build
-
-        if objective not in done:
-            out = tmp_path_factory.mktemp(f"version-{objective}")
-            model = trained(objective)
-            build(world.prepared, world.features, world.content, model, out, retrieval_settings(), 0)
-            done[objective] = out
-        return done[objective]
-
-    return get
+    root = tmp_path_factory.mktemp("versions")
+    return cache(lambda objective: write_version(world, root / objective, objective, trained(objective)))

@@ -60,7 +60,7 @@ def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, s
     with measured("gate", out):
         report = json.loads((evaluation / "evaluation.json").read_text())
         fingerprint = json.loads((prepared / "prepared.json").read_text())["fingerprint"]
-        has_topics = report["models"]["popularity"]["l2_relevance"] is not None
+        has_topics = any(model["l2_relevance"] is not None for model in report["models"].values())
         with np.load(evaluation / "users.npz") as users:
             rules = floor_rules(report["models"], figures(users, "challenger", has_topics), settings)
             champion = _champion(report, users)
@@ -103,7 +103,7 @@ def floor_rules(models: Mapping[str, Mapping[str, Any]], merged: Figures, settin
     """Floors of the merged retrieval, whoever is champion.
 
     Recall@500 against the best of popularity, ItemKNN and content; L2 relevance against the engagement head (what
-    the second head is there for); coverage against a set share of the catalog.
+    the second head is there for; not measured without that head); coverage against a set share of the catalog.
     """
     recalls = {name: models[name]["recall_at_500"] for name in BASELINES if name in models}
     recalls = {name: recall for name, recall in recalls.items() if recall is not None}
@@ -113,14 +113,7 @@ def floor_rules(models: Mapping[str, Mapping[str, Any]], merged: Figures, settin
     ratio = settings.baseline_recall_ratio
     floor = _scaled(ratio, f"the best baseline, {best}", recalls[best])
     rules = [_floor("recall_floor", "recall_at_500", merged["recall_at_500"], recalls[best] * ratio, floor)]
-    relevance, engagement = merged["l2_relevance"], models["engagement_head"]["l2_relevance"]
-    if relevance is None or engagement is None:
-        why = "Not measured: no item has an L2 topic, so relevance neither passes nor blocks."
-        rules.append(Rule("relevance_floor", "l2_relevance", None, None, None, True, why))
-    else:
-        ratio = settings.relevance_ratio
-        floor = _scaled(ratio, "the engagement head alone", engagement)
-        rules.append(_floor("relevance_floor", "l2_relevance", relevance, engagement * ratio, floor))
+    rules.append(_relevance_floor(models, merged["l2_relevance"], settings.relevance_ratio))
     rules.append(_floor("coverage_floor", "coverage", merged["coverage"], settings.min_coverage, "the set minimum"))
     return rules
 
@@ -180,6 +173,16 @@ def _champion(report: Mapping[str, Any], users: Arrays) -> Champion | None:
         return None
     told = report.get("champion") or {}
     return Champion(str(told.get("version", "unnamed")), told.get("fingerprint"))
+
+
+def _relevance_floor(models: Mapping[str, Mapping[str, Any]], relevance: float | None, ratio: float) -> Rule:
+    engagement = models.get("engagement_head", {}).get("l2_relevance")
+    if relevance is not None and engagement is not None:
+        floor = _scaled(ratio, "the engagement head alone", engagement)
+        return _floor("relevance_floor", "l2_relevance", relevance, engagement * ratio, floor)
+    why = "no item has an L2 topic" if relevance is None else "this model has no engagement head to compare with"
+    why = f"Not measured: {why}, so relevance neither passes nor blocks."
+    return Rule("relevance_floor", "l2_relevance", None, None, None, True, why)
 
 
 def _floor(rule: str, metric: str, value: float, bound: float, floor: str) -> Rule:

@@ -1,12 +1,13 @@
 """Example triggers for the report: what each head offers for the same item, and what the merge makes of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
+from mtmh.heads import HEADS
 from mtmh.retrieval.merge import ENGAGEMENT, quota_merge
 
 Search = Callable[[np.ndarray, int, str], tuple[np.ndarray, np.ndarray]]
@@ -37,7 +38,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Example:
-    """A trigger with the engagement head's, the relevance head's and the merged list, each SHOWN long at most."""
+    """A trigger with the engagement head's, the relevance head's and the merged list, each SHOWN long at most.
+
+    The list of a head that the model does not have is empty, and the merge is then the other head's.
+    """
 
     trigger: Item
     users: int
@@ -46,8 +50,10 @@ class Example:
     merged: list[Candidate]
 
 
-def choose(popularity: np.ndarray, search: Search, seed: int, count: int = 5) -> np.ndarray:
-    """The `count` triggers on whose first candidates the heads disagree most, int32 [<= count].
+def choose(
+    popularity: np.ndarray, search: Search, seed: int, count: int = 5, heads: Sequence[str] = HEADS
+) -> np.ndarray:
+    """The `count` triggers on whose first candidates the heads disagree most, int32 [<= count]; any with one head.
 
     Among ASKED items drawn (seeded) from the more popular half of those with any user: rare items' lists are
     arbitrary, and a reader is more likely to know popular ones. `popularity` int [items] = users per item.
@@ -56,20 +62,29 @@ def choose(popularity: np.ndarray, search: Search, seed: int, count: int = 5) ->
     ranked = known[np.argsort(-popularity[known], kind="stable")]
     half = ranked[: max(count, len(ranked) // 2)]
     drawn = np.random.default_rng(seed).permutation(half)[:ASKED].astype(np.int32)
-    heads = [_lists(search, drawn, SHOWN, head) for head in ("engagement", "relevance")]
-    agreement = [len(np.intersect1d(e[e >= 0], r[r >= 0])) for e, r in zip(*heads, strict=True)]
+    if len(heads) < 2:
+        return drawn[:count]
+    lists = [_lists(search, drawn, SHOWN, head) for head in heads]
+    agreement = [len(np.intersect1d(e[e >= 0], r[r >= 0])) for e, r in zip(*lists, strict=True)]
     return drawn[np.argsort(agreement, kind="stable")[:count]]
 
 
-def collect(triggers: np.ndarray, items: pa.Table, popularity: np.ndarray, search: Search, alpha: int) -> list[Example]:
-    """Look up the triggers' candidates by both heads and merge them at `alpha`; `items` row = item number."""
-    engagement = _lists(search, triggers, OFFERED, "engagement")
-    relevance = _lists(search, triggers, OFFERED, "relevance")
+def collect(
+    triggers: np.ndarray,
+    items: pa.Table,
+    popularity: np.ndarray,
+    search: Search,
+    alpha: int,
+    heads: Sequence[str] = HEADS,
+) -> list[Example]:
+    """Look up the triggers' candidates by the model's `heads` and merge them at `alpha`; `items` row = item number."""
+    nothing = np.full((len(triggers), OFFERED), -1, dtype=np.int32)
+    engagement, relevance = (_lists(search, triggers, OFFERED, head) if head in heads else nothing for head in HEADS)
     merged = quota_merge(engagement, relevance, alpha, SHOWN)
     found = []
     for row, trigger in enumerate(triggers):
         offers = (set(engagement[row, :SHOWN].tolist()), set(relevance[row, :SHOWN].tolist()))
-        heads = ["engagement" if head == ENGAGEMENT else "relevance" for head in merged.head[row]]
+        origins = ["engagement" if head == ENGAGEMENT else "relevance" for head in merged.head[row]]
         shown = _item(items, int(trigger))
         found.append(
             Example(
@@ -77,7 +92,7 @@ def collect(triggers: np.ndarray, items: pa.Table, popularity: np.ndarray, searc
                 users=int(popularity[trigger]),
                 engagement=_candidates(items, shown, engagement[row, :SHOWN], ["engagement"] * SHOWN, offers),
                 relevance=_candidates(items, shown, relevance[row, :SHOWN], ["relevance"] * SHOWN, offers),
-                merged=_candidates(items, shown, merged.item[row], heads, offers),
+                merged=_candidates(items, shown, merged.item[row], origins, offers),
             )
         )
     return found

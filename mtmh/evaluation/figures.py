@@ -51,17 +51,27 @@ def alpha_of(model: str) -> int | None:
 
 def tradeoff_metric(models: Metrics) -> tuple[str, str]:
     """What recall is drawn against: L2 relevance, or coverage where the data has no topics; (metric, its words)."""
-    if models["engagement_head"].get("l2_relevance") is None:
+    if all(figures.get("l2_relevance") is None for figures in models.values()):
         return "coverage", "coverage, %"
     return "l2_relevance", "L2 relevance, %"
+
+
+def single_head(models: Metrics) -> str | None:
+    """The head that serves alone, "engagement" or "relevance", in a model that has one; None where it has two."""
+    heads = [name.removesuffix("_head") for name in models if name.endswith("_head")]
+    return heads[0] if len(heads) == 1 else None
 
 
 def tradeoff(models: Metrics, serving_alpha: int, panels: Iterable[str] = ("all", "zoom")) -> Figure:
     """Recall@500 against relevance as alpha goes 0..100, with heads and baselines as points (paper, Figure 6).
 
-    `panels`: "all" shows every model, "zoom" the heads and the merge alone, every alpha labelled.
+    `panels`: "all" shows every model, "zoom" the heads and the merge alone, every alpha labelled. A single head is one
+    point: nothing is merged.
     """
     metric, axis = tradeoff_metric(models)
+    single = single_head(models)
+    if single:
+        models = {name: figures for name, figures in models.items() if alpha_of(name) is None}
     points = _points(models, metric)
     chosen = list(panels)
     with rc_context(_STYLE):
@@ -71,7 +81,11 @@ def tradeoff(models: Metrics, serving_alpha: int, panels: Iterable[str] = ("all"
             axes.set_xlabel(axis)
             axes.set_ylabel("recall@500, %")
             if len(chosen) > 1:
-                axes.set_title({"all": "All models", "zoom": "The merge, close up"}[panel], size=11, loc="left")
+                axes.set_title(
+                    {"all": "All models", "zoom": "The head, close up" if single else "The merge, close up"}[panel],
+                    size=11,
+                    loc="left",
+                )
             _draw_points(axes, points, serving_alpha)
             if panel == "zoom":
                 near = _window(points)
@@ -80,7 +94,7 @@ def tradeoff(models: Metrics, serving_alpha: int, panels: Iterable[str] = ("all"
             else:
                 axes.margins(0.16)
                 named = [name for name in points if alpha_of(name) in (None, serving_alpha)]
-            words = {name: _words(name, serving_alpha, full=panel == "zoom") for name in named}
+            words = {name: _words(name, serving_alpha, full=panel == "zoom" and not single) for name in named}
             _label(figure, axes, points, words, serving_alpha)
         figure.set_layout_engine("none")  # laid out by now; labels were placed for exactly this layout
     return figure

@@ -54,6 +54,7 @@ def write(run: Path, search: examples.Search | None = None) -> None:
     html = page.render(
         run_id=run.name.removeprefix("."),  # a dot marks a directory that is still being put together
         alpha=alpha,
+        single=figures.single_head(models),
         data=metrics["data"],
         facts=_facts(metrics["data"]),
         rejected=_rejected(run / "rejected.parquet"),
@@ -64,7 +65,7 @@ def write(run: Path, search: examples.Search | None = None) -> None:
         tradeoff_words=figures.tradeoff_metric(models)[1].removesuffix(", %"),
         columns=COLUMNS,
         rows=_rows(models, alpha),
-        examples=_examples(run, search, alpha, metrics["seed"]),
+        examples=_examples(run, search, models, alpha, metrics["seed"]),
         asked=examples.ASKED,
         shown=examples.SHOWN,
         steps=_steps(metrics),
@@ -135,7 +136,7 @@ def _rejected(path: Path) -> list[tuple[str, int]]:
 
 def _tiles(metrics: Mapping[str, Any], alpha: int) -> list[dict[str, str]]:
     models = metrics["models"]
-    merged, engagement = models[f"merged_alpha_{alpha}"], models["engagement_head"]
+    merged, engagement = models[f"merged_alpha_{alpha}"], models.get("engagement_head")
     measured = [name for name in BASELINES if name in models and models[name]["recall_at_500"] is not None]
     best = max(measured, key=lambda name: models[name]["recall_at_500"])
     floor = models[best]["recall_at_500"]
@@ -147,6 +148,8 @@ def _tiles(metrics: Mapping[str, Any], alpha: int) -> list[dict[str, str]]:
     took = f"{total:.0f} s" if total < 120 else f"{total / 60:.1f} min"
     relevance = "no item of this data has topics"
     if merged["l2_relevance"] is not None:
+        relevance = "the only head, trained on both losses"
+    if merged["l2_relevance"] is not None and engagement is not None:
         relevance = f"engagement head alone: {percent(engagement['l2_relevance'], 1)}"
     return [
         {
@@ -170,11 +173,12 @@ def _tiles(metrics: Mapping[str, Any], alpha: int) -> list[dict[str, str]]:
 
 def _drawings(run: Path, models: figures.Metrics, alpha: int) -> dict[str, Markup]:
     words = figures.tradeoff_metric(models)[1].removesuffix(", %")
+    close = "The head close up" if figures.single_head(models) else "Heads and merge, one point for each alpha"
     drawings = {
         "all": (figures.tradeoff(models, alpha, ["all"]), f"All models: recall@500 against {words}"),
         "zoom": (
             figures.tradeoff(models, alpha, ["zoom"]),
-            f"Heads and merge: recall@500 against {words}, one point for each alpha",
+            f"{close}: recall@500 against {words}",
         ),
     }
     columns = pq.read_table(run / "curves.parquet")
@@ -208,15 +212,18 @@ def _rows(models: Mapping[str, Mapping[str, float | None]], alpha: int) -> list[
     return rows
 
 
-def _examples(run: Path, search: examples.Search | None, alpha: int, seed: int) -> list[examples.Example]:
+def _examples(
+    run: Path, search: examples.Search | None, models: figures.Metrics, alpha: int, seed: int
+) -> list[examples.Example]:
     items = pq.read_table(run / "retriever" / "items.parquet", columns=["item_id", "title", "l1_topics", "l2_topics"])
     if search is None:
         from mtmh.retrieval.retriever import Retriever
 
         search = Retriever.load(run / "retriever").similar_items
     popularity = _users_per_trigger(run, items, f"merged_alpha_{alpha}")
-    triggers = examples.choose(popularity, search, seed)
-    return examples.collect(triggers, items, popularity, search, alpha)
+    heads = [head.removesuffix("_head") for head in HEADS if head in models]
+    triggers = examples.choose(popularity, search, seed, heads=heads)
+    return examples.collect(triggers, items, popularity, search, alpha, heads)
 
 
 def _users_per_trigger(run: Path, items: pa.Table, model: str) -> np.ndarray:

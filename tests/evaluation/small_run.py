@@ -27,13 +27,19 @@ TABLE = {  # recall@500, L1, L2 relevance, coverage, diversity, cold share
 }
 
 
-def model_figures(has_topics: bool) -> dict[str, dict[str, float | None]]:
+def model_figures(has_topics: bool, head: str = "") -> dict[str, dict[str, float | None]]:
+    """Figures of every model; with `head` those of a model that has this one alone."""
     models: dict[str, dict[str, float | None]] = {}
     for name, (recall, coarse, fine, coverage, diversity, cold) in TABLE.items():
         models[name] = {f"recall_at_{k}": recall * share for k, share in ((5, 0.07), (20, 0.17), (100, 0.48), (500, 1))}
         models[name] |= {"l1_relevance": coarse, "l2_relevance": fine} if has_topics else {
             "l1_relevance": None, "l2_relevance": None}  # fmt: skip
         models[name] |= {"coverage": coverage, "intra_list_diversity": diversity, "cold_share": cold}
+    if head:
+        models = {
+            name: figures for name, figures in models.items() if name in (f"{head}_head", "popularity", "itemknn")
+        }
+        models |= {name: models[f"{head}_head"] for name in TABLE if name.startswith("merged")}
     return models
 
 
@@ -72,9 +78,9 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def write_stages(
-    root: Path, has_topics: bool = True, passed: bool = True, title: str = "{word} {number}"
+    root: Path, has_topics: bool = True, passed: bool = True, title: str = "{word} {number}", head: str = ""
 ) -> dict[str, Path]:
-    """Write all stages' directories under `root`; `title` is a format with word and number."""
+    """Write all stages' directories under `root`; `title` is a format with word and number, `head` a single head."""
     stages = {name: root / "stages" / name for name in run_directory.STAGES}
     for number, (name, folder) in enumerate(stages.items(), start=1):
         folder.mkdir(parents=True)
@@ -99,7 +105,7 @@ def write_stages(
     pq.write_table(pa.table(curve), stages["train"] / "curves.parquet")
     pq.write_table(item_table(has_topics, title), stages["index"] / "items.parquet")
     write_json(stages["index"] / "manifest.json", {"files": {}})
-    models = model_figures(has_topics)
+    models = model_figures(has_topics, head)
     write_json(stages["evaluate"] / "evaluation.json", {"models": models, "sample": models})
     pq.write_table(candidate_table(), stages["evaluate"] / "candidates.parquet")
     rule = {"rule": "recall_floor", "metric": "recall_at_500", "value": 0.4024, "bound": 0.2431, "interval": None}
@@ -124,13 +130,19 @@ def write_run(root: Path, **wishes: object) -> Path:
     return run
 
 
-def make_search() -> Search:
-    """Exact search: the relevance head knows the items' topics, the engagement head habits that cut across them."""
+def make_search(head: str = "") -> Search:
+    """Exact search: the relevance head knows the items' topics, the engagement head habits that cut across them.
+
+    With `head`, there is no other.
+    """
     rng = np.random.default_rng(2)
     vectors = {}
-    for head, groups in (("relevance", np.arange(ITEMS) % 12), ("engagement", rng.integers(0, 15, ITEMS))):
+    for name, groups in (("relevance", np.arange(ITEMS) % 12), ("engagement", rng.integers(0, 15, ITEMS))):
         raw = rng.normal(size=(15, 16))[groups] + 0.5 * rng.normal(size=(ITEMS, 16))
-        vectors[head] = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
+        vectors[name] = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
+
+    if head:
+        vectors = {head: vectors[head]}
 
     def similar(items: np.ndarray, k: int, head: str) -> tuple[np.ndarray, np.ndarray]:
         scores = vectors[head][items] @ vectors[head].T

@@ -164,6 +164,17 @@ def test_data_without_topics_is_not_blocked_by_relevance(bench: Bench) -> None:
         assert rules[name]["why"].startswith("Not measured")
 
 
+def test_a_model_without_an_engagement_head_has_no_relevance_floor(bench: Bench) -> None:
+    del bench.report["models"]["engagement_head"]
+    bench.report["models"]["relevance_head"] = {"recall_at_500": 0.3, "l2_relevance": 0.3}
+    passed, rules = bench.judge()
+    assert passed
+    assert rules["relevance_floor"]["value"] is None
+    assert rules["relevance_floor"]["why"].startswith("Not measured: this model has no engagement head")
+    bench.add_champion("data-1", lift=0.1)
+    assert bench.judge()[1]["relevance_not_worse"]["value"] is not None
+
+
 def test_the_same_data_must_bring_a_gain(bench: Bench) -> None:
     bench.add_champion("data-1", lift=0.0)
     passed, rules = bench.judge()

@@ -69,7 +69,7 @@ Shown = tuple[Path, str, Page]
 def show(root: Path, **wishes: object) -> Shown:
     """Write a run's page; return the run, the page as text and as a browser takes it in."""
     run = write_run(root, **wishes)
-    report.write(run, make_search())
+    report.write(run, make_search(str(wishes.get("head", ""))))
     html = (run / "report.html").read_text()
     page = Page(html)
     assert page.open == []
@@ -129,6 +129,23 @@ def test_nothing_of_the_data_becomes_markup(tmp_path: Path) -> None:
 
 
 SHOWN_TOGETHER = 3 * examples.SHOWN
+
+
+@pytest.mark.parametrize(("head", "missing"), [("relevance", "engagement"), ("engagement", "relevance")])
+def test_a_single_head_has_a_page_of_its_own(tmp_path: Path, head: str, missing: str) -> None:
+    """No point, row or list of the head that the model does not have, and no talk of a merge."""
+    _, html, page = show(tmp_path, head=head)
+    assert f"This model has the {head} head alone" in page.text
+    rows = {model for model, _ in page.cells}
+    assert f"{head}_head" in rows
+    assert f"{missing}_head" not in rows
+    assert f"{missing.capitalize()} head" not in page.text
+    assert page.text.count(f"{head.capitalize()} head") >= 5
+    assert f"{missing} head<" not in html
+    assert "alpha 0 to 100" not in page.text
+    assert f"alpha {'100' if head == 'engagement' else '0'})" not in page.text
+    assert "Merged, alpha 50" in {text for text in re.findall(r"Merged, alpha \d+", page.text)}
+    assert html.count("share a topic with the trigger") == 5
 
 
 def test_the_page_stands_alone(shown: Shown) -> None:

@@ -103,7 +103,9 @@ def evaluate(
         for_gate |= _for_gate("champion", figures, pool)
         result["champion"] = {**told, **summary(figures, pool, test)}
         print(f"evaluate: champion: {_line(result['champion'])}", flush=True)
-    pq.write_table(pa.concat_tables(tables), out / "candidates.parquet", compression="zstd")
+    with pq.ParquetWriter(out / "candidates.parquet", tables[0].schema, compression="zstd", store_schema=False) as file:
+        for table in tables:
+            file.write_table(table)
     np.savez(out / "users.npz", allow_pickle=False, **for_gate)
     (out / "evaluation.json").write_text(json.dumps(result, indent=1))
 
@@ -168,15 +170,17 @@ def _candidates(name: str, pool: Pool, sample: np.ndarray, user_ids: pa.Array, i
     """Rows model, user_id, rank, item_id, trigger_id, head, score of the sampled users (design: run directory)."""
     row, place = np.nonzero(pool.item[sample] >= 0)
     user = sample[row]
-    head = pa.array(HEADS).take(pa.array(pool.head[user, place]))
+    # Dictionaries, so that ten million ids are written as numbers and not hashed one by one.
+    encode = pa.DictionaryArray.from_arrays
+    head = pa.nulls(len(row), pa.int8()) if name in BASELINES else pa.array(pool.head[user, place])
     return pa.table(
         {
-            "model": pa.array([name] * len(row)).dictionary_encode(),
-            "user_id": user_ids.take(pa.array(row)),
+            "model": encode(pa.array(np.zeros(len(row), dtype=np.int8)), pa.array([name])),
+            "user_id": encode(pa.array(row.astype(np.int32)), user_ids),
             "rank": (place + 1).astype(np.int32),
-            "item_id": item_ids.take(pa.array(pool.item[user, place])),
-            "trigger_id": item_ids.take(pa.array(pool.trigger[user, place])),
-            "head": pa.nulls(len(row), pa.string()) if name in BASELINES else head,
+            "item_id": encode(pa.array(pool.item[user, place]), item_ids),
+            "trigger_id": encode(pa.array(pool.trigger[user, place]), item_ids),
+            "head": encode(head, pa.array(HEADS)),
             "score": pool.score[user, place],
         }
     )

@@ -57,18 +57,20 @@ def intra_list_diversity(item: np.ndarray, content: np.ndarray) -> float | None:
     `content` float32 [items, d], unit rows; items without content (zero rows) are left out, lists with fewer than two
     others too; None when no list is left. For unit vectors the sum over pairs is (|sum|^2 - n) / 2: no pair is formed.
     """
-    distances = []
+    import torch
+
     has_content = np.linalg.norm(content, axis=1) > 0
-    for start in range(0, len(item), 512):
-        block = item[start : start + 512]
-        present = (block >= 0) & has_content[block]
-        n = present.sum(axis=1)
-        total = np.einsum("up,upd->ud", present.astype(np.float32), content[block])
-        squared = (total.astype(np.float64) ** 2).sum(axis=1)
-        enough = n >= 2
-        distances.append(1 - (squared[enough] - n[enough]) / (n[enough] * (n[enough] - 1)))
-    every = np.concatenate(distances)
-    return float(every.mean()) if len(every) else None
+    present = (item >= 0) & has_content[item]
+    # Row 0 of the padded table stands for "nothing there", so one bagged lookup sums every list.
+    table = torch.from_numpy(np.vstack([np.zeros_like(content[:1]), content]))
+    bags = torch.from_numpy(np.where(present, item + 1, 0))
+    total = torch.nn.functional.embedding_bag(bags, table, mode="sum").numpy().astype(np.float64)
+    n = present.sum(axis=1)
+    enough = n >= 2
+    if not enough.any():
+        return None
+    squared = (total[enough] ** 2).sum(axis=1)
+    return float((1 - (squared - n[enough]) / (n[enough] * (n[enough] - 1))).mean())
 
 
 def cold_share(item: np.ndarray, cold: np.ndarray) -> float:

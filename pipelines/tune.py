@@ -84,11 +84,12 @@ def _trial(config: Config, settings: TrainSettings, work: Path) -> dict[str, flo
     if not made.exists():
         for name in ("train", "index", "evaluate"):
             (here / name).mkdir(parents=True, exist_ok=True)
-        inputs = [work / name for name in ("prepare", "features", "content")]
-        train(*inputs, work / "pairs", here / "train", settings, config.seed, here / "checkpoints")
-        build(*inputs, here / "train", here / "index", config.retrieval, config.seed)
+        prepared, features, content, pairs = (work / name for name in ("prepare", "features", "content", "pairs"))
+        checkpoints = here / "checkpoints"
+        train(prepared, features, content, pairs, here / "train", settings, config.seed, checkpoints)
+        build(prepared, features, content, here / "train", here / "index", config.retrieval, config.seed)
         told = config.retrieval, config.evaluation, config.seed
-        evaluate(work / "prepare", work / "content", here / "index", None, here / "evaluate", *told)
+        evaluate(prepared, content, here / "index", None, here / "evaluate", *told)
     models = json.loads(made.read_text())["models"]
     merged = models[f"merged_alpha_{config.retrieval.alpha}"]
     return {

@@ -26,8 +26,8 @@ class Section(BaseModel):
 class SyntheticSettings(Section):
     """Size of the synthetic world (mtmh/data/synthetic.py)."""
 
-    users: Count = 4000
-    items: Count = 4000
+    users: Count = 2000
+    items: Count = 2000
     days: Count = 60
 
 
@@ -75,7 +75,7 @@ class TrainSettings(Section):
     tau_q: Positive = 0.07
     w_r: Annotated[float, Field(ge=0.0)] = 0.5
     logq: bool = True
-    embedding_dim: Count = 64
+    embedding_dim: Count = 128
     hidden: list[Count] = [256]
     out_dim: Count = 128
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -31,7 +31,7 @@ class TwoHeads(nn.Module):
         float_dim = 16 if len(mean) else 0
         self.sparse = SparseNN(vocabularies, dims)
         self.dense = DenseNN(mean, deviation, float_dim) if float_dim else None
-        self.heads = nn.ModuleDict({name: _mlp([sum(dims) + float_dim, *hidden, out_dim]) for name in heads})
+        self.heads = nn.ModuleDict({name: Head([sum(dims) + float_dim, *hidden, out_dim]) for name in heads})
 
     def bottom(self, ids: Tensor, floats: Tensor) -> Tensor:
         """int64 [n, id features], float32 [n, float features] -> float32 [n, bottom width]."""
@@ -44,10 +44,20 @@ class TwoHeads(nn.Module):
         return {name: nn.functional.normalize(head(shared), dim=1) for name, head in self.heads.items()}
 
 
-def _mlp(widths: list[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(pairwise(widths)):
-        layers.append(nn.Linear(fan_in, fan_out))
-        if i < len(widths) - 2:
-            layers.append(nn.ReLU())
-    return nn.Sequential(*layers)
+class Head(nn.Module):
+    """An MLP beside a linear map of the same input; `widths` from input to output.
+
+    The linear map keeps what the ids hold together; the MLP adds what needs two of them at once ("same town and same
+    cuisine"). Either alone is worse on validation data at both recall and relevance.
+    """
+
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
+        layers = [nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)]
+        self.mlp = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())))[:-1]
+        self.linear = nn.Linear(widths[0], widths[-1], bias=False) if len(widths) > 2 else None
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        """float32 [n, bottom width] -> float32 [n, out_dim], not normalized."""
+        deep = self.mlp(bottom)
+        return deep if self.linear is None else deep + self.linear(bottom)

@@ -35,5 +35,5 @@ def train(
             out,
             TrainSettings.model_validate_json(settings),
             seed,
-            Path(scratch) / "checkpoints",
+            Path(scratch) / "checkpoints" / code_version,  # never mix two versions of the code
         )

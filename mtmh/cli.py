@@ -261,3 +261,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("mtmh: interrupted. Finished steps are kept: the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -50,8 +50,8 @@ class PairSettings(Section):
 
     window: Count = 10
     sim: Literal["soft", "hard", "none"] = "soft"
-    beta: Annotated[float, Field(ge=0.0)] = 1.0
-    propensity: bool = True
+    beta: Annotated[float, Field(ge=0.0)] = 2.0
+    propensity: bool = False
 
 
 class ContentSettings(Section):

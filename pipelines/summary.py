@@ -85,7 +85,7 @@ def _table(console: "Console", models: dict[str, dict[str, float | None]]) -> No
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None else f"{100 * value:.2f}"
 
 
 def _verdict(console: "Console", gate: dict[str, Any]) -> None:

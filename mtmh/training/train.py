@@ -71,9 +71,9 @@ def train(
     curves = fit(model, sampler, catalog, teacher, loss, settings.epochs, settings.lr, device, checkpoint)
     for head, vectors in embed(model, catalog, device).items():
         np.save(out / f"{head}.npy", vectors.numpy())
-    save_file(
-        {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, out / "weights.safetensors"
-    )
+    weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    save_file(weights, out / "weights.safetensors")
+    (out / "weights.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
     told = {"architecture": architecture, "vocabularies": catalog.vocabularies, "float_features": catalog.float_names}
     (out / "model.json").write_text(json.dumps(told))
     pq.write_table(pa.Table.from_pylist(curves), out / "curves.parquet")

@@ -48,8 +48,10 @@ def objective_loss(
                 similarity + corrected_mask, batch.positive, batch.weight
             )
         if head == "relevance":
-            teacher = (content[batch.trigger] / tau_q) @ content[batch.columns].T
-            parts["relevance_head_relevance_loss"] = relevance_loss(similarity + mask, teacher + mask)
+            trigger = content[batch.trigger]
+            teacher = (trigger / tau_q) @ content[batch.columns].T
+            known = trigger.any(dim=1)  # a trigger without content has nothing to teach
+            parts["relevance_head_relevance_loss"] = relevance_loss(similarity + mask, teacher + mask, known)
     weights = {"relevance_head_relevance_loss": 1.0 if objective == "stmh" else w_r}
     total = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
     return total, {name: part.detach() for name, part in parts.items()}

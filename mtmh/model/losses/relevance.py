@@ -6,18 +6,20 @@ import torch
 from torch import Tensor
 
 
-def relevance_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+def relevance_loss(logits: Tensor, teacher_logits: Tensor, weight: Tensor | None = None) -> Tensor:
     """L_r = KL(q || p) = sum over {positive, negatives} of q log(q / p), averaged over the batch.
 
     Arguments: `logits` float [B, P], s(x, y) / tau_p *without* logQ (the correction would contaminate the
     distillation); `teacher_logits` float [B, P], c(x, y) = <F_x, F_y> / tau_q, over the same columns. Masked columns
-    are -inf in both. Returns a scalar; its gradient in the logits is (p - q) / B. The teacher gets no gradient.
+    are -inf in both; `weight` float [B], default 1: 0 leaves a row out, such as a trigger without content, whose q
+    would be flat. Returns a scalar; its gradient in the logits is weight * (p - q) / B. The teacher gets no gradient.
     The sharper the teacher (small tau_q), the larger this loss: when tau_q changes, choose w_r again.
 
     >>> relevance_loss(torch.zeros(1, 2), torch.zeros(1, 2))
     tensor(0.)
     """
-    loss: Tensor = _Distillation.apply(logits, teacher_logits)
+    scale = logits.new_ones(len(logits)) if weight is None else weight.to(logits.dtype)
+    loss: Tensor = _Distillation.apply(logits, teacher_logits, scale / len(logits))
     return loss
 
 
@@ -25,18 +27,18 @@ class _Distillation(torch.autograd.Function):
     """As in `engagement_loss`, the gradient falls out of the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, teacher_logits: Tensor, scale: Tensor) -> Tensor:
         q, log_total_q = _softmax(teacher_logits)
         p, log_total_p = _softmax(logits)
         # A masked column has q = 0 and -inf in both: its term is 0, not the NaN of 0 * (-inf + inf).
         gap = (teacher_logits - logits).nan_to_num_(nan=0.0)
-        loss = torch.linalg.vecdot(q, gap).sum() + (log_total_p - log_total_q).sum()
-        ctx.save_for_backward(p.sub_(q).div_(len(logits)))
-        return loss / len(logits)
+        divergence = torch.linalg.vecdot(q, gap) + (log_total_p - log_total_q).squeeze(1)
+        ctx.save_for_backward(p.sub_(q).mul_(scale.unsqueeze(1)))
+        return (scale * divergence).sum()
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
-        return ctx.saved_tensors[0] * upstream[0], None
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.saved_tensors[0] * upstream[0], None, None
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,84 @@
+"""Recall and relevance on public data: the whole pipeline, three seeds, topics kept out of model and content text.
+
+Reads the folders named in MTMH_BENCH_DATA (default: ../shared/data/yelp2019 and ../shared/data/amazon-beauty) and
+writes one result a folder, quality_<folder>.json, with every seed's figures.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.result import write
+from mtmh.errors import UserError
+from mtmh.evaluation.gate import BASELINES
+
+SEEDS = (0, 1, 2)
+DEFAULT = "../shared/data/yelp2019 ../shared/data/amazon-beauty"
+SHOWN = ("recall_at_500", "l2_relevance", "coverage")
+
+
+def main() -> None:
+    """Run, compare, and say for each data set whether the paper's order holds at every seed."""
+    for folder in os.environ.get("MTMH_BENCH_DATA", DEFAULT).split():
+        data = Path(folder)
+        if not data.is_dir():
+            raise UserError(f"no folder {data}; name the data sets in MTMH_BENCH_DATA, with spaces between.")
+        with tempfile.TemporaryDirectory() as runs:
+            _write(data, [_run(data, seed, Path(runs)) for seed in SEEDS])
+
+
+def order_holds(models: dict[str, Any]) -> dict[str, bool]:
+    """What must reproduce (paper section 6), for one run: model names as in metrics.json."""
+    merged = models["merged_alpha_50"]
+    engagement, relevance = models["engagement_head"], models["relevance_head"]
+    best = max(models[name]["recall_at_500"] for name in BASELINES)
+    falling = [models[f"merged_alpha_{alpha}"]["l2_relevance"] for alpha in (0, 30, 50, 70, 100)]
+    return {
+        "recall: merged >= engagement head": merged["recall_at_500"] >= engagement["recall_at_500"],
+        "recall: merged >= 1.2 x best baseline": merged["recall_at_500"] >= 1.2 * best,
+        "L2: relevance head > merged > engagement head": relevance["l2_relevance"]
+        > merged["l2_relevance"]
+        > engagement["l2_relevance"],
+        "L2 falls as alpha rises": falling == sorted(falling, reverse=True),
+    }
+
+
+def _run(data: Path, seed: int, runs: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "mtmh.cli", "run", "--data", str(data), "--seed", str(seed), "--runs", str(runs)]
+    subprocess.run(command, check=True)
+    metrics: dict[str, Any] = json.loads((runs / "latest" / "metrics.json").read_text())
+    return metrics
+
+
+def _write(data: Path, runs: list[dict[str, Any]]) -> None:
+    names = list(runs[0]["models"])
+    spread = {name: {m: _spread([run["models"][name][m] for run in runs]) for m in SHOWN} for name in names}
+    held = [order_holds(run["models"]) for run in runs]
+    order = {rule: [run[rule] for run in held] for rule in held[0]}
+    details = {
+        "seeds": SEEDS,
+        "order": order,
+        "seconds": [round(sum(run["seconds"].values())) for run in runs],
+        "peak_memory_mb": [max(run["peak_memory_mb"].values()) for run in runs],
+        "models": spread,
+    }
+    best = max(spread[name]["recall_at_500"]["mean"] for name in BASELINES)
+    merged = spread["merged_alpha_50"]["recall_at_500"]["mean"]
+    write(f"quality_{data.resolve().name}", merged, "recall@500 of the merge, mean of 3 seeds", best, details)
+    for name, figures in spread.items():
+        print(f"  {name:16} " + "  ".join(f"{m} {_percent(figures[m])}" for m in SHOWN))
+    for rule, seeds in order.items():
+        print(f"  {'holds' if all(seeds) else 'FAILS'} at {sum(seeds)} of {len(seeds)} seeds: {rule}")
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"mean": round(statistics.mean(values), 5), "min": round(min(values), 5), "max": round(max(values), 5)}
+
+
+def _percent(figure: dict[str, float]) -> str:
+    return f"{100 * figure['mean']:5.2f} [{100 * figure['min']:.2f}, {100 * figure['max']:.2f}]"

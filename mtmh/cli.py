@@ -252,7 +252,6 @@ def ui(runs: Runs = Path("runs"), port: Annotated[int, typer.Option(min=1, max=6
 
 def main() -> None:
     """Entry point: a UserError is one message and exit status 2."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: see pipelines/local.py
     try:
         app()
     except UserError as error:

@@ -76,7 +76,7 @@ class TrainSettings(Section):
     w_r: Annotated[float, Field(ge=0.0)] = 0.5
     logq: bool = True
     embedding_dim: Count = 128
-    hidden: list[Count] = [256]
+    hidden: list[Count] = [128]
     out_dim: Count = 128
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

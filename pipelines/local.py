@@ -84,9 +84,6 @@ def _environment(offline: bool) -> Iterator[None]:
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="mtmh-") as temporary:
         os.environ.update(PYTHONUNBUFFERED="1", TMPDIR=temporary, DO_NOT_TRACK="true", MLFLOW_DISABLE_TELEMETRY="true")
-        # Threads that wait by spinning take the cores from those that work: on a busy machine training took 15 times
-        # as long.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if offline:
             os.environ.update(HF_HUB_OFFLINE="1")
         previous, tempfile.tempdir = tempfile.tempdir, None

@@ -26,16 +26,13 @@ class _InfoNCE(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, positive: Tensor, weight: Tensor) -> Tensor:
-        peak = logits.amax(dim=1, keepdim=True)
-        p = (logits - peak).exp_()
-        total = p.sum(dim=1, keepdim=True)
         column = positive.unsqueeze(1)
-        log_p = logits.gather(1, column) - peak - total.log()
+        log_p = torch.log_softmax(logits, dim=1)
         scale = weight.to(logits.dtype).unsqueeze(1) / len(logits)
-        gradient = p.mul_(scale / total)
-        gradient.scatter_add_(1, column, -scale)
-        ctx.save_for_backward(gradient)
-        return -(scale * log_p).sum()
+        loss = -(scale * log_p.gather(1, column)).sum()
+        gradient = log_p.exp_().mul_(scale)
+        ctx.save_for_backward(gradient.scatter_add_(1, column, -scale))
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:

@@ -38,20 +38,18 @@ def objective_loss(
     Arguments: `vectors` {head: float32 [n, d] unit rows} of batch.items; `content` float32 [n, c] unit rows of the
     same items, zero rows for items without content; the rest as in TrainSettings.
     """
-    mask = _column_mask(batch)
-    corrected_mask = mask - batch.log_q if logq else mask
+    mask = _column_mask(batch).to(content.dtype)
+    log_q = batch.log_q if logq else torch.zeros_like(batch.log_q)
     parts: dict[str, Tensor] = {}
     for head, unit in vectors.items():
-        similarity = (unit[batch.trigger] / tau_p) @ unit[batch.columns].T
+        logits = torch.addmm(mask, unit[batch.trigger] / tau_p, unit[batch.columns].T)
         if head == "engagement" or objective != "stmh":
-            parts[f"{head}_head_engagement_loss"] = engagement_loss(
-                similarity + corrected_mask, batch.positive, batch.weight
-            )
+            parts[f"{head}_head_engagement_loss"] = engagement_loss(logits - log_q, batch.positive, batch.weight)
         if head == "relevance":
             trigger = content[batch.trigger]
-            teacher = (trigger / tau_q) @ content[batch.columns].T
+            teacher = torch.addmm(mask, trigger / tau_q, content[batch.columns].T)
             known = trigger.any(dim=1)  # a trigger without content has nothing to teach
-            parts["relevance_head_relevance_loss"] = relevance_loss(similarity + mask, teacher + mask, known)
+            parts["relevance_head_relevance_loss"] = relevance_loss(logits, teacher, known)
     weights = {"relevance_head_relevance_loss": 1.0 if objective == "stmh" else w_r}
     total = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
     return total, {name: part.detach() for name, part in parts.items()}

@@ -28,22 +28,13 @@ class _Distillation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, teacher_logits: Tensor, scale: Tensor) -> Tensor:
-        q, log_total_q = _softmax(teacher_logits)
-        p, log_total_p = _softmax(logits)
+        log_q, log_p = torch.log_softmax(teacher_logits, dim=1), torch.log_softmax(logits, dim=1)
+        q = log_q.exp()
         # A masked column has q = 0 and -inf in both: its term is 0, not the NaN of 0 * (-inf + inf).
-        gap = (teacher_logits - logits).nan_to_num_(nan=0.0)
-        divergence = torch.linalg.vecdot(q, gap) + (log_total_p - log_total_q).squeeze(1)
-        ctx.save_for_backward(p.sub_(q).mul_(scale.unsqueeze(1)))
+        divergence = torch.linalg.vecdot(q, log_q.sub_(log_p).nan_to_num_(nan=0.0))
+        ctx.save_for_backward(log_p.exp_().sub_(q).mul_(scale.unsqueeze(1)))
         return (scale * divergence).sum()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         return ctx.saved_tensors[0] * upstream[0], None, None
-
-
-def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax over columns, float [B, P], and the log of its normalizer, float [B, 1]."""
-    peak = logits.amax(dim=1, keepdim=True)
-    share = (logits - peak).exp_()
-    total = share.sum(dim=1, keepdim=True)
-    return share.div_(total), total.log() + peak

@@ -117,7 +117,7 @@ def test_a_run_answers_questions(
             cli.main()
         printed = capsys.readouterr()
         assert ended.value.code == 0, printed.err
-        assert "engagement" in printed.out
+        assert "relevance" in printed.out  # with alpha 30 the first candidate is that head's
 
 
 def test_nothing_unfinished_stays(first: Ran, second: Ran, runs: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_run_killed_in_training_goes_on_and_ends_the_same(tmp_path: Path) -> N
     settings = [part for setting in longer for part in ("--set", setting)]
     command = [sys.executable, "-c", "from mtmh.cli import main; main()", "run", "--runs", str(tmp_path), *settings]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
-        while not list((tmp_path / ".scratch" / "checkpoints").glob("*.pt")) and process.poll() is None:
+        while not list((tmp_path / ".scratch" / "checkpoints").rglob("*.pt")) and process.poll() is None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
     assert not (tmp_path / "latest").exists()

@@ -87,9 +87,9 @@ def test_merged_pools_keep_score_and_trigger_of_the_head_they_come_from() -> Non
     engagement = pool([[1, 2, 3], [4, -1, -1], [-1, -1, -1]], ENGAGEMENT)
     relevance = pool([[7, 1, 9], [5, 6, -1], [-1, -1, -1]], RELEVANCE)
     merged = merge_pools(engagement, relevance, 50, 4, users=2)
-    assert merged.item.tolist() == [[1, 7, 2, 9], [4, 5, 6, -1], [-1] * 4]
-    assert merged.head.tolist() == [[0, 1, 0, 1], [0, 1, 1, -1], [-1] * 4]
-    assert merged.trigger.tolist() == [[101, 207, 102, 209], [104, 205, 206, -1], [-1] * 4]
+    assert merged.item.tolist() == [[1, 7, 2, 3], [4, 5, 6, -1], [-1] * 4]
+    assert merged.head.tolist() == [[0, 1, 0, 0], [0, 1, 1, -1], [-1] * 4]
+    assert merged.trigger.tolist() == [[101, 207, 102, 103], [104, 205, 206, -1], [-1] * 4]
     present = merged.item >= 0
     expected = merged.item / 10 + merged.head
     np.testing.assert_allclose(merged.score[present], expected[present], rtol=1e-6)

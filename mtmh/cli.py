@@ -140,8 +140,8 @@ def _kept(message: str, rejected: Path) -> str:
 @app.command()
 def synthesize(
     out: Annotated[Path, typer.Argument(help="Folder to write the contract's Parquet files to.")],
-    users: Annotated[int, typer.Option(min=1)] = 2000,
-    items: Annotated[int, typer.Option(min=1)] = 2000,
+    users: Annotated[int, typer.Option(min=1)] = 1500,
+    items: Annotated[int, typer.Option(min=1)] = 1400,
     days: Annotated[int, typer.Option(min=1)] = 60,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:

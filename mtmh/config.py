@@ -26,8 +26,8 @@ class Section(BaseModel):
 class SyntheticSettings(Section):
     """Size of the synthetic world (mtmh/data/synthetic.py)."""
 
-    users: Count = 2000
-    items: Count = 2000
+    users: Count = 1500
+    items: Count = 1400
     days: Count = 60
 
 

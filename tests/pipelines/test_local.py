@@ -24,6 +24,7 @@ TINY = [
     "data.synthetic={users: 150, items: 120, days: 20}",
     "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], out_dim: 16}",
     "retrieval={k_ann: 50, pool: 40}",
+    "pairs.window=10",  # whatever the overlay of the synthetic world says
     "gate.bootstrap=100",
 ]
 # Whether so small a world's heads beat the baselines is not what is looked at here.

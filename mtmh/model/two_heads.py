@@ -48,8 +48,8 @@ class Head(nn.Module):
     """An MLP beside a linear map of the same input; `widths` from input to output.
 
     The linear map keeps what the ids hold together; the MLP adds what needs two of them at once ("same town and same
-    cuisine"). Against the linear map alone, one seed on validation data: Yelp gains recall in both heads and relevance in
-    the relevance head; Beauty gains in the merge, not in each head. An MLP alone of this width was not measured.
+    cuisine"). Against the linear map alone, one seed on validation data: Yelp gains recall in both heads and relevance
+    in the relevance head; Beauty gains in the merge, not in each head. An MLP alone of this width was not measured.
     """
 
     def __init__(self, widths: list[int]) -> None:

@@ -22,7 +22,8 @@ class Batch:
     positive: Tensor  # int64 [B], columns
     log_count: Tensor  # float32 [P]
     log_q: Tensor  # float32 [P], log of the mixture law that the columns were drawn from
-    masked: Tensor  # bool [B, P], accidental hits: the trigger itself and what the user engaged with
+    hit_row: Tensor  # int64 [hits], accidental hits: columns that are the row's trigger or engaged by its user,
+    hit_column: Tensor  # int64 [hits], save the positive
     weight: Tensor  # float32 [B], mean 1
 
 
@@ -76,6 +77,7 @@ class PairSampler:
         order = np.argsort(items, kind="stable")
         positive = place[: len(rows)]
         weight = self.weight[rows]
+        hit_row, hit_column = self._accidental_hits(self.user[rows], trigger, columns, positive)
         return Batch(
             items=torch.from_numpy(items.astype(np.int64)),
             trigger=torch.from_numpy(order[np.searchsorted(items, trigger, sorter=order)]),
@@ -83,22 +85,20 @@ class PairSampler:
             positive=torch.from_numpy(positive),
             log_count=torch.from_numpy(np.log(count).astype(np.float32)),
             log_q=torch.from_numpy(self.log_q[columns]),
-            masked=torch.from_numpy(self._accidental_hits(self.user[rows], trigger, columns, positive)),
+            hit_row=torch.from_numpy(hit_row),
+            hit_column=torch.from_numpy(hit_column),
             weight=torch.from_numpy((weight / weight.mean()).astype(np.float32)),
         )
 
     def _accidental_hits(
         self, user: np.ndarray, trigger: np.ndarray, columns: np.ndarray, positive: np.ndarray
-    ) -> np.ndarray:
-        """Bool [B, P]: columns that are the row's trigger or engaged by its user, save the positive itself."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns, int64 [hits] each: the row's trigger or engaged by its user, save the positive itself."""
         length = self.indptr[user + 1] - self.indptr[user]
         row = np.repeat(np.arange(len(user)), length)
         offset = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
         hit = np.concatenate([self.engaged[np.repeat(self.indptr[user], length) + offset], trigger])
         row = np.concatenate([row, np.arange(len(user))])
         column = np.minimum(np.searchsorted(columns, hit), len(columns) - 1)
-        found = columns[column] == hit
-        masked = np.zeros((len(user), len(columns)), dtype=bool)
-        masked[row[found], column[found]] = True
-        masked[np.arange(len(user)), positive] = False
-        return masked
+        found = (columns[column] == hit) & (column != positive[row])
+        return row[found], column[found]

@@ -72,6 +72,7 @@ def test_exactly_the_accidental_hits_are_masked(sampler: PairSampler) -> None:
     order = np.random.default_rng((sampler.seed, 1)).permutation(len(sampler.trigger))
     for step, batch in enumerate(sampler.epoch(1)):
         rows = order[step * sampler.batch_size :][: sampler.batch_size]
+        hits = set(zip(batch.hit_row.tolist(), batch.hit_column.tolist(), strict=True))
         for i, row in enumerate(rows):
             user = sampler.user[row]
             engaged = set(sampler.engaged[sampler.indptr[user] : sampler.indptr[user + 1]].tolist())
@@ -79,7 +80,7 @@ def test_exactly_the_accidental_hits_are_masked(sampler: PairSampler) -> None:
                 item != sampler.candidate[row] and (item in engaged or item == sampler.trigger[row])
                 for item in batch.items[batch.columns].tolist()
             ]
-            assert batch.masked[i].tolist() == expected
+            assert [(i, column) in hits for column in range(len(batch.columns))] == expected
 
 
 @given(samplers())

@@ -11,7 +11,7 @@ from small_batch import some_batch, unit
 from mtmh.data.sampler import Batch
 from mtmh.model.losses.engagement import engagement_loss
 from mtmh.model.losses.objective import HEADS_OF, objective_loss
-from mtmh.model.losses.relevance import relevance_loss
+from mtmh.model.losses.relevance import MASKED, relevance_loss
 
 TAU_P, TAU_Q, W_R = 0.13, 0.08, 0.7
 
@@ -19,11 +19,12 @@ TAU_P, TAU_Q, W_R = 0.13, 0.08, 0.7
 def reference(e: np.ndarray, f: np.ndarray, batch: Batch, logq: bool) -> tuple[float, float]:
     """(L_e, L_r) of one head with vectors `e` and teacher `f`, paper section 3, one trigger and one negative a time."""
     b = {name: getattr(batch, name).numpy() for name in Batch.__dataclass_fields__}
+    hits = set(zip(b["hit_row"].tolist(), b["hit_column"].tolist(), strict=True))
     l_e = l_r = 0.0
     for i, (trigger, positive) in enumerate(zip(b["trigger"], b["positive"], strict=True)):
         drawn = [positive]  # the set {positive, negatives}: a column drawn m times is in it m times
         for column, log_count in enumerate(b["log_count"]):
-            if column != positive and not b["masked"][i, column]:
+            if column != positive and (i, column) not in hits:
                 drawn += [column] * round(math.exp(log_count))
         items = b["columns"][drawn]
         s = np.array([float(e[trigger] @ e[j]) / TAU_P for j in items])
@@ -41,7 +42,7 @@ def reference(e: np.ndarray, f: np.ndarray, batch: Batch, logq: bool) -> tuple[f
 def test_objectives_equal_the_equations(objective: str, logq: bool, dtype: torch.dtype) -> None:
     batch = some_batch()
     assert batch.log_count.max() > 0
-    assert batch.masked.any()
+    assert len(batch.hit_row)
     n = len(batch.items)
     heads = {head: unit(n, 5, seed, dtype) for seed, head in enumerate(HEADS_OF[objective])}
     f = unit(n, 4, 9, dtype)
@@ -91,8 +92,8 @@ def test_masked_columns_are_as_if_they_were_not_there(scale: float) -> None:
     keep = torch.tensor([[1, 1, 0, 1, 0], [0, 1, 1, 1, 1], [0, 0, 0, 1, 0]], dtype=torch.bool)
     raw, teacher = scale * torch.randn(3, 5), scale * torch.randn(3, 5)
     positive, weight = torch.tensor([0, 2, 3]), torch.ones(3)
-    logits = raw.masked_fill(~keep, -torch.inf).requires_grad_()
-    masked_teacher = teacher.masked_fill(~keep, -torch.inf)
+    logits = raw.masked_fill(~keep, MASKED).requires_grad_()
+    masked_teacher = teacher.masked_fill(~keep, MASKED)
     for loss in (engagement_loss(logits, positive, weight), relevance_loss(logits, masked_teacher)):
         logits.grad = None
         loss.backward()
@@ -115,13 +116,17 @@ def test_log_count_is_the_same_as_repeating_the_column() -> None:
     first = torch.searchsorted(again, torch.arange(len(batch.columns)))
     repeats = again[None] == batch.positive[:, None]  # the positive itself stays once
     repeats[torch.arange(len(batch.positive)), first[batch.positive]] = False
+    masked = torch.zeros(len(batch.positive), len(batch.columns), dtype=torch.bool)
+    masked[batch.hit_row, batch.hit_column] = True
+    hit_row, hit_column = (masked[:, again] | repeats).nonzero(as_tuple=True)
     repeated = replace(
         batch,
         columns=batch.columns[again],
         positive=first[batch.positive],
         log_count=torch.zeros(len(again)),
         log_q=batch.log_q[again],
-        masked=batch.masked[:, again] | repeats,
+        hit_row=hit_row,
+        hit_column=hit_column,
     )
     n = len(batch.items)
     heads, f = {"engagement": unit(n, 5, 0), "relevance": unit(n, 5, 1)}, unit(n, 4, 2)
@@ -138,7 +143,8 @@ def test_logq_makes_up_for_being_drawn_often() -> None:
         positive=torch.tensor([0]),
         log_count=torch.zeros(2),
         log_q=torch.tensor([0.01, 0.1]).log(),
-        masked=torch.zeros(1, 2, dtype=torch.bool),
+        hit_row=torch.zeros(0, dtype=torch.int64),
+        hit_column=torch.zeros(0, dtype=torch.int64),
         weight=torch.ones(1),
     )
     same = torch.nn.functional.normalize(torch.ones(3, 2), dim=1)

@@ -153,7 +153,7 @@ def _pools(data: Prepared, test: Test, version: Retriever, settings: RetrievalSe
     history = data.train_histories()
     yield "itemknn", item_knn_pool(history, test.users, test.seen, data.n_items, size, k_ann)
     if test.content.any():
-        yield "content", content_pool(test.content, test.triggers, test.seen, k_ann, size)
+        yield "content", content_pool(test.content, test.triggers, test.seen, k_ann, size, version.temperature)
     heads = {head: version.pool(head, test.triggers, test.seen, k_ann, size) for head in version.indexes}
     for head, pool in heads.items():
         yield f"{head}_head", pool

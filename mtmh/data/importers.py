@@ -30,6 +30,11 @@ def read(folder: Path) -> Source:
     return form.read(paths)
 
 
+def form_name(folder: Path) -> str:
+    """What the form is called that the folder is in. Raises UserError as `read` does."""
+    return _form(folder)[0].name
+
+
 def check(source: Source, id_features: list[str], float_features: list[str]) -> dict[str, Checked]:
     """Check all tables of a source against the contract; the result has the same keys, items first.
 

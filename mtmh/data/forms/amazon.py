@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mtmh.data.forms.form import Form, Source, as_source
+from mtmh.data.forms.form import Form, Source, as_source, present
 from mtmh.data.forms.text import TEXT, TEXTS, once, select_json
 from mtmh.errors import UserError
 
@@ -41,7 +41,7 @@ ITEMS = """
 
 def find(folder: Path) -> list[Path]:
     """Reviews, then metadata, each sorted. Raises UserError when a category has only one of the two."""
-    found = {path.name: path for path in folder.iterdir() if path.name.endswith((".jsonl", ".jsonl.gz"))}
+    found = {path.name: path for pattern in ("*.jsonl", "*.jsonl.gz") for path in present(folder, pattern)}
     items = sorted(name for name in found if name.startswith("meta_"))
     if not items:
         return []

@@ -1,6 +1,6 @@
 """What a form of data is: the files that make it, and what reading them gives."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def present(folder: Path, *patterns: str) -> list[Path]:
 
 
 def as_source(
-    tables: dict[str, pa.Table], paths: dict[str, Sequence[Path]], as_written: frozenset[str] = frozenset()
+    tables: dict[str, pa.Table], paths: dict[str, list[Path]], as_written: frozenset[str] = frozenset()
 ) -> Source:
     """A source from tables of which some have a column REASON; `paths` says which files each table came from."""
     unreadable = {name: table[REASON] for name, table in tables.items() if REASON in table.column_names}

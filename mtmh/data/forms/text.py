@@ -3,7 +3,7 @@ whole: what a reader selects from a block is all that is kept of it.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pyarrow.csv as csv
 from mtmh.errors import UserError
 
 BLOCK = 1 << 24  # bytes read at a time; no line may be longer
-TEXT, TEXTS = "VARCHAR", ["VARCHAR"]  # what a JSON field holds, as DuckDB's json_transform has it
+TEXT, TEXTS = "VARCHAR", ("VARCHAR",)  # what a JSON field holds, as DuckDB's json_transform has it
 # A line that is not UTF-8 has no `text`; `raw` then writes its bytes out.
 LINES = "lines as (select try(decode(bytes)) as text, coalesce(text, bytes::varchar) as raw from batch)"
 
@@ -63,7 +63,7 @@ def select_lines(path: Path, sql: str) -> pa.Table:
     return select(_lines(path), f"with {LINES} {sql}")[0]
 
 
-def select_json(path: Path, fields: dict[str, str | list[str]], needed: Sequence[str], sql: str) -> pa.Table:
+def select_json(path: Path, fields: Mapping[str, str | Sequence[str]], needed: Sequence[str], sql: str) -> pa.Table:
     """Run `sql` over the table `objects` of a JSON Lines file (perhaps compressed, .gz).
 
     It has a column for each of `fields` (name -> TEXT or TEXTS; null where the line has none, numbers as their text),

@@ -56,20 +56,13 @@ def _log(log: Log, items: int) -> Iterator[tuple[str, str]]:
     yield "interactions", f"{log.rows:,}, of which {log.engagements:,} are engagements"
     kinds = [f"{name} {rows:,}" for name, rows in list(log.events.items())[:8]]
     yield "events", ", ".join(kinds) + (f" and {len(log.events) - 8:,} kinds more" if len(log.events) > 8 else "")
-    yield (
-        "users",
-        f"{log.users:,}, engagements each: median {log.events_per_user_median:g}, p90 {log.events_per_user_p90:g}",
-    )
+    each = f"median {log.events_per_user_median:g}, p90 {log.events_per_user_p90:g}"
+    yield "users", f"{log.users:,}, engagements each: {each}"
     yield "items", f"{items:,}, engaged with {log.items:,}; density {log.density:.3%}"
     yield "period", f"{log.first} to {log.last} UTC"
-    yield (
-        "time",
-        f"in {log.resolution}; {log.tied:.1%} of the engagements are at the same time as another of their user",
-    )
-    yield (
-        "values",
-        f"{log.values[0]:g} to {log.values[1]:g}",
-    )
+    tied = f"{log.tied:.1%} of the engagements are at the same time as another of their user"
+    yield "time", f"in {log.resolution}; {tied}"
+    yield "values", f"{log.values[0]:g} to {log.values[1]:g}"
     median = "" if log.dwell_median is None else f", median {log.dwell_median:g} s"
     yield "dwell times", f"{log.dwell:.0%} of the engagements{median}"
     yield "arms", ", ".join(f"{name} {rows:,}" for name, rows in log.arms.items()) or "none"

@@ -22,7 +22,8 @@ DAY = 86_400_000_000  # microseconds
 UNITS = {"hours": DAY // 24, "minutes": DAY // 1440, "seconds": 10**6, "milliseconds": 10**3, "microseconds": 1}
 EXPOSURES = ("impression", "exposure", "show")  # events that say what was shown, not what was engaged with
 WORDS = "create macro words(said) as trim(regexp_replace(lower(said), '[^\\p{L}\\p{N}]+', ' ', 'g'))"
-# An item spells a topic when the topic's words stand in its title and text, next to each other and whole.
+# An item spells a topic when the topic's words stand in its title and text, next to each other and whole (so that
+# little is found in scripts without spaces).
 SPELLED = """
     with own as (select row, words(unnest(l2_topics)) as topic from items),
     said as (select row, ' ' || words(title || ' ' || text) || ' ' as words from items)

@@ -31,7 +31,7 @@ def announce(source: str, files: list[Path]) -> None:
 def summarize(run: Path, runs: Path) -> None:
     """Print the data, the table of models, the verdict rule by rule, and where everything lies."""
     metrics = json.loads((run / "metrics.json").read_text())
-    console = _console()
+    console = screen()
     console.print()
     _data(console, metrics["data"])
     _table(console, metrics["models"])
@@ -51,10 +51,10 @@ def show_candidates(title: str, found: "list[Found]", with_trigger: bool = False
     for one in found:
         trigger = [one.trigger_id] if with_trigger else []
         table.add_row(one.item_id, one.title, one.topics, one.head, *trigger, f"{one.score:.3f}")
-    _console().print(table)
+    screen().print(table)
 
 
-def _console() -> "Console":
+def screen() -> "Console":
     """Emoji and markup off: ids and titles may hold colons and brackets. A figure is never cut: a terminal narrower
     than the table wraps it."""
     from rich.console import Console

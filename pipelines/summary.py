@@ -47,10 +47,12 @@ def show_candidates(title: str, found: "list[Found]", with_trigger: bool = False
     table = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
     for name in ("item", "title", "topics", "head", *(["trigger"] if with_trigger else [])):
         table.add_column(name)
-    table.add_column("cosine", justify="right")
+    table.add_column("p(item | user)" if with_trigger else "cosine", justify="right")
     for one in found:
         trigger = [one.trigger_id] if with_trigger else []
-        table.add_row(one.item_id, one.title, one.topics, one.head, *trigger, f"{one.score:.3f}")
+        table.add_row(
+            one.item_id, one.title, one.topics, one.head, *trigger, f"{one.score:.{4 if with_trigger else 3}f}"
+        )
     screen().print(table)
 
 

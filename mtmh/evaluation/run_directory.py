@@ -63,7 +63,9 @@ def definitions(triggers: int, pool: int) -> dict[str, str]:
     return {
         "protocol": f"For each test user (T1 events, and a T2 item new to the user) the last {triggers} distinct T1 "
         "items are the triggers; their candidates without the user's T1 items, each with the trigger that retrieved "
-        f"it with the best score, are sorted by score; the first {pool} are the user's list. "
+        f"it with the best similarity, are sorted by score; the first {pool} are the user's list. A head's score, and "
+        "that of content, is p(candidate | user): the mean over the user's triggers of the softmax of similarity / "
+        "tau_p over the trigger's candidates. "
         "Null = the data has nothing to measure it on.",
         "recall_at_k": "Share of a user's targets (distinct T2 items not engaged with in T1) among the first k of the "
         "list, averaged over test users.",

@@ -56,14 +56,16 @@ def _pool(trigger_indptr, triggers, list_of, lists, seen_indptr, seen, n_items, 
     users, size = item.shape
     for block in prange(blocks):
         met = np.full(n_items, -1, dtype=np.int32)  # user that last met the item, as a candidate or as seen
-        total = np.zeros(n_items, dtype=np.float32)
-        nearest = np.zeros(n_items, dtype=np.float32)
-        trigger_of = np.zeros(n_items, dtype=np.int32)
+        place = np.empty(n_items, dtype=np.int32)  # of a candidate in the order met; -1 = seen
         found = np.empty(n_items, dtype=np.int32)
+        total = np.empty(n_items, dtype=np.float32)
+        nearest = np.empty(n_items, dtype=np.float32)
+        trigger_of = np.empty(n_items, dtype=np.int32)
+        best = np.empty(size, dtype=np.int32)
         for user in range(users * block // blocks, users * (block + 1) // blocks):
             for s in range(seen_indptr[user], seen_indptr[user + 1]):
                 met[seen[s]] = user
-                trigger_of[seen[s]] = -1
+                place[seen[s]] = -1
             n = 0
             for t in range(trigger_indptr[user], trigger_indptr[user + 1]):
                 row = list_of[triggers[t]]
@@ -71,39 +73,60 @@ def _pool(trigger_indptr, triggers, list_of, lists, seen_indptr, seen, n_items, 
                     candidate = ids[row, at]
                     if candidate < 0:
                         break
-                    vote = votes[row, at]
                     if met[candidate] != user:
                         met[candidate] = user
-                        total[candidate] = vote
-                        nearest[candidate] = scores[row, at]
-                        trigger_of[candidate] = triggers[t]
+                        place[candidate] = n
                         found[n] = candidate
+                        total[n] = votes[row, at]
+                        nearest[n] = scores[row, at]
+                        trigger_of[n] = triggers[t]
                         n += 1
-                    elif trigger_of[candidate] >= 0:
-                        total[candidate] += vote
-                        if scores[row, at] > nearest[candidate]:
-                            nearest[candidate] = scores[row, at]
-                            trigger_of[candidate] = triggers[t]
-            best = _best(found[:n], total, size)
-            for rank in range(len(best)):
-                item[user, rank] = best[rank]
+                    elif place[candidate] >= 0:
+                        p = place[candidate]
+                        total[p] += votes[row, at]
+                        if scores[row, at] > nearest[p]:
+                            nearest[p] = scores[row, at]
+                            trigger_of[p] = triggers[t]
+            for rank in range(_select(total, n, best)):
+                item[user, rank] = found[best[rank]]
                 score[user, rank] = total[best[rank]]
                 source[user, rank] = trigger_of[best[rank]]
 
 
 @njit(cache=True)
-def _best(found, total, size):  # type: ignore[no-untyped-def]
-    """The `size` items of `found` with the highest totals, best first; of equal ones those found first."""
-    scores = total[found]
-    if len(found) > size:
-        bound = np.partition(scores, len(found) - size)[len(found) - size]
-        equal = size - (scores > bound).sum()  # places left for items at the bound
-        keep = np.zeros(len(found), dtype=np.bool_)
-        for at in range(len(found)):
-            if scores[at] > bound:
-                keep[at] = True
-            elif scores[at] == bound and equal > 0:
-                keep[at] = True
-                equal -= 1
-        found, scores = found[keep], scores[keep]
-    return found[np.argsort(-scores, kind="mergesort")]
+def _select(total, n, best):  # type: ignore[no-untyped-def]
+    """Places of the highest of `total[:n]` into `best`, highest first, of equal ones the earlier; returns how many.
+
+    A heap of the best so far with the worst of them on top: most of a long list is turned away by one comparison.
+    """
+    kept = min(n, len(best))
+    for at in range(kept):
+        best[at] = at
+    for start in range(kept // 2 - 1, -1, -1):
+        _sift(best, kept, start, total)
+    for at in range(kept, n):
+        if total[at] > total[best[0]]:
+            best[0] = at
+            _sift(best, kept, 0, total)
+    for last in range(kept - 1, 0, -1):
+        best[0], best[last] = best[last], best[0]
+        _sift(best, last, 0, total)
+    return kept
+
+
+@njit(cache=True)
+def _sift(heap, n, parent, total):  # type: ignore[no-untyped-def]
+    """Let the place at `parent` sink until no child of it is worse."""
+    child = 2 * parent + 1
+    while child < n:
+        if child + 1 < n and _worse(heap[child + 1], heap[child], total):
+            child += 1
+        if not _worse(heap[child], heap[parent], total):
+            return
+        heap[parent], heap[child] = heap[child], heap[parent]
+        parent, child = child, 2 * child + 1
+
+
+@njit(cache=True)
+def _worse(a, b, total):  # type: ignore[no-untyped-def]
+    return total[a] < total[b] or (total[a] == total[b] and a > b)

@@ -18,6 +18,7 @@ COLUMNS = {
     "coverage": "cover",
     "intra_list_diversity": "divers",
     "cold_share": "cold",
+    "cold_recall_at_500": "R cold",
 }
 
 

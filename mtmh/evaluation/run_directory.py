@@ -75,6 +75,8 @@ def definitions(triggers: int, pool: int) -> dict[str, str]:
         "intra_list_diversity": "Mean over test users of the mean cosine distance between the content vectors of two "
         "items of the list.",
         "cold_share": "Share of the candidates of all lists that had no interaction in T1.",
+        "cold_recall_at_500": "Recall at 500 of those targets alone that had no interaction in T1, averaged over the "
+        "test users that have one.",
     }
 
 

@@ -77,6 +77,7 @@ def train(
     told = {
         "architecture": architecture,
         "tau_p": settings.tau_p,
+        "tau_q": settings.tau_q,
         "vocabularies": catalog.vocabularies,
         "float_features": catalog.float_names,
     }

@@ -62,8 +62,8 @@ def test_a_loaded_version_answers_as_its_vectors_do(version: Make, trained: Make
     items = np.arange(ITEMS, dtype=np.int32)
     assert set(retriever.indexes) == {"engagement", "relevance"}
     for head in retriever.indexes:
-        vectors = np.load(trained("mtmh") / f"{head}.npy")
-        np.testing.assert_array_equal(retriever.vectors[head], vectors)
+        vectors = retriever.vectors[head]
+        np.testing.assert_array_equal(vectors[:OLD], np.load(trained("mtmh") / f"{head}.npy")[:OLD])
         ids, scores = retriever.similar_items(items, 10, head)
         exact_ids, exact_scores = search_exact(vectors, items, 10)
         np.testing.assert_array_equal(ids, exact_ids)  # so small a catalog is one cluster

@@ -49,7 +49,7 @@ class PairSettings(Section):
     """Stage pairs: window over the interaction history (UIH), SIM weight, propensity (paper section 2)."""
 
     window: Count = 10
-    sim: Literal["soft", "hard", "none"] = "soft"
+    sim: Literal["soft", "hard", "none"] = "none"
     beta: Annotated[float, Field(ge=0.0)] = 2.0
     propensity: bool = False
 
@@ -72,7 +72,7 @@ class TrainSettings(Section):
     uniform_negatives: Annotated[int, Field(ge=0)] = 512
     lr: Positive = 0.05
     tau_p: Positive = 0.1
-    tau_q: Positive = 0.07
+    tau_q: Positive = 0.05
     w_r: Annotated[float, Field(ge=0.0)] = 0.5
     logq: bool = True
     embedding_dim: Count = 128
@@ -86,6 +86,7 @@ class RetrievalSettings(Section):
 
     k_ann: Count = 1000
     min_recall: Share = 0.95
+    temperature: Positive = 0.15
     cold: Literal["content", "model"] = "content"
     triggers: Count = 50
     pool: Count = 500

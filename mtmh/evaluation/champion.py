@@ -42,7 +42,7 @@ def champion_pools(
 
     place = triggers, seen, settings.pool, data.n_items
     pools = {
-        head: pool_lists(partial(lists, head), *place, champion.temperature, HEADS.index(head))
+        head: pool_lists(partial(lists, head), *place, settings.temperature, HEADS.index(head))
         for head in champion.indexes
     }
     only = next(iter(pools.values()))

@@ -166,12 +166,13 @@ def _pools(data: Prepared, test: Test, version: Retriever, settings: RetrievalSe
     """Name and lists of each model, one at a time: two heads' lists are all that stays in memory."""
     popularity = np.bincount(data.item[data.is_train], minlength=data.n_items)
     size, k_ann = settings.pool, min(settings.k_ann, data.n_items - 1)
+    asked = test.triggers, test.seen, k_ann, size, settings.temperature
     yield "popularity", popularity_pool(popularity, test.triggers, test.seen, size)
     history = data.train_histories()
     yield "itemknn", item_knn_pool(history, test.users, test.seen, data.n_items, size, k_ann)
     if test.content.any():
-        yield "content", content_pool(test.content, test.triggers, test.seen, k_ann, size, version.temperature)
-    heads = {head: version.pool(head, test.triggers, test.seen, k_ann, size) for head in version.indexes}
+        yield "content", content_pool(test.content, *asked)
+    heads = {head: version.pool(head, *asked) for head in version.indexes}
     for head, pool in heads.items():
         yield f"{head}_head", pool
     # A model with a single head serves it alone, whatever alpha says.

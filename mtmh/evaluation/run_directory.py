@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from mtmh.config import Config
+from mtmh.config import Config, RetrievalSettings
 from mtmh.errors import UserError
 
 STAGES = ("prepare", "features", "content", "pairs", "train", "index", "evaluate", "gate")
@@ -50,7 +50,7 @@ def metrics(stages: dict[str, Path], config: Config, code_version: str, seed: in
         "models": evaluation["models"],
         "sample": evaluation["sample"],
         "gate": _json(stages["gate"] / "verdict.json"),
-        "definitions": definitions(config.retrieval.triggers, config.retrieval.pool),
+        "definitions": definitions(config.retrieval),
         "seconds": {step["step"]: step["seconds"] for step in steps},
         "peak_memory_mb": {step["step"]: step["peak_memory_mb"] for step in steps},
         "code_version": code_version,
@@ -58,14 +58,15 @@ def metrics(stages: dict[str, Path], config: Config, code_version: str, seed: in
     }
 
 
-def definitions(triggers: int, pool: int) -> dict[str, str]:
+def definitions(settings: RetrievalSettings) -> dict[str, str]:
     """One sentence a metric, so that anyone can recompute the figures from candidates.parquet and the data."""
     return {
-        "protocol": f"For each test user (T1 events, and a T2 item new to the user) the last {triggers} distinct T1 "
-        "items are the triggers; their candidates without the user's T1 items, each with the trigger that retrieved "
-        f"it with the best similarity, are sorted by score; the first {pool} are the user's list. A head's score, and "
-        "that of content, is p(candidate | user): the mean over the user's triggers of the softmax of similarity / "
-        "tau_p over the trigger's candidates. "
+        "protocol": f"For each test user (T1 events, and a T2 item new to the user) the last {settings.triggers} "
+        "distinct T1 items are the triggers; their candidates without the user's T1 items, each with the trigger that "
+        "retrieved it with the best similarity, are sorted by score; the first "
+        f"{settings.pool} are the user's list. A head's score, and that of content, is p(candidate | user): the mean "
+        "over the user's triggers of the softmax over the trigger's candidates of similarity / "
+        f"{settings.temperature}. "
         "Null = the data has nothing to measure it on.",
         "recall_at_k": "Share of a user's targets (distinct T2 items not engaged with in T1) among the first k of the "
         "list, averaged over test users.",

@@ -68,7 +68,8 @@ def recommend(
     seen = (np.array([0, len(rows)], np.int64), np.sort(rows))
     depth = min(settings.k_ann, len(retriever.items) - 1)
     size = max(settings.pool, k)
-    pools = [retriever.pool(head, triggers, seen, depth, size) for head in HEADS if head in retriever.indexes]
+    asked = triggers, seen, depth, size, settings.temperature
+    pools = [retriever.pool(head, *asked) for head in HEADS if head in retriever.indexes]
     best = pools[0] if len(pools) == 1 else merge_pools(pools[0], pools[1], alpha, k)
     heads = [HEADS[head] for head in best.head[0, :k]]
     return _told(retriever, best.item[0, :k], best.score[0, :k], best.trigger[0, :k], heads)

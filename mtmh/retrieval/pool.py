@@ -7,9 +7,9 @@ from numba import njit, prange
 def probabilities(scores: np.ndarray, temperature: float) -> np.ndarray:
     """p(candidate | trigger): the softmax of similarity / temperature over each trigger's list, float32 [lists, k].
 
-    InfoNCE trained this softmax; here it runs over what was retrieved. It makes lists comparable: a trigger with a few
-    close neighbours says more about each than one that is a little like everything. `scores` float32 [lists, k], best
-    first, -inf where a list ends.
+    InfoNCE trained this softmax (at tau_p); here it runs over what was retrieved. It makes lists comparable: one with
+    few close neighbours says more about each than one that is a little like everything. `scores` float32 [lists, k],
+    best first, -inf where a list ends.
     """
     best = np.where(np.isneginf(scores[:, :1]), np.float32(0), scores[:, :1])
     weight = np.exp((scores - best) / np.float32(temperature))

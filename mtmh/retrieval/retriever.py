@@ -1,6 +1,5 @@
 """The offline retriever: triggers to candidates per head, to a user's pool per head, to the merge (paper section 6)."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,6 @@ class Retriever:
     vectors: dict[str, np.ndarray]  # head -> float32 [items, d], unit rows
     indexes: dict[str, faiss.Index]
     content: np.ndarray  # float32 [items, c]
-    temperature: float  # tau_p that the heads were trained with
 
     @classmethod
     def load(cls, version: Path) -> "Retriever":
@@ -49,14 +47,13 @@ class Retriever:
             vectors={head: np.load(version / f"{head}.npy") for head in heads},
             indexes={head: on_gpu(faiss.read_index(str(version / f"{head}.faiss"))) for head in heads},
             content=np.load(version / "content.npy"),
-            temperature=json.loads((version / "model.json").read_text())["tau_p"],
         )
 
     def similar_items(self, items: np.ndarray, k: int, head: str) -> tuple[np.ndarray, np.ndarray]:
         """Candidates of each trigger by one head: ids int32 and scores float32 (cosine), both [B, k], best first."""
         return search(self.indexes[head], self.vectors[head], items, k)
 
-    def pool(self, head: str, triggers: Csr, seen: Csr, k_ann: int, size: int) -> Pool:
+    def pool(self, head: str, triggers: Csr, seen: Csr, k_ann: int, size: int, temperature: float) -> Pool:
         """One head's ranked list for each user, from the `k_ann` nearest items of every trigger (see `pool_lists`)."""
         return pool_lists(
             lambda items: self.similar_items(items, k_ann, head),
@@ -64,7 +61,7 @@ class Retriever:
             seen,
             size,
             len(self.items),
-            self.temperature,
+            temperature,
             HEADS.index(head),
         )
 

@@ -76,7 +76,6 @@ def train(
     (out / "weights.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
     told = {
         "architecture": architecture,
-        "tau_p": settings.tau_p,
         "tau_q": settings.tau_q,
         "vocabularies": catalog.vocabularies,
         "float_features": catalog.float_names,

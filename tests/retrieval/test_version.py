@@ -98,11 +98,11 @@ def test_merged_pools_keep_score_and_trigger_of_the_head_they_come_from() -> Non
 def test_a_heads_pool_is_what_its_triggers_retrieve(version: Make) -> None:
     retriever = Retriever.load(version("mtmh"))
     triggers, seen = (np.array([0, 2]), np.array([3, 8], np.int32)), (np.array([0, 3]), np.array([3, 8, 1], np.int32))
-    pool = retriever.pool("relevance", triggers, seen, k_ann=30, size=12)
+    pool = retriever.pool("relevance", triggers, seen, k_ann=30, size=12, temperature=0.1)
     ids, cosine = retriever.similar_items(triggers[1], 30, "relevance")
     p = {item: 0.0 for item in range(ITEMS)}
     for own, similarity in zip(ids, cosine.astype(np.float64), strict=True):
-        likely = np.exp(similarity / retriever.temperature)
+        likely = np.exp(similarity / 0.1)
         for item, share in zip(own.tolist(), likely / likely.sum(), strict=True):
             p[item] += share / 2
     ranked = sorted(set(p) - {3, 8, 1}, key=lambda item: -p[item])[:12]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
-from mtmh.data import contract
+from mtmh.data import contract, images
 from mtmh.data.files import write_parquet
 from mtmh.data.quarantine import Checked, check_concepts, check_interactions, check_items, set_aside
 from mtmh.errors import UserError
@@ -26,11 +26,15 @@ class Source:
 
 
 def fingerprint(folder: Path) -> str:
-    """Sha256 over the names and the content of the files that `read` would read. Raises UserError as `read` does."""
+    """Sha256 over names and content of the files that `read` would read, and names and sizes of the items' images.
+
+    Raises UserError as `read` does.
+    """
     digest = hashlib.sha256()
     for path in _files(folder):
         with path.open("rb") as stream:
             digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    digest.update(images.fingerprint(folder))
     return digest.hexdigest()
 
 
@@ -94,7 +98,7 @@ def _form(folder: Path) -> tuple[tuple[str, ...], Callable[[Path], Source]]:
     if (folder / "interactions.parquet").is_file():
         return ("interactions.parquet", "items.parquet", "concepts.parquet"), _read_parquet
     if (folder / "ratings.csv").is_file() and (folder / "movies.csv").is_file():
-        return ("ratings.csv", "movies.csv", "keywords.csv", "tags.csv"), _read_movielens
+        return ("ratings.csv", "movies.csv", "keywords.csv", "tags.csv", images.POSTERS), _read_movielens
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     raise UserError(
         f"data folder {folder}: looked for interactions.parquet and items.parquet (the contract), or ratings.csv and"
@@ -146,14 +150,23 @@ def _read_movielens(folder: Path) -> Source:
     tables = {
         "interactions": pa.table(interactions),
         "items": pa.table(
-            {"item_id": movies["movieId"], "title": movies["title"], "l1_topics": genres, "l2_topics": genres}
+            {
+                "item_id": movies["movieId"],
+                "title": movies["title"],
+                "image_path": images.posters(folder, movies["movieId"]),
+                "l1_topics": genres,
+                "l2_topics": genres,
+            }
         ),
     }
     files = {"interactions": str(folder / "ratings.csv"), "items": str(folder / "movies.csv")}
-    for name, column in (("keywords.csv", "concept"), ("tags.csv", "tag")):
+    for name, column, kind in (("keywords.csv", "concept", "keyword"), ("tags.csv", "tag", "tag")):
         if "concepts" not in tables and (folder / name).is_file():
             concepts = _read_csv(folder / name, ["movieId", column])
-            tables["concepts"] = pa.table({"item_id": concepts["movieId"], "concept": concepts[column]})
+            source = pa.repeat(kind, concepts.num_rows)
+            tables["concepts"] = pa.table(
+                {"item_id": concepts["movieId"], "concept": concepts[column], "source": source}
+            )
             files["concepts"] = str(folder / name)
     reasons = pc.coalesce(_reason(bad_value, "rating is not a number"), _reason(bad_time, "timestamp is not a number"))
     return Source(tables, files, {"interactions": reasons}, frozenset({"rating.csv", "timestamp.csv"}))

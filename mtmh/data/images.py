@@ -1,4 +1,4 @@
-"""Where the items' images are: files under the data folder, or members of a zip archive in it, read without unpacking."""
+"""The items' images: files under the data folder, or members of a zip archive in it, read without unpacking."""
 
 import hashlib
 from collections.abc import Callable, Iterator

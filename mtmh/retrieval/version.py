@@ -27,7 +27,8 @@ def build(
     """Write the version directory `out`; its manifest comes last and holds the sha256 of every file.
 
     weights.safetensors and model.json; <head>.npy and <head>.faiss for each head trained; items.parquet (row = item,
-    with `in_train`: engaged with in T1) and item_features.parquet; content.npy; index.json, the tuning of each index.
+    with `in_train`: engaged with in T1) and item_features.parquet; content.npy and the encoder that made it
+    (see `ContentEncoder.load`); index.json, the tuning of each index.
     """
     data = Prepared.load(prepared)
     tunings = {}
@@ -50,6 +51,8 @@ def build(
         content / "content.npy",
         features / "item_features.parquet",
     ):
+        shutil.copy2(source, out)
+    for source in sorted(content.glob("content_encoder.*")):
         shutil.copy2(source, out)
     in_train = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
     pq.write_table(data.items.select(ITEM_COLUMNS).append_column("in_train", pa.array(in_train)), out / "items.parquet")

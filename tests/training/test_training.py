@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from mtmh.data.prepared import Prepared
 from mtmh.data.sampler import PairSampler
+from mtmh.device import pick_device
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import HEADS_OF, objective_loss

@@ -123,9 +123,9 @@ def fit(
             optimizer.step()
             losses.append(loss.detach())
         held = _held_out_loss(model, judged, log_scale, device)
-        told = {"held_out_loss": held, "tau": 1 / min(float(log_scale.detach().exp()), MOST_INVERSE_TAU)}
         train_loss = {"train_loss": float(torch.stack(losses).mean())} if losses else {}
-        curve.append({"epoch": epoch, **train_loss, **told})
+        tau_now = float(log_scale.detach().neg().exp().clamp(min=1 / MOST_INVERSE_TAU))
+        curve.append({"epoch": epoch, **train_loss, "held_out_loss": held, "tau": tau_now})
         progress.advance(len(losses), f"held-out loss {held:.4f}")
         if held < curve[best]["held_out_loss"] or not kept:
             best, kept = epoch, {name: tensor.clone() for name, tensor in model.state_dict().items()}

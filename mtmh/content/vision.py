@@ -38,9 +38,7 @@ def load_vision(backbone: str, device: torch.device) -> Vision:
         )
 
     def to_pixels(image: Image.Image) -> np.ndarray:
-        # Said aloud, or an image three pixels high is taken for one whose channels come first.
-        found = processor(images=image, input_data_format="channels_last", return_tensors="np")
-        return np.asarray(found["pixel_values"][0], dtype=np.float32)
+        return np.asarray(processor(images=image, return_tensors="np")["pixel_values"][0], dtype=np.float32)
 
     @torch.inference_mode()
     def encode(pixels: list[np.ndarray]) -> np.ndarray:

@@ -77,6 +77,10 @@ def write_contract(folder: Path, out: Path, max_rejected_share: float) -> dict[s
     set_aside(checked, out, max_rejected_share)
     for name, table in checked.items():
         write_parquet(table.clean, out / f"{name}.parquet")
+    if checked["items"].clean["image_path"].null_count < checked["items"].clean.num_rows:
+        print(
+            f"images stay in {folder}: image_path is relative to it. Copy them beside items.parquet to use them there."
+        )
     return {name: table.clean.num_rows for name, table in checked.items()}
 
 

@@ -56,7 +56,7 @@ def test_movielens_becomes_the_contract(tmp_path: Path, rows: Rows) -> None:
     ]
 
 
-def test_posters_of_movielens_are_members_of_the_archive(tmp_path: Path) -> None:
+def test_posters_of_movielens_are_members_of_the_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = movielens(tmp_path / "ml", keywords="movieId,concept\n7,nothing\n")
     before = fingerprint(folder)
     with ZipFile(folder / "posters.zip", "w") as archive:
@@ -68,6 +68,8 @@ def test_posters_of_movielens_are_members_of_the_archive(tmp_path: Path) -> None
     paths = dict(zip(tables["items"]["item_id"].to_pylist(), tables["items"]["image_path"].to_pylist(), strict=True))
     assert paths == {"1": "posters.zip/posters/1.png", "3": None, "7": "posters.zip/posters/7.jpg"}
     assert tables["concepts"]["source"].to_pylist() == ["keyword"]
+    write_contract(folder, tmp_path / "out", 0.0)
+    assert f"images stay in {folder}" in capsys.readouterr().out
     (folder / "posters.zip").write_bytes(b"no archive")
     with pytest.raises(UserError, match=r"posters\.zip is not a readable zip archive"):
         read(folder)

@@ -131,11 +131,12 @@ def judge(vectors: np.ndarray, data: Prepared, judged: np.ndarray) -> dict[str, 
 
 def random_vit(folder: Path) -> Path:
     """A small ViT with random weights, saved as a Hugging Face directory."""
-    from transformers import ViTConfig, ViTImageProcessor, ViTModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         shape = ViTConfig(

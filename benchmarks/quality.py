@@ -1,7 +1,8 @@
 """Recall and relevance on public data: the whole pipeline, three seeds, topics kept out of model and content text.
 
 Reads the folders named in MTMH_BENCH_DATA (default: ../shared/data/yelp2019 and ../shared/data/amazon-beauty) and
-writes one result a folder, quality_<folder>.json, with every seed's figures.
+writes one result a folder, quality_<folder>.json, with mean, least and most of every figure. Each seed is run again
+with the settings of WITHOUT, which the model does not depend on: training comes from the cache.
 """
 
 import json
@@ -19,7 +20,16 @@ from mtmh.evaluation.gate import BASELINES
 
 SEEDS = (0, 1, 2)
 DEFAULT = "../shared/data/yelp2019 ../shared/data/amazon-beauty"
-SHOWN = ("recall_at_500", "l2_relevance", "coverage")
+SHOWN = (
+    "recall_at_20",
+    "recall_at_100",
+    "recall_at_500",
+    "l2_relevance",
+    "coverage",
+    "cold_share",
+    "cold_recall_at_500",
+)
+WITHOUT = {"cold items placed by content": ["retrieval.cold=model"]}
 
 
 def main() -> None:
@@ -29,7 +39,9 @@ def main() -> None:
         if not data.is_dir():
             raise UserError(f"no folder {data}; name the data sets in MTMH_BENCH_DATA, with spaces between.")
         with tempfile.TemporaryDirectory() as runs:
-            _write(data, [_run(data, seed, Path(runs)) for seed in SEEDS])
+            found = [_run(data, seed, Path(runs), []) for seed in SEEDS]
+            less = {part: [_run(data, seed, Path(runs), given) for seed in SEEDS] for part, given in WITHOUT.items()}
+            _write(data, found, less)
 
 
 def order_holds(models: dict[str, Any]) -> dict[str, bool]:
@@ -48,32 +60,43 @@ def order_holds(models: dict[str, Any]) -> dict[str, bool]:
     }
 
 
-def _run(data: Path, seed: int, runs: Path) -> dict[str, Any]:
+def _run(data: Path, seed: int, runs: Path, settings: list[str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "mtmh.cli", "run", "--data", str(data), "--seed", str(seed), "--runs", str(runs)]
-    subprocess.run(command, check=True)
+    subprocess.run([*command, *(f"--set={setting}" for setting in settings)], check=True)
     metrics: dict[str, Any] = json.loads((runs / "latest" / "metrics.json").read_text())
     return metrics
 
 
-def _write(data: Path, runs: list[dict[str, Any]]) -> None:
-    names = list(runs[0]["models"])
-    spread = {name: {m: _spread([run["models"][name][m] for run in runs]) for m in SHOWN} for name in names}
+def _write(data: Path, runs: list[dict[str, Any]], less: dict[str, list[dict[str, Any]]]) -> None:
+    spread = _figures(runs)
     held = [order_holds(run["models"]) for run in runs]
     order = {rule: [run[rule] for run in held] for rule in held[0]}
+    without = {part: _figures(found) for part, found in less.items()}
     details = {
         "seeds": SEEDS,
         "order": order,
         "seconds": [round(sum(run["seconds"].values())) for run in runs],
         "peak_memory_mb": [max(run["peak_memory_mb"].values()) for run in runs],
         "models": spread,
+        "without": without,
     }
     best = max(spread[name]["recall_at_500"]["mean"] for name in BASELINES)
     merged = spread["merged_alpha_50"]["recall_at_500"]["mean"]
     write(f"quality_{data.resolve().name}", merged, "recall@500 of the merge, mean of 3 seeds", best, details)
-    for name, figures in spread.items():
-        print(f"  {name:16} " + "  ".join(f"{m} {_percent(figures[m])}" for m in SHOWN))
+    for title, table in {"": spread, **without}.items():
+        print(f"  without: {title}" if title else "  percent, mean [least, most]")
+        for name, figures in table.items():
+            print(f"  {name:16} " + "  ".join(f"{metric} {_percent(figures[metric])}" for metric in SHOWN))
     for rule, seeds in order.items():
         print(f"  {'holds' if all(seeds) else 'FAILS'} at {sum(seeds)} of {len(seeds)} seeds: {rule}")
+
+
+def _figures(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """{model: {metric: spread over the runs}}; a metric that the data cannot give is 0 in all of them."""
+    return {
+        name: {metric: _spread([run["models"][name][metric] or 0.0 for run in runs]) for metric in SHOWN}
+        for name in runs[0]["models"]
+    }
 
 
 def _spread(values: list[float]) -> dict[str, float]:

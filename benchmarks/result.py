@@ -22,7 +22,7 @@ def write(name: str, value: float, unit: str, baseline: float, details: dict[str
         "baseline": round(baseline, 4),
         "ratio": round(value / baseline, 4),
         "commit": commit(),
-        "command": f"mtmh bench {name}",
+        "command": f"mtmh bench {name.partition('_')[0]}",
         "machine": machine(),
         "details": details,
     }

@@ -16,8 +16,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+data_app = typer.Typer(help="Look at a data set.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
 Runs = Annotated[Path, typer.Option(help="Folder of the runs, of MLflow's database and of the steps' cache.")]
-Data = Annotated[str, typer.Option(help="Folder with the data (contract Parquet or MovieLens CSV), or 'synthetic'.")]
+Data = Annotated[str, typer.Option(help="Folder with the data, in the contract's or a public form, or 'synthetic'.")]
 Size = Annotated[str, typer.Option(help="laptop, gpu or paper: a file of pipelines/configs.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration file, over that of the size.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be given many times.")]
@@ -91,13 +94,13 @@ def submit(
 
 @app.command(name="import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="Folder to read: contract Parquet or MovieLens CSV.")],
+    source: Annotated[Path, typer.Argument(help="Folder to read, in the contract's or a public form.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the contract's Parquet files to.")],
     max_rejected_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of bad rows to put up with.")
     ] = 0.01,
 ) -> None:
-    """Turn public data into the data contract's Parquet files."""
+    """Turn public data (MIND, MovieLens, Amazon, KuaiRand, Yelp) into the data contract's Parquet files."""
     from mtmh.data.importers import write_contract
 
     for name, rows in write_contract(source, out, max_rejected_share).items():
@@ -124,6 +127,31 @@ def check(
         except UserError as error:
             raise UserError(_kept(str(error), Path(out) / "prepared" / "rejected.parquet")) from None
     print(f"{data} keeps the contract")
+
+
+@data_app.command()
+def describe(
+    folder: Annotated[Path, typer.Argument(help="Folder with the data.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Say what a data set holds, and what it lacks for this method."""
+    import json
+    from contextlib import redirect_stdout
+
+    from mtmh.config import load_config
+    from mtmh.data.describe import describe as figures
+    from mtmh.data.findings import findings
+    from pipelines import description
+    from pipelines.arguments import layers
+
+    settings = load_config(*layers(str(folder), "laptop", None)).data
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):  # what the readers say is no JSON
+        found = figures(folder, settings)
+    means = findings(found, settings)
+    if as_json:
+        print(json.dumps(description.as_json(found, means), indent=2))
+    else:
+        description.show_description(found, means)
 
 
 def _kept(message: str, rejected: Path) -> str:

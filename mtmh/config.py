@@ -112,6 +112,7 @@ class RetrievalSettings(Section):
 
     k_ann: Count = 1000
     min_recall: Share = 0.95
+    cold: Literal["content", "model"] = "content"
     triggers: Count = 50
     pool: Count = 500
     alphas: list[Percent] = [0, 30, 50, 70, 100]

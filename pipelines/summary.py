@@ -18,6 +18,7 @@ COLUMNS = {
     "coverage": "cover",
     "intra_list_diversity": "divers",
     "cold_share": "cold",
+    "cold_recall_at_500": "R cold",
 }
 
 
@@ -31,7 +32,7 @@ def announce(source: str, files: list[Path]) -> None:
 def summarize(run: Path, runs: Path) -> None:
     """Print the data, the table of models, the verdict rule by rule, and where everything lies."""
     metrics = json.loads((run / "metrics.json").read_text())
-    console = _console()
+    console = screen()
     console.print()
     _data(console, metrics["data"])
     _table(console, metrics["models"])
@@ -47,14 +48,16 @@ def show_candidates(title: str, found: "list[Found]", with_trigger: bool = False
     table = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
     for name in ("item", "title", "topics", "head", *(["trigger"] if with_trigger else [])):
         table.add_column(name)
-    table.add_column("cosine", justify="right")
+    table.add_column("p(item | user)" if with_trigger else "cosine", justify="right")
     for one in found:
         trigger = [one.trigger_id] if with_trigger else []
-        table.add_row(one.item_id, one.title, one.topics, one.head, *trigger, f"{one.score:.3f}")
-    _console().print(table)
+        table.add_row(
+            one.item_id, one.title, one.topics, one.head, *trigger, f"{one.score:.{4 if with_trigger else 3}f}"
+        )
+    screen().print(table)
 
 
-def _console() -> "Console":
+def screen() -> "Console":
     """Emoji and markup off: ids and titles may hold colons and brackets. A figure is never cut: a terminal narrower
     than the table wraps it."""
     from rich.console import Console

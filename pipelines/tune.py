@@ -14,7 +14,7 @@ from mtmh.config import Config, TrainSettings
 from pipelines.arguments import CONFIGS, data_name
 
 TAU_Q = (0.05, 0.07)
-W_R = (0.25, 0.4, 0.6, 1.0)
+W_R = (0.25, 0.35, 0.5, 0.7)
 RECALL_SLACK = 0.01  # share of the best recall that may be given for relevance
 
 

@@ -1,5 +1,6 @@
 """The command line: what a user types and reads."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         "import sys; from mtmh import cli; cli.app(standalone_mode=False, args=['--help']); print(sorted(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    for command in ("run", "compile", "import", "check", "synthesize", "ui"):
+    for command in ("run", "compile", "import", "check", "data", "synthesize", "ui"):
         assert f" {command} " in done.stdout
     for heavy in ("'torch'", "'kfp'", "'mlflow'", "'feast'", "'transformers'", "'pyarrow'"):
         assert heavy not in done.stdout
@@ -76,6 +77,35 @@ def test_synthesize_is_seeded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         worlds.append(pq.read_table(tmp_path / name / "interactions.parquet"))
     assert worlds[0].equals(worlds[1])
     assert not worlds[0].equals(worlds[2])
+
+
+def test_describe_prints_figures_and_what_they_mean(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], movielens: Path
+) -> None:
+    with (movielens / "movies.csv").open("a") as file:
+        file.write(MOVIES.splitlines()[1] + "\n")
+    assert mtmh(monkeypatch, "data", "describe", str(movielens)) == 0
+    printed = capsys.readouterr().out
+    assert f"{movielens}: MovieLens" in printed
+    assert "interactions  24, of which 24 are engagements" in printed
+    assert "lacks creators: no creator_id" in printed
+    assert mtmh(monkeypatch, "data", "describe", str(movielens), "--json") == 0
+    told = capsys.readouterr()
+    described = json.loads(told.out)
+    assert "lines repeat an earlier line" in told.err
+    assert (described["form"], described["log"]["users"], described["l2"]["topics"]) == ("MovieLens", 8, 3)
+    assert {finding["state"] for finding in described["findings"]} == {"ok", "warn", "lacks"}
+
+
+def test_import_of_a_public_form(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "mind"
+    folder.mkdir()
+    (folder / "news.tsv").write_text("N1\tsports\tgolf\tA putt\tIt fell\thttps://x\t[]\t[]\n")
+    (folder / "behaviors.tsv").write_text("1\tU1\t11/12/2019 9:05:58 AM\tN1\tN1-1\n")
+    assert mtmh(monkeypatch, "import", str(folder), str(tmp_path / "out")) == 0
+    assert "interactions: 2 rows" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["run", "check"])

@@ -54,13 +54,14 @@ def read_features(
 ) -> tuple[Features | None, dict[str, Any]]:
     """The vectors of the modalities that any item has (None when there are none), and how many items have which."""
     parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    figures: dict[str, Any] = {"items": data.n_items, "with_text": 0, "dim": settings.dim}
+    figures: dict[str, Any] = {"items": data.n_items, "dim": settings.dim}
     if "text" in settings.modalities:
         columns = (data.items[name].to_pylist() for name in ("title", "text"))
         parts["text"] = backbones.texts_if_any([item_text(*both) for both in zip(*columns, strict=True)])
         figures["with_text"] = int(parts["text"][1].sum())
-    if "image" in settings.modalities and _reads_images(data, settings):
-        found = backbones.images(data.items["image_path"].to_pylist(), Path(data.info["path"]))
+    paths = data.items["image_path"].to_pylist()
+    if "image" in settings.modalities and _reads_images(paths, settings):
+        found = backbones.images(paths, Path(data.info["path"]))
         found.tell()
         if not found.present.any():
             raise UserError(
@@ -86,7 +87,7 @@ def fit_encoder(
     encoder = ContentEncoder(tower, backbones)
     figures: dict[str, Any] = {"variance_kept": round(start.kept, 4), "trained": False}
     concepts = read_concepts(data).of(features.known())
-    if concepts.topic_rows:
+    if settings.concepts.train and concepts.topic_rows:
         print(f"content: {concepts.topic_rows:,} concepts are names of topics: they are left out", flush=True)
     if not settings.concepts.train or not _enough(concepts):
         print(f"content: principal components keep {start.kept:.0%} of the variance", flush=True)
@@ -112,14 +113,14 @@ def fit_encoder(
     return encoder, encoder.infer(features), figures
 
 
-def _reads_images(data: Prepared, settings: ContentSettings) -> bool:
+def _reads_images(paths: list[str | None], settings: ContentSettings) -> bool:
     if settings.visual_backbone is None:
         if "text" not in settings.modalities:
             raise UserError(
                 "content.modalities is [image], but there is no content.visual_backbone: name a directory or hub id."
             )
         return False
-    if data.items["image_path"].null_count == data.n_items:
+    if not any(paths):
         print("content: content.visual_backbone is set, but no item has an image_path: no images are read", flush=True)
         return False
     return True
@@ -137,7 +138,8 @@ def _enough(concepts: Concepts) -> bool:
 
 
 def _tell(figures: dict[str, Any]) -> None:
-    image = f", {figures['with_image']:,} an image" if "with_image" in figures else ""
+    read = {"with_text": "text", "with_image": "an image"}
+    have = ", ".join(f"{figures[name]:,} have {what}" for name, what in read.items() if name in figures)
     left = figures["without_content"]
     nothing = f"; {left:,} have nothing to encode and get a zero vector" if left else ""
-    print(f"content: {figures['with_text']:,} of {figures['items']:,} items have text{image}{nothing}", flush=True)
+    print(f"content: of {figures['items']:,} items {have or 'none is read'}{nothing}", flush=True)

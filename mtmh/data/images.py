@@ -5,16 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mtmh.data import contract
-from mtmh.errors import UserError
-
-POSTERS = "posters.zip"
 
 
 @contextmanager
@@ -59,24 +55,6 @@ def fingerprint(folder: Path) -> bytes:
         size = (folder / file).stat().st_size if (folder / file).is_file() else "absent"
         digest.update(f"{file} {size}\n".encode())
     return digest.digest()
-
-
-def posters(folder: Path, movies: pa.ChunkedArray) -> pa.Array:
-    """`image_path` of each movie: the member of posters.zip that is named by its movieId, null where there is none.
-
-    Raises UserError when posters.zip is no zip archive.
-    """
-    archive = folder / POSTERS
-    if not archive.is_file():
-        return pa.nulls(len(movies), pa.string())
-    try:
-        with ZipFile(archive) as opened:
-            members = pa.array(opened.namelist(), pa.string())
-    except BadZipFile as error:
-        raise UserError(f"{archive} is not a readable zip archive ({error}). Download it anew, or remove it.") from None
-    named = pc.replace_substring_regex(members, r"^(?:.*/)?([^/]+)\.\w+$", r"\1")
-    paths = pc.binary_join_element_wise(POSTERS, members, "/")
-    return paths.take(pc.index_in(movies.combine_chunks(), value_set=named))
 
 
 def _split(root: Path, path: str) -> tuple[str, str | None]:

@@ -49,7 +49,7 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
         rejected_rows = set_aside(checked, out, settings.max_rejected_share)
 
         items = _fill_features(checked["items"].clean.sort_by("item_id"), settings.float_features)
-        engaged = _engagements(checked["interactions"].clean, settings)
+        engaged = engagements(checked["interactions"].clean, settings)
         events, cut = _split_events(_numbered(engaged, items), settings)
         counts = _count(events, items.num_rows)
 
@@ -93,7 +93,7 @@ def _fill_features(items: pa.Table, float_features: list[str]) -> pa.Table:
     return items
 
 
-def _engagements(interactions: pa.Table, settings: DataSettings) -> pa.Table:
+def engagements(interactions: pa.Table, settings: DataSettings) -> pa.Table:
     """The rows that count as engagement. Raises UserError when none does."""
     kept = interactions
     if settings.positive_events:

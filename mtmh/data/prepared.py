@@ -82,7 +82,7 @@ class Prepared:
         return test_users.astype(np.int32), indptr, items
 
     def concepts(self) -> pa.Table:
-        """What the items are tagged with, in rows of `item` int32 (row of `items`), concept, source, weight."""
+        """What the items are tagged with: `item` int32 (its row of `items`), concept, source, weight. May be empty."""
         path = self.path / "concepts.parquet"
         columns = ["item_id", "concept", "source", "weight"]
         table = pq.read_table(path, columns=columns) if path.is_file() else _NO_CONCEPTS

@@ -18,7 +18,9 @@ def popularity_pool(popularity: np.ndarray, triggers: Csr, seen: Csr, size: int)
     newest = (np.arange(len(triggers[0])), triggers[1][triggers[0][:-1]])
     every = np.zeros(len(popularity), dtype=np.int64)  # one list for all triggers
     scores = popularity[top].astype(np.float32)
-    item, score, trigger = pool_candidates(*newest, every, top[None], scores[None], *seen, size, len(popularity))
+    item, score, trigger = pool_candidates(
+        *newest, every, top[None], scores[None], scores[None], *seen, size, len(popularity)
+    )
     return Pool(item, score, trigger, np.where(item >= 0, 0, -1).astype(np.int8))
 
 
@@ -45,9 +47,9 @@ def item_knn_pool(history: Csr, users: np.ndarray, seen: Csr, n_items: int, size
     return Pool(item, score, trigger, np.where(item >= 0, 0, -1).astype(np.int8))
 
 
-def content_pool(content: np.ndarray, triggers: Csr, seen: Csr, k: int, size: int) -> Pool:
-    """The nearest items by content vector alone; `content` float32 [items, c] unit rows."""
-    return pool_lists(lambda items: search_exact(content, items, k), triggers, seen, size, len(content))
+def content_pool(content: np.ndarray, triggers: Csr, seen: Csr, k: int, size: int, temperature: float) -> Pool:
+    """The nearest items by content vector alone, pooled as the heads are; `content` float32 [items, c] unit rows."""
+    return pool_lists(lambda items: search_exact(content, items, k), triggers, seen, size, len(content), temperature)
 
 
 @njit(parallel=True, cache=True)

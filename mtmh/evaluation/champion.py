@@ -40,8 +40,9 @@ def champion_pools(
         order = np.argsort(ids < 0, axis=1, kind="stable")  # items that are gone leave no hole
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
+    place = triggers, seen, settings.pool, data.n_items
     pools = {
-        head: pool_lists(partial(lists, head), triggers, seen, settings.pool, data.n_items, HEADS.index(head))
+        head: pool_lists(partial(lists, head), *place, champion.temperature, HEADS.index(head))
         for head in champion.indexes
     }
     only = next(iter(pools.values()))

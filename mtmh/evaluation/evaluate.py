@@ -57,6 +57,7 @@ class Figures:
     """One model's figures per user; `summary` averages them over any part of the users."""
 
     recall: np.ndarray  # float64 [U, len(RECALL_AT)]
+    cold_recall: np.ndarray  # float64 [U], at the last of RECALL_AT, of cold targets alone; NaN = the user has none
     l1_matches: np.ndarray | None  # int32 [U]
     l2_matches: np.ndarray | None
     retrieved: np.ndarray  # int32 [U]
@@ -116,14 +117,17 @@ def measure(pool: Pool, test: Test) -> Figures:
         None if bits is None else topic_matches(pool.item, pool.trigger, bits) for bits in (test.l1_bits, test.l2_bits)
     ]
     recall = recall_at(pool.item, *test.targets, RECALL_AT)
-    return Figures(recall, matches[0], matches[1], (pool.item >= 0).sum(axis=1).astype(np.int32))
+    return Figures(
+        recall, _cold_recall(pool.item, test), matches[0], matches[1], (pool.item >= 0).sum(axis=1).astype(np.int32)
+    )
 
 
 def summary(figures: Figures, pool: Pool, test: Test, rows: np.ndarray | None = None) -> dict[str, float | None]:
     """One model's row of the table, over all users or those at `rows`; None where the data has nothing to measure."""
     part = slice(None) if rows is None else rows
     item, retrieved = pool.item[part], max(int(figures.retrieved[part].sum()), 1)
-    recall = figures.recall[part].mean(axis=0)
+    recall, cold_recall = figures.recall[part].mean(axis=0), figures.cold_recall[part]
+    sought = ~np.isnan(cold_recall)
     return {
         **{f"recall_at_{k}": float(value) for k, value in zip(RECALL_AT, recall, strict=True)},
         "l1_relevance": None if figures.l1_matches is None else float(figures.l1_matches[part].sum() / retrieved),
@@ -131,7 +135,20 @@ def summary(figures: Figures, pool: Pool, test: Test, rows: np.ndarray | None = 
         "coverage": coverage(item, len(test.cold)),
         "intra_list_diversity": intra_list_diversity(item, test.content),
         "cold_share": cold_share(item, test.cold),
+        f"cold_recall_at_{RECALL_AT[-1]}": float(cold_recall[sought].mean()) if sought.any() else None,
     }
+
+
+def _cold_recall(item: np.ndarray, test: Test) -> np.ndarray:
+    indptr, targets = test.targets
+    is_cold = test.cold[targets]
+    count = np.add.reduceat(is_cold, indptr[:-1], dtype=np.int64)
+    found = np.full(len(count), np.nan)
+    users = np.flatnonzero(count)
+    if len(users):
+        cold_indptr = np.concatenate([[0], np.cumsum(count[users])])
+        found[users] = recall_at(item[users], cold_indptr, targets[is_cold], RECALL_AT[-1:])[:, 0]
+    return found
 
 
 def take_rows(csr: Csr, rows: np.ndarray, most: int | None = None) -> Csr:
@@ -153,7 +170,7 @@ def _pools(data: Prepared, test: Test, version: Retriever, settings: RetrievalSe
     history = data.train_histories()
     yield "itemknn", item_knn_pool(history, test.users, test.seen, data.n_items, size, k_ann)
     if test.content.any():
-        yield "content", content_pool(test.content, test.triggers, test.seen, k_ann, size)
+        yield "content", content_pool(test.content, test.triggers, test.seen, k_ann, size, version.temperature)
     heads = {head: version.pool(head, test.triggers, test.seen, k_ann, size) for head in version.indexes}
     for head, pool in heads.items():
         yield f"{head}_head", pool

@@ -31,6 +31,7 @@ COLUMNS = (
     ("coverage", "coverage", True),
     ("intra_list_diversity", "diversity", True),
     ("cold_share", "cold items", False),
+    ("cold_recall_at_500", "recall @500 of cold items", True),
 )
 NAMES = {
     "popularity": "Popularity",

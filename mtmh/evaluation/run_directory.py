@@ -63,7 +63,9 @@ def definitions(triggers: int, pool: int) -> dict[str, str]:
     return {
         "protocol": f"For each test user (T1 events, and a T2 item new to the user) the last {triggers} distinct T1 "
         "items are the triggers; their candidates without the user's T1 items, each with the trigger that retrieved "
-        f"it with the best score, are sorted by score; the first {pool} are the user's list. "
+        f"it with the best similarity, are sorted by score; the first {pool} are the user's list. A head's score, and "
+        "that of content, is p(candidate | user): the mean over the user's triggers of the softmax of similarity / "
+        "tau_p over the trigger's candidates. "
         "Null = the data has nothing to measure it on.",
         "recall_at_k": "Share of a user's targets (distinct T2 items not engaged with in T1) among the first k of the "
         "list, averaged over test users.",
@@ -73,6 +75,8 @@ def definitions(triggers: int, pool: int) -> dict[str, str]:
         "intra_list_diversity": "Mean over test users of the mean cosine distance between the content vectors of two "
         "items of the list.",
         "cold_share": "Share of the candidates of all lists that had no interaction in T1.",
+        "cold_recall_at_500": "Recall at 500 of those targets alone that had no interaction in T1, averaged over the "
+        "test users that have one.",
     }
 
 

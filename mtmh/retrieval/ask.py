@@ -25,7 +25,7 @@ class Found:
     title: str
     topics: str
     head: str
-    score: float  # cosine
+    score: float  # cosine with one trigger; p(candidate | history) in a user's list
     trigger_id: str
 
 

@@ -4,95 +4,129 @@ import numpy as np
 from numba import njit, prange
 
 
+def probabilities(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """p(candidate | trigger): the softmax of similarity / temperature over each trigger's list, float32 [lists, k].
+
+    InfoNCE trained this softmax; here it runs over what was retrieved. It makes lists comparable: a trigger with a few
+    close neighbours says more about each than one that is a little like everything. `scores` float32 [lists, k], best
+    first, -inf where a list ends.
+    """
+    best = np.where(np.isneginf(scores[:, :1]), np.float32(0), scores[:, :1])
+    weight = np.exp((scores - best) / np.float32(temperature))
+    return weight / np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
 def pool_candidates(
     trigger_indptr: np.ndarray,
     triggers: np.ndarray,
     list_of: np.ndarray,
     ids: np.ndarray,
     scores: np.ndarray,
+    votes: np.ndarray,
     seen_indptr: np.ndarray,
     seen: np.ndarray,
     size: int,
     n_items: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All triggers' candidates sorted by score, distinct, without what the user has seen: the first `size` a user.
+    """All triggers' candidates by the sum of their votes, without what the user has seen: the first `size` a user.
 
-    A candidate's trigger is the one that retrieved it with the best score.
+    With `probabilities` as votes that is the order of p(candidate | user), the mixture of the triggers' softmaxes: what
+    several triggers retrieve comes before what one retrieves as well. A candidate's trigger is the one that retrieved
+    it with the best score. Equal sums stand in the order in which triggers and their lists name them.
 
     Arguments, U users: `trigger_indptr` int64 [U + 1] and `triggers` int32, each user's triggers; `list_of` int64
-    [items], the row of `ids` and `scores` that holds a trigger's candidates; `ids` int32 [lists, k] and `scores`
-    float32 [lists, k], best first, -1 where a list ends early; `seen_indptr` int64 [U + 1] and `seen` int32, items to
-    leave out. Returns item int32, score float32 and trigger int32, each [U, size]; item -1 where a pool ends early.
-
-    Lists are sorted, so a heap over their heads yields a user's pool in order and stops as soon as it is full: the cost
-    does not depend on the size of the catalog or the depth of the lists.
+    [items], the row of `ids` that holds a trigger's candidates; `ids` int32 [lists, k], -1 from where a list ends, with
+    their `scores` (similarities) and `votes`, float32 [lists, k]; `seen_indptr` int64 [U + 1] and `seen` int32, items
+    to leave out. Returns item int32, sum of votes float32 and trigger int32, each [U, size]; item -1 where a pool ends
+    early. The cost is that of the lists read, whatever the size of the catalog.
     """
     users = len(trigger_indptr) - 1
     item = np.full((users, size), -1, dtype=np.int32)
     score = np.full((users, size), -np.inf, dtype=np.float32)
     source = np.full((users, size), -1, dtype=np.int32)
-    blocks = max(1, min(users, 64))
-    _pool(trigger_indptr, triggers, list_of, ids, scores, seen_indptr, seen, n_items, blocks, item, score, source)
-    return item, score, source
+    lists, out = (ids, scores, votes), (item, score, source)
+    _pool(trigger_indptr, triggers, list_of, lists, seen_indptr, seen, n_items, max(1, min(users, 64)), out)
+    return out
 
 
 @njit(parallel=True, cache=True)
-def _pool(trigger_indptr, triggers, list_of, ids, scores, seen_indptr, seen, n_items, blocks, item, score, source):  # type: ignore[no-untyped-def]
+def _pool(trigger_indptr, triggers, list_of, lists, seen_indptr, seen, n_items, blocks, out):  # type: ignore[no-untyped-def]
+    ids, scores, votes = lists
+    item, score, source = out
     users, size = item.shape
-    depth = ids.shape[1]
     for block in prange(blocks):
-        taken = np.full(n_items, -1, dtype=np.int32)  # user that last took or had seen the item
+        met = np.full(n_items, -1, dtype=np.int32)  # user that last met the item, as a candidate or as seen
+        place = np.empty(n_items, dtype=np.int32)  # of a candidate in the order met; -1 = seen
+        found = np.empty(n_items, dtype=np.int32)
+        total = np.empty(n_items, dtype=np.float32)
+        nearest = np.empty(n_items, dtype=np.float32)
+        trigger_of = np.empty(n_items, dtype=np.int32)
+        best = np.empty(size, dtype=np.int32)
         for user in range(users * block // blocks, users * (block + 1) // blocks):
             for s in range(seen_indptr[user], seen_indptr[user + 1]):
-                taken[seen[s]] = user
-            first, last = trigger_indptr[user], trigger_indptr[user + 1]
-            count = last - first
-            heap = np.empty(count, dtype=np.int64)  # a max-heap of list numbers, keyed by each list's next score
-            place = np.zeros(count, dtype=np.int64)
-            row = np.empty(count, dtype=np.int64)
+                met[seen[s]] = user
+                place[seen[s]] = -1
             n = 0
-            for t in range(count):
-                row[t] = list_of[triggers[first + t]]
-                if depth > 0 and ids[row[t], 0] >= 0:
-                    heap[n] = t
-                    n += 1
-            for start in range(n // 2 - 1, -1, -1):
-                _sift(heap, n, start, scores, row, place)
-            filled = 0
-            while n > 0 and filled < size:
-                t = heap[0]
-                at = place[t]
-                candidate = ids[row[t], at]
-                if taken[candidate] != user:
-                    taken[candidate] = user
-                    item[user, filled] = candidate
-                    score[user, filled] = scores[row[t], at]
-                    source[user, filled] = triggers[first + t]
-                    filled += 1
-                place[t] = at + 1
-                if at + 1 >= depth or ids[row[t], at + 1] < 0:
-                    n -= 1
-                    heap[0] = heap[n]
-                _sift(heap, n, 0, scores, row, place)
+            for t in range(trigger_indptr[user], trigger_indptr[user + 1]):
+                row = list_of[triggers[t]]
+                for at in range(ids.shape[1]):
+                    candidate = ids[row, at]
+                    if candidate < 0:
+                        break
+                    if met[candidate] != user:
+                        met[candidate] = user
+                        place[candidate] = n
+                        found[n] = candidate
+                        total[n] = votes[row, at]
+                        nearest[n] = scores[row, at]
+                        trigger_of[n] = triggers[t]
+                        n += 1
+                    elif place[candidate] >= 0:
+                        p = place[candidate]
+                        total[p] += votes[row, at]
+                        if scores[row, at] > nearest[p]:
+                            nearest[p] = scores[row, at]
+                            trigger_of[p] = triggers[t]
+            for rank in range(_select(total, n, best)):
+                item[user, rank] = found[best[rank]]
+                score[user, rank] = total[best[rank]]
+                source[user, rank] = trigger_of[best[rank]]
 
 
 @njit(cache=True)
-def _sift(heap, n, start, scores, row, place):  # type: ignore[no-untyped-def]
-    """Let the list at `start` sink to its place; ties go to the trigger that comes first."""
-    parent = start
-    while True:
-        child = 2 * parent + 1
-        if child >= n:
-            return
-        if child + 1 < n and _before(heap[child + 1], heap[child], scores, row, place):
+def _select(total, n, best):  # type: ignore[no-untyped-def]
+    """Places of the highest of `total[:n]` into `best`, highest first, of equal ones the earlier; returns how many.
+
+    A heap of the best so far with the worst of them on top: most of a long list is turned away by one comparison.
+    """
+    kept = min(n, len(best))
+    for at in range(kept):
+        best[at] = at
+    for start in range(kept // 2 - 1, -1, -1):
+        _sift(best, kept, start, total)
+    for at in range(kept, n):
+        if total[at] > total[best[0]]:
+            best[0] = at
+            _sift(best, kept, 0, total)
+    for last in range(kept - 1, 0, -1):
+        best[0], best[last] = best[last], best[0]
+        _sift(best, last, 0, total)
+    return kept
+
+
+@njit(cache=True)
+def _sift(heap, n, parent, total):  # type: ignore[no-untyped-def]
+    """Let the place at `parent` sink until no child of it is worse."""
+    child = 2 * parent + 1
+    while child < n:
+        if child + 1 < n and _worse(heap[child + 1], heap[child], total):
             child += 1
-        if not _before(heap[child], heap[parent], scores, row, place):
+        if not _worse(heap[child], heap[parent], total):
             return
         heap[parent], heap[child] = heap[child], heap[parent]
-        parent = child
+        parent, child = child, 2 * child + 1
 
 
 @njit(cache=True)
-def _before(a, b, scores, row, place):  # type: ignore[no-untyped-def]
-    left, right = scores[row[a], place[a]], scores[row[b], place[b]]
-    return left > right or (left == right and a < b)
+def _worse(a, b, total):  # type: ignore[no-untyped-def]
+    return total[a] < total[b] or (total[a] == total[b] and a > b)

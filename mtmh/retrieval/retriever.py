@@ -1,5 +1,6 @@
 """The offline retriever: triggers to candidates per head, to a user's pool per head, to the merge (paper section 6)."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from mtmh.heads import HEADS
 from mtmh.retrieval.index import on_gpu, search
 from mtmh.retrieval.merge import ENGAGEMENT, Merged, quota_merge
-from mtmh.retrieval.pool import pool_candidates
+from mtmh.retrieval.pool import pool_candidates, probabilities
 from mtmh.retrieval.version import verify
 
 Csr = tuple[np.ndarray, np.ndarray]  # indptr int64 [users + 1], items int32 [indptr[-1]]
@@ -23,7 +24,7 @@ class Pool:
     """Ranked lists of U users, best first; item -1 where a list ends."""
 
     item: np.ndarray  # int32 [U, size]
-    score: np.ndarray  # float32 [U, size]
+    score: np.ndarray  # float32 [U, size], falling within a head
     trigger: np.ndarray  # int32 [U, size], the item that retrieved it
     head: np.ndarray  # int8 [U, size], as in merge; -1 where there is no item
 
@@ -36,6 +37,7 @@ class Retriever:
     vectors: dict[str, np.ndarray]  # head -> float32 [items, d], unit rows
     indexes: dict[str, faiss.Index]
     content: np.ndarray  # float32 [items, c]
+    temperature: float  # tau_p that the heads were trained with
 
     @classmethod
     def load(cls, version: Path) -> "Retriever":
@@ -47,6 +49,7 @@ class Retriever:
             vectors={head: np.load(version / f"{head}.npy") for head in heads},
             indexes={head: on_gpu(faiss.read_index(str(version / f"{head}.faiss"))) for head in heads},
             content=np.load(version / "content.npy"),
+            temperature=json.loads((version / "model.json").read_text())["tau_p"],
         )
 
     def similar_items(self, items: np.ndarray, k: int, head: str) -> tuple[np.ndarray, np.ndarray]:
@@ -54,13 +57,14 @@ class Retriever:
         return search(self.indexes[head], self.vectors[head], items, k)
 
     def pool(self, head: str, triggers: Csr, seen: Csr, k_ann: int, size: int) -> Pool:
-        """One head's ranked list for each user: the `k_ann` nearest items of every trigger, pooled by best score."""
+        """One head's ranked list for each user, from the `k_ann` nearest items of every trigger (see `pool_lists`)."""
         return pool_lists(
             lambda items: self.similar_items(items, k_ann, head),
             triggers,
             seen,
             size,
             len(self.items),
+            self.temperature,
             HEADS.index(head),
         )
 
@@ -71,17 +75,21 @@ def pool_lists(
     seen: Csr,
     size: int,
     n_items: int,
+    temperature: float,
     head: int = ENGAGEMENT,
 ) -> Pool:
-    """Search each distinct trigger once, then pool the lists of every user's triggers.
+    """Search each distinct trigger once, then rank each user's candidates by p(candidate | user).
 
-    `search_lists` takes triggers int32 [B] and returns ids int32 and scores float32, both [B, k], best first.
+    That is the mean over the user's triggers of p(candidate | trigger), the softmax at `temperature` over the trigger's
+    list. `search_lists` takes triggers int32 [B] and returns ids int32 and scores float32, both [B, k], best first.
     """
     distinct = np.unique(triggers[1])
     list_of = np.full(n_items, -1, dtype=np.int64)
     list_of[distinct] = np.arange(len(distinct))
     ids, scores = search_lists(distinct)
-    item, score, trigger = pool_candidates(*triggers, list_of, ids, scores, *seen, size, n_items)
+    votes = probabilities(scores, temperature)
+    item, total, trigger = pool_candidates(*triggers, list_of, ids, scores, votes, *seen, size, n_items)
+    score = total / np.maximum(np.diff(triggers[0]), 1)[:, None].astype(np.float32)
     return Pool(item, score, trigger, np.where(item >= 0, head, -1).astype(np.int8))
 
 

@@ -15,6 +15,7 @@ from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
+from mtmh.retrieval.cold import place_cold
 from mtmh.retrieval.index import build_index
 
 MANIFEST = "manifest.json"
@@ -31,15 +32,19 @@ def build(
     (see `ContentEncoder.load`); index.json, the tuning of each index.
     """
     data = Prepared.load(prepared)
+    known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
+    tau_q = json.loads((model / "model.json").read_text())["tau_q"]
     tunings = {}
     for head in HEADS:
         if not (model / f"{head}.npy").exists():
             continue
         vectors = np.load(model / f"{head}.npy")
+        if settings.cold == "content":
+            vectors = place_cold(vectors, np.load(content / "content.npy"), known, tau_q)
         index, tuning = build_index(vectors, settings.k_ann, settings.min_recall, seed)
         faiss.write_index(index, str(out / f"{head}.faiss"))
         tunings[head] = tuning.as_dict()
-        shutil.copy2(model / f"{head}.npy", out)
+        np.save(out / f"{head}.npy", vectors)
         print(
             f"index: {head}: {data.n_items:,} items, nlist {tuning.nlist}, nprobe {tuning.nprobe}, "
             f"recall@{tuning.k} against exact search {tuning.recall:.3f}",
@@ -54,8 +59,7 @@ def build(
         shutil.copy2(source, out)
     for source in sorted(content.glob("content_encoder.*")):
         shutil.copy2(source, out)
-    in_train = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
-    pq.write_table(data.items.select(ITEM_COLUMNS).append_column("in_train", pa.array(in_train)), out / "items.parquet")
+    pq.write_table(data.items.select(ITEM_COLUMNS).append_column("in_train", pa.array(known)), out / "items.parquet")
     (out / "index.json").write_text(json.dumps(tunings))
     created_from = {name: data.info[name] for name in ("path", "fingerprint", "split_time")}
     write_manifest(out, created_from)

@@ -75,7 +75,13 @@ def train(
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     save_file(weights, out / "weights.safetensors")
     (out / "weights.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
-    told = {"architecture": architecture, "vocabularies": catalog.vocabularies, "float_features": catalog.float_names}
+    told = {
+        "architecture": architecture,
+        "tau_p": settings.tau_p,
+        "tau_q": settings.tau_q,
+        "vocabularies": catalog.vocabularies,
+        "float_features": catalog.float_names,
+    }
     (out / "model.json").write_text(json.dumps(told))
     pq.write_table(pa.Table.from_pylist(curves), out / "curves.parquet")
     checkpoint.unlink(missing_ok=True)

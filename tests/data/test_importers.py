@@ -123,7 +123,9 @@ def test_a_broken_csv_is_named(tmp_path: Path, ratings: str, message: str) -> No
 
 def test_a_folder_in_no_known_form_is_told_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").touch()
-    with pytest.raises(UserError, match=r"interactions\.parquet.*ratings\.csv.*found readme\.txt"):
+    with pytest.raises(
+        UserError, match=r"(?s)found readme\.txt\..*interactions\.parquet.*behaviors\.tsv.*ratings\.csv"
+    ):
         read(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         read(tmp_path / "nowhere")

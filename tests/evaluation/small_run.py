@@ -34,7 +34,8 @@ def model_figures(has_topics: bool, head: str = "") -> dict[str, dict[str, float
         models[name] = {f"recall_at_{k}": recall * share for k, share in ((5, 0.07), (20, 0.17), (100, 0.48), (500, 1))}
         models[name] |= {"l1_relevance": coarse, "l2_relevance": fine} if has_topics else {
             "l1_relevance": None, "l2_relevance": None}  # fmt: skip
-        models[name] |= {"coverage": coverage, "intra_list_diversity": diversity, "cold_share": cold}
+        models[name] |= {"coverage": coverage, "intra_list_diversity": diversity}
+        models[name] |= {"cold_share": cold, "cold_recall_at_500": 7 * cold}
     if head:
         models = {
             name: figures for name, figures in models.items() if name in (f"{head}_head", "popularity", "itemknn")

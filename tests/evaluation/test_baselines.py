@@ -57,14 +57,18 @@ def test_item_knn_is_the_sum_of_cosines_over_the_history(histories: list[list[in
             assert len(items) == (cosine[history][:, others].sum(axis=0) > 0).sum()
 
 
-def test_content_ranks_by_the_cosine_with_the_nearest_trigger(histories: list[list[int]]) -> None:
+def test_content_ranks_by_the_mixture_of_its_triggers_softmaxes(histories: list[list[int]]) -> None:
     content = np.random.default_rng(1).normal(size=(N_ITEMS, 8)).astype(np.float32)
     content /= np.linalg.norm(content, axis=1, keepdims=True)
     triggers = [history[:4] for history in histories]
-    pool = content_pool(content, csr(triggers), csr(histories), N_ITEMS - 1, 10)
+    pool = content_pool(content, csr(triggers), csr(histories), N_ITEMS - 1, 10, temperature=0.2)
     for row, (own, history) in enumerate(zip(triggers, histories, strict=True)):
-        cosine = content[own] @ content.T
+        cosine = content[own].astype(np.float64) @ content.T
+        likely = np.exp(cosine / 0.2)
+        likely[np.arange(len(own)), own] = 0  # a trigger does not retrieve itself
+        p = (likely / likely.sum(axis=1, keepdims=True)).mean(axis=0)
         left = np.setdiff1d(np.arange(N_ITEMS), history)
-        expected = left[np.argsort(-cosine[:, left].max(axis=0), kind="stable")][:10]
+        expected = left[np.argsort(-p[left], kind="stable")][:10]
         assert pool.item[row].tolist() == expected.tolist()
+        np.testing.assert_allclose(pool.score[row], p[expected], rtol=1e-4)
         assert pool.trigger[row].tolist() == [own[cosine[:, item].argmax()] for item in expected]

@@ -56,18 +56,20 @@ def recomputed(rows: list[dict], world: Stages, users: set[str]) -> dict[str, fl
     lists = defaultdict(list)
     for row in sorted(rows, key=lambda row: row["rank"]):
         lists[row["user_id"]].append(row)
+    engaged = {name for names in events["train"].values() for name in names}
     recall: dict[int, list[float]] = defaultdict(list)
-    distances = []
+    cold_recall, distances = [], []
     for user in users:
         offered = [row["item_id"] for row in lists[user]]
         assert [row["rank"] for row in lists[user]] == list(range(1, len(offered) + 1))
         targets = set(events["test"][user]) - set(events["train"][user])
         for k in (5, 20, 100, 500):
             recall[k].append(len(targets & set(offered[:k])) / len(targets))
+        if cold := targets - engaged:
+            cold_recall.append(len(cold & set(offered[:500])) / len(cold))
         known = [vector for name in offered if (vector := content[int(name[1:])]).any()]
         if len(known) >= 2:
             distances.append(np.mean([1 - a @ b for a, b in combinations(known, 2)]))
-    engaged = {name for names in events["train"].values() for name in names}
     same = [SUBJECT[int(row["item_id"][1:])] == SUBJECT[int(row["trigger_id"][1:])] for row in rows]
     return {
         **{f"recall_at_{k}": float(np.mean(values)) for k, values in recall.items()},
@@ -76,6 +78,7 @@ def recomputed(rows: list[dict], world: Stages, users: set[str]) -> dict[str, fl
         "coverage": len({row["item_id"] for row in rows}) / ITEMS,
         "intra_list_diversity": float(np.mean(distances)),
         "cold_share": sum(row["item_id"] not in engaged for row in rows) / len(rows),
+        "cold_recall_at_500": float(np.mean(cold_recall)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Pooling against plain Python: sort everything, keep the best of each item."""
+"""Pooling against plain Python: sum the votes for each item, sort."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmh.retrieval.pool import pool_candidates
+from mtmh.retrieval.pool import pool_candidates, probabilities
 
 N_ITEMS, DEPTH = 10, 5
 scores = st.sampled_from([-0.5, 0.0, 0.25, 0.5, 1.0])  # few, so that ties are common
@@ -23,21 +23,25 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def by_hand(lists: dict, triggers: list[int], seen: set[int], size: int) -> list[tuple[int, float, int]]:
-    """Best score first; equal scores in the order of the user's triggers."""
-    every = [
-        (-score, place, rank, item, trigger)
-        for place, trigger in enumerate(triggers)
-        for rank, (item, score) in enumerate(lists[trigger])
-    ]
-    pool: dict[int, tuple[int, float, int]] = {}
-    for score, _, _, item, trigger in sorted(every):
-        if item not in seen:
-            pool.setdefault(item, (item, -score, trigger))
-    return list(pool.values())[:size]
+    """Most votes first, equal ones in the order in which they were named; a vote is twice the score, plus three."""
+    total: dict[int, float] = {}
+    nearest: dict[int, tuple[float, int]] = {}
+    for trigger in triggers:
+        for item, score in lists[trigger]:
+            if item not in seen:
+                total[item] = total.get(item, 0) + vote(score)
+                if item not in nearest or score > nearest[item][0]:
+                    nearest[item] = score, trigger
+    ranked = sorted(total, key=lambda item: -total[item])
+    return [(item, total[item], nearest[item][1]) for item in ranked][:size]
+
+
+def vote(score: Any) -> Any:
+    return 2 * score + 3
 
 
 @given(requests())
-def test_pools_are_the_best_offers_of_all_triggers(request_: dict[str, Any]) -> None:
+def test_pools_are_ranked_by_the_votes_of_all_triggers(request_: dict[str, Any]) -> None:
     lists, users, size = request_["lists"], request_["users"], request_["size"]
     list_of = np.full(N_ITEMS, -1, np.int64)
     ids, values = np.full((len(lists), DEPTH), -1, np.int32), np.full((len(lists), DEPTH), -np.inf, np.float32)
@@ -47,7 +51,7 @@ def test_pools_are_the_best_offers_of_all_triggers(request_: dict[str, Any]) -> 
             ids[row, rank], values[row, rank] = item, score
     triggers, seen = [u[0] for u in users], [sorted(u[1]) for u in users]
     item, score, source = pool_candidates(
-        *flat(triggers), list_of, ids, values, *flat(seen), size=size, n_items=N_ITEMS
+        *flat(triggers), list_of, ids, values, vote(values), *flat(seen), size=size, n_items=N_ITEMS
     )
     assert item.shape == score.shape == source.shape == (len(users), size)
     for row, (own, known) in enumerate(users):
@@ -67,12 +71,28 @@ def test_many_users_are_pooled_as_if_alone() -> None:
     """More users than blocks, so that a block's memory of one user meets the next."""
     rng = np.random.default_rng(0)
     order = np.argsort(-rng.random((20, 200)), axis=1)[:, :60].astype(np.int32)
-    values = -np.sort(-rng.random((20, 60)), axis=1).astype(np.float32)
+    values = -np.sort(-rng.integers(0, 64, (20, 60)) / 64, axis=1).astype(np.float32)  # whose sums are exact
     list_of = np.arange(200)
     triggers = [rng.permutation(20)[: rng.integers(1, 8)].tolist() for _ in range(300)]
     seen = [rng.permutation(200)[: rng.integers(0, 50)].tolist() for _ in range(300)]
     lists = {t: list(zip(order[t].tolist(), values[t].tolist(), strict=True)) for t in range(20)}
-    item, score, source = pool_candidates(*flat(triggers), list_of, order, values, *flat(seen), 40, 200)
+    item, score, source = pool_candidates(*flat(triggers), list_of, order, values, vote(values), *flat(seen), 40, 200)
     for row in range(300):
         expected = by_hand(lists, triggers[row], set(seen[row]), 40)
         assert list(zip(item[row], score[row], source[row], strict=True)) == expected
+
+
+def test_probabilities_are_the_softmax_of_each_list() -> None:
+    scores = np.array([[0.9, 0.5, -0.2], [0.3, -np.inf, -np.inf], [-np.inf, -np.inf, -np.inf]], np.float32)
+    p = probabilities(scores, 0.1)
+    expected = np.exp(np.array([9.0, 5.0, -2.0])) / np.exp(np.array([9.0, 5.0, -2.0])).sum()
+    np.testing.assert_allclose(p[0], expected, rtol=1e-5)
+    assert p[1].tolist() == [1, 0, 0]
+    assert p[2].tolist() == [0, 0, 0]
+    assert p.dtype == np.float32
+
+
+def test_a_temperature_that_overflows_the_exponential_leaves_probabilities() -> None:
+    p = probabilities(np.array([[1.0, 0.99, -1.0]], np.float32), 1e-4)
+    np.testing.assert_allclose(p.sum(), 1, rtol=1e-6)
+    assert np.isfinite(p).all()

@@ -1,0 +1,1 @@
+"""The forms that data comes in: one reader a file. mtmh/data/importers.py is the door."""

@@ -1,0 +1,123 @@
+"""Text files as Arrow tables: CSV, lines, JSON Lines. Read block by block, so that a large file never lies in memory
+whole: what a reader selects from a block is all that is kept of it.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+
+from mtmh.errors import UserError
+
+BLOCK = 1 << 24  # bytes read at a time; no line may be longer
+TEXT, TEXTS = "VARCHAR", ("VARCHAR",)  # what a JSON field holds, as DuckDB's json_transform has it
+# A line that is not UTF-8 has no `text`; `raw` then writes its bytes out.
+LINES = "lines as (select try(decode(bytes)) as text, coalesce(text, bytes::varchar) as raw from batch)"
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> pa.Table:
+    """The named columns, all as text. Raises UserError naming a missing column or the line that cannot be read."""
+    return pa.Table.from_batches(csv_batches(path, columns))
+
+
+def csv_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """As `read_csv`, block by block; the first batch is empty and has the columns."""
+    quoted = csv.ParseOptions(newlines_in_values=True)
+    try:
+        found = csv.open_csv(path, parse_options=quoted).schema.names
+        missing = [name for name in columns if name not in found]
+        if missing:
+            raise UserError(
+                f"{path}: column {missing[0]!r} is missing; it has {', '.join(found)}. Give the file as it was"
+                " published."
+            )
+        wanted = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=columns)
+        # Without threads, a line that cannot be read is named by its number.
+        read = csv.ReadOptions(block_size=BLOCK, use_threads=False)
+        yield from _batches(csv.open_csv(path, read_options=read, parse_options=quoted, convert_options=wanted))
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path} is not readable as CSV: {error}. Mend or remove that line.") from None
+
+
+def select(batches: Iterable[pa.RecordBatch], sql: str) -> tuple[pa.Table, int]:
+    """Run DuckDB's `sql` over the table `batch`, batch by batch; the rows in order, and how many were read."""
+    tables, rows = [], 0
+    with duckdb.connect() as connection:
+        for batch in batches:
+            connection.register("batch", pa.Table.from_batches([batch]))
+            tables.append(connection.sql(sql).to_arrow_table())
+            rows += batch.num_rows
+    return pa.concat_tables(tables), rows
+
+
+def select_lines(path: Path, sql: str) -> pa.Table:
+    """Run `sql` over the table `lines` of a text file: `text` (null where it is not UTF-8) and `raw`, for messages.
+
+    Empty lines are passed over. Raises UserError when the file is empty.
+    """
+    return select(_lines(path), f"with {LINES} {sql}")[0]
+
+
+def select_json(path: Path, fields: Mapping[str, str | Sequence[str]], needed: Sequence[str], sql: str) -> pa.Table:
+    """Run `sql` over the table `objects` of a JSON Lines file (perhaps compressed, .gz).
+
+    It has a column for each of `fields` (name -> TEXT or TEXTS; null where the line has none, numbers as their text),
+    `broken` (bool, the line is not a JSON object) and `raw`. Raises UserError when the first object lacks one of the
+    `needed` fields, or when the file is empty.
+    """
+    one = "json_valid(text) and json_type(text) = 'OBJECT'"
+    keys = f"with {LINES} select json_keys(text) as keys from lines where {one} limit 1"
+    found = select(islice(_lines(path), 2), keys)[0]["keys"].to_pylist()  # the empty batch, and the first block
+    missing = [name for name in needed if found and name not in found[0]]
+    if missing:
+        raise UserError(
+            f"{path}: field {missing[0]!r} is missing; the first line has {', '.join(found[0])}. Give the file as it"
+            " was published."
+        )
+    objects = f"""
+        parsed as (
+            select raw, case when {one} then json_transform(text, '{json.dumps(fields)}') end as field from lines
+        ),
+        objects as (select field.*, field is null as broken, raw from parsed)
+    """
+    return select(_lines(path), f"with {LINES}, {objects} {sql}")[0]
+
+
+def once(table: pa.Table, path: Path) -> pa.Table:
+    """The table without rows that repeat an earlier one in every column; the run says how many there were."""
+    kept = table.group_by(table.column_names, use_threads=False).aggregate([]).select(table.column_names)
+    if kept.num_rows < table.num_rows:
+        repeated = f"{table.num_rows - kept.num_rows:,} lines repeat an earlier line in all that is read of them"
+        print(f"{path}: {repeated}: they are read once", flush=True)
+    return kept
+
+
+def parse(text: pa.ChunkedArray, pattern: str, kind: pa.DataType) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """The text as numbers, null where it is none, and the mask of those rows."""
+    text = pc.utf8_trim_whitespace(text)
+    good = pc.match_substring_regex(text, pattern)
+    return pc.if_else(good, text, pa.scalar(None, pa.string())).cast(kind), pc.invert(good)
+
+
+def _lines(path: Path) -> Iterator[pa.RecordBatch]:
+    """The lines of a text file: CSV of one column `bytes`, whose separator (a control character) is in no such file."""
+    try:
+        reader = csv.open_csv(
+            path,
+            read_options=csv.ReadOptions(column_names=["bytes"], block_size=BLOCK, use_threads=False),
+            parse_options=csv.ParseOptions(delimiter="\x1e", quote_char=False, double_quote=False),
+            convert_options=csv.ConvertOptions(column_types={"bytes": pa.binary()}),
+        )
+        yield from _batches(reader)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path} is not readable as lines of text: {error}. Mend or remove that line.") from None
+
+
+def _batches(reader: csv.CSVStreamingReader) -> Iterator[pa.RecordBatch]:
+    yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+    yield from reader

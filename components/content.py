@@ -1,4 +1,4 @@
-"""Step content: frozen text embeddings of the items."""
+"""Step content: vectors of the items' text and images, by an encoder trained on concepts where there are any."""
 
 from kfp import dsl
 
@@ -9,11 +9,12 @@ from components import IMAGE
 def content(
     prepared: dsl.Input[dsl.Dataset],
     settings: str,
+    seed: int,
     scratch: str,
     code_version: str,
     content: dsl.Output[dsl.Dataset],
 ) -> None:
-    """Encode the items' text; texts seen before come from the cache under `scratch`."""
+    """Train the encoder and encode the items; backbone vectors seen before come from the cache under `scratch`."""
     from pathlib import Path
 
     from components.step import running
@@ -23,4 +24,5 @@ def content(
         from mtmh.config import ContentSettings
         from mtmh.content.encode import encode
 
-        encode(Path(prepared.path), out, ContentSettings.model_validate_json(settings), Path(scratch) / "content")
+        cache = Path(scratch) / "content"
+        encode(Path(prepared.path), out, ContentSettings.model_validate_json(settings), cache, seed)

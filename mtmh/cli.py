@@ -205,7 +205,9 @@ def tune(
 
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help="training, retrieval, merge: a file of benchmarks/.")]) -> None:
+def bench(
+    name: Annotated[str, typer.Argument(help="training, retrieval, merge, content: a file of benchmarks/.")],
+) -> None:
     """Measure this machine; the result goes to benchmarks/results/NAME.json."""
     import importlib
 

@@ -54,13 +54,39 @@ class PairSettings(Section):
     propensity: bool = False
 
 
+class ConceptSettings(Section):
+    """Contrastive training of the content encoder on concepts (paper section 4); it is skipped where there are none."""
+
+    train: bool = True
+    epochs: Count = 50
+    patience: Count = 5
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    lr: Positive = 1e-3
+    tau: Positive = 0.07
+    hidden: Count = 256
+    modality_dropout: Share = 0.2
+    held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+
+
+class QualitySettings(Section):
+    """The check that content which is alike shares topics, before the heads are trained on it."""
+
+    min_auc: Share = 0.55
+    below: Literal["warn", "stop"] = "warn"
+
+
 class ContentSettings(Section):
-    """Stage content: the frozen text backbone. `backbone`: "packaged" (MiniLM), a local directory, or a hub id."""
+    """Stage content. A backbone is a local directory or a hub id; the text backbone also "packaged" (MiniLM)."""
 
     backbone: str = "packaged"
+    visual_backbone: str | None = None
+    modalities: Annotated[list[Literal["text", "image"]], Field(min_length=1)] = ["text", "image"]
     dim: Count = 128
     batch_size: Count = 64
     max_tokens: Count = 64
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    concepts: ConceptSettings = ConceptSettings()
+    quality: QualitySettings = QualitySettings()
 
 
 class TrainSettings(Section):

@@ -14,7 +14,7 @@ from mtmh.errors import UserError
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("mtmh", "components", "feature_repo", "pipelines")
 SUFFIXES = (".py", ".yaml", ".html", ".j2", ".css")
-COMPUTING = ("numpy", "torch", "faiss-cpu", "transformers", "implicit", "duckdb", "ibis-framework", "feast")
+COMPUTING = ("numpy", "torch", "faiss-cpu", "transformers", "implicit", "duckdb", "ibis-framework", "feast", "pillow")
 CONFIGS = Path(__file__).parent / "configs"
 
 

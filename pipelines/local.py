@@ -35,7 +35,8 @@ def run(source: str, config: Config, runs: Path, screen: TextIO | None = None) -
     with owned(runs):
         sweep(runs)
         try:
-            _execute(arguments, runs, screen, offline=config.content.backbone == "packaged")
+            own = config.content.backbone == "packaged" and config.content.visual_backbone is None
+            _execute(arguments, runs, screen, offline=own)
         except UserError as error:
             raise UserError(keep_rejected(runs, run_id, str(error))) from None
         finally:

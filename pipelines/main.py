@@ -79,7 +79,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         version = {"code_version": code_version}
         seeded = {**version, "seed": seed}
         first = prepare(source=source, fingerprint=fingerprint, settings=data_settings, **seeded)
-        tasks = _inputs(first, data_settings, content_settings, pair_settings, scratch, version)
+        tasks = _inputs(first, data_settings, content_settings, pair_settings, scratch, version, seed)
         tasks |= _retriever(tasks, train_settings, retrieval_settings, scratch, seeded)
         now = champion(model_name=model_name, tracking_uri=tracking_uri).after(tasks["index"])
         tasks |= {"champion": now} | _judged(tasks, now, retrieval_settings, evaluation_settings, gate_settings, seeded)
@@ -105,10 +105,12 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
     return mtmh
 
 
-def _inputs(first: Task, data: str, content_: str, pair: str, scratch: str, version: dict[str, str]) -> dict[str, Task]:
+def _inputs(
+    first: Task, data: str, content_: str, pair: str, scratch: str, version: dict[str, str], seed: int
+) -> dict[str, Task]:
     """What the model is trained on."""
     prepared = first.outputs["prepared"]
-    encoded = content(prepared=prepared, settings=content_, scratch=scratch, **version)
+    encoded = content(prepared=prepared, settings=content_, seed=seed, scratch=scratch, **version)
     items = {"prepared": prepared, "content": encoded.outputs["content"]}
     store = features(**items, settings=data, **version)
     mined = pairs(**items, settings=pair, **version)

@@ -68,7 +68,7 @@ def _prepare(source: str, config: Config, work: Path) -> None:
         (work / name).mkdir(parents=True, exist_ok=True)
     prepare(source, work / "prepare", config.data, config.seed)
     with measured("content", work / "content"):
-        encode(work / "prepare", work / "content", config.content, work / "cache")
+        encode(work / "prepare", work / "content", config.content, work / "cache", config.seed)
     build_features(work / "prepare", work / "content", work / "features", work / "features" / "store", config.data)
     with measured("pairs", work / "pairs"):
         write_pairs(work / "prepare", work / "content", work / "pairs", config.pairs)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +28,13 @@ def locate(backbone: str) -> str:
     return str(Path(package.origin).parent / "model")
 
 
-def identity(backbone: str, max_tokens: int) -> str:
-    """All that a text's vector depends on besides the text: for a directory its files' content, not its name."""
+def identity(backbone: str, limit: int | str) -> str:
+    """All that a vector depends on besides its text or image: for a directory its files' content, not its name.
+
+    `limit`: the length limit of texts, or any name for how images are read.
+    """
     place = Path(locate(backbone))
-    digest = hashlib.sha256(f"{max_tokens} {'' if place.is_dir() else backbone}".encode())
+    digest = hashlib.sha256(f"{limit} {'' if place.is_dir() else backbone}".encode())
     for path in sorted(place.rglob("*")) if place.is_dir() else []:
         if path.is_file():
             digest.update(path.name.encode())
@@ -39,13 +43,8 @@ def identity(backbone: str, max_tokens: int) -> str:
     return digest.hexdigest()
 
 
-def load_encoder(backbone: str, max_tokens: int, batch_size: int) -> Callable[[Sequence[str]], np.ndarray]:
-    """A function from texts to float32 [len(texts), width] unit rows.
-
-    Texts are batched by length so that little is spent on padding; a text's vector does not depend on its batch
-    beyond rounding. Raises UserError when the backbone cannot be loaded.
-    """
-    from transformers import AutoModel, AutoTokenizer
+def pretrained(setting: str, backbone: str, *loaders: Callable[[str], Any]) -> list[Any]:
+    """What each of the `loaders` of `transformers` makes of `backbone`. Raises UserError when it cannot be loaded."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -54,15 +53,28 @@ def load_encoder(backbone: str, max_tokens: int, batch_size: int) -> Callable[[S
     if Path(place).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
-        model = AutoModel.from_pretrained(place)
+        return [load(place) for load in loaders]
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
+        packaged = "'packaged', " if setting == "content.backbone" else ""
         raise UserError(
-            f"content.backbone {backbone!r} cannot be loaded: {first} "
-            "Write 'packaged', a directory in Hugging Face form, or a hub id that this machine can reach."
+            f"{setting} {backbone!r} cannot be loaded: {first} "
+            f"Write {packaged}a directory in Hugging Face form, or a hub id that this machine can reach."
         ) from None
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_encoder(
+    backbone: str, max_tokens: int, batch_size: int, device: torch.device
+) -> Callable[[Sequence[str]], np.ndarray]:
+    """A function from texts to float32 [len(texts), width] unit rows.
+
+    Texts are batched by length so that little is spent on padding; a text's vector does not depend on its batch
+    beyond rounding. Raises UserError when the backbone cannot be loaded.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    loaders = (AutoTokenizer.from_pretrained, AutoModel.from_pretrained)
+    tokenizer, model = pretrained("content.backbone", backbone, *loaders)
     model = model.eval().to(device)
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Backbone vectors on disk, keyed by the hash of backbone, length limit and text: a text is encoded once, ever."""
+"""Backbone vectors on disk, keyed by the hash of backbone and content: a text or image is encoded once, ever."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -12,16 +12,18 @@ SHARD = 4096
 
 
 def encode_cached(
-    texts: Sequence[str], identity: str, cache: Path, load: Callable[[], Callable[[Sequence[str]], np.ndarray]]
+    texts: Sequence[str],
+    identity: str,
+    cache: Path | None,
+    load: Callable[[], Callable[[Sequence[str]], np.ndarray]],
 ) -> np.ndarray:
-    """Vectors of `texts`, float32 [len(texts), width]; only texts not in `cache` are encoded.
+    """Vectors of `texts`, float32 [len(texts), width]; only texts not in `cache` are encoded (None: nothing is kept).
 
     `identity` names everything a vector depends on besides its text. `load` gives the encoder and is called only when
     something is missing. Every 4,096 new vectors become a shard, so a killed run loses at most one shard of work.
     """
     keys = [hashlib.sha256(f"{identity}\0{text}".encode()).hexdigest() for text in texts]
-    cache.mkdir(parents=True, exist_ok=True)
-    known = _read_shards(cache)
+    known = read_shards(cache)
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
     if missing:
         encode = load()
@@ -31,21 +33,26 @@ def encode_cached(
         for start in range(0, len(todo), SHARD):
             shard = todo[start : start + SHARD]
             vectors = encode([missing[key] for key in shard])
-            _write_shard(cache, shard, vectors)
+            write_shard(cache, shard, vectors)
             known.update(zip(shard, vectors, strict=True))
             progress.advance(len(shard))
     return np.stack([known[key] for key in keys])
 
 
-def _read_shards(cache: Path) -> dict[str, np.ndarray]:
+def read_shards(cache: Path | None) -> dict[str, np.ndarray]:
+    """All vectors of a cache by key, float32 [width] each; {} without a cache."""
     known: dict[str, np.ndarray] = {}
-    for path in sorted(cache.glob("*.npz")):
+    for path in sorted(cache.glob("*.npz")) if cache else ():
         with np.load(path) as shard:
             known.update(zip(shard["keys"].tolist(), shard["vectors"], strict=True))
     return known
 
 
-def _write_shard(cache: Path, keys: list[str], vectors: np.ndarray) -> None:
+def write_shard(cache: Path | None, keys: list[str], vectors: np.ndarray) -> None:
+    """Keep `vectors`, float32 [len(keys), width], whole or not at all; nothing without a cache or keys."""
+    if cache is None or not keys:
+        return
+    cache.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
     unfinished = cache / f".{name}.unfinished"
     with unfinished.open("wb") as file:

@@ -1,63 +1,145 @@
-"""Stage content: each item's title and text to one unit vector, the teacher of the relevance head (paper section 4)."""
+"""Stage content: each item's title, text and image to one vector, the relevance head's teacher (paper section 4)."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mtmh.config import ContentSettings
-from mtmh.content.backbone import identity, load_encoder
-from mtmh.content.cache import encode_cached
+from mtmh.content.concepts import Concepts, read_concepts
+from mtmh.content.encoder import ContentEncoder
+from mtmh.content.features import Backbones, Features
+from mtmh.content.projection import project_features
+from mtmh.content.quality import content_quality, judge
+from mtmh.content.train import train_tower, untrained_tower
+from mtmh.data.files import write_json
 from mtmh.data.prepared import Prepared
+from mtmh.device import pick_device
+from mtmh.errors import UserError
+
+FEWEST_ITEMS = 50  # with concepts; fewer teach nothing that a tenth of them could confirm
 
 
-def encode(prepared: Path, out: Path, settings: ContentSettings, cache: Path) -> None:
-    """Write `out/content.npy`, float32 [items, dim] unit rows, a zero row for an item without title and text.
+def encode(prepared: Path, out: Path, settings: ContentSettings, cache: Path, seed: int) -> None:
+    """Write `out/content.npy`, float32 [items, dim] unit rows, a zero row for an item without text and image.
 
-    Topics never enter the text: relevance is measured on them. The backbone stays frozen and its vectors are cached
-    under `cache` by content hash; the projection to `dim` is fitted on this catalog (see `project`).
+    With concepts, a content tower is trained on them; without, the vectors are principal components of the frozen
+    backbones'. Either is kept as content_encoder.safetensors and content_encoder.json (see `ContentEncoder`), and
+    content.json holds the figures. Topics never enter: relevance is measured on them. The backbones stay frozen, and
+    their vectors are cached under `cache` by content hash. Raises UserError when the device or a backbone is not there,
+    no image can be read, or the quality check stops the run.
     """
-    items = Prepared.load(prepared).items
-    texts = [
-        ". ".join(part.strip() for part in (title, text) if part and part.strip())
-        for title, text in zip(items["title"].to_pylist(), items["text"].to_pylist(), strict=True)
-    ]
-    present = np.array([bool(text) for text in texts])
-    vectors = np.zeros((len(texts), settings.dim), dtype=np.float32)
-    kept = 0.0
-    if present.any():
-        raw = encode_cached(
-            [text for text in texts if text],
-            identity(settings.backbone, settings.max_tokens),
-            cache,
-            lambda: load_encoder(settings.backbone, settings.max_tokens, settings.batch_size),
-        )
-        vectors[present], kept = project(raw, settings.dim)
+    data = Prepared.load(prepared)
+    device = pick_device(settings.device, "content.device")
+    options = settings.model_dump(include={"max_tokens", "batch_size"})
+    backbones = Backbones(settings.backbone, settings.visual_backbone, **options, device=device, cache=cache)
+    features, figures = read_features(data, settings, backbones)
+    vectors = np.zeros((data.n_items, settings.dim), np.float32)
+    if features is not None:
+        encoder, vectors, learned = fit_encoder(data, features, backbones, settings, seed)
+        encoder.save(out)
+        figures |= learned
     np.save(out / "content.npy", vectors)
-    figures = {
-        "items": len(texts),
-        "with_text": int(present.sum()),
-        "dim": settings.dim,
-        "variance_kept": round(kept, 4),
+    figures["quality"] = judge(content_quality(vectors, data, seed), settings.quality.min_auc, settings.quality.below)
+    write_json(figures, out / "content.json")
+
+
+def item_text(title: str | None, text: str | None) -> str:
+    """What the text backbone reads of an item."""
+    return ". ".join(part.strip() for part in (title, text) if part and part.strip())
+
+
+def read_features(
+    data: Prepared, settings: ContentSettings, backbones: Backbones
+) -> tuple[Features | None, dict[str, Any]]:
+    """The vectors of the modalities that any item has (None when there are none), and how many items have which."""
+    parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    figures: dict[str, Any] = {"items": data.n_items, "dim": settings.dim}
+    if "text" in settings.modalities:
+        columns = (data.items[name].to_pylist() for name in ("title", "text"))
+        parts["text"] = backbones.texts_if_any([item_text(*both) for both in zip(*columns, strict=True)])
+        figures["with_text"] = int(parts["text"][1].sum())
+    paths = data.items["image_path"].to_pylist()
+    if "image" in settings.modalities and _reads_images(paths, settings):
+        found = backbones.images(paths, Path(data.info["path"]))
+        found.tell()
+        if not found.present.any():
+            raise UserError(
+                f"content.visual_backbone is set, but none of the {len(found.unreadable):,} images can be read. A path"
+                f" in image_path is relative to {data.info['path']}; put the images there, or write"
+                " content.visual_backbone=null."
+            )
+        parts["image"] = (found.vectors, found.present)
+        figures |= {"with_image": int(found.present.sum()), "unreadable_images": len(found.unreadable)}
+    widths = {name: vectors.shape[1] for name, (vectors, present) in parts.items() if present.any()}
+    features = Features.join(parts, widths) if widths else None
+    figures["without_content"] = int((~features.known()).sum()) if features else data.n_items
+    _tell(figures)
+    return features, figures
+
+
+def fit_encoder(
+    data: Prepared, features: Features, backbones: Backbones, settings: ContentSettings, seed: int
+) -> tuple[ContentEncoder, np.ndarray, dict[str, Any]]:
+    """The encoder, its vectors of all items, float32 [items, dim], and figures of how it came about."""
+    start = project_features(features, settings.dim)
+    tower = untrained_tower(features, start, settings.dim, settings.concepts.hidden, seed)
+    encoder = ContentEncoder(tower, backbones)
+    figures: dict[str, Any] = {"variance_kept": round(start.kept, 4), "trained": False}
+    concepts = read_concepts(data).of(features.known())
+    if settings.concepts.train and concepts.topic_rows:
+        print(f"content: {concepts.topic_rows:,} concepts are names of topics: they are left out", flush=True)
+    if not settings.concepts.train or not _enough(concepts):
+        print(f"content: principal components keep {start.kept:.0%} of the variance", flush=True)
+        return encoder, start.vectors, figures
+    names = backbones.texts(concepts.names)
+    fitted = train_tower(tower, features, start, names, concepts, settings.concepts, seed, backbones.device)
+    first, best = fitted.curve[0], fitted.curve[fitted.best_epoch]
+    items = len(np.unique(concepts.item))
+    print(
+        f"content: trained on {len(concepts.item):,} pairs of {items:,} items and {len(concepts.names):,} concepts;"
+        f" held-out loss {first['held_out_loss']:.3f} at the start, {best['held_out_loss']:.3f} after epoch"
+        f" {fitted.best_epoch} of {len(fitted.curve) - 1}, whose weights are kept; tau {best['tau']:.3f}",
+        flush=True,
+    )
+    counts = {"pairs": len(concepts.item), "items": items, "names": len(concepts.names), "rows": concepts.sources}
+    figures |= {
+        "trained": True,
+        "concepts": {**counts, "left_out_as_topics": concepts.topic_rows},
+        "best_epoch": fitted.best_epoch,
+        "masked_share": round(fitted.masked_share, 4),
+        "curve": fitted.curve,
     }
-    (out / "content.json").write_text(json.dumps(figures))
-    print(f"content: {figures['with_text']:,} of {len(texts):,} items have text; {kept:.0%} of the variance kept")
+    return encoder, encoder.infer(features), figures
 
 
-def project(raw: np.ndarray, dim: int) -> tuple[np.ndarray, float]:
-    """Principal components: float32 [n, width] -> float32 [n, dim] unit rows, and the share of variance kept.
+def _reads_images(paths: list[str | None], settings: ContentSettings) -> bool:
+    if settings.visual_backbone is None:
+        if "text" not in settings.modalities:
+            raise UserError(
+                "content.modalities is [image], but there is no content.visual_backbone: name a directory or hub id."
+            )
+        return False
+    if not any(paths):
+        print("content: content.visual_backbone is set, but no item has an image_path: no images are read", flush=True)
+        return False
+    return True
 
-    Centring removes what all texts share, so that cosines spread out around 0 for unrelated items. The sign of each
-    component is fixed, so that every machine gives the same vectors. Missing components (dim > rank) are zeros.
-    """
-    centred = raw.astype(np.float64) - raw.mean(axis=0, dtype=np.float64)
-    values, components = np.linalg.eigh(centred.T @ centred)
-    components = components[:, ::-1][:, :dim]
-    components *= np.sign(components[np.abs(components).argmax(axis=0), np.arange(components.shape[1])])
-    projected = np.zeros((len(raw), dim))
-    projected[:, : components.shape[1]] = centred @ components
-    length = np.linalg.norm(projected, axis=1, keepdims=True)
-    total = max(float(values.sum()), 1e-12)
-    # One lone text lies on the mean: it keeps a zero row, like an item without text.
-    unit = np.divide(projected, length, out=np.zeros_like(projected), where=length > 1e-9)
-    return unit.astype(np.float32), float(values[::-1][:dim].sum()) / total
+
+def _enough(concepts: Concepts) -> bool:
+    items = len(np.unique(concepts.item))
+    if 0 < items < FEWEST_ITEMS:
+        print(
+            f"content: {items:,} items with content have concepts, {FEWEST_ITEMS} are needed to train on them: the"
+            " encoder stays untrained",
+            flush=True,
+        )
+    return items >= FEWEST_ITEMS
+
+
+def _tell(figures: dict[str, Any]) -> None:
+    read = {"with_text": "text", "with_image": "an image"}
+    have = ", ".join(f"{figures[name]:,} have {what}" for name, what in read.items() if name in figures)
+    left = figures["without_content"]
+    nothing = f"; {left:,} have nothing to encode and get a zero vector" if left else ""
+    print(f"content: of {figures['items']:,} items {have or 'none is read'}{nothing}", flush=True)

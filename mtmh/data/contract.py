@@ -52,6 +52,7 @@ CONCEPTS = (
     Column("item_id", pa.string(), required=True),
     Column("concept", pa.string(), required=True),
     Column("source", pa.string(), default="tag"),
+    Column("weight", pa.float64(), default=1.0),
 )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mtmh.data import contract
+from mtmh.data import contract, images
 from mtmh.data.files import write_parquet
 from mtmh.data.forms import amazon, kuairand, mind, movielens, parquet, yelp
 from mtmh.data.forms.form import Form, Source
@@ -16,11 +16,15 @@ FORMS = (parquet.FORM, mind.FORM, movielens.FORM, amazon.FORM, kuairand.FORM, ye
 
 
 def fingerprint(folder: Path) -> str:
-    """Sha256 over the names and the content of the files that `read` would read. Raises UserError as `read` does."""
+    """Sha256 over names and content of the files that `read` would read, and names and sizes of the items' images.
+
+    Raises UserError as `read` does.
+    """
     digest = hashlib.sha256()
     for path in _form(folder)[1]:
         with path.open("rb") as stream:
             digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    digest.update(images.fingerprint(folder))
     return digest.hexdigest()
 
 
@@ -69,6 +73,10 @@ def write_contract(folder: Path, out: Path, max_rejected_share: float) -> dict[s
     set_aside(checked, out, max_rejected_share)
     for name, table in checked.items():
         write_parquet(table.clean, out / f"{name}.parquet")
+    if checked["items"].clean["image_path"].null_count < checked["items"].clean.num_rows:
+        print(
+            f"images stay in {folder}: image_path is relative to it. Copy them beside items.parquet to use them there."
+        )
     return {name: table.clean.num_rows for name, table in checked.items()}
 
 

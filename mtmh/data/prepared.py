@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mtmh.data import contract
 from mtmh.errors import UserError
 
 Level = Literal["l1", "l2"]
+_NO_CONCEPTS = pa.table({column.name: pa.array([], column.type) for column in contract.CONCEPTS})
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,14 @@ class Prepared:
         test_users, starts = np.unique(users, return_index=True)
         indptr = np.append(starts, len(users)).astype(np.int64)
         return test_users.astype(np.int32), indptr, items
+
+    def concepts(self) -> pa.Table:
+        """What the items are tagged with: `item` int32 (its row of `items`), concept, source, weight. May be empty."""
+        path = self.path / "concepts.parquet"
+        columns = ["item_id", "concept", "source", "weight"]
+        table = pq.read_table(path, columns=columns) if path.is_file() else _NO_CONCEPTS
+        item = pc.index_in(table["item_id"], value_set=self.items["item_id"].combine_chunks())
+        return table.set_column(0, "item", item)
 
     def topic_names(self, level: Level) -> list[str]:
         """Distinct topics of a level ("l1" or "l2"), sorted; bit b of `topic_bits` is name b."""

@@ -64,9 +64,12 @@ def check_interactions(
 
 
 def check_concepts(raw: pa.Table, file: str, items: Checked, unreadable: pa.Array | None = None) -> Checked:
-    """Check `concepts`: a concept needs a known item."""
+    """Check `concepts`: a concept needs a known item, and a weight by which it can be drawn."""
     table = contract.conform(raw, contract.CONCEPTS, file)
     rules = _unreadable(unreadable) + _empty_ids(table, ["item_id", "concept"])
+    rules += [("concept is blank", _mask(pc.equal(pc.utf8_trim_whitespace(table["concept"]), "")))]
+    rules += [("weight is NaN or infinite", _not_finite(table["weight"]))]
+    rules += [("weight is zero or negative", _mask(pc.less_equal(table["weight"], 0.0)))]
     rules += [("item_id is not among the items", _unknown(table, items))]
     return _split("concepts", raw, table, rules)
 

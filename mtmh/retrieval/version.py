@@ -28,7 +28,8 @@ def build(
     """Write the version directory `out`; its manifest comes last and holds the sha256 of every file.
 
     weights.safetensors and model.json; <head>.npy and <head>.faiss for each head trained; items.parquet (row = item,
-    with `in_train`: engaged with in T1) and item_features.parquet; content.npy; index.json, the tuning of each index.
+    with `in_train`: engaged with in T1) and item_features.parquet; content.npy and the encoder that made it
+    (see `ContentEncoder.load`); index.json, the tuning of each index.
     """
     data = Prepared.load(prepared)
     known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
@@ -55,6 +56,8 @@ def build(
         content / "content.npy",
         features / "item_features.parquet",
     ):
+        shutil.copy2(source, out)
+    for source in sorted(content.glob("content_encoder.*")):
         shutil.copy2(source, out)
     pq.write_table(data.items.select(ITEM_COLUMNS).append_column("in_train", pa.array(known)), out / "items.parquet")
     (out / "index.json").write_text(json.dumps(tunings))

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from mtmh.config import TrainSettings
 from mtmh.data.prepared import Prepared
 from mtmh.data.sampler import PairSampler
+from mtmh.device import pick_device
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import HEADS_OF, objective_loss
@@ -64,7 +65,7 @@ def train(
         w_r=settings.w_r,
         logq=settings.logq,
     )
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, "train.device")
     inputs = [pairs / "pairs.parquet", features / "item_features.parquet", content / "content.npy"]
     key = _checkpoint_key(settings, seed, data.info, inputs)
     checkpoint = checkpoints / f"{key}.pt"
@@ -96,13 +97,6 @@ def load_model(version: Path) -> TwoHeads:
     model = build_model(json.loads((version / "model.json").read_text())["architecture"])
     model.load_state_dict(load_file(version / "weights.safetensors"))
     return model.eval()
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" is cuda where there is one. Raises UserError when cuda is asked for and not there."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("train.device is 'cuda', but torch sees no GPU here; write auto or cpu.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _check_teacher(teacher: torch.Tensor, settings: TrainSettings) -> None:

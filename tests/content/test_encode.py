@@ -1,4 +1,4 @@
-"""The stage content with the real packaged backbone, on a handful of texts."""
+"""The stage content without concepts: the real packaged backbone and its projection, on a handful of texts."""
 
 import json
 import shutil
@@ -13,11 +13,15 @@ from checkerboard import ITEMS, Stages
 
 from mtmh.config import ContentSettings
 from mtmh.content.backbone import identity, load_encoder, locate
-from mtmh.content.encode import encode, project
+from mtmh.content.encode import encode
+from mtmh.content.encoder import ContentEncoder
+from mtmh.content.features import Backbones
+from mtmh.content.projection import project
 from mtmh.errors import UserError
 
 FOOD = ["Fresh bread from the oven", "Pizza with cheese and tomato", "Chocolate cake recipe", "Noodle soup for dinner"]
 CARS = ["Used sports car for sale", "Engine oil and brake repair", "Electric car with new battery", "Truck tires"]
+CPU = torch.device("cpu")
 TITLES = [*FOOD, *CARS, FOOD[0], *["  "] * (ITEMS - 9)]
 
 
@@ -36,14 +40,9 @@ def write_titles(prepared: Path, titles: list[str]) -> None:
     pq.write_table(items, prepared / "items.parquet")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 def run(prepared: Path, out: Path, cache: Path, **settings: object) -> np.ndarray:
     out.mkdir()
-    encode(prepared, out, ContentSettings.model_validate(settings), cache)
+    encode(prepared, out, ContentSettings.model_validate(settings), cache, seed=0)
     return np.load(out / "content.npy")
 
 
@@ -63,10 +62,33 @@ def test_items_about_the_same_thing_are_close(prepared: Path, cache: Path, tmp_p
 
 def test_the_cache_changes_nothing_but_the_time(prepared: Path, cache: Path, tmp_path: Path) -> None:
     first = run(prepared, tmp_path / "first", cache)
-    shards = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    shards = {path.name: path.stat().st_mtime_ns for path in cache.glob("*.npz")}
     np.testing.assert_array_equal(first, run(prepared, tmp_path / "second", cache))
-    assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == shards
+    assert {path.name: path.stat().st_mtime_ns for path in cache.glob("*.npz")} == shards
     np.testing.assert_allclose(first, run(prepared, tmp_path / "afresh", tmp_path / "cache"), atol=1e-6)
+
+
+def test_without_concepts_the_vectors_are_the_first_release_s_bit_for_bit(
+    prepared: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Release 0.1.0's arithmetic, written out: what the heads were tuned on does not move."""
+    found = run(prepared, tmp_path / "out", cache)
+    raw = Backbones("packaged", None, 64, 64, CPU, cache).texts(TITLES[:9])
+    centred = raw.astype(np.float64) - raw.mean(axis=0, dtype=np.float64)
+    _, components = np.linalg.eigh(centred.T @ centred)
+    components = components[:, ::-1][:, :128]
+    components *= np.sign(components[np.abs(components).argmax(axis=0), np.arange(128)])
+    projected = centred @ components
+    expected = (projected / np.linalg.norm(projected, axis=1, keepdims=True)).astype(np.float32)
+    np.testing.assert_array_equal(found[:9], expected)
+
+
+def test_new_items_are_encoded_without_training_too(prepared: Path, cache: Path, tmp_path: Path) -> None:
+    vectors = run(prepared, tmp_path / "out", cache)
+    encoder = ContentEncoder.load(tmp_path / "out")
+    np.testing.assert_allclose(encoder.encode([*TITLES[:3], None, " "]), vectors[[0, 1, 2, 9, 9]], atol=1e-5)
+    new = encoder.encode(["Garlic bread and tomato soup"])[0]
+    assert (vectors[:4] @ new).mean() > (vectors[4:8] @ new).mean() + 0.1
 
 
 def test_topics_never_enter_the_text(prepared: Path, cache: Path, tmp_path: Path) -> None:
@@ -88,8 +110,8 @@ def test_a_catalog_without_any_text_gets_zero_rows(prepared: Path, tmp_path: Pat
 
 def test_a_vector_does_not_depend_on_its_batch() -> None:
     texts = [*FOOD, *CARS]
-    together = load_encoder("packaged", 64, 8)(texts)
-    alone = load_encoder("packaged", 64, 3)(texts[::-1])[::-1]
+    together = load_encoder("packaged", 64, 8, CPU)(texts)
+    alone = load_encoder("packaged", 64, 3, CPU)(texts[::-1])[::-1]
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
 
@@ -106,7 +128,7 @@ def test_a_directory_with_other_weights_is_another_backbone(tmp_path: Path) -> N
         BertModel(tiny).save_pretrained(folder)
         names.append(identity(str(folder), 64))
     assert names[0] != names[1]
-    assert load_encoder(str(folder), 64, 2)(["a text", "another", "one more"]).shape == (3, 16)
+    assert load_encoder(str(folder), 64, 2, CPU)(["a text", "another", "one more"]).shape == (3, 16)
     assert identity(str(shutil.copytree(folder, tmp_path / "copy")), 64) == names[1]
     assert identity(str(folder), 32) != names[1]
 
@@ -114,24 +136,24 @@ def test_a_directory_with_other_weights_is_another_backbone(tmp_path: Path) -> N
 def test_a_backbone_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"content\.backbone .*empty' cannot be loaded"):
-        load_encoder(str(tmp_path / "empty"), 64, 8)
+        load_encoder(str(tmp_path / "empty"), 64, 8, CPU)
 
 
 def test_projection_keeps_neighbours_and_fixes_the_sign() -> None:
     raw = np.random.default_rng(0).normal(size=(200, 30)).astype(np.float32) @ np.diag(0.7 ** np.arange(30)) + 5
-    vectors, kept = project(raw.astype(np.float32), 12)
+    vectors, _, kept = project(raw.astype(np.float32), 12)
     assert kept > 0.99
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     centred = raw - raw.mean(axis=0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     np.testing.assert_allclose(vectors @ vectors.T, centred @ centred.T, atol=0.05)
-    moved, _ = project((raw[::-1] * 3 + 7).astype(np.float32), 12)  # order, scale and place say nothing
+    moved, _, _ = project((raw[::-1] * 3 + 7).astype(np.float32), 12)  # order, scale and place say nothing
     np.testing.assert_allclose(moved[::-1], vectors, atol=1e-3)
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(1, 4), (2, 4), (3, 40)])
 def test_fewer_texts_than_dimensions(rows: int, dim: int) -> None:
-    vectors, kept = project(np.random.default_rng(1).normal(size=(rows, 6)).astype(np.float32), dim)
+    vectors, _, kept = project(np.random.default_rng(1).normal(size=(rows, 6)).astype(np.float32), dim)
     assert vectors.shape == (rows, dim)
     lengths = np.linalg.norm(vectors, axis=1)
     np.testing.assert_allclose(lengths, 0 if rows == 1 else 1, atol=1e-5)  # one lone text has no direction

@@ -128,10 +128,28 @@ def test_a_bad_first_row_does_not_cost_its_good_repetition() -> None:
 
 def test_concepts_need_a_known_item() -> None:
     items = check_items(pa.table({"item_id": ["a"]}), "items")
-    table = pa.table({"item_id": ["a", "b", "a"], "concept": ["cat", "dog", None]})
+    table = pa.table({"item_id": ["a", "b", "a", "a"], "concept": ["cat", "dog", None, " "]})
     checked = check_concepts(table, "concepts", items)
-    assert checked.clean.to_pylist() == [{"item_id": "a", "concept": "cat", "source": "tag"}]
-    assert reasons(checked) == {1: "item_id is not among the items", 2: "concept is null or empty"}
+    assert checked.clean.to_pylist() == [{"item_id": "a", "concept": "cat", "source": "tag", "weight": 1.0}]
+    assert reasons(checked) == {
+        1: "item_id is not among the items",
+        2: "concept is null or empty",
+        3: "concept is blank",
+    }
+
+
+def test_concepts_need_a_weight_to_be_drawn_by() -> None:
+    items = check_items(pa.table({"item_id": ["a"]}), "items")
+    weight = [2, 0, -1, NAN, INF, None]
+    table = pa.table({"item_id": ["a"] * 6, "concept": list("uvwxyz"), "weight": pa.array(weight, pa.float64())})
+    checked = check_concepts(table, "concepts", items)
+    assert [row["weight"] for row in checked.clean.to_pylist()] == [2.0, 1.0]
+    assert reasons(checked) == {
+        1: "weight is zero or negative",
+        2: "weight is zero or negative",
+        3: "weight is NaN or infinite",
+        4: "weight is NaN or infinite",
+    }
 
 
 def test_declared_features_must_be_there_and_of_their_kind() -> None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from zipfile import ZipFile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,8 +52,27 @@ def test_movielens_becomes_the_contract(tmp_path: Path, rows: Rows) -> None:
     assert items[1]["title"] == "American President, The (1995)"
     assert [item["l1_topics"] for item in items] == [["Adventure", "Animation", "Children"], ["Comedy"], []]
     assert rows(tmp_path / "out" / "concepts.parquet") == [
-        {"item_id": "1", "concept": "pixar, of course", "source": "tag"}
+        {"item_id": "1", "concept": "pixar, of course", "source": "tag", "weight": 1.0}
     ]
+
+
+def test_posters_of_movielens_are_members_of_the_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = movielens(tmp_path / "ml", keywords="movieId,concept\n7,nothing\n")
+    before = fingerprint(folder)
+    with ZipFile(folder / "posters.zip", "w") as archive:
+        archive.writestr("posters/", "")
+        archive.writestr("posters/7.jpg", b"seven")
+        archive.writestr("posters/1.png", b"one")
+    assert fingerprint(folder) != before
+    tables = read(folder).tables
+    paths = dict(zip(tables["items"]["item_id"].to_pylist(), tables["items"]["image_path"].to_pylist(), strict=True))
+    assert paths == {"1": "posters.zip/posters/1.png", "3": None, "7": "posters.zip/posters/7.jpg"}
+    assert tables["concepts"]["source"].to_pylist() == ["keyword"]
+    write_contract(folder, tmp_path / "out", 0.0)
+    assert f"images stay in {folder}" in capsys.readouterr().out
+    (folder / "posters.zip").write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"posters\.zip is not a readable zip archive"):
+        read(folder)
 
 
 def test_what_was_written_reads_back_the_same(tmp_path: Path) -> None:

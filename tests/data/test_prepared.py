@@ -1,10 +1,12 @@
 """Histories, targets and topic bits against plain Python."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,17 @@ def test_histories_are_distinct_items_newest_first(pairs: list[tuple[int, int]],
     for user in range(N_USERS):
         newest_first = [item for u, item in reversed(pairs[:train]) if u == user]
         assert items[indptr[user] : indptr[user + 1]].tolist() == list(dict.fromkeys(newest_first))
+
+
+def test_concepts_know_the_rows_of_their_items(tmp_path: Path) -> None:
+    one = replace(prepared([(0, 1), (1, 2)], 1), path=tmp_path, items=pa.table({"item_id": ["a", "b", "c"]}))
+    assert one.concepts().num_rows == 0
+    columns = {"item_id": ["c", "a"], "concept": ["x", "y"], "source": ["tag", "query"], "weight": [1.0, 2.5]}
+    pq.write_table(pa.table(columns), tmp_path / "concepts.parquet")
+    assert one.concepts().to_pylist() == [
+        {"item": 2, "concept": "x", "source": "tag", "weight": 1.0},
+        {"item": 0, "concept": "y", "source": "query", "weight": 2.5},
+    ]
 
 
 @given(events, st.data())

@@ -14,11 +14,12 @@ from safetensors.numpy import load_file
 
 from mtmh.data.prepared import Prepared
 from mtmh.data.sampler import PairSampler
+from mtmh.device import pick_device
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import HEADS_OF, objective_loss
 from mtmh.training.loop import CHECKPOINT_EVERY, embed, fit
-from mtmh.training.train import build_model, load_model, pick_device, train
+from mtmh.training.train import build_model, load_model, train
 
 Make = Callable[[str], Path]
 
@@ -161,6 +162,6 @@ def test_without_any_text_only_the_engagement_objective_can_be_trained(world: St
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_cuda_without_a_gpu_is_told_at_once(world: Stages, tmp_path: Path) -> None:
-    assert pick_device("auto") == torch.device("cpu")
+    assert pick_device("auto", "train.device") == torch.device("cpu")
     with pytest.raises(UserError, match=r"train\.device is 'cuda'"):
         run(world, tmp_path / "out", device="cuda")

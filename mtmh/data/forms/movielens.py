@@ -1,26 +1,30 @@
-"""MovieLens (GroupLens): ratings.csv and movies.csv, and keywords.csv or else tags.csv as concepts."""
+"""MovieLens (GroupLens): ratings.csv and movies.csv; keywords.csv or else tags.csv as concepts; posters.zip."""
 
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtmh.data.forms.form import REASON, Form, Source, as_source, present
 from mtmh.data.forms.text import once, parse, read_csv
+from mtmh.errors import UserError
 
 CONCEPTS = {"keywords.csv": "concept", "tags.csv": "tag"}  # file -> its column; the first that is there
+SOURCES = {"keywords.csv": "keyword", "tags.csv": "tag"}
+POSTERS = "posters.zip"
 
 
 def find(folder: Path) -> list[Path]:
-    """Ratings, movies, and the first file of concepts."""
+    """Ratings, movies, and where they are there the first file of concepts and the posters."""
     found = present(folder, "ratings.csv", "movies.csv")
     concepts = [path for name in CONCEPTS for path in present(folder, name)]
-    return found + concepts[:1] if found else []
+    return found + concepts[:1] + present(folder, POSTERS) if found else []
 
 
 def read(paths: list[Path]) -> Source:
     """Genres are the only topics that MovieLens has: they stand at both levels, so that L1 and L2 relevance agree."""
-    ratings_csv, movies_csv, *concepts_csv = paths
+    ratings_csv, movies_csv, *others = paths
     ratings = read_csv(ratings_csv, ["userId", "movieId", "rating", "timestamp"])
     movies = once(read_csv(movies_csv, ["movieId", "title", "genres"]), movies_csv)
     value, bad_value = parse(ratings["rating"], r"^-?\d+(\.\d+)?$", pa.float64())
@@ -40,18 +44,33 @@ def read(paths: list[Path]) -> Source:
         ),
     }
     items = {"item_id": movies["movieId"], "title": movies["title"], "l1_topics": genres, "l2_topics": genres}
-    tables = {"interactions": pa.table(interactions), "items": pa.table(items)}
     files = {"interactions": [ratings_csv], "items": [movies_csv]}
-    for path in concepts_csv:
+    if others and others[-1].name == POSTERS:
+        items["image_path"] = _posters(others.pop(), movies["movieId"])
+    tables = {"interactions": pa.table(interactions), "items": pa.table(items)}
+    for path in others:
         column = CONCEPTS[path.name]
         concepts = read_csv(path, ["movieId", column])
-        tables["concepts"] = pa.table({"item_id": concepts["movieId"], "concept": concepts[column]})
+        source = pa.repeat(SOURCES[path.name], concepts.num_rows)
+        tables["concepts"] = pa.table({"item_id": concepts["movieId"], "concept": concepts[column], "source": source})
         files["concepts"] = [path]
     return as_source(tables, files, frozenset({"rating.csv", "timestamp.csv"}))
 
 
 def _reason(bad: pa.ChunkedArray, reason: str) -> pa.ChunkedArray:
     return pc.if_else(bad, reason, pa.scalar(None, pa.string()))
+
+
+def _posters(archive: Path, movies: pa.ChunkedArray) -> pa.Array:
+    """`image_path` of each movie: the member of `archive` that is named by its movieId, null where there is none."""
+    try:
+        with ZipFile(archive) as opened:
+            members = pa.array(opened.namelist(), pa.string())
+    except BadZipFile as error:
+        raise UserError(f"{archive} is not a readable zip archive ({error}). Download it anew, or remove it.") from None
+    named = pc.replace_substring_regex(members, r"^(?:.*/)?([^/]+)\.\w+$", r"\1")
+    paths = pc.binary_join_element_wise(archive.name, members, "/")
+    return paths.take(pc.index_in(movies.combine_chunks(), value_set=named))
 
 
 FORM = Form("MovieLens", "ratings.csv, movies.csv", find, read)

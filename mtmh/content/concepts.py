@@ -1,0 +1,55 @@
+"""The concepts that items are tagged with (hashtags, queries, tags), as the contrastive training reads them."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mtmh.data.prepared import Prepared
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """Which item has which concept, each pair once."""
+
+    item: np.ndarray  # int64 [pairs], row of the items, ascending
+    concept: np.ndarray  # int64 [pairs], row of `names`
+    weight: np.ndarray  # float64 [pairs], how often the pair is drawn
+    names: list[str]  # trimmed, in lower case
+    sources: dict[str, int]  # source -> rows
+    topic_rows: int  # rows left out because the concept is the name of a topic
+
+    def of(self, items: np.ndarray) -> "Concepts":
+        """The pairs of the items chosen by `items`, bool [items]; `names` stay as they are."""
+        return self.where(items[self.item])
+
+    def where(self, pairs: np.ndarray) -> "Concepts":
+        """The pairs chosen by `pairs`, bool [pairs]; `names` stay as they are."""
+        return replace(self, item=self.item[pairs], concept=self.concept[pairs], weight=self.weight[pairs])
+
+
+def read_concepts(data: Prepared) -> Concepts:
+    """All concepts of the prepared data; a pair that is there several times (or from several sources) adds up.
+
+    Case and outer spaces make no difference. A concept that is the name of a topic is left out: relevance is measured
+    on topics, so the encoder must not be taught them.
+    """
+    table = data.concepts()
+    name = pc.utf8_lower(pc.utf8_trim_whitespace(table["concept"]))
+    topics = pa.array([*data.topic_names("l1"), *data.topic_names("l2")], pa.string())
+    is_topic = pc.is_in(name, value_set=pc.utf8_lower(pc.utf8_trim_whitespace(topics)))
+    table = table.set_column(1, "concept", name).filter(pc.invert(is_topic))
+    pairs = table.group_by(["item", "concept"], use_threads=False).aggregate([("weight", "sum")])
+    pairs = pairs.sort_by([("item", "ascending"), ("concept", "ascending")])
+    names = pc.unique(pairs["concept"])
+    names = names.take(pc.sort_indices(names))
+    return Concepts(
+        item=pairs["item"].to_numpy().astype(np.int64),
+        concept=pc.index_in(pairs["concept"], value_set=names).to_numpy().astype(np.int64),
+        weight=pairs["weight_sum"].to_numpy(),
+        names=names.to_pylist(),
+        sources=dict(sorted(Counter(table["source"].to_pylist()).items())),
+        topic_rows=int(pc.sum(is_topic).as_py() or 0),
+    )

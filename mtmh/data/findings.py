@@ -36,7 +36,7 @@ def findings(found: Description, settings: DataSettings) -> list[Finding]:
         *_text(found),
         *_topics(found),
         *_features(found, settings),
-        *_unused(found),
+        *_further(found),
     ]
 
 
@@ -99,8 +99,8 @@ def _split(found: Description) -> Iterator[Finding]:
         yield Finding("ok", "test users", f"{split.test_users:,}, with {split.targets:,} items to find.")
     means = f"{split.cold_share:.0%} of T2's engagements are with items that T1 does not know"
     if split.cold_share > MANY_COLD:
-        means += ": these have no id of their own in the model and are rarely retrieved."
-        yield Finding("warn", "cold items", means)
+        means += ": the model has no id for these, and places them by their content alone."
+        yield Finding("warn" if found.catalog.words else "lacks", "cold items", means)
     else:
         yield Finding("ok", "cold items", f"{means}.")
 
@@ -152,11 +152,16 @@ def _features(found: Description, settings: DataSettings) -> Iterator[Finding]:
         yield Finding("lacks", "created_at", "an item's age counts from its first engagement.")
 
 
-def _unused(found: Description) -> Iterator[Finding]:
+def _further(found: Description) -> Iterator[Finding]:
     catalog, log = found.catalog, found.log
+    if catalog.concepts:
+        yield Finding(
+            "ok", "concepts", f"{catalog.concepts:,} items have one: from 50 on the content encoder learns from them."
+        )
+    if catalog.image:
+        means = f"{catalog.image:.0%} of the items have one: content.visual_backbone says what reads them."
+        yield Finding("ok", "images", means)
     there = {
-        f"images ({catalog.image:.0%} of the items)": bool(catalog.image),
-        f"concepts ({catalog.concepts:,} items)": bool(catalog.concepts),
         f"dwell times ({log.dwell:.0%} of the engagements)": bool(log.dwell),
         f"arms ({', '.join(log.arms)})": bool(log.arms),
     }

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from os.path import getsize, isfile  # unlike Path.is_file, False and no error for a name that is too long
 from pathlib import Path
 from threading import Lock
 from zipfile import ZipFile
@@ -52,7 +53,7 @@ def fingerprint(folder: Path) -> bytes:
         return b""
     digest = hashlib.sha256()
     for file in sorted({_split(folder, path)[0] for path in column.drop_null().to_pylist()}):
-        size = (folder / file).stat().st_size if (folder / file).is_file() else "absent"
+        size = getsize(folder / file) if isfile(folder / file) else "absent"
         digest.update(f"{file} {size}\n".encode())
     return digest.digest()
 
@@ -60,4 +61,4 @@ def fingerprint(folder: Path) -> bytes:
 def _split(root: Path, path: str) -> tuple[str, str | None]:
     """The file to open, relative to `root`, and the member to read of it when it is an archive."""
     before, inside, member = path.partition(".zip/")
-    return (f"{before}.zip", member) if inside and (root / f"{before}.zip").is_file() else (path, None)
+    return (f"{before}.zip", member) if inside and isfile(root / f"{before}.zip") else (path, None)

@@ -42,9 +42,12 @@ def test_the_fingerprint_notices_images_that_come_go_and_change(make_folder: Mak
     folder = make_folder()
     plain = importers.fingerprint(folder)
     assert images.fingerprint(folder) == b""
-    items = pa.table({"item_id": ["i00", "i01", "i02"], "image_path": ["a.png", "b.zip/x.png", None]})
+    long = 300 * "x"  # longer than the name of a file may be
+    items = pa.table({"item_id": ["i0", "i1", "i2", "i3"], "image_path": ["a.png", "b.zip/x.png", None, long]})
     write_parquet(items, folder / "items.parquet")
     seen = [plain, importers.fingerprint(folder)]
+    with open_images(folder) as read, pytest.raises(OSError, match="name too long"):
+        read(long)
     (folder / "a.png").write_bytes(b"one")
     seen.append(importers.fingerprint(folder))
     (folder / "b.zip").write_bytes(b"archive")

@@ -33,14 +33,18 @@ def build(
     """
     data = Prepared.load(prepared)
     known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
+    encoded = np.load(content / "content.npy")
     tau_q = json.loads((model / "model.json").read_text())["tau_q"]
+    if settings.cold == "content":
+        cold = int((~known & encoded.any(axis=1)).sum())
+        print(f"index: {cold:,} items that T1 does not know are placed by their content neighbours", flush=True)
     tunings = {}
     for head in HEADS:
         if not (model / f"{head}.npy").exists():
             continue
         vectors = np.load(model / f"{head}.npy")
         if settings.cold == "content":
-            vectors = place_cold(vectors, np.load(content / "content.npy"), known, tau_q)
+            vectors = place_cold(vectors, encoded, known, tau_q)
         index, tuning = build_index(vectors, settings.k_ann, settings.min_recall, seed)
         faiss.write_index(index, str(out / f"{head}.faiss"))
         tunings[head] = tuning.as_dict()

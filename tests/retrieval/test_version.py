@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkerboard import ITEMS, OLD, Stages, item_id
+from checkerboard import ITEMS, OLD, Stages, item_id, retrieval_settings
 
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
+from mtmh.heads import HEADS
 from mtmh.retrieval.index import search_exact
 from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE
 from mtmh.retrieval.retriever import Pool, Retriever, merge_pools
-from mtmh.retrieval.version import MANIFEST, verify
+from mtmh.retrieval.version import MANIFEST, build, verify
 
 Make = Callable[[str], Path]
 
@@ -71,6 +72,21 @@ def test_a_loaded_version_answers_as_its_vectors_do(version: Make, trained: Make
     table = retriever.items.to_pydict()
     assert table["item_id"] == [item_id(number) for number in range(ITEMS)]
     assert table["in_train"] == [number < OLD for number in range(ITEMS)]
+
+
+def test_cold_items_are_placed_by_content_unless_told_otherwise(
+    version: Make, trained: Make, world: Stages, tmp_path: Path
+) -> None:
+    settings = retrieval_settings(cold="model")
+    build(world.prepared, world.features, world.content, trained("mtmh"), tmp_path, settings, 0)
+    has_content = np.load(world.content / "content.npy").any(axis=1)
+    cold = np.arange(ITEMS) >= OLD
+    assert (cold & has_content).any()
+    for head in HEADS:
+        vectors = np.load(trained("mtmh") / f"{head}.npy")
+        np.testing.assert_array_equal(np.load(tmp_path / f"{head}.npy"), vectors)
+        moved = (Retriever.load(version("mtmh")).vectors[head] != vectors).any(axis=1)
+        np.testing.assert_array_equal(moved, cold & has_content)
 
 
 @pytest.mark.parametrize(("objective", "head"), [("mtsh", "relevance"), ("engagement", "engagement")])

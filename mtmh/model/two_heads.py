@@ -49,7 +49,8 @@ class Head(nn.Module):
 
     The linear map keeps what the ids hold together; the MLP adds what needs two of them at once ("same town and same
     cuisine"). Against the linear map alone, one seed on validation data: Yelp gains recall in both heads and relevance
-    in the relevance head; Beauty gains in the merge, not in each head. An MLP alone of this width was not measured.
+    in the relevance head; Beauty gains in the merge, not in each head. Against the MLP alone, one seed on Yelp: the
+    engagement head gains recall, the relevance head gives recall for relevance.
     """
 
     def __init__(self, widths: list[int]) -> None:

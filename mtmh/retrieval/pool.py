@@ -38,7 +38,7 @@ def pool_candidates(
     [items], the row of `ids` that holds a trigger's candidates; `ids` int32 [lists, k], -1 from where a list ends, with
     their `scores` (similarities) and `votes`, float32 [lists, k]; `seen_indptr` int64 [U + 1] and `seen` int32, items
     to leave out. Returns item int32, sum of votes float32 and trigger int32, each [U, size]; item -1 where a pool ends
-    early. The cost is that of the lists read, whatever the size of the catalog.
+    early. The cost is that of the lists read and, once a block of users, of a mark an item.
     """
     users = len(trigger_indptr) - 1
     item = np.full((users, size), -1, dtype=np.int32)

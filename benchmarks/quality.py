@@ -64,6 +64,10 @@ def _run(data: Path, seed: int, runs: Path, settings: list[str]) -> dict[str, An
     command = [sys.executable, "-m", "mtmh.cli", "run", "--data", str(data), "--seed", str(seed), "--runs", str(runs)]
     subprocess.run([*command, *(f"--set={setting}" for setting in settings)], check=True)
     metrics: dict[str, Any] = json.loads((runs / "latest" / "metrics.json").read_text())
+    if metrics["models"]["merged_alpha_50"]["l2_relevance"] is None:
+        raise UserError(
+            f"{data} has no L2 topics: there is no relevance to compare. Name other data in MTMH_BENCH_DATA."
+        )
     return metrics
 
 
@@ -86,16 +90,20 @@ def _write(data: Path, runs: list[dict[str, Any]], less: dict[str, list[dict[str
     for title, table in {"": spread, **without}.items():
         print(f"  without: {title}" if title else "  percent, mean [least, most]")
         for name, figures in table.items():
-            print(f"  {name:16} " + "  ".join(f"{metric} {_percent(figures[metric])}" for metric in SHOWN))
+            print(f"  {name:16} " + "  ".join(f"{metric} {_percent(figure)}" for metric, figure in figures.items()))
     for rule, seeds in order.items():
         print(f"  {'holds' if all(seeds) else 'FAILS'} at {sum(seeds)} of {len(seeds)} seeds: {rule}")
 
 
 def _figures(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """{model: {metric: spread over the runs}}; a metric that the data cannot give is 0 in all of them."""
+    """{model: {metric: spread over the runs}}, without the metrics that the data cannot give."""
     return {
-        name: {metric: _spread([run["models"][name][metric] or 0.0 for run in runs]) for metric in SHOWN}
-        for name in runs[0]["models"]
+        name: {
+            metric: _spread([run["models"][name][metric] for run in runs])
+            for metric in SHOWN
+            if one[metric] is not None
+        }
+        for name, one in runs[0]["models"].items()
     }
 
 

@@ -105,6 +105,7 @@ class TrainSettings(Section):
     hidden: list[Count] = [128]
     out_dim: Count = 128
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class RetrievalSettings(Section):

@@ -16,11 +16,10 @@ class Batch:
     stands for m columns: adding `log_count` (log m) to its logit is the same as repeating it.
     """
 
-    items: Tensor  # int64 [n], distinct
+    items: Tensor  # int64 [n], distinct; the first P are the columns
     trigger: Tensor  # int64 [B], rows of `items`
-    columns: Tensor  # int64 [P], rows of `items`
     positive: Tensor  # int64 [B], columns
-    log_count: Tensor  # float32 [P]
+    log_count: Tensor  # float32 [P], of the columns
     log_q: Tensor  # float32 [P], log of the mixture law that the columns were drawn from
     hit_row: Tensor  # int64 [hits], accidental hits: columns that are the row's trigger or engaged by its user,
     hit_column: Tensor  # int64 [hits], save the positive
@@ -81,7 +80,6 @@ class PairSampler:
         return Batch(
             items=torch.from_numpy(items.astype(np.int64)),
             trigger=torch.from_numpy(order[np.searchsorted(items, trigger, sorter=order)]),
-            columns=torch.arange(len(columns)),
             positive=torch.from_numpy(positive),
             log_count=torch.from_numpy(np.log(count).astype(np.float32)),
             log_q=torch.from_numpy(self.log_q[columns]),

@@ -41,7 +41,7 @@ class TwoHeads(nn.Module):
     def forward(self, ids: Tensor, floats: Tensor) -> dict[str, Tensor]:
         """int64 [n, id features], float32 [n, float features] -> {head: float32 [n, out_dim], unit rows}."""
         shared = self.bottom(ids, floats)
-        return {name: nn.functional.normalize(head(shared), dim=1) for name, head in self.heads.items()}
+        return {name: nn.functional.normalize(head(shared).to(shared.dtype), dim=1) for name, head in self.heads.items()}
 
 
 class Head(nn.Module):

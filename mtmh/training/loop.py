@@ -39,18 +39,20 @@ def fit(
     epochs: int,
     lr: float,
     device: torch.device,
+    precision: torch.dtype = torch.float32,
     checkpoint: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place with Adagrad and return the training curves, a row every 50 steps.
 
     Arguments: `content` float32 [items, c] unit rows, the frozen teacher; `loss` takes the heads' vectors of a batch's
-    items, their content and the batch, and returns the scalar to minimize and its named parts; `checkpoint` is a file
+    items, their content and the batch, and returns the scalar to minimize and its named parts; `precision` of the
+    heads' products and of the teacher (weights, sums and normalization stay in float32); `checkpoint` is a file
     that is written every 500 steps and, when it is there, continued from. Batches depend on the seed and the step
     alone, so a resumed run ends with the same weights as an uninterrupted one.
     """
     torch.sparse.check_sparse_tensor_invariants.disable()  # said aloud, or the sparse optimizer step warns
     model.to(device).train()
-    ids, floats, content = catalog.ids.to(device), catalog.floats.to(device), content.to(device)
+    ids, floats, content = catalog.ids.to(device), catalog.floats.to(device), content.to(device, precision)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=lr)
     state = _resume(checkpoint, model, optimizer)
     per_epoch = sampler.steps_per_epoch()
@@ -59,7 +61,9 @@ def fit(
     for epoch in range(state.step // per_epoch, epochs):
         for batch in sampler.epoch(epoch, first_step=state.step - epoch * per_epoch):
             batch = to_device(batch, device)
-            total, parts = loss(model(ids[batch.items], floats[batch.items]), content[batch.items], batch)
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                vectors = model(ids[batch.items], floats[batch.items])
+            total, parts = loss(vectors, content[batch.items], batch)
             optimizer.zero_grad(set_to_none=True)
             total.backward()
             optimizer.step()

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from mtmh.config import TrainSettings
 from mtmh.data.prepared import Prepared
 from mtmh.data.sampler import PairSampler
-from mtmh.device import pick_device
+from mtmh.device import pick_device, pick_precision
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import HEADS_OF, objective_loss
@@ -57,6 +57,8 @@ def train(
         settings.embedding_dim, settings.hidden, settings.out_dim, HEADS_OF[settings.objective]
     )
     model = build_model(architecture)
+    device = pick_device(settings.device, "train.device")
+    precision = pick_precision(settings.precision, device)
     loss = partial(
         objective_loss,
         objective=settings.objective,
@@ -64,12 +66,12 @@ def train(
         tau_q=settings.tau_q,
         w_r=settings.w_r,
         logq=settings.logq,
+        precision=precision,
     )
-    device = pick_device(settings.device, "train.device")
     inputs = [pairs / "pairs.parquet", features / "item_features.parquet", content / "content.npy"]
     key = _checkpoint_key(settings, seed, data.info, inputs)
     checkpoint = checkpoints / f"{key}.pt"
-    curves = fit(model, sampler, catalog, teacher, loss, settings.epochs, settings.lr, device, checkpoint)
+    curves = fit(model, sampler, catalog, teacher, loss, settings.epochs, settings.lr, device, precision, checkpoint)
     for head, vectors in embed(model, catalog, device).items():
         np.save(out / f"{head}.npy", vectors.numpy())
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}

@@ -10,8 +10,10 @@ from small_batch import some_batch, unit
 
 from mtmh.data.sampler import Batch
 from mtmh.model.losses.engagement import engagement_loss
+from mtmh.model.losses.matrix import losses_by_matrix
 from mtmh.model.losses.objective import HEADS_OF, objective_loss
 from mtmh.model.losses.relevance import MASKED, relevance_loss
+from mtmh.model.losses.rows import losses_by_row
 
 TAU_P, TAU_Q, W_R = 0.13, 0.08, 0.7
 
@@ -26,7 +28,7 @@ def reference(e: np.ndarray, f: np.ndarray, batch: Batch, logq: bool) -> tuple[f
         for column, log_count in enumerate(b["log_count"]):
             if column != positive and (i, column) not in hits:
                 drawn += [column] * round(math.exp(log_count))
-        items = b["columns"][drawn]
+        items = np.array(drawn)  # the first items are the columns
         s = np.array([float(e[trigger] @ e[j]) / TAU_P for j in items])
         c = np.array([float(f[trigger] @ f[j]) / TAU_Q for j in items])
         corrected = s - b["log_q"][drawn].astype(np.float64) if logq else s
@@ -59,6 +61,35 @@ def test_objectives_equal_the_equations(objective: str, logq: bool, dtype: torch
         head, kind = name.split("_head_")
         assert float(part) == pytest.approx(exact[head][kind == "relevance_loss"], rel=1e-6)
         assert not part.requires_grad
+
+
+@pytest.mark.parametrize("share", [(1.0, 0.0), (0.0, 1.0), (1.0, 0.4)])
+@pytest.mark.parametrize("tau", [0.1, 0.005])  # the second: most of a row's exponentials are too small for a float32
+def test_a_row_at_a_time_gives_what_whole_matrices_give(share: tuple[float, float], tau: float) -> None:
+    batch = some_batch()
+    n, p = len(batch.items), len(batch.log_count)
+    student, content = unit(n, 5, 0), unit(n, 4, 1)
+    content[batch.trigger[0]] = 0
+    known = content[batch.trigger].any(dim=1)
+    similarity = student[batch.trigger] @ student[:p].T / tau
+    teacher = content[batch.trigger] @ content[:p].T / tau if share[1] else None
+    exact = losses_by_matrix(similarity, teacher, batch, share, known, True)
+    single = similarity.float(), None if teacher is None else teacher.float()
+    for found, expected in zip(losses_by_row(*single, batch, share, known, True), exact, strict=True):
+        torch.testing.assert_close(found.double(), expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", list(HEADS_OF))
+def test_bfloat16_products_give_the_gradient_within_their_rounding(objective: str) -> None:
+    batch = some_batch()
+    n = len(batch.items)
+    content, slopes = unit(n, 8, 9, torch.float32), {}
+    for precision in (torch.float32, torch.bfloat16):
+        heads = {head: unit(n, 8, i, torch.float32).requires_grad_() for i, head in enumerate(HEADS_OF[objective])}
+        objective_loss(heads, content, batch, objective, TAU_P, TAU_Q, W_R, True, precision)[0].backward()
+        slopes[precision] = torch.cat([vectors.grad for vectors in heads.values() if vectors.grad is not None])
+    error = (slopes[torch.bfloat16] - slopes[torch.float32]).norm() / slopes[torch.float32].norm()
+    assert 0 < float(error) < 0.02
 
 
 def test_the_engagement_gradient_is_weight_times_p_minus_onehot() -> None:
@@ -112,16 +143,18 @@ def test_masked_columns_are_as_if_they_were_not_there(scale: float) -> None:
 
 def test_log_count_is_the_same_as_repeating_the_column() -> None:
     batch = some_batch()
-    again = torch.repeat_interleave(torch.arange(len(batch.columns)), batch.log_count.exp().round().long())
-    first = torch.searchsorted(again, torch.arange(len(batch.columns)))
+    again = torch.repeat_interleave(torch.arange(len(batch.log_count)), batch.log_count.exp().round().long())
+    first = torch.searchsorted(again, torch.arange(len(batch.log_count)))
     repeats = again[None] == batch.positive[:, None]  # the positive itself stays once
     repeats[torch.arange(len(batch.positive)), first[batch.positive]] = False
-    masked = torch.zeros(len(batch.positive), len(batch.columns), dtype=torch.bool)
+    masked = torch.zeros(len(batch.positive), len(batch.log_count), dtype=torch.bool)
     masked[batch.hit_row, batch.hit_column] = True
     hit_row, hit_column = (masked[:, again] | repeats).nonzero(as_tuple=True)
+    place = torch.cat([again, torch.arange(len(batch.log_count), len(batch.items))])
     repeated = replace(
         batch,
-        columns=batch.columns[again],
+        items=batch.items[place],
+        trigger=place[None].eq(batch.trigger[:, None]).int().argmax(dim=1),
         positive=first[batch.positive],
         log_count=torch.zeros(len(again)),
         log_q=batch.log_q[again],
@@ -130,8 +163,9 @@ def test_log_count_is_the_same_as_repeating_the_column() -> None:
     )
     n = len(batch.items)
     heads, f = {"engagement": unit(n, 5, 0), "relevance": unit(n, 5, 1)}, unit(n, 4, 2)
-    totals = [objective_loss(heads, f, b, "mtmh", TAU_P, TAU_Q, W_R, True)[0] for b in (batch, repeated)]
-    torch.testing.assert_close(*totals, rtol=1e-7, atol=0)
+    more = {head: vectors[place] for head, vectors in heads.items()}
+    alone = objective_loss(heads, f, batch, "mtmh", TAU_P, TAU_Q, W_R, True)[0]
+    torch.testing.assert_close(objective_loss(more, f[place], repeated, "mtmh", TAU_P, TAU_Q, W_R, True)[0], alone)
 
 
 def test_logq_makes_up_for_being_drawn_often() -> None:
@@ -139,7 +173,6 @@ def test_logq_makes_up_for_being_drawn_often() -> None:
     batch = Batch(
         items=torch.arange(3),
         trigger=torch.tensor([2]),
-        columns=torch.tensor([0, 1]),
         positive=torch.tensor([0]),
         log_count=torch.zeros(2),
         log_q=torch.tensor([0.01, 0.1]).log(),

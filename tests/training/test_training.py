@@ -110,7 +110,7 @@ class Fitting:
             return real(*arguments)
 
         return fit(self.model, self.sampler, self.catalog, self.content, loss, self.epochs, 0.1, torch.device("cpu"),
-                   checkpoint)  # fmt: skip
+                   checkpoint=checkpoint)  # fmt: skip
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(world: Stages, tmp_path: Path) -> None:

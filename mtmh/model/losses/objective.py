@@ -8,16 +8,13 @@
 | engagement   | L_e             | (none)             |
 """
 
-from functools import reduce
-
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from mtmh.data.sampler import Batch
-from mtmh.model.losses.engagement import engagement_gradient
 from mtmh.model.losses.gradient import with_gradient
-from mtmh.model.losses.relevance import MASKED, relevance_gradient
+from mtmh.model.losses.matrix import losses_by_matrix
+from mtmh.model.losses.rows import losses_by_row
 
 HEADS_OF = {
     "mtmh": ("engagement", "relevance"),
@@ -36,45 +33,41 @@ def objective_loss(
     tau_q: float,
     w_r: float,
     logq: bool,
+    precision: torch.dtype | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The scalar to minimize and its parts, named `<head>_<loss>`.
 
-    Arguments: `vectors` {head: float32 [n, d] unit rows} of batch.items; `content` float32 [n, c] unit rows of the
-    same items, zero rows for items without content; the rest as in TrainSettings.
+    Arguments: `vectors` {head: float32 [n, d] unit rows} of batch.items; `content` float [n, c] unit rows of the same
+    items, zero rows for items without content; `precision` of the matrix products, by default the vectors' own; the
+    rest as in TrainSettings. A loss of weight 0 is not computed.
     """
-    share = {"engagement_loss": 1.0, "relevance_loss": 1.0 if objective == "stmh" else w_r}
+    shares = {"engagement": (1.0, 0.0), "relevance": (0.0, 1.0) if objective == "stmh" else (1.0, w_r)}
+    known = content[batch.trigger].any(dim=1)  # a trigger without content has nothing to teach
     parts: dict[str, Tensor] = {}
     totals = []
     for head, unit in vectors.items():
+        share = shares[head]
         with torch.no_grad():
-            logits = _logits(unit, batch, tau_p)
-            found = {}
-            if head == "engagement" or objective != "stmh":
-                corrected = logits - batch.log_q if logq else logits
-                found["engagement_loss"] = engagement_gradient(corrected, batch.positive, batch.weight)
-            if head == "relevance":
-                known = content[batch.trigger].any(dim=1)  # a trigger without content has nothing to teach
-                found["relevance_loss"] = relevance_gradient(logits, _logits(content, batch, tau_q), known)
-            value = torch.stack([share[name] * part for name, (part, _) in found.items()]).sum()
-            slope = reduce(torch.add, [part.mul_(share[name]) for name, (_, part) in found.items()])
-            gradient = _through_similarity(slope, unit, batch, tau_p)
-        totals.append(with_gradient(unit, value, gradient))
-        parts |= {f"{head}_head_{name}": part for name, (part, _) in found.items()}
+            trigger, columns = _factors(unit, batch, tau_p, precision or unit.dtype)
+            similarity = (trigger @ columns.T).to(unit.dtype)
+            teacher = None
+            if share[1] > 0:
+                content_trigger, content_columns = _factors(content, batch, tau_q, precision or content.dtype)
+                teacher = (content_trigger @ content_columns.T).to(unit.dtype)
+            by_row = similarity.device.type == "cpu" and similarity.dtype == torch.float32
+            losses = losses_by_row if by_row else losses_by_matrix
+            *found, slope = losses(similarity, teacher, batch, share, known, logq)
+            slope = slope.to(trigger.dtype)
+            gradient = torch.zeros_like(unit)
+            gradient[: len(columns)] = slope.T @ trigger
+            gradient.index_add_(0, batch.trigger, (slope @ columns).to(unit.dtype), alpha=1 / tau_p)
+            value = torch.stack([part * loss for part, loss in zip(share, found, strict=True)]).sum()
+        totals.append(with_gradient(unit, value.to(unit.dtype), gradient))
+        named = zip(("engagement_loss", "relevance_loss"), share, found, strict=True)
+        parts |= {f"{head}_head_{name}": loss for name, part, loss in named if part > 0}
     return torch.stack(totals).sum(), parts
 
 
-def _logits(unit: Tensor, batch: Batch, tau: float) -> Tensor:
-    """Float32 [B, P]: <trigger, column> / tau plus the column's log multiplicity, which the positive has not; MASKED at
-    accidental hits."""
-    logits = linear(unit[batch.trigger] / tau, unit[batch.columns], batch.log_count.to(unit.dtype))
-    column = batch.positive.unsqueeze(1)
-    logits.scatter_add_(1, column, -batch.log_count[column].to(unit.dtype))
-    logits[batch.hit_row, batch.hit_column] = MASKED
-    return logits
-
-
-def _through_similarity(slope: Tensor, unit: Tensor, batch: Batch, tau: float) -> Tensor:
-    """The gradient in `unit`, float32 [n, d], from that in the logits, float32 [B, P]."""
-    gradient = torch.zeros_like(unit)
-    gradient.index_add_(0, batch.columns, slope.T @ (unit[batch.trigger] / tau))
-    return gradient.index_add_(0, batch.trigger, (slope / tau) @ unit[batch.columns])
+def _factors(unit: Tensor, batch: Batch, tau: float, precision: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Float [B, d] triggers / tau and [P, d] columns, whose product is the similarity matrix."""
+    return (unit[batch.trigger] / tau).to(precision), unit[: len(batch.log_count)].to(precision)

@@ -100,7 +100,8 @@ class PairSampler:
 
     def _hard(self, trigger: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Int32 [hard_negatives], neighbours of the batch's triggers; empty where none of them has any."""
-        start, size = self.near_indptr[trigger], np.diff(self.near_indptr)[trigger]
+        start = self.near_indptr[trigger]
+        size = self.near_indptr[trigger + 1] - start
         able = np.flatnonzero(size)
         if not len(able):
             return self.near[:0]

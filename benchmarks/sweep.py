@@ -8,7 +8,6 @@ set has it. Told are recall@500 and L2 relevance of the merge, and their change 
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

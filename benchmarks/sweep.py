@@ -24,8 +24,7 @@ SWEPT = {  # what stands where, and what it is compared with
 }
 MEASURES = {"recall_at_500": "recall@500", "l2_relevance": "L2 relevance"}
 PAPER = {0.0: (-2.99, -19.87), 0.25: (0.96, -5.54), 0.5: (0.0, 0.0), 1.0: (-0.09, 4.45), 5.0: (-7.38, 13.22)}
-TITLES = {"w_r": "weight of the distillation, w_r", "tau_p": "student's temperature, tau_p"}
-TITLES |= {"tau_q": "teacher's temperature, tau_q"}
+TITLES = {"w_r": "Weight of the distillation", "tau_p": "Student's temperature", "tau_q": "Teacher's temperature"}
 LOOKS = (("#0b5cad", "o", "-"), ("#b4500b", "s", "--"), ("#5a2ca0", "^", "-."))  # told apart without color too
 
 Changes = dict[str, dict[float, dict[str, Spread]]]  # {swept: {value: {metric: change in percent}}}
@@ -37,10 +36,11 @@ def main() -> None:
     for data in folders():
         name = data.resolve().name
         found = try_all(data, [setting(swept, value) for swept, (values, _) in SWEPT.items() for value in values])
-        drawn[name] = {swept: changes(found, swept) for swept in SWEPT}
+        told = {swept: changes(found, swept) for swept in SWEPT}
         rises = relevance_rises(found)
-        _write(name, found, drawn[name], rises)
-        print("\n".join(table(drawn[name])))
+        _write(name, found, told, rises)
+        print("\n".join(table(told)))
+        drawn[label(name, found)] = told
         print(f"  {'holds' if all(rises) else 'FAILS'} at {sum(rises)} of {len(rises)} seeds: L2 rises with w_r")
     with style():
         draw(drawn).savefig(FOLDER / "sweep.png", dpi=160)
@@ -60,6 +60,13 @@ def changes(found: Mapping[Setting, list[Figures]], swept: str) -> dict[float, d
         value: {metric: spread(_change(found[setting(swept, value)], base, metric)) for metric in MEASURES}
         for value in values
     }
+
+
+def label(name: str, found: Mapping[Setting, list[Figures]]) -> str:
+    """The data set and where it stands at the reference: changes alone do not tell."""
+    runs = found[setting("w_r", SWEPT["w_r"][1])]
+    recall, relevance = (100 * spread(_of(runs, metric))["mean"] for metric in MEASURES)
+    return f"{name} (at w_r {SWEPT['w_r'][1]:g}: recall {recall:.1f} %, L2 {relevance:.1f} %)"
 
 
 def relevance_rises(found: Mapping[Setting, list[Figures]]) -> list[bool]:
@@ -82,9 +89,14 @@ def table(told: Changes) -> list[str]:
 
 
 def draw(found: Mapping[str, Changes]) -> Figure:
-    """A column a swept setting, recall above, relevance below; a line a data set, bars from least to most seed."""
+    """A column a swept setting, recall above, relevance below; a line a data set, bars from least to most seed.
+
+    The temperatures share their scale; w_r, which does far more, has its own.
+    """
     figure = Figure(figsize=(11.5, 6.2), layout="constrained")
-    panels = figure.subplots(2, len(SWEPT), sharex="col", sharey="row", width_ratios=[5, 3.4, 4])
+    panels = figure.subplots(2, len(SWEPT), sharex="col", width_ratios=[5, 3.6, 4.2])
+    for temperatures in panels[:, 1:]:
+        temperatures[0].sharey(temperatures[1])
     for column, (swept, (values, reference)) in enumerate(SWEPT.items()):
         for row, (metric, words) in enumerate(MEASURES.items()):
             axes = panels[row, column]
@@ -94,14 +106,14 @@ def draw(found: Mapping[str, Changes]) -> Figure:
                 paper = [PAPER[value][row] for value in values]
                 axes.plot(paper, color=QUIET, marker="D", markersize=5, linestyle=":", label="paper, Table 4")
             for place, (data, told) in enumerate(found.items()):
-                shift = 0.1 * (place - (len(found) - 1) / 2)
+                shift = 0.14 * (place - (len(found) - 1) / 2)
                 _line(axes, [told[swept][value][metric] for value in values], shift, *LOOKS[place % len(LOOKS)], data)
             axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
             axes.margins(x=0.12)
             if column == 0:
                 axes.set_ylabel(f"{words} of the merge,\nchange in %")
         panels[0, column].set_title(TITLES[swept], size=11, loc="left", color=INK)
-        panels[1, column].set_xlabel(f"{swept}  (compared with {reference:g})")
+        panels[1, column].set_xlabel(f"{swept}, compared with {reference:g}")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import write
-from benchmarks.trials import Setting, Spread, config_of, folders, spread, spreads, try_all
+from benchmarks.trials import Setting, Spread, config_of, each, folders, spread, spreads, try_all
 from pipelines.trial import Figures
 
 SHOWN = {"recall_at_20": "R@20", "recall_at_500": "R@500", "l2_relevance": "L2", "cold_recall_at_500": "R cold"}
@@ -77,7 +77,7 @@ def difference(on: list[Figures], off: list[Figures]) -> dict[str, dict[str, Spr
     """{model: {metric: spread over the seeds of the figure with less that without}} of SHOWN."""
     return {
         model: {
-            metric: spread([a[model][metric] - b[model][metric] for a, b in zip(on, off, strict=True)])  # type: ignore[operator]
+            metric: spread([a - b for a, b in zip(each(on, metric, model), each(off, metric, model), strict=True)])
             for metric in SHOWN
             if figures[metric] is not None
         }

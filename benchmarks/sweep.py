@@ -6,14 +6,13 @@ set has it. Told are recall@500 and L2 relevance of the merge, and their change 
 0.5 as in the paper's Table 4, tau_p 0.1, tau_q 0.05) at the same seed: mean [least, most] over the seeds.
 """
 
-import math
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.result import FOLDER, write
-from benchmarks.trials import Setting, Spread, folders, spread, try_all
+from benchmarks.trials import Setting, Spread, each, folders, spread, try_all
 from mtmh.evaluation.figures import INK, QUIET, style
 from pipelines.trial import Figures
 
@@ -62,18 +61,21 @@ def changes(found: Mapping[Setting, list[Figures]], swept: str) -> dict[float, d
     }
 
 
+def _change(runs: list[Figures], base: list[Figures], metric: str) -> list[float]:
+    return [100 * (one / other - 1) for one, other in zip(each(runs, metric), each(base, metric), strict=True)]
+
+
 def label(name: str, found: Mapping[Setting, list[Figures]]) -> str:
     """The data set and where it stands at the reference: changes alone do not tell."""
     runs = found[setting("w_r", SWEPT["w_r"][1])]
-    recall, relevance = (100 * spread(_of(runs, metric))["mean"] for metric in MEASURES)
+    recall, relevance = (100 * spread(each(runs, metric))["mean"] for metric in MEASURES)
     return f"{name} (at w_r {SWEPT['w_r'][1]:g}: recall {recall:.1f} %, L2 {relevance:.1f} %)"
 
 
 def relevance_rises(found: Mapping[Setting, list[Figures]]) -> list[bool]:
     """For each seed: does L2 relevance of the merge rise with every step of w_r (paper, Table 4)?"""
-    runs = zip(*(found[setting("w_r", value)] for value in SWEPT["w_r"][0]), strict=True)
-    by_seed = [[figures["merged"]["l2_relevance"] or 0.0 for figures in run] for run in runs]
-    return [rising == sorted(rising) for rising in by_seed]
+    by_value = [each(found[setting("w_r", value)], "l2_relevance") for value in SWEPT["w_r"][0]]
+    return [list(rising) == sorted(rising) for rising in zip(*by_value, strict=True)]
 
 
 def table(told: Changes) -> list[str]:
@@ -127,16 +129,9 @@ def _line(axes: Axes, told: list[Spread], shift: float, color: str, marker: str,
     axes.errorbar(at, mean, yerr=bars, color=color, marker=marker, linestyle=dash, capsize=3, markersize=6, label=label)
 
 
-def _change(runs: list[Figures], base: list[Figures], metric: str) -> list[float]:
-    pairs = [
-        (one["merged"][metric] or 0.0, other["merged"][metric] or 0.0) for one, other in zip(runs, base, strict=True)
-    ]
-    return [100 * (one / other - 1) if other else math.nan for one, other in pairs]
-
-
 def _write(name: str, found: Mapping[Setting, list[Figures]], told: Changes, rises: list[bool]) -> None:
     """One result: every figure behind the changes, and the paper's own changes."""
-    ours = {" ".join(one): {metric: spread(_of(runs, metric)) for metric in MEASURES} for one, runs in found.items()}
+    ours = {" ".join(one): {metric: spread(each(runs, metric)) for metric in MEASURES} for one, runs in found.items()}
     details = {
         "period": "validation tail of T1",
         "seeds": len(rises),
@@ -147,10 +142,6 @@ def _write(name: str, found: Mapping[Setting, list[Figures]], told: Changes, ris
     }
     with_, without = (ours[setting("w_r", value)[0]]["l2_relevance"]["mean"] for value in (0.5, 0.0))
     write(f"sweep_{name}", with_, "L2 relevance of the merge at w_r 0.5, beside w_r 0", without, details)
-
-
-def _of(runs: list[Figures], metric: str) -> list[float]:
-    return [run["merged"][metric] or 0.0 for run in runs]
 
 
 def _percent(found: Spread) -> str:

@@ -46,14 +46,16 @@ def try_all(data: Path, settings: Sequence[Setting]) -> dict[Setting, list[Figur
                     f"{data} has no L2 topics: there is no relevance to compare. Name other data in MTMH_BENCH_DATA."
                 )
             found[setting].append(figures)
-            print(f"trial: {place}: merged {line(figures['merged'])}", flush=True)
+            shown = {"R@20": "recall_at_20", "R@500": "recall_at_500", "L2": "l2_relevance"}
+            told = ", ".join(f"{name} {100 * each([figures], metric)[0]:.2f}" for name, metric in shown.items())
+            print(f"trial: {place}: merged {told}", flush=True)
     return found
 
 
-def line(figures: dict[str, float | None]) -> str:
-    """The figures of one model, in percent."""
-    shown = {"R@20": "recall_at_20", "R@500": "recall_at_500", "L2": "l2_relevance"}
-    return ", ".join(f"{label} {100 * (figures[metric] or 0):.2f}" for label, metric in shown.items())
+def each(runs: Sequence[Figures], metric: str, model: str = "merged") -> list[float]:
+    """One figure of every run, of a metric that the data can give."""
+    found = [run[model][metric] for run in runs]
+    return [value for value in found if value is not None]
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -64,8 +66,6 @@ def spread(values: Sequence[float]) -> Spread:
 def spreads(runs: Sequence[Figures]) -> dict[str, dict[str, Spread]]:
     """{model: {metric: spread over the runs}} of METRICS, without those that the data cannot give."""
     return {
-        model: {
-            metric: spread([run[model][metric] or 0.0 for run in runs]) for metric in METRICS if one[metric] is not None
-        }
+        model: {metric: spread(each(runs, metric, model)) for metric in METRICS if one[metric] is not None}
         for model, one in runs[0].items()
     }

@@ -193,20 +193,21 @@ def tune(
 ) -> None:
     """Choose the teacher's temperature and w_r for a data set on T1's tail; runs over it use them from then on."""
     from mtmh.config import load_config
-    from pipelines.arguments import data_name, layers
+    from pipelines.arguments import layers
     from pipelines.summary import announce
+    from pipelines.trial import scratch
     from pipelines.tune import tune as choose
     from pipelines.tune import write_overlay
 
     files = layers(data, size, config)
     chosen = load_config(*files, settings=_with_seed(settings, seed))
     announce(data, files)
-    print(f"wrote {write_overlay(choose(data, chosen, runs / '.scratch' / 'tune' / data_name(data)))}")
+    print(f"wrote {write_overlay(choose(data, chosen, scratch(data, runs)))}")
 
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="training, retrieval, merge, content: a file of benchmarks/.")],
+    name: Annotated[str, typer.Argument(help="training, merge, quality, ablation, sweep: a file of benchmarks/.")],
 ) -> None:
     """Measure this machine; the result goes to benchmarks/results/NAME.json."""
     import importlib

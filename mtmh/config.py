@@ -90,12 +90,16 @@ class ContentSettings(Section):
 
 
 class TrainSettings(Section):
-    """Stage train (paper section 3). `w_r` weighs the distillation, `tau_p`/`tau_q` are student's and teacher's."""
+    """Stage train (paper section 3). `w_r` weighs the distillation, `tau_p`/`tau_q` are student's and teacher's.
+
+    `hard_negatives` a step are drawn from the content neighbours of the batch's triggers; 0 = none.
+    """
 
     objective: Literal["mtmh", "mtsh", "stmh", "engagement"] = "mtmh"
     epochs: Count = 2
     batch_size: Annotated[int, Field(ge=2)] = 512
     uniform_negatives: Annotated[int, Field(ge=0)] = 512
+    hard_negatives: Annotated[int, Field(ge=0)] = 0
     lr: Positive = 0.05
     tau_p: Positive = 0.1
     tau_q: Positive = 0.05

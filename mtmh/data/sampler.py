@@ -1,4 +1,4 @@
-"""Batches for training: mixed negatives, what logQ needs, accidental hits masked (paper section 2)."""
+"""Batches for training: mixed and hard negatives, what logQ needs, accidental hits masked (paper section 2)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from torch import Tensor
 class Batch:
     """One step's items, gathered once: `items` are distinct, everything else points into them.
 
-    The columns of a similarity matrix are the distinct candidates and uniform negatives. One that was drawn m times
-    stands for m columns: adding `log_count` (log m) to its logit is the same as repeating it.
+    The columns of a similarity matrix are the distinct candidates and negatives. One that was drawn m times stands for
+    m columns: adding `log_count` (log m) to its logit is the same as repeating it.
     """
 
     items: Tensor  # int64 [n], distinct; the first P are the columns
@@ -27,12 +27,14 @@ class Batch:
 
 
 class PairSampler:
-    """Draws shuffled batches of pairs with in-batch and uniform negatives.
+    """Draws shuffled batches of pairs with in-batch, uniform and hard negatives.
 
     Arguments: `user`, `trigger`, `candidate` int32 [pairs]; `weight` float32 [pairs]; `history` = (indptr int64
     [users + 1], items int32), what each user engaged with; `n_items` size of the catalog. Uniform negatives are drawn
-    over the whole catalog. The order of an epoch depends on `seed` and its number alone, so a resumed run sees what
-    an uninterrupted one would have seen.
+    over the whole catalog. A hard negative is drawn in two steps: one of the batch's pairs, then one of its trigger's
+    `neighbours` = (indptr int64 [items + 1], items int32); a trigger without any is passed over. All negatives are
+    columns for every row. The order of an epoch depends on `seed` and its number alone, so a resumed run sees what an
+    uninterrupted one would have seen.
     """
 
     def __init__(
@@ -46,14 +48,19 @@ class PairSampler:
         batch_size: int,
         uniform_negatives: int,
         seed: int,
+        hard_negatives: int = 0,
+        neighbours: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         self.user, self.trigger, self.candidate, self.weight = user, trigger, candidate, weight
         self.indptr, self.engaged = history
         self.n_items, self.batch_size, self.uniform_negatives, self.seed = n_items, batch_size, uniform_negatives, seed
+        self.hard_negatives = hard_negatives
+        self.near_indptr, self.near = neighbours or (np.zeros(n_items + 1, np.int64), np.zeros(0, np.int32))
         in_batch = np.bincount(candidate, minlength=n_items) / max(len(candidate), 1)
-        share = batch_size / (batch_size + uniform_negatives)
-        law = share * in_batch + (1 - share) / n_items
-        # Items that neither law can draw never become a column; a tiny floor keeps their unused log finite.
+        hard = self._hard_law()
+        laws = ((batch_size, in_batch), (uniform_negatives, 1 / n_items), (hard_negatives if hard.any() else 0, hard))
+        law = sum(drawn * one for drawn, one in laws) / sum(drawn for drawn, _ in laws)
+        # Items that no law can draw never become a column; a tiny floor keeps their unused log finite.
         self.log_q = np.log(np.maximum(law, 1e-12)).astype(np.float32)
 
     def steps_per_epoch(self) -> int:
@@ -69,7 +76,8 @@ class PairSampler:
 
     def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
         trigger, candidate = self.trigger[rows], self.candidate[rows]
-        drawn = np.concatenate([candidate, rng.integers(0, self.n_items, self.uniform_negatives, dtype=np.int32)])
+        uniform = rng.integers(0, self.n_items, self.uniform_negatives, dtype=np.int32)
+        drawn = np.concatenate([candidate, uniform, self._hard(trigger, rng)])
         columns, place, count = np.unique(drawn, return_inverse=True, return_counts=True)
         extra = np.setdiff1d(trigger, columns)
         items = np.concatenate([columns, extra])
@@ -87,6 +95,24 @@ class PairSampler:
             hit_column=torch.from_numpy(hit_column),
             weight=torch.from_numpy((weight / weight.mean()).astype(np.float32)),
         )
+
+    def _hard(self, trigger: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Int32 [hard_negatives], neighbours of the batch's triggers; empty where none of them has any."""
+        start = self.near_indptr[trigger]
+        size = self.near_indptr[trigger + 1] - start
+        able = np.flatnonzero(size)
+        if not len(able):
+            return self.near[:0]
+        row = able[rng.integers(0, len(able), self.hard_negatives)]
+        return self.near[start[row] + rng.integers(0, size[row])]
+
+    def _hard_law(self) -> np.ndarray:
+        """Float64 [items], the law of one hard negative over all batches: the triggers of the pairs that have
+        neighbours, by their number, and each one's neighbours alike. Zeros where no trigger has neighbours."""
+        size = np.diff(self.near_indptr)
+        frequency = np.bincount(self.trigger, minlength=self.n_items) * (size > 0)
+        each = frequency / np.maximum(size, 1) / max(frequency.sum(), 1)
+        return np.bincount(self.near, weights=np.repeat(each, size), minlength=self.n_items)
 
     def _accidental_hits(
         self, user: np.ndarray, trigger: np.ndarray, columns: np.ndarray, positive: np.ndarray

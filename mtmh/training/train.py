@@ -21,6 +21,7 @@ from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import HEADS_OF, objective_loss
 from mtmh.model.two_heads import TwoHeads
 from mtmh.training.loop import embed, fit
+from mtmh.training.neighbours import content_neighbours
 
 
 def train(
@@ -43,15 +44,7 @@ def train(
     catalog = Catalog.load(data, features)
     teacher = torch.from_numpy(np.load(content / "content.npy"))
     _check_teacher(teacher, settings)
-    table = pq.read_table(pairs / "pairs.parquet")
-    sampler = PairSampler(
-        **{name: table[name].to_numpy() for name in ("user", "trigger", "candidate", "weight")},
-        history=data.train_histories(),
-        n_items=data.n_items,
-        batch_size=settings.batch_size,
-        uniform_negatives=settings.uniform_negatives,
-        seed=seed,
-    )
+    sampler = _sampler(data, teacher.numpy(), pairs, settings, seed)
     torch.manual_seed(seed)
     architecture = catalog.architecture(
         settings.embedding_dim, settings.hidden, settings.out_dim, HEADS_OF[settings.objective]
@@ -99,6 +92,30 @@ def load_model(version: Path) -> TwoHeads:
     model = build_model(json.loads((version / "model.json").read_text())["architecture"])
     model.load_state_dict(load_file(version / "weights.safetensors"))
     return model.eval()
+
+
+def _sampler(data: Prepared, content: np.ndarray, pairs: Path, settings: TrainSettings, seed: int) -> PairSampler:
+    table = pq.read_table(pairs / "pairs.parquet")
+    columns = {name: table[name].to_numpy() for name in ("user", "trigger", "candidate", "weight")}
+    neighbours = None
+    if settings.hard_negatives:
+        known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
+        neighbours = content_neighbours(content, known, seed)
+        if not np.diff(neighbours[0])[columns["trigger"]].any():
+            raise UserError(
+                f"train.hard_negatives is {settings.hard_negatives}, but no trigger has a title or text to find"
+                " neighbours by. Add a title column to items, or write train.hard_negatives=0."
+            )
+    return PairSampler(
+        **columns,
+        history=data.train_histories(),
+        n_items=data.n_items,
+        batch_size=settings.batch_size,
+        uniform_negatives=settings.uniform_negatives,
+        seed=seed,
+        hard_negatives=settings.hard_negatives,
+        neighbours=neighbours,
+    )
 
 
 def _check_teacher(teacher: torch.Tensor, settings: TrainSettings) -> None:

@@ -23,17 +23,24 @@ def samplers(draw: st.DrawFn) -> PairSampler:
         trigger, candidate = draw(st.permutations(sorted(histories[user])))[:2]
         pairs.append((user, trigger, candidate, draw(st.floats(0.5, 4, width=32))))
     user, trigger, candidate, weight = zip(*pairs, strict=True)
+    near = draw(st.lists(st.sets(st.integers(0, N_ITEMS - 1), max_size=3), min_size=N_ITEMS, max_size=N_ITEMS))
     return PairSampler(
         np.array(user, np.int32),
         np.array(trigger, np.int32),
         np.array(candidate, np.int32),
         np.array(weight, np.float32),
-        history=(np.cumsum([0, *map(len, histories)]), np.array([i for h in histories for i in sorted(h)], np.int32)),
+        history=csr(histories),
         n_items=N_ITEMS,
         batch_size=draw(st.integers(1, 8)),
         uniform_negatives=draw(st.integers(0, 10)),
         seed=draw(st.integers(0, 5)),
+        hard_negatives=draw(st.integers(0, 6)),
+        neighbours=csr(near),
     )
+
+
+def csr(rows: list[set[int]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.cumsum([0, *map(len, rows)]), np.array([item for row in rows for item in sorted(row)], np.int32)
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -59,11 +66,26 @@ def test_columns_are_the_distinct_draws_with_their_multiplicity(sampler: PairSam
         columns = batch.items[: len(batch.log_count)].tolist()
         assert len(set(columns)) == len(columns)
         count = dict(zip(columns, batch.log_count.exp().round().int().tolist(), strict=True))
-        assert sum(count.values()) == len(batch.positive) + sampler.uniform_negatives
+        hard = sampler.hard_negatives if neighbours_of(sampler, batch) else 0
+        assert sum(count.values()) == len(batch.positive) + sampler.uniform_negatives + hard
         candidates = batch.items[batch.positive].tolist()
         assert all(count[item] >= candidates.count(item) for item in candidates)
         # nothing is gathered that nothing needs
         assert set(batch.items.tolist()) == set(columns) | set(batch.items[batch.trigger].tolist())
+
+
+def neighbours_of(sampler: PairSampler, batch: Batch) -> set[int]:
+    """Of the batch's triggers."""
+    triggers = batch.items[batch.trigger].tolist()
+    return {int(item) for t in triggers for item in sampler.near[sampler.near_indptr[t] : sampler.near_indptr[t + 1]]}
+
+
+@given(samplers())
+def test_hard_negatives_are_neighbours_of_the_batchs_own_triggers(sampler: PairSampler) -> None:
+    sampler.uniform_negatives = 0
+    for batch in sampler.epoch(0):
+        candidates = set(batch.items[batch.columns[batch.positive]].tolist())
+        assert set(batch.items[batch.columns].tolist()) <= candidates | neighbours_of(sampler, batch)
 
 
 @given(samplers())
@@ -101,18 +123,20 @@ def test_batches_depend_on_seed_and_place_alone(sampler: PairSampler, first: int
     assert all(same(a, b) for a, b in zip(whole, sampler.epoch(3), strict=True))
 
 
-def many(uniform: int, seed: int = 0) -> PairSampler:
+def many(uniform: int, seed: int = 0, hard: int = 0) -> PairSampler:
+    """Candidates 0..7, each with its own trigger; trigger 3 has no neighbours; only the uniform law draws item 8."""
     rng = np.random.default_rng(3)
     candidate = rng.choice(N_ITEMS - 1, 4000, p=np.arange(1, N_ITEMS) / np.arange(1, N_ITEMS).sum()).astype(np.int32)
     trigger = ((candidate + 1) % N_ITEMS).astype(np.int32)
     history = (np.array([0, N_ITEMS]), np.arange(N_ITEMS, dtype=np.int32))
-    ones = np.ones(4000, np.float32)
-    return PairSampler(np.zeros(4000, np.int32), trigger, candidate, ones, history, N_ITEMS, 40, uniform, seed)
+    near = csr([{(item + 2) % 8, (item + 5) % 8, item % 3} if item != 3 else set() for item in range(N_ITEMS)])
+    columns = np.zeros(4000, np.int32), trigger, candidate, np.ones(4000, np.float32)
+    return PairSampler(*columns, history, N_ITEMS, 40, uniform, seed, hard, near)
 
 
-@pytest.mark.parametrize("uniform", [0, 20, 120])
-def test_log_q_is_the_law_the_columns_are_drawn_from(uniform: int) -> None:
-    sampler = many(uniform)
+@pytest.mark.parametrize(("uniform", "hard"), [(0, 0), (20, 0), (120, 0), (0, 80), (20, 200)])
+def test_log_q_is_the_law_the_columns_are_drawn_from(uniform: int, hard: int) -> None:
+    sampler = many(uniform, hard=hard)
     drawn = np.zeros(N_ITEMS)
     log_q = np.full(N_ITEMS, -np.inf)
     for batch in sampler.epoch(0):
@@ -124,8 +148,19 @@ def test_log_q_is_the_law_the_columns_are_drawn_from(uniform: int) -> None:
     error = np.sqrt(np.exp(log_q) / total)  # of a frequency over all draws
     assert (np.abs(drawn / total - np.exp(log_q)) <= 5 * error + 1e-6).all()
     if uniform == 0:
-        assert drawn[N_ITEMS - 1] == 0  # nobody's candidate is nobody's negative
+        assert drawn[N_ITEMS - 1] == 0  # nobody's candidate or neighbour is nobody's negative
+    if uniform + hard == 0:
         np.testing.assert_allclose(drawn[:-1] / total, np.exp(log_q[:-1]), rtol=1e-4)
+
+
+def test_where_no_trigger_has_neighbours_the_law_is_that_of_the_other_negatives() -> None:
+    """As with data whose triggers have no content: nothing is drawn, and nothing is counted as drawn."""
+    without = many(20)
+    nowhere = csr([set() for _ in range(N_ITEMS)])
+    columns = without.user, without.trigger, without.candidate, without.weight
+    history = without.indptr, without.engaged
+    asked = PairSampler(*columns, history, N_ITEMS, 40, 20, 0, hard_negatives=30, neighbours=nowhere)
+    assert all(same(a, b) for a, b in zip(asked.epoch(0), without.epoch(0), strict=True))
 
 
 def test_another_seed_or_epoch_gives_other_batches() -> None:

@@ -42,8 +42,8 @@ def test_tune_never_sees_t2_and_a_run_finds_the_choice(tmp_path: Path, monkeypat
     (tmp_path / "data" / "synthetic.yaml").write_text("train: {epochs: 1}\n")
     config = load_config(settings=TINY)
     result = tune.tune("synthetic", config, tmp_path / "work")
-    prepared = json.loads((tmp_path / "work" / "prepare" / "prepared.json").read_text())
-    assert prepared["validation"]
+    (prepared,) = (tmp_path / "work").glob("*/prepare/*/prepared.json")
+    assert json.loads(prepared.read_text())["validation"]
     assert result["chosen"] == result["trials"][0]
     assert 0 < result["chosen"]["recall"] <= 1
     read = load_config(tune.write_overlay(result))

@@ -1,0 +1,126 @@
+"""One setting, tried on the validation tail of T1 (never on T2): what tuning and the benchmarks of settings share.
+
+The stages are the pipeline's own; `period: validation` drops T2 and lets the tail of T1 take its place. A stage's
+result lies under a name made from all that it depends on: so trials share what they have in common, and an interrupted
+series goes on from where it was, inside a training from its last checkpoint.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mtmh.clock import measured
+from mtmh.config import Config, DataSettings
+from pipelines.arguments import code_version, data_name
+from pipelines.store import owned
+
+Figures = dict[str, dict[str, float | None]]
+
+
+def scratch(source: str, runs: Path = Path("runs")) -> Path:
+    """Where the trials of a data set are kept, so that every series over it finds those of the others."""
+    return runs / ".scratch" / "trials" / data_name(source)
+
+
+def try_out(source: str, config: Config, work: Path) -> Figures:
+    """Train with `config` and return the figures of `evaluate_heads`: engagement_head, relevance_head, merged.
+
+    Everything is kept under `work`, a folder a version of the code. A finished trial is read, not run again; of an
+    unfinished one only the stages that no other trial has made are. Raises UserError as the stages do.
+    """
+    config = config.model_copy(update={"data": config.data.model_copy(update={"period": "validation"})})
+    work = work.resolve()
+    place, recipes = work / _code(), _recipes(source, config)
+    kept = place / "figures" / f"{_key(recipes['figures'])}.json"
+    if not kept.exists():
+        with owned(work):
+            figures = _run(source, config, place, recipes, work / "content")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        draft = kept.with_suffix(".unfinished")
+        draft.write_text(json.dumps({"figures": figures, "config": config.model_dump()}, indent=1))
+        draft.rename(kept)
+    found: Figures = json.loads(kept.read_text())["figures"]
+    return found
+
+
+def _recipes(source: str, config: Config) -> dict[str, dict[str, Any]]:
+    """What each stage's result depends on: its settings, and the names of the results that it reads."""
+    told = _fingerprint(source, config.data.model_dump_json(), config.seed)
+    prepare = {"fingerprint": told, "settings": config.data.model_dump()}
+    content = {"prepare": _key(prepare), "settings": config.content.model_dump(), "seed": config.seed}
+    features: dict[str, Any] = {"prepare": _key(prepare)}
+    pairs = {"content": _key(content), "settings": config.pairs.model_dump()}
+    train = {"pairs": _key(pairs), "settings": config.train.model_dump(), "seed": config.seed}
+    figures = {"train": _key(train), "settings": config.retrieval.model_dump()}
+    return {
+        "prepare": prepare,
+        "content": content,
+        "features": features,
+        "pairs": pairs,
+        "train": train,
+        "figures": figures,
+    }
+
+
+def _run(source: str, config: Config, place: Path, recipes: dict[str, dict[str, Any]], vectors: Path) -> Figures:
+    """Make what is not there yet; `vectors` caches those of the frozen backbones."""
+    from feature_repo.stage import build_features
+    from mtmh.content.encode import encode
+    from mtmh.data.pairs import write_pairs
+    from mtmh.data.prepare import prepare
+    from mtmh.evaluation.heads import evaluate_heads
+    from mtmh.retrieval.version import build
+    from mtmh.training.train import train
+
+    def made(stage: str, make: Callable[[Path], None]) -> Path:
+        return _made(place / stage / _key(recipes[stage]), stage, make)
+
+    seed = config.seed
+    data = made("prepare", lambda out: prepare(source, out, config.data, seed))
+    content = made("content", lambda out: encode(data, out, config.content, vectors, seed))
+    # Without the content, which only serving reads from the store: a trial needs the statistics alone.
+    features = made("features", lambda out: build_features(data, None, out, out / "store", config.data))
+    pairs = made("pairs", lambda out: write_pairs(data, content, out, config.pairs))
+    inputs = data, features, content
+    checkpoints = place / "checkpoints"
+    model = made("train", lambda out: train(*inputs, pairs, out, config.train, seed, checkpoints))
+    version = place / "version"  # only while it is measured
+    shutil.rmtree(version, ignore_errors=True)
+    version.mkdir()
+    build(*inputs, model, version, config.retrieval, seed)
+    figures = evaluate_heads(data, content, version, config.retrieval)
+    shutil.rmtree(version)
+    return figures
+
+
+def _made(out: Path, stage: str, make: Callable[[Path], None]) -> Path:
+    """The stage's directory `out`; it has that name only once the stage has ended."""
+    if not out.exists():
+        draft = out.with_name(f"{out.name}.unfinished")
+        shutil.rmtree(draft, ignore_errors=True)
+        with measured(stage, draft):
+            make(draft)
+        draft.rename(out)
+    return out
+
+
+def _key(recipe: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@cache
+def _fingerprint(source: str, settings: str, seed: int) -> str:
+    """Of this process too: the data are read once."""
+    from mtmh.data.prepare import fingerprint
+
+    return fingerprint(source, DataSettings.model_validate_json(settings), seed)
+
+
+@cache
+def _code() -> str:
+    """Of this process: what was imported stays as it was, whatever is edited meanwhile."""
+    return code_version()

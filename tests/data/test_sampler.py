@@ -84,8 +84,8 @@ def neighbours_of(sampler: PairSampler, batch: Batch) -> set[int]:
 def test_hard_negatives_are_neighbours_of_the_batchs_own_triggers(sampler: PairSampler) -> None:
     sampler.uniform_negatives = 0
     for batch in sampler.epoch(0):
-        candidates = set(batch.items[batch.columns[batch.positive]].tolist())
-        assert set(batch.items[batch.columns].tolist()) <= candidates | neighbours_of(sampler, batch)
+        candidates = set(batch.items[batch.positive].tolist())
+        assert set(batch.items[: len(batch.log_count)].tolist()) <= candidates | neighbours_of(sampler, batch)
 
 
 @given(samplers())

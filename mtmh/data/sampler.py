@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
 
@@ -55,6 +56,7 @@ class PairSampler:
         self.indptr, self.engaged = history
         self.n_items, self.batch_size, self.uniform_negatives, self.seed = n_items, batch_size, uniform_negatives, seed
         self.hard_negatives = hard_negatives
+        self.place = np.full(n_items, -1, np.int64)
         self.near_indptr, self.near = neighbours or (np.zeros(n_items + 1, np.int64), np.zeros(0, np.int32))
         in_batch = np.bincount(candidate, minlength=n_items) / max(len(candidate), 1)
         hard = self._hard_law()
@@ -75,24 +77,22 @@ class PairSampler:
             yield self._batch(rows, np.random.default_rng((self.seed, number, step)))
 
     def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        trigger, candidate = self.trigger[rows], self.candidate[rows]
+        user, trigger, candidate = self.user[rows], self.trigger[rows], self.candidate[rows]
         uniform = rng.integers(0, self.n_items, self.uniform_negatives, dtype=np.int32)
         drawn = np.concatenate([candidate, uniform, self._hard(trigger, rng)])
-        columns, place, count = np.unique(drawn, return_inverse=True, return_counts=True)
-        extra = np.setdiff1d(trigger, columns)
-        items = np.concatenate([columns, extra])
-        order = np.argsort(items, kind="stable")
-        positive = place[: len(rows)]
+        most_hits = len(rows) + int((self.indptr[user + 1] - self.indptr[user]).sum())
+        items, at, count, hits = _distinct(
+            drawn, user, trigger, self.indptr, self.engaged, np.empty((2, most_hits), np.int64), self.place
+        )
         weight = self.weight[rows]
-        hit_row, hit_column = self._accidental_hits(self.user[rows], trigger, columns, positive)
         return Batch(
-            items=torch.from_numpy(items.astype(np.int64)),
-            trigger=torch.from_numpy(order[np.searchsorted(items, trigger, sorter=order)]),
-            positive=torch.from_numpy(positive),
+            items=torch.from_numpy(items),
+            trigger=torch.from_numpy(at[len(drawn) :]),
+            positive=torch.from_numpy(at[: len(rows)]),
             log_count=torch.from_numpy(np.log(count).astype(np.float32)),
-            log_q=torch.from_numpy(self.log_q[columns]),
-            hit_row=torch.from_numpy(hit_row),
-            hit_column=torch.from_numpy(hit_column),
+            log_q=torch.from_numpy(self.log_q[items[: len(count)]]),
+            hit_row=torch.from_numpy(hits[0]),
+            hit_column=torch.from_numpy(hits[1]),
             weight=torch.from_numpy((weight / weight.mean()).astype(np.float32)),
         )
 
@@ -114,15 +114,38 @@ class PairSampler:
         each = frequency / np.maximum(size, 1) / max(frequency.sum(), 1)
         return np.bincount(self.near, weights=np.repeat(each, size), minlength=self.n_items)
 
-    def _accidental_hits(
-        self, user: np.ndarray, trigger: np.ndarray, columns: np.ndarray, positive: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns, int64 [hits] each: the row's trigger or engaged by its user, save the positive itself."""
-        length = self.indptr[user + 1] - self.indptr[user]
-        row = np.repeat(np.arange(len(user)), length)
-        offset = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
-        hit = np.concatenate([self.engaged[np.repeat(self.indptr[user], length) + offset], trigger])
-        row = np.concatenate([row, np.arange(len(user))])
-        column = np.minimum(np.searchsorted(columns, hit), len(columns) - 1)
-        found = (columns[column] == hit) & (column != positive[row])
-        return row[found], column[found]
+
+@njit(cache=True)
+def _distinct(drawn, user, trigger, indptr, engaged, hits, place):  # type: ignore[no-untyped-def]
+    """The distinct items of a batch, where each draw and each trigger stands among them, how often each column was
+    drawn, and the accidental hits: [2, hits], rows and columns.
+
+    `place` int64 [catalog] is -1 everywhere, before and after: a mark an item, so that no step depends on how many
+    items there are.
+    """
+    asked = np.concatenate((drawn, trigger))
+    items, at = np.empty(len(asked), np.int64), np.empty(len(asked), np.int64)
+    count = np.zeros(len(drawn), np.int64)
+    n = columns = 0
+    for i in range(len(asked)):
+        if i == len(drawn):
+            columns = n
+        item = asked[i]
+        if place[item] < 0:
+            place[item] = n
+            items[n] = item
+            n += 1
+        at[i] = place[item]
+        if i < len(drawn):
+            count[at[i]] += 1
+    found = 0
+    for row in range(len(user)):
+        for e in range(indptr[user[row]], indptr[user[row] + 1] + 1):
+            item = trigger[row] if e == indptr[user[row] + 1] else engaged[e]
+            if 0 <= place[item] < columns and place[item] != at[row]:
+                hits[0, found] = row
+                hits[1, found] = place[item]
+                found += 1
+    for i in range(n):
+        place[items[i]] = -1
+    return items[:n], at, count[:columns], hits[:, :found].copy()

@@ -121,9 +121,10 @@ class RetrievalSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """Stage evaluate: users in the seeded sample whose candidates are written out."""
+    """Stage evaluate: users in the seeded sample whose candidates are written out; the age up to which one is fresh."""
 
     sample_users: Count = 2000
+    fresh_hours: Positive = 24.0
 
 
 class GateSettings(Section):

@@ -42,6 +42,11 @@ class DataSettings(Section):
     min_value: float | None = None
     id_features: list[str] = ["creator_id"]
     float_features: list[str] = []
+    statistics: list[Literal["log_popularity", "log_recent_popularity", "log_age_days"]] = [
+        "log_popularity",
+        "log_recent_popularity",
+        "log_age_days",
+    ]
     synthetic: SyntheticSettings = SyntheticSettings()
 
 
@@ -101,6 +106,7 @@ class TrainSettings(Section):
     tau_q: Positive = 0.05
     w_r: Annotated[float, Field(ge=0.0)] = 0.5
     logq: bool = True
+    id_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     embedding_dim: Count = 128
     hidden: list[Count] = [128]
     out_dim: Count = 128

@@ -25,6 +25,7 @@ class Batch:
     hit_row: Tensor  # int64 [hits], accidental hits: columns that are the row's trigger or engaged by its user,
     hit_column: Tensor  # int64 [hits], save the positive
     weight: Tensor  # float32 [B], mean 1
+    hidden: Tensor  # int64 [h], rows of `items` that this step shows as T1 would not know them
 
 
 class PairSampler:
@@ -32,8 +33,8 @@ class PairSampler:
 
     Arguments: `user`, `trigger`, `candidate` int32 [pairs]; `weight` float32 [pairs]; `history` = (indptr int64
     [users + 1], items int32), what each user engaged with; `n_items` size of the catalog. Uniform negatives are drawn
-    over the whole catalog. The order of an epoch depends on `seed` and its number alone, so a resumed run sees what
-    an uninterrupted one would have seen.
+    over the whole catalog. Of each step's items a share `id_dropout` is hidden (see `Catalog.hide`). The order of an
+    epoch depends on `seed` and its number alone, so a resumed run sees what an uninterrupted one would have seen.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class PairSampler:
         batch_size: int,
         uniform_negatives: int,
         seed: int,
+        id_dropout: float = 0.0,
     ) -> None:
         self.user, self.trigger, self.candidate, self.weight = user, trigger, candidate, weight
         self.indptr, self.engaged = history
         self.n_items, self.batch_size, self.uniform_negatives, self.seed = n_items, batch_size, uniform_negatives, seed
+        self.id_dropout = id_dropout
         in_batch = np.bincount(candidate, minlength=n_items) / max(len(candidate), 1)
         share = batch_size / (batch_size + uniform_negatives)
         law = share * in_batch + (1 - share) / n_items
@@ -88,6 +91,7 @@ class PairSampler:
             hit_row=torch.from_numpy(hit_row),
             hit_column=torch.from_numpy(hit_column),
             weight=torch.from_numpy((weight / weight.mean()).astype(np.float32)),
+            hidden=torch.from_numpy(np.flatnonzero(rng.random(len(items)) < self.id_dropout)),
         )
 
     def _accidental_hits(

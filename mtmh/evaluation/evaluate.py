@@ -53,7 +53,7 @@ class Test:
         users, indptr, targets = data.targets()
         history = data.train_histories()
         cold = np.bincount(data.item[data.is_train], minlength=data.n_items) == 0
-        age = (data.split_time() - data.born()) / np.timedelta64(1, "h")  # NaN where nobody knows
+        age = (data.split_time() - data.born()).astype(np.float64) / 3.6e9  # hours; far below 0 where unknown
         return cls(
             users=users,
             triggers=take_rows(history, users, triggers),
@@ -62,7 +62,7 @@ class Test:
             l1_bits=data.topic_bits("l1"),
             l2_bits=data.topic_bits("l2"),
             content=content,
-            kinds={"cold": cold, "fresh": (age >= 0) & (age < fresh_hours)},
+            kinds={"cold": cold, "fresh": (age > 0) & (age < fresh_hours)},
         )
 
 

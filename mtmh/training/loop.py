@@ -59,7 +59,8 @@ def fit(
     for epoch in range(state.step // per_epoch, epochs):
         for batch in sampler.epoch(epoch, first_step=state.step - epoch * per_epoch):
             batch = to_device(batch, device)
-            total, parts = loss(model(ids[batch.items], floats[batch.items]), content[batch.items], batch)
+            shown = catalog.hide(ids[batch.items], floats[batch.items], batch.hidden)
+            total, parts = loss(model(*shown), content[batch.items], batch)
             optimizer.zero_grad(set_to_none=True)
             total.backward()
             optimizer.step()

@@ -51,6 +51,7 @@ def train(
         batch_size=settings.batch_size,
         uniform_negatives=settings.uniform_negatives,
         seed=seed,
+        id_dropout=settings.id_dropout,
     )
     torch.manual_seed(seed)
     architecture = catalog.architecture(

@@ -1,6 +1,6 @@
 """Batches against plain Python: they stand for their pairs, and only accidental hits are masked."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -33,6 +33,7 @@ def samplers(draw: st.DrawFn) -> PairSampler:
         batch_size=draw(st.integers(1, 8)),
         uniform_negatives=draw(st.integers(0, 10)),
         seed=draw(st.integers(0, 5)),
+        id_dropout=draw(st.sampled_from([0.0, 0.3])),
     )
 
 
@@ -126,6 +127,20 @@ def test_log_q_is_the_law_the_columns_are_drawn_from(uniform: int) -> None:
     if uniform == 0:
         assert drawn[N_ITEMS - 1] == 0  # nobody's candidate is nobody's negative
         np.testing.assert_allclose(drawn[:-1] / total, np.exp(log_q[:-1]), rtol=1e-4)
+
+
+def test_hidden_items_are_the_asked_share_and_change_nothing_else() -> None:
+    """An item is as likely to be hidden as any other, and a batch is otherwise the one without dropout."""
+    dropping, shown = many(20), many(20)
+    dropping.id_dropout = 0.3
+    hidden, drawn = np.zeros(N_ITEMS), np.zeros(N_ITEMS)
+    for batch, plain in zip(dropping.epoch(0), shown.epoch(0), strict=True):
+        assert not len(plain.hidden)
+        assert same(plain, replace(batch, hidden=plain.hidden))
+        hidden[batch.items[batch.hidden].numpy()] += 1
+        drawn[batch.items.numpy()] += 1
+    assert hidden.sum() / drawn.sum() == pytest.approx(0.3, abs=0.05)
+    assert (np.abs(hidden / drawn - 0.3) < 5 * np.sqrt(0.21 / drawn)).all()
 
 
 def test_another_seed_or_epoch_gives_other_batches() -> None:

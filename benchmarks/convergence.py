@@ -75,21 +75,21 @@ class Arrival:
     known: int  # items of T1
 
     @classmethod
-    def of(cls, work: Path) -> "Arrival":
-        """From the directories of the stages under `work`. Raises UserError where no item is new."""
-        data = Prepared.load(work / "prepare")
+    def of(cls, prepared: Path, features: Path, content: Path, pairs: Path) -> "Arrival":
+        """From the directories of the stages. Raises UserError where no item is new."""
+        data = Prepared.load(prepared)
         kind = _kinds(data)
         old, known = int((kind == 0).sum()), int((kind <= 1).sum())
         if old == known:
             raise UserError(f"no item of {data.info['path']} is first engaged with in the last {LATE:.0%} of T1.")
         order = np.argsort(kind, kind="stable")
         place = np.argsort(order).astype(np.int32)
-        catalog = Catalog.load(data, work / "features")
-        table = pq.read_table(work / "pairs" / "pairs.parquet")
+        catalog = Catalog.load(data, features)
+        table = pq.read_table(pairs / "pairs.parquet")
         indptr, items = data.train_histories()
         return cls(
             catalog=Catalog(catalog.ids[order], catalog.floats[order], catalog.vocabularies, catalog.float_names),
-            content=torch.from_numpy(np.load(work / "content" / "content.npy")[order]),
+            content=torch.from_numpy(np.load(content / "content.npy")[order]),
             pairs={
                 "user": table["user"].to_numpy(),
                 "trigger": place[table["trigger"].to_numpy()],
@@ -121,8 +121,7 @@ def compare(folder: str) -> dict[str, Any]:
     """Measure one data set and keep the result; returns {run: {embedding: distances [seeds, UPDATES + 1]}}."""
     config = load_config(*layers(folder, "laptop", None))
     with tempfile.TemporaryDirectory() as work:
-        _stages(folder, Path(work), config)
-        world = Arrival.of(Path(work))
+        world = Arrival.of(*_stages(folder, Path(work), config))
     runs: dict[str, list[tuple[Paths, int]]] = {WITH: [], WITHOUT: []}
     for seed in SEEDS:
         for run, w_r in ((WITH, config.train.w_r), (WITHOUT, 0.0)):
@@ -237,14 +236,16 @@ def _embeddings(model: TwoHeads, catalog: Catalog, items: np.ndarray) -> dict[st
     return {"id": model.sparse.tables[0](ids[:, 0]).numpy(), "relevance": vectors.numpy()}
 
 
-def _stages(folder: str, work: Path, config: Config) -> None:
-    """What training reads, for T1 as the test has it."""
-    for name in ("prepare", "content", "features", "pairs"):
-        (work / name).mkdir()
-    prepare(folder, work / "prepare", config.data, config.seed)
-    encode(work / "prepare", work / "content", config.content, work / "cache", config.seed)
-    build_features(work / "prepare", work / "content", work / "features", work / "features" / "store", config.data)
-    write_pairs(work / "prepare", work / "content", work / "pairs", config.pairs)
+def _stages(folder: str, work: Path, config: Config) -> tuple[Path, Path, Path, Path]:
+    """Run the stages before training; their directories: prepared, features, content, pairs."""
+    prepared, features, content, pairs = (work / name for name in ("prepared", "features", "content", "pairs"))
+    for stage in (prepared, features, content, pairs):
+        stage.mkdir()
+    prepare(folder, prepared, config.data, config.seed)
+    encode(prepared, content, config.content, work / "cache", config.seed)
+    build_features(prepared, content, features, work / "store", config.data)
+    write_pairs(prepared, content, pairs, config.pairs)
+    return prepared, features, content, pairs
 
 
 def _write(

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from checkerboard import ITEMS, OLD, SUBJECT, USERS, Stages, retrieval_settings, write_stages, write_version
 
 from mtmh.config import EvaluationSettings
+from mtmh.data.prepared import Prepared
+from mtmh.evaluation import evaluate as stage
 from mtmh.evaluation.evaluate import evaluate
 
 Make = Callable[[str], Path]
@@ -116,6 +119,30 @@ def test_the_sample_can_be_recomputed_from_candidates(evaluated: Make, world: St
         for metric, value in figures.items():
             tolerance = 1e-6 if metric == "intra_list_diversity" else 1e-12  # vectors are float32
             assert value == pytest.approx(expected[metric], abs=tolerance), (model, metric)
+
+
+def test_fresh_is_what_was_first_there_shortly_before_the_split() -> None:
+    """Born 25, 24, 1 and 0 hours before the split, an hour after it, and never."""
+    hour = np.timedelta64(1, "h")
+    split = np.datetime64("2024-03-02T12:00", "us")
+    born = split - np.array([25, 24, 1, 0, -1, 0]) * hour
+    born[5] = np.datetime64("NaT")
+    created = pa.array(born, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
+    topics = pa.nulls(len(born), pa.list_(pa.string()))
+    data = Prepared(
+        path=Path(),
+        info={"split_time": f"{split}+00:00"},
+        user=np.zeros(4, np.int32),
+        item=np.array([0, 1, 4, 5], np.int32),
+        timestamp=split + np.array([-20, -19, 2, 3]) * hour,
+        is_train=np.array([True, True, False, False]),
+        n_users=1,
+        n_items=len(born),
+        items=pa.table({"created_at": created, "l1_topics": topics, "l2_topics": topics}),
+    )
+    kinds = stage.Test.of(data, np.zeros((len(born), 2), np.float32), 50, fresh_hours=24.0).kinds
+    assert kinds["fresh"].tolist() == [False, False, True, False, False, False]
+    assert kinds["cold"].tolist() == [False, False, True, True, True, True]
 
 
 def test_lists_keep_the_protocol(evaluated: Make, world: Stages) -> None:

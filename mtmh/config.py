@@ -95,7 +95,11 @@ class ContentSettings(Section):
 
 
 class TrainSettings(Section):
-    """Stage train (paper section 3). `w_r` weighs the distillation, `tau_p`/`tau_q` are student's and teacher's."""
+    """Stage train (paper section 3). `w_r` weighs the distillation, `tau_p`/`tau_q` are student's and teacher's.
+
+    `id_dropout` is the share of a batch's items shown as T1 would not know them: it teaches the model where cold items
+    belong, by their creator and their own numbers.
+    """
 
     objective: Literal["mtmh", "mtsh", "stmh", "engagement"] = "mtmh"
     epochs: Count = 2

@@ -14,7 +14,7 @@ from mtmh.data import contract
 from mtmh.errors import UserError
 
 Level = Literal["l1", "l2"]
-NEVER = np.iinfo(np.int64).min  # numpy's NaT as a number
+_NEVER = np.iinfo(np.int64).min  # numpy's NaT as a number
 _NO_CONCEPTS = pa.table({column.name: pa.array([], column.type) for column in contract.CONCEPTS})
 
 
@@ -94,7 +94,7 @@ class Prepared:
         first = np.full(self.n_items, np.datetime64("NaT"), "datetime64[us]")
         # Written latest first, so that the earliest stays.
         first[self.item[::-1]] = self.timestamp[::-1]
-        created = self.items["created_at"].cast(pa.int64()).fill_null(NEVER).to_numpy().view("datetime64[us]")
+        created = self.items["created_at"].cast(pa.int64()).fill_null(_NEVER).to_numpy().view("datetime64[us]")
         return np.fmin(first, created)
 
     def concepts(self) -> pa.Table:

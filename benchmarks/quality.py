@@ -7,14 +7,13 @@ with the settings of WITHOUT, which the model does not depend on: training comes
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result import write
+from benchmarks.result import spread, write
 from mtmh.errors import UserError
 from mtmh.evaluation.gate import BASELINES
 
@@ -28,6 +27,8 @@ SHOWN = (
     "coverage",
     "cold_share",
     "cold_recall_at_500",
+    "fresh_share",
+    "fresh_recall_at_500",
 )
 WITHOUT = {"cold items placed by content": ["retrieval.cold=model"]}
 
@@ -99,16 +100,10 @@ def _figures(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]
     """{model: {metric: spread over the runs}}, without the metrics that the data cannot give."""
     return {
         name: {
-            metric: _spread([run["models"][name][metric] for run in runs])
-            for metric in SHOWN
-            if one[metric] is not None
+            metric: spread([run["models"][name][metric] for run in runs]) for metric in SHOWN if one[metric] is not None
         }
         for name, one in runs[0]["models"].items()
     }
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"mean": round(statistics.mean(values), 5), "min": round(min(values), 5), "max": round(max(values), 5)}
 
 
 def _percent(figure: dict[str, float]) -> str:

@@ -14,13 +14,13 @@ FOLDER = Path(__file__).parent / "results"
 
 
 def write(name: str, value: float, unit: str, baseline: float, details: dict[str, Any]) -> dict[str, Any]:
-    """Keep and print {name, value, unit, baseline, ratio, commit, command, machine, details}."""
+    """Keep and print {name, value, unit, baseline, ratio, commit, command, machine, details}; ratio null over 0."""
     result = {
         "name": name,
         "value": round(value, 4),
         "unit": unit,
         "baseline": round(baseline, 4),
-        "ratio": round(value / baseline, 4),
+        "ratio": round(value / baseline, 4) if baseline else None,
         "commit": commit(),
         "command": f"mtmh bench {name.partition('_')[0]}",
         "machine": machine(),
@@ -30,6 +30,11 @@ def write(name: str, value: float, unit: str, baseline: float, details: dict[str
     (FOLDER / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(f"{name}: {value:,.4g} {unit}, baseline {baseline:,.4g}, ratio {result['ratio']}")
     return result
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Mean, least and most of one figure over the seeds."""
+    return {"mean": round(statistics.mean(values), 5), "min": round(min(values), 5), "max": round(max(values), 5)}
 
 
 def commit() -> str:

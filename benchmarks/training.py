@@ -1,11 +1,14 @@
-"""Training speed for two heads beside the matrix products that a step cannot do without, on the same machine.
+"""Training speed of two heads, beside what the machine could do at most with the same step.
 
-512 in-batch and 512 uniform negatives, 20,000 items. The baseline runs the step's matrix products alone, in their
-shapes, forward and backward, and nothing else: no gather, no softmax, no optimizer.
+512 in-batch and 512 uniform negatives, the real loop (mtmh/training/loop.py) on an invented log. The ceiling counts
+what a step cannot do without: its matrix products, at the rate of a large square product of the same type, and the rows
+of the tables that it reads and writes, at the rate of a copy; both measured in the same run. Beside it stand the
+products alone in their own shapes, and the speed at 10^4 to 10^6 items: a step must not cost more for a larger catalog.
 """
 
-from collections.abc import Iterator
+import statistics
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,94 +16,127 @@ import torch
 from benchmarks.result import median_seconds, write
 from mtmh.config import TrainSettings
 from mtmh.data.sampler import Batch, PairSampler
+from mtmh.device import pick_device, pick_precision
+from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import objective_loss
 from mtmh.model.two_heads import TwoHeads
+from mtmh.training.loop import fit
 
-ITEMS, USERS, PAIRS, HISTORY, STEPS, ROUNDS = 20_000, 30_000, 200_000, 10, 40, 5
+ITEMS, MORE_ITEMS = 20_000, (10_000, 100_000, 1_000_000)
+USERS, HISTORY, STEPS, ROUNDS = 30_000, 10, 100, 5
+SETTINGS = TrainSettings()
+LOSS = ("objective", "tau_p", "tau_q", "w_r", "logq")
 
 
 def main() -> None:
-    """Time `STEPS` steps and the products of as many, in turn, and compare the medians."""
-    settings = TrainSettings()
+    """Measure each type of product that pays on this machine; the default's is the result."""
+    device = pick_device("auto", "device")
+    default = pick_precision("auto", device)
+    types = {str(one).removeprefix("torch."): one for one in dict.fromkeys((default, torch.float32))}
+    found = {name: _measure(one, device) for name, one in types.items()}
+    first = next(iter(found.values()))
+    growth = {items: round(_speed(items, default, device)) for items in MORE_ITEMS}
+    details = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "precision": next(iter(found)),
+        "embedding_dim": SETTINGS.embedding_dim,
+        "hidden": SETTINGS.hidden,
+        "by_precision": found,
+        "pairs_per_second_by_items": growth,
+    }
+    write("training", first["pairs_per_second"], "pairs/s for two heads", first["ceiling"], details)
+    for name, one in found.items():
+        print(f"  {name}: " + ", ".join(f"{key} {value:,}" for key, value in one.items()))
+    print("  pairs/s by items: " + ", ".join(f"{items:,}: {speed:,}" for items, speed in growth.items()))
+
+
+def _measure(precision: torch.dtype, device: torch.device) -> dict[str, float]:
+    """Speed, ceiling and what they are made of, for one type of product."""
+    sampler = _sampler(ITEMS)
+    batch = next(sampler.epoch(0))
+    shapes = _shapes(batch)
+    operations = sum(2 * m * k * n for m, k, n in shapes)
+    # Weights and Adagrad's sums of the rows, read and written in float32; the teacher's rows, read.
+    size = len(batch.items)
+    moved = size * SETTINGS.embedding_dim * 4 * 4 + size * 128 * precision.itemsize
+    rate, bandwidth = _product_rate(precision, device), _copy_rate(device)
+    return {
+        "pairs_per_second": round(_speed(ITEMS, precision, device)),
+        "products_alone": round(512 / _products(shapes, precision, device)),
+        "ceiling": round(512 / (operations / rate + moved / bandwidth)),
+        "gigaflop_a_step": round(operations / 1e9, 3),
+        "megabytes_a_step": round(moved / 1e6, 2),
+        "gigaflop_per_second": round(rate / 1e9, 1),
+        "gigabytes_per_second": round(bandwidth / 1e9, 1),
+    }
+
+
+def _sampler(items: int) -> PairSampler:
     rng = np.random.default_rng(0)
-    law = 1 / np.arange(1, ITEMS + 1) ** 0.8
+    law = 1 / np.arange(1, items + 1) ** 0.8
     law /= law.sum()
-    sampler = PairSampler(
-        user=rng.integers(0, USERS, PAIRS).astype(np.int32),
-        trigger=rng.choice(ITEMS, PAIRS, p=law).astype(np.int32),
-        candidate=rng.choice(ITEMS, PAIRS, p=law).astype(np.int32),
-        weight=np.ones(PAIRS, dtype=np.float32),
-        history=(np.arange(USERS + 1) * HISTORY, rng.choice(ITEMS, USERS * HISTORY, p=law).astype(np.int32)),
-        n_items=ITEMS,
+    trigger, candidate = (rng.choice(items, STEPS * 512, p=law).astype(np.int32) for _ in range(2))
+    return PairSampler(
+        user=rng.integers(0, USERS, STEPS * 512).astype(np.int32),
+        trigger=trigger,
+        candidate=candidate,
+        weight=np.ones(STEPS * 512, dtype=np.float32),
+        history=(np.arange(USERS + 1) * HISTORY, rng.choice(items, USERS * HISTORY, p=law).astype(np.int32)),
+        n_items=items,
         batch_size=512,
         uniform_negatives=512,
         seed=0,
     )
+
+
+def _speed(items: int, precision: torch.dtype, device: torch.device) -> float:
+    """Pairs/s of the training loop: the median of ROUNDS, after one that does not count."""
     torch.manual_seed(0)
-    model = TwoHeads(
-        [ITEMS + 1], [settings.embedding_dim], torch.zeros(3), torch.ones(3), settings.hidden, settings.out_dim
-    )
-    ids, floats = torch.arange(1, ITEMS + 1).unsqueeze(1), torch.randn(ITEMS, 3)
-    content = torch.nn.functional.normalize(torch.randn(ITEMS, 128), dim=1)
-    batches = _forever(sampler)
-    shape = next(batches)
-    train = partial(_steps, model, batches, ids, floats, content, settings)
-    products = partial(_products, len(shape.items), len(shape.columns), model, settings)
-    speeds = [STEPS * 512 / median_seconds(work, ROUNDS) for work in (train, products)]
-    write(
-        "training",
-        speeds[0],
-        "pairs/s for two heads",
-        speeds[1],
-        {
-            "baseline": "the step's matrix products alone (float32)",
-            "threads": torch.get_num_threads(),
-            "items_per_step": len(shape.items),
-            "columns": len(shape.columns),
-            "embedding_dim": settings.embedding_dim,
-            "hidden": settings.hidden,
-        },
-    )
+    dims, hidden = [SETTINGS.embedding_dim], SETTINGS.hidden
+    model = TwoHeads([items + 1], dims, torch.zeros(3), torch.ones(3), hidden, SETTINGS.out_dim)
+    catalog = Catalog(torch.arange(1, items + 1).unsqueeze(1), torch.randn(items, 3), {}, [])
+    content = torch.nn.functional.normalize(torch.randn(items, 128), dim=1)
+    loss = partial(objective_loss, **{name: getattr(SETTINGS, name) for name in LOSS}, precision=precision)
+    train = partial(fit, model, _sampler(items), catalog, content, loss, 1, SETTINGS.lr, device, precision)
+    return statistics.median([train()[-1]["pairs_per_second"] for _ in range(ROUNDS + 1)][1:])
 
 
-def _forever(sampler: PairSampler) -> Iterator[Batch]:
-    epoch = 0
-    while True:
-        yield from sampler.epoch(epoch)
-        epoch += 1
-
-
-def _steps(
-    model: TwoHeads,
-    batches: Iterator[Batch],
-    ids: torch.Tensor,
-    floats: torch.Tensor,
-    content: torch.Tensor,
-    settings: TrainSettings,
-) -> None:
-    torch.sparse.check_sparse_tensor_invariants.disable()
-    optimizer = torch.optim.Adagrad(model.parameters(), lr=settings.lr)
-    chosen = {name: getattr(settings, name) for name in ("objective", "tau_p", "tau_q", "w_r", "logq")}
-    for _ in range(STEPS):
-        batch = next(batches)
-        total, _parts = objective_loss(
-            model(ids[batch.items], floats[batch.items]), content[batch.items], batch, **chosen
-        )
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        optimizer.step()
-
-
-def _products(items: int, columns: int, model: TwoHeads, settings: TrainSettings) -> None:
-    """Each product (m x k) (k x n) with the two that its backward pass needs; the teacher's has none."""
-    out = settings.out_dim
+def _shapes(batch: Batch) -> list[tuple[int, int, int]]:
+    """(m, k, n) of each product of a step: of two heads with the two that each one's gradient needs, and the teacher's."""
+    n, columns, out = len(batch.items), len(batch.log_count), SETTINGS.out_dim
+    model = TwoHeads([2], [SETTINGS.embedding_dim], torch.zeros(3), torch.ones(3), SETTINGS.hidden, out)
     layers = [tuple(p.shape) for name, p in model.named_parameters() if name.startswith("heads") and p.dim() == 2]
-    shapes = [(items, fan_in, fan_out) for fan_out, fan_in in layers] + [(512, out, columns)] * 2
-    operands = [(torch.randn(m, k), torch.randn(k, n), torch.randn(m, n)) for m, k, n in shapes]
-    trigger, candidate = torch.randn(512, out), torch.randn(columns, out)
-    for _ in range(STEPS):
-        for a, b, gradient in operands:
+    forward = [(n, fan_in, fan_out) for fan_out, fan_in in layers] + [(512, out, columns)] * 2
+    return [(512, 128, columns)] + [one for m, k, n in forward for one in ((m, k, n), (m, n, k), (k, m, n))]
+
+
+def _products(shapes: list[tuple[int, int, int]], precision: torch.dtype, device: torch.device) -> float:
+    """Seconds of a step's products alone: no gather, no softmax, no optimizer."""
+    some: Any = partial(torch.randn, device=device, dtype=precision)
+    operands = [(some(m, k), some(k, n)) for m, k, n in shapes]
+
+    def step() -> None:
+        for a, b in operands:
             a @ b
-            gradient @ b.T
-            a.T @ gradient
-        trigger @ candidate.T
+        _wait(device)
+
+    return statistics.median(median_seconds(step, STEPS) for _ in range(ROUNDS))
+
+
+def _product_rate(precision: torch.dtype, device: torch.device, size: int = 2048) -> float:
+    """Operations/s of a large square product."""
+    a = torch.randn(size, size, device=device, dtype=precision)
+    return 2 * size**3 / median_seconds(lambda: (a @ a, _wait(device)), ROUNDS)
+
+
+def _copy_rate(device: torch.device, size: int = 1 << 26) -> float:
+    """Bytes/s that a copy reads and writes, of memory too large for any cache."""
+    a = torch.zeros(size, device=device)
+    b = torch.empty_like(a)
+    return 2 * a.nbytes / median_seconds(lambda: (b.copy_(a), _wait(device)), ROUNDS)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()

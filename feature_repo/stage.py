@@ -14,14 +14,13 @@ import pyarrow.parquet as pq
 
 from mtmh.clock import measured
 from mtmh.config import DataSettings
+from mtmh.data.contract import STATISTICS
 from mtmh.data.files import write_parquet
 from mtmh.data.statistics import write_sources
 from mtmh.errors import UserError
 
 if TYPE_CHECKING:
     from feast import FeatureStore
-
-STATISTICS = ["log_popularity", "log_recent_popularity", "log_age_days"]  # of the view item_statistics, for the model
 
 
 def build_features(prepared: Path, content: Path | None, out: Path, store_dir: Path, settings: DataSettings) -> None:
@@ -30,8 +29,8 @@ def build_features(prepared: Path, content: Path | None, out: Path, store_dir: P
     Writes `out`/sources/ (the tables that Feast reads), the registry and the embedded online store under `store_dir`
     (an earlier one there is replaced), and through Feast's point-in-time join:
 
-    - item_features.parquet, row = item: float32 log_popularity, log_recent_popularity, log_age_days, then
-      `settings.float_features`. An item that nobody knew by the split has zeros: no events yet, and no age.
+    - item_features.parquet, row = item: float32 `settings.statistics`, then `settings.float_features`. An item that
+      nobody knew by the split has zeros in the statistics: no events yet, and no age.
     - user_history.parquet, row = user: user_id, item_ids (50 distinct items, newest first), topics, topic_shares (L2
       interests). A user without events by the split has empty lists.
 
@@ -47,7 +46,7 @@ def build_features(prepared: Path, content: Path | None, out: Path, store_dir: P
         _check_names(settings.float_features)
         write_sources(prepared, content, out / "sources", at)
         store = _load_store(store_dir, out / "sources", at)
-        write_parquet(_item_features(store, items, at, settings.float_features), out / "item_features.parquet")
+        write_parquet(_item_features(store, items, at, settings), out / "item_features.parquet")
         write_parquet(_user_history(store, prepared, at), out / "user_history.parquet")
 
 
@@ -65,12 +64,14 @@ def _load_store(directory: Path, sources: Path, at: datetime) -> "FeatureStore":
     return store
 
 
-def _item_features(store: "FeatureStore", items: pa.Table, at: datetime, float_features: list[str]) -> pa.Table:
+def _item_features(store: "FeatureStore", items: pa.Table, at: datetime, settings: DataSettings) -> pa.Table:
     from feature_repo.store import read_item_features
 
     statistics = read_item_features(store, items["item_id"].to_pylist(), at)
-    columns = {name: pc.fill_null(statistics[name].cast(pa.float32()), 0.0) for name in STATISTICS}
-    columns |= {name: items[name].cast(pa.float32()) for name in float_features}
+    columns: dict[str, pa.ChunkedArray] = {
+        name: pc.fill_null(statistics[name].cast(pa.float32()), 0.0) for name in settings.statistics
+    }
+    columns |= {name: items[name].cast(pa.float32()) for name in settings.float_features}
     return pa.table(columns)
 
 

@@ -42,6 +42,11 @@ class DataSettings(Section):
     min_value: float | None = None
     id_features: list[str] = ["creator_id"]
     float_features: list[str] = []
+    statistics: list[Literal["log_popularity", "log_recent_popularity", "log_age_days"]] = [
+        "log_popularity",
+        "log_recent_popularity",
+        "log_age_days",
+    ]
     synthetic: SyntheticSettings = SyntheticSettings()
 
 
@@ -92,7 +97,9 @@ class ContentSettings(Section):
 class TrainSettings(Section):
     """Stage train (paper section 3). `w_r` weighs the distillation, `tau_p`/`tau_q` are student's and teacher's.
 
-    `hard_negatives` a step are drawn from the content neighbours of the batch's triggers; 0 = none.
+    `hard_negatives` a step are drawn from the content neighbours of the batch's triggers; 0 = none. `id_dropout` is the
+    share of a batch's items shown as T1 would not know them: it teaches the model where cold items belong, by their
+    creator and their own numbers.
     """
 
     objective: Literal["mtmh", "mtsh", "stmh", "engagement"] = "mtmh"
@@ -105,6 +112,7 @@ class TrainSettings(Section):
     tau_q: Positive = 0.05
     w_r: Annotated[float, Field(ge=0.0)] = 0.5
     logq: bool = True
+    id_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     embedding_dim: Count = 128
     hidden: list[Count] = [128]
     out_dim: Count = 128
@@ -126,9 +134,10 @@ class RetrievalSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """Stage evaluate: users in the seeded sample whose candidates are written out."""
+    """Stage evaluate: users in the seeded sample whose candidates are written out; the age up to which one is fresh."""
 
     sample_users: Count = 2000
+    fresh_hours: Positive = 24.0
 
 
 class GateSettings(Section):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mtmh.config import Config, load_config
+from mtmh.config import Config, DataSettings, load_config
+from mtmh.data.contract import STATISTICS
 from mtmh.errors import UserError
 from pipelines.arguments import CONFIGS, layers
 
@@ -31,6 +32,10 @@ def test_five_errors_are_one_message(tmp_path: Path) -> None:
     assert "Did you mean 'seed'?" in message
     assert "Did you mean 'epochs'?" in message
     assert "'fast'" in message
+
+
+def test_by_default_every_statistic_enters_the_model() -> None:
+    assert tuple(DataSettings().statistics) == STATISTICS
 
 
 def test_laptop_is_the_defaults_written_out() -> None:

@@ -54,6 +54,8 @@ CONCEPTS = (
     Column("source", pa.string(), default="tag"),
     Column("weight", pa.float64(), default=1.0),
 )
+# What the stage features computes of an item's history; all zero for an item that nobody knew by the split.
+STATISTICS = ("log_popularity", "log_recent_popularity", "log_age_days")
 
 
 def item_columns(id_features: list[str], float_features: list[str]) -> tuple[Column, ...]:

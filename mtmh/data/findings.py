@@ -99,7 +99,13 @@ def _split(found: Description) -> Iterator[Finding]:
         yield Finding("ok", "test users", f"{split.test_users:,}, with {split.targets:,} items to find.")
     means = f"{split.cold_share:.0%} of T2's engagements are with items that T1 does not know"
     if split.cold_share > MANY_COLD:
-        means += ": the model has no id for these, and places them by their content alone."
+        means += ": the model has no id for these"
+        if found.catalog.words:
+            means += ", and they are placed by their content."
+        elif found.catalog.creators:
+            means += " and there is no text; write train.id_dropout=0.1, or they have no place."
+        else:
+            means += ", and with neither text nor creators nothing tells them apart."
         yield Finding("warn" if found.catalog.words else "lacks", "cold items", means)
     else:
         yield Finding("ok", "cold items", f"{means}.")

@@ -14,6 +14,7 @@ from mtmh.data import contract
 from mtmh.errors import UserError
 
 Level = Literal["l1", "l2"]
+_NEVER = np.iinfo(np.int64).min  # numpy's NaT as a number
 _NO_CONCEPTS = pa.table({column.name: pa.array([], column.type) for column in contract.CONCEPTS})
 
 
@@ -80,6 +81,21 @@ class Prepared:
         test_users, starts = np.unique(users, return_index=True)
         indptr = np.append(starts, len(users)).astype(np.int64)
         return test_users.astype(np.int32), indptr, items
+
+    def split_time(self) -> np.datetime64:
+        """The first moment of T2, datetime64[us], UTC."""
+        return np.datetime64(self.info["split_time"].removesuffix("+00:00"), "us")
+
+    def born(self) -> np.ndarray:
+        """When each item was there first: its creation or first engagement of any period, whichever is earlier.
+
+        datetime64[us] [n_items], UTC; NaT for an item that has neither.
+        """
+        first = np.full(self.n_items, np.datetime64("NaT"), "datetime64[us]")
+        # Written latest first, so that the earliest stays.
+        first[self.item[::-1]] = self.timestamp[::-1]
+        created = self.items["created_at"].cast(pa.int64()).fill_null(_NEVER).to_numpy().view("datetime64[us]")
+        return np.fmin(first, created)
 
     def concepts(self) -> pa.Table:
         """What the items are tagged with: `item` int32 (its row of `items`), concept, source, weight. May be empty."""

@@ -25,6 +25,7 @@ class Batch:
     hit_row: Tensor  # int64 [hits], accidental hits: columns that are the row's trigger or engaged by its user,
     hit_column: Tensor  # int64 [hits], save the positive
     weight: Tensor  # float32 [B], mean 1
+    hidden: Tensor  # int64 [h], rows of `items` that this step shows as T1 would not know them
 
 
 class PairSampler:
@@ -34,8 +35,8 @@ class PairSampler:
     [users + 1], items int32), what each user engaged with; `n_items` size of the catalog. Uniform negatives are drawn
     over the whole catalog. A hard negative is drawn in two steps: one of the batch's pairs, then one of its trigger's
     `neighbours` = (indptr int64 [items + 1], items int32); a trigger without any is passed over. All negatives are
-    columns for every row. The order of an epoch depends on `seed` and its number alone, so a resumed run sees what an
-    uninterrupted one would have seen.
+    columns for every row. Of each step's items a share `id_dropout` is hidden (see `Catalog.hide`). The order of an epoch
+    depends on `seed` and its number alone, so a resumed run sees what an uninterrupted one would have seen.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class PairSampler:
         seed: int,
         hard_negatives: int = 0,
         neighbours: tuple[np.ndarray, np.ndarray] | None = None,
+        id_dropout: float = 0.0,
     ) -> None:
         self.user, self.trigger, self.candidate, self.weight = user, trigger, candidate, weight
         self.indptr, self.engaged = history
@@ -58,6 +60,7 @@ class PairSampler:
         self.hard_negatives = hard_negatives
         self.place = np.full(n_items, -1, np.int64)
         self.near_indptr, self.near = neighbours or (np.zeros(n_items + 1, np.int64), np.zeros(0, np.int32))
+        self.id_dropout = id_dropout
         in_batch = np.bincount(candidate, minlength=n_items) / max(len(candidate), 1)
         hard = self._hard_law()
         laws = ((batch_size, in_batch), (uniform_negatives, 1 / n_items), (hard_negatives if hard.any() else 0, hard))
@@ -94,6 +97,7 @@ class PairSampler:
             hit_row=torch.from_numpy(hits[0]),
             hit_column=torch.from_numpy(hits[1]),
             weight=torch.from_numpy((weight / weight.mean()).astype(np.float32)),
+            hidden=torch.from_numpy(np.flatnonzero(rng.random(len(items)) < self.id_dropout)),
         )
 
     def _hard(self, trigger: np.ndarray, rng: np.random.Generator) -> np.ndarray:

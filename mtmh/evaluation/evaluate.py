@@ -14,7 +14,15 @@ from mtmh.config import EvaluationSettings, RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation.baselines import content_pool, item_knn_pool, popularity_pool
 from mtmh.evaluation.champion import champion_pools
-from mtmh.evaluation.metrics import RECALL_AT, cold_share, coverage, intra_list_diversity, recall_at, topic_matches
+from mtmh.evaluation.metrics import (
+    RECALL_AT,
+    coverage,
+    intra_list_diversity,
+    recall_at,
+    recall_of,
+    share_of,
+    topic_matches,
+)
 from mtmh.heads import HEADS
 from mtmh.retrieval.retriever import Csr, Pool, Retriever, merge_pools
 
@@ -32,14 +40,20 @@ class Test:
     l1_bits: np.ndarray | None  # uint64 [items, words]
     l2_bits: np.ndarray | None
     content: np.ndarray  # float32 [items, c]
-    cold: np.ndarray  # bool [items], no interaction in T1
+    kinds: dict[str, np.ndarray]  # items looked at on their own, bool [items]: "cold" and "fresh"
 
     @classmethod
-    def of(cls, data: Prepared, content: np.ndarray, triggers: int) -> "Test":
-        """Triggers are the last `triggers` distinct items of T1."""
+    def of(cls, data: Prepared, content: np.ndarray, triggers: int, fresh_hours: float) -> "Test":
+        """Triggers are the last `triggers` distinct items of T1.
+
+        Cold: no interaction in T1. Fresh: first there less than `fresh_hours` before the split. What is first there
+        after the split is cold and not fresh, so that the two do not say the same thing twice; only an item that was
+        created just before the split and that nobody engaged with by then is both.
+        """
         users, indptr, targets = data.targets()
         history = data.train_histories()
         cold = np.bincount(data.item[data.is_train], minlength=data.n_items) == 0
+        age = (data.split_time() - data.born()).astype(np.float64) / 3.6e9  # hours; far below 0 where unknown
         return cls(
             users=users,
             triggers=take_rows(history, users, triggers),
@@ -48,7 +62,7 @@ class Test:
             l1_bits=data.topic_bits("l1"),
             l2_bits=data.topic_bits("l2"),
             content=content,
-            cold=cold,
+            kinds={"cold": cold, "fresh": (age > 0) & (age < fresh_hours)},
         )
 
 
@@ -57,7 +71,7 @@ class Figures:
     """One model's figures per user; `summary` averages them over any part of the users."""
 
     recall: np.ndarray  # float64 [U, len(RECALL_AT)]
-    cold_recall: np.ndarray  # float64 [U], at the last of RECALL_AT, of cold targets alone; NaN = the user has none
+    recall_by_kind: dict[str, np.ndarray]  # kind -> float64 [U], at the last of RECALL_AT; NaN = no such target
     l1_matches: np.ndarray | None  # int32 [U]
     l2_matches: np.ndarray | None
     retrieved: np.ndarray  # int32 [U]
@@ -79,7 +93,7 @@ def evaluate(
     had engaged with in T1. candidates.parquet holds the lists of a seeded sample of `settings.sample_users` users.
     """
     data = Prepared.load(prepared)
-    test = Test.of(data, np.load(content / "content.npy"), retrieval.triggers)
+    test = Test.of(data, np.load(content / "content.npy"), retrieval.triggers, settings.fresh_hours)
     chosen = np.random.default_rng(seed).permutation(len(test.users))[: settings.sample_users]
     sample = np.sort(chosen)
     user_ids = _user_ids(data, test.users[sample])
@@ -117,38 +131,31 @@ def measure(pool: Pool, test: Test) -> Figures:
         None if bits is None else topic_matches(pool.item, pool.trigger, bits) for bits in (test.l1_bits, test.l2_bits)
     ]
     recall = recall_at(pool.item, *test.targets, RECALL_AT)
-    return Figures(
-        recall, _cold_recall(pool.item, test), matches[0], matches[1], (pool.item >= 0).sum(axis=1).astype(np.int32)
-    )
+    recall_by_kind = {
+        kind: recall_of(pool.item, *test.targets, chosen, RECALL_AT[-1]) for kind, chosen in test.kinds.items()
+    }
+    return Figures(recall, recall_by_kind, matches[0], matches[1], (pool.item >= 0).sum(axis=1).astype(np.int32))
 
 
 def summary(figures: Figures, pool: Pool, test: Test, rows: np.ndarray | None = None) -> dict[str, float | None]:
     """One model's row of the table, over all users or those at `rows`; None where the data has nothing to measure."""
     part = slice(None) if rows is None else rows
     item, retrieved = pool.item[part], max(int(figures.retrieved[part].sum()), 1)
-    recall, cold_recall = figures.recall[part].mean(axis=0), figures.cold_recall[part]
-    sought = ~np.isnan(cold_recall)
+    recall = figures.recall[part].mean(axis=0)
+    kinds: dict[str, float | None] = {}
+    for kind, chosen in test.kinds.items():
+        found = figures.recall_by_kind[kind][part]
+        found = found[~np.isnan(found)]
+        kinds[f"{kind}_share"] = share_of(item, chosen)
+        kinds[f"{kind}_recall_at_{RECALL_AT[-1]}"] = float(found.mean()) if len(found) else None
     return {
         **{f"recall_at_{k}": float(value) for k, value in zip(RECALL_AT, recall, strict=True)},
         "l1_relevance": None if figures.l1_matches is None else float(figures.l1_matches[part].sum() / retrieved),
         "l2_relevance": None if figures.l2_matches is None else float(figures.l2_matches[part].sum() / retrieved),
-        "coverage": coverage(item, len(test.cold)),
+        "coverage": coverage(item, len(test.content)),
         "intra_list_diversity": intra_list_diversity(item, test.content),
-        "cold_share": cold_share(item, test.cold),
-        f"cold_recall_at_{RECALL_AT[-1]}": float(cold_recall[sought].mean()) if sought.any() else None,
+        **kinds,
     }
-
-
-def _cold_recall(item: np.ndarray, test: Test) -> np.ndarray:
-    indptr, targets = test.targets
-    is_cold = test.cold[targets]
-    count = np.add.reduceat(is_cold, indptr[:-1], dtype=np.int64)
-    found = np.full(len(count), np.nan)
-    users = np.flatnonzero(count)
-    if len(users):
-        cold_indptr = np.concatenate([[0], np.cumsum(count[users])])
-        found[users] = recall_at(item[users], cold_indptr, targets[is_cold], RECALL_AT[-1:])[:, 0]
-    return found
 
 
 def take_rows(csr: Csr, rows: np.ndarray, most: int | None = None) -> Csr:

@@ -27,7 +27,7 @@ _NAMES = {
 _PLACES = [(9, 0, "left"), (-9, 0, "right"), (0, 13, "center"), (0, -13, "center"),
            (8, 11, "left"), (-8, 11, "right"), (8, -11, "left"), (-8, -11, "right"),
            (0, 26, "center"), (0, -26, "center")]  # fmt: skip
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 10.5,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -79,7 +79,7 @@ def tradeoff(models: Metrics, serving_alpha: int, panels: Iterable[str] = ("all"
         models = {name: figures for name, figures in models.items() if alpha_of(name) is None}
     points = _points(models, metric)
     chosen = list(panels)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(4.8 * len(chosen), 3.9), layout="constrained")
         for number, panel in enumerate(chosen, start=1):
             axes = figure.add_subplot(1, len(chosen), number)
@@ -115,7 +115,7 @@ def curves(columns: Mapping[str, np.ndarray]) -> dict[str, Figure]:
     for kind in ("engagement", "relevance"):
         panel = {name: v for name, v in losses.items() if ("relevance" in name) is (kind == "relevance")}
         if panel:
-            with rc_context(_STYLE):
+            with rc_context(STYLE):
                 figures[kind] = Figure(figsize=(4.8, 3.1), layout="constrained")
                 axes = figures[kind].add_subplot(xlabel="million pairs seen", ylabel="loss, nats")
                 _draw_losses(axes, columns["pairs"] / 1e6, panel, COLORS[kind])
@@ -128,7 +128,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
     `name` tells its ids from those of other figures on the page; `description` is the alternative text.
     """
     buffer = io.StringIO()
-    with rc_context({**_STYLE, "svg.hashsalt": name}):
+    with rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :]
@@ -141,7 +141,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
 
 def save(figure: Figure, run: Path, name: str) -> None:
     """Write the figure as `name`.svg and `name`.png into the run directory."""
-    with rc_context({**_STYLE, "svg.hashsalt": name}):
+    with rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(run / f"{name}.svg", metadata={"Date": None})
         figure.savefig(run / f"{name}.png", dpi=160)
 

@@ -73,7 +73,24 @@ def intra_list_diversity(item: np.ndarray, content: np.ndarray) -> float | None:
     return float((1 - (squared - n[enough]) / (n[enough] * (n[enough] - 1))).mean())
 
 
-def cold_share(item: np.ndarray, cold: np.ndarray) -> float:
-    """Share of all candidates that had no interaction in T1; `cold` bool [items]."""
+def share_of(item: np.ndarray, chosen: np.ndarray) -> float:
+    """Share of all candidates that are among the `chosen` items, bool [items]."""
     present = item >= 0
-    return float(cold[item[present]].mean()) if present.any() else 0.0
+    return float(chosen[item[present]].mean()) if present.any() else 0.0
+
+
+def recall_of(
+    item: np.ndarray, target_indptr: np.ndarray, targets: np.ndarray, chosen: np.ndarray, cutoff: int
+) -> np.ndarray:
+    """Recall of those targets alone that are among the `chosen` items, float64 [U]; NaN for a user who has none.
+
+    Arguments: `chosen` bool [items]; the others as in `recall_at`.
+    """
+    kept = chosen[targets]
+    count = np.add.reduceat(kept, target_indptr[:-1], dtype=np.int64)
+    found = np.full(len(count), np.nan)
+    users = np.flatnonzero(count)
+    if len(users):
+        indptr = np.concatenate([[0], np.cumsum(count[users])])
+        found[users] = recall_at(item[users], indptr, targets[kept], (cutoff,))[:, 0]
+    return found

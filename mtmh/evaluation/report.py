@@ -32,6 +32,8 @@ COLUMNS = (
     ("intra_list_diversity", "diversity", True),
     ("cold_share", "cold items", False),
     ("cold_recall_at_500", "recall @500 of cold items", True),
+    ("fresh_share", "fresh items", False),
+    ("fresh_recall_at_500", "recall @500 of fresh items", True),
 )
 NAMES = {
     "popularity": "Popularity",

@@ -50,7 +50,7 @@ def metrics(stages: dict[str, Path], config: Config, code_version: str, seed: in
         "models": evaluation["models"],
         "sample": evaluation["sample"],
         "gate": _json(stages["gate"] / "verdict.json"),
-        "definitions": definitions(config.retrieval),
+        "definitions": definitions(config.retrieval, config.evaluation.fresh_hours),
         "seconds": {step["step"]: step["seconds"] for step in steps},
         "peak_memory_mb": {step["step"]: step["peak_memory_mb"] for step in steps},
         "code_version": code_version,
@@ -58,7 +58,7 @@ def metrics(stages: dict[str, Path], config: Config, code_version: str, seed: in
     }
 
 
-def definitions(settings: RetrievalSettings) -> dict[str, str]:
+def definitions(settings: RetrievalSettings, fresh_hours: float) -> dict[str, str]:
     """One sentence a metric, so that anyone can recompute the figures from candidates.parquet and the data."""
     return {
         "protocol": f"For each test user (T1 events, and a T2 item new to the user) the last {settings.triggers} "
@@ -78,6 +78,11 @@ def definitions(settings: RetrievalSettings) -> dict[str, str]:
         "cold_share": "Share of the candidates of all lists that had no interaction in T1.",
         "cold_recall_at_500": "Recall at 500 of those targets alone that had no interaction in T1, averaged over the "
         "test users that have one.",
+        "fresh_share": "Share of the candidates of all lists that were first there (created or first engaged with, "
+        f"whichever is earlier) less than {fresh_hours:g} hours before the split; what is first there after the split "
+        "is cold and not fresh.",
+        "fresh_recall_at_500": "Recall at 500 of those targets alone that are fresh, averaged over the test users that "
+        "have one.",
     }
 
 

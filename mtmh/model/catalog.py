@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from mtmh.data.contract import STATISTICS
 from mtmh.data.prepared import Prepared
 
 
@@ -36,16 +37,30 @@ class Catalog:
                 vocabularies[name] = known.to_pylist()
                 columns.append(number_ids(column, vocabularies[name]))
         table = pq.read_table(features / "item_features.parquet")
-        floats = np.column_stack([column.to_numpy() for column in table.columns]).astype(np.float32)
+        floats = np.zeros((data.n_items, table.num_columns), np.float32)
+        for place, column in enumerate(table.columns):
+            floats[:, place] = column.to_numpy()
         ids = torch.from_numpy(np.column_stack(columns))
         return cls(ids, torch.from_numpy(floats), vocabularies, table.column_names)
+
+    def hide(self, ids: Tensor, floats: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Show the items at `rows` of a batch as T1 would not know them: id unknown, no events, no age (id dropout).
+
+        What trains row 0 of the item table, and the side features, on the place of items that come later. `ids` int64
+        [n, id features] and `floats` float32 [n, float features] are changed, and returned.
+        """
+        ids[rows, 0] = 0
+        for place, name in enumerate(self.float_names):
+            if name in STATISTICS:
+                floats[rows, place] = 0.0
+        return ids, floats
 
     def architecture(
         self, embedding_dim: int, hidden: list[int], out_dim: int, heads: tuple[str, ...]
     ) -> dict[str, Any]:
         """Arguments of TwoHeads that fit this catalog, ready for model.json; side features get half the width."""
         sizes = [len(values) + 1 for values in self.vocabularies.values()]
-        varies = self.floats.std(dim=0, correction=0)
+        varies = self.floats.std(dim=0, correction=0) if self.float_names else torch.zeros(0)
         return {
             "vocabularies": sizes,
             "dims": [embedding_dim] + [max(embedding_dim // 2, 1)] * (len(sizes) - 1),

@@ -9,9 +9,10 @@ NEIGHBOURS = 10
 def place_cold(vectors: np.ndarray, content: np.ndarray, known: np.ndarray, tau_q: float) -> np.ndarray:
     """The vectors with those of unknown items replaced, float32 [items, d], unit rows.
 
-    Training never saw their ids, so all that the model knows of them is what all unknown items share. Each takes the
-    direction of the mean of its NEIGHBOURS nearest known items by content, weighted as the teacher of the distillation
-    weighs them: softmax of cosine / tau_q. The paper leaves cold items open.
+    Training never saw their ids: what the model knows of them is what all unknown items share, their creators and their
+    numbers (and without train.id_dropout an unknown id was only ever a negative). Each takes the direction of the mean
+    of its NEIGHBOURS nearest known items by content, weighted as the teacher of the distillation weighs them: softmax
+    of cosine / tau_q. The paper leaves cold items open.
 
     Arguments: `vectors` float32 [items, d], one head's unit rows; `content` float32 [items, c], unit rows, zero for an
     item without content, which stays where it is; `known` bool [items].

@@ -61,8 +61,9 @@ def fit(
     for epoch in range(state.step // per_epoch, epochs):
         for batch in sampler.epoch(epoch, first_step=state.step - epoch * per_epoch):
             batch = to_device(batch, device)
+            shown = catalog.hide(ids[batch.items], floats[batch.items], batch.hidden)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                vectors = model(ids[batch.items], floats[batch.items])
+                vectors = model(*shown)
             total, parts = loss(vectors, content[batch.items], batch)
             optimizer.zero_grad(set_to_none=True)
             total.backward()

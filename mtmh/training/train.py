@@ -115,6 +115,7 @@ def _sampler(data: Prepared, content: np.ndarray, pairs: Path, settings: TrainSe
         seed=seed,
         hard_negatives=settings.hard_negatives,
         neighbours=neighbours,
+        id_dropout=settings.id_dropout,
     )
 
 

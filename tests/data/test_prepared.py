@@ -1,6 +1,7 @@
 """Histories, targets and topic bits against plain Python."""
 
 from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -87,6 +88,15 @@ def test_items_share_a_bit_exactly_when_they_share_a_topic(numbers: list[list[in
 
 def test_without_topics_there_are_no_bits() -> None:
     assert prepared([(0, 0), (0, 1)], 1).topic_bits("l1") is None
+
+
+def test_an_item_is_born_with_its_creation_or_first_engagement() -> None:
+    """The earlier of the two, where both are there; an item of neither was never born."""
+    at = np.array([10, 20, 30, 40]).astype("datetime64[us]")
+    created = pa.array([5, 25, None, None, 35, None, None], pa.timestamp("us", tz="UTC"))
+    log = replace(prepared([(0, 0), (1, 1), (0, 2), (1, 0)], 2), timestamp=at, items=pa.table({"created_at": created}))
+    assert log.born().tolist() == [moment if moment is None else datetime(1970, 1, 1, microsecond=moment)
+                                   for moment in (5, 20, 30, None, 35, None, None)]  # fmt: skip
 
 
 def test_a_directory_that_is_not_prepared_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Batches against plain Python: they stand for their pairs, and only accidental hits are masked."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -36,6 +36,7 @@ def samplers(draw: st.DrawFn) -> PairSampler:
         seed=draw(st.integers(0, 5)),
         hard_negatives=draw(st.integers(0, 6)),
         neighbours=csr(near),
+        id_dropout=draw(st.sampled_from([0.0, 0.3])),
     )
 
 
@@ -161,6 +162,20 @@ def test_where_no_trigger_has_neighbours_the_law_is_that_of_the_other_negatives(
     history = without.indptr, without.engaged
     asked = PairSampler(*columns, history, N_ITEMS, 40, 20, 0, hard_negatives=30, neighbours=nowhere)
     assert all(same(a, b) for a, b in zip(asked.epoch(0), without.epoch(0), strict=True))
+
+
+def test_hidden_items_are_the_asked_share_and_change_nothing_else() -> None:
+    """An item is as likely to be hidden as any other, and a batch is otherwise the one without dropout."""
+    dropping, shown = many(20), many(20)
+    dropping.id_dropout = 0.3
+    hidden, drawn = np.zeros(N_ITEMS), np.zeros(N_ITEMS)
+    for batch, plain in zip(dropping.epoch(0), shown.epoch(0), strict=True):
+        assert not len(plain.hidden)
+        assert same(plain, replace(batch, hidden=plain.hidden))
+        hidden[batch.items[batch.hidden].numpy()] += 1
+        drawn[batch.items.numpy()] += 1
+    assert hidden.sum() / drawn.sum() == pytest.approx(0.3, abs=0.05)
+    assert (np.abs(hidden / drawn - 0.3) < 5 * np.sqrt(0.21 / drawn)).all()
 
 
 def test_another_seed_or_epoch_gives_other_batches() -> None:

@@ -36,6 +36,7 @@ def model_figures(has_topics: bool, head: str = "") -> dict[str, dict[str, float
             "l1_relevance": None, "l2_relevance": None}  # fmt: skip
         models[name] |= {"coverage": coverage, "intra_list_diversity": diversity}
         models[name] |= {"cold_share": cold, "cold_recall_at_500": 7 * cold}
+        models[name] |= {"fresh_share": cold / 2, "fresh_recall_at_500": 5 * cold}
     if head:
         models = {
             name: figures for name, figures in models.items() if name in (f"{head}_head", "popularity", "itemknn")

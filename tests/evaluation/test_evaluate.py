@@ -3,21 +3,26 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from checkerboard import ITEMS, SUBJECT, USERS, Stages, retrieval_settings, write_stages, write_version
+from checkerboard import ITEMS, OLD, SUBJECT, USERS, Stages, retrieval_settings, write_stages, write_version
 
 from mtmh.config import EvaluationSettings
+from mtmh.data.prepared import Prepared
+from mtmh.evaluation import evaluate as stage
 from mtmh.evaluation.evaluate import evaluate
 
 Make = Callable[[str], Path]
 SAMPLE = 25
+FRESH_HOURS = 11.5  # T1 is 12 hours long: what was first engaged with in its first half hour is not fresh
 HEADS_OF = {"mtmh": ["engagement", "relevance"], "mtsh": ["relevance"], "engagement": ["engagement"]}
 
 
@@ -30,7 +35,7 @@ def evaluated(world: Stages, version: Make, tmp_path_factory: pytest.TempPathFac
     def get(objective: str) -> Path:
         out = root / objective
         out.mkdir()
-        settings = EvaluationSettings(sample_users=SAMPLE)
+        settings = EvaluationSettings(sample_users=SAMPLE, fresh_hours=FRESH_HOURS)
         evaluate(world.prepared, world.content, version(objective), None, out, retrieval_settings(), settings, 0)
         return out
 
@@ -49,6 +54,16 @@ def log(world: Stages) -> dict[str, dict[str, list[str]]]:
     return found
 
 
+def fresh_items(world: Stages) -> set[str]:
+    """By plain Python: first engaged with less than FRESH_HOURS before the split, and not after it."""
+    split = datetime.fromisoformat(json.loads((world.prepared / "prepared.json").read_text())["split_time"])
+    first: dict[str, datetime] = {}
+    for row in pq.read_table(world.prepared / "interactions.parquet").to_pylist():
+        first.setdefault(row["item_id"], row["timestamp"])
+    hours = {name: (split - time).total_seconds() / 3600 for name, time in first.items()}
+    return {name for name, age in hours.items() if 0 <= age < FRESH_HOURS}
+
+
 def recomputed(rows: list[dict], world: Stages, users: set[str]) -> dict[str, float]:
     """One model's figures as anyone would compute them from candidates.parquet and the data."""
     events = log(world)
@@ -58,7 +73,8 @@ def recomputed(rows: list[dict], world: Stages, users: set[str]) -> dict[str, fl
         lists[row["user_id"]].append(row)
     engaged = {name for names in events["train"].values() for name in names}
     recall: dict[int, list[float]] = defaultdict(list)
-    cold_recall, distances = [], []
+    fresh = fresh_items(world)
+    cold_recall, fresh_recall, distances = [], [], []
     for user in users:
         offered = [row["item_id"] for row in lists[user]]
         assert [row["rank"] for row in lists[user]] == list(range(1, len(offered) + 1))
@@ -67,6 +83,8 @@ def recomputed(rows: list[dict], world: Stages, users: set[str]) -> dict[str, fl
             recall[k].append(len(targets & set(offered[:k])) / len(targets))
         if cold := targets - engaged:
             cold_recall.append(len(cold & set(offered[:500])) / len(cold))
+        if young := targets & fresh:
+            fresh_recall.append(len(young & set(offered[:500])) / len(young))
         known = [vector for name in offered if (vector := content[int(name[1:])]).any()]
         if len(known) >= 2:
             distances.append(np.mean([1 - a @ b for a, b in combinations(known, 2)]))
@@ -79,6 +97,8 @@ def recomputed(rows: list[dict], world: Stages, users: set[str]) -> dict[str, fl
         "intra_list_diversity": float(np.mean(distances)),
         "cold_share": sum(row["item_id"] not in engaged for row in rows) / len(rows),
         "cold_recall_at_500": float(np.mean(cold_recall)),
+        "fresh_share": sum(row["item_id"] in fresh for row in rows) / len(rows),
+        "fresh_recall_at_500": float(np.mean(fresh_recall)),
     }
 
 
@@ -90,6 +110,7 @@ def test_the_sample_can_be_recomputed_from_candidates(evaluated: Make, world: St
         by_model[row["model"]].append(row)
     sample = read(evaluated("mtmh"))["sample"]
     assert set(by_model) == set(sample)
+    assert 0 < len(fresh_items(world)) < OLD
     users = {row["user_id"] for row in table.to_pylist()}
     assert len(users) == SAMPLE
     for model, figures in sample.items():
@@ -98,6 +119,30 @@ def test_the_sample_can_be_recomputed_from_candidates(evaluated: Make, world: St
         for metric, value in figures.items():
             tolerance = 1e-6 if metric == "intra_list_diversity" else 1e-12  # vectors are float32
             assert value == pytest.approx(expected[metric], abs=tolerance), (model, metric)
+
+
+def test_fresh_is_what_was_first_there_shortly_before_the_split() -> None:
+    """Born 25, 24, 1 and 0 hours before the split, an hour after it, and never."""
+    hour = np.timedelta64(1, "h")
+    split = np.datetime64("2024-03-02T12:00", "us")
+    born = split - np.array([25, 24, 1, 0, -1, 0]) * hour
+    born[5] = np.datetime64("NaT")
+    created = pa.array(born, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
+    topics = pa.nulls(len(born), pa.list_(pa.string()))
+    data = Prepared(
+        path=Path(),
+        info={"split_time": f"{split}+00:00"},
+        user=np.zeros(4, np.int32),
+        item=np.array([0, 1, 4, 5], np.int32),
+        timestamp=split + np.array([-20, -19, 2, 3]) * hour,
+        is_train=np.array([True, True, False, False]),
+        n_users=1,
+        n_items=len(born),
+        items=pa.table({"created_at": created, "l1_topics": topics, "l2_topics": topics}),
+    )
+    kinds = stage.Test.of(data, np.zeros((len(born), 2), np.float32), 50, fresh_hours=24.0).kinds
+    assert kinds["fresh"].tolist() == [False, False, True, False, False, False]
+    assert kinds["cold"].tolist() == [False, False, True, True, True, True]
 
 
 def test_lists_keep_the_protocol(evaluated: Make, world: Stages) -> None:

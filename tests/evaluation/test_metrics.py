@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmh.evaluation.metrics import cold_share, coverage, intra_list_diversity, recall_at, topic_matches
+from mtmh.evaluation.metrics import coverage, intra_list_diversity, recall_at, recall_of, share_of, topic_matches
 
 N_ITEMS, POOL = 12, 6
 
@@ -51,11 +51,23 @@ def test_a_match_is_a_shared_topic(topics: int, item: np.ndarray, seed: int) -> 
 
 
 @given(pools(), st.integers(0, 99))
-def test_coverage_and_cold_share_count_items(item: np.ndarray, seed: int) -> None:
-    cold = np.random.default_rng(seed).random(N_ITEMS) < 0.4
+def test_coverage_and_share_count_items(item: np.ndarray, seed: int) -> None:
+    chosen = np.random.default_rng(seed).random(N_ITEMS) < 0.4
     every = [i for i in item.ravel().tolist() if i >= 0]
     assert coverage(item, N_ITEMS) == len(set(every)) / N_ITEMS
-    assert cold_share(item, cold) == pytest.approx(sum(cold[every]) / len(every) if every else 0)
+    assert share_of(item, chosen) == pytest.approx(sum(chosen[every]) / len(every) if every else 0)
+
+
+@given(pools(), st.integers(0, 99), st.data())
+def test_recall_of_some_items_looks_at_no_other_target(item: np.ndarray, seed: int, data: st.DataObject) -> None:
+    targets = [sorted(data.draw(st.sets(st.integers(0, N_ITEMS - 1), min_size=1, max_size=5))) for _ in item]
+    indptr, flat = np.cumsum([0, *map(len, targets)]), np.array([t for row in targets for t in row], np.int32)
+    chosen = np.random.default_rng(seed).random(N_ITEMS) < 0.4
+    found = recall_of(item, indptr, flat, chosen, 4)
+    for row, (offered, wanted) in enumerate(zip(item.tolist(), targets, strict=True)):
+        few = {target for target in wanted if chosen[target]}
+        expected = len(few & set(offered[:4])) / len(few) if few else np.nan
+        assert found[row] == pytest.approx(expected, nan_ok=True)
 
 
 @given(pools(), st.integers(0, 99))

@@ -17,6 +17,8 @@ from mtmh.config import DataSettings
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
+from mtmh.model.catalog import Catalog
+from mtmh.training.train import build_model
 
 TIME = pa.timestamp("us", tz="UTC")
 ITEMS, USERS, EVENTS = 40, 25, 900
@@ -66,6 +68,17 @@ def test_item_features_are_those_of_the_split(built: Path) -> None:
     assert unseen.any()
     assert (found["log_age_days"].to_numpy()[unseen] == 0).all()
     assert (found["log_age_days"].to_numpy()[~unseen] > 0).all()
+
+
+def test_only_the_asked_statistics_enter_the_model(built: Path, tmp_path: Path) -> None:
+    """None at all leaves ids alone: a catalog without floats."""
+    settings = DataSettings(statistics=[])
+    build_features(built / "prepared", None, tmp_path / "features", tmp_path / "store", settings)
+    assert pq.read_table(tmp_path / "features" / "item_features.parquet").column_names == []
+    catalog = Catalog.load(Prepared.load(built / "prepared"), tmp_path / "features")
+    assert catalog.floats.shape == (ITEMS, 0)
+    model = build_model(catalog.architecture(4, [8], 4, ("engagement",)))
+    assert model(catalog.ids, catalog.floats)["engagement"].shape == (ITEMS, 4)
 
 
 def test_user_history_is_the_history_that_evaluation_triggers_from(built: Path) -> None:

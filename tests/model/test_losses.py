@@ -179,6 +179,7 @@ def test_logq_makes_up_for_being_drawn_often() -> None:
         hit_row=torch.zeros(0, dtype=torch.int64),
         hit_column=torch.zeros(0, dtype=torch.int64),
         weight=torch.ones(1),
+        hidden=torch.zeros(0, dtype=torch.int64),
     )
     same = torch.nn.functional.normalize(torch.ones(3, 2), dim=1)
     plain, corrected = (

@@ -1,0 +1,285 @@
+"""How fast the embeddings of new items settle, with and without the relevance loss (paper, Figure 7).
+
+New items are those first engaged with in the last fifth of T1's events. The model learns one epoch from the pairs that
+hold none of them, drawing no negative from them either; then they arrive, and it goes on over all pairs of T1,
+shuffled, until most have had UPDATES updates. An update of an item is a step whose batch holds it, as trigger, positive
+or negative: the paper's 2000 do not exist in data of this size. Both runs differ in w_r alone: the default, and 0.
+
+Reads the folders named in MTMH_BENCH_DATA (default: ../shared/data/yelp2019 and ../shared/data/amazon-beauty) and
+writes convergence_<folder>.json for each and convergence.png for all.
+"""
+
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.result import FOLDER, write
+from feature_repo.stage import build_features
+from mtmh.config import Config, TrainSettings, load_config
+from mtmh.content.encode import encode
+from mtmh.data.pairs import write_pairs
+from mtmh.data.prepare import prepare
+from mtmh.data.prepared import Prepared
+from mtmh.data.sampler import Batch, PairSampler
+from mtmh.errors import UserError
+from mtmh.evaluation.figures import COLORS, QUIET, STYLE
+from mtmh.model.catalog import Catalog
+from mtmh.model.losses.objective import objective_loss
+from mtmh.model.two_heads import TwoHeads
+from mtmh.training.train import build_model
+from pipelines.arguments import layers
+
+SEEDS = (0, 1, 2)
+DEFAULT = "../shared/data/yelp2019 ../shared/data/amazon-beauty"
+LATE = 0.2  # share of T1's events by whose begin an item must not have been seen to be new
+UPDATES = 100
+ENOUGH = 0.9  # share of the new items that must have had UPDATES updates
+WITH, WITHOUT = "with the relevance loss", "without (w_r = 0)"
+EMBEDDINGS = {"id": "item-id embedding", "relevance": "relevance head's vector"}
+
+Paths = dict[str, np.ndarray]  # embedding -> float32 [new items, UPDATES + 1, d], after each update; 0 = before any
+
+
+def main() -> None:
+    """Follow the new items of each data set through both runs at every seed, and draw the curves."""
+    found = {}
+    for folder in os.environ.get("MTMH_BENCH_DATA", DEFAULT).split():
+        if not Path(folder).is_dir():
+            raise UserError(f"no folder {folder}; name the data sets in MTMH_BENCH_DATA, with spaces between.")
+        found[Path(folder).resolve().name] = compare(folder)
+    FOLDER.mkdir(exist_ok=True)
+    draw(found).savefig(FOLDER / "convergence.png", dpi=160)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """The training data of T1 with the items renumbered: old ones first, then the new, then those that T1 lacks."""
+
+    catalog: Catalog
+    content: torch.Tensor  # float32 [items, c]
+    pairs: dict[str, np.ndarray]
+    history: tuple[np.ndarray, np.ndarray]
+    old: int  # items that are not new
+    known: int  # items of T1
+
+    @classmethod
+    def of(cls, prepared: Path, features: Path, content: Path, pairs: Path) -> "Arrival":
+        """From the directories of the stages. Raises UserError where no item is new."""
+        data = Prepared.load(prepared)
+        kind = _kinds(data)
+        old, known = int((kind == 0).sum()), int((kind <= 1).sum())
+        if old == known:
+            raise UserError(f"no item of {data.info['path']} is first engaged with in the last {LATE:.0%} of T1.")
+        order = np.argsort(kind, kind="stable")
+        place = np.argsort(order).astype(np.int32)
+        catalog = Catalog.load(data, features)
+        table = pq.read_table(pairs / "pairs.parquet")
+        indptr, items = data.train_histories()
+        return cls(
+            catalog=Catalog(catalog.ids[order], catalog.floats[order], catalog.vocabularies, catalog.float_names),
+            content=torch.from_numpy(np.load(content / "content.npy")[order]),
+            pairs={
+                "user": table["user"].to_numpy(),
+                "trigger": place[table["trigger"].to_numpy()],
+                "candidate": place[table["candidate"].to_numpy()],
+                "weight": table["weight"].to_numpy(),
+            },
+            history=(indptr, place[items]),
+            old=old,
+            known=known,
+        )
+
+    def batches(self, settings: TrainSettings, seed: int, arrived: bool) -> Iterator[Batch]:
+        """One epoch without the new items, or epochs without end over all of T1."""
+        items = self.known if arrived else self.old
+        kept = np.maximum(self.pairs["trigger"], self.pairs["candidate"]) < items
+        sampler = PairSampler(
+            **{name: column[kept] for name, column in self.pairs.items()},
+            history=self.history,
+            n_items=items,
+            batch_size=settings.batch_size,
+            uniform_negatives=settings.uniform_negatives,
+            seed=seed,
+        )
+        for epoch in itertools.count() if arrived else [0]:
+            yield from sampler.epoch(epoch)
+
+
+def compare(folder: str) -> dict[str, Any]:
+    """Measure one data set and keep the result; returns {run: {embedding: distances [seeds, UPDATES + 1]}}."""
+    config = load_config(*layers(folder, "laptop", None))
+    with tempfile.TemporaryDirectory() as work:
+        world = Arrival.of(*_stages(folder, Path(work), config))
+    runs: dict[str, list[tuple[Paths, int]]] = {WITH: [], WITHOUT: []}
+    for seed in SEEDS:
+        for run, w_r in ((WITH, config.train.w_r), (WITHOUT, 0.0)):
+            settings = config.train.model_copy(update={"w_r": w_r})
+            runs[run].append(follow(world, settings, seed))
+            print(f"convergence: {Path(folder).name}, seed {seed}, {run}: {runs[run][-1][1]:,} steps", flush=True)
+    distances = {
+        run: {name: np.stack([distance(paths[name]) for paths, _ in each]) for name in EMBEDDINGS}
+        for run, each in runs.items()
+    }
+    _write(folder, world, config, runs, distances)
+    return distances
+
+
+def follow(world: Arrival, settings: TrainSettings, seed: int) -> tuple[Paths, int]:
+    """Train, and return the embeddings of the new items that had UPDATES updates, and the steps after their arrival."""
+    torch.sparse.check_sparse_tensor_invariants.disable()
+    torch.manual_seed(seed)
+    heads = ("engagement", "relevance")
+    shape = world.catalog.architecture(settings.embedding_dim, settings.hidden, settings.out_dim, heads)
+    model = build_model(shape)
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=settings.lr)
+    train = partial(_step, model, optimizer, world, settings)
+    for batch in world.batches(settings, seed, arrived=False):
+        train(batch)
+    new = np.arange(world.old, world.known)
+    now = _embeddings(model, world.catalog, new)
+    paths = {name: np.zeros((len(new), UPDATES + 1, rows.shape[1]), np.float32) for name, rows in now.items()}
+    for name, rows in now.items():
+        paths[name][:, 0] = rows
+    count = np.zeros(len(new), np.int64)
+    steps = 0
+    for batch in world.batches(settings, seed, arrived=True):
+        train(batch)
+        steps += 1
+        items = batch.items.numpy()
+        items = items[items >= world.old] - world.old
+        items = items[count[items] < UPDATES]
+        count[items] += 1
+        for name, rows in _embeddings(model, world.catalog, items + world.old).items():
+            paths[name][items, count[items]] = rows
+        if (count == UPDATES).mean() >= ENOUGH:
+            break
+    return {name: path[count == UPDATES] for name, path in paths.items()}, steps
+
+
+def distance(path: np.ndarray) -> np.ndarray:
+    """L2 distance to the last embedding divided by its norm, mean over the items, float64 [UPDATES + 1]."""
+    apart = np.linalg.norm(path - path[:, -1:], axis=2) / np.linalg.norm(path[:, -1:], axis=2)
+    return np.asarray(apart.mean(axis=0, dtype=np.float64))
+
+
+def halved(curve: np.ndarray) -> int:
+    """Updates until the distance is half of that before the first: how fast, whatever the way there is."""
+    return int(np.argmax(curve <= curve[0] / 2))
+
+
+def draw(found: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
+    """A row of pictures a data set, one an embedding: the mean over the seeds, with their range."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.4 * len(found)), layout="constrained")
+        grid = figure.subplots(len(found), len(EMBEDDINGS), squeeze=False)
+        for row, (data, runs) in zip(grid, found.items(), strict=True):
+            for axes, (name, words) in zip(row, EMBEDDINGS.items(), strict=True):
+                _curves(axes, {run: curves[name] for run, curves in runs.items()})
+                axes.set_title(f"{data}: {words}", size=11, loc="left")
+        for axes in grid[:, 0]:
+            axes.set_ylabel(f"distance to that after {UPDATES} updates,\nshare of its norm")
+        for axes in grid[-1]:
+            axes.set_xlabel("updates of a new item")
+        for axes in grid.flat:
+            axes.legend(frameon=False, fontsize=9.5)
+    return figure
+
+
+def _curves(axes: Axes, runs: dict[str, np.ndarray]) -> None:
+    for (run, curves), color, dash in zip(runs.items(), (COLORS["relevance"], QUIET), ("-", "--"), strict=True):
+        updates = np.arange(curves.shape[1])
+        axes.fill_between(updates, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.2, linewidth=0)
+        mean = curves.mean(axis=0)
+        axes.plot(updates, mean, color=color, linestyle=dash, label=f"{run}, halved after {halved(mean)}")
+        axes.plot(halved(mean), mean[halved(mean)], "o", color=color)
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.01)
+
+
+def _kinds(data: Prepared) -> np.ndarray:
+    """0 = old, 1 = new, 2 = not in T1, int [items]."""
+    item = data.item[data.is_train]  # in time order
+    count = np.bincount(item, minlength=data.n_items)
+    early = np.bincount(item[: round((1 - LATE) * len(item))], minlength=data.n_items)
+    return np.where(early > 0, 0, np.where(count > 0, 1, 2))
+
+
+def _step(
+    model: TwoHeads, optimizer: torch.optim.Optimizer, world: Arrival, settings: TrainSettings, batch: Batch
+) -> None:
+    vectors = model(world.catalog.ids[batch.items], world.catalog.floats[batch.items])
+    law = {name: getattr(settings, name) for name in ("objective", "tau_p", "tau_q", "w_r", "logq")}
+    total, _ = objective_loss(vectors, world.content[batch.items], batch, **law)
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    optimizer.step()
+
+
+@torch.no_grad()
+def _embeddings(model: TwoHeads, catalog: Catalog, items: np.ndarray) -> dict[str, np.ndarray]:
+    """The row of the id table and the relevance head's vector, float32 [n, d] each."""
+    rows = torch.from_numpy(items)
+    ids = catalog.ids[rows]
+    vectors = model(ids, catalog.floats[rows])["relevance"]
+    return {"id": model.sparse.tables[0](ids[:, 0]).numpy(), "relevance": vectors.numpy()}
+
+
+def _stages(folder: str, work: Path, config: Config) -> tuple[Path, Path, Path, Path]:
+    """Run the stages before training; their directories: prepared, features, content, pairs."""
+    prepared, features, content, pairs = (work / name for name in ("prepared", "features", "content", "pairs"))
+    for stage in (prepared, features, content, pairs):
+        stage.mkdir()
+    prepare(folder, prepared, config.data, config.seed)
+    encode(prepared, content, config.content, work / "cache", config.seed)
+    build_features(prepared, content, features, work / "store", config.data)
+    write_pairs(prepared, content, pairs, config.pairs)
+    return prepared, features, content, pairs
+
+
+def _write(
+    folder: str,
+    world: Arrival,
+    config: Config,
+    runs: dict[str, list[tuple[Paths, int]]],
+    distances: dict[str, dict[str, np.ndarray]],
+) -> None:
+    told: dict[str, Any] = {}
+    for run, each in runs.items():
+        told[run] = {"items": [len(paths["id"]) for paths, _ in each], "steps": [steps for _, steps in each]}
+        for name, curves in distances[run].items():
+            plain = [np.linalg.norm(paths[name] - paths[name][:, -1:], axis=2).mean(axis=0) for paths, _ in each]
+            told[run][name] = {
+                "mean_share_of_norm": np.round(curves.mean(axis=1), 4).tolist(),
+                "updates_until_halved": [halved(curve) for curve in curves],
+                "curve_share_of_norm": np.round(curves.mean(axis=0), 4).tolist(),
+                "curve": np.round(np.mean(plain, axis=0), 4).tolist(),
+            }
+    details = {
+        "metric": f"L2 distance of an item's embedding after t of its updates to that after {UPDATES}, divided by the"
+        " norm of that, mean over the new items: updates until it is half of that at t = 0, mean over the seeds",
+        "baseline": f"the same without the relevance loss (w_r 0 in place of {config.train.w_r})",
+        "seeds": SEEDS,
+        "new_items": world.known - world.old,
+        "old_items": world.old,
+        "embeddings": EMBEDDINGS,
+        "runs": told,
+    }
+    value, baseline = (float(np.mean(told[run]["id"]["updates_until_halved"])) for run in (WITH, WITHOUT))
+    unit = "updates until the id embedding's distance is halved"
+    write(f"convergence_{Path(folder).resolve().name}", value, unit, baseline, details)
+    for run, figures in told.items():
+        for name, words in EMBEDDINGS.items():
+            one = figures[name]
+            print(f"  {run}, {words}: mean {one['mean_share_of_norm']}, halved after {one['updates_until_halved']}")

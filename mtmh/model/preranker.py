@@ -22,6 +22,7 @@ Csr = tuple[np.ndarray, np.ndarray]  # indptr int64 [users + 1], items int32 [in
 
 ENGAGEMENT, LONG_DWELL = "engagement", "long_dwell"
 FLOAT_DIM = 16
+ID_STD = 0.03  # small: an id that is rarely seen adds little to what the item's features say
 USERS = 256  # a block; its gathered candidates are USERS x 1000 x dim floats
 
 
@@ -49,6 +50,8 @@ class Towers(nn.Module):
         float_dim = FLOAT_DIM if len(mean) else 0
         self.interests, self.tasks, self.content_scale = interests, tasks, content_dim**0.5 / 3
         self.sparse, self.sparse_past = SparseNN(vocabularies, dims), SparseNN(vocabularies, dims)
+        for table in (*self.sparse.tables, *self.sparse_past.tables):
+            nn.init.normal_(table.weight, std=ID_STD)
         self.dense = DenseNN(mean, deviation, float_dim) if float_dim else None
         self.past = nn.Linear(sum(dims) + content_dim, dim)
         self.age = nn.Parameter(torch.tensor(-3.0))
@@ -100,6 +103,7 @@ class Preranker:
     past: Tensor  # float32 [items, dim]
     interest: Tensor  # int64 [items]
     items: dict[str, Tensor]  # task -> float32 [items, dim]
+    new: Tensor  # bool [items], those that T1 does not know
     weights: dict[str, float]  # of the tasks' logits, beside log p(candidate | user) of retrieval
     candidates: int  # of each head that are ranked
 
@@ -112,13 +116,12 @@ class Preranker:
         towers = build_towers(told["architecture"])
         towers.load_state_dict(tensors)
         items = {task: tables[f"table.{task}"] for task in towers.tasks}
-        return cls(
-            towers.eval(), tables["table.past"], tables["table.interest"], items, told["weights"], told["candidates"]
-        )
+        past, interest, new = (tables[f"table.{name}"] for name in ("past", "interest", "new"))
+        return cls(towers.eval(), past, interest, items, new, told["weights"], told["candidates"])
 
     def save(self, out: Path, told: dict[str, Any]) -> None:
         """Write both files; `told` holds the architecture (see `build_towers`) and what else should be known."""
-        tables = {"table.past": self.past, "table.interest": self.interest}
+        tables = {"table.past": self.past, "table.interest": self.interest, "table.new": self.new}
         tables |= {f"table.{task}": vectors for task, vectors in self.items.items()}
         tensors = {name: tensor.contiguous().cpu() for name, tensor in (self.towers.state_dict() | tables).items()}
         save_file(tensors, out / "preranker.safetensors")
@@ -138,18 +141,28 @@ class Preranker:
     def logits(self, history: Csr, item: np.ndarray) -> np.ndarray:
         """The weighted sum of the tasks' logits, float32 [U, K], of each user's candidates, `item` int32 [U, K].
 
-        Places without a candidate (-1) hold a number without meaning. Memory is bounded by a block of USERS users.
+        T1 says nothing of how wanted items are that it does not know, so those among a user's candidates are as good as
+        the known ones on average: what counts is which of them. Places without a candidate (-1) hold a number without
+        meaning. Memory is bounded by a block of USERS users.
         """
         indptr, items = history
-        out = np.zeros(item.shape, dtype=np.float32)
+        out = torch.zeros(item.shape)
         for start in range(0, len(item), USERS):
             rows = slice(start, start + USERS)
             ends = indptr[start : start + USERS + 1]
             candidates = torch.from_numpy(np.maximum(item[rows], 0).astype(np.int64))
             for task, users in self.users((ends - ends[0], items[ends[0] : ends[-1]])).items():
                 asked = self.weights[task] * users[:, :, None]
-                out[rows] += torch.bmm(self.items[task][candidates], asked)[:, :, 0].numpy()
-        return out
+                out[rows] += torch.bmm(self.items[task][candidates], asked)[:, :, 0]
+            there, new = torch.from_numpy(item[rows] >= 0), self.new[candidates]
+            known = _row_means(out[rows], there & ~new)
+            out[rows] += torch.where(new, known - _row_means(out[rows], there & new), 0.0)
+        return out.numpy()
+
+
+def _row_means(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen values of each row, float32 [rows, 1]; 0 where none is."""
+    return (values * chosen).sum(dim=1, keepdim=True) / chosen.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def build_towers(architecture: dict[str, Any]) -> Towers:

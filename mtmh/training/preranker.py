@@ -123,7 +123,7 @@ def bake(towers: Towers, table: Items, new: Tensor, weights: dict[str, float], c
     towers.eval()
     items = towers.items(table.ids, table.floats, table.content, new)
     past = towers.history(table.ids, table.content)
-    return Preranker(towers, past, table.interest, items, weights, candidates)
+    return Preranker(towers, past, table.interest, items, new, weights, candidates)
 
 
 def long_dwell(data: Prepared, quantile: float) -> tuple[np.ndarray, float | None]:

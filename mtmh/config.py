@@ -112,7 +112,7 @@ class PrerankSettings(Section):
 
     use: bool = True
     candidates: Count = 1000
-    weight: Annotated[float, Field(ge=0.0)] = 0.3
+    weight: Annotated[float, Field(ge=0.0)] = 0.2
     long_dwell_weight: Annotated[float, Field(ge=0.0)] = 0.0
     long_dwell: Share = 0.5
     epochs: Count = 3

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import cross_entropy
 
 from mtmh.clock import Progress
 from mtmh.config import PrerankSettings
@@ -97,24 +97,23 @@ def fit(towers: Towers, examples: NextItems, table: Items, settings: PrerankSett
 def objective(towers: Towers, batch: NextBatch, table: Items, new: Tensor) -> Tensor:
     """The sum of the tasks' losses, a scalar.
 
-    Engagement: sampled softmax over the columns with logQ correction, so that logits estimate log p(item | user) up to
-    a constant. Long dwell: binary cross-entropy on the positives, the odds that an engagement is a long one.
+    Each is a sampled softmax over the columns with logQ correction, so that a logit estimates the log of p(item | user)
+    up to a constant: of the next engagement on all positives, of the next long one on those with a long dwell time.
     """
     at = batch.columns
     columns = towers.items(table.ids[at], table.floats[at], table.content[at], new)
     past = towers.history(table.ids[batch.past], table.content[batch.past])
     interest = table.interest[batch.past][batch.event]
     users = towers.users(past[batch.event], interest, batch.row, batch.age, len(batch.positive))
-    logits = users[ENGAGEMENT] @ columns[ENGAGEMENT].T + (batch.log_count - batch.log_q)
     positive = batch.positive.unsqueeze(1)
-    logits = logits.scatter_add(1, positive, -batch.log_count[positive])
-    logits = logits.index_put((batch.hit_row, batch.hit_column), logits.new_tensor(MASKED))
-    loss = cross_entropy(logits, batch.positive)
-    if LONG_DWELL in users:
-        told = ~torch.isnan(batch.label)
-        odds = (users[LONG_DWELL] * columns[LONG_DWELL][batch.positive]).sum(dim=1)
-        loss = loss + binary_cross_entropy_with_logits(odds[told], batch.label[told], reduction="sum") / len(told)
-    return loss
+    losses = []
+    for task in towers.tasks:
+        logits = users[task] @ columns[task].T + (batch.log_count - batch.log_q)
+        logits = logits.scatter_add(1, positive, -batch.log_count[positive])
+        logits = logits.index_put((batch.hit_row, batch.hit_column), logits.new_tensor(MASKED))
+        each = cross_entropy(logits, batch.positive, reduction="none")
+        losses.append(each.mean() if task == ENGAGEMENT else (each * (batch.label == 1)).mean())
+    return torch.stack(losses).sum()
 
 
 @torch.inference_mode()

@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def joint(engagement: Pool, relevance: Pool, size: int) -> Pool:
-    """Both heads' candidates in one list by their scores, the first `size`; what both offer stands where it is better.
+    """All candidates of both heads in one list by their scores, the first `size`; what both offer stands once.
 
     This is what the paper warns of: nothing keeps a place for the relevance head.
     """
@@ -77,34 +77,41 @@ def _seed(source: str, seed: int, work: Path) -> dict[str, Any]:
     version = Retriever.load(here / "index")
     size, alpha = config.retrieval.pool, config.retrieval.alpha
     found: dict[str, Any] = {}
-    for ranking, pools in _rankings(version, test, config):
+    together: dict[str, Pool] = {}
+    for ranking, pools, scored in _rankings(version, test, config):
         merged = merge_pools(pools["engagement"], pools["relevance"], alpha, size)
         lists = {**{f"{head}_head": pool for head, pool in pools.items()}, f"merged_alpha_{alpha}": merged}
-        if ranking == "mixture x preranker":
-            together = joint(pools["engagement"], pools["relevance"], size)
-            found["lost"] = lost(merged, together)
-            lists["joint"] = together
+        if scored:
+            lists["joint"] = together[ranking] = joint(scored["engagement"], scored["relevance"], size)
         found[ranking] = {name: _figures(pool, test) for name, pool in lists.items()}
         for name, figures in found[ranking].items():
             shown = "  ".join(f"{metric} {100 * value:.2f}" for metric, value in figures.items())
             print(f"  seed {seed}  {ranking:20} {name:16} {shown}", flush=True)
+    found["lost"] = {ranking: lost(merged, pool) for ranking, pool in together.items()}  # of the last, served merge
     return found
 
 
-def _rankings(version: Retriever, test: Test, config: Config) -> Iterator[tuple[str, dict[str, Pool]]]:
-    """Each head's first `retrieval.pool` candidates of every test user, by the name of what ranks them."""
+def _rankings(version: Retriever, test: Test, config: Config) -> Iterator[tuple[str, dict[str, Pool], dict[str, Pool]]]:
+    """What ranks; each head's first `retrieval.pool` candidates of every test user; where the preranker has a say, all
+    candidates with scores that are comparable between the heads. The last ranking is the one that serves."""
     retrieval, ranker = config.retrieval, version.preranker
     assert ranker is not None
     k_ann, deep = min(retrieval.k_ann, len(version.items) - 1), version.depth(retrieval.pool)
     plain = replace(version, preranker=None)
-    yield "nearest trigger", {head: _nearest(plain, test, head, k_ann, retrieval.pool) for head in HEADS}
+    yield "nearest trigger", {head: _nearest(plain, test, head, k_ann, retrieval.pool) for head in HEADS}, {}
     asked = test.triggers, test.seen, k_ann, deep, retrieval.temperature
     mixture = {head: plain.pool(head, *asked) for head in HEADS}
-    yield "mixture", {head: _cut(pool, retrieval.pool) for head, pool in mixture.items()}
+    yield "mixture", {head: _cut(pool, retrieval.pool) for head, pool in mixture.items()}, {}
     logits = {head: ranker.logits(test.triggers, pool.item) for head, pool in mixture.items()}
     even = {head: replace(pool, score=np.where(pool.item >= 0, 1, -np.inf)) for head, pool in mixture.items()}
-    yield "preranker alone", {head: prerank(even[head], logits[head], retrieval.pool) for head in HEADS}
-    yield "mixture x preranker", {head: prerank(mixture[head], logits[head], retrieval.pool) for head in HEADS}
+    for name, pools in (("preranker alone", even), ("mixture x preranker", mixture)):
+        ranked = {head: prerank(pool, logits[head], retrieval.pool) for head, pool in pools.items()}
+        yield name, ranked, {head: _scored(pool, logits[head]) for head, pool in pools.items()}
+
+
+def _scored(pool: Pool, logits: np.ndarray) -> Pool:
+    known = np.log(np.maximum(pool.score, np.finfo(np.float32).tiny))
+    return replace(pool, score=np.where(pool.item >= 0, known + logits, -np.inf))
 
 
 def _nearest(version: Retriever, test: Test, head: str, k_ann: int, size: int) -> Pool:
@@ -153,17 +160,18 @@ def _write(source: str, seeds: list[dict[str, Any]]) -> None:
         if ranking != "lost"
         for name in seeds[0][ranking]
     }
-    lost_share = _spread([one["lost"] for one in seeds])
+    lost_shares = {ranking: _spread([one["lost"][ranking] for one in seeds]) for ranking in seeds[0]["lost"]}
     merged = next(name for name in seeds[0]["mixture"] if name.startswith("merged"))
     with_, without = (
         lists[f"{ranking}: {merged}"]["recall_at_20"]["mean"] for ranking in ("mixture x preranker", "mixture")
     )
-    details = {"seeds": SEEDS, "lists": lists, "relevance candidates lost by the joint ranking": lost_share}
+    details = {"seeds": SEEDS, "lists": lists, "relevance candidates lost by a joint ranking": lost_shares}
     write(f"prerank_{data_name(source)}", with_, "recall@20 of the merge, mean of 3 seeds", without, details)
     print("  percent, mean [least, most]; baseline: without the preranker")
     for name, figures in lists.items():
         print(f"  {name:38} " + "  ".join(f"{metric} {_percent(figure)}" for metric, figure in figures.items()))
-    print(f"  relevance candidates of the merge that a joint ranking loses: {_percent(lost_share)}")
+    for ranking, share in lost_shares.items():
+        print(f"  relevance candidates of the merge lost by ranking all together, {ranking}: {_percent(share)}")
 
 
 def _figures(pool: Pool, test: Test) -> dict[str, float]:

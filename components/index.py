@@ -11,12 +11,13 @@ def index(
     features: dsl.Input[dsl.Dataset],
     content: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
+    preranker: dsl.Input[dsl.Model],
     settings: str,
     seed: int,
     code_version: str,
     retriever: dsl.Output[dsl.Model],
 ) -> None:
-    """Build the retriever directory: weights, an index per head, item table, manifest."""
+    """Build the retriever directory: weights, an index per head, preranker, item table, manifest."""
     from pathlib import Path
 
     from components.step import running
@@ -34,4 +35,5 @@ def index(
             out,
             RetrievalSettings.model_validate_json(settings),
             seed,
+            Path(preranker.path),
         )

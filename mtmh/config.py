@@ -120,6 +120,25 @@ class TrainSettings(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
+class PrerankSettings(Section):
+    """Stage preranker (paper section 5): candidates of each head that are ranked, weights of the tasks' logits."""
+
+    use: bool = True
+    candidates: Count = 1000
+    weight: Annotated[float, Field(ge=0.0)] = 0.2
+    long_dwell_weight: Annotated[float, Field(ge=0.0)] = 0.0
+    long_dwell: Share = 0.5
+    epochs: Count = 3
+    batch_size: Annotated[int, Field(ge=2)] = 1024
+    negatives: Count = 1024
+    lr: Positive = 0.003
+    dim: Count = 64
+    hidden: Count = 128
+    interests: Count = 64
+    new_share: Share = 0.1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 class RetrievalSettings(Section):
     """Stages index and evaluate (paper sections 5 and 6). `alpha` is the served quota, in percent."""
 
@@ -171,6 +190,7 @@ class Config(Section):
     pairs: PairSettings = PairSettings()
     content: ContentSettings = ContentSettings()
     train: TrainSettings = TrainSettings()
+    prerank: PrerankSettings = PrerankSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()

@@ -27,6 +27,7 @@ def of_config(config: Config) -> dict[str, str | int]:
         "pair_settings": config.pairs.model_dump_json(),
         "content_settings": config.content.model_dump_json(),
         "train_settings": config.train.model_dump_json(),
+        "prerank_settings": config.prerank.model_dump_json(),
         "retrieval_settings": config.retrieval.model_dump_json(),
         "evaluation_settings": config.evaluation.model_dump_json(),
         "gate_settings": config.gate.model_dump_json(),

@@ -15,6 +15,7 @@ from components.gate import gate
 from components.index import index
 from components.pairs import pairs
 from components.prepare import prepare
+from components.preranker import preranker
 from components.register import register
 from components.report import report
 from components.train import train
@@ -27,6 +28,7 @@ STEPS = (
     "features",
     "pairs",
     "train",
+    "preranker",
     "index",
     "champion",
     "evaluate",
@@ -42,6 +44,7 @@ ARTIFACTS = {
     "features": "features",
     "pairs": "pairs",
     "train": "model",
+    "preranker": "preranker",
     "index": "retriever",
     "evaluate": "result",
     "gate": "verdict",
@@ -65,6 +68,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         pair_settings: str,
         content_settings: str,
         train_settings: str,
+        prerank_settings: str,
         retrieval_settings: str,
         evaluation_settings: str,
         gate_settings: str,
@@ -80,7 +84,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         seeded = {**version, "seed": seed}
         first = prepare(source=source, fingerprint=fingerprint, settings=data_settings, **seeded)
         tasks = _inputs(first, data_settings, content_settings, pair_settings, scratch, version, seed)
-        tasks |= _retriever(tasks, train_settings, retrieval_settings, scratch, seeded)
+        tasks |= _retriever(tasks, train_settings, prerank_settings, retrieval_settings, scratch, seeded)
         now = champion(model_name=model_name, tracking_uri=tracking_uri).after(tasks["index"])
         tasks |= {"champion": now} | _judged(tasks, now, retrieval_settings, evaluation_settings, gate_settings, seeded)
         told = {"config": config, "source": source, "runs": runs, "run_id": run_id, **seeded}
@@ -95,6 +99,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             tasks[name].set_caching_options(False)
         if cluster is None:
             tasks["pairs"].after(tasks["features"])  # one at a time here anyway: then always in the same order
+            tasks["preranker"].after(tasks["train"])
         else:
             from pipelines.cluster import mount_on, place_on
 
@@ -118,14 +123,16 @@ def _inputs(
 
 
 def _retriever(
-    tasks: dict[str, Task], train_: str, retrieval: str, scratch: str, seeded: dict[str, Any]
+    tasks: dict[str, Task], train_: str, prerank: str, retrieval: str, scratch: str, seeded: dict[str, Any]
 ) -> dict[str, Task]:
-    """Model and index: one version."""
+    """Model, preranker and index: one version."""
     inputs = _artifacts(tasks)
     fit = train(**inputs, settings=train_, scratch=scratch, **seeded)
     inputs.pop("pairs")
-    built = index(**inputs, model=fit.outputs["model"], settings=retrieval, **seeded)
-    return {"train": fit, "index": built}
+    second = preranker(**inputs, settings=prerank, **seeded)
+    trained = {"model": fit.outputs["model"], "preranker": second.outputs["preranker"]}
+    built = index(**inputs, **trained, settings=retrieval, **seeded)
+    return {"train": fit, "preranker": second, "index": built}
 
 
 def _judged(

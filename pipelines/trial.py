@@ -55,13 +55,16 @@ def _recipes(source: str, config: Config) -> dict[str, dict[str, Any]]:
     features: dict[str, Any] = {"prepare": _key(prepare)}
     pairs = {"content": _key(content), "settings": config.pairs.model_dump()}
     train = {"pairs": _key(pairs), "settings": config.train.model_dump(), "seed": config.seed}
-    figures = {"train": _key(train), "settings": config.retrieval.model_dump()}
+    preranker = {"content": _key(content), "settings": config.prerank.model_dump(), "seed": config.seed}
+    ranking = {"retrieval": config.retrieval.model_dump(), "fresh_hours": config.evaluation.fresh_hours}
+    figures = {"train": _key(train), "preranker": _key(preranker), "settings": ranking}
     return {
         "prepare": prepare,
         "content": content,
         "features": features,
         "pairs": pairs,
         "train": train,
+        "preranker": preranker,
         "figures": figures,
     }
 
@@ -74,6 +77,7 @@ def _run(source: str, config: Config, place: Path, recipes: dict[str, dict[str, 
     from mtmh.data.prepare import prepare
     from mtmh.evaluation.heads import evaluate_heads
     from mtmh.retrieval.version import build
+    from mtmh.training.preranker import train_preranker
     from mtmh.training.train import train
 
     def made(stage: str, make: Callable[[Path], None]) -> Path:
@@ -88,11 +92,12 @@ def _run(source: str, config: Config, place: Path, recipes: dict[str, dict[str, 
     inputs = data, features, content
     checkpoints = place / "checkpoints"
     model = made("train", lambda out: train(*inputs, pairs, out, config.train, seed, checkpoints))
+    ranker = made("preranker", lambda out: train_preranker(*inputs, out, config.prerank, seed))
     version = place / "version"  # only while it is measured
     shutil.rmtree(version, ignore_errors=True)
     version.mkdir()
-    build(*inputs, model, version, config.retrieval, seed)
-    figures = evaluate_heads(data, content, version, config.retrieval)
+    build(*inputs, model, version, config.retrieval, seed, ranker)
+    figures = evaluate_heads(data, content, version, config.retrieval, config.evaluation.fresh_hours)
     shutil.rmtree(version)
     return figures
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mtmh.config import DataSettings, PairSettings, RetrievalSettings, TrainSettings
+from mtmh.config import DataSettings, PairSettings, PrerankSettings, RetrievalSettings, TrainSettings
 from mtmh.data.files import write_parquet
 from mtmh.data.pairs import write_pairs
 from mtmh.data.prepare import prepare
@@ -42,6 +42,13 @@ def train_settings(**changes: Any) -> TrainSettings:
 def retrieval_settings(**changes: Any) -> RetrievalSettings:
     """Lists as short as this world is small."""
     return RetrievalSettings(**{"k_ann": 30, "pool": 12, "triggers": 8, **changes})
+
+
+def prerank_settings(**changes: Any) -> PrerankSettings:
+    """A preranker that learns this world in 300 steps."""
+    small: dict[str, Any] = {"candidates": 20, "weight": 0.5, "epochs": 15, "batch_size": 32, "negatives": 16}
+    small |= {"lr": 0.01, "dim": 8, "hidden": 16, "interests": 4, "device": "cpu"}
+    return PrerankSettings(**{**small, **changes})
 
 
 def item_id(number: int) -> str:
@@ -102,11 +109,21 @@ def write_model(stages: Stages, out: Path, objective: str) -> Path:
     return out
 
 
+def write_preranker(stages: Stages, out: Path, seed: int = 0, **changes: Any) -> Path:
+    """The stage preranker."""
+    from mtmh.training.preranker import train_preranker
+
+    out.mkdir(parents=True, exist_ok=True)
+    train_preranker(stages.prepared, stages.features, stages.content, out, prerank_settings(**changes), seed)
+    return out
+
+
 def write_version(stages: Stages, out: Path, objective: str, model: Path | None = None) -> Path:
-    """The stage index, after the stage train where no `model` is given."""
+    """The stage index, after the stages preranker and, where no `model` is given, train."""
     from mtmh.retrieval.version import build
 
     out.mkdir(parents=True)
     model = model or write_model(stages, out.with_name(f"{out.name}-model"), objective)
-    build(stages.prepared, stages.features, stages.content, model, out, retrieval_settings(), 0)
+    preranker = write_preranker(stages, out.with_name(f"{out.name}-preranker"))
+    build(stages.prepared, stages.features, stages.content, model, out, retrieval_settings(), 0, preranker)
     return out

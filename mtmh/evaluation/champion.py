@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.heads import HEADS
-from mtmh.retrieval.retriever import Csr, Pool, Retriever, merge_pools, pool_lists
+from mtmh.retrieval.retriever import Csr, Pool, Retriever, merge_pools, pool_lists, prerank
 from mtmh.retrieval.version import MANIFEST, verify
 
 
@@ -40,16 +40,27 @@ def champion_pools(
         order = np.argsort(ids < 0, axis=1, kind="stable")  # items that are gone leave no hole
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
-    place = triggers, seen, settings.pool, data.n_items
+    place = triggers, seen, champion.depth(settings.pool), data.n_items
     pools = {
         head: pool_lists(partial(lists, head), *place, settings.temperature, HEADS.index(head))
         for head in champion.indexes
     }
+    if champion.preranker is not None:
+        for head, pool in pools.items():
+            item = np.where(pool.item >= 0, to_champion[pool.item], -1)
+            pools[head] = prerank(pool, champion.preranker.logits(_known(triggers, to_champion), item), settings.pool)
     only = next(iter(pools.values()))
     both = pools.get("engagement", only), pools.get("relevance", only)
     merged = merge_pools(*both, settings.alpha, settings.pool) if len(pools) == 2 else only
     name = hashlib.sha256((version / MANIFEST).read_bytes()).hexdigest()[:12]
     return merged, {"version": name, "fingerprint": manifest["created_from"]["fingerprint"]}
+
+
+def _known(triggers: Csr, to_champion: np.ndarray) -> Csr:
+    """The triggers that the champion knows, in its numbers."""
+    number = to_champion[triggers[1]]
+    kept = np.concatenate([[0], np.cumsum(number >= 0)])
+    return kept[triggers[0]], number[number >= 0]
 
 
 def _numbers_in(table: pa.ChunkedArray, ids: pa.ChunkedArray) -> np.ndarray:

@@ -11,14 +11,14 @@ from mtmh.retrieval.retriever import Retriever, merge_pools
 
 
 def evaluate_heads(
-    prepared: Path, content: Path, retriever: Path, settings: RetrievalSettings
+    prepared: Path, content: Path, retriever: Path, settings: RetrievalSettings, fresh_hours: float
 ) -> dict[str, dict[str, float | None]]:
     """Figures of each head, `<head>_head`, and of the merge at the served alpha, `merged`; keys as in metrics.json.
 
     All test users, the same lists and the same figures as `evaluate`; no baselines, no champion, nothing written.
     """
     data, version = Prepared.load(prepared), Retriever.load(retriever)
-    test = Test.of(data, np.load(content / "content.npy"), settings.triggers)
+    test = Test.of(data, np.load(content / "content.npy"), settings.triggers, fresh_hours)
     k_ann = min(settings.k_ann, data.n_items - 1)
     asked = test.triggers, test.seen, k_ann, settings.pool, settings.temperature
     heads = {head: version.pool(head, *asked) for head in version.indexes}

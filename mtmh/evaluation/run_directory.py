@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from mtmh.config import Config, RetrievalSettings
+from mtmh.config import Config, PrerankSettings, RetrievalSettings
 from mtmh.errors import UserError
 
-STAGES = ("prepare", "features", "content", "pairs", "train", "index", "evaluate", "gate")
+STAGES = ("prepare", "features", "content", "pairs", "train", "preranker", "index", "evaluate", "gate")
 
 
 def write(run: Path, stages: dict[str, Path], config: Config, code_version: str, seed: int, source: str) -> None:
@@ -50,7 +50,7 @@ def metrics(stages: dict[str, Path], config: Config, code_version: str, seed: in
         "models": evaluation["models"],
         "sample": evaluation["sample"],
         "gate": _json(stages["gate"] / "verdict.json"),
-        "definitions": definitions(config.retrieval, config.evaluation.fresh_hours),
+        "definitions": definitions(config.retrieval, config.prerank, config.evaluation.fresh_hours),
         "seconds": {step["step"]: step["seconds"] for step in steps},
         "peak_memory_mb": {step["step"]: step["peak_memory_mb"] for step in steps},
         "code_version": code_version,
@@ -58,7 +58,7 @@ def metrics(stages: dict[str, Path], config: Config, code_version: str, seed: in
     }
 
 
-def definitions(settings: RetrievalSettings, fresh_hours: float) -> dict[str, str]:
+def definitions(settings: RetrievalSettings, prerank: PrerankSettings, fresh_hours: float) -> dict[str, str]:
     """One sentence a metric, so that anyone can recompute the figures from candidates.parquet and the data."""
     return {
         "protocol": f"For each test user (T1 events, and a T2 item new to the user) the last {settings.triggers} "
@@ -66,7 +66,7 @@ def definitions(settings: RetrievalSettings, fresh_hours: float) -> dict[str, st
         "retrieved it with the best similarity, are sorted by score; the first "
         f"{settings.pool} are the user's list. A head's score, and that of content, is p(candidate | user): the mean "
         "over the user's triggers of the softmax over the trigger's candidates of similarity / "
-        f"{settings.temperature}. "
+        f"{settings.temperature}. {_preranked(prerank)}"
         "Null = the data has nothing to measure it on.",
         "recall_at_k": "Share of a user's targets (distinct T2 items not engaged with in T1) among the first k of the "
         "list, averaged over test users.",
@@ -84,6 +84,16 @@ def definitions(settings: RetrievalSettings, fresh_hours: float) -> dict[str, st
         "fresh_recall_at_500": "Recall at 500 of those targets alone that are fresh, averaged over the test users that "
         "have one.",
     }
+
+
+def _preranked(settings: PrerankSettings) -> str:
+    if not settings.use:
+        return ""
+    return (
+        f"The first {settings.candidates} candidates of a head are then ranked by that times exp({settings.weight} * "
+        f"the preranker's logit of engagement + {settings.long_dwell_weight} * that of long dwell, where it learned "
+        "it), and the product, normalized over them, is the head's score. "
+    )
 
 
 def _fill(draft: Path, stages: dict[str, Path], config: Config, figures: dict[str, Any]) -> None:

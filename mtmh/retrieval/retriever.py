@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtmh.heads import HEADS
+from mtmh.model.preranker import Preranker
 from mtmh.retrieval.index import on_gpu, search
 from mtmh.retrieval.merge import ENGAGEMENT, Merged, quota_merge
 from mtmh.retrieval.pool import pool_candidates, probabilities
@@ -36,6 +37,7 @@ class Retriever:
     vectors: dict[str, np.ndarray]  # head -> float32 [items, d], unit rows
     indexes: dict[str, faiss.Index]
     content: np.ndarray  # float32 [items, c]
+    preranker: Preranker | None = None  # where the version has one
 
     @classmethod
     def load(cls, version: Path) -> "Retriever":
@@ -47,6 +49,7 @@ class Retriever:
             vectors={head: np.load(version / f"{head}.npy") for head in heads},
             indexes={head: on_gpu(faiss.read_index(str(version / f"{head}.faiss"))) for head in heads},
             content=np.load(version / "content.npy"),
+            preranker=Preranker.load(version) if (version / "preranker.json").exists() else None,
         )
 
     def similar_items(self, items: np.ndarray, k: int, head: str) -> tuple[np.ndarray, np.ndarray]:
@@ -54,16 +57,25 @@ class Retriever:
         return search(self.indexes[head], self.vectors[head], items, k)
 
     def pool(self, head: str, triggers: Csr, seen: Csr, k_ann: int, size: int, temperature: float) -> Pool:
-        """One head's ranked list for each user, from the `k_ann` nearest items of every trigger (see `pool_lists`)."""
-        return pool_lists(
+        """One head's ranked list for each user, from the `k_ann` nearest items of every trigger (see `pool_lists`).
+
+        With a preranker its first candidates are ranked anew (see `prerank`); `triggers`, newest first, are the history
+        that it reads.
+        """
+        pool = pool_lists(
             lambda items: self.similar_items(items, k_ann, head),
             triggers,
             seen,
-            size,
+            self.depth(size),
             len(self.items),
             temperature,
             HEADS.index(head),
         )
+        return pool if self.preranker is None else prerank(pool, self.preranker.logits(triggers, pool.item), size)
+
+    def depth(self, size: int) -> int:
+        """Candidates of a head that a list of `size` is chosen from."""
+        return size if self.preranker is None else max(size, self.preranker.candidates)
 
 
 def pool_lists(
@@ -88,6 +100,27 @@ def pool_lists(
     item, total, trigger = pool_candidates(*triggers, list_of, ids, scores, votes, *seen, size, n_items)
     score = total / np.maximum(np.diff(triggers[0]), 1)[:, None].astype(np.float32)
     return Pool(item, score, trigger, np.where(item >= 0, head, -1).astype(np.int8))
+
+
+def prerank(pool: Pool, logits: np.ndarray, size: int, users: int = 2048) -> Pool:
+    """The first `size` of each user's candidates by p(candidate | user) of retrieval times exp(logit).
+
+    That product of experts, normalized over the candidates in `pool`, is their score. Each head's pool is ranked on its
+    own (paper section 5): a joint ranking would drop what is relevant and less engaging, which the merge is there to
+    keep. `logits` float32 [U, K], one a candidate; equal candidates keep their order.
+    """
+    parts = []
+    for start in range(0, len(logits), users):
+        rows = slice(start, start + users)
+        there, tiny = pool.item[rows] >= 0, np.finfo(np.float32).tiny
+        known = np.log(np.maximum(pool.score[rows], tiny)) + logits[rows]
+        known = np.where(there, known - known.max(axis=1, keepdims=True, initial=-np.inf, where=there), -np.inf)
+        best = np.argsort(-known, axis=1, kind="stable")[:, :size]
+        weight = np.exp(known)
+        score = np.where(there, weight / np.maximum(weight.sum(axis=1, keepdims=True), tiny), -np.inf)
+        columns = pool.item[rows], score.astype(np.float32), pool.trigger[rows], pool.head[rows]
+        parts.append([np.take_along_axis(column, best, axis=1) for column in columns])
+    return Pool(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def merge_pools(engagement: Pool, relevance: Pool, alpha: float, size: int, users: int = 2048) -> Pool:

@@ -23,13 +23,21 @@ ITEM_COLUMNS = ["item_id", "title", "l1_topics", "l2_topics"]
 
 
 def build(
-    prepared: Path, features: Path, content: Path, model: Path, out: Path, settings: RetrievalSettings, seed: int
+    prepared: Path,
+    features: Path,
+    content: Path,
+    model: Path,
+    out: Path,
+    settings: RetrievalSettings,
+    seed: int,
+    preranker: Path | None = None,
 ) -> None:
     """Write the version directory `out`; its manifest comes last and holds the sha256 of every file.
 
     weights.safetensors and model.json; <head>.npy and <head>.faiss for each head trained; items.parquet (row = item,
     with `in_train`: engaged with in T1) and item_features.parquet; content.npy and the encoder that made it
-    (see `ContentEncoder.load`); index.json, the tuning of each index.
+    (see `ContentEncoder.load`); index.json, the tuning of each index; preranker.safetensors and preranker.json
+    where the directory `preranker` holds them.
     """
     data = Prepared.load(prepared)
     known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
@@ -61,7 +69,8 @@ def build(
         features / "item_features.parquet",
     ):
         shutil.copy2(source, out)
-    for source in sorted(content.glob("content_encoder.*")):
+    trained = sorted(preranker.glob("preranker.*")) if preranker else []
+    for source in (*sorted(content.glob("content_encoder.*")), *trained):
         shutil.copy2(source, out)
     pq.write_table(data.items.select(ITEM_COLUMNS).append_column("in_train", pa.array(known)), out / "items.parquet")
     (out / "index.json").write_text(json.dumps(tunings))

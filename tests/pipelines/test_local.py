@@ -71,7 +71,9 @@ def test_a_run_leaves_what_the_design_says(first: Ran, runs: Path) -> None:
         assert (first.path / name).is_file()
     assert first.metrics["gate"]["passed"]
     assert {"popularity", "itemknn", "content", "engagement_head", "relevance_head"} < set(first.metrics["models"])
-    assert {"prepare", "content", "features", "pairs", "train", "index", "evaluate"} <= set(first.metrics["seconds"])
+    assert {"prepare", "content", "features", "pairs", "train", "preranker", "index", "evaluate"} <= set(
+        first.metrics["seconds"]
+    )
     assert (runs / "latest").resolve() == first.path.resolve()
 
 

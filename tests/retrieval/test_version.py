@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from mtmh.errors import UserError
 from mtmh.heads import HEADS
 from mtmh.retrieval.index import search_exact
 from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE
-from mtmh.retrieval.retriever import Pool, Retriever, merge_pools
+from mtmh.retrieval.retriever import Pool, Retriever, merge_pools, prerank
 from mtmh.retrieval.version import MANIFEST, build, verify
 
 Make = Callable[[str], Path]
@@ -34,6 +35,7 @@ def test_a_whole_version_verifies_and_says_what_it_was_made_from(version: Make, 
     held = {path.name for path in version("mtmh").iterdir()}
     assert set(manifest["sha256"]) == held - {MANIFEST}
     assert {"weights.safetensors", "engagement.faiss", "relevance.faiss", "items.parquet", "content.npy"} <= held
+    assert {"preranker.safetensors", "preranker.json"} <= held
 
 
 def test_one_flipped_bit_in_any_file_is_noticed(copy: Path) -> None:
@@ -112,7 +114,7 @@ def test_merged_pools_keep_score_and_trigger_of_the_head_they_come_from() -> Non
 
 
 def test_a_heads_pool_is_what_its_triggers_retrieve(version: Make) -> None:
-    retriever = Retriever.load(version("mtmh"))
+    retriever = replace(Retriever.load(version("mtmh")), preranker=None)
     triggers, seen = (np.array([0, 2]), np.array([3, 8], np.int32)), (np.array([0, 3]), np.array([3, 8, 1], np.int32))
     pool = retriever.pool("relevance", triggers, seen, k_ann=30, size=12, temperature=0.1)
     ids, cosine = retriever.similar_items(triggers[1], 30, "relevance")
@@ -128,3 +130,48 @@ def test_a_heads_pool_is_what_its_triggers_retrieve(version: Make) -> None:
     found = [dict(zip(own.tolist(), near, strict=True)) for own, near in zip(ids, cosine, strict=True)]
     best = [max((near.get(item, -2), t) for near, t in zip(found, (3, 8), strict=True))[1] for item in ranked]
     assert pool.trigger[0].tolist() == best
+
+
+def test_a_version_without_a_preranker_ranks_by_its_heads(
+    version: Make, trained: Make, world: Stages, tmp_path: Path
+) -> None:
+    build(world.prepared, world.features, world.content, trained("mtmh"), tmp_path, retrieval_settings(), 0)
+    plain, ranked = Retriever.load(tmp_path), Retriever.load(version("mtmh"))
+    assert plain.preranker is None
+    asked = (np.array([0, 2]), np.array([3, 8], np.int32)), (np.array([0, 2]), np.array([3, 8], np.int32)), 30, 12, 0.1
+    for head in HEADS:
+        expected = replace(ranked, preranker=None).pool(head, *asked)
+        np.testing.assert_array_equal(plain.pool(head, *asked).item, expected.item)
+        assert ranked.pool(head, *asked).item.tolist() != expected.item.tolist()
+
+
+def pool_of(item: list[list[int]], score: list[list[float]], head: int = ENGAGEMENT) -> Pool:
+    items = np.array(item, np.int32)
+    trigger = np.where(items >= 0, items + 100, -1)
+    return Pool(items, np.array(score, np.float32), trigger, np.where(items >= 0, head, -1).astype(np.int8))
+
+
+def test_candidates_are_ranked_by_the_product_of_both_experts() -> None:
+    none = -np.inf
+    pool = pool_of([[4, 5, 6], [7, 8, -1], [-1, -1, -1]], [[0.5, 0.3, 0.2], [0.6, 0.4, none], [none] * 3])
+    logits = np.log([[1, 2, 4], [1, 1, 50], [1, 1, 1]]).astype(np.float32)
+    ranked = prerank(pool, logits, 2, users=2)
+    assert ranked.item.tolist() == [[6, 5], [7, 8], [-1, -1]]
+    assert ranked.trigger.tolist() == [[106, 105], [107, 108], [-1, -1]]
+    assert ranked.head.tolist() == [[0, 0], [0, 0], [-1, -1]]
+    np.testing.assert_allclose(ranked.score, [[0.8 / 1.9, 0.6 / 1.9], [0.6, 0.4], [none, none]], rtol=1e-6)
+
+
+def test_each_head_is_ranked_on_its_own(version: Make) -> None:
+    """What the engagement head's candidates score moves nothing in the relevance head's list (no joint ranking)."""
+    retriever = Retriever.load(version("mtmh"))
+    assert retriever.preranker is not None
+    asked = (np.array([0, 1]), np.array([3], np.int32)), (np.array([0, 1]), np.array([3], np.int32)), 30, 12, 0.1
+    for number, head in enumerate(HEADS):
+        alone = replace(retriever, preranker=None).pool(head, *asked[:3], retriever.depth(12), asked[4])
+        pool = retriever.pool(head, *asked)
+        assert set(pool.item[0]) <= set(alone.item[0])
+        assert (pool.head == number).all()
+        expected = prerank(alone, retriever.preranker.logits(asked[0], alone.item), 12)
+        np.testing.assert_array_equal(pool.item, expected.item)
+        np.testing.assert_array_equal(pool.score, expected.score)

@@ -1,0 +1,195 @@
+"""What the preranker adds: each head's candidates ranked by similarity, by the mixture, by the preranker, and together.
+
+Reads the folders named in MTMH_BENCH_DATA (default: ../shared/data/yelp2019 and ../shared/data/amazon-beauty; the word
+"synthetic" is the synthetic world), three seeds each, and writes one result a folder, prerank_<folder>.json, with mean,
+least and most of every figure. Heads and preranker are trained once a seed; the rankings are of the same candidates.
+"""
+
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.result import write
+from mtmh.config import Config, load_config
+from mtmh.data.prepared import Prepared
+from mtmh.errors import UserError
+from mtmh.evaluation.evaluate import Test, measure, summary
+from mtmh.heads import HEADS
+from mtmh.retrieval.merge import RELEVANCE
+from mtmh.retrieval.pool import pool_candidates
+from mtmh.retrieval.retriever import Pool, Retriever, merge_pools, prerank
+from pipelines.arguments import data_name, layers
+
+SEEDS = (0, 1, 2)
+DEFAULT = "../shared/data/yelp2019 ../shared/data/amazon-beauty"
+SHOWN = ("recall_at_20", "recall_at_100", "recall_at_500", "l2_relevance", "cold_recall_at_500")
+SHARPNESS = 100  # sum of exp(SHARPNESS * cosine) over the triggers: the nearest trigger decides
+
+
+def main() -> None:
+    """Train, rank, compare."""
+    for source in os.environ.get("MTMH_BENCH_DATA", DEFAULT).split():
+        if source != "synthetic" and not Path(source).is_dir():
+            raise UserError(f"no folder {source}; name the data sets in MTMH_BENCH_DATA, with spaces between.")
+        with tempfile.TemporaryDirectory() as work:
+            _write(source, [_seed(source, seed, Path(work)) for seed in SEEDS])
+
+
+def joint(engagement: Pool, relevance: Pool, size: int) -> Pool:
+    """All candidates of both heads in one list by their scores, the first `size`; what both offer stands once.
+
+    This is what the paper warns of: nothing keeps a place for the relevance head.
+    """
+    both = [np.concatenate(pair, axis=1) for pair in zip(_columns(engagement), _columns(relevance), strict=True)]
+    best = np.argsort(-both[1], axis=1, kind="stable")
+    item, score, trigger, head = (np.take_along_axis(column, best, axis=1) for column in both)
+    by_item = np.argsort(item, axis=1, kind="stable")
+    ordered = np.take_along_axis(item, by_item, axis=1)
+    again = np.zeros(item.shape, bool)
+    np.put_along_axis(again, by_item[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    first = np.argsort(again | (item < 0), axis=1, kind="stable")[:, :size]
+    return Pool(*(np.take_along_axis(column, first, axis=1) for column in (item, score, trigger, head)))
+
+
+def lost(merged: Pool, together: Pool) -> float:
+    """Share of the relevance head's candidates in the merged lists that the joint lists do not hold."""
+    from_relevance = merged.head == RELEVANCE
+    stride = int(merged.item.max()) + 1
+    user = np.arange(len(merged.item))[:, None] * stride
+    kept = np.isin((user + merged.item)[from_relevance], (user + together.item)[together.item >= 0])
+    return float(1 - kept.mean())
+
+
+def _seed(source: str, seed: int, work: Path) -> dict[str, Any]:
+    """Figures of one seed: {ranking: {list: {metric: value}}} and the share lost."""
+    config = load_config(*layers(source, "laptop", None), settings=[f"seed={seed}", "prerank.use=true"])
+    here = work / str(seed)
+    _train(source, config, here, work / "cache")
+    test = Test.of(
+        Prepared.load(here / "prepare"), np.load(here / "content" / "content.npy"), config.retrieval.triggers
+    )
+    version = Retriever.load(here / "index")
+    size, alpha = config.retrieval.pool, config.retrieval.alpha
+    found: dict[str, Any] = {}
+    together: dict[str, Pool] = {}
+    for ranking, pools, scored in _rankings(version, test, config):
+        merged = merge_pools(pools["engagement"], pools["relevance"], alpha, size)
+        lists = {**{f"{head}_head": pool for head, pool in pools.items()}, f"merged_alpha_{alpha}": merged}
+        if scored:
+            lists["joint"] = together[ranking] = joint(scored["engagement"], scored["relevance"], size)
+        found[ranking] = {name: _figures(pool, test) for name, pool in lists.items()}
+        for name, figures in found[ranking].items():
+            shown = "  ".join(f"{metric} {100 * value:.2f}" for metric, value in figures.items())
+            print(f"  seed {seed}  {ranking:20} {name:16} {shown}", flush=True)
+    found["lost"] = {ranking: lost(merged, pool) for ranking, pool in together.items()}  # of the last, served merge
+    return found
+
+
+def _rankings(version: Retriever, test: Test, config: Config) -> Iterator[tuple[str, dict[str, Pool], dict[str, Pool]]]:
+    """What ranks; each head's first `retrieval.pool` candidates of every test user; where the preranker has a say, all
+    candidates with scores that are comparable between the heads. The last ranking is the one that serves."""
+    retrieval, ranker = config.retrieval, version.preranker
+    assert ranker is not None
+    k_ann, deep = min(retrieval.k_ann, len(version.items) - 1), version.depth(retrieval.pool)
+    plain = replace(version, preranker=None)
+    yield "nearest trigger", {head: _nearest(plain, test, head, k_ann, retrieval.pool) for head in HEADS}, {}
+    asked = test.triggers, test.seen, k_ann, deep, retrieval.temperature
+    mixture = {head: plain.pool(head, *asked) for head in HEADS}
+    yield "mixture", {head: _cut(pool, retrieval.pool) for head, pool in mixture.items()}, {}
+    logits = {head: ranker.logits(test.triggers, pool.item) for head, pool in mixture.items()}
+    even = {head: replace(pool, score=np.where(pool.item >= 0, 1, -np.inf)) for head, pool in mixture.items()}
+    for name, pools in (("preranker alone", even), ("mixture x preranker", mixture)):
+        ranked = {head: prerank(pool, logits[head], retrieval.pool) for head, pool in pools.items()}
+        yield name, ranked, {head: _scored(pool, logits[head]) for head, pool in pools.items()}
+
+
+def _scored(pool: Pool, logits: np.ndarray) -> Pool:
+    known = np.log(np.maximum(pool.score, np.finfo(np.float32).tiny))
+    return replace(pool, score=np.where(pool.item >= 0, known + logits, -np.inf))
+
+
+def _nearest(version: Retriever, test: Test, head: str, k_ann: int, size: int) -> Pool:
+    distinct = np.unique(test.triggers[1])
+    list_of = np.full(len(version.items), -1, dtype=np.int64)
+    list_of[distinct] = np.arange(len(distinct))
+    ids, cosine = version.similar_items(distinct, k_ann, head)
+    votes = np.exp(SHARPNESS * (cosine.astype(np.float64) - 1)).clip(np.finfo(np.float32).tiny).astype(np.float32)
+    found = pool_candidates(*test.triggers, list_of, ids, cosine, votes, *test.seen, size, len(version.items))
+    return Pool(*found, np.where(found[0] >= 0, HEADS.index(head), -1).astype(np.int8))
+
+
+def _train(source: str, config: Config, here: Path, cache: Path) -> None:
+    """The pipeline's own stages, up to the version directory."""
+    from feature_repo.stage import build_features
+    from mtmh.clock import measured
+    from mtmh.content.encode import encode
+    from mtmh.data.pairs import write_pairs
+    from mtmh.data.prepare import prepare
+    from mtmh.retrieval.version import build
+    from mtmh.training.preranker import train_preranker
+    from mtmh.training.train import train
+
+    names = ("prepare", "content", "features", "pairs", "train", "preranker", "index")
+    prepared, content, features, pairs, model, ranker, index = (here / name for name in names)
+    prepare(source, prepared, config.data, config.seed)
+    with measured("content", content):
+        encode(prepared, content, config.content, cache, config.seed)
+    build_features(prepared, content, features, features / "store", config.data)
+    with measured("pairs", pairs):
+        write_pairs(prepared, content, pairs, config.pairs)
+    with measured("train", model):
+        train(prepared, features, content, pairs, model, config.train, config.seed, here / "checkpoints")
+    with measured("preranker", ranker):
+        train_preranker(prepared, features, content, ranker, config.prerank, config.seed)
+    with measured("index", index):
+        build(prepared, features, content, model, index, config.retrieval, config.seed, ranker)
+
+
+def _write(source: str, seeds: list[dict[str, Any]]) -> None:
+    lists = {
+        f"{ranking}: {name}": {
+            metric: _spread([one[ranking][name][metric] for one in seeds]) for metric in seeds[0][ranking][name]
+        }
+        for ranking in seeds[0]
+        if ranking != "lost"
+        for name in seeds[0][ranking]
+    }
+    lost_shares = {ranking: _spread([one["lost"][ranking] for one in seeds]) for ranking in seeds[0]["lost"]}
+    merged = next(name for name in seeds[0]["mixture"] if name.startswith("merged"))
+    with_, without = (
+        lists[f"{ranking}: {merged}"]["recall_at_20"]["mean"] for ranking in ("mixture x preranker", "mixture")
+    )
+    details = {"seeds": SEEDS, "lists": lists, "relevance candidates lost by a joint ranking": lost_shares}
+    write(f"prerank_{data_name(source)}", with_, "recall@20 of the merge, mean of 3 seeds", without, details)
+    print("  percent, mean [least, most]; baseline: without the preranker")
+    for name, figures in lists.items():
+        print(f"  {name:38} " + "  ".join(f"{metric} {_percent(figure)}" for metric, figure in figures.items()))
+    for ranking, share in lost_shares.items():
+        print(f"  relevance candidates of the merge lost by ranking all together, {ranking}: {_percent(share)}")
+
+
+def _figures(pool: Pool, test: Test) -> dict[str, float]:
+    told = summary(measure(pool, test), pool, test)
+    return {metric: value for metric in SHOWN if (value := told[metric]) is not None}
+
+
+def _cut(pool: Pool, size: int) -> Pool:
+    return Pool(*(column[:, :size] for column in _columns(pool)))
+
+
+def _columns(pool: Pool) -> tuple[np.ndarray, ...]:
+    return pool.item, pool.score, pool.trigger, pool.head
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"mean": round(statistics.mean(values), 5), "min": round(min(values), 5), "max": round(max(values), 5)}
+
+
+def _percent(figure: dict[str, float]) -> str:
+    return f"{100 * figure['mean']:5.2f} [{100 * figure['min']:.2f}, {100 * figure['max']:.2f}]"

@@ -1,0 +1,171 @@
+"""The preranker: users and items to one vector a task, candidates scored by their inner products (paper section 5).
+
+Two towers meet only in the product, so all that an item contributes is computed once, and a thousand candidates of a
+block of users are one batched product.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from mtmh.model.bottom import DenseNN, SparseNN
+from mtmh.model.two_heads import Head
+
+Csr = tuple[np.ndarray, np.ndarray]  # indptr int64 [users + 1], items int32 [indptr[-1]]
+
+ENGAGEMENT, LONG_DWELL = "engagement", "long_dwell"
+FLOAT_DIM = 16
+ID_STD = 0.03  # small: an id that is rarely seen adds little to what the item's features say
+USERS = 256  # a block; its gathered candidates are USERS x 1000 x dim floats
+
+
+class Towers(nn.Module):
+    """Item tower, history table and user tower.
+
+    Arguments: `vocabularies` rows of each id table (row 0 = unknown) and `dims` their widths; `mean` and `deviation` of
+    the float features (empty when there are none); `content_dim`; `interests`, clusters that a user's history is
+    counted over; `hidden` width of the towers' MLPs; `dim` of the vectors; `tasks`.
+    """
+
+    def __init__(
+        self,
+        vocabularies: list[int],
+        dims: list[int],
+        mean: Tensor,
+        deviation: Tensor,
+        content_dim: int,
+        interests: int,
+        hidden: int,
+        dim: int,
+        tasks: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        float_dim = FLOAT_DIM if len(mean) else 0
+        self.interests, self.tasks, self.content_scale = interests, tasks, content_dim**0.5 / 3
+        self.sparse, self.sparse_past = SparseNN(vocabularies, dims), SparseNN(vocabularies, dims)
+        for table in (*self.sparse.tables, *self.sparse_past.tables):
+            nn.init.normal_(table.weight, std=ID_STD)
+        self.dense = DenseNN(mean, deviation, float_dim) if float_dim else None
+        self.past = nn.Linear(sum(dims) + content_dim, dim)
+        self.age = nn.Parameter(torch.tensor(-3.0))
+        known, asked = [sum(dims) + float_dim + content_dim, hidden, dim], [dim + interests + 1, hidden, dim]
+        self.item_heads = nn.ModuleDict({task: Head(known) for task in tasks})
+        self.user_heads = nn.ModuleDict({task: Head(asked) for task in tasks})
+
+    def items(self, ids: Tensor, floats: Tensor, content: Tensor, new: Tensor) -> dict[str, Tensor]:
+        """Candidates to {task: float32 [n, dim]}.
+
+        `ids` int64 [n, id features], the item's own first; `floats` float32 [n, float features]; `content` float32
+        [n, content_dim], unit rows or zero; `new` bool [n]: items to be seen as if nobody had engaged with them, their
+        own id unknown and their floats those of the average item.
+        """
+        own = torch.where(new, 0, ids[:, 0])
+        parts = [self.sparse(torch.cat([own[:, None], ids[:, 1:]], dim=1)), content * self.content_scale]
+        if self.dense is not None:
+            parts.append(self.dense(torch.where(new[:, None], self.dense.mean, floats)))
+        bottom = torch.cat(parts, dim=1)
+        return {task: head(bottom) for task, head in self.item_heads.items()}
+
+    def history(self, ids: Tensor, content: Tensor) -> Tensor:
+        """What an item says about who engaged with it: float32 [n, dim]; arguments as of `items`."""
+        vector: Tensor = self.past(torch.cat([self.sparse_past(ids), content * self.content_scale], dim=1))
+        return vector
+
+    def users(self, past: Tensor, interest: Tensor, row: Tensor, age: Tensor, users: int) -> dict[str, Tensor]:
+        """Histories to {task: float32 [users, dim]}.
+
+        One entry an event of a history: `past` float32 [E, dim] of `history`, `interest` int64 [E] its cluster, `row`
+        int64 [E] its user, `age` float32 [E] the events after it (0 = the newest).
+        """
+        weight = torch.exp(-softplus(self.age) * age)
+        total = past.new_zeros(users).index_add(0, row, weight).clamp_min(1e-6)
+        mean = past.new_zeros(users, past.shape[1]).index_add(0, row, past * weight[:, None]) / total[:, None]
+        events = past.new_zeros(users).index_add(0, row, torch.ones_like(age))
+        place = row * self.interests + interest
+        counts = past.new_zeros(users * self.interests).index_add(0, place, torch.ones_like(age))
+        shares = counts.view(users, self.interests) / events.clamp_min(1)[:, None]
+        known = torch.cat([mean, shares, torch.log1p(events)[:, None]], dim=1)
+        return {task: head(known) for task, head in self.user_heads.items()}
+
+
+@dataclass(frozen=True)
+class Preranker:
+    """The trained towers with what they say of every item of the catalog, row = item."""
+
+    towers: Towers
+    past: Tensor  # float32 [items, dim]
+    interest: Tensor  # int64 [items]
+    items: dict[str, Tensor]  # task -> float32 [items, dim]
+    new: Tensor  # bool [items], those that T1 does not know
+    weights: dict[str, float]  # of the tasks' logits, beside log p(candidate | user) of retrieval
+    candidates: int  # of each head that are ranked
+
+    @classmethod
+    def load(cls, version: Path) -> "Preranker":
+        """Read preranker.safetensors and preranker.json of a version directory."""
+        told = json.loads((version / "preranker.json").read_text())
+        tensors = load_file(version / "preranker.safetensors")
+        tables = {name: tensors.pop(name) for name in list(tensors) if name.startswith("table.")}
+        towers = build_towers(told["architecture"])
+        towers.load_state_dict(tensors)
+        items = {task: tables[f"table.{task}"] for task in towers.tasks}
+        past, interest, new = (tables[f"table.{name}"] for name in ("past", "interest", "new"))
+        return cls(towers.eval(), past, interest, items, new, told["weights"], told["candidates"])
+
+    def save(self, out: Path, told: dict[str, Any]) -> None:
+        """Write both files; `told` holds the architecture (see `build_towers`) and what else should be known."""
+        tables = {"table.past": self.past, "table.interest": self.interest, "table.new": self.new}
+        tables |= {f"table.{task}": vectors for task, vectors in self.items.items()}
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in (self.towers.state_dict() | tables).items()}
+        save_file(tensors, out / "preranker.safetensors")
+        (out / "preranker.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
+        told = {**told, "weights": self.weights, "candidates": self.candidates}
+        (out / "preranker.json").write_text(json.dumps(told))
+
+    def users(self, history: Csr) -> dict[str, Tensor]:
+        """{task: float32 [U, dim]} of histories, items int32 newest first."""
+        indptr, items = history
+        row = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+        age = torch.from_numpy((np.arange(len(items)) - indptr[row]).astype(np.float32))
+        item = torch.from_numpy(items.astype(np.int64))
+        return self.towers.users(self.past[item], self.interest[item], torch.from_numpy(row), age, len(indptr) - 1)
+
+    @torch.inference_mode()
+    def logits(self, history: Csr, item: np.ndarray) -> np.ndarray:
+        """The weighted sum of the tasks' logits, float32 [U, K], of each user's candidates, `item` int32 [U, K].
+
+        T1 says nothing of how wanted items are that it does not know, so those among a user's candidates are as good as
+        the known ones on average: what counts is which of them. Places without a candidate (-1) hold a number without
+        meaning. Memory is bounded by a block of USERS users.
+        """
+        indptr, items = history
+        out = torch.zeros(item.shape)
+        for start in range(0, len(item), USERS):
+            rows = slice(start, start + USERS)
+            ends = indptr[start : start + USERS + 1]
+            candidates = torch.from_numpy(np.maximum(item[rows], 0).astype(np.int64))
+            for task, users in self.users((ends - ends[0], items[ends[0] : ends[-1]])).items():
+                asked = self.weights[task] * users[:, :, None]
+                out[rows] += torch.bmm(self.items[task][candidates], asked)[:, :, 0]
+            there, new = torch.from_numpy(item[rows] >= 0), self.new[candidates]
+            known = _row_means(out[rows], there & ~new)
+            out[rows] += torch.where(new, known - _row_means(out[rows], there & new), 0.0)
+        return out.numpy()
+
+
+def _row_means(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen values of each row, float32 [rows, 1]; 0 where none is."""
+    return (values * chosen).sum(dim=1, keepdim=True) / chosen.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+def build_towers(architecture: dict[str, Any]) -> Towers:
+    """Towers with fresh weights from what preranker.json says of them."""
+    arrays = {name: torch.tensor(architecture[name]) for name in ("mean", "deviation")}
+    return Towers(**{**architecture, **arrays, "tasks": tuple(architecture["tasks"])})

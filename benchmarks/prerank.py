@@ -1,13 +1,10 @@
 """What the preranker adds: each head's candidates ranked by similarity, by the mixture, by the preranker, and together.
 
-Reads the folders named in MTMH_BENCH_DATA (default: ../shared/data/yelp2019 and ../shared/data/amazon-beauty; the word
-"synthetic" is the synthetic world), three seeds each, and writes one result a folder, prerank_<folder>.json, with mean,
-least and most of every figure. Heads and preranker are trained once a seed; the rankings are of the same candidates.
+Reads the folders named in MTMH_BENCH_DATA (default: ../shared/data/yelp2019 and ../shared/data/amazon-beauty), three
+seeds each, validation tail of T1, and writes one result a folder, prerank_<folder>.json, with mean, least and most of
+every figure. Heads and preranker are trained once a seed; the rankings are of the same candidates.
 """
 
-import os
-import statistics
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,30 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import write
-from mtmh.config import Config, load_config
+from benchmarks.quality import SEEDS
+from benchmarks.result import spread, write
+from benchmarks.trials import config_of, folders
+from mtmh.config import Config
 from mtmh.data.prepared import Prepared
-from mtmh.errors import UserError
 from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.heads import HEADS
 from mtmh.retrieval.merge import RELEVANCE
 from mtmh.retrieval.pool import pool_candidates
 from mtmh.retrieval.retriever import Pool, Retriever, merge_pools, prerank
-from pipelines.arguments import data_name, layers
+from pipelines.trial import scratch, version
 
-SEEDS = (0, 1, 2)
-DEFAULT = "../shared/data/yelp2019 ../shared/data/amazon-beauty"
 SHOWN = ("recall_at_20", "recall_at_100", "recall_at_500", "l2_relevance", "cold_recall_at_500")
 SHARPNESS = 100  # sum of exp(SHARPNESS * cosine) over the triggers: the nearest trigger decides
 
 
 def main() -> None:
     """Train, rank, compare."""
-    for source in os.environ.get("MTMH_BENCH_DATA", DEFAULT).split():
-        if source != "synthetic" and not Path(source).is_dir():
-            raise UserError(f"no folder {source}; name the data sets in MTMH_BENCH_DATA, with spaces between.")
-        with tempfile.TemporaryDirectory() as work:
-            _write(source, [_seed(source, seed, Path(work)) for seed in SEEDS])
+    for data in folders():
+        _write(data.resolve().name, [_seed(data, seed) for seed in SEEDS])
 
 
 def joint(engagement: Pool, relevance: Pool, size: int) -> Pool:
@@ -66,19 +59,21 @@ def lost(merged: Pool, together: Pool) -> float:
     return float(1 - kept.mean())
 
 
-def _seed(source: str, seed: int, work: Path) -> dict[str, Any]:
+def _seed(data: Path, seed: int) -> dict[str, Any]:
     """Figures of one seed: {ranking: {list: {metric: value}}} and the share lost."""
-    config = load_config(*layers(source, "laptop", None), settings=[f"seed={seed}", "prerank.use=true"])
-    here = work / str(seed)
-    _train(source, config, here, work / "cache")
-    test = Test.of(
-        Prepared.load(here / "prepare"), np.load(here / "content" / "content.npy"), config.retrieval.triggers
-    )
-    version = Retriever.load(here / "index")
+    config = config_of(data, ("prerank.use=true",), seed)
+    with version(str(data), config, scratch(str(data))) as (prepared, content, built):
+        test = Test.of(
+            Prepared.load(prepared),
+            np.load(content / "content.npy"),
+            config.retrieval.triggers,
+            config.evaluation.fresh_hours,
+        )
+        retriever = Retriever.load(built)
     size, alpha = config.retrieval.pool, config.retrieval.alpha
     found: dict[str, Any] = {}
     together: dict[str, Pool] = {}
-    for ranking, pools, scored in _rankings(version, test, config):
+    for ranking, pools, scored in _rankings(retriever, test, config):
         merged = merge_pools(pools["engagement"], pools["relevance"], alpha, size)
         lists = {**{f"{head}_head": pool for head, pool in pools.items()}, f"merged_alpha_{alpha}": merged}
         if scored:
@@ -124,52 +119,25 @@ def _nearest(version: Retriever, test: Test, head: str, k_ann: int, size: int) -
     return Pool(*found, np.where(found[0] >= 0, HEADS.index(head), -1).astype(np.int8))
 
 
-def _train(source: str, config: Config, here: Path, cache: Path) -> None:
-    """The pipeline's own stages, up to the version directory."""
-    from feature_repo.stage import build_features
-    from mtmh.clock import measured
-    from mtmh.content.encode import encode
-    from mtmh.data.pairs import write_pairs
-    from mtmh.data.prepare import prepare
-    from mtmh.retrieval.version import build
-    from mtmh.training.preranker import train_preranker
-    from mtmh.training.train import train
-
-    names = ("prepare", "content", "features", "pairs", "train", "preranker", "index")
-    prepared, content, features, pairs, model, ranker, index = (here / name for name in names)
-    prepare(source, prepared, config.data, config.seed)
-    with measured("content", content):
-        encode(prepared, content, config.content, cache, config.seed)
-    build_features(prepared, content, features, features / "store", config.data)
-    with measured("pairs", pairs):
-        write_pairs(prepared, content, pairs, config.pairs)
-    with measured("train", model):
-        train(prepared, features, content, pairs, model, config.train, config.seed, here / "checkpoints")
-    with measured("preranker", ranker):
-        train_preranker(prepared, features, content, ranker, config.prerank, config.seed)
-    with measured("index", index):
-        build(prepared, features, content, model, index, config.retrieval, config.seed, ranker)
-
-
-def _write(source: str, seeds: list[dict[str, Any]]) -> None:
+def _write(name: str, seeds: list[dict[str, Any]]) -> None:
     lists = {
-        f"{ranking}: {name}": {
-            metric: _spread([one[ranking][name][metric] for one in seeds]) for metric in seeds[0][ranking][name]
+        f"{ranking}: {one}": {
+            metric: spread([seed[ranking][one][metric] for seed in seeds]) for metric in seeds[0][ranking][one]
         }
         for ranking in seeds[0]
         if ranking != "lost"
-        for name in seeds[0][ranking]
+        for one in seeds[0][ranking]
     }
-    lost_shares = {ranking: _spread([one["lost"][ranking] for one in seeds]) for ranking in seeds[0]["lost"]}
+    lost_shares = {ranking: spread([one["lost"][ranking] for one in seeds]) for ranking in seeds[0]["lost"]}
     merged = next(name for name in seeds[0]["mixture"] if name.startswith("merged"))
     with_, without = (
         lists[f"{ranking}: {merged}"]["recall_at_20"]["mean"] for ranking in ("mixture x preranker", "mixture")
     )
     details = {"seeds": SEEDS, "lists": lists, "relevance candidates lost by a joint ranking": lost_shares}
-    write(f"prerank_{data_name(source)}", with_, "recall@20 of the merge, mean of 3 seeds", without, details)
+    write(f"prerank_{name}", with_, "recall@20 of the merge, mean of 3 seeds", without, details)
     print("  percent, mean [least, most]; baseline: without the preranker")
-    for name, figures in lists.items():
-        print(f"  {name:38} " + "  ".join(f"{metric} {_percent(figure)}" for metric, figure in figures.items()))
+    for title, figures in lists.items():
+        print(f"  {title:38} " + "  ".join(f"{metric} {_percent(figure)}" for metric, figure in figures.items()))
     for ranking, share in lost_shares.items():
         print(f"  relevance candidates of the merge lost by ranking all together, {ranking}: {_percent(share)}")
 
@@ -185,10 +153,6 @@ def _cut(pool: Pool, size: int) -> Pool:
 
 def _columns(pool: Pool) -> tuple[np.ndarray, ...]:
     return pool.item, pool.score, pool.trigger, pool.head
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"mean": round(statistics.mean(values), 5), "min": round(min(values), 5), "max": round(max(values), 5)}
 
 
 def _percent(figure: dict[str, float]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "results"
+Spread = dict[str, float]  # mean, min, max
 
 
 def write(name: str, value: float, unit: str, baseline: float, details: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def write(name: str, value: float, unit: str, baseline: float, details: dict[str
     return result
 
 
-def spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> Spread:
     """Mean, least and most of one figure over the seeds."""
     return {"mean": round(statistics.mean(values), 5), "min": round(min(values), 5), "max": round(max(values), 5)}
 

@@ -8,12 +8,13 @@ set has it. Told are recall@500 and L2 relevance of the merge, and their change 
 
 from collections.abc import Mapping
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.result import FOLDER, write
-from benchmarks.trials import Setting, Spread, each, folders, spread, try_all
-from mtmh.evaluation.figures import INK, QUIET, style
+from benchmarks.result import FOLDER, Spread, spread, write
+from benchmarks.trials import Setting, each, folders, try_all
+from mtmh.evaluation.figures import INK, QUIET, STYLE
 from pipelines.trial import Figures
 
 SWEPT = {  # what stands where, and what it is compared with
@@ -41,7 +42,7 @@ def main() -> None:
         print("\n".join(table(told)))
         drawn[label(name, found)] = told
         print(f"  {'holds' if all(rises) else 'FAILS'} at {sum(rises)} of {len(rises)} seeds: L2 rises with w_r")
-    with style():
+    with rc_context(STYLE):
         draw(drawn).savefig(FOLDER / "sweep.png", dpi=160)
     print(f"wrote {FOLDER / 'sweep.png'}")
 

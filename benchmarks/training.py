@@ -103,7 +103,7 @@ def _speed(items: int, precision: torch.dtype, device: torch.device) -> float:
 
 
 def _shapes(batch: Batch) -> list[tuple[int, int, int]]:
-    """(m, k, n) of each product of a step: of two heads with the two that each one's gradient needs, and the teacher's."""
+    """(m, k, n) of each product of a step: two heads', each with the two that its gradient needs, and the teacher's."""
     n, columns, out = len(batch.items), len(batch.log_count), SETTINGS.out_dim
     model = TwoHeads([2], [SETTINGS.embedding_dim], torch.zeros(3), torch.ones(3), SETTINGS.hidden, out)
     layers = [tuple(p.shape) for name, p in model.named_parameters() if name.startswith("heads") and p.dim() == 2]
@@ -118,8 +118,8 @@ def _products(shapes: list[tuple[int, int, int]], precision: torch.dtype, device
 
     def step() -> None:
         for a, b in operands:
-            a @ b
-        _wait(device)
+            last = a @ b
+        _done(last)
 
     return statistics.median(median_seconds(step, STEPS) for _ in range(ROUNDS))
 
@@ -127,16 +127,17 @@ def _products(shapes: list[tuple[int, int, int]], precision: torch.dtype, device
 def _product_rate(precision: torch.dtype, device: torch.device, size: int = 2048) -> float:
     """Operations/s of a large square product."""
     a = torch.randn(size, size, device=device, dtype=precision)
-    return 2 * size**3 / median_seconds(lambda: (a @ a, _wait(device)), ROUNDS)
+    return 2 * size**3 / median_seconds(lambda: _done(a @ a), ROUNDS)
 
 
 def _copy_rate(device: torch.device, size: int = 1 << 26) -> float:
     """Bytes/s that a copy reads and writes, of memory too large for any cache."""
     a = torch.zeros(size, device=device)
     b = torch.empty_like(a)
-    return 2 * a.nbytes / median_seconds(lambda: (b.copy_(a), _wait(device)), ROUNDS)
+    return 2 * a.nbytes / median_seconds(lambda: _done(b.copy_(a)), ROUNDS)
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
+def _done(last: torch.Tensor) -> None:
+    """Wait for the device that computes `last`."""
+    if last.device.type == "cuda":
         torch.cuda.synchronize()

@@ -1,18 +1,17 @@
 """What the benchmarks of settings share: data sets, seeds, trials on the validation tail of T1, and their spread."""
 
 import os
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.quality import DEFAULT, SEEDS
+from benchmarks.result import Spread, spread
 from mtmh.config import Config, load_config
 from mtmh.errors import UserError
 from pipelines.arguments import layers
 from pipelines.trial import Figures, scratch, try_out
 
 METRICS = ("recall_at_20", "recall_at_500", "l1_relevance", "l2_relevance", "cold_recall_at_500")
-Spread = dict[str, float]  # mean, min, max
 Setting = tuple[str, ...]  # section.key=value, over the data set's own settings
 
 
@@ -56,11 +55,6 @@ def each(runs: Sequence[Figures], metric: str, model: str = "merged") -> list[fl
     """One figure of every run, of a metric that the data can give."""
     found = [run[model][metric] for run in runs]
     return [value for value in found if value is not None]
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean, least and most."""
-    return {"mean": round(statistics.mean(values), 5), "min": round(min(values), 5), "max": round(max(values), 5)}
 
 
 def spreads(runs: Sequence[Figures]) -> dict[str, dict[str, Spread]]:

@@ -8,7 +8,8 @@ series goes on from where it was, inside a training from its last checkpoint.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,19 +33,59 @@ def try_out(source: str, config: Config, work: Path) -> Figures:
     Everything is kept under `work`, a folder a version of the code. A finished trial is read, not run again; of an
     unfinished one only the stages that no other trial has made are. Raises UserError as the stages do.
     """
-    config = config.model_copy(update={"data": config.data.model_copy(update={"period": "validation"})})
-    work = work.resolve()
-    place, recipes = work / _code(), _recipes(source, config)
-    kept = place / "figures" / f"{_key(recipes['figures'])}.json"
+    from mtmh.evaluation.heads import evaluate_heads
+
+    config, recipes = _on_validation(config), _recipes(source, _on_validation(config))
+    kept = work.resolve() / _code() / "figures" / f"{_key(recipes['figures'])}.json"
     if not kept.exists():
-        with owned(work):
-            figures = _run(source, config, place, recipes, work / "content")
+        with version(source, config, work) as (data, content, built):
+            figures = evaluate_heads(data, content, built, config.retrieval, config.evaluation.fresh_hours)
         kept.parent.mkdir(parents=True, exist_ok=True)
         draft = kept.with_suffix(".unfinished")
         draft.write_text(json.dumps({"figures": figures, "config": config.model_dump()}, indent=1))
         draft.rename(kept)
     found: Figures = json.loads(kept.read_text())["figures"]
     return found
+
+
+@contextmanager
+def version(source: str, config: Config, work: Path) -> Iterator[tuple[Path, Path, Path]]:
+    """What `config` gives on the validation tail of T1: the stages prepare and content, and the version directory,
+    which is there only inside the context. What is not there yet is made; raises UserError as the stages do."""
+    from feature_repo.stage import build_features
+    from mtmh.content.encode import encode
+    from mtmh.data.pairs import write_pairs
+    from mtmh.data.prepare import prepare
+    from mtmh.retrieval.version import build
+    from mtmh.training.preranker import train_preranker
+    from mtmh.training.train import train
+
+    config, work = _on_validation(config), work.resolve()
+    place, recipes, seed = work / _code(), _recipes(source, config), config.seed
+
+    def made(stage: str, make: Callable[[Path], None]) -> Path:
+        return _made(place / stage / _key(recipes[stage]), stage, make)
+
+    with owned(work):
+        data = made("prepare", lambda out: prepare(source, out, config.data, seed))
+        content = made("content", lambda out: encode(data, out, config.content, work / "content", seed))
+        # Without the content, which only serving reads from the store: a trial needs the statistics alone.
+        features = made("features", lambda out: build_features(data, None, out, out / "store", config.data))
+        pairs = made("pairs", lambda out: write_pairs(data, content, out, config.pairs))
+        inputs = data, features, content
+        checkpoints = place / "checkpoints"
+        model = made("train", lambda out: train(*inputs, pairs, out, config.train, seed, checkpoints))
+        ranker = made("preranker", lambda out: train_preranker(*inputs, out, config.prerank, seed))
+        built = place / "version"
+        shutil.rmtree(built, ignore_errors=True)
+        built.mkdir()
+        build(*inputs, model, built, config.retrieval, seed, ranker)
+        yield data, content, built
+        shutil.rmtree(built)
+
+
+def _on_validation(config: Config) -> Config:
+    return config.model_copy(update={"data": config.data.model_copy(update={"period": "validation"})})
 
 
 def _recipes(source: str, config: Config) -> dict[str, dict[str, Any]]:
@@ -67,39 +108,6 @@ def _recipes(source: str, config: Config) -> dict[str, dict[str, Any]]:
         "preranker": preranker,
         "figures": figures,
     }
-
-
-def _run(source: str, config: Config, place: Path, recipes: dict[str, dict[str, Any]], vectors: Path) -> Figures:
-    """Make what is not there yet; `vectors` caches those of the frozen backbones."""
-    from feature_repo.stage import build_features
-    from mtmh.content.encode import encode
-    from mtmh.data.pairs import write_pairs
-    from mtmh.data.prepare import prepare
-    from mtmh.evaluation.heads import evaluate_heads
-    from mtmh.retrieval.version import build
-    from mtmh.training.preranker import train_preranker
-    from mtmh.training.train import train
-
-    def made(stage: str, make: Callable[[Path], None]) -> Path:
-        return _made(place / stage / _key(recipes[stage]), stage, make)
-
-    seed = config.seed
-    data = made("prepare", lambda out: prepare(source, out, config.data, seed))
-    content = made("content", lambda out: encode(data, out, config.content, vectors, seed))
-    # Without the content, which only serving reads from the store: a trial needs the statistics alone.
-    features = made("features", lambda out: build_features(data, None, out, out / "store", config.data))
-    pairs = made("pairs", lambda out: write_pairs(data, content, out, config.pairs))
-    inputs = data, features, content
-    checkpoints = place / "checkpoints"
-    model = made("train", lambda out: train(*inputs, pairs, out, config.train, seed, checkpoints))
-    ranker = made("preranker", lambda out: train_preranker(*inputs, out, config.prerank, seed))
-    version = place / "version"  # only while it is measured
-    shutil.rmtree(version, ignore_errors=True)
-    version.mkdir()
-    build(*inputs, model, version, config.retrieval, seed, ranker)
-    figures = evaluate_heads(data, content, version, config.retrieval, config.evaluation.fresh_hours)
-    shutil.rmtree(version)
-    return figures
 
 
 def _made(out: Path, stage: str, make: Callable[[Path], None]) -> Path:

@@ -35,8 +35,8 @@ class PairSampler:
     [users + 1], items int32), what each user engaged with; `n_items` size of the catalog. Uniform negatives are drawn
     over the whole catalog. A hard negative is drawn in two steps: one of the batch's pairs, then one of its trigger's
     `neighbours` = (indptr int64 [items + 1], items int32); a trigger without any is passed over. All negatives are
-    columns for every row. Of each step's items a share `id_dropout` is hidden (see `Catalog.hide`). The order of an epoch
-    depends on `seed` and its number alone, so a resumed run sees what an uninterrupted one would have seen.
+    columns for every row. Of each step's items a share `id_dropout` is hidden (see `Catalog.hide`). The order of an
+    epoch depends on `seed` and its number alone, so a resumed run sees what an uninterrupted one would have seen.
     """
 
     def __init__(

@@ -43,11 +43,6 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def style() -> Any:
-    """The look of these pictures as a context: `with style(): ...`, for one that is drawn elsewhere."""
-    return rc_context(_STYLE)
-
-
 def alpha_of(model: str) -> int | None:
     """The quota in percent of a model named merged_alpha_N, None for the others."""
     found = re.fullmatch(r"merged_alpha_(\d+)", model)

@@ -41,7 +41,8 @@ class TwoHeads(nn.Module):
     def forward(self, ids: Tensor, floats: Tensor) -> dict[str, Tensor]:
         """int64 [n, id features], float32 [n, float features] -> {head: float32 [n, out_dim], unit rows}."""
         shared = self.bottom(ids, floats)
-        return {name: nn.functional.normalize(head(shared).to(shared.dtype), dim=1) for name, head in self.heads.items()}
+        # In bfloat16 products, lengths are still float32's.
+        return {name: nn.functional.normalize(head(shared).float(), dim=1) for name, head in self.heads.items()}
 
 
 class Head(nn.Module):

@@ -52,11 +52,7 @@ def same(a: Batch, b: Batch) -> bool:
 def test_an_epoch_holds_every_pair_once(sampler: PairSampler) -> None:
     batches = list(sampler.epoch(2))
     assert len(batches) == sampler.steps_per_epoch()
-    found = [
-        (int(b.items[t]), int(b.items[p]))
-        for b in batches
-        for t, p in zip(b.trigger, b.positive, strict=True)
-    ]
+    found = [(int(b.items[t]), int(b.items[p])) for b in batches for t, p in zip(b.trigger, b.positive, strict=True)]
     assert sorted(found) == sorted(zip(sampler.trigger.tolist(), sampler.candidate.tolist(), strict=True))
 
 

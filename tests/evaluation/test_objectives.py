@@ -26,9 +26,11 @@ def test_an_objective_goes_all_the_way(
     settings = EvaluationSettings(sample_users=20)
     evaluate(world.prepared, world.content, version(objective), champion, evaluation, retrieval, settings, 0)
     judge(world.prepared, evaluation, verdict, gate, seed=0)
+    built = version(objective)
     stages = {
         "prepare": world.prepared, "features": world.features, "content": world.content, "pairs": world.pairs,
-        "train": trained(objective), "index": version(objective), "evaluate": evaluation, "gate": verdict,
+        "train": trained(objective), "preranker": built.with_name(f"{built.name}-preranker"),
+        "index": built, "evaluate": evaluation, "gate": verdict,
     }  # fmt: skip
     run = tmp_path / "run"
     run_directory.write(run, stages, Config(retrieval=retrieval), "code", 0, "checkerboard")

@@ -1,4 +1,4 @@
-"""Both losses with their gradients from whole matrices, for any device and precision (`rows` is the one for the CPU)."""
+"""Both losses with their gradients from whole matrices, for any device and precision (`rows` is for the CPU)."""
 
 import torch
 from torch import Tensor

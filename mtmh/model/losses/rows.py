@@ -112,7 +112,7 @@ def _softmax(logit, out, bits):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _greatest(logit, bits):  # type: ignore[no-untyped-def]
-    """The greatest logit, by integers that stand in the floats' order: compilers do not vectorize a maximum of floats."""
+    """The greatest logit, by integers in the floats' order: compilers do not vectorize a maximum of floats."""
     numbers, low = logit.view(np.int32), np.int32(0x7FFFFFFF)
     greatest = np.int32(-low - 1)
     for column in range(len(logit)):

@@ -62,7 +62,7 @@ def test_a_trial_measures_heads_and_merge_on_validation_data(first: tuple[Path, 
     assert all(0 < one["recall_at_500"] <= 1 for one in figures.values())
     (prepared,) = work.glob("*/prepare/*/prepared.json")
     assert json.loads(prepared.read_text())["validation"]
-    stages = ("prepare", "content", "features", "pairs", "train", "figures")
+    stages = ("prepare", "content", "features", "pairs", "train", "preranker", "figures")
     assert made(work) == Counter(stages)
 
 
@@ -82,7 +82,8 @@ def test_a_finished_trial_is_read_and_not_run_again(source: str, work: Path) -> 
         ("retrieval.cold=model", "figures"),
         ("train.w_r=0.7", "train figures"),
         ("pairs.sim=soft", "pairs train figures"),
-        ("seed=1", "content pairs train figures"),
+        ("prerank.weight=0.4", "preranker figures"),
+        ("seed=1", "content pairs train preranker figures"),
     ],
 )
 def test_a_change_makes_again_what_depends_on_it_and_no_more(source: str, work: Path, change: str, again: str) -> None:

@@ -33,7 +33,8 @@ class PairSampler:
 
     Arguments: `user`, `trigger`, `candidate` int32 [pairs]; `weight` float32 [pairs]; `history` = (indptr int64
     [users + 1], items int32), what each user engaged with; `n_items` size of the catalog. Uniform negatives are drawn
-    over the whole catalog. A hard negative is drawn in two steps: one of the batch's pairs, then one of its trigger's
+    from the items that somebody engaged with: of the others, training could only push away what all unknown items
+    share. A hard negative is drawn in two steps: one of the batch's pairs, then one of its trigger's
     `neighbours` = (indptr int64 [items + 1], items int32); a trigger without any is passed over. All negatives are
     columns for every row. Of each step's items a share `id_dropout` is hidden (see `Catalog.hide`). The order of an
     epoch depends on `seed` and its number alone, so a resumed run sees what an uninterrupted one would have seen.
@@ -61,9 +62,12 @@ class PairSampler:
         self.place = np.full(n_items, -1, np.int64)
         self.near_indptr, self.near = neighbours or (np.zeros(n_items + 1, np.int64), np.zeros(0, np.int32))
         self.id_dropout = id_dropout
+        self.known = np.unique(self.engaged)
+        uniform = np.zeros(n_items)
+        uniform[self.known] = 1 / max(len(self.known), 1)
         in_batch = np.bincount(candidate, minlength=n_items) / max(len(candidate), 1)
         hard = self._hard_law()
-        laws = ((batch_size, in_batch), (uniform_negatives, 1 / n_items), (hard_negatives if hard.any() else 0, hard))
+        laws = ((batch_size, in_batch), (uniform_negatives, uniform), (hard_negatives if hard.any() else 0, hard))
         law = sum(drawn * one for drawn, one in laws) / sum(drawn for drawn, _ in laws)
         # Items that no law can draw never become a column; a tiny floor keeps their unused log finite.
         self.log_q = np.log(np.maximum(law, 1e-12)).astype(np.float32)
@@ -81,7 +85,7 @@ class PairSampler:
 
     def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
         user, trigger, candidate = self.user[rows], self.trigger[rows], self.candidate[rows]
-        uniform = rng.integers(0, self.n_items, self.uniform_negatives, dtype=np.int32)
+        uniform = self.known[rng.integers(0, len(self.known), self.uniform_negatives)]
         drawn = np.concatenate([candidate, uniform, self._hard(trigger, rng)])
         most_hits = len(rows) + int((self.indptr[user + 1] - self.indptr[user]).sum())
         items, at, count, hits = _distinct(

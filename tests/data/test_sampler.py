@@ -121,21 +121,23 @@ def test_batches_depend_on_seed_and_place_alone(sampler: PairSampler, first: int
 
 
 def many(uniform: int, seed: int = 0, hard: int = 0) -> PairSampler:
-    """Candidates 0..7, each with its own trigger; trigger 3 has no neighbours; only the uniform law draws item 8."""
+    """Candidates 0..7, each with its own trigger; trigger 3 has no neighbours; only the uniform law draws item 8, and
+    nothing draws item 9, which nobody engaged with."""
     rng = np.random.default_rng(3)
     candidate = rng.choice(N_ITEMS - 1, 4000, p=np.arange(1, N_ITEMS) / np.arange(1, N_ITEMS).sum()).astype(np.int32)
     trigger = ((candidate + 1) % N_ITEMS).astype(np.int32)
     history = (np.array([0, N_ITEMS]), np.arange(N_ITEMS, dtype=np.int32))
     near = csr([{(item + 2) % 8, (item + 5) % 8, item % 3} if item != 3 else set() for item in range(N_ITEMS)])
     columns = np.zeros(4000, np.int32), trigger, candidate, np.ones(4000, np.float32)
-    return PairSampler(*columns, history, N_ITEMS, 40, uniform, seed, hard, near)
+    near = np.append(near[0], near[0][-1]), near[1]
+    return PairSampler(*columns, history, N_ITEMS + 1, 40, uniform, seed, hard, near)
 
 
 @pytest.mark.parametrize(("uniform", "hard"), [(0, 0), (20, 0), (120, 0), (0, 80), (20, 200)])
 def test_log_q_is_the_law_the_columns_are_drawn_from(uniform: int, hard: int) -> None:
     sampler = many(uniform, hard=hard)
-    drawn = np.zeros(N_ITEMS)
-    log_q = np.full(N_ITEMS, -np.inf)
+    drawn = np.zeros(N_ITEMS + 1)
+    log_q = np.full(N_ITEMS + 1, -np.inf)
     for batch in sampler.epoch(0):
         items = batch.items[: len(batch.log_count)].numpy()
         drawn[items] += batch.log_count.exp().numpy()
@@ -144,19 +146,20 @@ def test_log_q_is_the_law_the_columns_are_drawn_from(uniform: int, hard: int) ->
     total = drawn.sum()
     error = np.sqrt(np.exp(log_q) / total)  # of a frequency over all draws
     assert (np.abs(drawn / total - np.exp(log_q)) <= 5 * error + 1e-6).all()
+    assert drawn[N_ITEMS] == 0
     if uniform == 0:
         assert drawn[N_ITEMS - 1] == 0  # nobody's candidate or neighbour is nobody's negative
     if uniform + hard == 0:
-        np.testing.assert_allclose(drawn[:-1] / total, np.exp(log_q[:-1]), rtol=1e-4)
+        np.testing.assert_allclose(drawn / total, np.exp(log_q), rtol=1e-4)
 
 
 def test_where_no_trigger_has_neighbours_the_law_is_that_of_the_other_negatives() -> None:
     """As with data whose triggers have no content: nothing is drawn, and nothing is counted as drawn."""
     without = many(20)
-    nowhere = csr([set() for _ in range(N_ITEMS)])
+    nowhere = csr([set() for _ in range(N_ITEMS + 1)])
     columns = without.user, without.trigger, without.candidate, without.weight
     history = without.indptr, without.engaged
-    asked = PairSampler(*columns, history, N_ITEMS, 40, 20, 0, hard_negatives=30, neighbours=nowhere)
+    asked = PairSampler(*columns, history, N_ITEMS + 1, 40, 20, 0, hard_negatives=30, neighbours=nowhere)
     assert all(same(a, b) for a, b in zip(asked.epoch(0), without.epoch(0), strict=True))
 
 
@@ -164,13 +167,14 @@ def test_hidden_items_are_the_asked_share_and_change_nothing_else() -> None:
     """An item is as likely to be hidden as any other, and a batch is otherwise the one without dropout."""
     dropping, shown = many(20), many(20)
     dropping.id_dropout = 0.3
-    hidden, drawn = np.zeros(N_ITEMS), np.zeros(N_ITEMS)
+    hidden, drawn = np.zeros(N_ITEMS + 1), np.zeros(N_ITEMS + 1)
     for batch, plain in zip(dropping.epoch(0), shown.epoch(0), strict=True):
         assert not len(plain.hidden)
         assert same(plain, replace(batch, hidden=plain.hidden))
         hidden[batch.items[batch.hidden].numpy()] += 1
         drawn[batch.items.numpy()] += 1
     assert hidden.sum() / drawn.sum() == pytest.approx(0.3, abs=0.05)
+    hidden, drawn = hidden[:N_ITEMS], drawn[:N_ITEMS]
     assert (np.abs(hidden / drawn - 0.3) < 5 * np.sqrt(0.21 / drawn)).all()
 
 

@@ -7,15 +7,14 @@ text, so nothing there is placed by content, and no creators: its cold items are
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quality import folders
 from benchmarks.result import spread, write
-from mtmh.errors import UserError
 
 SEEDS = (0,)  # more take long: five variants a data set, each of them trained
 DEFAULT = "../shared/data/yelp2019 ../shared/data/amazon-beauty ../shared/data/globo"
@@ -34,10 +33,7 @@ SHOWN = ("recall_at_500", "cold_share", "cold_recall_at_500", "fresh_share", "fr
 
 def main() -> None:
     """Run every variant that the data allows, and compare with ids alone."""
-    for folder in os.environ.get("MTMH_BENCH_DATA", DEFAULT).split():
-        data = Path(folder)
-        if not data.is_dir():
-            raise UserError(f"no folder {data}; name the data sets in MTMH_BENCH_DATA, with spaces between.")
+    for data in folders(DEFAULT):
         with tempfile.TemporaryDirectory() as runs:
             found = {name: [_run(data, seed, Path(runs), given) for seed in SEEDS] for name, given in BY_MODEL.items()}
             has_text = found[IDS_ALONE][0]["data"]["has_text"]

@@ -10,7 +10,6 @@ writes convergence_<folder>.json for each and convergence.png for all.
 """
 
 import itertools
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.quality import SEEDS, folders
 from benchmarks.result import FOLDER, write
 from feature_repo.stage import build_features
 from mtmh.config import Config, TrainSettings, load_config
@@ -41,8 +41,6 @@ from mtmh.model.two_heads import TwoHeads
 from mtmh.training.train import build_model
 from pipelines.arguments import layers
 
-SEEDS = (0, 1, 2)
-DEFAULT = "../shared/data/yelp2019 ../shared/data/amazon-beauty"
 LATE = 0.2  # share of T1's events by whose begin an item must not have been seen to be new
 UPDATES = 100
 ENOUGH = 0.9  # share of the new items that must have had UPDATES updates
@@ -55,10 +53,8 @@ Paths = dict[str, np.ndarray]  # embedding -> float32 [new items, UPDATES + 1, d
 def main() -> None:
     """Follow the new items of each data set through both runs at every seed, and draw the curves."""
     found = {}
-    for folder in os.environ.get("MTMH_BENCH_DATA", DEFAULT).split():
-        if not Path(folder).is_dir():
-            raise UserError(f"no folder {folder}; name the data sets in MTMH_BENCH_DATA, with spaces between.")
-        found[Path(folder).resolve().name] = compare(folder)
+    for folder in folders():
+        found[folder.resolve().name] = compare(str(folder))
     FOLDER.mkdir(exist_ok=True)
     draw(found).savefig(FOLDER / "convergence.png", dpi=160)
 

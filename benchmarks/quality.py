@@ -35,14 +35,20 @@ WITHOUT = {"cold items placed by content": ["retrieval.cold=model"]}
 
 def main() -> None:
     """Run, compare, and say for each data set whether the paper's order holds at every seed."""
-    for folder in os.environ.get("MTMH_BENCH_DATA", DEFAULT).split():
-        data = Path(folder)
-        if not data.is_dir():
-            raise UserError(f"no folder {data}; name the data sets in MTMH_BENCH_DATA, with spaces between.")
+    for data in folders():
         with tempfile.TemporaryDirectory() as runs:
             found = [_run(data, seed, Path(runs), []) for seed in SEEDS]
             less = {part: [_run(data, seed, Path(runs), given) for seed in SEEDS] for part, given in WITHOUT.items()}
             _write(data, found, less)
+
+
+def folders(default: str = DEFAULT) -> list[Path]:
+    """The data sets named in MTMH_BENCH_DATA. Raises UserError where one is not there."""
+    found = [Path(folder) for folder in os.environ.get("MTMH_BENCH_DATA", default).split()]
+    for folder in found:
+        if not folder.is_dir():
+            raise UserError(f"no folder {folder}; name the data sets in MTMH_BENCH_DATA, with spaces between.")
+    return found
 
 
 def order_holds(models: dict[str, Any]) -> dict[str, bool]:

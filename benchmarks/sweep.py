@@ -12,8 +12,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.quality import folders
 from benchmarks.result import FOLDER, Spread, spread, write
-from benchmarks.trials import Setting, each, folders, try_all
+from benchmarks.trials import Setting, each, try_all
 from mtmh.evaluation.figures import INK, QUIET, STYLE
 from pipelines.trial import Figures
 

@@ -1,10 +1,9 @@
 """What the benchmarks of settings share: data sets, seeds, trials on the validation tail of T1, and their spread."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.quality import DEFAULT, SEEDS
+from benchmarks.quality import SEEDS
 from benchmarks.result import Spread, spread
 from mtmh.config import Config, load_config
 from mtmh.errors import UserError
@@ -13,15 +12,6 @@ from pipelines.trial import Figures, scratch, try_out
 
 METRICS = ("recall_at_20", "recall_at_500", "l1_relevance", "l2_relevance", "cold_recall_at_500")
 Setting = tuple[str, ...]  # section.key=value, over the data set's own settings
-
-
-def folders() -> list[Path]:
-    """The data sets named in MTMH_BENCH_DATA. Raises UserError where one is not there."""
-    found = [Path(folder) for folder in os.environ.get("MTMH_BENCH_DATA", DEFAULT).split()]
-    for folder in found:
-        if not folder.is_dir():
-            raise UserError(f"no folder {folder}; name the data sets in MTMH_BENCH_DATA, with spaces between.")
-    return found
 
 
 def config_of(data: Path, setting: Setting = (), seed: int = 0) -> Config:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ablation, result, sweep, trials
+from benchmarks import ablation, quality, result, sweep, trials
 from benchmarks.ablation import Part, difference, judge, table, verdict
 from benchmarks.trials import Setting, spread
 from mtmh.data.files import write_parquet
@@ -105,7 +105,7 @@ def test_relevance_rises_only_where_every_step_of_w_r_raises_it() -> None:
 def test_a_missing_folder_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MTMH_BENCH_DATA", f"{tmp_path} {tmp_path / 'nowhere'}")
     with pytest.raises(UserError, match="nowhere; name the data sets in MTMH_BENCH_DATA"):
-        trials.folders()
+        quality.folders()
 
 
 def test_both_benchmarks_over_a_tiny_world_share_their_trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ def test_heads_and_merge_measure_as_in_a_run(
     world: Stages, version: Callable[[str], Path], tmp_path: Path, objective: str, alpha: int
 ) -> None:
     settings = retrieval_settings(alpha=alpha)
-    found = evaluate_heads(world.prepared, world.content, version(objective), settings, EvaluationSettings().fresh_hours)
+    found = evaluate_heads(
+        world.prepared, world.content, version(objective), settings, EvaluationSettings().fresh_hours
+    )
     asked = world.prepared, world.content, version(objective), None, tmp_path, settings, EvaluationSettings(), 0
     evaluate(*asked)
     models = json.loads((tmp_path / "evaluation.json").read_text())["models"]

@@ -101,9 +101,13 @@ class Arrival:
         """One epoch without the new items, or epochs without end over all of T1."""
         items = self.known if arrived else self.old
         kept = np.maximum(self.pairs["trigger"], self.pairs["candidate"]) < items
+        indptr, engaged = self.history
+        there = engaged < items
+        user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+        length = np.bincount(user[there], minlength=len(indptr) - 1)
         sampler = PairSampler(
             **{name: column[kept] for name, column in self.pairs.items()},
-            history=self.history,
+            history=(np.concatenate([[0], np.cumsum(length)]), engaged[there]),
             n_items=items,
             batch_size=settings.batch_size,
             uniform_negatives=settings.uniform_negatives,

@@ -79,7 +79,7 @@ def _rows(similarity, teacher, log_count, log_q, positive, weight, known, hits, 
                 found[1, row] = divergence + log_z
 
 
-@njit(inline="always")
+@njit(cache=True, fastmath=True, error_model="numpy")
 def _logits(similarity, log_count, positive, masked, out):  # type: ignore[no-untyped-def]
     """Similarity plus the column's log multiplicity, which the positive has not; MASKED at accidental hits."""
     for column in range(len(out)):
@@ -89,7 +89,7 @@ def _logits(similarity, log_count, positive, masked, out):  # type: ignore[no-un
         out[column] = MASK
 
 
-@njit(inline="always")
+@njit(cache=True, fastmath=True, error_model="numpy")
 def _softmax(logit, out, bits):  # type: ignore[no-untyped-def]
     """The softmax of `logit` into `out`; returns log of the sum of exponentials."""
     most, power = _greatest(logit, bits), bits.view(np.float32)
@@ -110,7 +110,7 @@ def _softmax(logit, out, bits):  # type: ignore[no-untyped-def]
     return np.float64(most) + np.log(np.float64(total))
 
 
-@njit(inline="always")
+@njit(cache=True, fastmath=True, error_model="numpy")
 def _greatest(logit, bits):  # type: ignore[no-untyped-def]
     """The greatest logit, by integers in the floats' order: compilers do not vectorize a maximum of floats."""
     numbers, low = logit.view(np.int32), np.int32(0x7FFFFFFF)

@@ -29,6 +29,7 @@ from benchmarks.result import FOLDER, write
 from feature_repo.stage import build_features
 from mtmh.config import Config, TrainSettings, load_config
 from mtmh.content.encode import encode
+from mtmh.data.pair_source import Pairs
 from mtmh.data.pairs import write_pairs
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
@@ -65,7 +66,7 @@ class Arrival:
 
     catalog: Catalog
     content: torch.Tensor  # float32 [items, c]
-    pairs: dict[str, np.ndarray]
+    pairs: Pairs
     history: tuple[np.ndarray, np.ndarray]
     old: int  # items that are not new
     known: int  # items of T1
@@ -86,12 +87,12 @@ class Arrival:
         return cls(
             catalog=Catalog(catalog.ids[order], catalog.floats[order], catalog.vocabularies, catalog.float_names),
             content=torch.from_numpy(np.load(content / "content.npy")[order]),
-            pairs={
-                "user": table["user"].to_numpy(),
-                "trigger": place[table["trigger"].to_numpy()],
-                "candidate": place[table["candidate"].to_numpy()],
-                "weight": table["weight"].to_numpy(),
-            },
+            pairs=Pairs(
+                table["user"].to_numpy(),
+                place[table["trigger"].to_numpy()],
+                place[table["candidate"].to_numpy()],
+                table["weight"].to_numpy(),
+            ),
             history=(indptr, place[items]),
             old=old,
             known=known,
@@ -100,13 +101,13 @@ class Arrival:
     def batches(self, settings: TrainSettings, seed: int, arrived: bool) -> Iterator[Batch]:
         """One epoch without the new items, or epochs without end over all of T1."""
         items = self.known if arrived else self.old
-        kept = np.maximum(self.pairs["trigger"], self.pairs["candidate"]) < items
+        kept = np.maximum(self.pairs.trigger, self.pairs.candidate) < items
         indptr, engaged = self.history
         there = engaged < items
         user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
         length = np.bincount(user[there], minlength=len(indptr) - 1)
         sampler = PairSampler(
-            **{name: column[kept] for name, column in self.pairs.items()},
+            self.pairs.take(kept),
             history=(np.concatenate([[0], np.cumsum(length)]), engaged[there]),
             n_items=items,
             batch_size=settings.batch_size,

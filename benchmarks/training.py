@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.result import median_seconds, write
 from mtmh.config import TrainSettings
+from mtmh.data.pair_source import Pairs
 from mtmh.data.sampler import Batch, PairSampler
 from mtmh.device import pick_device, pick_precision
 from mtmh.model.catalog import Catalog
@@ -76,12 +77,10 @@ def _sampler(items: int) -> PairSampler:
     rng = np.random.default_rng(0)
     law = 1 / np.arange(1, items + 1) ** 0.8
     law /= law.sum()
+    user = rng.integers(0, USERS, STEPS * 512).astype(np.int32)
     trigger, candidate = (rng.choice(items, STEPS * 512, p=law).astype(np.int32) for _ in range(2))
     return PairSampler(
-        user=rng.integers(0, USERS, STEPS * 512).astype(np.int32),
-        trigger=trigger,
-        candidate=candidate,
-        weight=np.ones(STEPS * 512, dtype=np.float32),
+        Pairs(user, trigger, candidate, np.ones(STEPS * 512, dtype=np.float32)),
         history=(np.arange(USERS + 1) * HISTORY, rng.choice(items, USERS * HISTORY, p=law).astype(np.int32)),
         n_items=items,
         batch_size=512,

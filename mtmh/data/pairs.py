@@ -8,9 +8,9 @@ import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mtmh.config import PairSettings
+from mtmh.data.pair_source import ROW_GROUP, Pairs, write_blocks
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 
@@ -82,19 +82,24 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
     connection = ibis.duckdb.connect()
     events = connection.read_parquet(prepared / "interactions.parquet")
     events = events.filter(events.period == "train").select("user", "item", "timestamp")
-    pairs = mine_pairs(events, settings.window).to_pyarrow()
-    if len(pairs) == 0:
+    vectors = np.load(content / "content.npy")
+    bits = data.topic_bits("l2") if settings.sim == "hard" else None
+    popularity = np.bincount(data.item[data.is_train], minlength=data.n_items)
+
+    def weighed(rows: pa.RecordBatch) -> Pairs:
+        user, trigger, candidate = (rows[name].to_numpy().astype(np.int32) for name in ("user", "trigger", "candidate"))
+        weight = sim_weight(trigger, candidate, settings.sim, settings.beta, vectors, bits)
+        if settings.propensity:
+            weight *= propensity_weight(candidate, popularity)
+        return Pairs(user, trigger, candidate, weight)
+
+    mined = mine_pairs(events, settings.window).to_pyarrow_batches(chunk_size=ROW_GROUP)
+    count = write_blocks(out / "pairs.parquet", map(weighed, mined))
+    if count == 0:
+        (out / "pairs.parquet").unlink()
         raise UserError(
             f"no training pairs: of the {int(data.is_train.sum())} events before the split, no user engaged with two "
             "different items. The method learns from users with at least two; give a longer log."
         )
-    user, trigger, candidate = (pairs[name].to_numpy().astype(np.int32) for name in ("user", "trigger", "candidate"))
-    vectors = np.load(content / "content.npy")
-    bits = data.topic_bits("l2") if settings.sim == "hard" else None
-    weight = sim_weight(trigger, candidate, settings.sim, settings.beta, vectors, bits)
-    if settings.propensity:
-        weight *= propensity_weight(candidate, np.bincount(data.item[data.is_train], minlength=data.n_items))
-    table = pa.table({"user": user, "trigger": trigger, "candidate": candidate, "weight": weight})
-    pq.write_table(table, out / "pairs.parquet")
-    (out / "pairs.json").write_text(json.dumps({"pairs": len(table), "window": settings.window}))
-    print(f"pairs: {len(table):,} from {int(data.is_train.sum()):,} events, window {settings.window}")
+    (out / "pairs.json").write_text(json.dumps({"pairs": count, "window": settings.window}))
+    print(f"pairs: {count:,} from {int(data.is_train.sum()):,} events, window {settings.window}")

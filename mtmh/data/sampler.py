@@ -8,6 +8,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from mtmh.data.pair_source import PairFile, Pairs, joined
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -31,7 +33,7 @@ class Batch:
 class PairSampler:
     """Draws shuffled batches of pairs with in-batch, uniform and hard negatives.
 
-    Arguments: `user`, `trigger`, `candidate` int32 [pairs]; `weight` float32 [pairs]; `history` = (indptr int64
+    Arguments: `pairs` in memory or in a file (see `mtmh.data.pair_source`); `history` = (indptr int64
     [users + 1], items int32), what each user engaged with; `n_items` size of the catalog. Uniform negatives are drawn
     from the items that somebody engaged with: of the others, training could only push away what all unknown items
     share. A hard negative is drawn in two steps: one of the batch's pairs, then one of its trigger's
@@ -42,10 +44,7 @@ class PairSampler:
 
     def __init__(
         self,
-        user: np.ndarray,
-        trigger: np.ndarray,
-        candidate: np.ndarray,
-        weight: np.ndarray,
+        pairs: Pairs | PairFile,
         history: tuple[np.ndarray, np.ndarray],
         n_items: int,
         batch_size: int,
@@ -55,7 +54,7 @@ class PairSampler:
         neighbours: tuple[np.ndarray, np.ndarray] | None = None,
         id_dropout: float = 0.0,
     ) -> None:
-        self.user, self.trigger, self.candidate, self.weight = user, trigger, candidate, weight
+        self.pairs = pairs
         self.indptr, self.engaged = history
         self.n_items, self.batch_size, self.uniform_negatives, self.seed = n_items, batch_size, uniform_negatives, seed
         self.hard_negatives = hard_negatives
@@ -65,8 +64,9 @@ class PairSampler:
         self.known = np.unique(self.engaged)
         uniform = np.zeros(n_items)
         uniform[self.known] = 1 / max(len(self.known), 1)
-        in_batch = np.bincount(candidate, minlength=n_items) / max(len(candidate), 1)
-        hard = self._hard_law()
+        as_trigger, as_candidate = pairs.counts(n_items)
+        in_batch = as_candidate / max(len(pairs), 1)
+        hard = self._hard_law(as_trigger)
         laws = ((batch_size, in_batch), (uniform_negatives, uniform), (hard_negatives if hard.any() else 0, hard))
         law = sum(drawn * one for drawn, one in laws) / sum(drawn for drawn, _ in laws)
         # Items that no law can draw never become a column; a tiny floor keeps their unused log finite.
@@ -74,28 +74,37 @@ class PairSampler:
 
     def steps_per_epoch(self) -> int:
         """Batches an epoch; the last one may be smaller."""
-        return -(-len(self.trigger) // self.batch_size)
+        return -(-len(self.pairs) // self.batch_size)
 
     def epoch(self, number: int, first_step: int = 0) -> Iterator[Batch]:
         """Batches of epoch `number` (from 0), starting at `first_step`."""
-        order = np.random.default_rng((self.seed, number)).permutation(len(self.trigger))
-        for step in range(first_step, self.steps_per_epoch()):
-            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield self._batch(rows, np.random.default_rng((self.seed, number, step)))
+        for step, pairs in enumerate(self._in_batches(np.random.default_rng((self.seed, number)))):
+            if step >= first_step:
+                yield self._batch(pairs, np.random.default_rng((self.seed, number, step)))
 
-    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        user, trigger, candidate = self.user[rows], self.trigger[rows], self.candidate[rows]
+    def _in_batches(self, rng: np.random.Generator) -> Iterator[Pairs]:
+        left: list[Pairs] = []
+        for block in self.pairs.shuffled(rng):
+            pairs = joined([*left, block])
+            whole = len(pairs) // self.batch_size * self.batch_size
+            for start in range(0, whole, self.batch_size):
+                yield pairs.take(slice(start, start + self.batch_size))
+            left = [pairs.take(slice(whole, None))]
+        if left and len(left[0]):
+            yield left[0]
+
+    def _batch(self, pairs: Pairs, rng: np.random.Generator) -> Batch:
+        user, trigger, candidate, weight = pairs.user, pairs.trigger, pairs.candidate, pairs.weight
         uniform = self.known[rng.integers(0, len(self.known), self.uniform_negatives)]
         drawn = np.concatenate([candidate, uniform, self._hard(trigger, rng)])
-        most_hits = len(rows) + int((self.indptr[user + 1] - self.indptr[user]).sum())
+        most_hits = len(pairs) + int((self.indptr[user + 1] - self.indptr[user]).sum())
         items, at, count, hits = _distinct(
             drawn, user, trigger, self.indptr, self.engaged, np.empty((2, most_hits), np.int64), self.place
         )
-        weight = self.weight[rows]
         return Batch(
             items=torch.from_numpy(items),
             trigger=torch.from_numpy(at[len(drawn) :]),
-            positive=torch.from_numpy(at[: len(rows)]),
+            positive=torch.from_numpy(at[: len(pairs)]),
             log_count=torch.from_numpy(np.log(count).astype(np.float32)),
             log_q=torch.from_numpy(self.log_q[items[: len(count)]]),
             hit_row=torch.from_numpy(hits[0]),
@@ -114,11 +123,11 @@ class PairSampler:
         row = able[rng.integers(0, len(able), self.hard_negatives)]
         return self.near[start[row] + rng.integers(0, size[row])]
 
-    def _hard_law(self) -> np.ndarray:
+    def _hard_law(self, as_trigger: np.ndarray) -> np.ndarray:
         """Float64 [items], the law of one hard negative over all batches: the triggers of the pairs that have
         neighbours, by their number, and each one's neighbours alike. Zeros where no trigger has neighbours."""
         size = np.diff(self.near_indptr)
-        frequency = np.bincount(self.trigger, minlength=self.n_items) * (size > 0)
+        frequency = as_trigger * (size > 0)
         each = frequency / np.maximum(size, 1) / max(frequency.sum(), 1)
         return np.bincount(self.near, weights=np.repeat(each, size), minlength=self.n_items)
 

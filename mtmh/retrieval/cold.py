@@ -10,7 +10,7 @@ def place_cold(vectors: np.ndarray, content: np.ndarray, known: np.ndarray, tau_
     """The vectors with those of unknown items replaced, float32 [items, d], unit rows.
 
     Training never saw their ids: what the model knows of them is what all unknown items share, their creators and their
-    numbers (and without train.id_dropout an unknown id was only ever a negative). Each takes the direction of the mean
+    numbers (and without train.id_dropout an unknown id was never trained). Each takes the direction of the mean
     of its NEIGHBOURS nearest known items by content, weighted as the teacher of the distillation weighs them: softmax
     of cosine / tau_q. The paper leaves cold items open.
 

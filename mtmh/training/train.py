@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mtmh.config import TrainSettings
+from mtmh.data.pair_source import PairFile
 from mtmh.data.prepared import Prepared
 from mtmh.data.sampler import PairSampler
 from mtmh.device import pick_device, pick_precision
@@ -95,19 +96,18 @@ def load_model(version: Path) -> TwoHeads:
 
 
 def _sampler(data: Prepared, content: np.ndarray, pairs: Path, settings: TrainSettings, seed: int) -> PairSampler:
-    table = pq.read_table(pairs / "pairs.parquet")
-    columns = {name: table[name].to_numpy() for name in ("user", "trigger", "candidate", "weight")}
+    source = PairFile(pairs / "pairs.parquet")
     neighbours = None
     if settings.hard_negatives:
         known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
         neighbours = content_neighbours(content, known, seed)
-        if not np.diff(neighbours[0])[columns["trigger"]].any():
+        if not np.diff(neighbours[0])[source.counts(data.n_items)[0] > 0].any():
             raise UserError(
                 f"train.hard_negatives is {settings.hard_negatives}, but no trigger has a title or text to find"
                 " neighbours by. Add a title column to items, or write train.hard_negatives=0."
             )
     return PairSampler(
-        **columns,
+        source,
         history=data.train_histories(),
         n_items=data.n_items,
         batch_size=settings.batch_size,

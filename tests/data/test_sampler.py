@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtmh.data.pair_source import Pairs
 from mtmh.data.sampler import Batch, PairSampler
 
 N_ITEMS = 9
@@ -25,10 +26,7 @@ def samplers(draw: st.DrawFn) -> PairSampler:
     user, trigger, candidate, weight = zip(*pairs, strict=True)
     near = draw(st.lists(st.sets(st.integers(0, N_ITEMS - 1), max_size=3), min_size=N_ITEMS, max_size=N_ITEMS))
     return PairSampler(
-        np.array(user, np.int32),
-        np.array(trigger, np.int32),
-        np.array(candidate, np.int32),
-        np.array(weight, np.float32),
+        Pairs(*(np.array(column, np.int32) for column in (user, trigger, candidate)), np.array(weight, np.float32)),
         history=csr(histories),
         n_items=N_ITEMS,
         batch_size=draw(st.integers(1, 8)),
@@ -53,7 +51,7 @@ def test_an_epoch_holds_every_pair_once(sampler: PairSampler) -> None:
     batches = list(sampler.epoch(2))
     assert len(batches) == sampler.steps_per_epoch()
     found = [(int(b.items[t]), int(b.items[p])) for b in batches for t, p in zip(b.trigger, b.positive, strict=True)]
-    assert sorted(found) == sorted(zip(sampler.trigger.tolist(), sampler.candidate.tolist(), strict=True))
+    assert sorted(found) == sorted(zip(sampler.pairs.trigger.tolist(), sampler.pairs.candidate.tolist(), strict=True))
 
 
 @given(samplers())
@@ -88,15 +86,15 @@ def test_hard_negatives_are_neighbours_of_the_batchs_own_triggers(sampler: PairS
 @given(samplers())
 def test_exactly_the_accidental_hits_are_masked(sampler: PairSampler) -> None:
     """The trigger, and what the user engaged with, unless it is the positive of that very row."""
-    order = np.random.default_rng((sampler.seed, 1)).permutation(len(sampler.trigger))
+    order = np.random.default_rng((sampler.seed, 1)).permutation(len(sampler.pairs.trigger))
     for step, batch in enumerate(sampler.epoch(1)):
         rows = order[step * sampler.batch_size :][: sampler.batch_size]
         hits = set(zip(batch.hit_row.tolist(), batch.hit_column.tolist(), strict=True))
         for i, row in enumerate(rows):
-            user = sampler.user[row]
+            user = sampler.pairs.user[row]
             engaged = set(sampler.engaged[sampler.indptr[user] : sampler.indptr[user + 1]].tolist())
             expected = [
-                item != sampler.candidate[row] and (item in engaged or item == sampler.trigger[row])
+                item != sampler.pairs.candidate[row] and (item in engaged or item == sampler.pairs.trigger[row])
                 for item in batch.items[: len(batch.log_count)].tolist()
             ]
             assert [(i, column) in hits for column in range(len(batch.log_count))] == expected
@@ -104,9 +102,9 @@ def test_exactly_the_accidental_hits_are_masked(sampler: PairSampler) -> None:
 
 @given(samplers())
 def test_weights_keep_their_proportions_and_have_mean_one(sampler: PairSampler) -> None:
-    order = np.random.default_rng((sampler.seed, 0)).permutation(len(sampler.trigger))
+    order = np.random.default_rng((sampler.seed, 0)).permutation(len(sampler.pairs.trigger))
     for step, batch in enumerate(sampler.epoch(0)):
-        weight = sampler.weight[order[step * sampler.batch_size :][: sampler.batch_size]]
+        weight = sampler.pairs.weight[order[step * sampler.batch_size :][: sampler.batch_size]]
         np.testing.assert_allclose(batch.weight.numpy(), weight / weight.mean(), rtol=1e-5)
 
 
@@ -128,9 +126,9 @@ def many(uniform: int, seed: int = 0, hard: int = 0) -> PairSampler:
     trigger = ((candidate + 1) % N_ITEMS).astype(np.int32)
     history = (np.array([0, N_ITEMS]), np.arange(N_ITEMS, dtype=np.int32))
     near = csr([{(item + 2) % 8, (item + 5) % 8, item % 3} if item != 3 else set() for item in range(N_ITEMS)])
-    columns = np.zeros(4000, np.int32), trigger, candidate, np.ones(4000, np.float32)
+    pairs = Pairs(np.zeros(4000, np.int32), trigger, candidate, np.ones(4000, np.float32))
     near = np.append(near[0], near[0][-1]), near[1]
-    return PairSampler(*columns, history, N_ITEMS + 1, 40, uniform, seed, hard, near)
+    return PairSampler(pairs, history, N_ITEMS + 1, 40, uniform, seed, hard, near)
 
 
 @pytest.mark.parametrize(("uniform", "hard"), [(0, 0), (20, 0), (120, 0), (0, 80), (20, 200)])
@@ -157,9 +155,8 @@ def test_where_no_trigger_has_neighbours_the_law_is_that_of_the_other_negatives(
     """As with data whose triggers have no content: nothing is drawn, and nothing is counted as drawn."""
     without = many(20)
     nowhere = csr([set() for _ in range(N_ITEMS + 1)])
-    columns = without.user, without.trigger, without.candidate, without.weight
     history = without.indptr, without.engaged
-    asked = PairSampler(*columns, history, N_ITEMS + 1, 40, 20, 0, hard_negatives=30, neighbours=nowhere)
+    asked = PairSampler(without.pairs, history, N_ITEMS + 1, 40, 20, 0, hard_negatives=30, neighbours=nowhere)
     assert all(same(a, b) for a, b in zip(asked.epoch(0), without.epoch(0), strict=True))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtmh.data.pair_source import Pairs
 from mtmh.data.sampler import Batch, PairSampler
 
 
@@ -14,10 +15,7 @@ def some_batch(seed: int = 0) -> Batch:
     user = rng.integers(0, 8, 40).astype(np.int32)
     trigger, candidate = np.array([rng.permutation(history[u])[:2] for u in user], np.int32).T
     sampler = PairSampler(
-        user,
-        trigger,
-        candidate,
-        weight=rng.uniform(0.5, 3, 40).astype(np.float32),
+        Pairs(user, trigger, candidate, rng.uniform(0.5, 3, 40).astype(np.float32)),
         history=(np.arange(9) * 6, np.concatenate(history).astype(np.int32)),
         n_items=15,
         batch_size=12,

@@ -12,6 +12,7 @@ import torch
 from checkerboard import ITEMS, OLD, SIDE, SUBJECT, Stages, train_settings
 from safetensors.numpy import load_file
 
+from mtmh.data.pair_source import Pairs
 from mtmh.data.prepared import Prepared
 from mtmh.data.sampler import PairSampler
 from mtmh.device import pick_device
@@ -92,8 +93,8 @@ class Fitting:
     def __init__(self, world: Stages, epochs: int) -> None:
         data, self.epochs, self.calls = Prepared.load(world.prepared), epochs, 0
         table = pq.read_table(world.pairs / "pairs.parquet").slice(0, 3000)
-        columns = {name: table[name].to_numpy() for name in ("user", "trigger", "candidate", "weight")}
-        self.sampler = PairSampler(**columns, history=data.train_histories(), n_items=ITEMS, batch_size=8,
+        pairs = Pairs(*(table[name].to_numpy() for name in ("user", "trigger", "candidate", "weight")))
+        self.sampler = PairSampler(pairs, history=data.train_histories(), n_items=ITEMS, batch_size=8,
                                    uniform_negatives=4, seed=0, id_dropout=0.2)  # fmt: skip
         self.catalog = Catalog.load(data, world.features)
         self.content = torch.from_numpy(np.load(world.content / "content.npy"))

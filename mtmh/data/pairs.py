@@ -8,6 +8,7 @@ import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mtmh.config import PairSettings
 from mtmh.data.pair_source import ROW_GROUP, Pairs, write_blocks
@@ -93,8 +94,11 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
             weight *= propensity_weight(candidate, popularity)
         return Pairs(user, trigger, candidate, weight)
 
-    mined = mine_pairs(events, settings.window).to_pyarrow_batches(chunk_size=ROW_GROUP)
-    count = write_blocks(out / "pairs.parquet", map(weighed, mined))
+    mined = out / "mined.parquet"
+    mine_pairs(events, settings.window).to_parquet(mined)
+    with pq.ParquetFile(mined) as file:
+        count = write_blocks(out / "pairs.parquet", map(weighed, file.iter_batches(ROW_GROUP)))
+    mined.unlink()
     if count == 0:
         (out / "pairs.parquet").unlink()
         raise UserError(

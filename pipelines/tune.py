@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from mtmh.config import Config
+from mtmh.errors import UserError
 from pipelines.arguments import CONFIGS, data_name
 from pipelines.trial import Figures, try_out
 
@@ -20,8 +21,14 @@ def tune(source: str, config: Config, work: Path) -> dict[str, Any]:
 
     Chosen is the highest L2 relevance of the merge among settings whose merged recall@500 is within 1 % of the best
     and not below their own engagement head's; without topics, the best recall. What trials share is made once under
-    `work`, and a trial that is there already is not trained again.
+    `work`, and a trial that is there already is not trained again. Raises UserError when one head alone is trained:
+    there is no merge to choose for.
     """
+    if config.train.objective not in ("mtmh", "stmh"):
+        raise UserError(
+            f"train.objective is {config.train.objective}: one head, so there is no merge to choose tau_q and w_r for. "
+            "Tune with train.objective=mtmh."
+        )
     trials = []
     for tau_q, w_r in itertools.product(TAU_Q, W_R):
         train = config.train.model_copy(update={"tau_q": tau_q, "w_r": w_r})

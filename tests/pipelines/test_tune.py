@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtmh.config import load_config
+from mtmh.errors import UserError
 from pipelines import tune
 
 TINY = [
@@ -48,3 +49,11 @@ def test_tune_never_sees_t2_and_a_run_finds_the_choice(tmp_path: Path, monkeypat
     assert 0 < result["chosen"]["recall"] <= 1
     read = load_config(tune.write_overlay(result))
     assert (read.train.tau_q, read.train.w_r, read.train.epochs) == (0.1, 0.5, 1)
+
+
+@pytest.mark.parametrize("objective", ["engagement", "mtsh"])
+def test_one_head_has_no_merge_to_tune(objective: str, tmp_path: Path) -> None:
+    config = load_config(settings=[*TINY, f"train.objective={objective}"])
+    with pytest.raises(UserError, match=f"train.objective is {objective}: one head"):
+        tune.tune("synthetic", config, tmp_path)
+    assert not any(tmp_path.iterdir())

@@ -1,82 +1,76 @@
 """What finds cold and fresh items: ids alone, id dropout with creators and numbers, content neighbours, and both.
 
-Runs the whole pipeline for each on the folders named in MTMH_BENCH_DATA (default: Yelp, Amazon Beauty and Globo in
-../shared/data), one seed, and writes cold_<folder>.json: recall@500 on targets that T1 does not know (cold) and on
-those first there less than a day before the split (fresh), and their share of the lists, for each model. Globo has no
-text, so nothing there is placed by content, and no creators: its cold items are all alike, and the fresh ones count.
+Reads the folders named in MTMH_BENCH_DATA (default: Yelp, Amazon Beauty and Globo in ../shared/data) and writes
+cold_<folder>.json: for each head and the merge recall@500 on targets that training did not know (cold) and on those
+first there less than a day before the split (fresh), and their share of the lists; three seeds, validation tail of T1.
+Globo has no text, so nothing there is placed by content, and no creators: its cold items are all alike, and the fresh
+ones count.
 """
 
-import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from benchmarks.quality import folders
-from benchmarks.result import spread, write
+from benchmarks.result import Spread, spread, write
+from benchmarks.trials import Setting, each, try_all
+from pipelines.trial import Figures
 
-SEEDS = (0,)  # more take long: five variants a data set, each of them trained
 DEFAULT = "../shared/data/yelp2019 ../shared/data/amazon-beauty ../shared/data/globo"
 IDS_ALONE = "ids alone"
-BY_MODEL = {
-    IDS_ALONE: ["data.id_features=[]", "data.statistics=[]", "train.id_dropout=0", "retrieval.cold=model"],
-    "creators and numbers": ["train.id_dropout=0", "retrieval.cold=model"],
-    "id dropout, creators and numbers": ["train.id_dropout=0.1", "retrieval.cold=model"],
-}
-BY_CONTENT = {
-    "content neighbours": ["train.id_dropout=0", "retrieval.cold=content"],
-    "id dropout and content neighbours": ["train.id_dropout=0.1", "retrieval.cold=content"],
+VARIANTS: dict[str, Setting] = {
+    IDS_ALONE: ("data.id_features=[]", "data.statistics=[]", "train.id_dropout=0", "retrieval.cold=model"),
+    "creators and numbers": ("train.id_dropout=0", "retrieval.cold=model"),
+    "id dropout, creators and numbers": ("train.id_dropout=0.1", "retrieval.cold=model"),
+    "content neighbours": ("train.id_dropout=0", "retrieval.cold=content"),
+    "id dropout and content neighbours": ("train.id_dropout=0.1", "retrieval.cold=content"),
 }
 SHOWN = ("recall_at_500", "cold_share", "cold_recall_at_500", "fresh_share", "fresh_recall_at_500")
 
 
 def main() -> None:
-    """Run every variant that the data allows, and compare with ids alone."""
+    """Try every variant, and compare with ids alone."""
     for data in folders(DEFAULT):
-        with tempfile.TemporaryDirectory() as runs:
-            found = {name: [_run(data, seed, Path(runs), given) for seed in SEEDS] for name, given in BY_MODEL.items()}
-            has_text = found[IDS_ALONE][0]["data"]["has_text"]
-            for name, given in BY_CONTENT.items() if has_text else ():
-                found[name] = [_run(data, seed, Path(runs), given) for seed in SEEDS]
-        _write(data, found, "cold_recall_at_500" if has_text else "fresh_recall_at_500")
+        found = try_all(data, list(VARIANTS.values()), needs="cold_recall_at_500")
+        table = {name: figures(found[setting]) for name, setting in VARIANTS.items()}
+        headline = "cold_recall_at_500"
+        if not any(told["merged"][headline]["max"] for told in table.values()):  # nothing tells cold items apart
+            headline = "fresh_recall_at_500"
+        _write(data.resolve().name, table, headline, len(found[VARIANTS[IDS_ALONE]]))
+        print("\n".join(lines(table)), flush=True)
 
 
-def _run(data: Path, seed: int, runs: Path, settings: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "mtmh.cli", "run", "--data", str(data), "--seed", str(seed), "--runs", str(runs)]
-    subprocess.run([*command, *(f"--set={setting}" for setting in settings)], check=True)
-    metrics: dict[str, Any] = json.loads((runs / "latest" / "metrics.json").read_text())
-    return metrics
-
-
-def _write(data: Path, found: dict[str, list[dict[str, Any]]], headline: str) -> None:
-    models = [name for name in found[IDS_ALONE][0]["models"] if not name.startswith("merged")] + ["merged_alpha_50"]
-    table = {
-        variant: {
-            model: {
-                metric: spread(values)
-                for metric in SHOWN
-                if None not in (values := [run["models"][model][metric] for run in runs])
-            }
-            for model in models
-        }
-        for variant, runs in found.items()
+def figures(runs: list[Figures]) -> dict[str, dict[str, Spread]]:
+    """{model: {metric: spread over the seeds}} of SHOWN, without those that the data cannot give."""
+    return {
+        model: {metric: spread(each(runs, metric, model)) for metric in SHOWN if one[metric] is not None}
+        for model, one in runs[0].items()
     }
-    means = {variant: told["merged_alpha_50"][headline]["mean"] for variant, told in table.items()}
+
+
+def lines(table: dict[str, dict[str, dict[str, Spread]]]) -> list[str]:
+    """For the screen, in percent: mean [least, most]."""
+    told = []
+    for variant, models in table.items():
+        told.append(f"  {variant}")
+        for model, found in models.items():
+            shown = "  ".join(f"{metric} {_percent(one)}" for metric, one in found.items())
+            told.append(f"    {model:16} {shown}")
+    return told
+
+
+def _write(name: str, table: dict[str, Any], headline: str, seeds: int) -> None:
+    means = {variant: told["merged"][headline]["mean"] for variant, told in table.items()}
     best = max(means, key=lambda variant: means[variant])
     details = {
-        "seeds": SEEDS,
+        "period": "validation tail of T1",
+        "seeds": seeds,
         "metric": headline,
         "variant": best,
         "baseline": IDS_ALONE,
-        "settings": {name: given for name, given in {**BY_MODEL, **BY_CONTENT}.items() if name in found},
-        "seconds": {name: [round(sum(run["seconds"].values())) for run in runs] for name, runs in found.items()},
-        "peak_memory_mb": max(max(run["peak_memory_mb"].values()) for runs in found.values() for run in runs),
+        "settings": {variant: VARIANTS[variant] for variant in table},
         "variants": table,
     }
-    write(f"cold_{data.resolve().name}", means[best], f"{headline} of the merge", means[IDS_ALONE], details)
-    for variant, told in table.items():
-        print(f"  {variant}")
-        for model, figures in told.items():
-            line = "  ".join(f"{metric} {100 * figure['mean']:5.2f}" for metric, figure in figures.items())
-            print(f"    {model:16} {line}")
+    write(f"cold_{name}", means[best], f"{headline} of the merge", means[IDS_ALONE], details)
+
+
+def _percent(found: Spread) -> str:
+    return f"{100 * found['mean']:.2f} [{100 * found['min']:.2f}, {100 * found['max']:.2f}]"

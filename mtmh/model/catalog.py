@@ -60,16 +60,24 @@ class Catalog:
     ) -> dict[str, Any]:
         """Arguments of TwoHeads that fit this catalog, ready for model.json; side features get half the width."""
         sizes = [len(values) + 1 for values in self.vocabularies.values()]
-        varies = self.floats.std(dim=0, correction=0) if self.float_names else torch.zeros(0)
+        mean, deviation = moments(self.floats)
         return {
             "vocabularies": sizes,
             "dims": [embedding_dim] + [max(embedding_dim // 2, 1)] * (len(sizes) - 1),
-            "mean": self.floats.mean(dim=0).tolist(),
-            "deviation": torch.where(varies > 0, varies, 1.0).tolist(),
+            "mean": mean,
+            "deviation": deviation,
             "hidden": hidden,
             "out_dim": out_dim,
             "heads": list(heads),
         }
+
+
+def moments(floats: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each column of float32 [items, float features]; 1 in place of a deviation of 0."""
+    if not floats.shape[1]:
+        return [], []  # torch warns of empty columns
+    varies = floats.std(dim=0, correction=0)
+    return floats.mean(dim=0).tolist(), torch.where(varies > 0, varies, 1.0).tolist()
 
 
 def number_ids(column: pa.Array, known: list[str]) -> np.ndarray:

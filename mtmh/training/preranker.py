@@ -16,7 +16,7 @@ from mtmh.config import PrerankSettings
 from mtmh.data.next_items import NextBatch, NextItems
 from mtmh.data.prepared import Prepared
 from mtmh.device import pick_device
-from mtmh.model.catalog import Catalog
+from mtmh.model.catalog import Catalog, moments
 from mtmh.model.losses.relevance import MASKED
 from mtmh.model.preranker import ENGAGEMENT, LONG_DWELL, Preranker, Towers, build_towers
 
@@ -168,13 +168,12 @@ def _architecture(
 ) -> dict[str, Any]:
     """Arguments of Towers, ready for preranker.json; floats are standardized over the items that T1 knows."""
     sizes = catalog.architecture(settings.dim, [], settings.dim, ())
-    floats = catalog.floats[torch.from_numpy(known)]
-    varies = floats.std(dim=0, correction=0)
+    mean, deviation = moments(catalog.floats[torch.from_numpy(known)])
     return {
         "vocabularies": sizes["vocabularies"],
         "dims": sizes["dims"],
-        "mean": floats.mean(dim=0).tolist(),
-        "deviation": torch.where(varies > 0, varies, 1.0).tolist(),
+        "mean": mean,
+        "deviation": deviation,
         "content_dim": content_dim,
         "interests": interests,
         "hidden": settings.hidden,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ablation, quality, result, sweep, trials
+from benchmarks import ablation, cold, quality, result, sweep, trials
 from benchmarks.ablation import Part, difference, judge, table, verdict
 from benchmarks.trials import Setting, spread
 from mtmh.data.files import write_parquet
@@ -102,13 +102,19 @@ def test_relevance_rises_only_where_every_step_of_w_r_raises_it() -> None:
     assert sweep.relevance_rises(swept({"w_r": values})) == [True, False]
 
 
+def test_data_that_cannot_give_the_metric_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(trials, "try_out", lambda *_: {"merged": {"l2_relevance": None, "cold_recall_at_500": 0.1}})
+    with pytest.raises(UserError, match="has no L2 topics: there is no relevance to compare"):
+        trials.try_all(tmp_path, [()])
+
+
 def test_a_missing_folder_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MTMH_BENCH_DATA", f"{tmp_path} {tmp_path / 'nowhere'}")
     with pytest.raises(UserError, match="nowhere; name the data sets in MTMH_BENCH_DATA"):
         quality.folders()
 
 
-def test_both_benchmarks_over_a_tiny_world_share_their_trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_benchmarks_over_a_tiny_world_share_their_trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, table_ in make_world(users=120, items=90, days=20, seed=0).tables.items():
         write_parquet(table_, tmp_path / "tiny" / f"{name}.parquet")
     out = tmp_path / "results"
@@ -132,3 +138,10 @@ def test_both_benchmarks_over_a_tiny_world_share_their_trials(monkeypatch: pytes
     merged = json.loads((out / "sweep_tiny.json").read_text())["details"]["merged"]
     assert merged["train.w_r=0.5"]["recall_at_500"]["mean"] == pytest.approx(told["value"], abs=1e-4)
     assert (out / "sweep.png").stat().st_size > 10_000
+    cold.main()
+    found = json.loads((out / "cold_tiny.json").read_text())
+    variants = found["details"]["variants"]
+    assert set(variants) == set(cold.VARIANTS)
+    assert found["baseline"] == variants[cold.IDS_ALONE]["merged"]["cold_recall_at_500"]["mean"]
+    assert found["value"] == max(told["merged"]["cold_recall_at_500"]["mean"] for told in variants.values())
+    assert len(list(tmp_path.glob("runs/.scratch/trials/tiny/*/train/*"))) == models + 2 + 2 * 2  # ids alone; dropout

@@ -101,7 +101,7 @@ def _record() -> dict[str, Any]:
         "surface": "retrieve",
         "item_id": [f"item-{place:06d}" for place in places],
         "head": [("engagement", "relevance")[place % 2] for place in places],
-        "head_rank": [place // 2 for place in places],
+        "head_rank": [place // 2 + 1 for place in places],
         "score": [0.123456789 / (place + 1) for place in places],
         "trigger_id": [f"item-{place % 7:06d}" for place in places],
     }

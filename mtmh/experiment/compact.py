@@ -43,7 +43,7 @@ class Compacted:
     rejected: int
 
 
-def compact(directory: Path, out: Path, batch_bytes: int = 128 * 2**20) -> Compacted:
+def compact(directory: Path, out: Path, batch_bytes: int = 64 * 2**20) -> Compacted:
     """Turn the finished segments below `directory` into Parquet below `out`, and remove them.
 
     A segment that a process is writing stays; one that a killed process left is finished first. Late records are filed

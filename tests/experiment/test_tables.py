@@ -72,6 +72,8 @@ LATE = [
     engagement(51, timestamp=NOON - timedelta(days=400), dwell_seconds=None),
     exposure(52, timestamp=NOON + timedelta(days=1), user_id=None, trigger_id=[None, "a", None]),
     exposure(53, candidates=0),
+    engagement(54, timestamp=datetime(2, 1, 1, tzinfo=UTC)),  # clocks that are wrong
+    engagement(55, timestamp=datetime(9998, 1, 1, tzinfo=UTC)),
 ]
 
 
@@ -152,7 +154,7 @@ times = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31)).map(lambda time:
     NOON.astimezone(timezone(timedelta(hours=-9)))
 )
 candidates = st.lists(
-    st.tuples(text, st.sampled_from(["engagement", "relevance"]), st.integers(0, 2**31 - 1), numbers, st.none() | text),
+    st.tuples(text, st.sampled_from(["engagement", "relevance"]), st.integers(1, 2**31 - 1), numbers, st.none() | text),
     max_size=4,
 )
 

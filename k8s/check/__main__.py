@@ -1,4 +1,4 @@
-"""`python -m k8s.check`: every overlay under k8s/overlays, or those named; 1 where something is wrong, 2 without kubectl."""
+"""`python -m k8s.check [OVERLAY...]`: exits with 1 where something is wrong, with 2 where nothing can be rendered."""
 
 import sys
 from pathlib import Path
@@ -26,9 +26,8 @@ def main(overlays: list[Path]) -> int:
             print(error, file=sys.stderr)
             return 2
         found = findings(rendered)
-        print(
-            "\n".join(found) or f"{overlay.name}: {len(rendered.things)} objects, {len(CHECKS)} checks: nothing wrong"
-        )
+        fine = f"{overlay.name}: {len(rendered.things)} objects, {len(CHECKS)} checks: nothing wrong"
+        print("\n".join(found) or fine)
         status = 1 if found else status
     return status
 

@@ -116,9 +116,8 @@ def reachable(all_: Rendered) -> Iterator[str]:
         for each in service.body["spec"]["ports"]:
             for pod in all_.selected({"matchLabels": service.body["spec"]["selector"]}):
                 number = pod.port(each.get("targetPort", each["port"]))
-                rules = [
-                    rule for one in _policies(all_, pod, "Ingress") for rule in one.body["spec"].get("ingress", [])
-                ]
+                policies = _policies(all_, pod, "Ingress")
+                rules = [rule for policy in policies for rule in policy.body["spec"].get("ingress", [])]
                 if number is not None and not any(_has_port(rule, pod, number) for rule in rules):
                     yield service.finding("spec.ports", f"no NetworkPolicy lets anybody in to port {number}")
 
@@ -161,7 +160,7 @@ def _policies(all_: Rendered, thing: Thing, kind: str) -> list[Thing]:
 
 
 def _open(all_: Rendered, direction: str, own: Thing, peer: Thing, port: int) -> bool:
-    """Whether the policies over `own` let it speak (egress) to `peer`, or be spoken to by it, on `port` of the receiver."""
+    """Whether the policies over `own` let it speak (egress) to `peer` or hear it (ingress), on the receiver's `port`."""
     policies = _policies(all_, own, direction.capitalize())
     key, receiver = ("to", peer) if direction == "egress" else ("from", own)
     rules = [rule for policy in policies for rule in policy.body["spec"].get(direction, [])]

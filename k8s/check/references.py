@@ -1,5 +1,6 @@
 """Names and selectors: whatever one object says of another must be there."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,9 +28,8 @@ def services(all_: Rendered) -> Iterator[str]:
             target = each.get("targetPort", each["port"])
             for pod in pods:
                 if pod.port(target) is None:
-                    yield service.finding(
-                        "spec.ports", f"targetPort {target}: the pods of {pod.name} have no such port"
-                    )
+                    message = f"targetPort {target}: the pods of {pod.name} have no such port"
+                    yield service.finding("spec.ports", message)
 
 
 def budgets(all_: Rendered) -> Iterator[str]:
@@ -78,18 +78,15 @@ def variables(all_: Rendered) -> Iterator[str]:
     for thing in all_.workloads:
         for container in thing.containers:
             for variable in container.get("env", []):
-                source = variable.get("valueFrom", {})
                 field = f"containers[{container['name']}].env[{variable['name']}]"
-                for kind, reference in (("ConfigMap", "configMapKeyRef"), ("Secret", "secretKeyRef")):
-                    if reference in source:
-                        yield from _missing(
-                            all_, thing, field, kind, source[reference]["name"], [source[reference]["key"]]
-                        )
-            for source in container.get("envFrom", []):
+                for kind, way in (("ConfigMap", "configMapKeyRef"), ("Secret", "secretKeyRef")):
+                    if source := variable.get("valueFrom", {}).get(way):
+                        yield from _missing(all_, thing, field, kind, source["name"], [source["key"]])
+            for each in container.get("envFrom", []):
                 field = f"containers[{container['name']}].envFrom"
-                for kind, reference in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
-                    if reference in source:
-                        yield from _missing(all_, thing, field, kind, source[reference]["name"], [])
+                for kind, way in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
+                    if source := each.get(way):
+                        yield from _missing(all_, thing, field, kind, source["name"], [])
 
 
 def volumes(all_: Rendered) -> Iterator[str]:
@@ -132,15 +129,11 @@ def accounts(all_: Rendered) -> Iterator[str]:
 
 def namespaces(all_: Rendered) -> Iterator[str]:
     """Everything lies in one namespace: claims, policies and selectors do not reach across."""
-    told = {thing.body["metadata"].get("namespace") for thing in all_.things}
-    if len(told) != 1 or None in told:
-        first = next(
-            thing
-            for thing in all_.things
-            if thing.body["metadata"].get("namespace") != all_.things[0].body["metadata"].get("namespace")
-            or None in told
-        )
-        yield first.finding("metadata.namespace", f"objects lie in {sorted(map(str, told))}, must lie in one namespace")
+    told = [thing.body["metadata"].get("namespace") for thing in all_.things]
+    usual, _ = Counter(told).most_common(1)[0]
+    for thing, name in zip(all_.things, told, strict=True):
+        if name is None or name != usual:
+            yield thing.finding("metadata.namespace", f"is {name}, the others' is {usual}: it must be one for all")
 
 
 def _missing(all_: Rendered, thing: Thing, field: str, kind: str, name: str, keys: list[str]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """An overlay as `kubectl` would apply it, and the file that each object comes from."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ import yaml
 from mtmh.errors import UserError
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
-OPERATOR = Path(__file__).parent.parent / "operator.yaml"
 
 
 @dataclass(frozen=True)
@@ -94,23 +94,26 @@ def _holds(expression: dict[str, Any], labels: dict[str, str]) -> bool:
             return value not in expression["values"]
 
 
-def render(overlay: Path, operator: Path = OPERATOR) -> Rendered:
-    """Render the kustomization in `overlay`, without a cluster. Raises UserError when kubectl is missing or refuses."""
+def render(overlay: Path) -> Rendered:
+    """Render the kustomization in `overlay` without a cluster; operator.yaml lies two folders above it.
+
+    Raises UserError when kubectl is missing, or refuses.
+    """
     try:
         done = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True)
     except FileNotFoundError:
         raise UserError("no kubectl on the PATH: install it with 'apt-get install -y kubernetes-client'.") from None
     if done.returncode != 0:
-        raise UserError(f"{overlay}: kubectl kustomize: {done.stderr.strip()}")
+        raise UserError(f"{overlay}: kubectl kustomize says: {done.stderr.strip()}")
     files = dict(_files(overlay))
-    told = yaml.safe_load(operator.read_text())
+    told = yaml.safe_load((overlay.parent.parent / "operator.yaml").read_text())
     bodies = [body for body in yaml.safe_load_all(done.stdout) if body]
     return Rendered([_thing(body, files, overlay) for body in bodies], told["secrets"], told["peers"])
 
 
 def _thing(body: dict[str, Any], files: dict[tuple[str, str], Path], overlay: Path) -> Thing:
     kind, name = body["kind"], body["metadata"]["name"]
-    return Thing(kind, name, body, files.get((kind, name), overlay / "kustomization.yaml"))
+    return Thing(kind, name, body, files.get((kind, name), _short(overlay / "kustomization.yaml")))
 
 
 def _files(directory: Path) -> Iterator[tuple[tuple[str, str], Path]]:
@@ -119,8 +122,13 @@ def _files(directory: Path) -> Iterator[tuple[tuple[str, str], Path]]:
     told = yaml.safe_load(path.read_text())
     for name in told.get("resources", []):
         for body in yaml.safe_load_all((directory / name).read_text()):
-            yield (body["kind"], body["metadata"]["name"]), directory / name
+            yield (body["kind"], body["metadata"]["name"]), _short(directory / name)
     for generated in told.get("configMapGenerator", []):
-        yield ("ConfigMap", generated["name"]), path
+        yield ("ConfigMap", generated["name"]), _short(path)
     for base in told.get("bases", []):
-        yield from _files((directory / base).resolve())
+        yield from _files(directory / base)
+
+
+def _short(path: Path) -> Path:
+    """As one would write it from here."""
+    return Path(os.path.relpath(path))

@@ -160,7 +160,7 @@ def _policies(all_: Rendered, thing: Thing, kind: str) -> list[Thing]:
 
 
 def _open(all_: Rendered, direction: str, own: Thing, peer: Thing, port: int) -> bool:
-    """Whether the policies over `own` let it speak (egress) to `peer` or hear it (ingress), on the receiver's `port`."""
+    """Whether the policies over `own` let it speak (egress) to `peer` or hear it (ingress) on the receiver's port."""
     policies = _policies(all_, own, direction.capitalize())
     key, receiver = ("to", peer) if direction == "egress" else ("from", own)
     rules = [rule for policy in policies for rule in policy.body["spec"].get(direction, [])]

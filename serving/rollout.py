@@ -23,6 +23,8 @@ def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
     before = _champion(store)
     known = cluster.loaded()
     needed = {before, version} | cluster.pinned()
+    if before == version:  # a second try: what went before is still there to go back to
+        needed.update(known or [])
     wanted = [each for each in packages.versions(store) if each in needed]
     try:
         cluster.load(wanted, known)

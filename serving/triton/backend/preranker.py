@@ -4,6 +4,7 @@ As mtmh.model.preranker.Preranker.logits and mtmh.retrieval.retriever.prerank do
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import embedding, softplus
 
 from .files import checked
 from .layers import mlp
@@ -51,10 +52,8 @@ class TritonPythonModel:
         sorted_ = {name: values.gather(1, best).cpu().numpy() for name, values in columns.items()}
         ends = np.cumsum([0, *map(len, read[0])])
         return [
-            pb_utils.InferenceResponse(
-                [pb_utils.Tensor(name, values[start:end]) for name, values in sorted_.items()]
-            )
-            for start, end in zip(ends, ends[1:], strict=False)
+            pb_utils.InferenceResponse([pb_utils.Tensor(name, values[start:end]) for name, values in sorted_.items()])
+            for start, end in pairwise(ends)
         ]
 
     def _logits(self, item: Tensor, there: Tensor, history: Tensor) -> Tensor:
@@ -63,7 +62,7 @@ class TritonPythonModel:
         out = torch.zeros(item.shape, device=self.device)
         for task, weight in self.task_weights.items():
             asked = weight * mlp(user, self.arrays, self.layers, f"user_heads.{task}.")
-            out += torch.bmm(self.arrays[f"table.{task}"][item], asked[:, :, None])[:, :, 0]
+            out += torch.bmm(embedding(item, self.arrays[f"table.{task}"]), asked[:, :, None])[:, :, 0]
         new = self.arrays["table.new"][item]
         old = _row_means(out, there & ~new)
         return out + torch.where(new, old - _row_means(out, there & new), 0.0)
@@ -75,7 +74,7 @@ class TritonPythonModel:
         age = torch.arange(history.shape[1], device=self.device)
         weight = torch.exp(-softplus(arrays["age"]) * age) * present
         total = weight.sum(dim=1, keepdim=True).clamp_min(1e-6)
-        mean = torch.bmm(weight[:, None], arrays["table.past"][row])[:, 0] / total
+        mean = torch.bmm(weight[:, None], embedding(row, arrays["table.past"]))[:, 0] / total
         events = present.sum(dim=1, keepdim=True)
         counts = torch.zeros(len(row), self.interests, device=self.device)
         counts.scatter_add_(1, arrays["table.interest"][row], present)

@@ -110,7 +110,13 @@ BROKEN = [
         "{name: reddis, key: password}",
         "env[REDIS_PASSWORD]: there is no Secret reddis",
     ),
-    ("variables", "operator.yaml", "redis: [password]", "redis: [pasword]", "Secret redis has no key password"),
+    (
+        "variables",
+        "operator.yaml",
+        "redis: [password, connection]",
+        "redis: [pasword, connection]",
+        "Secret redis has no key password",
+    ),
     (
         "variables",
         REDIS,

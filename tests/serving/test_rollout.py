@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 from cluster_api import StandIn, Trouble, running
+from kfp import dsl
 from kubernetes import client
 
+from components.deploy import deploy
 from mtmh.errors import UserError
 from serving.cluster import Cluster, RolloutError
 from serving.rollout import roll_out
-from serving.triton.store import install, promote
+from serving.triton.store import install, promote, versions
 
 ROOT = Path(__file__).parents[2]
 
@@ -193,3 +195,35 @@ def test_killed_at_any_time_what_serves_is_loaded_and_a_second_try_ends_it(
     api.trouble = Trouble()
     roll_out(api.store, "8", cluster(api))
     assert (api.champion, served(api), api.told) == ("8", {"8"}, "7 8")
+
+
+def test_the_deploy_step_rolls_a_cluster(api: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By kubeconfig, as from a machine outside; in a pod the account's token does the same."""
+    serve(api, "7 8")
+    config = kubeconfig(tmp_path / "kubeconfig", api.url)
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(config))
+    run = tmp_path / "run"
+    (run / "retriever").mkdir(parents=True)
+    (run / "retriever" / "manifest.json").write_text(json.dumps({"sha256": {}}))
+    (run / "metrics.json").write_text(json.dumps({"gate": {"passed": True}}))
+    write_package(tmp_path / "11", "11")
+    deploy.python_func(
+        run=dsl.Artifact(name="run", uri=str(run)),
+        package=dsl.Artifact(name="package", uri=str(tmp_path / "11")),
+        approved=True,
+        version="11",
+        place=str(tmp_path / "champions" / "synthetic"),
+        store=str(api.store),
+        namespace="mtmh",
+    )
+    assert (api.history, api.champion, served(api)) == (["8 11"], "11", {"11"})
+    assert (tmp_path / "champions" / "synthetic").resolve() == run / "retriever"
+    assert versions(api.store) == ["8", "9", "10", "11"]  # what Triton has loaded, and the newest two others
+
+
+def kubeconfig(path: Path, url: str) -> Path:
+    contexts = [{"name": "test", "context": {"cluster": "test", "user": "test"}}]
+    whole = {"current-context": "test", "contexts": contexts, "users": [{"name": "test", "user": {}}]}
+    whole |= {"clusters": [{"name": "test", "cluster": {"server": url}}]}
+    path.write_text(json.dumps(whole))
+    return path

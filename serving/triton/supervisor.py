@@ -136,7 +136,7 @@ def _check_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError:
-            raise UserError(f"port {port} is taken: stop what listens there, or give Triton other ports.") from None
+            raise UserError(f"port {port} is taken: stop what listens there, or choose another port.") from None
 
 
 def _keep(server: Triton, command: list[str], environment: dict[str, str], store: Path | None) -> None:
@@ -152,7 +152,7 @@ def _keep(server: Triton, command: list[str], environment: dict[str, str], store
             _until_ready(server, process, store)
             while process.poll() is None and not server.stopping.wait(0.05):
                 pass
-        except (UserError, OSError) as error:
+        except Exception as error:  # whatever it is: Triton is stopped, and whoever waits for it is told
             log.error("%s", error)
             if server.starts == 1:
                 server.failure = error
@@ -212,7 +212,8 @@ def load(ports: Ports, store: Path, version: str) -> None:
             answers = list(pool.map(lambda name: _asked(ports, "POST", f"/v2/repository/models/{name}/load"), names))
         for name, (status, told) in zip(names, answers, strict=True):
             if status != 200:
-                raise UserError(f"Triton cannot load {name} of {store}: {told}")
+                reason = json.loads(told)["error"].partition("\n")[0] if status else told
+                raise UserError(f"Triton cannot load {name} of {store}: {reason}")
 
 
 def _asked(ports: Ports, method: str, path: str) -> tuple[int, str]:

@@ -19,6 +19,7 @@ ROUTER = "router"  # component of the routers' pods, and the ConfigMap with thei
 SELECTOR = "app.kubernetes.io/part-of=mtmh,app.kubernetes.io/component={}"
 PASSING = (409, 429, 500, 502, 503, 504)  # answers of the API that another try may mend
 OUT_OF_REACH = 120.0  # seconds that the API may be
+LONGEST = 1000  # characters of a pod's last words
 
 Answer = TypeVar("Answer")
 
@@ -184,7 +185,10 @@ def pending(deployment: client.V1Deployment) -> str:
 def _complaint(container: client.V1ContainerStatus) -> str:
     waiting = container.state.waiting if container.state else None
     ended = container.last_state.terminated if container.last_state else None
-    words = [f"{waiting.reason}" if waiting else "", (ended.message or "").strip() if ended else ""]
+    words = [
+        f"{waiting.reason}" if waiting else "",
+        " ".join((ended.message or "").split())[-LONGEST:] if ended else "",
+    ]
     return ": ".join(word for word in words if word)
 
 

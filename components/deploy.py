@@ -13,9 +13,13 @@ def deploy(
     version: str,
     place: str,
     store: str,
+    namespace: str = "",
 ) -> None:
     """Check verdict and checksums once more; put the package into `store` and make it the champion there, which a
     running server takes up; then make the link `place` lead to the run's retriever, atomically.
+
+    With `namespace`, a cluster serves from the store: its Triton loads the version first, the champion changes only
+    then, and all is as it was where the version does not come to serve (serving/rollout.py).
     """
     from pathlib import Path
 
@@ -34,8 +38,16 @@ def deploy(
         if not (approved and verdict["passed"]):
             raise UserError(f"version {version} did not pass the gate: {place} stays where it is.")
         verify(retriever)
-        promote(Path(store), install(Path(package.path), Path(store)))
-        for old in retire(Path(store)):
+        install(Path(package.path), Path(store))
+        loaded: list[str] = []
+        if namespace:
+            from serving.cluster import Cluster, connected
+            from serving.rollout import roll_out
+
+            loaded = roll_out(Path(store), version, Cluster(connected(), namespace))
+        else:
+            promote(Path(store), version)
+        for old in retire(Path(store), needed=loaded):
             print(f"removed version {old} from {store}")
         link = Path(place)
         link.parent.mkdir(parents=True, exist_ok=True)

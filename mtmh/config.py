@@ -174,6 +174,8 @@ class ClusterSettings(Section):
 
     volume_claim: str = ""  # PersistentVolumeClaim with the data, checkpoints, runs and the champion's link
     volume: str = "/mnt/mtmh"  # where every step finds it
+    namespace: str = ""  # where k8s/ was applied: deploy rolls the pods there, features fills their Redis
+    service_account: str = ""  # of the steps; deploy needs the rights of mtmh-deploy (k8s/base/deploy-account.yaml)
     gpus: Annotated[int, Field(ge=0)] = 0
     gpu_resource: str = "nvidia.com/gpu"
     cpu: str = ""

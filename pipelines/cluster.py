@@ -1,9 +1,11 @@
-"""What only a cluster can give a step: GPUs, memory, nodes, a shared volume."""
+"""What only a cluster can give a step: GPUs, memory, nodes, a shared volume, the pods that serve."""
 
 from kfp import kubernetes
 from kfp.dsl.pipeline_task import PipelineTask
 
 from mtmh.config import ClusterSettings
+
+FEATURE_STORE = "/etc/mtmh/feature_store.cluster.yaml"  # in the image (k8s/images/router.Dockerfile)
 
 
 def place_on(task: PipelineTask, cluster: ClusterSettings) -> None:
@@ -24,3 +26,13 @@ def mount_on(task: PipelineTask, cluster: ClusterSettings) -> None:
     """Mount the cluster's volume, where there is one."""
     if cluster.volume_claim:
         kubernetes.mount_pvc(task, pvc_name=cluster.volume_claim, mount_path=cluster.volume)
+
+
+def reach_serving(tasks: dict[str, PipelineTask], cluster: ClusterSettings) -> None:
+    """Let the step features fill the Redis that serves, and the step deploy ask the routers (k8s/base/network.yaml)."""
+    if not cluster.namespace:
+        return
+    for name in ("features", "deploy"):
+        kubernetes.add_pod_label(tasks[name], "mtmh/step", name)
+    tasks["features"].set_env_variable("FEAST_FS_YAML_FILE_PATH", FEATURE_STORE)
+    kubernetes.use_secret_as_env(tasks["features"], "redis", {"connection": "REDIS_CONNECTION"})

@@ -99,7 +99,8 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             served = {"features": tasks["features"].outputs["features"], "version": kept.output}
             packed = package(run=run, model_name=model_name, tracking_uri=tracking_uri, **served)
             ready = {"package": packed.outputs["package"], "approved": passed, "version": kept.output}
-            last = deploy(run=run, place=place, store=store, **ready)
+            namespace = cluster.namespace if cluster else ""
+            last = deploy(run=run, place=place, store=store, namespace=namespace, **ready)
         tasks |= {"report": written, "register": kept, "package": packed, "deploy": last}
         for name in NEVER_CACHED:
             tasks[name].set_caching_options(False)
@@ -107,9 +108,10 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             tasks["pairs"].after(tasks["features"])  # one at a time here anyway: then always in the same order
             tasks["preranker"].after(tasks["train"])
         else:
-            from pipelines.cluster import mount_on, place_on
+            from pipelines.cluster import mount_on, place_on, reach_serving
 
             place_on(tasks["train"], cluster)
+            reach_serving(tasks, cluster)
             for task in tasks.values():
                 mount_on(task, cluster)
 

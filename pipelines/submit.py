@@ -25,7 +25,10 @@ def submit(host: str, source: str, config: Config, tracking_uri: str) -> str:
     volume = Path(config.cluster.volume)
     arguments = of_run(source, config, tracking_uri, volume / "runs", volume / "scratch")
     try:
-        started = Client(host=host).create_run_from_pipeline_func(define(config.cluster), arguments=arguments)
+        account = config.cluster.service_account or None
+        started = Client(host=host).create_run_from_pipeline_func(
+            define(config.cluster), arguments=arguments, service_account=account
+        )
     except HTTPError as error:
         raise UserError(f"no Kubeflow Pipelines server answers at {host}: {error}") from None
     return str(started.run_id)

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,14 @@ def versions(store: Path) -> list[str]:
     return sorted((path.name for path in (store / "versions").glob("[0-9]*")), key=int)
 
 
-def retire(store: Path, kept: int = KEPT) -> list[str]:
-    """Remove all versions but the champion and the newest `kept` others; returns those removed.
+def retire(store: Path, kept: int = KEPT, needed: Collection[str] = ()) -> list[str]:
+    """Remove all versions but the champion, those `needed`, and the newest `kept` others; returns those removed.
 
     A server that has one of them loaded goes on with it: it holds what it read.
     """
     with _owned(store) as drafts:
         serving = champion(store)
-        others = [version for version in versions(store) if version != serving]
+        others = [version for version in versions(store) if version not in (serving, *needed)]
         old = others[: max(len(others) - kept, 0)]
         for version in old:
             _remove(store, version, drafts)

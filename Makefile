@@ -15,10 +15,10 @@ TRITON_PIP := $(TRITON)/venv/bin/python -m pip install --quiet --disable-pip-ver
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run serve test lint types ui bench servers clean
+.PHONY: help run serve test lint types k8s-check ui bench servers clean
 
 help:  ## What can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */make \1|/' | column -t -s '|'
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## */make \1|/' | column -t -s '|'
 
 run: $(VENV)/.ready  ## Run the whole pipeline; DATA=folder for your own data, ARGS="--seed 1" for more options of `mtmh run`
 	@$(BIN)/mtmh run --data $(DATA) $(ARGS)
@@ -36,14 +36,19 @@ lint: $(VENV)/.ready  ## Check style
 types: $(VENV)/.ready  ## Check types
 	@$(BIN)/mypy
 
+k8s-check: $(VENV)/.ready servers  ## Render the cluster's files and check them strictly
+	@$(BIN)/python -m k8s.check
+
 ui: $(VENV)/.ready  ## Open the tracking pages of all runs
 	@$(BIN)/mtmh ui
 
 bench: $(VENV)/.ready  ## Run a benchmark, NAME=training for one; results go to benchmarks/results
 	@$(BIN)/mtmh bench $(NAME)
 
-servers:  # what the tests start themselves: Redis, and Chromium for the report page
-	@for each in redis-server chromium; do command -v $$each > /dev/null || missing="$$missing $$each"; done; \
+# What the tests start or call, command:package of Debian: Redis, Chromium for the pages, kubectl to render k8s/.
+SERVERS := redis-server:redis-server chromium:chromium chromedriver:chromium-driver kubectl:kubernetes-client
+servers:
+	@for each in $(SERVERS); do command -v $${each%:*} > /dev/null || missing="$$missing $${each#*:}"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		echo "installing$$missing"; \

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mtmh.heads import HEADS
 from mtmh.model.bottom import DenseNN, SparseNN
+from mtmh.model.unit_vectors import unit_vectors
 
 
 class TwoHeads(nn.Module):
@@ -38,11 +39,15 @@ class TwoHeads(nn.Module):
         latent = self.sparse(ids)
         return latent if self.dense is None else torch.cat([latent, self.dense(floats)], dim=1)
 
-    def forward(self, ids: Tensor, floats: Tensor) -> dict[str, Tensor]:
-        """int64 [n, id features], float32 [n, float features] -> {head: float32 [n, out_dim], unit rows}."""
+    def forward(self, ids: Tensor, floats: Tensor, precision: torch.dtype | None = None) -> dict[str, Tensor]:
+        """int64 [n, id features], float32 [n, float features] -> {head: float32 [n, out_dim], unit rows}.
+
+        `precision` of the heads' products, by default the weights' own.
+        """
         shared = self.bottom(ids, floats)
-        # In bfloat16 products, lengths are still float32's.
-        return {name: nn.functional.normalize(head(shared).float(), dim=1) for name, head in self.heads.items()}
+        weights = [list(head.parameters()) for head in self.heads.values()]  # the layers', then the linear map's
+        units = unit_vectors(shared, weights, precision or shared.dtype)
+        return dict(zip(self.heads, units, strict=True))
 
 
 class Head(nn.Module):
@@ -59,8 +64,3 @@ class Head(nn.Module):
         layers = [nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)]
         self.mlp = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())))[:-1]
         self.linear = nn.Linear(widths[0], widths[-1], bias=False) if len(widths) > 2 else None
-
-    def forward(self, bottom: Tensor) -> Tensor:
-        """float32 [n, bottom width] -> float32 [n, out_dim], not normalized."""
-        deep = self.mlp(bottom)
-        return deep if self.linear is None else deep + self.linear(bottom)

@@ -8,13 +8,21 @@
 | engagement   | L_e             | (none)             |
 """
 
+from dataclasses import replace
+from itertools import islice, pairwise
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mtmh.data.sampler import Batch
 from mtmh.model.losses.gradient import with_gradient
 from mtmh.model.losses.matrix import losses_by_matrix
+from mtmh.model.losses.relevance import MASKED
 from mtmh.model.losses.rows import losses_by_row
+from mtmh.model.side_by_side import each, lanes
+from mtmh.model.unit_vectors import to_whole_rows, whole_rows
 
 HEADS_OF = {
     "mtmh": ("engagement", "relevance"),
@@ -42,32 +50,84 @@ def objective_loss(
     rest as in TrainSettings. A loss of weight 0 is not computed.
     """
     shares = {"engagement": (1.0, 0.0), "relevance": (0.0, 1.0) if objective == "stmh" else (1.0, w_r)}
-    known = content[batch.trigger].any(dim=1)  # a trigger without content has nothing to teach
+    heads = sorted(vectors, key=lambda head: -shares[head][1])  # what takes longest goes first
+    whole = _in_whole_columns(batch)
+    teacher = _Factors.of(content, batch, tau_q, precision)
+    students = {head: _Factors.of(vectors[head].detach(), batch, tau_p, precision) for head in heads}
+
+    def of_rows(task: tuple[str, slice]) -> _Found:
+        head, rows = task
+        return _of_rows(students[head], teacher, _rows_of(whole, rows), rows, shares[head], logq)
+
+    slices = _slices(len(batch.trigger), lanes())
+    found = iter(each(of_rows, [(head, rows) for head in heads for rows in slices]))
     parts: dict[str, Tensor] = {}
     totals = []
-    for head, unit in vectors.items():
-        share = shares[head]
-        with torch.no_grad():
-            trigger, columns = _factors(unit, batch, tau_p, precision or unit.dtype)
-            similarity = (trigger @ columns.T).to(unit.dtype)
-            teacher = None
-            if share[1] > 0:
-                content_trigger, content_columns = _factors(content, batch, tau_q, precision or content.dtype)
-                teacher = (content_trigger @ content_columns.T).to(unit.dtype)
-            by_row = similarity.device.type == "cpu" and similarity.dtype == torch.float32
-            losses = losses_by_row if by_row else losses_by_matrix
-            *found, slope = losses(similarity, teacher, batch, share, known, logq)
-            slope = slope.to(trigger.dtype)
-            gradient = torch.zeros_like(unit)
-            gradient[: len(columns)] = slope.T @ trigger
-            gradient.index_add_(0, batch.trigger, (slope @ columns).to(unit.dtype), alpha=1 / tau_p)
-            value = torch.stack([part * loss for part, loss in zip(share, found, strict=True)]).sum()
-        totals.append(with_gradient(unit, value.to(unit.dtype), gradient))
-        named = zip(("engagement_loss", "relevance_loss"), share, found, strict=True)
+    for head in heads:
+        unit, share = vectors[head], shares[head]
+        losses, to_columns, to_triggers = zip(*islice(found, len(slices)), strict=True)
+        gradient = torch.zeros_like(unit)
+        for one in to_columns:
+            gradient[: len(batch.log_count)] += one[: len(batch.log_count)]
+        gradient.index_add_(0, batch.trigger, torch.cat(to_triggers).to(unit.dtype), alpha=1 / tau_p)
+        both = torch.stack(losses).sum(dim=0)
+        totals.append(with_gradient(unit, (share[0] * both[0] + share[1] * both[1]).to(unit.dtype), gradient))
+        named = zip(("engagement_loss", "relevance_loss"), share, both, strict=True)
         parts |= {f"{head}_head_{name}": loss for name, part, loss in named if part > 0}
     return torch.stack(totals).sum(), parts
 
 
-def _factors(unit: Tensor, batch: Batch, tau: float, precision: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Float [B, d] triggers / tau and [P, d] columns, whose product is the similarity matrix."""
-    return (unit[batch.trigger] / tau).to(precision), unit[: len(batch.log_count)].to(precision)
+class _Factors(NamedTuple):
+    """What a similarity matrix is the product of."""
+
+    trigger: Tensor  # float [B, d], divided by tau
+    columns: Tensor  # float [P and some rows of zeros, d]
+
+    @classmethod
+    def of(cls, unit: Tensor, batch: Batch, tau: float, precision: torch.dtype | None) -> "_Factors":
+        precision = precision or unit.dtype
+        trigger = unit.index_select(0, batch.trigger).div_(tau).to(precision)
+        return cls(trigger, to_whole_rows(unit[: len(batch.log_count)].to(precision)))
+
+
+_Found = tuple[Tensor, Tensor, Tensor]  # the two losses, their gradient in the columns, and in the triggers times tau
+
+
+def _of_rows(
+    student: _Factors, teacher: _Factors, batch: Batch, rows: slice, share: tuple[float, float], logq: bool
+) -> _Found:
+    """What some rows, all that is left of `batch`, add to a head's losses and gradient."""
+    trigger, content = student.trigger[rows], teacher.trigger[rows]
+    part = len(trigger) / len(student.trigger)
+    similarity = trigger @ student.columns.T
+    taught = content @ teacher.columns.T if share[1] > 0 else None
+    known = content.any(dim=1)  # a trigger without content has nothing to teach
+    by_row = similarity.device.type == "cpu" and similarity.dtype != torch.float64
+    losses = losses_by_row if by_row else losses_by_matrix
+    *found, slope = losses(similarity, taught, batch, (share[0] * part, share[1] * part), known, logq)
+    slope = slope.to(trigger.dtype)
+    return torch.stack(found) * part, slope.T @ trigger, slope @ student.columns
+
+
+def _in_whole_columns(batch: Batch) -> Batch:
+    """The batch with masked columns after its own, as many as products are quick with."""
+    more = (0, whole_rows(len(batch.log_count)) - len(batch.log_count))
+    return replace(batch, log_count=pad(batch.log_count, more, value=MASKED), log_q=pad(batch.log_q, more))
+
+
+def _slices(rows: int, count: int) -> list[slice]:
+    bounds = [rows * i // count for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds) if stop > start]
+
+
+def _rows_of(batch: Batch, rows: slice) -> Batch:
+    """Some rows of a batch, with all its columns."""
+    hit = (batch.hit_row >= rows.start) & (batch.hit_row < rows.stop)
+    return replace(
+        batch,
+        trigger=batch.trigger[rows],
+        positive=batch.positive[rows],
+        weight=batch.weight[rows],
+        hit_row=batch.hit_row[hit] - rows.start,
+        hit_column=batch.hit_column[hit],
+    )

@@ -54,7 +54,9 @@ class _Units(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         found = each(lambda one: _backward(*one), zip(ctx.passed, upstream, strict=True))
-        slope = torch.stack([slope for slope, _ in found]).sum(dim=0) if len(found) > 1 else found[0][0]
+        slope = found[0][0]
+        for more, _ in found[1:]:
+            slope += more
         return slope, None, None, *(one for _, weights in found for one in weights)
 
 

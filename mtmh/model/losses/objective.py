@@ -9,7 +9,7 @@
 """
 
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -51,27 +51,25 @@ def objective_loss(
     """
     shares = {"engagement": (1.0, 0.0), "relevance": (0.0, 1.0) if objective == "stmh" else (1.0, w_r)}
     heads = sorted(vectors, key=lambda head: -shares[head][1])  # what takes longest goes first
+    units = [content, *(vectors[head].detach() for head in heads)]
+    taus = [tau_q] + [tau_p] * len(heads)
+    teacher, *students = each(lambda one: _Factors.of(*one, batch, precision), list(zip(units, taus, strict=True)))
     whole = _in_whole_columns(batch)
-    teacher = _Factors.of(content, batch, tau_q, precision)
-    students = {head: _Factors.of(vectors[head].detach(), batch, tau_p, precision) for head in heads}
-
-    def of_rows(task: tuple[str, slice]) -> _Found:
-        head, rows = task
-        return _of_rows(students[head], teacher, _rows_of(whole, rows), rows, shares[head], logq)
-
-    slices = _slices(len(batch.trigger), lanes())
-    found = iter(each(of_rows, [(head, rows) for head in heads for rows in slices]))
+    rows = [(some, _rows_of(whole, some)) for some in _slices(len(batch.trigger), lanes())]
+    tasks = [
+        (student, teacher, *some, shares[head], logq)
+        for head, student in zip(heads, students, strict=True)
+        for some in rows
+    ]
+    found = each(lambda task: _of_rows(*task), tasks)
+    by_head = [found[start : start + len(rows)] for start in range(0, len(found), len(rows))]
+    sums = each(lambda one: _of_head(*one, batch, tau_p), list(zip(by_head, units[1:], strict=True)))
     parts: dict[str, Tensor] = {}
     totals = []
-    for head in heads:
-        unit, share = vectors[head], shares[head]
-        losses, to_columns, to_triggers = zip(*islice(found, len(slices)), strict=True)
-        gradient = torch.zeros_like(unit)
-        for one in to_columns:
-            gradient[: len(batch.log_count)] += one[: len(batch.log_count)]
-        gradient.index_add_(0, batch.trigger, torch.cat(to_triggers).to(unit.dtype), alpha=1 / tau_p)
-        both = torch.stack(losses).sum(dim=0)
-        totals.append(with_gradient(unit, (share[0] * both[0] + share[1] * both[1]).to(unit.dtype), gradient))
+    for head, (both, gradient) in zip(heads, sums, strict=True):
+        share = shares[head]
+        value = share[0] * both[0] + share[1] * both[1]
+        totals.append(with_gradient(vectors[head], value.to(gradient.dtype), gradient))
         named = zip(("engagement_loss", "relevance_loss"), share, both, strict=True)
         parts |= {f"{head}_head_{name}": loss for name, part, loss in named if part > 0}
     return torch.stack(totals).sum(), parts
@@ -84,7 +82,7 @@ class _Factors(NamedTuple):
     columns: Tensor  # float [P and some rows of zeros, d]
 
     @classmethod
-    def of(cls, unit: Tensor, batch: Batch, tau: float, precision: torch.dtype | None) -> "_Factors":
+    def of(cls, unit: Tensor, tau: float, batch: Batch, precision: torch.dtype | None) -> "_Factors":
         precision = precision or unit.dtype
         trigger = unit.index_select(0, batch.trigger).div_(tau).to(precision)
         return cls(trigger, to_whole_rows(unit[: len(batch.log_count)].to(precision)))
@@ -94,19 +92,31 @@ _Found = tuple[Tensor, Tensor, Tensor]  # the two losses, their gradient in the 
 
 
 def _of_rows(
-    student: _Factors, teacher: _Factors, batch: Batch, rows: slice, share: tuple[float, float], logq: bool
+    student: _Factors, teacher: _Factors, rows: slice, batch: Batch, share: tuple[float, float], logq: bool
 ) -> _Found:
-    """What some rows, all that is left of `batch`, add to a head's losses and gradient."""
+    """What some rows, all that `batch` has, add to a head's losses and gradient."""
     trigger, content = student.trigger[rows], teacher.trigger[rows]
     part = len(trigger) / len(student.trigger)
     similarity = trigger @ student.columns.T
-    taught = content @ teacher.columns.T if share[1] > 0 else None
-    known = content.any(dim=1)  # a trigger without content has nothing to teach
+    taught, known = None, torch.zeros_like(batch.trigger, dtype=torch.bool)
+    if share[1] > 0:  # a trigger without content has nothing to teach
+        taught, known = content @ teacher.columns.T, content.any(dim=1)
     by_row = similarity.device.type == "cpu" and similarity.dtype != torch.float64
     losses = losses_by_row if by_row else losses_by_matrix
     *found, slope = losses(similarity, taught, batch, (share[0] * part, share[1] * part), known, logq)
     slope = slope.to(trigger.dtype)
     return torch.stack(found) * part, slope.T @ trigger, slope @ student.columns
+
+
+def _of_head(found: list[_Found], unit: Tensor, batch: Batch, tau: float) -> tuple[Tensor, Tensor]:
+    """The two losses of all rows, [2], and their gradient in the head's vectors."""
+    losses, to_columns, to_triggers = zip(*found, strict=True)
+    gradient = torch.zeros_like(unit)
+    columns = gradient[: len(batch.log_count)]
+    for one in to_columns:
+        columns += one[: len(columns)]
+    gradient.index_add_(0, batch.trigger, torch.cat(to_triggers).to(unit.dtype), alpha=1 / tau)
+    return torch.stack(losses).sum(dim=0), gradient
 
 
 def _in_whole_columns(batch: Batch) -> Batch:

@@ -1,7 +1,8 @@
 """The training loop: one for every objective, on cpu or cuda, resumable to the same model."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,10 @@ def fit(
     per_epoch = sampler.steps_per_epoch()
     progress = Progress("train", (epochs * per_epoch - state.step) * sampler.batch_size, "pairs")
     started = time.perf_counter() - state.seconds
-    epochs_left = range(state.step // per_epoch, epochs)
-    batches = (one for epoch in epochs_left for one in sampler.epoch(epoch, state.step - epoch * per_epoch))
+    done, first = divmod(state.step, per_epoch)
+    batches = (one for epoch in range(done, epochs) for one in sampler.epoch(epoch, first if epoch == done else 0))
     with side_by_side(device):
-        for batch in batches:
+        for batch in ahead(batches):
             batch = to_device(batch, device)
             shown = catalog.hide(ids.index_select(0, batch.items), floats.index_select(0, batch.items), batch.hidden)
             total, parts = loss(model(*shown, precision), content.index_select(0, batch.items), batch)
@@ -76,6 +77,15 @@ def fit(
                 state.seconds = time.perf_counter() - started
                 _save(checkpoint, model, optimizer, state)
     return state.curves
+
+
+def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each drawn in another thread while the one before it is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        batch = pool.submit(next, batches, None)
+        while (drawn := batch.result()) is not None:
+            batch = pool.submit(next, batches, None)
+            yield drawn
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -45,7 +45,7 @@ class TwoHeads(nn.Module):
         `precision` of the heads' products, by default the weights' own.
         """
         shared = self.bottom(ids, floats)
-        weights = [list(head.parameters()) for head in self.heads.values()]  # the layers', then the linear map's
+        weights = [one.weights() for one in self.heads.values() if isinstance(one, Head)]
         units = unit_vectors(shared, weights, precision or shared.dtype)
         return dict(zip(self.heads, units, strict=True))
 
@@ -64,3 +64,7 @@ class Head(nn.Module):
         layers = [nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)]
         self.mlp = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())))[:-1]
         self.linear = nn.Linear(widths[0], widths[-1], bias=False) if len(widths) > 2 else None
+
+    def weights(self) -> list[Tensor]:
+        """Weight and bias of each layer, then the weight of the linear map; `unit_vectors` computes with them."""
+        return [*self.mlp.parameters(), *(self.linear.parameters() if self.linear is not None else ())]

@@ -1,5 +1,8 @@
 """What each head minimizes (paper section 3 and Table 2), from one similarity matrix a head.
 
+A task is some rows of a head's matrix, from the product that makes it to those that its gradient goes into; a step's
+tasks are worked on side by side.
+
 | objective    | engagement head | relevance head     |
 |--------------|-----------------|--------------------|
 | mtmh         | L_e             | L_e + w_r * L_r    |
@@ -51,25 +54,23 @@ def objective_loss(
     """
     shares = {"engagement": (1.0, 0.0), "relevance": (0.0, 1.0) if objective == "stmh" else (1.0, w_r)}
     heads = sorted(vectors, key=lambda head: -shares[head][1])  # what takes longest goes first
-    units = [content, *(vectors[head].detach() for head in heads)]
-    taus = [tau_q] + [tau_p] * len(heads)
-    teacher, *students = each(lambda one: _Factors.of(*one, batch, precision), list(zip(units, taus, strict=True)))
+    units = {head: vectors[head].detach() for head in heads}
+    taus = [(content, tau_q), *((unit, tau_p) for unit in units.values())]
+    teacher, *students = each(lambda one: _Factors.of(*one, batch, precision), taus)
     whole = _in_whole_columns(batch)
     rows = [(some, _rows_of(whole, some)) for some in _slices(len(batch.trigger), lanes())]
-    tasks = [
-        (student, teacher, *some, shares[head], logq)
-        for head, student in zip(heads, students, strict=True)
-        for some in rows
-    ]
-    found = each(lambda task: _of_rows(*task), tasks)
+    found = each(
+        lambda task: _of_rows(*task),
+        [(one, teacher, *some, shares[head], logq) for head, one in zip(heads, students, strict=True) for some in rows],
+    )
     by_head = [found[start : start + len(rows)] for start in range(0, len(found), len(rows))]
-    sums = each(lambda one: _of_head(*one, batch, tau_p), list(zip(by_head, units[1:], strict=True)))
+    sums = each(lambda one: _of_head(*one, batch, tau_p), list(zip(by_head, units.values(), strict=True)))
+    of_head = dict(zip(heads, sums, strict=True))
     parts: dict[str, Tensor] = {}
     totals = []
-    for head, (both, gradient) in zip(heads, sums, strict=True):
-        share = shares[head]
-        value = share[0] * both[0] + share[1] * both[1]
-        totals.append(with_gradient(vectors[head], value.to(gradient.dtype), gradient))
+    for head, unit in vectors.items():
+        share, (both, gradient) = shares[head], of_head[head]
+        totals.append(with_gradient(unit, (share[0] * both[0] + share[1] * both[1]).to(unit.dtype), gradient))
         named = zip(("engagement_loss", "relevance_loss"), share, both, strict=True)
         parts |= {f"{head}_head_{name}": loss for name, part, loss in named if part > 0}
     return torch.stack(totals).sum(), parts

@@ -1,6 +1,8 @@
 """Two heads over one bottom (paper section 3): engagement and relevance, each an MLP to a unit vector."""
 
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +47,8 @@ class TwoHeads(nn.Module):
         `precision` of the heads' products, by default the weights' own.
         """
         shared = self.bottom(ids, floats)
-        weights = [one.weights() for one in self.heads.values() if isinstance(one, Head)]
-        units = unit_vectors(shared, weights, precision or shared.dtype)
+        heads = cast(Iterable[Head], self.heads.values())
+        units = unit_vectors(shared, [head.weights() for head in heads], precision or shared.dtype)
         return dict(zip(self.heads, units, strict=True))
 
 
@@ -65,6 +67,11 @@ class Head(nn.Module):
         self.mlp = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())))[:-1]
         self.linear = nn.Linear(widths[0], widths[-1], bias=False) if len(widths) > 2 else None
 
+    def forward(self, bottom: Tensor) -> Tensor:
+        """float32 [n, bottom width] -> float32 [n, out_dim], not normalized."""
+        deep: Tensor = self.mlp(bottom)
+        return deep if self.linear is None else deep + self.linear(bottom)
+
     def weights(self) -> list[Tensor]:
-        """Weight and bias of each layer, then the weight of the linear map; `unit_vectors` computes with them."""
+        """Weight and bias of each layer, then the linear map's weight: what `unit_vectors` computes the same from."""
         return [*self.mlp.parameters(), *(self.linear.parameters() if self.linear is not None else ())]

@@ -29,12 +29,6 @@ def some_heads(hidden: list[int], dtype: torch.dtype) -> list[Head]:
     return [Head([7, *hidden, 5]).to(dtype) for _ in range(2)]
 
 
-def plain(head: Head, bottom: Tensor) -> Tensor:
-    """The head as its docstring says it."""
-    deep = head.mlp(bottom)
-    return nn.functional.normalize(deep if head.linear is None else deep + head.linear(bottom), dim=1)
-
-
 @pytest.mark.parametrize("n", [1, 64, 70])
 @pytest.mark.parametrize("hidden", [[], [6], [6, 4]])
 def test_unit_vectors_and_their_gradients_are_autograds(hidden: list[int], n: int) -> None:
@@ -42,7 +36,7 @@ def test_unit_vectors_and_their_gradients_are_autograds(hidden: list[int], n: in
     bottom = torch.randn(n, 7, dtype=torch.float64, requires_grad=True)
     leaves = [bottom, *(weight for head in heads for weight in head.parameters())]
     upstream = [torch.randn(n, 5, dtype=torch.float64) for _ in heads]
-    exact = [plain(head, bottom) for head in heads]
+    exact = [nn.functional.normalize(head(bottom), dim=1) for head in heads]
     found = unit_vectors(bottom, [head.weights() for head in heads], torch.float64)
     for one, other in zip(found, exact, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)

@@ -132,7 +132,7 @@ class PairSampler:
         return np.bincount(self.near, weights=np.repeat(each, size), minlength=self.n_items)
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _distinct(drawn, user, trigger, indptr, engaged, hits, place):  # type: ignore[no-untyped-def]
     """The distinct items of a batch, where each draw and each trigger stands among them, how often each column was
     drawn, and the accidental hits: [2, hits], rows and columns.

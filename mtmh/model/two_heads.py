@@ -1,12 +1,15 @@
 """Two heads over one bottom (paper section 3): engagement and relevance, each an MLP to a unit vector."""
 
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from mtmh.heads import HEADS
 from mtmh.model.bottom import DenseNN, SparseNN
+from mtmh.model.unit_vectors import unit_vectors
 
 
 class TwoHeads(nn.Module):
@@ -38,11 +41,15 @@ class TwoHeads(nn.Module):
         latent = self.sparse(ids)
         return latent if self.dense is None else torch.cat([latent, self.dense(floats)], dim=1)
 
-    def forward(self, ids: Tensor, floats: Tensor) -> dict[str, Tensor]:
-        """int64 [n, id features], float32 [n, float features] -> {head: float32 [n, out_dim], unit rows}."""
+    def forward(self, ids: Tensor, floats: Tensor, precision: torch.dtype | None = None) -> dict[str, Tensor]:
+        """int64 [n, id features], float32 [n, float features] -> {head: float32 [n, out_dim], unit rows}.
+
+        `precision` of the heads' products, by default the weights' own.
+        """
         shared = self.bottom(ids, floats)
-        # In bfloat16 products, lengths are still float32's.
-        return {name: nn.functional.normalize(head(shared).float(), dim=1) for name, head in self.heads.items()}
+        heads = cast(Iterable[Head], self.heads.values())
+        units = unit_vectors(shared, [head.weights() for head in heads], precision or shared.dtype)
+        return dict(zip(self.heads, units, strict=True))
 
 
 class Head(nn.Module):
@@ -62,5 +69,9 @@ class Head(nn.Module):
 
     def forward(self, bottom: Tensor) -> Tensor:
         """float32 [n, bottom width] -> float32 [n, out_dim], not normalized."""
-        deep = self.mlp(bottom)
+        deep: Tensor = self.mlp(bottom)
         return deep if self.linear is None else deep + self.linear(bottom)
+
+    def weights(self) -> list[Tensor]:
+        """Weight and bias of each layer, then the linear map's weight: what `unit_vectors` computes the same from."""
+        return [*self.mlp.parameters(), *(self.linear.parameters() if self.linear is not None else ())]

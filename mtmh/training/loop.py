@@ -1,7 +1,8 @@
 """The training loop: one for every objective, on cpu or cuda, resumable to the same model."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from torch import Tensor
 from mtmh.clock import Progress
 from mtmh.data.sampler import Batch, PairSampler
 from mtmh.model.catalog import Catalog
+from mtmh.model.side_by_side import side_by_side
 from mtmh.model.two_heads import TwoHeads
+from mtmh.training.adagrad import adagrad, step
 
 CURVE_EVERY = 50  # steps a point of the training curves averages
 CHECKPOINT_EVERY = 500  # steps
@@ -53,21 +56,20 @@ def fit(
     torch.sparse.check_sparse_tensor_invariants.disable()  # said aloud, or the sparse optimizer step warns
     model.to(device).train()
     ids, floats, content = catalog.ids.to(device), catalog.floats.to(device), content.to(device, precision)
-    optimizer = torch.optim.Adagrad(model.parameters(), lr=lr)
+    optimizer = adagrad(model, lr)
     state = _resume(checkpoint, model, optimizer)
     per_epoch = sampler.steps_per_epoch()
     progress = Progress("train", (epochs * per_epoch - state.step) * sampler.batch_size, "pairs")
     started = time.perf_counter() - state.seconds
-    for epoch in range(state.step // per_epoch, epochs):
-        for batch in sampler.epoch(epoch, first_step=state.step - epoch * per_epoch):
+    done, first = divmod(state.step, per_epoch)
+    batches = (one for epoch in range(done, epochs) for one in sampler.epoch(epoch, first if epoch == done else 0))
+    with side_by_side(device):
+        for batch in ahead(batches):
             batch = to_device(batch, device)
-            shown = catalog.hide(ids[batch.items], floats[batch.items], batch.hidden)
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                vectors = model(*shown)
-            total, parts = loss(vectors, content[batch.items], batch)
-            optimizer.zero_grad(set_to_none=True)
+            shown = catalog.hide(ids.index_select(0, batch.items), floats.index_select(0, batch.items), batch.hidden)
+            total, parts = loss(model(*shown, precision), content.index_select(0, batch.items), batch)
             total.backward()
-            optimizer.step()
+            step(optimizer)
             state.step += 1
             _record(state, parts, sampler.batch_size, time.perf_counter() - started, state.step == epochs * per_epoch)
             progress.advance(sampler.batch_size, _last(state))
@@ -75,6 +77,15 @@ def fit(
                 state.seconds = time.perf_counter() - started
                 _save(checkpoint, model, optimizer, state)
     return state.curves
+
+
+def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each drawn in another thread while the one before it is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        batch = pool.submit(next, batches, None)
+        while (drawn := batch.result()) is not None:
+            batch = pool.submit(next, batches, None)
+            yield drawn
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

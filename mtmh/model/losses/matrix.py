@@ -16,7 +16,7 @@ def losses_by_matrix(
     Arguments: `similarity` float [B, P], <trigger, column> / tau_p, neither masked nor corrected; `teacher` float
     [B, P], the same of the content at tau_q, None where share[1] is 0; `known` bool [B], rows that the teacher has
     something to say on; `logq` subtracts batch.log_q in L_e. The losses are scalars, averaged over the batch and not
-    weighed, 0 for one whose share is 0.
+    weighed, 0 for one whose share is 0; below float32's precision nothing is summed.
     """
     logits = _logits(similarity, batch)
     engagement = relevance = logits.new_zeros(())
@@ -33,6 +33,7 @@ def losses_by_matrix(
 
 def _logits(similarity: Tensor, batch: Batch) -> Tensor:
     """Similarity plus the column's log multiplicity, which the positive has not; MASKED at accidental hits."""
+    similarity = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
     logits = similarity + batch.log_count.to(similarity.dtype)
     column = batch.positive.unsqueeze(1)
     logits.scatter_(1, column, similarity.gather(1, column))

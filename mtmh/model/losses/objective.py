@@ -1,5 +1,8 @@
 """What each head minimizes (paper section 3 and Table 2), from one similarity matrix a head.
 
+A task is some rows of a head's matrix, from the product that makes it to those that its gradient goes into; a step's
+tasks are worked on side by side.
+
 | objective    | engagement head | relevance head     |
 |--------------|-----------------|--------------------|
 | mtmh         | L_e             | L_e + w_r * L_r    |
@@ -8,13 +11,21 @@
 | engagement   | L_e             | (none)             |
 """
 
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mtmh.data.sampler import Batch
 from mtmh.model.losses.gradient import with_gradient
 from mtmh.model.losses.matrix import losses_by_matrix
+from mtmh.model.losses.relevance import MASKED
 from mtmh.model.losses.rows import losses_by_row
+from mtmh.model.side_by_side import each, lanes
+from mtmh.model.unit_vectors import to_whole_rows, whole_rows
 
 HEADS_OF = {
     "mtmh": ("engagement", "relevance"),
@@ -42,32 +53,92 @@ def objective_loss(
     rest as in TrainSettings. A loss of weight 0 is not computed.
     """
     shares = {"engagement": (1.0, 0.0), "relevance": (0.0, 1.0) if objective == "stmh" else (1.0, w_r)}
-    known = content[batch.trigger].any(dim=1)  # a trigger without content has nothing to teach
+    heads = sorted(vectors, key=lambda head: -shares[head][1])  # what takes longest goes first
+    units = {head: vectors[head].detach() for head in heads}
+    taus = [(content, tau_q), *((unit, tau_p) for unit in units.values())]
+    teacher, *students = each(lambda one: _Factors.of(*one, batch, precision), taus)
+    whole = _in_whole_columns(batch)
+    rows = [(some, _rows_of(whole, some)) for some in _slices(len(batch.trigger), lanes())]
+    found = each(
+        lambda task: _of_rows(*task),
+        [(one, teacher, *some, shares[head], logq) for head, one in zip(heads, students, strict=True) for some in rows],
+    )
+    by_head = [found[start : start + len(rows)] for start in range(0, len(found), len(rows))]
+    sums = each(lambda one: _of_head(*one, batch, tau_p), list(zip(by_head, units.values(), strict=True)))
+    of_head = dict(zip(heads, sums, strict=True))
     parts: dict[str, Tensor] = {}
     totals = []
     for head, unit in vectors.items():
-        share = shares[head]
-        with torch.no_grad():
-            trigger, columns = _factors(unit, batch, tau_p, precision or unit.dtype)
-            similarity = (trigger @ columns.T).to(unit.dtype)
-            teacher = None
-            if share[1] > 0:
-                content_trigger, content_columns = _factors(content, batch, tau_q, precision or content.dtype)
-                teacher = (content_trigger @ content_columns.T).to(unit.dtype)
-            by_row = similarity.device.type == "cpu" and similarity.dtype == torch.float32
-            losses = losses_by_row if by_row else losses_by_matrix
-            *found, slope = losses(similarity, teacher, batch, share, known, logq)
-            slope = slope.to(trigger.dtype)
-            gradient = torch.zeros_like(unit)
-            gradient[: len(columns)] = slope.T @ trigger
-            gradient.index_add_(0, batch.trigger, (slope @ columns).to(unit.dtype), alpha=1 / tau_p)
-            value = torch.stack([part * loss for part, loss in zip(share, found, strict=True)]).sum()
-        totals.append(with_gradient(unit, value.to(unit.dtype), gradient))
-        named = zip(("engagement_loss", "relevance_loss"), share, found, strict=True)
+        share, (both, gradient) = shares[head], of_head[head]
+        totals.append(with_gradient(unit, (share[0] * both[0] + share[1] * both[1]).to(unit.dtype), gradient))
+        named = zip(("engagement_loss", "relevance_loss"), share, both, strict=True)
         parts |= {f"{head}_head_{name}": loss for name, part, loss in named if part > 0}
     return torch.stack(totals).sum(), parts
 
 
-def _factors(unit: Tensor, batch: Batch, tau: float, precision: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Float [B, d] triggers / tau and [P, d] columns, whose product is the similarity matrix."""
-    return (unit[batch.trigger] / tau).to(precision), unit[: len(batch.log_count)].to(precision)
+class _Factors(NamedTuple):
+    """What a similarity matrix is the product of."""
+
+    trigger: Tensor  # float [B, d], divided by tau
+    columns: Tensor  # float [P and some rows of zeros, d]
+
+    @classmethod
+    def of(cls, unit: Tensor, tau: float, batch: Batch, precision: torch.dtype | None) -> "_Factors":
+        precision = precision or unit.dtype
+        trigger = unit.index_select(0, batch.trigger).div_(tau).to(precision)
+        return cls(trigger, to_whole_rows(unit[: len(batch.log_count)].to(precision)))
+
+
+_Found = tuple[Tensor, Tensor, Tensor]  # the two losses, their gradient in the columns, and in the triggers times tau
+
+
+def _of_rows(
+    student: _Factors, teacher: _Factors, rows: slice, batch: Batch, share: tuple[float, float], logq: bool
+) -> _Found:
+    """What some rows, all that `batch` has, add to a head's losses and gradient."""
+    trigger, content = student.trigger[rows], teacher.trigger[rows]
+    part = len(trigger) / len(student.trigger)
+    similarity = trigger @ student.columns.T
+    taught, known = None, torch.zeros_like(batch.trigger, dtype=torch.bool)
+    if share[1] > 0:  # a trigger without content has nothing to teach
+        taught, known = content @ teacher.columns.T, content.any(dim=1)
+    by_row = similarity.device.type == "cpu" and similarity.dtype != torch.float64
+    losses = losses_by_row if by_row else losses_by_matrix
+    *found, slope = losses(similarity, taught, batch, (share[0] * part, share[1] * part), known, logq)
+    slope = slope.to(trigger.dtype)
+    return torch.stack(found) * part, slope.T @ trigger, slope @ student.columns
+
+
+def _of_head(found: list[_Found], unit: Tensor, batch: Batch, tau: float) -> tuple[Tensor, Tensor]:
+    """The two losses of all rows, [2], and their gradient in the head's vectors."""
+    losses, to_columns, to_triggers = zip(*found, strict=True)
+    gradient = torch.zeros_like(unit)
+    columns = gradient[: len(batch.log_count)]
+    for one in to_columns:
+        columns += one[: len(columns)]
+    gradient.index_add_(0, batch.trigger, torch.cat(to_triggers).to(unit.dtype), alpha=1 / tau)
+    return torch.stack(losses).sum(dim=0), gradient
+
+
+def _in_whole_columns(batch: Batch) -> Batch:
+    """The batch with masked columns after its own, as many as products are quick with."""
+    more = (0, whole_rows(len(batch.log_count)) - len(batch.log_count))
+    return replace(batch, log_count=pad(batch.log_count, more, value=MASKED), log_q=pad(batch.log_q, more))
+
+
+def _slices(rows: int, count: int) -> list[slice]:
+    bounds = [rows * i // count for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds) if stop > start]
+
+
+def _rows_of(batch: Batch, rows: slice) -> Batch:
+    """Some rows of a batch, with all its columns."""
+    hit = (batch.hit_row >= rows.start) & (batch.hit_row < rows.stop)
+    return replace(
+        batch,
+        trigger=batch.trigger[rows],
+        positive=batch.positive[rows],
+        weight=batch.weight[rows],
+        hit_row=batch.hit_row[hit] - rows.start,
+        hit_column=batch.hit_column[hit],
+    )

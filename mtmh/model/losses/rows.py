@@ -1,13 +1,15 @@
-"""Both losses with their gradients, a row of the similarity matrix at a time, for float32 on the CPU.
+"""Both losses with their gradients, a row of the similarity matrix at a time, on the CPU.
 
 The values of `losses_by_matrix` (a test holds them together) from one pass over memory in place of some twenty: a row
 and its scratch stay in the first cache, and the gradient takes the similarity's place. The exponential is a polynomial,
-so that the compiler turns every loop below into vector instructions.
+so that the compiler turns every loop below into vector instructions. A bfloat16 is the upper half of a float32; sums
+and exponentials are float32's for both.
 """
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit, uint16
+from numba.extending import overload
 from torch import Tensor
 
 from mtmh.data.sampler import Batch
@@ -17,26 +19,24 @@ LOG2_E = np.float32(1.4426950408889634)
 MASK = np.float32(MASKED)
 # 2^x on [-1/2, 1/2]: its Taylor series, ln(2)^k / k!, to less than the rounding of float32.
 C1, C2, C3, C4, C5, C6, C7 = (np.float32(np.log(2.0) ** k / np.prod(np.arange(1.0, k + 1))) for k in range(1, 8))
-BLOCKS = 64  # of rows: the unit of work of a thread
-NOTHING = np.empty((0, 0), dtype=np.float32)
 
 
 def losses_by_row(
     similarity: Tensor, teacher: Tensor | None, batch: Batch, share: tuple[float, float], known: Tensor, logq: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `losses_by_matrix` returns, of the same arguments in float32 on the CPU; `similarity` is overwritten.
+    """What `losses_by_matrix` returns, of the same arguments in float32 or bfloat16 on the CPU.
 
-    The losses are float64, the gradient lies where `similarity` was.
+    The losses are float64, the gradient lies where `similarity` was and is of its type.
     """
     rows = len(similarity)
     hit_row, order = torch.sort(batch.hit_row)
     start = torch.searchsorted(hit_row, torch.arange(rows + 1))
     found = np.zeros((2, rows))
     _rows(
-        similarity.numpy(),
-        NOTHING if teacher is None else teacher.numpy(),
+        _numbers(similarity),
+        _numbers(similarity[:0] if teacher is None else teacher),
         batch.log_count.numpy(),
-        batch.log_q.numpy() if logq else np.zeros(len(batch.log_q), dtype=np.float32),
+        np.exp(-batch.log_q.numpy()) if logq else np.ones(len(batch.log_q), dtype=np.float32),
         batch.positive.numpy(),
         batch.weight.numpy(),
         known.numpy(),
@@ -48,75 +48,108 @@ def losses_by_row(
     return engagement, relevance, similarity
 
 
-@njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
-def _rows(similarity, teacher, log_count, log_q, positive, weight, known, hits, share, found):  # type: ignore[no-untyped-def]
+def _numbers(matrix: Tensor) -> np.ndarray:
+    """The matrix as NumPy can hold it: a bfloat16 by its bits."""
+    numbers: np.ndarray = (matrix.view(torch.uint16) if matrix.dtype == torch.bfloat16 else matrix).numpy()
+    return numbers
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _rows(similarity, teacher, log_count, rarity, positive, weight, known, hits, share, found):  # type: ignore[no-untyped-def]
     rows, columns = similarity.shape
     start, hit = hits
-    for block in prange(BLOCKS):
-        logit, other = np.empty(columns, dtype=np.float32), np.empty(columns, dtype=np.float32)
-        p, q = np.empty(columns, dtype=np.float32), np.empty(columns, dtype=np.float32)
-        bits = np.empty(columns, dtype=np.int32)
-        for row in range(rows * block // BLOCKS, rows * (block + 1) // BLOCKS):
-            slope, at, masked = similarity[row], positive[row], hit[start[row] : start[row + 1]]
-            _logits(slope, log_count, at, masked, logit)
-            slope[:] = 0
-            if share[0] > 0:
-                for column in range(columns):
-                    other[column] = logit[column] - log_q[column]
-                log_z = _softmax(other, p, bits)
-                found[0, row] = weight[row] * (log_z - np.float64(other[at]))
-                scale = share[0] * weight[row] / rows
-                for column in range(columns):
-                    slope[column] = scale * p[column]
-                slope[at] -= scale
-            if share[1] > 0 and known[row]:
-                _logits(teacher[row], log_count, at, masked, other)
-                log_z = _softmax(logit, p, bits) - _softmax(other, q, bits)
-                divergence, scale = np.float32(0), share[1] / np.float32(rows)
-                for column in range(columns):
-                    divergence += q[column] * (other[column] - logit[column])
-                    slope[column] += scale * (p[column] - q[column])
-                found[1, row] = divergence + log_z
+    logit, taught = np.empty(columns, dtype=np.float32), np.empty(columns, dtype=np.float32)
+    p, q = np.empty(columns, dtype=np.float32), np.zeros(columns, dtype=np.float32)
+    for row in range(rows):
+        at, masked = positive[row], hit[start[row] : start[row + 1]]
+        _logits(similarity[row], log_count, at, masked, logit)
+        most, total, rare = _exponentials(logit, rarity, p)
+        log_z = most + np.log(np.float64(total))
+        by_engagement = share[0] * weight[row] / np.float32(rows)
+        by_relevance = share[1] / np.float32(rows)
+        from_q = np.float32(0)
+        if share[0] > 0:  # what logQ takes from a logit divides its exponential
+            log_rare = most + np.log(np.float64(rare)) - np.log(np.float64(rarity[at]))
+            found[0, row] = weight[row] * (log_rare - logit[at])
+        if share[1] > 0 and known[row]:
+            _logits(teacher[row], log_count, at, masked, taught)
+            most, total_q, _ = _exponentials(taught, rarity, q)
+            apart = np.float32(0)
+            for column in range(columns):
+                apart += q[column] * (taught[column] - logit[column])
+            found[1, row] = apart / total_q + log_z - (most + np.log(np.float64(total_q)))
+            from_q = by_relevance / total_q
+        from_p = by_relevance / total if from_q > 0 else np.float32(0)
+        from_rare = by_engagement / rare
+        for column in range(columns):
+            logit[column] = p[column] * (from_p + from_rare * rarity[column]) - from_q * q[column]
+        logit[at] -= by_engagement
+        _store(logit, similarity[row])
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _logits(similarity, log_count, positive, masked, out):  # type: ignore[no-untyped-def]
     """Similarity plus the column's log multiplicity, which the positive has not; MASKED at accidental hits."""
     for column in range(len(out)):
-        out[column] = similarity[column] + log_count[column]
-    out[positive] = similarity[positive]
+        out[column] = _single(similarity[column]) + log_count[column]
+    out[positive] = _single(similarity[positive])
     for column in masked:
         out[column] = MASK
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _softmax(logit, out, bits):  # type: ignore[no-untyped-def]
-    """The softmax of `logit` into `out`; returns log of the sum of exponentials."""
-    most, power = _greatest(logit, bits), bits.view(np.float32)
+def _exponentials(logit, rarity, out):  # type: ignore[no-untyped-def]
+    """exp(logit - most) into `out`; returns most, their sum, and their sum with each times its column's rarity."""
+    most, total, rare = _greatest(logit), np.float32(0), np.float32(0)
     for column in range(len(logit)):  # exp(x) = 2^whole * 2^rest
         x = max((logit[column] - most) * LOG2_E, np.float32(-126))
         whole = np.floor(x + np.float32(0.5))
         rest = x - whole
-        bits[column] = (np.int32(whole) + np.int32(127)) << np.int32(23)
+        power = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
         high = C4 + rest * (C5 + rest * (C6 + rest * C7))
-        out[column] = np.float32(1) + rest * (C1 + rest * (C2 + rest * (C3 + rest * high)))
-    total = np.float32(0)
-    for column in range(len(logit)):
-        out[column] *= power[column]
-        total += out[column]
-    scale = np.float32(1) / total
-    for column in range(len(logit)):
-        out[column] *= scale
-    return np.float64(most) + np.log(np.float64(total))
+        one = power * (np.float32(1) + rest * (C1 + rest * (C2 + rest * (C3 + rest * high))))
+        out[column] = one
+        total += one
+        rare += one * rarity[column]
+    return most, total, rare
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _greatest(logit, bits):  # type: ignore[no-untyped-def]
+def _greatest(logit):  # type: ignore[no-untyped-def]
     """The greatest logit, by integers in the floats' order: compilers do not vectorize a maximum of floats."""
     numbers, low = logit.view(np.int32), np.int32(0x7FFFFFFF)
     greatest = np.int32(-low - 1)
     for column in range(len(logit)):
         number = numbers[column]
         greatest = max(greatest, number ^ ((number >> np.int32(31)) & low))
-    bits[0] = greatest ^ ((greatest >> np.int32(31)) & low)
-    return bits.view(np.float32)[0]
+    return np.int32(greatest ^ ((greatest >> np.int32(31)) & low)).view(np.float32)
+
+
+def _single(number):  # type: ignore[no-untyped-def]
+    """A number of the matrix as float32: a bfloat16's bits are its upper half."""
+
+
+@overload(_single)
+def _single_of(number):  # type: ignore[no-untyped-def]
+    if number == uint16:
+        return lambda number: np.int32(np.int32(number) << np.int32(16)).view(np.float32)
+    return lambda number: number
+
+
+def _store(row, out):  # type: ignore[no-untyped-def]
+    """A row of float32 into the matrix."""
+
+
+@overload(_store)
+def _store_of(row, out):  # type: ignore[no-untyped-def]
+    def exact(row, out):  # type: ignore[no-untyped-def]
+        for column in range(len(out)):
+            out[column] = row[column]
+
+    def rounded(row, out):  # type: ignore[no-untyped-def]
+        for column in range(len(out)):  # to the nearest, between two to the even one
+            bits = np.float32(row[column]).view(np.int32)
+            odd = (bits >> np.int32(16)) & np.int32(1)
+            out[column] = np.uint16(np.int32(bits + np.int32(0x7FFF) + odd) >> np.int32(16))
+
+    return rounded if out.dtype == uint16 else exact

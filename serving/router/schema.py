@@ -1,0 +1,184 @@
+"""What the router is asked and answers, with limits: the source of the OpenAPI page.
+
+Requests are checked by these models; answers are written by hand in retrieve.py for speed, and tests hold them to these.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
+
+Id = Annotated[str, Field(min_length=1, max_length=256)]
+Topic = Annotated[str, Field(min_length=1, max_length=256)]
+Alpha = Annotated[float, Field(ge=0, le=100, description="Percent from the engagement head; default: the arm's.")]
+K = Annotated[int, Field(ge=1, le=MAX_K, description="How many candidates.")]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Asked(BaseModel):
+    """Base of the requests: an unknown key is an error, not a silent no."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Trigger(Asked):
+    """An item with what is known of it, for one that the version has not seen; of a known item only the id counts."""
+
+    item_id: Id
+    id_features: dict[str, str] = Field({}, max_length=64, description="Such as {'creator_id': 'c7'}.")
+    float_features: dict[str, Number] = Field({}, max_length=256, description="Such as {'log_age_days': 0.1}.")
+    content: list[Number] | None = Field(None, max_length=4096, description="The content encoder's vector.")
+
+
+class Filters(Asked):
+    """What may not come back. The heads' first thousand candidates are sifted, so a narrow filter may leave few."""
+
+    exclude_seen: bool = Field(True, description="Leave out the triggers and the user's history.")
+    allow_topics: list[Topic] | None = Field(None, max_length=100, description="Only items with one of these topics.")
+    deny_topics: list[Topic] = Field([], max_length=100, description="No item with one of these topics.")
+    max_age_hours: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        None, description="Only items created within these hours; an item of unknown age is left out."
+    )
+
+
+class RetrieveRequest(Asked):
+    """A user, or triggers (newest first), or both; with both, the user's history says what was seen."""
+
+    user_id: Id | None = None
+    triggers: list[Id | Trigger] | None = Field(None, max_length=MAX_TRIGGERS)
+    k: K = 50
+    alpha: Alpha | None = None
+    filters: Filters = Filters()
+
+
+class SimilarRequest(Asked):
+    """Plain item to item: the nearest of each head by cosine, merged."""
+
+    item_id: Id | Trigger
+    k: K = 50
+    alpha: Alpha | None = None
+
+
+class BatchRequest(Asked):
+    """Several requests in one; each gets its own answer, in order."""
+
+    requests: list[RetrieveRequest] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class Engagement(Asked):
+    """Something a user did with an item; `request_id` is that of the answer which showed it."""
+
+    user_id: Id
+    item_id: Id
+    event: Annotated[str, Field(min_length=1, max_length=64)] = "engagement"
+    timestamp: datetime | None = Field(None, description="With a time zone; default: now.")
+    request_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    value: Number = 1.0
+
+
+class EngagementsRequest(Asked):
+    engagements: list[Engagement] = Field(min_length=1, max_length=1000)
+
+
+class Candidate(BaseModel):
+    item_id: str
+    score: float = Field(description="p(candidate | user) of its head; in /v1/similar the cosine.")
+    head: Literal["engagement", "relevance"]
+    head_rank: int = Field(description="Place in that head's list after the filters, from 1.")
+    trigger_id: str
+
+
+class Answer(BaseModel):
+    request_id: str
+    model_version: str
+    arm: str | None = Field(description="null for a request without a user: it takes no part in the experiment.")
+    alpha: float
+    degraded: bool = Field(description="Something did not answer in time; `missing` says what.")
+    missing: list[Literal["engagement", "relevance", "history"]]
+    candidates: list[Candidate]
+    timings_ms: dict[str, float] = Field(description="history, engagement, relevance, merge, log, total.")
+    exposure_logged: bool = Field(description="true: the exposure is on disk.")
+
+
+class BatchAnswer(BaseModel):
+    request_id: str
+    answers: list[Answer]
+
+
+class Told(BaseModel):
+    """A candidate as a person reads it."""
+
+    item_id: str
+    title: str
+    topics: list[str]
+    topic_match: bool = Field(description="It shares a topic with its trigger.")
+    score: float
+    head: Literal["engagement", "relevance"]
+    head_rank: int
+    trigger_id: str
+
+
+class Comparison(BaseModel):
+    """Both heads' lists and the merge, for the page; `triggers` as the heads were asked."""
+
+    request_id: str
+    model_version: str
+    arm: str | None
+    alpha: float
+    degraded: bool
+    missing: list[str]
+    triggers: list["Item"]
+    engagement: list[Told]
+    relevance: list[Told]
+    merged: list[Told]
+    timings_ms: dict[str, float]
+
+
+class Item(BaseModel):
+    item_id: str
+    title: str
+    topics: list[str]
+
+
+class Items(BaseModel):
+    request_id: str
+    model_version: str
+    items: list[Item]
+
+
+class Logged(BaseModel):
+    request_id: str
+    logged: int = Field(description="Engagements that are on disk.")
+
+
+class Health(BaseModel):
+    status: str
+    model_version: str | None = None
+    refused: dict[str, str] = Field({}, description="Versions that are not served, and why.")
+
+
+class Problem(BaseModel):
+    """Every answer that is no success."""
+
+    error: str = Field(description="What was wrong, where, and what to write instead.")
+    request_id: str
+
+
+def explain(errors: list[dict[str, Any]]) -> str:
+    """Every error of a request in one text: where, what, and what was found; never longer than a screen."""
+    lines = [_line(error) for error in errors[:8]]
+    if len(errors) > len(lines):
+        lines.append(f"and {len(errors) - len(lines)} more")
+    return "the request is not as /openapi.json says: " + "; ".join(lines)
+
+
+def _line(error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "str", "Trigger")) or "body"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such key"
+    if error["type"] == "json_invalid":
+        return f"the body is no JSON ({error.get('ctx', {}).get('error', 'cannot be read')})"
+    found = ascii(error.get("input"))
+    return f"{where}: {error['msg'].lower()}" + (f", found {found}" if len(found) < 80 else "")

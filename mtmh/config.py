@@ -269,6 +269,8 @@ def _explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: no such setting. {_known_keys(problem['loc'], model)}")
+        elif problem["type"] == "value_error":  # a check of ours, over a whole section
+            lines.append(f"  {key + ': ' if key else ''}{problem['ctx']['error']}")
         elif problem["type"] == "missing":
             lines.append(f"  {key}: is not there, and has no default. Add it.")
         else:

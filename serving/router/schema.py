@@ -3,10 +3,9 @@
 Requests are checked by these models; answers are written by hand in retrieve.py for speed, and tests hold them to these.
 """
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
 
@@ -57,6 +56,7 @@ class SimilarRequest(Asked):
     """Plain item to item: the nearest of each head by cosine, merged."""
 
     item_id: Id | Trigger
+    user_id: Id | None = Field(None, description="Who is shown the answer: decides the arm, and is logged.")
     k: K = 50
     alpha: Alpha | None = None
 
@@ -73,9 +73,10 @@ class Engagement(Asked):
     user_id: Id
     item_id: Id
     event: Annotated[str, Field(min_length=1, max_length=64)] = "engagement"
-    timestamp: datetime | None = Field(None, description="With a time zone; default: now.")
+    timestamp: AwareDatetime | None = Field(None, description="With a time zone; default: now.")
     request_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     value: Number = 1.0
+    dwell_seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
 
 
 class EngagementsRequest(Asked):
@@ -93,7 +94,7 @@ class Candidate(BaseModel):
 class Answer(BaseModel):
     request_id: str
     model_version: str
-    arm: str | None = Field(description="null for a request without a user: it takes no part in the experiment.")
+    arm: str = Field(description="none: no experiment runs, or the request names no user to assign.")
     alpha: float
     degraded: bool = Field(description="Something did not answer in time; `missing` says what.")
     missing: list[Literal["engagement", "relevance", "history"]]
@@ -125,7 +126,7 @@ class Comparison(BaseModel):
 
     request_id: str
     model_version: str
-    arm: str | None
+    arm: str
     alpha: float
     degraded: bool
     missing: list[str]

@@ -7,14 +7,14 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from mtmh.config import Count, Percent, Positive, Section, check, read_layers
+from mtmh.config import Count, Positive, Section, check, read_layers
 from mtmh.errors import UserError
+from mtmh.experiment.arms import Arms
 
 DEFAULTS = Path(__file__).with_name("router.yaml")
 MAX_TRIGGERS, MAX_K, MAX_BATCH = 50, 500, 32  # what the interface declares; a configuration may lower them
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-Version = Annotated[str, Field(pattern=r"^\d+$", coerce_numbers_to_str=True)]
 
 
 class Listen(Section):
@@ -83,28 +83,11 @@ class ExposureLog(Section):
     directory: Path | None = None
 
 
-class ArmSettings(Section):
-    """One arm of the experiment; what is null is the champion's own."""
-
-    name: Annotated[str, Field(min_length=1, max_length=64)]
-    weight: Positive = 1.0
-    alpha: Percent | None = None
-    k_ann: Annotated[int, Field(ge=1, le=2048)] | None = None
-    version: Version | None = None
-
-
 class Experiment(Section):
     """Arms and the salt of their assignment: a new salt is a new experiment. Without arms all get the champion."""
 
     salt: str = ""
-    arms: list[ArmSettings] = []
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> "Experiment":
-        names = [arm.name for arm in self.arms]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two arms have one name: {', '.join(names)}")
-        return self
+    arms: Arms | None = None
 
 
 class Settings(Section):
@@ -135,7 +118,7 @@ class Settings(Section):
         try:
             token = path.read_bytes().strip()
         except OSError as error:
-            raise UserError(f"auth.token_file {path}: {error.strerror}. Write the token there, readable to the router.")
+            raise UserError(f"auth.token_file {path}: {error.strerror}. Write the token there, readable to the router.") from None
         if not token:
             raise UserError(f"auth.token_file {path} is empty. Write a token there, say with: openssl rand -hex 32.")
         return token

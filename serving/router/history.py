@@ -1,0 +1,89 @@
+"""A user's history from Feast's online store: read in a thread, within a budget of its own."""
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serving.router.settings import Features
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+PAUSE_SECONDS = 1.0  # after a read that failed, the store is left alone this long
+
+log = logging.getLogger("mtmh.router")
+
+
+class Histories:
+    """The stores opened so far. When one does not answer, its readers are told at once instead of piling up."""
+
+    def __init__(self, settings: Features) -> None:
+        self.settings = settings
+        self.threads = ThreadPoolExecutor(settings.threads, "history")
+        self.stores: dict[Path, FeatureStore] = {}
+        self.reading = 0
+        self.paused_until = 0.0
+
+    async def open(self, package: Path) -> None:
+        """Open the store of a version before its first request (Feast takes seconds to import)."""
+        place = self._place(package)
+        if place is not None and place not in self.stores:
+            self.stores[place] = await asyncio.get_running_loop().run_in_executor(self.threads, _open, place)
+
+    def close(self, packages: list[Path]) -> None:
+        """Forget the stores of all but these versions."""
+        kept = {self._place(package) for package in packages}
+        self.stores = {place: store for place, store in self.stores.items() if place in kept}
+
+    async def read(self, package: Path, user_id: str, seconds: float) -> list[str] | None:
+        """Item ids newest first, empty for an unknown user; None when the store does not answer in time.
+
+        `seconds` is what the request has left. A version without a store knows no user.
+        """
+        place = self._place(package)
+        if place is None:
+            return []
+        store = self.stores.get(place)
+        if store is None or self.reading >= self.settings.threads or time.monotonic() < self.paused_until:
+            return None
+        self.reading += 1
+        reading = asyncio.get_running_loop().run_in_executor(self.threads, _read, store, user_id)
+        reading.add_done_callback(self._done)
+        try:
+            async with asyncio.timeout(min(seconds, self.settings.timeout_ms / 1000)):
+                return await asyncio.shield(reading)
+        except TimeoutError:
+            self._pause(f"no answer within {self.settings.timeout_ms} ms")
+        except Exception as error:  # Feast raises what its backend does: sqlite3, redis, or its own
+            self._pause(f"{type(error).__name__}: {error}")
+        return None
+
+    def _pause(self, why: str) -> None:
+        self.paused_until = time.monotonic() + PAUSE_SECONDS
+        log.warning("history unavailable", extra={"told": {"why": why}})
+
+    def _done(self, reading: "asyncio.Future[list[str]]") -> None:
+        self.reading -= 1
+        if not reading.cancelled():
+            reading.exception()  # has been told where it was waited for
+
+    def _place(self, package: Path) -> Path | None:
+        place = self.settings.directory or package / "features"
+        return place if (place / "registry.db").is_file() else None
+
+
+def _open(place: Path) -> "FeatureStore":
+    from feature_repo.store import online_user_history, open_store
+
+    store = open_store(place)
+    online_user_history(store, [""])  # reads the registry and connects
+    return store
+
+
+def _read(store: "FeatureStore", user_id: str) -> list[str]:
+    from feature_repo.store import online_user_history
+
+    return online_user_history(store, [user_id])[0].item_ids

@@ -1,0 +1,55 @@
+"""What Prometheus reads of the router, in a registry of its own."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class Metrics:
+    """Every figure, by name; one instance a router."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "mtmh_requests", "Requests answered, by path and status.", ["path", "status"], registry=registry
+        )
+        self.stage_seconds = Histogram(
+            "mtmh_stage_seconds",
+            "Latency of each stage: history, engagement, relevance, merge, log, total.",
+            ["stage"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.merged = Counter("mtmh_merged_candidates", "Candidates answered, by head.", ["head"], registry=registry)
+        self.duplicates = Counter(
+            "mtmh_duplicates_removed", "Offers dropped because the other head's came first.", registry=registry
+        )
+        self.degraded = Counter(
+            "mtmh_degraded_answers", "Answers without one of: engagement, relevance, history.", ["part"], registry=registry
+        )
+        self.unanswered = Counter("mtmh_unanswered", "503 answers, by what was gone.", ["part"], registry=registry)
+        self.calls_failed = Counter(
+            "mtmh_head_calls_failed", "Calls of a head without an answer.", ["head", "reason"], registry=registry
+        )
+        self.triggers = Counter("mtmh_triggers", "Triggers the heads were asked with.", registry=registry)
+        self.cold = Counter("mtmh_cold_triggers", "Triggers of which a version knows nothing.", registry=registry)
+        self.empty = Counter("mtmh_empty_answers", "Answers without a candidate.", registry=registry)
+        self.shed = Counter("mtmh_shed_requests", "Requests turned away with 429.", registry=registry)
+        self.in_flight = Gauge("mtmh_in_flight", "Requests being worked on.", registry=registry)
+        self.exposures = Counter(
+            "mtmh_exposures", "Exposures, by whether they are on disk.", ["logged"], registry=registry
+        )
+        self.arm = Counter("mtmh_arm_answers", "Answers by arm.", ["arm"], registry=registry)
+        self.version = Gauge(
+            "mtmh_model_version_loaded", "1 for each loaded version; champion says which.", ["version", "champion"],
+            registry=registry,
+        )  # fmt: skip
+        self.swaps = Counter("mtmh_version_swaps", "Champions taken over.", registry=registry)
+        self.refused = Counter("mtmh_versions_refused", "Versions that failed to load or warm up.", registry=registry)
+        self.reloads = Counter("mtmh_config_reloads", "Configurations read again.", ["outcome"], registry=registry)
+
+    def loaded(self, versions: list[str], champion: str | None) -> None:
+        """Show exactly these versions."""
+        self.version.clear()
+        for number in versions:
+            self.version.labels(number, str(number == champion).lower()).set(1)

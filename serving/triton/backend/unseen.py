@@ -1,0 +1,70 @@
+"""Items that a version does not hold, embedded by their features: the model's bottom and one head, their id unknown.
+
+Where content is given and the version places cold items by it, they take the place of their content neighbours
+instead, as mtmh/retrieval/cold.py does.
+"""
+
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from torch.nn.functional import linear, normalize, relu
+
+from .layers import mlp
+
+NEIGHBOURS = 10
+
+
+class Unseen:
+    """One head's embedding of items by features.
+
+    `told`: "vocabularies" (id feature -> values, number = place + 1), "fill" (what stands for a float feature not
+    given), "layers" (of the MLP), "tau_q". `arrays`: the weights, and "donor" int64, "donor_content" float32 where
+    content decides. `vectors` float32 [items, d] are the version's.
+    """
+
+    def __init__(self, told: dict[str, Any], arrays: dict[str, np.ndarray], vectors: np.ndarray) -> None:
+        self.numbers = [{value.encode(): n + 1 for n, value in enumerate(v)} for v in told["vocabularies"].values()]
+        self.fill, self.layers, self.tau_q = np.array(told["fill"], np.float32), told["layers"], told["tau_q"]
+        self.weights = {name: torch.from_numpy(array) for name, array in arrays.items() if not name.startswith("donor")}
+        self.vectors, self.donor, self.content = vectors, arrays.get("donor"), None
+        if self.donor is not None and len(self.donor):
+            self.content = faiss.IndexFlatIP(arrays["donor_content"].shape[1])
+            self.content.add(arrays["donor_content"])
+
+    def place(self, ids: np.ndarray, floats: np.ndarray, content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors float32 [n, d], and bool [n]: whether anything is known of the item.
+
+        `ids` object (bytes) [n, id features], empty or unknown values say nothing; `floats` float32 [n, float
+        features], NaN where not given; `content` float32 [n, c], unit rows, zero where not given.
+        """
+        numbered = np.zeros((len(ids), len(self.numbers)), np.int64)
+        for column, known in enumerate(self.numbers):
+            numbered[:, column] = [known.get(value, 0) for value in ids[:, column]]
+        has_content = content.any(axis=1) if self.content is not None else np.zeros(len(ids), bool)
+        told = numbered.any(axis=1) | ~np.isnan(floats).all(axis=1) | has_content
+        vectors = self._embed(numbered, np.where(np.isnan(floats), self.fill, floats))
+        if has_content.any():
+            vectors[has_content] = self._among_neighbours(content[has_content], vectors[has_content])
+        return vectors, told
+
+    @torch.inference_mode()
+    def _embed(self, ids: np.ndarray, floats: np.ndarray) -> np.ndarray:
+        weights, number = self.weights, torch.from_numpy(ids)
+        parts = [weights["unknown_item"].expand(len(ids), -1)]
+        parts += [weights[f"table.{column}"][number[:, column]] for column in range(ids.shape[1])]
+        if len(self.fill):
+            standard = (torch.from_numpy(floats) - weights["dense.mean"]) / weights["dense.deviation"]
+            parts.append(relu(linear(standard, weights["dense.layer.weight"], weights["dense.layer.bias"])))
+        return normalize(mlp(torch.cat(parts, dim=1), weights, self.layers), dim=1).numpy().copy()
+
+    def _among_neighbours(self, content: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        assert self.content is not None
+        assert self.donor is not None
+        cosine, near = self.content.search(np.ascontiguousarray(content), min(NEIGHBOURS, len(self.donor)))
+        weight = np.exp((cosine - cosine[:, :1]) / self.tau_q)
+        mean = np.einsum("ik,ikd->id", weight, self.vectors[self.donor[near]])
+        length = np.linalg.norm(mean, axis=1, keepdims=True)
+        return np.where(length > 1e-6, mean / np.maximum(length, 1e-6), vectors).astype(np.float32)
+

@@ -1,0 +1,170 @@
+"""From a version on disk to its package: all that Triton and the router need, in one directory with checksums."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from safetensors.numpy import load_file
+
+from mtmh.config import RetrievalSettings
+from mtmh.data.contract import STATISTICS
+from mtmh.data.files import write_parquet
+from mtmh.errors import UserError
+from mtmh.heads import HEADS
+from mtmh.retrieval.ask import retrieval_settings
+from mtmh.retrieval.version import verify
+from serving.triton import settings as triton
+from serving.triton.backend.files import CHECKSUMS, sha256
+
+BACKEND = Path(__file__).parent / "backend"
+MANIFEST = "manifest.json"
+FEATURES = ("registry.db", "online.db")  # of the embedded feature store
+CREATED = pa.timestamp("us", tz="UTC")
+
+
+def write_package(
+    run: Path, version: str, out: Path, features: Path | None = None, mlflow: dict[str, str] | None = None
+) -> Path:
+    """Write the package of the version in `run` (a run, or its retriever directory) to the new directory `out`.
+
+    manifest.json {"version", "created_from", "mlflow", "models", "sha256"}; serving.json, what the router must know;
+    items.parquet, row = item number; features/, copied from the embedded feature store at `features` where one is
+    given; models/<name>/, Triton's: a head and an ensemble each, and the preranker where the version has one.
+    `version` is its number in the registry. Raises UserError when `run` is no version or does not have its checksums,
+    or `version` is no number.
+    """
+    if not version.isdecimal() or not version.isascii() or int(version) < 1 or version != str(int(version)):
+        raise UserError(f"version {version!r}: write the number that the registry gave it, such as 7.")
+    retriever = run / "retriever" if (run / "retriever").is_dir() else run
+    manifest, settings = verify(retriever), retrieval_settings(run)
+    out.mkdir(parents=True)
+    told = _serving(retriever, settings)
+    _write_json(out / "serving.json", told)
+    write_parquet(_items(retriever), out / "items.parquet")
+    for name in FEATURES if features else ():
+        (out / "features").mkdir(exist_ok=True)
+        shutil.copy2(features / name, out / "features")
+    models = _models(retriever, version, told, settings, out / "models")
+    files = {str(path.relative_to(out)): sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
+    kept = {"version": version, "created_from": manifest["created_from"], "mlflow": mlflow, "models": models}
+    _write_json(out / MANIFEST, {**kept, "sha256": files})
+    return out
+
+
+def _serving(retriever: Path, settings: RetrievalSettings) -> dict[str, Any]:
+    model = _read_json(retriever / "model.json")
+    content = np.load(retriever / "content.npy", mmap_mode="r").shape[1]
+    preranker = retriever / "preranker.json"
+    ranked = _read_json(preranker)["candidates"] if preranker.is_file() else 0
+    return {
+        "heads": [head for head in HEADS if (retriever / f"{head}.faiss").is_file()],
+        "preranker": preranker.is_file(),
+        "k_ann": settings.k_ann,
+        "candidates": max(settings.pool, ranked),
+        "pool": settings.pool,
+        "triggers": settings.triggers,
+        "alpha": settings.alpha,
+        "temperature": settings.temperature,
+        "items": pq.read_metadata(retriever / "items.parquet").num_rows,
+        "features": {
+            "id": [name for name in model["vocabularies"] if name != "item_id"],
+            "float": model["float_features"],
+            "content": content if settings.cold == "content" else 0,
+        },
+    }
+
+
+def _items(retriever: Path) -> pa.Table:
+    items = pq.read_table(retriever / "items.parquet")
+    if "created_at" not in items.column_names:  # a version from before it was kept
+        items = items.append_column("created_at", pa.nulls(len(items), CREATED))
+    return items.select(["item_id", "title", "l1_topics", "l2_topics", "created_at", "in_train"])
+
+
+def _models(
+    retriever: Path, version: str, told: dict[str, Any], settings: RetrievalSettings, out: Path
+) -> list[str]:
+    """Write the models; the names of those to load: the ensembles, which bring the others with them."""
+    width, triggers = told["candidates"], told["triggers"]
+    preranker = f"preranker_{version}" if told["preranker"] else None
+    if preranker:
+        folder = _folder(out, preranker, triton.preranker_model(preranker, width, triggers), version)
+        _write_preranker(retriever, folder)
+    ids = pq.read_table(retriever / "items.parquet", columns=["item_id", "in_train"])
+    for head in told["heads"]:
+        name, both = f"{head}_{version}", f"retrieve_{head}_{version}"
+        folder = _folder(out, name, triton.head_model(name, width, triggers), version)
+        _write_head(retriever, head, told, ids, folder)
+        _folder(out, both, triton.ensemble(both, name, preranker, width), version)
+    return sorted(path.name for path in out.iterdir())
+
+
+def _folder(out: Path, name: str, config: str, version: str) -> Path:
+    folder = out / name / version
+    folder.mkdir(parents=True)
+    (out / name / "config.pbtxt").write_text(config)
+    return folder
+
+
+def _write_head(retriever: Path, head: str, told: dict[str, Any], items: pa.Table, folder: Path) -> None:
+    shutil.copy2(retriever / f"{head}.faiss", folder / "index.faiss")
+    shutil.copy2(retriever / f"{head}.npy", folder / "vectors.npy")
+    (folder / "items.json").write_text(json.dumps(items["item_id"].to_pylist()))
+    model, weights = _read_json(retriever / "model.json"), load_file(retriever / "weights.safetensors")
+    arrays = {"unknown_item": weights["sparse.tables.0.weight"][:1]}
+    for column in range(len(told["features"]["id"])):
+        arrays[f"table.{column}"] = weights[f"sparse.tables.{column + 1}.weight"]
+    arrays |= {name: array for name, array in weights.items() if name.startswith("dense.")}
+    own = f"heads.{head}."
+    arrays |= {name.removeprefix(own): array for name, array in weights.items() if name.startswith(own)}
+    if told["features"]["content"]:
+        content = np.load(retriever / "content.npy")
+        arrays["donor"] = np.flatnonzero(items["in_train"].to_numpy() & content.any(axis=1))
+        arrays["donor_content"] = content[arrays["donor"]]
+    np.savez(folder / "unseen.npz", **arrays)
+    mean = dict(zip(model["float_features"], model["architecture"]["mean"], strict=True))
+    _finish(folder, "head.py", {
+        "candidates": told["candidates"],
+        "triggers": told["triggers"],
+        "temperature": told["temperature"],
+        "features": told["features"],
+        "vocabularies": {name: model["vocabularies"][name] for name in told["features"]["id"]},
+        # An item that nobody knew has zeros in the statistics: no events yet, and no age (feature_repo/stage.py).
+        "fill": [0.0 if name in STATISTICS else value for name, value in mean.items()],
+        "layers": len(model["architecture"]["hidden"]) + 1,
+        "tau_q": model["tau_q"],
+    })
+
+
+def _write_preranker(retriever: Path, folder: Path) -> None:
+    """The user's side of the towers, and what the items' side says of every item."""
+    told, tensors = _read_json(retriever / "preranker.json"), load_file(retriever / "preranker.safetensors")
+    weights = {task: weight for task, weight in told["weights"].items() if weight}  # 0 adds nothing
+    wanted = ("age", "table.past", "table.interest", "table.new")
+    wanted += tuple(f"table.{task}" for task in weights) + tuple(f"user_heads.{task}." for task in weights)
+    np.savez(folder / "arrays.npz", **{name: array for name, array in tensors.items() if name.startswith(wanted)})
+    _finish(folder, "preranker.py", {"weights": weights, "interests": told["architecture"]["interests"], "layers": 2})
+
+
+def _finish(folder: Path, model: str, settings: dict[str, Any]) -> None:
+    """The model's code with what it imports, its settings, and last the checksums that it verifies when it is loaded."""
+    _write_json(folder / "settings.json", settings)
+    shutil.copy2(BACKEND / model, folder / "model.py")
+    for part in BACKEND.glob("*.py"):
+        if part.name not in ("__init__.py", "head.py", "preranker.py"):
+            shutil.copy2(part, folder)
+    _write_json(folder / CHECKSUMS, {path.name: sha256(path) for path in sorted(folder.iterdir())})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1))

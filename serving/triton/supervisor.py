@@ -1,0 +1,252 @@
+"""The real Triton as a process of ours: started, watched, started again when it dies, stopped with all that it started.
+
+Triton and the environment of its Python backend lie in .triton (made by `make .triton/.ready`), or where the
+environment variable MTMH_TRITON says.
+"""
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sysconfig
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import IO
+
+from mtmh.errors import UserError
+from serving.triton import store as packages
+
+HOST = "127.0.0.1"
+PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before a Triton that died is started again
+STEADY = 60.0  # seconds after which its pauses begin anew
+EXIT = 5  # seconds that it may take to stop
+SHARED_MEMORY = Path("/dev/shm")
+PREFIX = "mtmh-triton"  # of its shared memory, whose name goes on with our process number
+
+log = logging.getLogger("mtmh.triton")
+_libc = ctypes.CDLL(None)  # before any fork
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where Triton listens, on this machine only."""
+
+    http: int = 8000
+    grpc: int = 8001
+    metrics: int = 8002
+
+    def numbers(self) -> tuple[int, int, int]:
+        """All three."""
+        return self.http, self.grpc, self.metrics
+
+
+@dataclass
+class Triton:
+    """A running Triton. `starts` counts how often it was started; `pid` is the present process's."""
+
+    ports: Ports
+    log: Path
+    starts: int = 0
+    pid: int = 0
+    ready: threading.Event = field(default_factory=threading.Event)  # serving; cleared while it is started again
+    failure: Exception | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def wait_ready(self, seconds: float = 120.0) -> None:
+        """Return once it serves. Raises the reason when the first start failed, TimeoutError after `seconds`."""
+        end = time.monotonic() + seconds
+        while not self.ready.wait(0.05):
+            if self.failure is not None:
+                raise self.failure
+            if time.monotonic() > end:
+                raise TimeoutError(f"Triton is not ready after {seconds:.0f} s; its log: {self.log}")
+
+
+@contextmanager
+def triton(store: Path, ports: Ports | None = None, load_champion: bool = True) -> Iterator[Triton]:
+    """Run Triton over the models of `store` and yield it once it serves; it has stopped when this ends.
+
+    Model control is explicit: the champion is loaded at every start, unless `load_champion` is false because somebody
+    else (the router) does it; whatever else was loaded is not after a restart. Its log is `store`/triton.log.
+
+    Raises UserError when Triton is not installed, a port is taken, the store has no champion or Triton cannot load it.
+    """
+    ports = ports or Ports()
+    command, environment = _command(store, ports)
+    packages.champion(store)
+    for port in ports.numbers():
+        _check_free(port)
+    _sweep_shared_memory()
+    server = Triton(ports, store / "triton.log")
+    # The kernel ends Triton when the thread that started it ends: this one lives as long as the server.
+    keeper = threading.Thread(
+        target=_keep, args=(server, command, environment, store if load_champion else None), name="triton", daemon=True
+    )
+    keeper.start()
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.stopping.set()
+        keeper.join()
+
+
+def _command(store: Path, ports: Ports) -> tuple[list[str], dict[str, str]]:
+    place = Path(os.environ.get("MTMH_TRITON", ".triton")).resolve()
+    root = place / "server" / "pytriton" / "tritonserver"
+    python = place / "venv" / "bin" / "python"
+    if not (root / "bin" / "tritonserver").is_file() or not python.exists():
+        raise UserError(f"Triton is not installed in {place}: run `make .triton/.ready`.")
+    addresses = {f"{name}-address": HOST for name in ("http", "grpc", "metrics")}
+    numbers = {"http-port": ports.http, "grpc-port": ports.grpc, "metrics-port": ports.metrics}
+    options = {
+        "model-repository": store.resolve() / "models",
+        "model-control-mode": "explicit",
+        "backend-directory": root / "backends",
+        "cache-directory": root / "caches",
+        "disable-auto-complete-config": "true",
+        "allow-gpu-metrics": "false",
+        "exit-timeout-secs": EXIT,
+        "backend-config": f"python,shm-region-prefix-name={PREFIX}-{os.getpid()}-",
+        **addresses,
+        **numbers,
+    }
+    cores = max((os.cpu_count() or 2) // 2, 1)  # two heads search at once
+    environment = {"OMP_NUM_THREADS": str(cores), **os.environ}
+    environment["PATH"] = f"{python.parent}:{environment.get('PATH', '')}"
+    library = [str(sysconfig.get_config_var("LIBDIR") or ""), environment.get("LD_LIBRARY_PATH", "")]
+    environment["LD_LIBRARY_PATH"] = ":".join(part for part in library if part)
+    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+        environment.pop(name, None)
+    return [str(root / "bin" / "tritonserver"), *(f"--{k}={v}" for k, v in options.items())], environment
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise UserError(f"port {port} is taken: stop what listens there, or give Triton other ports.") from None
+
+
+def _keep(server: Triton, command: list[str], environment: dict[str, str], store: Path | None) -> None:
+    """Start Triton, and again whenever it dies, until `stopping`."""
+    pauses = iter(PAUSES)
+    while not server.stopping.is_set():
+        started = time.monotonic()
+        with server.log.open("ab") as file:
+            process = _start(command, environment, file)
+        server.pid = process.pid
+        server.starts += 1
+        try:
+            _until_ready(server, process, store)
+            while process.poll() is None and not server.stopping.wait(0.05):
+                pass
+        except (UserError, OSError) as error:
+            log.error("%s", error)
+            server.failure = server.failure or error
+        finally:
+            server.ready.clear()
+            _stop(process)
+        if server.stopping.is_set() or (server.failure is not None and server.starts == 1):
+            return
+        if time.monotonic() - started > STEADY:
+            pauses = iter(PAUSES)
+        pause = next(pauses, PAUSES[-1])
+        log.warning("Triton ended (%s); starting it again in %s s; its log: %s", process.returncode, pause, server.log)
+        server.stopping.wait(pause)
+
+
+def _start(command: list[str], environment: dict[str, str], file: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A session of its own: a Ctrl-C in the terminal is ours to pass on, and its children can be ended with it."""
+    us = os.getpid()
+
+    def leash() -> None:
+        _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it dies with us, however we die
+        if os.getppid() != us:
+            os._exit(1)
+
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=file,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=leash,
+    )
+
+
+def _until_ready(server: Triton, process: subprocess.Popen[bytes], store: Path | None) -> None:
+    while not server.stopping.is_set():
+        if process.poll() is not None:
+            raise UserError(f"Triton ended at once ({process.returncode}); its log, {server.log}, ends:\n{_tail(server.log)}")
+        if _asked(server.ports, "GET", "/v2/health/live")[0] == 200:
+            break
+        server.stopping.wait(0.02)
+    if store is not None:
+        load(server.ports, store, packages.champion(store))
+    if not server.stopping.is_set():
+        server.ready.set()
+
+
+def load(ports: Ports, store: Path, version: str) -> None:
+    """Load a version's models. Raises UserError with Triton's reason when one cannot be."""
+    heads = json.loads((store / "versions" / version / "serving.json").read_text())["heads"]
+    names = [f"retrieve_{head}_{version}" for head in heads]  # an ensemble brings its models with it
+    with ThreadPoolExecutor(len(names)) as pool:
+        answers = pool.map(lambda name: _asked(ports, "POST", f"/v2/repository/models/{name}/load"), names)
+    for name, (status, told) in zip(names, answers, strict=True):
+        if status != 200:
+            raise UserError(f"Triton cannot load {name} of {store}: {told}")
+
+
+def _asked(ports: Ports, method: str, path: str) -> tuple[int, str]:
+    """Status and body of a request to Triton; 0 where it does not answer."""
+    connection = HTTPConnection(HOST, ports.http, timeout=120)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except (OSError, HTTPException) as error:
+        return 0, str(error)
+    finally:
+        connection.close()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End Triton and what it started, and remove the shared memory that it may have left."""
+    process.terminate()
+    try:
+        process.wait(EXIT + 5)
+    except subprocess.TimeoutExpired:
+        log.warning("Triton did not stop within %s s: killed", EXIT + 5)
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    for region in SHARED_MEMORY.glob(f"{PREFIX}-{os.getpid()}-*"):
+        region.unlink(missing_ok=True)
+
+
+def _sweep_shared_memory() -> None:
+    """Remove what servers left that were killed together with their supervisor."""
+    for region in SHARED_MEMORY.glob(f"{PREFIX}-*"):
+        owner = region.name.removeprefix(f"{PREFIX}-").split("-")[0]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            region.unlink(missing_ok=True)
+
+
+def _tail(path: Path, lines: int = 15) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

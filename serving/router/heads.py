@@ -72,7 +72,7 @@ def inputs_of(package: Package, triggers: Sequence[Trigger], exclude: Sequence[s
     features = _features(triggers, told) if any(_is_told(trigger) for trigger in triggers) else {}
     return [
         _bytes("trigger", [trigger.item_id for trigger in triggers]),
-        _bytes("exclude", exclude) if exclude else NO_EXCLUDE,
+        _bytes("exclude", exclude),
         _tensor("k_ann", "INT32", np.array([[k_ann]], np.int32)),
         features.get("id_features", NO_IDS),
         features.get("float_features", NO_FLOATS),
@@ -156,7 +156,6 @@ def _tensor(name: str, kind: str, values: np.ndarray) -> InferInput:
     return tensor
 
 
-NO_EXCLUDE, NO_IDS = _bytes("exclude", [""]), _bytes("id_features", [""])
-NO_FLOATS = _tensor("float_features", "FP32", np.full((1, 1), np.nan, np.float32))
-NO_CONTENT = _tensor("content", "FP32", np.zeros((1, 1), np.float32))
+NO_IDS = _bytes("id_features", [])
+NO_FLOATS, NO_CONTENT = (_tensor(name, "FP32", np.zeros((1, 0), np.float32)) for name in ("float_features", "content"))
 OUTPUTS = {names[1]: [InferRequestedOutput(name) for name in names] for names in (RANKED, NEAREST)}

@@ -23,6 +23,10 @@ class Deadline:
         self.start = time.perf_counter()
         self.end = self.start + milliseconds / 1000
 
+    def spent(self) -> float:
+        """Seconds."""
+        return time.perf_counter() - self.start
+
     def left(self) -> float:
         """Seconds."""
         return self.end - time.perf_counter()

@@ -25,7 +25,10 @@ class Metrics:
             "mtmh_duplicates_removed", "Offers dropped because the other head's came first.", registry=registry
         )
         self.degraded = Counter(
-            "mtmh_degraded_answers", "Answers without one of: engagement, relevance, history.", ["part"], registry=registry
+            "mtmh_degraded_answers",
+            "Answers without one of: engagement, relevance, history.",
+            ["part"],
+            registry=registry,
         )
         self.unanswered = Counter("mtmh_unanswered", "503 answers, by what was gone.", ["part"], registry=registry)
         self.calls_failed = Counter(

@@ -1,5 +1,6 @@
 """What the router itself needs of one version: numbers to ids and titles, topics and ages to sift by."""
 
+import asyncio
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from mtmh.errors import UserError
 from serving.router.schema import Filters
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Package:
     """One version's item table and serving settings; row = item number."""
 
@@ -75,10 +76,14 @@ class Package:
             keep = young if keep is None else keep & young
         return keep
 
-    def find(self, text: str, limit: int) -> list[int]:
-        """Rows of the first items whose title or id contains `text`, in any case."""
-        found = pc.indices_nonzero(pc.match_substring(self.searched, text.lower()))
-        return [int(row) for row in found[:limit].to_pylist()]
+    async def find(self, text: str, limit: int) -> list[int]:
+        """Rows of the first items whose title or id contains `text`, in any case; in a thread, as it reads all."""
+
+        def search() -> list[int]:
+            found = pc.indices_nonzero(pc.match_substring(self.searched, text.lower()))
+            return [int(row) for row in found[:limit].to_pylist()]
+
+        return await asyncio.to_thread(search)
 
     def _has(self, topics: list[str], items: np.ndarray) -> np.ndarray:
         marked = np.zeros(len(self.item_ids), bool)
@@ -90,15 +95,16 @@ class Package:
 
 def _rows_of_topic(items: pa.Table) -> dict[str, np.ndarray]:
     """Rows of each topic, of either level."""
-    names, rows = [], []
+    names, numbers = [], []
     for column in ("l1_topics", "l2_topics"):
         lists = items[column].combine_chunks()
         names.append(pc.list_flatten(lists).cast(pa.string()))
-        rows.append(pc.list_parent_indices(lists).cast(pa.int32()))
-    table = pa.table({"topic": pa.concat_arrays(names), "row": pa.concat_arrays(rows)})
+        numbers.append(pc.list_parent_indices(lists).cast(pa.int32()))
+    table = pa.table({"topic": pa.concat_arrays(names), "row": pa.concat_arrays(numbers)})
     grouped = table.filter(pc.is_valid(table["topic"])).group_by("topic").aggregate([("row", "list")])
     return {
-        topic: found.values.to_numpy() for topic, found in zip(grouped["topic"].to_pylist(), grouped["row_list"], strict=True)
+        topic: found.values.to_numpy()
+        for topic, found in zip(grouped["topic"].to_pylist(), grouped["row_list"], strict=True)
     }
 
 

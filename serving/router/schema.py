@@ -1,6 +1,6 @@
 """What the router is asked and answers, with limits: the source of the OpenAPI page.
 
-Requests are checked by these models; answers are written by hand in retrieve.py for speed, and tests hold them to these.
+Requests are checked by these models; answers are written by hand, for speed, and tests hold them to these.
 """
 
 from typing import Annotated, Any, Literal
@@ -26,19 +26,21 @@ class Trigger(Asked):
     """An item with what is known of it, for one that the version has not seen; of a known item only the id counts."""
 
     item_id: Id
-    id_features: dict[str, str] = Field({}, max_length=64, description="Such as {'creator_id': 'c7'}.")
-    float_features: dict[str, Number] = Field({}, max_length=256, description="Such as {'log_age_days': 0.1}.")
-    content: list[Number] | None = Field(None, max_length=4096, description="The content encoder's vector.")
+    id_features: dict[str, str] = Field(default={}, max_length=64, description="Such as {'creator_id': 'c7'}.")
+    float_features: dict[str, Number] = Field(default={}, max_length=256, description="Such as {'log_age_days': 0.1}.")
+    content: list[Number] | None = Field(default=None, max_length=4096, description="The content encoder's vector.")
 
 
 class Filters(Asked):
     """What may not come back. The heads' first thousand candidates are sifted, so a narrow filter may leave few."""
 
-    exclude_seen: bool = Field(True, description="Leave out the triggers and the user's history.")
-    allow_topics: list[Topic] | None = Field(None, max_length=100, description="Only items with one of these topics.")
-    deny_topics: list[Topic] = Field([], max_length=100, description="No item with one of these topics.")
+    exclude_seen: bool = Field(default=True, description="Leave out the triggers and the user's history.")
+    allow_topics: list[Topic] | None = Field(
+        default=None, max_length=100, description="Only items with one of these topics."
+    )
+    deny_topics: list[Topic] = Field(default=[], max_length=100, description="No item with one of these topics.")
     max_age_hours: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
-        None, description="Only items created within these hours; an item of unknown age is left out."
+        default=None, description="Only items created within these hours; an item of unknown age is left out."
     )
 
 
@@ -46,7 +48,7 @@ class RetrieveRequest(Asked):
     """A user, or triggers (newest first), or both; with both, the user's history says what was seen."""
 
     user_id: Id | None = None
-    triggers: list[Id | Trigger] | None = Field(None, max_length=MAX_TRIGGERS)
+    triggers: list[Id | Trigger] | None = Field(default=None, max_length=MAX_TRIGGERS)
     k: K = 50
     alpha: Alpha | None = None
     filters: Filters = Filters()
@@ -56,7 +58,7 @@ class SimilarRequest(Asked):
     """Plain item to item: the nearest of each head by cosine, merged."""
 
     item_id: Id | Trigger
-    user_id: Id | None = Field(None, description="Who is shown the answer: decides the arm, and is logged.")
+    user_id: Id | None = Field(default=None, description="Who is shown the answer: decides the arm, and is logged.")
     k: K = 50
     alpha: Alpha | None = None
 
@@ -73,7 +75,7 @@ class Engagement(Asked):
     user_id: Id
     item_id: Id
     event: Annotated[str, Field(min_length=1, max_length=64)] = "engagement"
-    timestamp: AwareDatetime | None = Field(None, description="With a time zone; default: now.")
+    timestamp: AwareDatetime | None = Field(default=None, description="With a time zone; default: now.")
     request_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     value: Number = 1.0
     dwell_seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
@@ -103,9 +105,17 @@ class Answer(BaseModel):
     exposure_logged: bool = Field(description="true: the exposure is on disk.")
 
 
+class BatchProblem(BaseModel):
+    """In a batch, in place of an answer."""
+
+    error: str
+    request_id: str
+    status: int
+
+
 class BatchAnswer(BaseModel):
     request_id: str
-    answers: list[Answer]
+    answers: list[Answer | BatchProblem]
 
 
 class Told(BaseModel):
@@ -157,7 +167,7 @@ class Logged(BaseModel):
 class Health(BaseModel):
     status: str
     model_version: str | None = None
-    refused: dict[str, str] = Field({}, description="Versions that are not served, and why.")
+    refused: dict[str, str] = Field(default={}, description="Versions that are not served, and why.")
 
 
 class Problem(BaseModel):

@@ -118,7 +118,9 @@ class Settings(Section):
         try:
             token = path.read_bytes().strip()
         except OSError as error:
-            raise UserError(f"auth.token_file {path}: {error.strerror}. Write the token there, readable to the router.") from None
+            raise UserError(
+                f"auth.token_file {path}: {error.strerror}. Write the token there, readable to the router."
+            ) from None
         if not token:
             raise UserError(f"auth.token_file {path} is empty. Write a token there, say with: openssl rand -hex 32.")
         return token

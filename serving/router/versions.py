@@ -34,7 +34,7 @@ class NotReadyError(Exception):
     """Triton does not answer, or somebody else has yet to load the models: no fault of the version."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Live:
     """A version in use, and how many requests are using it."""
 
@@ -152,6 +152,7 @@ class Versions:
             why = str(error) or type(error).__name__
             self._refuse(number, why, await asyncio.to_thread(self._stamp, number))
             self.metrics.refused.inc()
+            await self._drop([model for model in await self._ready_models() if model.endswith(f"_{number}")])
             return None
         self.refused.pop(number, None)
         self.stamps.pop(number, None)
@@ -172,11 +173,14 @@ class Versions:
         missing = [model for model in models if model not in ready]
         if missing and not self.settings.manages_models:
             raise NotReadyError(f"waiting for {', '.join(missing)} to be loaded")
-        for model in missing:
-            try:
-                await self.client.load_model(model, client_timeout=self.settings.load_seconds)
-            except InferenceServerException as error:
-                raise _translated(error) from None
+        parts = [model for model in missing if not model.startswith("retrieve_")]
+        for together in (parts, [model for model in missing if model not in parts]):  # ensembles come last
+            loads = [self.client.load_model(model, client_timeout=self.settings.load_seconds) for model in together]
+            for failure in await asyncio.gather(*loads, return_exceptions=True):
+                if isinstance(failure, InferenceServerException):
+                    raise _translated(failure)
+                if failure is not None:
+                    raise failure
 
     async def _warm_up(self, package: Package) -> None:
         """Ask every model as requests will; raises ValueError on an answer that cannot be right."""
@@ -221,7 +225,7 @@ class Versions:
         if not self.settings.manages_models or self.serving is None:
             return
         loaded: dict[str, list[str]] = {}
-        for model in sorted(ready, reverse=True):  # the ensembles, retrieve_*, before what they are made of
+        for model in ready:
             if found := re.fullmatch(r"(?:retrieve_)?(?:engagement|relevance|preranker)_(\d+)", model):
                 loaded.setdefault(found[1], []).append(model)
         for number, models in loaded.items():
@@ -230,14 +234,19 @@ class Versions:
             then, one = self.draining.setdefault(number, (time.monotonic() + self.settings.drain_seconds, None))
             if time.monotonic() < then or (one is not None and one.in_flight):
                 continue
-            for model in models:
-                try:
-                    await self.client.unload_model(model, client_timeout=self.settings.load_seconds)
-                except InferenceServerException as error:
-                    raise _translated(error) from None
+            await self._drop(models)
             log.info("version unloaded", extra={"told": {"version": number}})
         self.draining = {number: one for number, one in self.draining.items() if number in loaded}
         self.histories.close([one.package.place for one in self.serving.live.values()])
+
+    async def _drop(self, models: list[str]) -> None:
+        if not self.settings.manages_models:
+            return
+        for model in sorted(models, reverse=True):  # the ensembles, retrieve_*, before what they are made of
+            try:
+                await self.client.unload_model(model, client_timeout=self.settings.load_seconds)
+            except InferenceServerException as error:
+                raise _translated(error) from None
 
     async def _ready_models(self) -> set[str]:
         try:

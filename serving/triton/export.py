@@ -158,6 +158,9 @@ def _finish(folder: Path, model: str, settings: dict[str, Any]) -> None:
     for part in BACKEND.glob("*.py"):
         if part.name not in ("__init__.py", "head.py", "preranker.py"):
             shutil.copy2(part, folder)
+    # A file where Python would put its bytecode, so that it puts none: Triton would take that for a change of the model,
+    # and load it again with the next ensemble that it belongs to (triton-inference-server/server, issue 7489).
+    (folder / "__pycache__").touch()
     _write_json(folder / CHECKSUMS, {path.name: sha256(path) for path in sorted(folder.iterdir())})
 
 

@@ -113,7 +113,6 @@ def _command(store: Path, ports: Ports) -> tuple[list[str], dict[str, str]]:
         "model-control-mode": "explicit",
         "backend-directory": root / "backends",
         "cache-directory": root / "caches",
-        "disable-auto-complete-config": "true",
         "allow-gpu-metrics": "false",
         "exit-timeout-secs": EXIT,
         "backend-config": f"python,shm-region-prefix-name={PREFIX}-{os.getpid()}-",
@@ -127,7 +126,8 @@ def _command(store: Path, ports: Ports) -> tuple[list[str], dict[str, str]]:
     environment["LD_LIBRARY_PATH"] = ":".join(part for part in library if part)
     for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
         environment.pop(name, None)
-    return [str(root / "bin" / "tritonserver"), *(f"--{k}={v}" for k, v in options.items())], environment
+    named = [f"--{name}={value}" for name, value in options.items()]
+    return [str(root / "bin" / "tritonserver"), "--disable-auto-complete-config", *named], environment
 
 
 def _check_free(port: int) -> None:
@@ -202,13 +202,15 @@ def _until_ready(server: Triton, process: subprocess.Popen[bytes], store: Path |
 
 def load(ports: Ports, store: Path, version: str) -> None:
     """Load a version's models. Raises UserError with Triton's reason when one cannot be."""
-    heads = json.loads((store / "versions" / version / "serving.json").read_text())["heads"]
-    names = [f"retrieve_{head}_{version}" for head in heads]  # an ensemble brings its models with it
-    with ThreadPoolExecutor(len(names)) as pool:
-        answers = pool.map(lambda name: _asked(ports, "POST", f"/v2/repository/models/{name}/load"), names)
-    for name, (status, told) in zip(names, answers, strict=True):
-        if status != 200:
-            raise UserError(f"Triton cannot load {name} of {store}: {told}")
+    models: list[str] = json.loads((store / "versions" / version / "manifest.json").read_text())["models"]
+    ensembles = [name for name in models if name.startswith("retrieve_")]
+    # An ensemble would bring its models with it, but two that share one are loaded one after the other.
+    for names in (sorted(set(models) - set(ensembles)), ensembles):
+        with ThreadPoolExecutor(len(names)) as pool:
+            answers = list(pool.map(lambda name: _asked(ports, "POST", f"/v2/repository/models/{name}/load"), names))
+        for name, (status, told) in zip(names, answers, strict=True):
+            if status != 200:
+                raise UserError(f"Triton cannot load {name} of {store}: {told}")
 
 
 def _asked(ports: Ports, method: str, path: str) -> tuple[int, str]:

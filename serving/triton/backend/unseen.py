@@ -8,8 +8,6 @@ from typing import Any
 
 import faiss
 import numpy as np
-import torch
-from torch.nn.functional import linear, normalize, relu
 
 from .layers import mlp
 
@@ -27,7 +25,7 @@ class Unseen:
     def __init__(self, told: dict[str, Any], arrays: dict[str, np.ndarray], vectors: np.ndarray) -> None:
         self.numbers = [{value.encode(): n + 1 for n, value in enumerate(v)} for v in told["vocabularies"].values()]
         self.fill, self.layers, self.tau_q = np.array(told["fill"], np.float32), told["layers"], told["tau_q"]
-        self.weights = {name: torch.from_numpy(array) for name, array in arrays.items() if not name.startswith("donor")}
+        self.weights = arrays
         self.vectors, self.donor, self.content = vectors, arrays.get("donor"), None
         if self.donor is not None and len(self.donor):
             self.content = faiss.IndexFlatIP(arrays["donor_content"].shape[1])
@@ -49,15 +47,15 @@ class Unseen:
             vectors[has_content] = self._among_neighbours(content[has_content], vectors[has_content])
         return vectors, told
 
-    @torch.inference_mode()
     def _embed(self, ids: np.ndarray, floats: np.ndarray) -> np.ndarray:
-        weights, number = self.weights, torch.from_numpy(ids)
-        parts = [weights["unknown_item"].expand(len(ids), -1)]
-        parts += [weights[f"table.{column}"][number[:, column]] for column in range(ids.shape[1])]
+        weights = self.weights
+        parts = [np.repeat(weights["unknown_item"], len(ids), axis=0)]
+        parts += [weights[f"table.{column}"][ids[:, column]] for column in range(ids.shape[1])]
         if len(self.fill):
-            standard = (torch.from_numpy(floats) - weights["dense.mean"]) / weights["dense.deviation"]
-            parts.append(relu(linear(standard, weights["dense.layer.weight"], weights["dense.layer.bias"])))
-        return normalize(mlp(torch.cat(parts, dim=1), weights, self.layers), dim=1).numpy().copy()
+            standard = (floats - weights["dense.mean"]) / weights["dense.deviation"]
+            parts.append((standard @ weights["dense.layer.weight"].T + weights["dense.layer.bias"]).clip(0))
+        embedded: np.ndarray = mlp(np.concatenate(parts, axis=1), weights, self.layers)
+        return embedded / np.maximum(np.linalg.norm(embedded, axis=1, keepdims=True), 1e-12)
 
     def _among_neighbours(self, content: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         assert self.content is not None

@@ -34,16 +34,23 @@ async function call(path, body, signal) {
   throw Object.assign(new Error(`The router says (${response.status}): ${told.error}`), { status: response.status, again });
 }
 
-let asking = null; // AbortController of the question under way: a newer one ends it, its answer is never drawn
+let asking = null; // AbortController of the question under way: another one ends it, its answer is never drawn
+let again = false; // the slider has moved on meanwhile
 let timer = 0;
 
-function ask(delay = 0) {
+function ask() {
   clearTimeout(timer);
-  timer = setTimeout(compare, delay);
+  timer = setTimeout(compare);
+}
+
+function askSoon() { // at most one question at a time: the lists follow the slider as fast as answers come
+  if (asking) again = true;
+  else timer ||= setTimeout(compare, 40);
 }
 
 async function compare() {
-  clearTimeout(timer);
+  timer = 0;
+  again = false;
   asking?.abort();
   const mine = (asking = new AbortController());
   const slow = setTimeout(() => mine === asking && busy(true), 250);
@@ -61,7 +68,11 @@ async function compare() {
     if (mine === asking) failed(error);
   } finally {
     clearTimeout(slow);
-    if (mine === asking) busy(false);
+    if (mine === asking) {
+      asking = null;
+      busy(false);
+      if (again) askSoon();
+    }
   }
 }
 
@@ -84,7 +95,7 @@ function failed(error) {
   $("login").hidden = error.status !== 401;
   const kept = answer ? " What you see is the last good answer." : "";
   trouble(error.message + kept + (error.again ? " Trying again by itself." : ""));
-  if (error.again) ask(1000 * Math.min(error.again, 30));
+  if (error.again) timer ||= setTimeout(compare, 1000 * Math.min(error.again, 30));
 }
 
 function trouble(text) {
@@ -123,11 +134,10 @@ function choose(kind, id, remember = true) {
   show();
 }
 
-function change(what, delay) {
+function change(what) {
   Object.assign(state, what);
   history.replaceState(null, "", address());
   show();
-  ask(delay);
 }
 
 function show() {
@@ -401,11 +411,18 @@ $("random").addEventListener("click", () => {
   else Object.assign(state, { kind: "item", id: "" });
   ask();
 });
-$("k").addEventListener("change", () => change({ k: Number($("k").value) }, 0));
-$("alpha").addEventListener("input", () => change({ alpha: Number($("alpha").value) }, 60));
+$("k").addEventListener("change", () => {
+  change({ k: Number($("k").value) });
+  ask();
+});
+$("alpha").addEventListener("input", () => {
+  change({ alpha: Number($("alpha").value) });
+  askSoon();
+});
 $("served").addEventListener("click", () => {
-  change({ alpha: null }, 0);
+  change({ alpha: null });
   $("alpha").focus();
+  ask();
 });
 $("login").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -16,6 +16,7 @@ from serving.router import schema
 from serving.router.compare import comparison, item
 from serving.router.guard import Guard, log_as_json, problem
 from serving.router.limits import RequestError
+from serving.router.pages import add_page
 from serving.router.service import Service
 from serving.router.settings import Source
 
@@ -53,6 +54,7 @@ def create_app(service: Service) -> FastAPI:
     _retrieval(app, service)
     _reading(app, service)
     _operations(app, service)
+    add_page(app, service, PROBLEMS)
     app.add_middleware(
         Guard, limits=lambda: service.settings.limits, token=lambda: service.token, metrics=service.metrics
     )

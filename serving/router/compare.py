@@ -13,7 +13,11 @@ def comparison(found: Found, request_id: str, deadline: Deadline) -> dict[str, A
     """The answer of /v1/compare (schema.Comparison)."""
     package = found.package
     columns = found.columns()
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    merged = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    lists = {**{head: _head(found, head) for head in HEADS}, "merged": merged}
+    for row in (row for rows in lists.values() for row in rows):
+        row["topic_match"] = topic_match(package, row["item_id"], row["trigger_id"])
+    shown = dict.fromkeys([*found.triggers, *(row["item_id"] for rows in lists.values() for row in rows)])
     told = {
         "request_id": request_id,
         "model_version": package.number,
@@ -21,18 +25,32 @@ def comparison(found: Found, request_id: str, deadline: Deadline) -> dict[str, A
         "alpha": found.alpha,
         "degraded": bool(found.missing),
         "missing": found.missing,
-        "triggers": [item(package, package.row_of.get(trigger, -1), trigger) for trigger in found.triggers],
-        **{head: _head(found, head) for head in HEADS},
-        "merged": [_told(package, row) for row in rows],
+        "triggers": found.triggers,
+        "lists": lists,
+        "items": {known: item(package, package.row_of[known]) for known in shown if known in package.row_of},
     }
     return {**told, "timings_ms": milliseconds(found) | {"total": round(1000 * deadline.spent(), 3)}}
 
 
-def item(package: Package, row: int, item_id: str = "") -> dict[str, Any]:
-    """An item in short; row -1 is one that the version does not know."""
-    if row < 0:
-        return {"item_id": item_id, "title": "", "topics": []}
-    return {"item_id": package.item_ids[row], "title": package.titles[row], "topics": package.topics[row]}
+def item(package: Package, row: int) -> dict[str, Any]:
+    """An item in short."""
+    return {
+        "item_id": package.item_ids[row],
+        "title": package.titles[row],
+        "l1_topics": package.l1_topics[row],
+        "l2_topics": package.l2_topics[row],
+    }
+
+
+def topic_match(package: Package, item_id: str, trigger_id: str) -> str | None:
+    """The finest level at which two items share a topic, "l2" or "l1"; None: none that the version knows of."""
+    row, trigger = package.row_of[item_id], package.row_of.get(trigger_id)
+    if trigger is None:
+        return None
+    for level, topics in (("l2", package.l2_topics), ("l1", package.l1_topics)):
+        if not set(topics[row]).isdisjoint(topics[trigger]):
+            return level
+    return None
 
 
 def _head(found: Found, head: str) -> list[dict[str, Any]]:
@@ -43,13 +61,6 @@ def _head(found: Found, head: str) -> list[dict[str, Any]]:
     sources = [found.triggers[at] for at in listed.trigger_at[: found.k].tolist()]
     rows = zip(ids, listed.score[: found.k].tolist(), sources, strict=True)
     return [
-        _told(found.package, {"item_id": i, "score": score, "head": head, "head_rank": rank, "trigger_id": source})
-        for rank, (i, score, source) in enumerate(rows, start=1)
+        {"item_id": item_id, "score": score, "head": head, "head_rank": rank, "trigger_id": source}
+        for rank, (item_id, score, source) in enumerate(rows, start=1)
     ]
-
-
-def _told(package: Package, row: dict[str, Any]) -> dict[str, Any]:
-    trigger = package.row_of.get(row["trigger_id"], -1)
-    known = item(package, package.row_of[row["item_id"]])
-    match = trigger >= 0 and not set(known["topics"]).isdisjoint(package.topics[trigger])
-    return {**row, **known, "topic_match": match}

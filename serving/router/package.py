@@ -26,7 +26,8 @@ class Package:
     serving: dict[str, Any]  # serving.json
     item_ids: list[str]
     titles: list[str]
-    topics: list[list[str]]  # L2
+    l1_topics: list[list[str]]
+    l2_topics: list[list[str]]
     rows_of_topic: dict[str, np.ndarray]  # L1 or L2 topic -> int32 rows
     created: np.ndarray | None  # float64 [items], seconds since 1970, NaN where unknown; None where all are
     row_of: dict[str, int]
@@ -50,7 +51,8 @@ class Package:
             serving=json.loads((place / "serving.json").read_text()),
             item_ids=ids,
             titles=titles,
-            topics=[found or [] for found in items["l2_topics"].to_pylist()],
+            l1_topics=[found or [] for found in items["l1_topics"].to_pylist()],
+            l2_topics=[found or [] for found in items["l2_topics"].to_pylist()],
             rows_of_topic=_rows_of_topic(items),
             created=_created(items),
             row_of={item: row for row, item in enumerate(ids)},

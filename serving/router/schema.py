@@ -118,45 +118,54 @@ class BatchAnswer(BaseModel):
     answers: list[Answer | BatchProblem]
 
 
-class Told(BaseModel):
-    """A candidate as a person reads it."""
+class Compared(Candidate):
+    """A candidate, and the finest level at which it shares a topic with its trigger."""
 
+    topic_match: Literal["l2", "l1"] | None
+
+
+class Lists(BaseModel):
+    """Each head's best K, and the merge of them; a head that did not answer, or that there is not, has none."""
+
+    engagement: list[Compared]
+    relevance: list[Compared]
+    merged: list[Compared]
+
+
+class Item(BaseModel):
     item_id: str
     title: str
-    topics: list[str]
-    topic_match: bool = Field(description="It shares a topic with its trigger.")
-    score: float
-    head: Literal["engagement", "relevance"]
-    head_rank: int
-    trigger_id: str
+    l1_topics: list[str]
+    l2_topics: list[str]
 
 
 class Comparison(BaseModel):
-    """Both heads' lists and the merge, for the page; `triggers` as the heads were asked."""
+    """Both heads' lists and the merge, for the page."""
 
     request_id: str
     model_version: str
     arm: str
     alpha: float
     degraded: bool
-    missing: list[str]
-    triggers: list["Item"]
-    engagement: list[Told]
-    relevance: list[Told]
-    merged: list[Told]
+    missing: list[Literal["engagement", "relevance", "history"]]
+    triggers: list[str] = Field(description="item_ids as the heads were asked, newest first.")
+    lists: Lists
+    items: dict[str, Item] = Field(description="Every item named, but triggers that the version does not know.")
     timings_ms: dict[str, float]
-
-
-class Item(BaseModel):
-    item_id: str
-    title: str
-    topics: list[str]
 
 
 class Items(BaseModel):
     request_id: str
     model_version: str
     items: list[Item]
+
+
+class Samples(Items):
+    """What the page starts from."""
+
+    heads: list[Literal["engagement", "relevance"]] = Field(description="Those that the version has.")
+    k: int = Field(description="The most candidates that this router answers.")
+    users: list[str] = Field(description="Some users whose history is known.")
 
 
 class Logged(BaseModel):

@@ -257,7 +257,7 @@ function draw(browser) {
   const { lists, items, triggers } = answer;
   if (state.alpha === null) showAlpha(answer.alpha);
   $("version").textContent = answer.model_version;
-  $("arm").textContent = answer.arm === "none" ? "none (no experiment)" : answer.arm;
+  $("arm").textContent = answer.arm;
   drawState();
   drawTriggers(triggers, items);
   drawLatency(answer.timings_ms, browser);
@@ -275,12 +275,10 @@ function draw(browser) {
 }
 
 function drawState() {
-  const words = { engagement: "the engagement head did not answer", relevance: "the relevance head did not answer",
-    history: "the user’s history could not be read" };
-  const missing = answer.missing ?? [];
+  const words = { engagement: "the engagement head", relevance: "the relevance head", history: "the user’s history" };
   $("state").className = answer.degraded ? "bad" : "";
   $("state").textContent = answer.degraded
-    ? `degraded: ${missing.map((part) => words[part]).join(", ") || "a part did not answer"}`
+    ? `degraded: without ${answer.missing.map((part) => words[part]).join(", ")}`
     : samples.heads.length > 1 ? "both heads answered" : "the only head answered";
 }
 
@@ -311,12 +309,12 @@ function drawLatency(times, browser) {
     const bar = el("i", { className: name });
     bar.style.marginLeft = `${(100 * Math.min(from, total)) / total}%`;
     bar.style.width = `${(100 * Math.min(length ?? 0, total - from)) / total}%`;
-    const note = name === "total" ? ` (in the browser ${browser.toFixed(0)} ms)` : "";
-    return el("div", { title: name + note }, el("dt", {}, name),
+    return el("div", {}, el("dt", {}, name),
       el("dd", {}, el("span", { className: "track" }, length === undefined ? "" : bar),
         el("span", { className: "ms" }, length === undefined ? "not asked" : `${length.toFixed(length < 10 ? 2 : 1)} ms`)));
   });
   $("latency").replaceChildren(...nodes);
+  $("browser").textContent = `in the router; in the browser ${browser.toFixed(0)} ms`;
 }
 
 function share(rows, levels = ["l2"]) {
@@ -328,15 +326,18 @@ function drawList(name, places, hasTopics) {
   const rows = answer.lists[name] ?? [];
   const bar = el("i", {});
   bar.style.width = `${share(rows)}%`;
-  const words = !rows.length ? "no candidates" : !hasTopics ? "this data has no topics"
-    : `${share(rows)} % share an L2 topic, ${share(rows, ["l1"])} % L1 alone`;
-  section.querySelector(".share").replaceChildren(words, el("div", { className: "track" }, bar));
+  const words = !rows.length ? ["no candidates"] : !hasTopics ? ["this data has no topics"]
+    : [el("b", {}, `${share(rows)} % share an L2 topic`), `, ${share(rows, ["l1"])} % an L1 topic alone`];
+  const counts = name === "merged"
+    ? HEADS.map((head) => `${rows.filter((row) => row.head === head).length} from ${head}`).join(", ")
+    : `${rows.filter((row) => places.merged.has(row.item_id)).length} of ${rows.length} in the merge`;
+  section.querySelector(".share").replaceChildren(...words, el("div", { className: "track" }, bar), counts);
   const nodes = rows.map((row, at) => drawRow(name, row, at + 1, places));
   section.querySelector("ol").replaceChildren(...(nodes.length ? nodes : [el("li", { className: "empty" }, why(name))]));
 }
 
 function why(name) {
-  if ((answer.missing ?? []).includes(name)) return "This head did not answer; the merge is filled up from the other one.";
+  if (answer.missing.includes(name)) return "This head did not answer; the merge is filled up from the other one.";
   if (name !== "merged" && !samples.heads.includes(name)) return "This version has no such head.";
   return "Nothing: the request has no trigger that this version knows.";
 }
@@ -347,16 +348,17 @@ function drawRow(name, row, rank, places) {
   const known = new Set([...(trigger?.l1_topics ?? []), ...(trigger?.l2_topics ?? [])]);
   const both = HEADS.every((head) => places[head].has(row.item_id));
   const merged = places.merged.get(row.item_id);
-  const from = el("div", { className: "from" });
-  if (name === "merged") from.append(el("span", { className: `head ${row.head}` }, `${row.head} ${row.head_rank}`), " ");
-  if (both) from.append(el("span", { className: "both" }, "both"), " ");
-  if (name !== "merged") from.append(merged ? `merged ${merged} ` : "not merged ");
-  if (answer.triggers.length > 1) from.append("via ", trigger?.title || row.trigger_id);
+  const facts = topics(item, known);
+  const tell = (className, text) => facts.append(el("span", { className }, text));
+  if (name === "merged") tell(`head ${row.head}`, `${row.head} ${row.head_rank}`);
+  if (both) tell("both", "both");
+  if (name !== "merged") tell("from", merged ? `merged ${merged}` : "not merged");
+  if (answer.triggers.length > 1) tell("from", `via ${trigger?.title || row.trigger_id}`);
   const mark = row.topic_match;
   const details = mark === "l2" ? "shares an L2 topic with its trigger" : mark === "l1" ? "shares an L1 topic" : "shares no topic";
   const li = el("li", {},
     el("span", { className: "rank" }, rank),
-    el("div", {}, el("span", { className: "title" }, link(row.item_id, item.title || row.item_id)), topics(item, known), from),
+    el("div", {}, el("span", { className: "title" }, link(row.item_id, item.title || row.item_id)), facts),
     el("div", { className: "right" },
       el("span", { className: `mark ${mark ?? "none"}`, title: details }, MARKS[mark] ?? "none"),
       el("span", { className: "score", title: "score: p(candidate | user) of its head" }, row.score.toPrecision(3))));

@@ -32,7 +32,7 @@ def item(package: Package, row: int, item_id: str = "") -> dict[str, Any]:
     """An item in short; row -1 is one that the version does not know."""
     if row < 0:
         return {"item_id": item_id, "title": "", "topics": []}
-    return {"item_id": package.item_ids[row], "title": package.titles[row], "topics": package.topics[row]}
+    return {"item_id": package.item_ids[row], "title": package.titles[row], "topics": package.topics_of(row)}
 
 
 def _head(found: Found, head: str) -> list[dict[str, Any]]:
@@ -51,5 +51,5 @@ def _head(found: Found, head: str) -> list[dict[str, Any]]:
 def _told(package: Package, row: dict[str, Any]) -> dict[str, Any]:
     trigger = package.row_of.get(row["trigger_id"], -1)
     known = item(package, package.row_of[row["item_id"]])
-    match = trigger >= 0 and not set(known["topics"]).isdisjoint(package.topics[trigger])
+    match = trigger >= 0 and not set(known["topics"]).isdisjoint(package.topics_of(trigger))
     return {**row, **known, "topic_match": match}

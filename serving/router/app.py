@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 import mtmh
@@ -31,6 +32,10 @@ WRONG = {  # what every call may be answered with instead
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schema.Problem, "description": text} for status, text in WRONG.items()
+}
+
+RETRIEVE = {  # /v1/compare declares the schema
+    "requestBody": {"required": True, "content": {JSON: {"schema": {"$ref": "#/components/schemas/RetrieveRequest"}}}}
 }
 
 
@@ -65,9 +70,14 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _retrieval(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/retrieve", response_model=schema.Answer, responses=PROBLEMS)
-    async def retrieve(body: schema.RetrieveRequest, request: Request) -> Response:
+    @app.post("/v1/retrieve", response_model=schema.Answer, responses=PROBLEMS, openapi_extra=RETRIEVE)
+    async def retrieve(request: Request) -> Response:
         """Candidates for a user, for triggers, or for both."""
+        # Read without FastAPI's own parsing: a fifth of a millisecond of the busiest call.
+        try:
+            body = schema.RetrieveRequest.model_validate_json(await request.body())
+        except ValidationError as error:
+            raise RequestError(422, schema.explain(error.errors(include_url=False))) from None
         with service.admit() as deadline:
             answer = await service.retrieve(body, request.state.request_id, deadline)
         return _answered(request, answer)

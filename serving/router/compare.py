@@ -15,9 +15,11 @@ def comparison(found: Found, request_id: str, deadline: Deadline) -> dict[str, A
     columns = found.columns()
     merged = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     lists = {**{head: _head(found, head) for head in HEADS}, "merged": merged}
-    for row in (row for rows in lists.values() for row in rows):
-        row["topic_match"] = topic_match(package, row["item_id"], row["trigger_id"])
-    shown = dict.fromkeys([*found.triggers, *(row["item_id"] for rows in lists.values() for row in rows)])
+    rows = [row for each in lists.values() for row in each]
+    shown = dict.fromkeys([*found.triggers, *(row["item_id"] for row in rows)])
+    items = {known: item(package, package.row_of[known]) for known in shown if known in package.row_of}
+    for row in rows:
+        row["topic_match"] = topic_match(items[row["item_id"]], items.get(row["trigger_id"]))
     told = {
         "request_id": request_id,
         "model_version": package.number,
@@ -27,28 +29,21 @@ def comparison(found: Found, request_id: str, deadline: Deadline) -> dict[str, A
         "missing": found.missing,
         "triggers": found.triggers,
         "lists": lists,
-        "items": {known: item(package, package.row_of[known]) for known in shown if known in package.row_of},
+        "items": items,
     }
     return {**told, "timings_ms": milliseconds(found) | {"total": round(1000 * deadline.spent(), 3)}}
 
 
 def item(package: Package, row: int) -> dict[str, Any]:
     """An item in short."""
-    return {
-        "item_id": package.item_ids[row],
-        "title": package.titles[row],
-        "l1_topics": package.l1_topics[row],
-        "l2_topics": package.l2_topics[row],
-    }
+    topics = {f"{level}_topics": package.topics_of(row, level) for level in ("l1", "l2")}
+    return {"item_id": package.item_ids[row], "title": package.titles[row], **topics}
 
 
-def topic_match(package: Package, item_id: str, trigger_id: str) -> str | None:
-    """The finest level at which two items share a topic, "l2" or "l1"; None: none that the version knows of."""
-    row, trigger = package.row_of[item_id], package.row_of.get(trigger_id)
-    if trigger is None:
-        return None
-    for level, topics in (("l2", package.l2_topics), ("l1", package.l1_topics)):
-        if not set(topics[row]).isdisjoint(topics[trigger]):
+def topic_match(one: dict[str, Any] | None, other: dict[str, Any] | None) -> str | None:
+    """The finest level at which two items share a topic, "l2" or "l1"; None: none, or one of them is unknown."""
+    for level in ("l2", "l1") if one and other else ():
+        if not set(one[f"{level}_topics"]).isdisjoint(other[f"{level}_topics"]):
             return level
     return None
 

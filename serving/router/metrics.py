@@ -2,7 +2,12 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from mtmh.heads import HEADS
+
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+STAGES = ("history", "engagement", "relevance", "merge", "log", "total")
 
 
 class Metrics:
@@ -15,12 +20,14 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "mtmh_stage_seconds",
-            "Latency of each stage: history, engagement, relevance, merge, log, total.",
+            f"Latency of each stage: {', '.join(STAGES)}.",
             ["stage"],
             buckets=SECONDS,
             registry=registry,
         )
+        self.stage = {stage: self.stage_seconds.labels(stage) for stage in STAGES}  # looked up once: this is hot
         self.merged = Counter("mtmh_merged_candidates", "Candidates answered, by head.", ["head"], registry=registry)
+        self.merged_of = {head: self.merged.labels(head) for head in HEADS}
         self.duplicates = Counter(
             "mtmh_duplicates_removed", "Offers dropped because the other head's came first.", registry=registry
         )

@@ -26,8 +26,7 @@ class Package:
     serving: dict[str, Any]  # serving.json
     item_ids: list[str]
     titles: list[str]
-    l1_topics: list[list[str]]
-    l2_topics: list[list[str]]
+    topics: dict[str, pa.Array]  # "l1" and "l2"; Arrow, for a list an item would keep Python's garbage collector busy
     rows_of_topic: dict[str, np.ndarray]  # L1 or L2 topic -> int32 rows
     created: np.ndarray | None  # float64 [items], seconds since 1970, NaN where unknown; None where all are
     row_of: dict[str, int]
@@ -51,8 +50,7 @@ class Package:
             serving=json.loads((place / "serving.json").read_text()),
             item_ids=ids,
             titles=titles,
-            l1_topics=[found or [] for found in items["l1_topics"].to_pylist()],
-            l2_topics=[found or [] for found in items["l2_topics"].to_pylist()],
+            topics={level: items[f"{level}_topics"].combine_chunks() for level in ("l1", "l2")},
             rows_of_topic=_rows_of_topic(items),
             created=_created(items),
             row_of={item: row for row, item in enumerate(ids)},
@@ -77,6 +75,10 @@ class Package:
             young = self.created[items] >= youngest  # NaN is not
             keep = young if keep is None else keep & young
         return keep
+
+    def topics_of(self, row: int, level: str = "l2") -> list[str]:
+        """An item's topics of level "l1" or "l2"."""
+        return self.topics[level][row].as_py() or []
 
     async def find(self, text: str, limit: int) -> list[int]:
         """Rows of the first items whose title or id contains `text`, in any case; in a thread, as it reads all."""

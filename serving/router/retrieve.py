@@ -188,18 +188,19 @@ class Retrieval:
 
     def _count(self, found: Found) -> None:
         head, rank = found.merged.head[0], found.merged.rank[0]
-        taken = 0
+        passed_over = 0
         for number, name in enumerate(HEADS):
             own = rank[head == number]
-            self.metrics.merged.labels(name).inc(len(own))
-            taken += int(own[-1]) + 1 - len(own) if len(own) else 0  # ranks that the merge passed over
-        self.metrics.duplicates.inc(taken)
-        if not (head >= 0).any():
+            if len(own):
+                self.metrics.merged_of[name].inc(len(own))
+                passed_over += int(own[-1]) + 1 - len(own)
+        self.metrics.duplicates.inc(passed_over)
+        if not len(head) or head[0] < 0:
             self.metrics.empty.inc()
         for part in found.missing:
             self.metrics.degraded.labels(part).inc()
         for stage, seconds in found.seconds.items():
-            self.metrics.stage_seconds.labels(stage).observe(seconds)
+            self.metrics.stage[stage].observe(seconds)
         self.metrics.arm.labels(found.arm).inc()
 
     def _check_features(self, package: Package, triggers: list[Trigger]) -> None:

@@ -3,6 +3,7 @@
 Requests are checked by these models; answers are written by hand, for speed, and tests hold them to these.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -26,8 +27,12 @@ class Trigger(Asked):
     """An item with what is known of it, for one that the version has not seen; of a known item only the id counts."""
 
     item_id: Id
-    id_features: dict[str, str] = Field(default={}, max_length=64, description="Such as {'creator_id': 'c7'}.")
-    float_features: dict[str, Number] = Field(default={}, max_length=256, description="Such as {'log_age_days': 0.1}.")
+    id_features: dict[str, str] = Field(
+        default_factory=dict, max_length=64, description="Such as {'creator_id': 'c7'}."
+    )
+    float_features: dict[str, Number] = Field(
+        default_factory=dict, max_length=256, description="Such as {'log_age_days': 0.1}."
+    )
     content: list[Number] | None = Field(default=None, max_length=4096, description="The content encoder's vector.")
 
 
@@ -38,10 +43,15 @@ class Filters(Asked):
     allow_topics: list[Topic] | None = Field(
         default=None, max_length=100, description="Only items with one of these topics."
     )
-    deny_topics: list[Topic] = Field(default=[], max_length=100, description="No item with one of these topics.")
+    deny_topics: list[Topic] = Field(
+        default_factory=list, max_length=100, description="No item with one of these topics."
+    )
     max_age_hours: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         default=None, description="Only items created within these hours; an item of unknown age is left out."
     )
+
+
+NO_FILTERS = Filters()
 
 
 class RetrieveRequest(Asked):
@@ -51,7 +61,7 @@ class RetrieveRequest(Asked):
     triggers: list[Id | Trigger] | None = Field(default=None, max_length=MAX_TRIGGERS)
     k: K = 50
     alpha: Alpha | None = None
-    filters: Filters = Filters()
+    filters: Filters = Field(default_factory=lambda: NO_FILTERS)
 
 
 class SimilarRequest(Asked):
@@ -176,7 +186,7 @@ class Logged(BaseModel):
 class Health(BaseModel):
     status: str
     model_version: str | None = None
-    refused: dict[str, str] = Field(default={}, description="Versions that are not served, and why.")
+    refused: dict[str, str] = Field(default_factory=dict, description="Versions that are not served, and why.")
 
 
 class Problem(BaseModel):
@@ -186,7 +196,7 @@ class Problem(BaseModel):
     request_id: str
 
 
-def explain(errors: list[dict[str, Any]]) -> str:
+def explain(errors: Sequence[Any]) -> str:
     """Every error of a request in one text: where, what, and what was found; never longer than a screen."""
     lines = [_line(error) for error in errors[:8]]
     if len(errors) > len(lines):
@@ -194,8 +204,12 @@ def explain(errors: list[dict[str, Any]]) -> str:
     return "the request is not as /openapi.json says: " + "; ".join(lines)
 
 
-def _line(error: dict[str, Any]) -> str:
-    where = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "str", "Trigger")) or "body"
+# Parts of pydantic's paths that say nothing to a caller.
+PLACES = ("body", "query", "path", "constrained-str", "str", "Trigger")
+
+
+def _line(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"] if part not in PLACES) or "body"
     if error["type"] == "extra_forbidden":
         return f"{where}: no such key"
     if error["type"] == "json_invalid":

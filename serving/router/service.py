@@ -137,9 +137,9 @@ class Service:
             start = time.perf_counter()
             logged = await self._expose(found, columns, request_id, user_id, surface, deadline)
             found.seconds["log"] = time.perf_counter() - start
-            self.metrics.stage_seconds.labels("log").observe(found.seconds["log"])
+            self.metrics.stage["log"].observe(found.seconds["log"])
         found.seconds["total"] = time.perf_counter() - deadline.start
-        self.metrics.stage_seconds.labels("total").observe(found.seconds["total"])
+        self.metrics.stage["total"].observe(found.seconds["total"])
         rows = zip(*columns.values(), strict=True)
         return {
             "request_id": request_id,

@@ -271,6 +271,7 @@ function draw(browser) {
   if (document.activeElement !== $("search") && searching() === state.kind) $("search").value = items[state.id]?.title || state.id;
   const told = LISTS.map((name) => `${name} ${share(lists[name] ?? [])} %`).join(", ");
   $("said").textContent = `alpha ${answer.alpha}: ${lists.merged.length} candidates; share an L2 topic: ${told}`;
+  if (!document.body.dataset.drawn) performance.mark("first answer");
   document.body.dataset.drawn = answer.request_id;
 }
 

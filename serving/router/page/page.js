@@ -63,6 +63,7 @@ async function compare() {
     if (mine !== asking) return;
     answer = found;
     trouble("");
+    $("login").hidden = true;
     draw(performance.now() - start);
   } catch (error) {
     if (mine === asking) failed(error);

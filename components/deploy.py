@@ -1,4 +1,4 @@
-"""Step deploy: point the champion's link to the new version. Never cached."""
+"""Step deploy: the new version becomes the one that serves. Never cached."""
 
 from kfp import dsl
 
@@ -6,8 +6,17 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def deploy(run: dsl.Input[dsl.Artifact], approved: bool, version: str, place: str) -> None:
-    """Check verdict and checksums once more, then make the link `place` lead to the run's retriever, atomically."""
+def deploy(
+    run: dsl.Input[dsl.Artifact],
+    package: dsl.Input[dsl.Artifact],
+    approved: bool,
+    version: str,
+    place: str,
+    store: str,
+) -> None:
+    """Check verdict and checksums once more; put the package into `store` and make it the champion there, which a
+    running server takes up; then make the link `place` lead to the run's retriever, atomically.
+    """
     from pathlib import Path
 
     from components.step import running
@@ -18,15 +27,19 @@ def deploy(run: dsl.Input[dsl.Artifact], approved: bool, version: str, place: st
 
         from mtmh.errors import UserError
         from mtmh.retrieval.version import verify
+        from serving.triton.store import install, promote, retire
 
         retriever = Path(run.path) / "retriever"
         verdict = json.loads((Path(run.path) / "metrics.json").read_text())["gate"]
         if not (approved and verdict["passed"]):
             raise UserError(f"version {version} did not pass the gate: {place} stays where it is.")
         verify(retriever)
+        promote(Path(store), install(Path(package.path), Path(store)))
+        for old in retire(Path(store)):
+            print(f"removed version {old} from {store}")
         link = Path(place)
         link.parent.mkdir(parents=True, exist_ok=True)
         draft = link.with_name(f".{link.name}.{os.getpid()}")
         draft.symlink_to(os.path.relpath(retriever, link.parent))
         draft.replace(link)
-        print(f"version {version} is the champion: {link}")
+        print(f"version {version} is the champion: {link}, served from {store}")

@@ -64,6 +64,11 @@ def champion_location(tracking_uri: str, model_name: str) -> str:
     return location
 
 
+def logged_run(tracking_uri: str, model_name: str, version: str) -> str:
+    """The id of the MLflow run that a registered version came from."""
+    return str(connect(tracking_uri).get_model_version(model_name, version).run_id)
+
+
 def fetch(location: str) -> Path:
     """The directory at `location`, downloaded first when it is remote."""
     if "://" not in location:

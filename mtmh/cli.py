@@ -1,6 +1,7 @@
 """The command line. It sits on top of all rooms, imports them when a command needs them, and nothing imports it."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +37,7 @@ def run(
     seed: Seed = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Run the whole pipeline: prepare, train, index, evaluate, gate, report, register, deploy."""
+    """Run the whole pipeline: prepare, train, index, evaluate, gate, report, register, package, deploy."""
     from mtmh.config import load_config
     from pipelines import local
     from pipelines.arguments import layers
@@ -225,6 +226,7 @@ Run = Annotated[Path, typer.Argument(help="A run, such as runs/latest, or a retr
 Alpha = Annotated[
     int | None, typer.Option(min=0, max=100, help="Percent from the engagement head.", show_default="the run's")
 ]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")]
 Count = Annotated[int, typer.Option("-k", "--count", min=1, help="How many candidates to show.")]
 
 
@@ -279,6 +281,56 @@ def ui(runs: Runs = Path("runs"), port: Annotated[int, typer.Option(min=1, max=6
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
     place = ["--backend-store-uri", tracking_uri(runs), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *place])
+
+
+@app.command()
+def package(
+    run: Run,
+    version: Annotated[str, typer.Option(help="Number of the version, as in the registry.")],
+    store: Annotated[Path, typer.Option(help="Folder of the deployed versions, such as runs/serving/synthetic.")],
+    features: Annotated[
+        Path | None, typer.Option(help="Folder with the feature store's registry.db and online.db.")
+    ] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Let this version serve from now on.")] = False,
+) -> None:
+    """Package a run's retriever for Triton and the router, and install it into a store. The pipeline does it itself."""
+    import tempfile
+
+    from serving.triton import store as packages
+    from serving.triton.export import write_package
+
+    store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".package-", dir=store) as folder:  # there, so that it can be hard links
+        packages.install(write_package(run, version, Path(folder) / version, features), store)
+    if promote:
+        packages.promote(store, version)
+    print(f"version {version} is in {store}{', and serves' if promote else ''}")
+
+
+@app.command()
+def serve(
+    data: Annotated[str | None, typer.Option(help="Whose champion to serve.", show_default="the latest run's")] = None,
+    runs: Runs = Path("runs"),
+    http_port: Port = 8000,
+    grpc_port: Port = 8001,
+    metrics_port: Port = 8002,
+) -> None:
+    """Serve the champion by Triton until Ctrl-C."""
+    import logging
+    from threading import Event
+
+    from pipelines.store import serving
+    from serving.triton.supervisor import Ports, triton
+
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with triton(serving(runs, data), Ports(http_port, grpc_port, metrics_port)) as server:
+            places = f"HTTP {http_port}, gRPC {grpc_port}, metrics {metrics_port}"
+            print(f"Triton serves on 127.0.0.1: {places}; its log: {server.log}", flush=True)
+            Event().wait()
+    except KeyboardInterrupt:
+        print("stopped")
 
 
 def main() -> None:

@@ -56,6 +56,7 @@ def of_run(source: str, config: Config, tracking_uri: str, runs: Path, scratch: 
         "runs": str(runs),
         "run_id": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{key}",
         "place": str(runs / "champions" / data_name(source)),
+        "store": str(runs / "serving" / data_name(source)),
     }
 
 

@@ -13,6 +13,7 @@ from components.evaluate import evaluate
 from components.features import features
 from components.gate import gate
 from components.index import index
+from components.package import package
 from components.pairs import pairs
 from components.prepare import prepare
 from components.preranker import preranker
@@ -35,9 +36,10 @@ STEPS = (
     "gate",
     "report",
     "register",
+    "package",
     "deploy",
 )
-NEVER_CACHED = ("champion", "gate", "report", "register", "deploy")
+NEVER_CACHED = ("champion", "gate", "report", "register", "package", "deploy")
 ARTIFACTS = {
     "prepare": "prepared",
     "content": "content",
@@ -79,6 +81,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         runs: str = "",
         run_id: str = "",
         place: str = "/srv/mtmh/champion",
+        store: str = "/srv/mtmh/serving",
     ) -> None:
         version = {"code_version": code_version}
         seeded = {**version, "seed": seed}
@@ -93,8 +96,11 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         kept = register(run=run, model_name=model_name, tracking_uri=tracking_uri, artifacts=artifacts)
         passed = tasks["gate"].outputs["Output"]
         with dsl.If(eq(passed, True), name="passed"):
-            last = deploy(run=run, approved=passed, version=kept.output, place=place)
-        tasks |= {"report": written, "register": kept, "deploy": last}
+            served = {"features": tasks["features"].outputs["features"], "version": kept.output}
+            packed = package(run=run, model_name=model_name, tracking_uri=tracking_uri, **served)
+            ready = {"package": packed.outputs["package"], "approved": passed, "version": kept.output}
+            last = deploy(run=run, place=place, store=store, **ready)
+        tasks |= {"report": written, "register": kept, "package": packed, "deploy": last}
         for name in NEVER_CACHED:
             tasks[name].set_caching_options(False)
         if cluster is None:

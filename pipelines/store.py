@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mtmh.errors import UserError
+from pipelines.arguments import data_name
 
 
 @contextmanager
@@ -52,6 +53,19 @@ def keep_rejected(runs: Path, run_id: str, message: str) -> str:
             path.replace(kept)
             message = message.replace(str(path), str(kept))
     return message
+
+
+def serving(runs: Path, source: str | None = None) -> Path:
+    """The store that the champion of the data at `source` is served from; of the latest run's data when it is None.
+
+    Raises UserError when there is no run yet.
+    """
+    if source is None:
+        metrics = runs / "latest" / "metrics.json"
+        if not metrics.is_file():
+            raise UserError(f"{runs} has no run to serve: make one with `make run` (mtmh run), or name its folder.")
+        source = str(json.loads(metrics.read_text())["data"]["path"])
+    return runs / "serving" / data_name(source)
 
 
 def point(link: Path, target: Path) -> None:

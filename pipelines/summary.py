@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.arguments import data_name
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -103,12 +105,14 @@ def _places(console: "Console", run: Path, runs: Path, metrics: dict[str, Any]) 
     shown = _short(runs)
     option = "" if shown == "runs" else f" --runs {shown}"
     seconds = sum(metrics["seconds"].values())
+    store = runs / "serving" / data_name(metrics["data"]["path"])
     for line in (
         "",
         f"Run      {_short(run)}   (also {shown}/latest; steps up to the gate: {seconds:.0f} s when they ran)",
         f"Report   {_short(run / 'report.html')}   open it in a browser",
         f"Model    {_short(run / 'retriever')}   ask it: mtmh similar {shown}/latest ITEM_ID",
         f"MLflow   {shown}/mlflow.db   look at it: mtmh ui{option}",
+        *([f"Serving  {_short(store)}   start it: mtmh serve{option}"] if metrics["gate"]["passed"] else []),
     ):
         console.print(line, soft_wrap=True)
 

@@ -19,7 +19,7 @@ from mtmh.retrieval.cold import place_cold
 from mtmh.retrieval.index import build_index
 
 MANIFEST = "manifest.json"
-ITEM_COLUMNS = ["item_id", "title", "l1_topics", "l2_topics"]
+ITEM_COLUMNS = ["item_id", "title", "l1_topics", "l2_topics", "created_at"]
 
 
 def build(

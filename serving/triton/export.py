@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
@@ -46,9 +45,8 @@ def write_package(
     told = _serving(retriever, settings)
     _write_json(out / "serving.json", told)
     write_parquet(_items(retriever), out / "items.parquet")
-    for name in FEATURES if features else ():
-        (out / "features").mkdir(exist_ok=True)
-        shutil.copy2(features / name, out / "features")
+    if features is not None:
+        _copy_features(features, out / "features")
     models = _models(retriever, version, told, settings, out / "models")
     files = {str(path.relative_to(out)): sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
     kept = {"version": version, "created_from": manifest["created_from"], "mlflow": mlflow, "models": models}
@@ -86,9 +84,16 @@ def _items(retriever: Path) -> pa.Table:
     return items.select(["item_id", "title", "l1_topics", "l2_topics", "created_at", "in_train"])
 
 
-def _models(
-    retriever: Path, version: str, told: dict[str, Any], settings: RetrievalSettings, out: Path
-) -> list[str]:
+def _copy_features(store: Path, out: Path) -> None:
+    if not store.is_dir():
+        raise UserError(f"{store}: no such folder. Give the one that holds the feature store's registry.db.")
+    out.mkdir()
+    for name in FEATURES:
+        if (store / name).is_file():  # another online store, such as Redis, is not in a file
+            shutil.copy2(store / name, out)
+
+
+def _models(retriever: Path, version: str, told: dict[str, Any], settings: RetrievalSettings, out: Path) -> list[str]:
     """Write the models; the names of those to load: the ensembles, which bring the others with them."""
     width, triggers = told["candidates"], told["triggers"]
     preranker = f"preranker_{version}" if told["preranker"] else None
@@ -116,7 +121,7 @@ def _write_head(retriever: Path, head: str, told: dict[str, Any], items: pa.Tabl
     shutil.copy2(retriever / f"{head}.npy", folder / "vectors.npy")
     (folder / "items.json").write_text(json.dumps(items["item_id"].to_pylist()))
     model, weights = _read_json(retriever / "model.json"), load_file(retriever / "weights.safetensors")
-    arrays = {"unknown_item": weights["sparse.tables.0.weight"][:1]}
+    arrays: dict[str, Any] = {"unknown_item": weights["sparse.tables.0.weight"][:1]}
     for column in range(len(told["features"]["id"])):
         arrays[f"table.{column}"] = weights[f"sparse.tables.{column + 1}.weight"]
     arrays |= {name: array for name, array in weights.items() if name.startswith("dense.")}
@@ -128,38 +133,43 @@ def _write_head(retriever: Path, head: str, told: dict[str, Any], items: pa.Tabl
         arrays["donor_content"] = content[arrays["donor"]]
     np.savez(folder / "unseen.npz", **arrays)
     mean = dict(zip(model["float_features"], model["architecture"]["mean"], strict=True))
-    _finish(folder, "head.py", {
-        "candidates": told["candidates"],
-        "triggers": told["triggers"],
-        "temperature": told["temperature"],
-        "features": told["features"],
-        "vocabularies": {name: model["vocabularies"][name] for name in told["features"]["id"]},
-        # An item that nobody knew has zeros in the statistics: no events yet, and no age (feature_repo/stage.py).
-        "fill": [0.0 if name in STATISTICS else value for name, value in mean.items()],
-        "layers": len(model["architecture"]["hidden"]) + 1,
-        "tau_q": model["tau_q"],
-    })
+    _finish(
+        folder,
+        "head.py",
+        {
+            "candidates": told["candidates"],
+            "triggers": told["triggers"],
+            "temperature": told["temperature"],
+            "features": told["features"],
+            "vocabularies": {name: model["vocabularies"][name] for name in told["features"]["id"]},
+            # An item that nobody knew has zeros in the statistics: no events yet, and no age (feature_repo/stage.py).
+            "fill": [0.0 if name in STATISTICS else value for name, value in mean.items()],
+            "layers": len(model["architecture"]["hidden"]) + 1,
+            "tau_q": model["tau_q"],
+        },
+    )
 
 
 def _write_preranker(retriever: Path, folder: Path) -> None:
     """The user's side of the towers, and what the items' side says of every item."""
     told, tensors = _read_json(retriever / "preranker.json"), load_file(retriever / "preranker.safetensors")
     weights = {task: weight for task, weight in told["weights"].items() if weight}  # 0 adds nothing
-    wanted = ("age", "table.past", "table.interest", "table.new")
-    wanted += tuple(f"table.{task}" for task in weights) + tuple(f"user_heads.{task}." for task in weights)
-    np.savez(folder / "arrays.npz", **{name: array for name, array in tensors.items() if name.startswith(wanted)})
+    wanted = ["age", "table.past", "table.interest", "table.new"]
+    wanted += [name for task in weights for name in (f"table.{task}", f"user_heads.{task}.")]
+    arrays: dict[str, Any] = {name: array for name, array in tensors.items() if name.startswith(tuple(wanted))}
+    np.savez(folder / "arrays.npz", **arrays)
     _finish(folder, "preranker.py", {"weights": weights, "interests": told["architecture"]["interests"], "layers": 2})
 
 
 def _finish(folder: Path, model: str, settings: dict[str, Any]) -> None:
-    """The model's code with what it imports, its settings, and last the checksums that it verifies when it is loaded."""
+    """The model's code with what it imports, its settings, and last the checksums that it verifies at load."""
     _write_json(folder / "settings.json", settings)
     shutil.copy2(BACKEND / model, folder / "model.py")
     for part in BACKEND.glob("*.py"):
         if part.name not in ("__init__.py", "head.py", "preranker.py"):
             shutil.copy2(part, folder)
-    # A file where Python would put its bytecode, so that it puts none: Triton would take that for a change of the model,
-    # and load it again with the next ensemble that it belongs to (triton-inference-server/server, issue 7489).
+    # A file where Python would put its bytecode, so that it puts none: Triton would take that for a change of the
+    # model, and load it again with the next ensemble that it belongs to (triton-inference-server/server, issue 7489).
     (folder / "__pycache__").touch()
     _write_json(folder / CHECKSUMS, {path.name: sha256(path) for path in sorted(folder.iterdir())})
 

@@ -7,10 +7,12 @@
 A version is there when versions/<version> is: its models come before it and go after it.
 """
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +25,26 @@ KEPT = 2  # versions beside the champion
 
 
 def install(package: Path, store: Path) -> str:
-    """Put a package into the store, whole or not at all; returns its version. One that is there already stays.
+    """Put a package into the store; returns its version. The same package again changes nothing.
 
-    Hard links where the file system has them, copies otherwise. Raises UserError when the package does not have the
-    checksums of its manifest, or the store has other files under the same version.
+    Another package of a version that is there (the same retriever with other settings) takes its place; a server that
+    has the version loaded goes on with what it read. Hard links where the file system has them, copies otherwise.
+    Raises UserError when the package does not have the checksums of its manifest.
     """
     manifest = _manifest(package)
     version = str(manifest["version"])
     place = store / "versions" / version
-    if place.is_dir():
-        if _manifest(place) != manifest:
-            raise UserError(f"{place} is another package of version {version}: remove it, or give this one a new number.")
-        return version
     _check(manifest, lambda name: package / name)
-    draft = store / ".drafts" / f"{version}.{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
+    with _owned(store) as drafts:
+        if place.is_dir() and _manifest(place) == manifest:
+            return version
+        draft = drafts / version
         shutil.copytree(package, draft, copy_function=_link)
-        for folder in ("versions", "models"):
-            (store / folder).mkdir(exist_ok=True)
+        _remove(store, version, drafts)
         for model in manifest["models"]:
-            target = store / "models" / model
-            if target.exists():  # left by an install that was killed before it named its version
-                shutil.rmtree(target)
-            (draft / "models" / model).rename(target)
+            (draft / "models" / model).rename(store / "models" / model)
         (draft / "models").rmdir()
         draft.rename(place)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return version
 
 
@@ -89,19 +83,40 @@ def retire(store: Path, kept: int = KEPT) -> list[str]:
 
     A server that has one of them loaded goes on with it: it holds what it read.
     """
-    serving = champion(store)
-    others = [version for version in versions(store) if version != serving]
-    old = others[: max(len(others) - kept, 0)]
-    for version in old:
-        place = store / "versions" / version
-        models = _manifest(place)["models"]
-        gone = store / ".drafts" / f"retired-{version}.{os.getpid()}"
-        gone.mkdir(parents=True)
-        place.rename(gone / "version")
-        for model in models:
-            (store / "models" / model).rename(gone / model)
-        shutil.rmtree(gone)
+    with _owned(store) as drafts:
+        serving = champion(store)
+        others = [version for version in versions(store) if version != serving]
+        old = others[: max(len(others) - kept, 0)]
+        for version in old:
+            _remove(store, version, drafts)
     return old
+
+
+@contextmanager
+def _owned(store: Path) -> Iterator[Path]:
+    """Hold the store while it is changed, and give a folder for drafts: empty at first, removed at the end."""
+    for folder in ("versions", "models"):
+        (store / folder).mkdir(parents=True, exist_ok=True)
+    with (store / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        drafts = store / ".drafts"
+        shutil.rmtree(drafts, ignore_errors=True)  # of one that was killed
+        drafts.mkdir()
+        try:
+            yield drafts
+        finally:
+            shutil.rmtree(drafts)
+
+
+def _remove(store: Path, version: str, drafts: Path) -> None:
+    """Take a version out of the store, first its name, then its models; or what a killed install left of it."""
+    gone = drafts / f"old-{version}"
+    gone.mkdir()
+    place = store / "versions" / version
+    if place.is_dir():
+        place.rename(gone / "version")
+    for model in (store / "models").glob(f"*_{version}"):
+        model.rename(gone / model.name)
 
 
 def _manifest(package: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -62,7 +62,7 @@ class Triton:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def wait_ready(self, seconds: float = 120.0) -> None:
-        """Return once it serves. Raises the reason when the first start failed, TimeoutError after `seconds`."""
+        """Return once it serves. Raises what the first start failed of, or TimeoutError after `seconds`."""
         end = time.monotonic() + seconds
         while not self.ready.wait(0.05):
             if self.failure is not None:
@@ -154,11 +154,12 @@ def _keep(server: Triton, command: list[str], environment: dict[str, str], store
                 pass
         except (UserError, OSError) as error:
             log.error("%s", error)
-            server.failure = server.failure or error
+            if server.starts == 1:
+                server.failure = error
         finally:
             server.ready.clear()
             _stop(process)
-        if server.stopping.is_set() or (server.failure is not None and server.starts == 1):
+        if server.stopping.is_set() or server.failure is not None:
             return
         if time.monotonic() - started > STEADY:
             pauses = iter(PAUSES)
@@ -190,7 +191,8 @@ def _start(command: list[str], environment: dict[str, str], file: IO[bytes]) -> 
 def _until_ready(server: Triton, process: subprocess.Popen[bytes], store: Path | None) -> None:
     while not server.stopping.is_set():
         if process.poll() is not None:
-            raise UserError(f"Triton ended at once ({process.returncode}); its log, {server.log}, ends:\n{_tail(server.log)}")
+            ended = f"Triton ended at once ({process.returncode}); its log, {server.log}, ends:"
+            raise UserError(f"{ended}\n{_tail(server.log)}")
         if _asked(server.ports, "GET", "/v2/health/live")[0] == 200:
             break
         server.stopping.wait(0.02)
@@ -233,10 +235,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait(EXIT + 5)
     except subprocess.TimeoutExpired:
         log.warning("Triton did not stop within %s s: killed", EXIT + 5)
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
     for region in SHARED_MEMORY.glob(f"{PREFIX}-{os.getpid()}-*"):
         region.unlink(missing_ok=True)

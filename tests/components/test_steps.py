@@ -82,6 +82,9 @@ def run_with_verdict(place: Path, passed: bool) -> dsl.Artifact:
 @pytest.mark.parametrize(("approved", "verdict"), [(True, False), (False, True), (False, False)])
 def test_deploy_looks_at_the_verdict_again(tmp_path: Path, approved: bool, verdict: bool) -> None:
     run = run_with_verdict(tmp_path / "run", verdict)
+    package = dsl.Artifact(name="package", uri=str(tmp_path / "package"))
+    place, store = str(tmp_path / "champion"), str(tmp_path / "store")
     with pytest.raises(UserError, match="did not pass the gate"):
-        deploy.python_func(run=run, approved=approved, version="1", place=str(tmp_path / "champion"))
+        deploy.python_func(run=run, package=package, approved=approved, version="1", place=place, store=store)
     assert not (tmp_path / "champion").exists()
+    assert not (tmp_path / "store").exists()

@@ -17,7 +17,8 @@ from pipelines.arguments import CONFIGS
 from pipelines.compile import compile_pipeline
 from pipelines.main import STEPS
 
-ALWAYS_RUN = {"champion", "gate", "report", "register", "deploy"}  # what the outside, or this run alone, decides
+# What the outside, or this run alone, decides.
+ALWAYS_RUN = {"champion", "gate", "report", "register", "package", "deploy"}
 
 
 def compiled(path: Path, config: Config) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from mtmh import cli
 from mtmh.config import Config, load_config
 from pipelines import local
 from pipelines.main import NEVER_CACHED, STEPS
+from serving.triton.store import champion, verify, versions
 
 TINY = [
     "data.synthetic={users: 150, items: 120, days: 20}",
@@ -87,6 +88,12 @@ def test_every_step_is_shown_with_its_time(first: Ran) -> None:
 def test_a_passed_gate_deploys(first: Ran, second: Ran, runs: Path) -> None:
     """And the later, rejected run does not: the champion is still the first."""
     assert (runs / "champions" / "synthetic").resolve() == (first.path / "retriever").resolve()
+    store = runs / "serving" / "synthetic"
+    manifest = verify(store, champion(store))
+    assert manifest["mlflow"]["model_name"] == "mtmh-synthetic"
+    assert manifest["created_from"]["fingerprint"] == first.metrics["data"]["fingerprint"]
+    assert versions(store) == [manifest["version"]]
+    assert {path.name for path in (store / "models").iterdir()} == set(manifest["models"])
     assert not second.metrics["gate"]["passed"]
     assert f"[{len(STEPS)}/{len(STEPS)}] deploy" not in second.shown
 
@@ -123,7 +130,7 @@ def test_a_run_answers_questions(
 
 
 def test_nothing_unfinished_stays(first: Ran, second: Ran, runs: Path) -> None:
-    known = {"latest", "champions", "mlflow.db", "mlartifacts", first.path.name, second.path.name}
+    known = {"latest", "champions", "serving", "mlflow.db", "mlartifacts", first.path.name, second.path.name}
     assert {path.name for path in runs.iterdir() if not path.name.startswith(".")} == known
     kept = {path.parent.name for path in (runs / ".pipeline").glob("mtmh-*/*/*/")}
     assert kept == set(STEPS) - set(NEVER_CACHED)

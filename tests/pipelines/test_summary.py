@@ -8,7 +8,15 @@ import pytest
 from pipelines.summary import COLUMNS, summarize
 
 METRICS = {
-    "data": {"split_time": "2025-01-01", "rows": 1234, "users": 10, "items": 20, "test_users": 9, "pairs": 5678},
+    "data": {
+        "path": "synthetic",
+        "split_time": "2025-01-01",
+        "rows": 1234,
+        "users": 10,
+        "items": 20,
+        "test_users": 9,
+        "pairs": 5678,
+    },
     "models": {
         "popularity": {**dict.fromkeys(COLUMNS, 0.1234), "l2_relevance": None},
         "merged_alpha_100": dict.fromkeys(COLUMNS, 1.0),

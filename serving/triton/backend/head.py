@@ -45,18 +45,18 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response a request; a request that cannot be read gets an error of its own."""
-        read: list[list[Question] | str] = []
-        for request in requests:
+        read: list[list[Question]] = []
+        wrong: dict[int, str] = {}
+        for place, request in enumerate(requests):
             try:
                 read.append(self._questions(request))
             except ValueError as error:
-                read.append(str(error))
-        answers = iter(self._answer([question for questions in read if isinstance(questions, list) for question in questions]))
+                read.append([])
+                wrong[place] = str(error)
+        answers = iter(self._answer([question for questions in read for question in questions]))
         return [
-            pb_utils.InferenceResponse([], pb_utils.TritonError(questions, pb_utils.TritonError.INVALID_ARG))
-            if isinstance(questions, str)
-            else _response([next(answers) for _ in questions])
-            for questions in read
+            _refusal(wrong[place]) if place in wrong else _response([next(answers) for _ in questions])
+            for place, questions in enumerate(read)
         ]
 
     def _questions(self, request: Any) -> list[Question]:
@@ -95,7 +95,9 @@ class TritonPythonModel:
         list_of -= first
         list_of[rows < 0] = len(distinct) + np.arange((rows < 0).sum())  # unseen triggers come after the known
         vectors = [question.vector for question in questions if question.vector is not None]
-        ids, scores = self._search(distinct, np.concatenate([self.vectors[distinct], *vectors]), max(q.k for q in questions))
+        ids, scores = self._search(
+            distinct, np.concatenate([self.vectors[distinct], *vectors]), max(q.k for q in questions)
+        )
         answers, start = [], 0
         for question in questions:
             lists = list_of[start : start + len(question.row)]
@@ -147,3 +149,7 @@ def _rows(values: np.ndarray, n: int, width: int, nothing: Any, name: str) -> np
 def _response(answers: list[dict[str, np.ndarray]]) -> Any:
     columns = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
     return pb_utils.InferenceResponse([pb_utils.Tensor(name, values) for name, values in columns.items()])
+
+
+def _refusal(message: str) -> Any:
+    return pb_utils.InferenceResponse([], pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG))

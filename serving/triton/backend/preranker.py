@@ -4,6 +4,7 @@ As mtmh.model.preranker.Preranker.logits and mtmh.retrieval.retriever.prerank do
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,8 @@ class TritonPythonModel:
         sorted_ = {name: values.gather(1, best).cpu().numpy() for name, values in columns.items()}
         ends = np.cumsum([0, *map(len, read[0])])
         return [
-            pb_utils.InferenceResponse(
-                [pb_utils.Tensor(name, values[start:end]) for name, values in sorted_.items()]
-            )
-            for start, end in zip(ends, ends[1:], strict=False)
+            pb_utils.InferenceResponse([pb_utils.Tensor(name, values[start:end]) for name, values in sorted_.items()])
+            for start, end in pairwise(ends)
         ]
 
     def _logits(self, item: Tensor, there: Tensor, history: Tensor) -> Tensor:

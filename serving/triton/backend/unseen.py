@@ -65,4 +65,3 @@ class Unseen:
         mean = np.einsum("ik,ikd->id", weight, self.vectors[self.donor[near]])
         length = np.linalg.norm(mean, axis=1, keepdims=True)
         return np.where(length > 1e-6, mean / np.maximum(length, 1e-6), vectors).astype(np.float32)
-

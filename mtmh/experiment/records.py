@@ -1,0 +1,136 @@
+"""What the log holds: one record a request that was answered, one a thing that a user did. The schema, in one place.
+
+Two kinds of record go into the log as dicts (`Exposure`, `Engagement`); two tables come out (`EXPOSURES`,
+`ENGAGEMENTS`). A record of an exposure has the candidates of one answer as lists side by side, in the order in which
+they were shown; the table has a row for each of them. An answer without candidates exposes nobody to anything: it
+stands in the log, and gives no row.
+
+All times are UTC, in microseconds. A table's `day` is the UTC day of its timestamp: rows that come late, or from a
+clock that is wrong, are filed under the day that they name.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+Id = Annotated[str, Field(min_length=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time lies outside the years 1 to 9999") from None
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+class Exposure(BaseModel):
+    """One answer of the router, as it was sent."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    kind: Literal["exposure"]
+    request_id: Id
+    timestamp: Time  # when it was answered
+    user_id: Id | None = None
+    arm: Id  # the name of the arm
+    model_version: Id
+    alpha: Annotated[float, Field(ge=0.0, le=100.0)]  # as used, in percent
+    degraded: bool  # a head was missing
+    k: Annotated[int, Field(ge=1, lt=2**31)]  # candidates that were asked for
+    surface: Literal["retrieve", "similar"]
+    item_id: list[Id]  # the candidates, first one first; the lists below run beside it
+    head: list[Literal["engagement", "relevance"]]
+    head_rank: list[Annotated[int, Field(ge=0, lt=2**31)]]  # place in that head's own list, as the answer counts it
+    score: list[Number]
+    trigger_id: list[Id | None]  # the item that retrieved it
+    log_version: Literal[1] = 1
+
+    @model_validator(mode="after")
+    def _side_by_side(self) -> "Exposure":
+        n = len(self.item_id)
+        if not n == len(self.head) == len(self.head_rank) == len(self.score) == len(self.trigger_id):
+            raise ValueError("item_id, head, head_rank, score and trigger_id must be equally long")
+        return self
+
+
+class Engagement(BaseModel):
+    """One thing that a user did, as the data contract's interactions have it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    kind: Literal["engagement"]
+    request_id: Id | None = None  # of the answer that led to it, where that is known
+    timestamp: Time  # when it happened
+    user_id: Id
+    item_id: Id
+    event: Id
+    value: Number = 1.0
+    dwell_seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    log_version: Literal[1] = 1
+
+
+RECORD: TypeAdapter[Exposure | Engagement] = TypeAdapter(Annotated[Exposure | Engagement, Field(discriminator="kind")])
+_TIME = pa.timestamp("us", tz="UTC")
+ANSWER = [
+    pa.field("request_id", pa.string(), nullable=False),
+    pa.field("timestamp", _TIME, nullable=False),
+    pa.field("user_id", pa.string()),
+    pa.field("arm", pa.string(), nullable=False),
+    pa.field("model_version", pa.string(), nullable=False),
+    pa.field("alpha", pa.float64(), nullable=False),
+    pa.field("degraded", pa.bool_(), nullable=False),
+    pa.field("k", pa.int32(), nullable=False),
+    pa.field("surface", pa.string(), nullable=False),
+    pa.field("log_version", pa.int32(), nullable=False),
+]
+CANDIDATE = [
+    pa.field("item_id", pa.string(), nullable=False),
+    pa.field("head", pa.string(), nullable=False),
+    pa.field("head_rank", pa.int32(), nullable=False),
+    pa.field("score", pa.float64(), nullable=False),
+    pa.field("trigger_id", pa.string()),
+]
+_POSITION = pa.field("position", pa.int32(), nullable=False)  # in the answer, from 1
+_DAY = pa.field("day", pa.date32(), nullable=False)  # of the timestamp; in Parquet it is the name of the folder
+EXPOSURES = pa.schema([*ANSWER, *CANDIDATE, _POSITION, _DAY])  # one row a candidate shown
+ENGAGEMENTS = pa.schema(  # one row an event
+    [
+        pa.field("request_id", pa.string()),
+        pa.field("timestamp", _TIME, nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("event", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("dwell_seconds", pa.float64()),
+        pa.field("log_version", pa.int32(), nullable=False),
+        _DAY,
+    ]
+)
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    """A record as one line of JSON, without the line's end. Raises ValueError that names what is wrong with it."""
+    try:
+        return RECORD.validate_python(record).model_dump_json().encode()
+    except ValidationError as error:
+        raise ValueError(f"no record of the log: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """All that is wrong with a record, in one line."""
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg'].lower()}" for one in error.errors()[:5])

@@ -209,8 +209,6 @@ def serve(source: Source) -> None:
     try:
         server.run()
     except SystemExit:  # uvicorn's word for a start that failed; it has said why
-        raise UserError(
-            "the router did not start; the line above says why, such as a port that is taken."
-        ) from None
+        raise UserError("the router did not start; the line above says why, such as a port that is taken.") from None
     except KeyboardInterrupt:  # uvicorn has stopped, and hands the signal on
         pass

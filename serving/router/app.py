@@ -171,6 +171,8 @@ async def _request_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # FastAPI's word for JSON that Python cannot hold: too deep, or numbers too long
+        return _problem(request, 422, "the body is no JSON that can be read: write it as /openapi.json says.")
     known = "see /openapi.json for what there is"
     response = _problem(request, error.status_code, f"{request.method} {request.url.path!a}: {error.detail}; {known}.")
     response.headers.update(error.headers or {})

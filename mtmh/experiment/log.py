@@ -6,7 +6,7 @@
 
 Appends that wait at the same time share one fsync (group commit), in a thread, so that the event loop never waits for
 the disk. One process writes a directory; each further one gets a subdirectory of its own, and whoever reads the
-directory above (mtmh/experiment/tables.py) sees them all. An append alone costs one
+directory above (mtmh/experiment/read.py) sees them all. An append alone costs one
 fsync; many at once share it.
 """
 
@@ -53,7 +53,8 @@ class Log:
         self._limits = segment_bytes, segment_seconds, waiting_bytes
         directory.mkdir(parents=True, exist_ok=True)
         sync_folder(directory.parent)
-        self._lock = lock(directory)
+        advice = f"Give each process a directory of its own, say {directory / '2'}"
+        self._lock = lock(directory, f"another process writes the log {directory}. {advice}")
         self.torn = _finish_predecessor(directory)
         self._segment: SegmentFile | None = None
         self._born = 0.0
@@ -151,12 +152,12 @@ class Log:
             )
 
 
-def lock(directory: Path) -> int:
-    """Take a directory for writing: the handle that holds it. Raises UserError when another one has it.
+def lock(directory: Path, taken: str, name: str = LOCK) -> int:
+    """Take a directory for writing: the handle that holds it. Raises UserError, saying `taken`, when another has it.
 
-    A compaction looks for what killed processes left, and holds the lock for that moment: so wait a little.
+    A compaction looks for what killed processes left, and holds a writer's lock for that moment: so wait a little.
     """
-    handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(directory / name, os.O_RDWR | os.O_CREAT, 0o644)
     for last in (False,) * 20 + (True,):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,10 +167,7 @@ def lock(directory: Path) -> int:
                 break
             time.sleep(0.05)
     os.close(handle)
-    raise UserError(
-        f"another process writes the log {directory}. Give each process a directory of its own, say "
-        f"{directory / '2'}; `fuser {directory / LOCK}` tells which process it is."
-    )
+    raise UserError(f"{taken}; `fuser {directory / name}` tells which process it is.")
 
 
 def _finish_predecessor(directory: Path) -> list[tuple[Path, int]]:

@@ -51,11 +51,11 @@ class Exposure(BaseModel):
     model_version: Id
     alpha: Annotated[float, Field(ge=0.0, le=100.0)]  # as used, in percent
     degraded: bool  # a head was missing
-    k: Annotated[int, Field(ge=1)]  # candidates that were asked for
+    k: Annotated[int, Field(ge=1, lt=2**31)]  # candidates that were asked for
     surface: Literal["retrieve", "similar"]
     item_id: list[Id]  # the candidates, first one first; the lists below run beside it
     head: list[Literal["engagement", "relevance"]]
-    head_rank: list[Annotated[int, Field(ge=0)]]  # place in that head's own list, as the answer counts it
+    head_rank: list[Annotated[int, Field(ge=0, lt=2**31)]]  # place in that head's own list, as the answer counts it
     score: list[Number]
     trigger_id: list[Id | None]  # the item that retrieved it
     log_version: Literal[1] = 1
@@ -86,7 +86,7 @@ class Engagement(BaseModel):
 
 RECORD: TypeAdapter[Exposure | Engagement] = TypeAdapter(Annotated[Exposure | Engagement, Field(discriminator="kind")])
 _TIME = pa.timestamp("us", tz="UTC")
-_ANSWER = [
+ANSWER = [
     pa.field("request_id", pa.string(), nullable=False),
     pa.field("timestamp", _TIME, nullable=False),
     pa.field("user_id", pa.string()),
@@ -98,7 +98,7 @@ _ANSWER = [
     pa.field("surface", pa.string(), nullable=False),
     pa.field("log_version", pa.int32(), nullable=False),
 ]
-_CANDIDATE = [
+CANDIDATE = [
     pa.field("item_id", pa.string(), nullable=False),
     pa.field("head", pa.string(), nullable=False),
     pa.field("head_rank", pa.int32(), nullable=False),
@@ -107,7 +107,7 @@ _CANDIDATE = [
 ]
 _POSITION = pa.field("position", pa.int32(), nullable=False)  # in the answer, from 1
 _DAY = pa.field("day", pa.date32(), nullable=False)  # of the timestamp; in Parquet it is the name of the folder
-EXPOSURES = pa.schema([*_ANSWER, *_CANDIDATE, _POSITION, _DAY])  # one row a candidate shown
+EXPOSURES = pa.schema([*ANSWER, *CANDIDATE, _POSITION, _DAY])  # one row a candidate shown
 ENGAGEMENTS = pa.schema(  # one row an event
     [
         pa.field("request_id", pa.string()),

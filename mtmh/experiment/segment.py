@@ -138,8 +138,9 @@ def recover(folder: Path) -> list[tuple[Path, int]]:
 
 
 def _set_aside(path: Path, tail: bytes) -> Path:
-    with path.open("wb") as stream:
+    draft = path.with_suffix(".draft")
+    with draft.open("wb") as stream:
         stream.write(tail)
         stream.flush()
         os.fsync(stream.fileno())
-    return path
+    return draft.rename(path)

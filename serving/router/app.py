@@ -1,6 +1,6 @@
 """The router over HTTP: FastAPI's routes and OpenAPI page; answers are written by orjson."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 import mtmh
+from mtmh.errors import UserError
 from serving.router import schema
 from serving.router.compare import comparison, item
 from serving.router.guard import Guard, log_as_json, problem
@@ -172,6 +173,8 @@ async def _request_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # FastAPI's word for JSON that Python cannot hold: too deep, or numbers too long
+        return _problem(request, 422, "the body is no JSON that can be read: write it as /openapi.json says.")
     known = "see /openapi.json for what there is"
     response = _problem(request, error.status_code, f"{request.method} {request.url.path!a}: {error.detail}; {known}.")
     response.headers.update(error.headers or {})
@@ -183,12 +186,8 @@ def _problem(request: Request, status: int, message: str, retry_after: int | Non
     return Response(body, status, {name.decode(): value.decode() for name, value in headers})
 
 
-def serve(source: Source, ready: Callable[[], None] | None = None) -> None:
-    """Run the router in the foreground until SIGINT or SIGTERM. Raises UserError on a wrong configuration.
-
-    `ready` is called once it listens.
-    """
-    log_as_json()
+def make_server(source: Source) -> tuple[Service, uvicorn.Server]:
+    """The router, ready to run. Raises UserError on a wrong configuration."""
     service = Service(source)
     listen = service.settings.listen
     config = uvicorn.Config(
@@ -201,6 +200,19 @@ def serve(source: Source, ready: Callable[[], None] | None = None) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(config).run()
+    return service, uvicorn.Server(config)
+
+
+def serve(source: Source) -> None:
+    """Run the router in the foreground until SIGINT or SIGTERM. Raises UserError when it cannot start."""
+    log_as_json()
+    _, server = make_server(source)
+    try:
+        server.run()
+    except SystemExit:  # uvicorn's word for a start that failed; it has said why
+        raise UserError("the router did not start; the line above says why, such as a port that is taken.") from None
+    except KeyboardInterrupt:  # uvicorn has stopped, and hands the signal on
+        pass

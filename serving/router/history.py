@@ -12,6 +12,7 @@ from serving.router.settings import Features
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+OPEN_SECONDS = 30.0  # Feast alone takes several to import
 PAUSE_SECONDS = 1.0  # after a read that failed, the store is left alone this long
 
 log = logging.getLogger("mtmh.router")
@@ -24,14 +25,25 @@ class Histories:
         self.settings = settings
         self.threads = ThreadPoolExecutor(settings.threads, "history")
         self.stores: dict[Path, FeatureStore] = {}
+        self.opening: set[Path] = set()
         self.reading = 0
         self.paused_until = 0.0
 
     async def open(self, package: Path) -> None:
-        """Open the store of a version before its first request (Feast takes seconds to import)."""
+        """Open the store of a version, unless it is open. Says in the log why it cannot be; ask again later."""
         place = self._place(package)
-        if place is not None and place not in self.stores:
-            self.stores[place] = await asyncio.get_running_loop().run_in_executor(self.threads, _open, place)
+        if place is None or place in self.stores or place in self.opening or time.monotonic() < self.paused_until:
+            return
+        self.opening.add(place)  # a store that hangs takes one thread, not all
+        opening = asyncio.get_running_loop().run_in_executor(self.threads, _open, place)
+        opening.add_done_callback(lambda _: self.opening.discard(place))
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                self.stores[place] = await asyncio.shield(opening)
+        except TimeoutError:
+            self._pause(f"{place} is not open after {OPEN_SECONDS:g} s")
+        except Exception as error:  # Feast raises what its backend does: sqlite3, redis, or its own
+            self._pause(f"{place} cannot be opened: {type(error).__name__}: {error}")
 
     def close(self, packages: list[Path]) -> None:
         """Forget the stores of all but these versions."""
@@ -57,7 +69,7 @@ class Histories:
                 return await asyncio.shield(reading)
         except TimeoutError:
             self._pause(f"no answer within {self.settings.timeout_ms} ms")
-        except Exception as error:  # Feast raises what its backend does: sqlite3, redis, or its own
+        except Exception as error:  # as above
             self._pause(f"{type(error).__name__}: {error}")
         return None
 

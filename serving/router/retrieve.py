@@ -87,7 +87,7 @@ class Retrieval:
         Raises RequestError: 422 for what the version or the limits do not allow, 503 when no head answers, or the
         history of a user without triggers cannot be read.
         """
-        check_limits(asked.k, len(asked.triggers or ()), limits)
+        k = check_limits(asked, len(asked.triggers or ()), limits)
         if asked.user_id is None and asked.triggers is None:
             raise RequestError(422, "user_id and triggers are both missing: give one of them, or both.")
         with self.version(asked.user_id) as (package, arm):
@@ -102,7 +102,7 @@ class Retrieval:
                 exclude = list(dict.fromkeys([*(trigger.item_id for trigger in triggers), *(seen or [])]))
             depth = (arm and arm.k_ann) or package.serving["k_ann"]
             found = Found(
-                package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), asked.k,
+                package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), k,
                 [trigger.item_id for trigger in triggers], {}, NO_MERGE, [],
             )  # fmt: skip
             if seen is None:
@@ -115,13 +115,13 @@ class Retrieval:
 
     async def similar(self, asked: SimilarRequest, limits: Limits, deadline: Deadline) -> Found:
         """Plain item to item: each head's nearest by cosine, merged as mtmh.retrieval.ask.similar does."""
-        check_limits(asked.k, 1, limits)
+        k = check_limits(asked, 1, limits)
         with self.version(asked.user_id) as (package, arm):
             triggers = _distinct([asked.item_id])
             self._check_features(package, triggers)
-            depth = min(max(2 * asked.k, 50), max(len(package.item_ids) - 1, 1))
+            depth = min(max(2 * k, 50), max(len(package.item_ids) - 1, 1))
             found = Found(
-                package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), asked.k,
+                package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), k,
                 [triggers[0].item_id], {}, NO_MERGE, [],
             )  # fmt: skip
             models = {head: f"{head}_{package.number}" for head in package.heads}
@@ -220,13 +220,16 @@ class Retrieval:
                 raise RequestError(422, f"{where}: {len(trigger.content)} numbers, this version's have {width}.")
 
 
-def check_limits(k: int, triggers: int, limits: Limits) -> None:
-    """Raises RequestError 422 for what this router's configuration does not allow."""
-    if k > limits.k:
-        raise RequestError(422, f"k: {k} is more than this router answers, {limits.k} (limits.k).")
+def check_limits(asked: RetrieveRequest | SimilarRequest, triggers: int, limits: Limits) -> int:
+    """How many candidates to answer. Raises RequestError 422 for what this router's configuration does not allow."""
     if triggers > limits.triggers:
         text = f"triggers: {triggers} are more than this router takes, {limits.triggers} (limits.triggers)"
         raise RequestError(422, f"{text}: give the newest.")
+    if "k" not in asked.model_fields_set:
+        return min(asked.k, limits.k)
+    if asked.k > limits.k:
+        raise RequestError(422, f"k: {asked.k} is more than this router answers, {limits.k} (limits.k).")
+    return asked.k
 
 
 def _alpha(asked: float | None, arm: Arm | None, package: Package) -> float:

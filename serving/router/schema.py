@@ -13,7 +13,7 @@ from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Topic = Annotated[str, Field(min_length=1, max_length=256)]
 Alpha = Annotated[float, Field(ge=0, le=100, description="Percent from the engagement head; default: the arm's.")]
-K = Annotated[int, Field(ge=1, le=MAX_K, description="How many candidates.")]
+K = Annotated[int, Field(ge=1, le=MAX_K, description="How many candidates; default 50, or the router's limit.")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 

@@ -92,6 +92,8 @@ class Versions:
             await self._restore(ready)
             await self._take_over(experiment, ready)
             await self._unload(ready)
+            for one in self.serving.live.values() if self.serving else ():
+                await self.histories.open(one.package.place)
         except NotReadyError as error:
             if self.reachable or self.serving is None:
                 log.warning("triton is not ready", extra={"told": {"why": str(error)}})
@@ -144,8 +146,12 @@ class Versions:
         try:
             await asyncio.to_thread(store.verify, self.place, number)
             package = await asyncio.to_thread(Package.load, self.place / "versions" / number)
+            opening = asyncio.create_task(
+                self.histories.open(package.place)
+            )  # it need not open for the version to serve
             await self._load(package.models, ready)
             await self._warm_up(package)
+            await opening
         except (NotReadyError, asyncio.CancelledError):
             raise
         except Exception as error:  # whatever is wrong with a version, the one before it goes on
@@ -156,10 +162,6 @@ class Versions:
             return None
         self.refused.pop(number, None)
         self.stamps.pop(number, None)
-        try:
-            await self.histories.open(package.place)
-        except Exception as error:
-            log.exception("the feature store cannot be opened", extra={"told": {"version": number, "why": str(error)}})
         seconds = round(time.perf_counter() - start, 2)
         log.info("version loaded", extra={"told": {"version": number, "seconds": seconds}})
         return Live(package)

@@ -1,9 +1,9 @@
 """The router's page in a real browser: time until its first answer is drawn, and the README's two pictures of it.
 
 Looks at the router at MTMH_BENCH_ROUTER (default: http://127.0.0.1:8080, where `make serve` has it), at what
-MTMH_BENCH_QUERY says, such as "item=i0000000&k=10" (default: what the page itself begins with). Told is the median of 11 openings of the page by
-the browser's own clock, from the navigation to the first answer drawn; its baseline is the router's own time for that
-answer.
+MTMH_BENCH_QUERY says, such as "item=i0000000&k=10" (default: what the page itself begins with). Told is the median of
+11 openings of the page by the browser's own clock, from the navigation to the first answer drawn; its baseline is the
+router's own time for the last of these answers.
 """
 
 import os
@@ -79,7 +79,9 @@ def _check(driver: Any, url: str) -> None:
     try:
         driver.get(url)
     except WebDriverException as error:
-        raise UserError(f"no router at {url} ({error.msg}): start one with `make serve`, or set MTMH_BENCH_ROUTER.") from None
+        raise UserError(
+            f"no router at {url} ({error.msg}): start one with `make serve`, or set MTMH_BENCH_ROUTER."
+        ) from None
 
 
 def _picture(driver: Any, url: str, size: tuple[int, int], out: Path) -> None:

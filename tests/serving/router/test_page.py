@@ -1,47 +1,35 @@
 """The page in a real browser, over the real router and the real Triton."""
 
-import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError
 
 import pyarrow as pa
 import pytest
-from checkerboard import Stages
+from live_router import Place, Router, Run, remove
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
+from tritonclient.grpc import InferenceServerClient
 
 from benchmarks.page import browser, drawn, resize
-from feature_repo.stage import build_features
-from mtmh.config import DataSettings
 from mtmh.data.files import write_parquet
 from serving.router.pages import PAGE
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
-from serving.triton.supervisor import Ports, triton
+from serving.triton.supervisor import load
 
-TRITON = Path(os.environ.get("MTMH_TRITON", ".triton")) / "server"
-pytestmark = [
-    pytest.mark.skipif(not TRITON.is_dir(), reason="Triton is missing: make .triton/.ready"),
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver")),
-        reason="chromium or its driver is missing: apt-get install chromium chromium-driver",
-    ),
-]
-SERVE = "import sys; from serving.router.app import serve; from serving.router.settings import Source; "
-SERVE += "serve(Source(None, sys.argv[1:]))"
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("chromium") and shutil.which("chromedriver")),
+    reason="chromium or its driver is missing: apt-get install chromium chromium-driver",
+)
+NUMBER = "8"  # of the version shown here: that of a run, which knows some of its users
+PATIENT = ("triton.manages_models=false", "limits.deadline_ms=20000", "features.timeout_ms=10000")
 LISTS = ("engagement", "relevance", "merged")
 SECONDS = 60
 # Every text's contrast with what lies under it, as WCAG 2.1 computes it.
@@ -60,7 +48,8 @@ const under = (node) => {
 };
 const found = [];
 for (const node of document.querySelectorAll("body *")) {
-  if (![...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()) || !node.checkVisibility()) continue;
+  const hasText = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+  if (!hasText || !node.checkVisibility()) continue;
   const [a, b] = [light(getComputedStyle(node).color), light(under(node))].sort((x, y) => y - x);
   found.push([node.className || node.tagName, node.textContent.slice(0, 30), (a + 0.05) / (b + 0.05)]);
 }
@@ -68,77 +57,30 @@ return found;
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def ask(url: str, body: Any = None, method: str | None = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=SECONDS) as response:
-        text = response.read()
-    return json.loads(text) if text else None
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where things run: the store, Triton's ports, the router's address."""
-
-    store: Path
-    ports: Ports
-    url: str
-
-    def models(self, action: str, *names: str) -> None:
-        """Load or unload models of Triton."""
-        for name in names:
-            ask(f"http://127.0.0.1:{self.ports.http}/v2/repository/models/{name}/{action}", {})
-
-
-@contextmanager
-def router(store: Path, ports: Ports, *settings: str) -> Iterator[str]:
-    """A router of its own process, until this ends; its address. Nothing here may fail for want of time."""
-    port = free_port()
-    own = [f"store={store}", f"listen.port={port}", "listen.grpc_port=null", f"triton.url=127.0.0.1:{ports.grpc}"]
-    own += ["triton.manages_models=false", "limits.deadline_ms=20000", "features.timeout_ms=10000", *settings]
-    with (store / f"router-{port}.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", SERVE, *own], stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        end = time.monotonic() + SECONDS
-        while not answers(f"{url}/readyz"):
-            assert process.poll() is None, "the router ended"
-            assert time.monotonic() < end, "the router is not ready"
-            time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(SECONDS)
-
-
-def answers(url: str) -> bool:
-    try:
-        ask(url)
-    except (URLError, ConnectionError):
-        return False
-    return True
+@pytest.fixture(autouse=True)
+def _champion_one() -> None:
+    """Not here: the version shown stays champion."""
 
 
 @pytest.fixture(scope="module")
-def place(world: Stages, version: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    root = tmp_path_factory.mktemp("page")
-    run, store = root / "run", root / "store"
+def shown(place: Place) -> Iterator[str]:
+    """The version that the page shows, installed, champion, and loaded; this module's routers unload nothing."""
+    run = place.root / "run"
     run.mkdir()
-    store.mkdir()
-    (run / "retriever").symlink_to(version("mtmh"))
+    (run / "retriever").symlink_to(place.retrievers["1"])
     write_parquet(pa.table({"user_id": ["u00", "u00", "u01"]}), run / "candidates.parquet")
-    build_features(world.prepared, world.content, root / "features", root / "features" / "store", DataSettings())
-    install(write_package(run, "7", root / "package", root / "features" / "store"), store)
-    promote(store, "7")
-    ports = Ports(free_port(), free_port(), free_port())
-    with triton(store, ports), router(store, ports) as url:
-        yield Place(store, ports, url)
+    install(write_package(run, NUMBER, place.root / "packages" / NUMBER, place.features), place.store)
+    promote(place.store, NUMBER)
+    load(place.ports, place.store, NUMBER)
+    yield NUMBER
+    promote(place.store, "1")
+    remove(place.store, NUMBER)
+
+
+@pytest.fixture(scope="module")
+def router(run_router: Run, shown: str) -> Iterator[Router]:
+    with run_router(*PATIENT) as running:
+        yield running
 
 
 @dataclass(frozen=True)
@@ -146,7 +88,11 @@ class Page:
     """A browser with the page; a new one opens it afresh."""
 
     driver: Any
-    url: str
+    router: Router
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.router.port}"
 
     def open(self, query: str = "", width: int = 1280, height: int = 900) -> None:
         resize(self.driver, width, height)
@@ -199,14 +145,14 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def driver(place: Place) -> Iterator[Any]:
+def driver() -> Iterator[Any]:
     with browser() as driver:
         yield driver
 
 
 @pytest.fixture
-def page(place: Place, driver: Any) -> Iterator[Page]:
-    yield Page(driver, place.url)
+def page(router: Router, driver: Any) -> Iterator[Page]:
+    yield Page(driver, router)
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     driver.get_log("browser")
 
@@ -249,7 +195,7 @@ def test_escape_closes_the_list_and_gives_the_title_back(page: Page) -> None:
 
 @pytest.mark.parametrize("who", [{"triggers": ["i03"]}, {"user_id": "u00"}])
 def test_the_columns_say_what_the_router_answers(page: Page, who: dict[str, Any]) -> None:
-    told = ask(f"{page.url}/v1/compare", {**who, "k": 10, "alpha": 30})
+    told = page.router.post("/v1/compare", {**who, "k": 10, "alpha": 30})
     page.open(f"{'user=u00' if 'user_id' in who else 'item=i03'}&k=10&alpha=30")
     for name in LISTS:
         rows, expected = page.rows(name), told["lists"][name]
@@ -267,7 +213,7 @@ def test_the_columns_say_what_the_router_answers(page: Page, who: dict[str, Any]
         matched = sum(row["topic_match"] == "l2" for row in expected)
         assert f"{10 * matched} % share an L2 topic" in page.text(f".list.{name} .share")
     assert {row["topic_match"] for name in LISTS for row in told["lists"][name]} == {"l1", "l2"}
-    assert page.text("#version") == "7"
+    assert page.text("#version") == NUMBER
     assert page.text("#arm") == told["arm"]
     assert page.text("#state") == "both heads answered"
     stages = [row.text for row in page.driver.find_elements(By.CSS_SELECTOR, "#latency > div")]
@@ -288,7 +234,7 @@ def test_the_slider_leads_from_one_head_to_the_other(page: Page) -> None:
     assert page.items("relevance") != page.items("engagement")
     page.press(*[Keys.ARROW_LEFT] * 30)
     page.until(lambda: page.text("#alpha-value") == "70 %" and page.at_rest())
-    told = ask(f"{page.url}/v1/compare", {"triggers": ["i05"], "k": 10, "alpha": 70})
+    told = page.router.post("/v1/compare", {"triggers": ["i05"], "k": 10, "alpha": 70})
     assert page.items("merged") == [row["item_id"] for row in told["lists"]["merged"]]
     assert "alpha 70" in page.text("#said")
     page.get("#served").click()
@@ -324,7 +270,7 @@ def test_a_user_is_offered_and_starts_from_what_was_engaged_with(page: Page) -> 
     page.until(lambda: page.get("#found").text.startswith("u00"))
     page.press(Keys.ENTER)
     page.until(lambda: page.text("#asked-name").startswith("User u00"))
-    told = ask(f"{page.url}/v1/compare", {"user_id": "u00"})
+    told = page.router.post("/v1/compare", {"user_id": "u00"})
     links = page.driver.find_elements(By.CSS_SELECTOR, "#triggers a")
     assert [link.get_attribute("data-id") for link in links] == told["triggers"]
     page.get("#random").click()
@@ -363,30 +309,32 @@ def test_what_both_heads_found_is_seen_in_all_columns(page: Page) -> None:
 def test_trouble_is_told_and_passes_by_itself(page: Page, place: Place) -> None:
     page.open("item=i08&k=10&alpha=50")
     whole = page.items("merged")
-    try:
-        place.models("unload", "retrieve_relevance_7")
-        page.focus("#alpha")
-        page.press(Keys.ARROW_RIGHT)
-        page.until(lambda: page.text("#state") == "degraded: without the relevance head")
-        assert page.items("merged") == page.items("engagement")
-        assert len(page.items("merged")) == 10  # filled up
-        assert "did not answer" in page.text(".list.relevance ol")
-        place.models("unload", "retrieve_engagement_7")
-        page.press(Keys.ARROW_LEFT)
-        page.until(lambda: "(503)" in page.text("#trouble"))
-        assert "last good answer" in page.text("#trouble")
-        assert len(page.items("merged")) == 10
-        assert page.get("#trouble").get_attribute("role") == "alert"
-    finally:
-        place.models("load", "retrieve_relevance_7", "retrieve_engagement_7")
-    page.until(lambda: page.text("#trouble") == "")
-    assert page.text("#state") == "both heads answered"
+    ensembles = [f"retrieve_{head}_{NUMBER}" for head in ("relevance", "engagement")]
+    with InferenceServerClient(f"127.0.0.1:{place.ports.grpc}") as triton:
+        try:
+            triton.unload_model(ensembles[0])
+            page.focus("#alpha")
+            page.press(Keys.ARROW_RIGHT)
+            page.until(lambda: page.text("#state") == "degraded: without the relevance head")
+            assert page.items("merged") == page.items("engagement")
+            assert len(page.items("merged")) == 10  # filled up
+            assert "did not answer" in page.text(".list.relevance ol")
+            triton.unload_model(ensembles[1])
+            page.press(Keys.ARROW_LEFT)
+            page.until(lambda: "(503)" in page.text("#trouble"))
+            assert "last good answer" in page.text("#trouble")
+            assert len(page.items("merged")) == 10
+            assert page.get("#trouble").get_attribute("role") == "alert"
+        finally:
+            for ensemble in ensembles:
+                triton.load_model(ensemble)
+    page.until(lambda: page.text("#trouble") == "" and page.text("#state") == "both heads answered")
     assert page.items("merged") == whole
 
 
-def test_a_router_that_went_away_is_waited_for(place: Place, driver: Any) -> None:
-    with router(place.store, place.ports) as url:
-        page = Page(driver, url)
+def test_a_router_that_went_away_is_waited_for(run_router: Run, shown: str, driver: Any) -> None:
+    with run_router(*PATIENT) as router:
+        page = Page(driver, router)
         page.open("item=i08")
     page.focus("#alpha")
     page.press(Keys.ARROW_LEFT)
@@ -395,15 +343,16 @@ def test_a_router_that_went_away_is_waited_for(place: Place, driver: Any) -> Non
     page.console()
 
 
-def test_a_token_is_asked_for_and_kept_in_the_tab(place: Place, driver: Any, tmp_path: Path) -> None:
+def test_a_token_is_asked_for_and_kept_in_the_tab(run_router: Run, shown: str, driver: Any, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("open sesame\n")
-    with router(place.store, place.ports, f"auth.token_file={tmp_path / 'token'}") as url:
-        page = Page(driver, url)
-        driver.get(f"{url}/?item=i08")
+    with run_router(*PATIENT, f"auth.token_file={tmp_path / 'token'}") as router:
+        page = Page(driver, router)
+        driver.get(f"{page.url}/?item=i08")
         page.until(lambda: page.get("#token").is_displayed())
         assert page.get("#token").accessible_name == "This router asks for its token"
         page.get("#token").send_keys("wrong", Keys.ENTER)
         page.until(lambda: page.get("#token").get_attribute("value") == "" and page.at_rest())
+        assert page.get("#token").is_displayed()
         page.get("#token").send_keys("open sesame", Keys.ENTER)
         drawn(driver)
         assert not page.get("#token").is_displayed()
@@ -522,15 +471,15 @@ def test_the_page_asks_nobody_but_its_router(page: Page) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     again = urllib.request.Request(f"{page.url}/", headers={"if-none-match": tag})
-    with pytest.raises(URLError, match="304"):
+    with pytest.raises(HTTPError, match="304"):
         urllib.request.urlopen(again)
     assert sum(file.stat().st_size for file in PAGE.iterdir()) < 40 * 1024
 
 
-def test_the_page_is_no_part_of_the_interface_but_its_samples_are(place: Place) -> None:
-    paths = ask(f"{place.url}/openapi.json")["paths"]
+def test_the_page_is_no_part_of_the_interface_but_its_samples_are(router: Router) -> None:
+    paths = router.client.get("/openapi.json").json()["paths"]
     assert not {"/", "/page.js", "/page.css"} & set(paths)
-    told = ask(f"{place.url}/v1/samples")
+    told = router.client.get("/v1/samples").json()
     assert told["users"] == ["u00", "u01"]
     assert told["heads"] == ["engagement", "relevance"]
     assert len({item["item_id"] for item in told["items"]}) == 8

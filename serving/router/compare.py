@@ -19,7 +19,8 @@ def comparison(found: Found, request_id: str, deadline: Deadline) -> dict[str, A
     shown = dict.fromkeys([*found.triggers, *(row["item_id"] for row in rows)])
     items = {known: item(package, package.row_of[known]) for known in shown if known in package.row_of}
     for row in rows:
-        row["topic_match"] = topic_match(items[row["item_id"]], items.get(row["trigger_id"]))
+        trigger = items.get(row["trigger_id"])  # None: the version does not know it, nor its topics
+        row["topic_match"] = topic_match(items[row["item_id"]], trigger) if trigger else None
     told = {
         "request_id": request_id,
         "model_version": package.number,
@@ -40,9 +41,9 @@ def item(package: Package, row: int) -> dict[str, Any]:
     return {"item_id": package.item_ids[row], "title": package.titles[row], **topics}
 
 
-def topic_match(one: dict[str, Any] | None, other: dict[str, Any] | None) -> str | None:
-    """The finest level at which two items share a topic, "l2" or "l1"; None: none, or one of them is unknown."""
-    for level in ("l2", "l1") if one and other else ():
+def topic_match(one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """The finest level at which two items share a topic, "l2" or "l1", or None."""
+    for level in ("l2", "l1"):
         if not set(one[f"{level}_topics"]).isdisjoint(other[f"{level}_topics"]):
             return level
     return None

@@ -18,7 +18,7 @@ from benchmarks.result import FOLDER, write
 from mtmh.errors import UserError
 
 OPENINGS, SECONDS = 11, 20
-SIZES = {"page_desktop": (1280, 900), "page_phone": (360, 800)}
+SIZES = {"page_desktop": (1280, 1000), "page_phone": (360, 1000)}
 QUIET = ("sync", "gpu", "quic", "background-networking", "component-update", "default-apps", "extensions")
 
 

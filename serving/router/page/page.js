@@ -56,10 +56,11 @@ async function compare() {
   const slow = setTimeout(() => mine === asking && busy(true), 250);
   const start = performance.now();
   try {
-    if (!samples.version || !state.id) await begin(mine.signal);
+    const beginning = samples.version && state.id ? null : begin(mine.signal);
+    if (!state.id) await beginning;
     const who = state.kind === "item" ? { triggers: [state.id] } : { user_id: state.id };
     const alpha = state.alpha === null ? {} : { alpha: state.alpha };
-    const found = await call("/v1/compare", { ...who, k: state.k, ...alpha }, mine.signal);
+    const [found] = await Promise.all([call("/v1/compare", { ...who, k: state.k, ...alpha }, mine.signal), beginning]);
     if (mine !== asking) return;
     answer = found;
     trouble("");
@@ -281,7 +282,7 @@ function drawState() {
   $("state").className = answer.degraded ? "bad" : "";
   $("state").textContent = answer.degraded
     ? `degraded: without ${answer.missing.map((part) => words[part]).join(", ")}`
-    : samples.heads.length > 1 ? "both heads answered" : "the only head answered";
+    : samples.heads.length > 1 ? "both heads answer" : "the only head answers";
 }
 
 function drawTriggers(triggers, items) {

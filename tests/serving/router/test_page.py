@@ -215,7 +215,7 @@ def test_the_columns_say_what_the_router_answers(page: Page, who: dict[str, Any]
     assert {row["topic_match"] for name in LISTS for row in told["lists"][name]} == {"l1", "l2"}
     assert page.text("#version") == NUMBER
     assert page.text("#arm") == told["arm"]
-    assert page.text("#state") == "both heads answered"
+    assert page.text("#state") == "both heads answer"
     stages = [row.text for row in page.driver.find_elements(By.CSS_SELECTOR, "#latency > div")]
     assert [stage.split()[0] for stage in stages] == ["history", "engagement", "relevance", "merge", "total"]
 
@@ -328,7 +328,7 @@ def test_trouble_is_told_and_passes_by_itself(page: Page, place: Place) -> None:
         finally:
             for ensemble in ensembles:
                 triton.load_model(ensemble)
-    page.until(lambda: page.text("#trouble") == "" and page.text("#state") == "both heads answered")
+    page.until(lambda: page.text("#trouble") == "" and page.text("#state") == "both heads answer")
     assert page.items("merged") == whole
 
 

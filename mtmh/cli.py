@@ -333,6 +333,27 @@ def serve(
         print("stopped")
 
 
+log_app = typer.Typer(help="Look after the router's log of exposures and engagements.", no_args_is_help=True)
+app.add_typer(log_app, name="log")
+
+
+@log_app.command()
+def compact(
+    directory: Annotated[Path, typer.Argument(help="The log's folder: log.directory of the router.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the Parquet tables; rows are added to what is there.")],
+) -> None:
+    """Turn the finished segments of the log into Parquet, each record exactly once. Safe to kill and to run again."""
+    from mtmh.experiment.compact import compact as compact_log
+
+    try:
+        done = compact_log(directory, out)
+    except OSError as error:  # such as a full disk
+        raise UserError(f"stopped by {error}. Nothing is lost: mend that, and run it again.") from None
+    print(f"{done.segments:,} segments: {done.exposures:,} exposures, {done.engagements:,} engagements -> {out}")
+    if done.rejected:
+        print(f"{done.rejected:,} pieces that could not be read, with reasons -> {out / 'rejected'}")
+
+
 def main() -> None:
     """Entry point: a UserError is one message and exit status 2."""
     try:

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from mtmh.errors import UserError
 from mtmh.experiment.log import LOCK, lock
-from mtmh.experiment.segment import CLOSED, OPEN, TORN, recover, sync_folder
+from mtmh.experiment.segment import CLOSED, OPEN, TORN, make_folder, recover, sync_folder
 from mtmh.experiment.tables import Tables, read_segment
 
 TABLES = ("exposures", "engagements")
@@ -43,7 +43,7 @@ class Compacted:
     rejected: int
 
 
-def compact(directory: Path, out: Path, batch_bytes: int = 128 * 2**20) -> Compacted:
+def compact(directory: Path, out: Path, batch_bytes: int = 64 * 2**20) -> Compacted:
     """Turn the finished segments below `directory` into Parquet below `out`, and remove them.
 
     A segment that a process is writing stays; one that a killed process left is finished first. Late records are filed
@@ -56,8 +56,7 @@ def compact(directory: Path, out: Path, batch_bytes: int = 128 * 2**20) -> Compa
     if directory.resolve() == out.resolve():
         raise UserError(f"{out} is the log itself. Give another folder for the tables, say {out / 'tables'}.")
     for folder in (out / "batches", out / "rejected", *(out / name for name in TABLES)):
-        folder.mkdir(parents=True, exist_ok=True)
-    sync_folder(out)
+        make_folder(folder)
     with _alone(out), _alone(directory):
         return _compact(directory, out, batch_bytes)
 
@@ -160,9 +159,7 @@ def _write_days(table: pa.Table, folder: Path, batch: str) -> None:
     for day in pc.unique(table["day"]).sort().to_pylist():
         rows = table.filter(pc.equal(table["day"], day)).drop_columns("day")
         place = folder / f"day={day}"
-        if not place.is_dir():
-            place.mkdir()
-            sync_folder(folder)
+        make_folder(place)
         _write(rows, place / f"{batch}.parquet")
 
 

@@ -26,7 +26,7 @@ from uuid import uuid4
 
 from mtmh.errors import UserError
 from mtmh.experiment.records import encode
-from mtmh.experiment.segment import OPEN, SegmentFile, frame, recover, sync_folder
+from mtmh.experiment.segment import OPEN, SegmentFile, frame, make_folder, recover
 
 LOCK = "lock"
 _logger = logging.getLogger(__name__)
@@ -51,8 +51,7 @@ class Log:
     ) -> None:
         self.directory = directory
         self._limits = segment_bytes, segment_seconds, waiting_bytes
-        directory.mkdir(parents=True, exist_ok=True)
-        sync_folder(directory.parent)
+        make_folder(directory)
         advice = f"Give each process a directory of its own, say {directory / '2'}"
         self._lock = lock(directory, f"another process writes the log {directory}. {advice}")
         self.torn = _finish_predecessor(directory)
@@ -88,6 +87,8 @@ class Log:
 
     async def close(self) -> None:
         """Write what waits, finish the segment, and give the directory free."""
+        if self._closed:
+            return
         self._closed = True
         if self._drain is not None:
             await self._drain

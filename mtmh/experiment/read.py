@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Log:
+class Logged:
     """Relations over everything that was logged, each row once, in the schemas of records.py."""
 
     exposures: "ibis.Table"
@@ -28,7 +28,7 @@ class Log:
     rejected: pa.Table  # tables.REJECTED: what could not be read; nothing is left out in silence
 
 
-def read(directory: Path, out: Path) -> Log:
+def read(directory: Path, out: Path) -> Logged:
     """What was appended below `directory`, compacted to `out` or not: tables of one DuckDB in this process, in UTC.
 
     Parquet is read when a query needs it, and of it only the columns and days that it needs; what is not compacted yet
@@ -58,7 +58,7 @@ def read(directory: Path, out: Path) -> Log:
     ]
     rejected = [path for path in sorted((out / "rejected").glob("*.parquet")) if path.stem in done.batches]
     aside = pa.concat_tables([*(pq.read_table(path, schema=REJECTED) for path in rejected), rest.rejected])
-    return Log(relations[0], relations[1], aside)
+    return Logged(relations[0], relations[1], aside)
 
 
 def _with_parquet(

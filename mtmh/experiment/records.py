@@ -50,12 +50,12 @@ class Exposure(BaseModel):
     arm: Id  # the name of the arm
     model_version: Id
     alpha: Annotated[float, Field(ge=0.0, le=100.0)]  # as used, in percent
-    degraded: bool  # a head was missing
+    degraded: bool  # something did not answer in time, such as a head
     k: Annotated[int, Field(ge=1, lt=2**31)]  # candidates that were asked for
     surface: Literal["retrieve", "similar"]
     item_id: list[Id]  # the candidates, first one first; the lists below run beside it
     head: list[Literal["engagement", "relevance"]]
-    head_rank: list[Annotated[int, Field(ge=0, lt=2**31)]]  # place in that head's own list, as the answer counts it
+    head_rank: list[Annotated[int, Field(ge=1, lt=2**31)]]  # place in that head's own list, from 1
     score: list[Number]
     trigger_id: list[Id | None]  # the item that retrieved it
     log_version: Literal[1] = 1
@@ -132,5 +132,5 @@ def encode(record: dict[str, Any]) -> bytes:
 
 
 def explain(error: ValidationError) -> str:
-    """All that is wrong with a record, in one line."""
+    """What is wrong with a record, in one line: the first five errors of it."""
     return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg'].lower()}" for one in error.errors()[:5])

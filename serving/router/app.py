@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 import mtmh
 from mtmh.errors import UserError
-from serving.router import schema
+from serving.router import rpc, schema
 from serving.router.compare import comparison, item
 from serving.router.guard import Guard, log_as_json, problem
 from serving.router.limits import RequestError
@@ -46,7 +46,10 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.start()
+        other = await rpc.start(service)
         yield
+        if other is not None:
+            await other.stop(grace=5)
         await service.stop()
 
     app = FastAPI(
@@ -200,6 +203,7 @@ def make_server(source: Source) -> tuple[Service, uvicorn.Server]:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=75,  # longer than what load balancers keep a connection
         proxy_headers=False,
         timeout_graceful_shutdown=5,
     )

@@ -111,7 +111,7 @@ def _read(result: Any, score: str, start: float) -> HeadList:
 
 def _never_ran(error: InferenceServerException) -> bool:
     """The call surely did not reach a model: no connection was made. Anything else might have, and would add load."""
-    return error.status() == str(grpc.StatusCode.UNAVAILABLE) and "connect" in str(error.message()).lower()
+    return error.status() == str(grpc.StatusCode.UNAVAILABLE) and "failed to connect" in str(error.message()).lower()
 
 
 def _reason(error: InferenceServerException) -> str:

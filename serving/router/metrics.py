@@ -1,8 +1,14 @@
 """What Prometheus reads of the router, in a registry of its own."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client.core import GaugeMetricFamily
 
 from mtmh.heads import HEADS
+
+# Feast, when it is imported, tells prometheus_client to keep figures in files for many processes. A router is one.
+values.ValueClass = values.MutexValue
 
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -50,16 +56,23 @@ class Metrics:
             "mtmh_exposures", "Exposures, by whether they are on disk.", ["logged"], registry=registry
         )
         self.arm = Counter("mtmh_arm_answers", "Answers by arm.", ["arm"], registry=registry)
-        self.version = Gauge(
-            "mtmh_model_version_loaded", "1 for each loaded version; champion says which.", ["version", "champion"],
-            registry=registry,
-        )  # fmt: skip
+        self.loaded: dict[str, bool] = {}  # version -> whether it is the champion
+        registry.register(_Loaded(self))
         self.swaps = Counter("mtmh_version_swaps", "Champions taken over.", registry=registry)
         self.refused = Counter("mtmh_versions_refused", "Versions that failed to load or warm up.", registry=registry)
         self.reloads = Counter("mtmh_config_reloads", "Configurations read again.", ["outcome"], registry=registry)
 
-    def loaded(self, versions: list[str], champion: str | None) -> None:
-        """Show exactly these versions."""
-        self.version.clear()
-        for number in versions:
-            self.version.labels(number, str(number == champion).lower()).set(1)
+
+class _Loaded:
+    """The versions that take traffic now: what is unloaded is not told of any more."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """As prometheus_client asks its collectors."""
+        told = "1 for each loaded version; champion says which."
+        family = GaugeMetricFamily("mtmh_model_version_loaded", told, labels=["version", "champion"])
+        for version, champion in self.metrics.loaded.items():
+            family.add_metric([version, str(champion).lower()], 1)
+        yield family

@@ -129,7 +129,7 @@ class Versions:
         for number, one in (old.live if old else {}).items():
             if number not in new.live:
                 self.draining[number] = (time.monotonic() + self.settings.drain_seconds, one)
-        self.metrics.loaded(list(new.live), new.champion)
+        self.metrics.loaded = {number: number == new.champion for number in new.live}
         if old is None or old.champion != new.champion:
             self.metrics.swaps.inc()
         arms = [arm.name for arm in new.experiment.arms or ()]

@@ -212,7 +212,8 @@ def load(ports: Ports, store: Path, version: str) -> None:
             answers = list(pool.map(lambda name: _asked(ports, "POST", f"/v2/repository/models/{name}/load"), names))
         for name, (status, told) in zip(names, answers, strict=True):
             if status != 200:
-                raise UserError(f"Triton cannot load {name} of {store}: {told}")
+                reason = json.loads(told)["error"].partition("\n")[0] if status else told
+                raise UserError(f"Triton cannot load {name} of {store}: {reason}")
 
 
 def _asked(ports: Ports, method: str, path: str) -> tuple[int, str]:

@@ -21,7 +21,7 @@ def exposure(number: int = 0, candidates: int = 3, **other: Any) -> dict[str, An
         "surface": "retrieve",
         "item_id": [f"item-{number}-{place}" for place in range(candidates)],
         "head": [heads[place % 2] for place in range(candidates)],
-        "head_rank": [place // 2 for place in range(candidates)],
+        "head_rank": [place // 2 + 1 for place in range(candidates)],
         "score": [1 / (place + 1) for place in range(candidates)],
         "trigger_id": ["trigger"] * candidates,
         **other,

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_records import NOON, engagement, exposure
 
+from mtmh import cli
 from mtmh.errors import UserError
 from mtmh.experiment.compact import compact
 from mtmh.experiment.log import Log
@@ -71,6 +72,8 @@ LATE = [
     engagement(51, timestamp=NOON - timedelta(days=400), dwell_seconds=None),
     exposure(52, timestamp=NOON + timedelta(days=1), user_id=None, trigger_id=[None, "a", None]),
     exposure(53, candidates=0),
+    engagement(54, timestamp=datetime(2, 1, 1, tzinfo=UTC)),  # clocks that are wrong
+    engagement(55, timestamp=datetime(9998, 1, 1, tzinfo=UTC)),
 ]
 
 
@@ -151,7 +154,7 @@ times = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31)).map(lambda time:
     NOON.astimezone(timezone(timedelta(hours=-9)))
 )
 candidates = st.lists(
-    st.tuples(text, st.sampled_from(["engagement", "relevance"]), st.integers(0, 2**31 - 1), numbers, st.none() | text),
+    st.tuples(text, st.sampled_from(["engagement", "relevance"]), st.integers(1, 2**31 - 1), numbers, st.none() | text),
     max_size=4,
 )
 
@@ -259,6 +262,25 @@ def test_errors_are_for_people(tmp_path: Path) -> None:
         compact(tmp_path, tmp_path)
     with pytest.raises(UserError, match="neither a folder"):
         read(tmp_path / "nothing", tmp_path / "nowhere")
+
+
+def test_the_command_compacts_and_says_what_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def mtmh(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["mtmh", "log", "compact", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    write(tmp_path / "log", MIXED[:2])
+    (tmp_path / "log" / "20260301T120000-a.log").write_bytes(b"nothing of ours")
+    assert mtmh(str(tmp_path / "log"), str(tmp_path / "out")) == 0
+    printed = capsys.readouterr().out
+    assert "2 segments: 3 exposures, 1 engagements" in printed
+    assert "1 pieces that could not be read" in printed
+    assert mtmh(str(tmp_path / "nowhere"), str(tmp_path / "out")) == 2
+    assert "no such folder" in capsys.readouterr().err
 
 
 def test_an_empty_log_gives_empty_tables(tmp_path: Path) -> None:

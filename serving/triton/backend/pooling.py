@@ -36,6 +36,20 @@ class Pooling:
         if flat.size and flat.min() < 0:
             entries = np.flatnonzero(flat >= 0)
             flat, score, vote = flat[entries], score[entries], vote[entries]
+        if len(ids) > 1:
+            item, total, nearest, entry = self._summed(flat, score, vote, entries)
+        else:  # a single list names each item once, and best first
+            item, total, nearest, entry = flat, vote, score, entries
+        self.excluded[exclude] = True
+        left = np.flatnonzero(~self.excluded[item])
+        self.excluded[exclude] = False
+        best = left[_first(total[left], size)] if len(ids) > 1 else left[:size]
+        return item[best], total[best], nearest[best], entry[best] // max(ids.shape[1], 1)
+
+    def _summed(
+        self, flat: np.ndarray, score: np.ndarray, vote: np.ndarray, entries: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Each distinct item in the order met, the sum of its votes, its best score and the first entry that has it."""
         # Of equal indices in an assignment the last one wins: backwards, the first entry of each item stays.
         self.entry[flat[::-1]] = entries[::-1]
         item = flat[self.entry[flat] == entries]
@@ -44,11 +58,7 @@ class Pooling:
         np.maximum.at(self.nearest, flat, score)
         best = np.flatnonzero(score == self.nearest[flat])[::-1]
         self.entry[flat[best]] = entries[best]
-        self.excluded[exclude] = True
-        item = item[~self.excluded[item]]
-        self.excluded[exclude] = False
-        item = item[_first(self.total[item], size)]
-        return item, self.total[item], self.nearest[item], self.entry[item] // max(ids.shape[1], 1)
+        return item, self.total[item], self.nearest[item], self.entry[item]
 
 
 def _first(total: np.ndarray, size: int) -> np.ndarray:

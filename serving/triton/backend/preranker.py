@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import embedding, softplus
 
 from .files import checked
 from .layers import mlp
@@ -62,7 +62,7 @@ class TritonPythonModel:
         out = torch.zeros(item.shape, device=self.device)
         for task, weight in self.task_weights.items():
             asked = weight * mlp(user, self.arrays, self.layers, f"user_heads.{task}.")
-            out += torch.bmm(self.arrays[f"table.{task}"][item], asked[:, :, None])[:, :, 0]
+            out += torch.bmm(embedding(item, self.arrays[f"table.{task}"]), asked[:, :, None])[:, :, 0]
         new = self.arrays["table.new"][item]
         old = _row_means(out, there & ~new)
         return out + torch.where(new, old - _row_means(out, there & new), 0.0)
@@ -74,7 +74,7 @@ class TritonPythonModel:
         age = torch.arange(history.shape[1], device=self.device)
         weight = torch.exp(-softplus(arrays["age"]) * age) * present
         total = weight.sum(dim=1, keepdim=True).clamp_min(1e-6)
-        mean = torch.bmm(weight[:, None], arrays["table.past"][row])[:, 0] / total
+        mean = torch.bmm(weight[:, None], embedding(row, arrays["table.past"]))[:, 0] / total
         events = present.sum(dim=1, keepdim=True)
         counts = torch.zeros(len(row), self.interests, device=self.device)
         counts.scatter_add_(1, arrays["table.interest"][row], present)

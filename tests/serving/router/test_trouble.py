@@ -202,12 +202,8 @@ def test_a_version_that_fails_never_takes_traffic(
         assert (ready.status_code, ready.json()["model_version"]) == (200, "1")
         assert why in ready.json()["refused"][number]
         eventually(lambda: not server.is_model_ready(f"engagement_{number}"), "what was loaded of it is not kept")
-        remove(place.store, number)
-        install(place.package(f"{number}0"), place.store)
-        promote(place.store, f"{number}0")
-        eventually(lambda: router.retrieve(**ASKED)["model_version"] == f"{number}0", "a sound one is taken")
         promote(place.store, "1")
-        eventually(lambda: router.retrieve(**ASKED)["model_version"] == "1", "and the first again")
+        remove(place.store, number)
 
 
 def test_a_refused_version_is_tried_again_when_it_changed(run_router: Run, place: Place) -> None:
@@ -237,7 +233,7 @@ def test_arms_come_with_a_configuration_without_a_restart(
         arms = [
             {"name": "control"},
             {"name": "relevant", "alpha": 0},
-            {"name": "other model", "version": "2", "k_ann": 7},
+            {"name": "other", "version": "2", "k_ann": 7},
         ]
         configure(arms)
         expected = [Arm(**arm) for arm in arms]
@@ -247,19 +243,19 @@ def test_arms_come_with_a_configuration_without_a_restart(
             answer = router.retrieve(**ASKED, user_id=user)
             assert answer["arm"] == assign(user, "s1", expected).name
             seen[answer["arm"]] = answer
-        assert set(seen) == {"control", "relevant", "other model"}
+        assert set(seen) == {"control", "relevant", "other"}
         assert (seen["relevant"]["alpha"], seen["control"]["alpha"]) == (0, 50)
-        assert [seen[name]["model_version"] for name in ("control", "other model")] == ["1", "2"]
+        assert [seen[name]["model_version"] for name in ("control", "other")] == ["1", "2"]
         assert items(seen["control"]) == told(offline["1"], 50)
         narrow = ask.recommend(offline["2"], ASKED["triggers"], 12, 50, RetrievalSettings(k_ann=7))  # type: ignore[arg-type]
-        assert items(seen["other model"]) == [one.item_id for one in narrow]
+        assert items(seen["other"]) == [one.item_id for one in narrow]
         assert router.retrieve(**ASKED, user_id="user 1", alpha=20)["alpha"] == 20
         assert router.retrieve(**ASKED)["arm"] == "none"  # of nobody in particular
 
         refused = router.metric("mtmh_config_reloads_total", outcome="refused")
         config.write_text("experiment: {arms: [{nmae: x}]}")
         eventually(lambda: router.metric("mtmh_config_reloads_total", outcome="refused") > refused, "it is refused")
-        assert router.retrieve(**ASKED, user_id="user 1")["arm"] == seen["control"]["arm"] or True
+        assert router.retrieve(**ASKED, user_id="user 1")["arm"] == assign("user 1", "s1", expected).name
         configure([{"name": "nowhere", "version": "99"}])
         eventually(lambda: "99" in router.client.get("/readyz").json()["refused"], "a version that is not there")
         assert router.retrieve(**ASKED, user_id="u03")["arm"] in seen  # the old arms go on

@@ -1,0 +1,107 @@
+"""Appending to the durable log, alone and 64 at a time, beside an fsync for each record on the same disk."""
+
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.result import median_seconds, write
+from mtmh.experiment.log import Log
+from mtmh.experiment.records import encode
+from mtmh.experiment.segment import frame, scan
+from mtmh.experiment.tables import read_segment
+
+CANDIDATES, ALONE, MANY = 50, 500, 20_000
+FOLDER = Path("runs")  # where the router's log lies too; a disk, not a tmpfs
+
+
+def main() -> None:
+    """Appends a second with 64 at a time; the baseline is one fsync a record, which waits for nobody else."""
+    record = _record()
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-log-", dir=FOLDER) as folder:
+        fsync = _fsync_each(Path(folder) / "baseline", frame(encode(record)), ALONE)
+        alone = asyncio.run(_append(Path(folder) / "alone", record, ALONE, 1))
+        many = asyncio.run(_append(Path(folder) / "many", record, MANY, 64))
+        segment = next((Path(folder) / "many").glob("*.log")).read_bytes()
+    records = len(scan(segment).records)
+    figures = {"fsync_each": fsync, "append_at_1": alone, "append_at_64": many}
+    details: dict[str, Any] = {
+        "baseline": "write and fsync of one record after the other, appends/s",
+        "record": f"one answer of {CANDIDATES} candidates, {len(frame(encode(record))):,} bytes",
+        **figures,
+        "encode_us": round(median_seconds(lambda: [encode(record) for _ in range(1000)], 5) * 1e3, 1),
+        "read_records_per_s": round(records / median_seconds(lambda: read_segment("a.log", segment), 3)),
+    }
+    write("log", many["per_s"], "appends/s", fsync["per_s"], details)
+    for name, found in figures.items():
+        print(f"  {name}: " + ", ".join(f"{key} {value:,.4g}" for key, value in found.items()))
+
+
+def _fsync_each(path: Path, line: bytes, count: int) -> dict[str, float]:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def one() -> None:
+        os.write(handle, line)
+        os.fsync(handle)
+
+    seconds = [_timed(one) for _ in range(count)]
+    os.close(handle)
+    return _figures(seconds, sum(seconds))
+
+
+async def _append(directory: Path, record: dict[str, Any], count: int, lanes: int) -> dict[str, float]:
+    """Each lane appends its next record as soon as the last one is on disk."""
+    seconds: list[float] = []
+
+    async def lane(log: Log) -> None:
+        for _ in range(count // lanes):
+            start = time.perf_counter()
+            await log.append([record])
+            seconds.append(time.perf_counter() - start)
+
+    async with Log(directory) as log:
+        start = time.perf_counter()
+        await asyncio.gather(*(lane(log) for _ in range(lanes)))
+        return _figures(seconds, time.perf_counter() - start)
+
+
+def _figures(seconds: list[float], total: float) -> dict[str, float]:
+    cuts = statistics.quantiles(seconds, n=100)
+    return {
+        "per_s": round(len(seconds) / total, 1),
+        "p50_ms": round(cuts[49] * 1e3, 3),
+        "p99_ms": round(cuts[98] * 1e3, 3),
+    }
+
+
+def _timed(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _record() -> dict[str, Any]:
+    places = range(CANDIDATES)
+    return {
+        "kind": "exposure",
+        "request_id": "0f8fad5b-d9cb-469f-a165-70867728950e",
+        "timestamp": datetime.now(UTC),
+        "user_id": "user-123456",
+        "arm": "control",
+        "model_version": "7",
+        "alpha": 50.0,
+        "degraded": False,
+        "k": CANDIDATES,
+        "surface": "retrieve",
+        "item_id": [f"item-{place:06d}" for place in places],
+        "head": [("engagement", "relevance")[place % 2] for place in places],
+        "head_rank": [place // 2 + 1 for place in places],
+        "score": [0.123456789 / (place + 1) for place in places],
+        "trigger_id": [f"item-{place % 7:06d}" for place in places],
+    }

@@ -1,0 +1,98 @@
+"""The real Triton over versions of a small world, started once."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as grpc
+from processes import free_ports
+from small_version import write_run, write_world
+
+from mtmh.retrieval import ask
+from mtmh.retrieval.retriever import Retriever
+from serving.triton.export import write_package
+from serving.triton.store import install, promote
+from serving.triton.supervisor import Triton, load, triton
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = {  # version -> how it was trained
+    "1": {},
+    "2": {"seed": 1},
+    "3": {"objective": "engagement", "ranked": False},
+}
+RunOf = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def run_of(tmp_path_factory: pytest.TempPathFactory) -> RunOf:
+    """Version -> its run: 1 and 2 have both heads and a preranker, 3 one head alone."""
+    root = tmp_path_factory.mktemp("serving")
+    world = write_world(root / "world")
+    return cache(lambda version: write_run(world, root / version, **RUNS[version]))
+
+
+@pytest.fixture(scope="session")
+def package_of(run_of: RunOf, tmp_path_factory: pytest.TempPathFactory) -> RunOf:
+    """Version -> its package; tests only read it."""
+    root = tmp_path_factory.mktemp("packages")
+    return cache(lambda version: write_package(run_of(version), version, root / version))
+
+
+@pytest.fixture(scope="session")
+def store(package_of: RunOf, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All versions; 1 is the champion."""
+    place = tmp_path_factory.mktemp("store")
+    for version in RUNS:
+        install(package_of(version), place)
+    promote(place, "1")
+    return place
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A Triton over a store, and a client of it."""
+
+    triton: Triton
+    client: grpc.InferenceServerClient
+    store: Path
+
+    def load(self, version: str) -> None:
+        load(self.triton.ports, self.store, version)
+
+
+@pytest.fixture(scope="session")
+def installed() -> None:
+    """Skip where Triton is not installed."""
+    place = Path(os.environ.setdefault("MTMH_TRITON", str(ROOT / ".triton")))
+    if not (place / "server").is_dir():
+        pytest.skip(f"needs Triton in {place}: make .triton/.ready")
+
+
+@pytest.fixture(scope="session")
+def serving(installed: None, store: Path) -> Iterator[Serving]:
+    """Triton with the champion loaded; what else a test needs it loads."""
+    start = time.perf_counter()
+    with triton(store, free_ports()) as server:
+        print(f"\nTriton: start to ready in {time.perf_counter() - start:.1f} s")
+        client = grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}")
+        yield Serving(server, client, store)
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def retriever_of(run_of: RunOf) -> Callable[[str], Retriever]:
+    """Version -> the offline retriever."""
+    return cache(lambda version: ask.load(run_of(version)))
+
+
+@pytest.fixture
+def copied_store(store: Path, tmp_path: Path) -> Path:
+    """A store to spoil: no file of it is a link to another's."""
+    place = tmp_path / "store"
+    shutil.copytree(store, place)
+    return place

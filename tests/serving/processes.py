@@ -1,0 +1,37 @@
+"""What runs on this machine, from /proc."""
+
+import socket
+from pathlib import Path
+
+from serving.triton.supervisor import Ports
+
+
+def free_ports() -> Ports:
+    """Three ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(3)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    numbers = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return Ports(*numbers)
+
+
+def running(group: int) -> list[str]:
+    """The names of the live processes of a process group."""
+    names = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = stat.read_text().rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, _, own = rest.split()[:3]
+        if int(own) == group and state != "Z":
+            names.append(name.partition("(")[2])
+    return names
+
+
+def children(pid: int) -> list[int]:
+    """The process numbers of a process's children."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]

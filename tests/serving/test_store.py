@@ -1,0 +1,129 @@
+"""The store: whole packages or none, one champion, no more versions than wanted."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mtmh import cli
+from mtmh.errors import UserError
+from serving.triton import store as packages
+from serving.triton.backend.files import sha256
+from serving.triton.export import write_package
+
+PackageOf = Callable[[str], Path]
+
+
+def renumbered(package: Path, out: Path, version: str) -> Path:
+    """A package as small as can be: another number, one model."""
+    manifest = json.loads((package / "manifest.json").read_text())
+    model = f"engagement_{version}"
+    (out / "models" / model / version).mkdir(parents=True)
+    (out / "models" / model / "config.pbtxt").write_text(f'name: "{model}"')
+    (out / "serving.json").write_text("{}")
+    files = {name: sha256(out / name) for name in (f"models/{model}/config.pbtxt", "serving.json")}
+    told = {**manifest, "version": version, "models": [model], "sha256": files}
+    (out / "manifest.json").write_text(json.dumps(told))
+    return out
+
+
+def test_an_installed_package_is_there_whole(package_of: PackageOf, tmp_path: Path) -> None:
+    package = package_of("1")
+    assert packages.install(package, tmp_path) == "1"
+    manifest = packages.verify(tmp_path, "1")
+    assert manifest == json.loads((package / "manifest.json").read_text())
+    assert {path.name for path in (tmp_path / "models").iterdir()} == set(manifest["models"])
+    index = Path("models", "relevance_1", "1", "index.faiss")
+    assert os.path.samefile(package / index, tmp_path / index)  # a link: no second copy on the disk
+    assert (tmp_path / "models" / "retrieve_relevance_1" / "1").is_dir()  # empty, and Triton wants it
+    assert packages.install(package, tmp_path) == "1"
+    assert packages.versions(tmp_path) == ["1"]
+
+
+def test_a_spoiled_package_is_not_installed(package_of: PackageOf, tmp_path: Path) -> None:
+    package = shutil.copytree(package_of("1"), tmp_path / "package")
+    (package / "items.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match=r"items\.parquet does not have the checksum"):
+        packages.install(package, tmp_path / "store")
+    assert packages.versions(tmp_path / "store") == []
+    with pytest.raises(UserError, match="it is no package"):
+        packages.install(tmp_path, tmp_path / "store")
+
+
+def test_only_what_is_whole_becomes_champion(package_of: PackageOf, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no champion"):
+        packages.champion(tmp_path)
+    packages.promote(tmp_path, packages.install(package_of("1"), tmp_path))
+    with pytest.raises(UserError, match="it is no package"):
+        packages.promote(tmp_path, "2")
+    small = renumbered(package_of("1"), tmp_path / "small", "2")
+    packages.install(small, tmp_path)
+    shutil.rmtree(tmp_path / "models" / "engagement_2")
+    with pytest.raises(UserError, match=r"config\.pbtxt is missing"):
+        packages.promote(tmp_path, "2")
+    assert packages.champion(tmp_path) == "1"
+
+
+def test_an_install_killed_half_way_is_nothing_and_is_mended_by_the_next(
+    package_of: PackageOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renames = iter(range(3))
+    rename = Path.rename
+
+    def killed(self: Path, target: Path) -> Path:
+        if next(renames, None) is None:
+            os._exit(9)
+        return rename(self, target)
+
+    if not (child := os.fork()):
+        monkeypatch.setattr(Path, "rename", killed)
+        packages.install(package_of("1"), tmp_path)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert len(list((tmp_path / "models").iterdir())) == 3
+    assert packages.versions(tmp_path) == []
+    packages.install(package_of("1"), tmp_path)
+    packages.verify(tmp_path, "1")
+    assert not (tmp_path / ".drafts").exists()
+
+
+def test_the_same_version_with_other_settings_takes_the_place(
+    package_of: PackageOf, run_of: PackageOf, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    packages.promote(store, packages.install(package_of("1"), store))
+    run = shutil.copytree(run_of("1"), tmp_path / "run")
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("alpha: 50", "alpha: 30"))
+    packages.install(write_package(run, "1", tmp_path / "package"), store)
+    packages.verify(store, "1")
+    assert json.loads((store / "versions" / "1" / "serving.json").read_text())["alpha"] == 30
+    assert packages.champion(store) == "1"
+
+
+def test_old_versions_go_and_the_champion_stays(package_of: PackageOf, tmp_path: Path) -> None:
+    for version in ("2", "9", "10", "11", "12"):
+        packages.install(renumbered(package_of("1"), tmp_path / version, version), tmp_path / "store")
+    packages.promote(tmp_path / "store", "9")
+    assert packages.retire(tmp_path / "store") == ["2", "10"]
+    assert packages.versions(tmp_path / "store") == ["9", "11", "12"]
+    assert sorted(path.name for path in (tmp_path / "store" / "models").iterdir()) == [
+        "engagement_11",
+        "engagement_12",
+        "engagement_9",
+    ]
+    for version in packages.versions(tmp_path / "store"):
+        packages.verify(tmp_path / "store", version)
+
+
+def test_mtmh_package_installs_a_run(run_of: PackageOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["mtmh", "package", str(run_of("3")), "--version", "3", "--store", str(tmp_path), "--promote"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert packages.champion(tmp_path) == "3"
+    packages.verify(tmp_path, "3")
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "champion", "models", "versions"}

@@ -26,6 +26,7 @@ def comparison(found: Found, request_id: str, deadline: Deadline) -> dict[str, A
         "model_version": package.number,
         "arm": found.arm,
         "alpha": found.alpha,
+        "heads": package.heads,
         "degraded": bool(found.missing),
         "missing": found.missing,
         "triggers": found.triggers,

@@ -37,13 +37,12 @@ def add_page(app: FastAPI, service: Service, problems: dict[int | str, dict[str,
 
     @app.get("/v1/samples", response_model=schema.Samples, responses=problems)
     async def samples(request: Request) -> Response:
-        """Something to begin with: items by chance, users whose history is known, and what this version is."""
+        """Something to begin with: items by chance, and users whose history is known."""
         with service.admit(), service.retrieval.version(None) as (package, _):
             rows = random.sample(range(len(package.item_ids)), min(SAMPLES, len(package.item_ids)))
             told = {
                 "request_id": request.state.request_id,
                 "model_version": package.number,
-                "heads": package.heads,
                 "k": service.settings.limits.k,
                 "items": [item(package, row) for row in rows],
                 "users": package.serving.get("users", []),

@@ -156,6 +156,7 @@ class Comparison(BaseModel):
     model_version: str
     arm: str
     alpha: float
+    heads: list[Literal["engagement", "relevance"]] = Field(description="Those that the version has.")
     degraded: bool
     missing: list[Literal["engagement", "relevance", "history"]]
     triggers: list[str] = Field(description="item_ids as the heads were asked, newest first.")
@@ -173,7 +174,6 @@ class Items(BaseModel):
 class Samples(Items):
     """What the page starts from."""
 
-    heads: list[Literal["engagement", "relevance"]] = Field(description="Those that the version has.")
     k: int = Field(description="The most candidates that this router answers.")
     users: list[str] = Field(description="Some users whose history is known.")
 

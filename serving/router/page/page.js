@@ -6,7 +6,7 @@ const LISTS = [...HEADS, "merged"];
 const MARKS = { l2: "L2", l1: "L1" };
 const $ = (id) => document.getElementById(id);
 const state = { kind: "item", id: "", k: 20, alpha: null }; // alpha null: as the arm has it
-let samples = { items: [], users: [], heads: HEADS };
+let samples = { items: [], users: [] };
 let answer = null;
 
 function el(tag, properties, ...children) {
@@ -82,6 +82,7 @@ async function begin(signal) {
   const told = await call("/v1/samples", null, signal);
   samples = { ...told, version: told.model_version };
   for (const option of $("k").options) option.disabled = Number(option.value) > told.k;
+  offer();
   if (!state.id) choose("item", random().item_id, false);
 }
 
@@ -102,7 +103,6 @@ function failed(error) {
 
 function trouble(text) {
   if ($("trouble").textContent !== text) $("trouble").replaceChildren(...(text ? [el("p", {}, text)] : []));
-  document.body.dataset.state = text ? "trouble" : "well";
 }
 
 function busy(yes) {
@@ -136,9 +136,12 @@ function choose(kind, id, remember = true) {
   show();
 }
 
+let remembering = 0;
+
 function change(what) {
   Object.assign(state, what);
-  history.replaceState(null, "", address());
+  clearTimeout(remembering); // browsers allow few changes of the address a second
+  remembering = setTimeout(() => history.replaceState(null, "", address()), 250);
   show();
 }
 
@@ -165,11 +168,15 @@ function kindChosen() {
   const user = searching() === "user";
   $("search-label").textContent = user ? "User id" : "Trigger item: title or id";
   $("random").textContent = user ? "Next user" : "Random item";
-  $("random").disabled = user && !samples.users.length;
+  offer();
   const same = searching() === state.kind;
   $("search").value = same ? (answer?.items[state.id]?.title ?? state.id) : "";
   $("search").placeholder = user ? "Type an id, or choose one with ↓" : "Type a word of a title, or an id";
   close();
+}
+
+function offer() {
+  $("random").disabled = searching() === "user" && !samples.users.length;
 }
 
 function close() {
@@ -282,7 +289,7 @@ function drawState() {
   $("state").className = answer.degraded ? "bad" : "";
   $("state").textContent = answer.degraded
     ? `degraded: without ${answer.missing.map((part) => words[part]).join(", ")}`
-    : samples.heads.length > 1 ? "both heads answer" : "the only head answers";
+    : answer.heads.length > 1 ? "both heads answer" : "the only head answers";
 }
 
 function drawTriggers(triggers, items) {
@@ -341,7 +348,7 @@ function drawList(name, places, hasTopics) {
 
 function why(name) {
   if (answer.missing.includes(name)) return "This head did not answer; the merge is filled up from the other one.";
-  if (name !== "merged" && !samples.heads.includes(name)) return "This version has no such head.";
+  if (name !== "merged" && !answer.heads.includes(name)) return "This version has no such head.";
   return "Nothing: the request has no trigger that this version knows.";
 }
 

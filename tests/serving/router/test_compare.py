@@ -35,6 +35,7 @@ def test_of_unseen_triggers_nothing_is_made_up(router: Router) -> None:
     told = router.post("/v1/compare", {"triggers": ["unseen"]})
     assert told["triggers"] == ["unseen"]
     assert told["items"] == {}
+    assert told["heads"] == ["engagement", "relevance"]
     assert told["lists"] == {"engagement": [], "relevance": [], "merged": []}
     content = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     told = router.post("/v1/compare", {"triggers": [{"item_id": "unseen", "content": content}], "k": 5})

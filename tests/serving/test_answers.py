@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 import tritonclient.grpc as grpc
-from asking import Question, ask, assert_same
-from conftest import Serving
+from asking import Question, Serving, ask, assert_same
 from small_version import CONTENT, ITEMS, RETRIEVAL
 from tritonclient.utils import InferenceServerException
 

@@ -6,17 +6,9 @@ Requests are checked by these models; answers are written by hand, for speed, an
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
-
-
-def no_bool(value: object) -> object:
-    """Python takes true for 1; JSON does not."""
-    if isinstance(value, bool):
-        raise ValueError("input should be a valid integer")
-    return value
-
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Topic = Annotated[str, Field(min_length=1, max_length=256)]

@@ -17,7 +17,6 @@ Alpha = Annotated[
 ]
 K = Annotated[
     int,
-    BeforeValidator(no_bool),
     Field(ge=1, le=MAX_K, description="How many candidates; default 50, or the router's limit."),
 ]
 Number = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]  # what float32 holds

@@ -75,14 +75,14 @@ class TritonPythonModel:
         if len(place) > (most := self.told["triggers"]):
             raise ValueError(f"trigger has {len(place)} items: this version takes {most} at most")
         row = np.array([self.rows.get(trigger[at], -1) for at in place], np.int64)
+        n, told = len(trigger), self.told["features"]
+        features = (
+            _rows(ids, n, len(told["id"]), b"", "id_features"),
+            _rows(floats, n, len(told["float"]), np.nan, "float_features"),
+            _rows(content, n, told["content"], 0.0, "content"),
+        )
         vector, cold = None, 0
         if len(unknown := np.flatnonzero(row < 0)):
-            n, told = len(trigger), self.told["features"]
-            features = (
-                _rows(ids, n, len(told["id"]), b"", "id_features"),
-                _rows(floats, n, len(told["float"]), np.nan, "float_features"),
-                _rows(content, n, told["content"], 0.0, "content"),
-            )
             vector, known = self.unseen.place(*(feature[place[unknown]] for feature in features))
             cold, kept = int((~known).sum()), np.delete(np.arange(len(row)), unknown[~known])
             place, row, vector = place[kept], row[kept], vector[known]

@@ -60,14 +60,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 # The real Triton server, and the environment that its Python backend runs in (numpy 2 cannot be in it).
 $(TRITON)/.ready: serving/triton/server.txt serving/triton/backend.txt
-	@echo "setting up $(TRITON) (about two minutes)"
+	@echo "setting up $(TRITON) (half a minute)"
 	@rm -rf $(TRITON)
 	@$(PYTHON) -m venv $(TRITON)/venv
 	@$(TRITON_PIP) --target $(TRITON)/server --no-compile --requirement serving/triton/server.txt
 	@version=$$($(TRITON)/venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
 		cd $(TRITON)/server/pytriton/tritonserver && \
 		cp python_backend_stubs/$$version/triton_python_backend_stub backends/python
-	@$(TRITON_PIP) -q --constraint serving/triton/backend.txt --extra-index-url $(TORCH_INDEX) --retries 1 torch
 	@$(TRITON_PIP) --requirement serving/triton/backend.txt
 	@touch $@
 

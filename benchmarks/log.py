@@ -28,7 +28,7 @@ def main() -> None:
         fsync = _fsync_each(Path(folder) / "baseline", frame(encode(record)), ALONE)
         alone = asyncio.run(_append(Path(folder) / "alone", record, ALONE, 1))
         many = asyncio.run(_append(Path(folder) / "many", record, MANY, 64))
-        segment = next((Path(folder) / "many").glob("*.log")).read_bytes()
+        segment = next((Path(folder) / "many").glob("*.segment")).read_bytes()
     records = len(scan(segment).records)
     figures = {"fsync_each": fsync, "append_at_1": alone, "append_at_64": many}
     details: dict[str, Any] = {
@@ -36,7 +36,7 @@ def main() -> None:
         "record": f"one answer of {CANDIDATES} candidates, {len(frame(encode(record))):,} bytes",
         **figures,
         "encode_us": round(median_seconds(lambda: [encode(record) for _ in range(1000)], 5) * 1e3, 1),
-        "read_records_per_s": round(records / median_seconds(lambda: read_segment("a.log", segment), 3)),
+        "read_records_per_s": round(records / median_seconds(lambda: read_segment("a.segment", segment), 3)),
     }
     write("log", many["per_s"], "appends/s", fsync["per_s"], details)
     for name, found in figures.items():

@@ -44,7 +44,7 @@ def read(directory: Path, out: Path) -> Logged:
         raise UserError(f"no log: there is neither a folder {directory} nor {out}.")
     live = {key(path): _tables(path, directory) for path in _segments(directory)}
     done = committed(out)  # after the segments were read, so that one which a compaction removed meanwhile is in here
-    if lost := sorted(name for name, tables in live.items() if tables is None and name not in done.segments):
+    if lost := [name for name, tables in live.items() if tables is None and name not in done.segments]:
         raise UserError(f"{len(lost)} segments vanished from {directory} and are not in {out}, such as {lost[0]}.")
     rest = Tables.concat([tables for name, tables in live.items() if tables is not None and name not in done.segments])
     connection = duckdb.connect()
@@ -86,11 +86,12 @@ def _listed(directory: Path) -> Iterator[Path]:
 
 
 def _tables(path: Path, directory: Path) -> Tables | None:
-    """The rows of a segment; None when a compaction removed it since it was listed."""
-    for place in (path, path.with_suffix(CLOSED)):  # one that was being written may have been finished since
+    """The rows of a segment; None when a finished one was removed since it was listed."""
+    writing = path.suffix == OPEN
+    for place in (path, path.with_suffix(CLOSED)) if writing else (path,):  # it may have been finished meanwhile
         try:
             data = place.read_bytes()
         except FileNotFoundError:
             continue
         return read_segment(str(place.relative_to(directory)), data, finished=place.suffix != OPEN)
-    return None
+    return Tables.concat([]) if writing else None  # compacted since, or nothing in it was ever acknowledged

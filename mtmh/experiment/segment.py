@@ -8,7 +8,7 @@ Lines of text, so that an engineer can read them at three in the morning with wh
 *.open | cut -c 19- | jq`), and grep them. The length is there so that no single damaged byte, a line's end included,
 costs more than the record that it is in: a reader that finds damage goes on at the next line.
 
-A segment that is written has the suffix .open, a finished one .log, and what was cut from the end of one .torn.
+A segment that is written has the suffix .open, a finished one .segment, and what was cut from the end of one .torn.
 """
 
 import os
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-OPEN, CLOSED, TORN = ".open", ".log", ".torn"
+OPEN, CLOSED, TORN = ".open", ".segment", ".torn"
 _HEADER = 18  # bytes before the record
 _FRAME = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8}) ")
 

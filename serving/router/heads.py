@@ -69,7 +69,7 @@ async def ask(
 def inputs_of(package: Package, triggers: Sequence[Trigger], exclude: Sequence[str], k_ann: int) -> list[InferInput]:
     """What a head is asked: item ids newest first, ids not to return, and features where a trigger has any."""
     told = package.serving["features"]
-    features = _features(triggers, told) if any(_is_told(trigger) for trigger in triggers) else {}
+    features = _features(triggers, told) if any(trigger.is_told for trigger in triggers) else {}
     return [
         _bytes("trigger", [trigger.item_id for trigger in triggers]),
         _bytes("exclude", exclude),
@@ -122,10 +122,6 @@ def _reason(error: InferenceServerException) -> str:
     return "gone" if status in map(str, missing) else "failed"
 
 
-def _is_told(trigger: Trigger) -> bool:
-    return bool(trigger.id_features or trigger.float_features or trigger.content)
-
-
 def _features(triggers: Sequence[Trigger], told: Mapping[str, Any]) -> dict[str, InferInput]:
     """Rows of what each trigger says of itself; empty, NaN and zeros where it says nothing."""
     found = {}
@@ -136,13 +132,14 @@ def _features(triggers: Sequence[Trigger], told: Mapping[str, Any]) -> dict[str,
         floats = [[trigger.float_features.get(name, np.nan) for name in told["float"]] for trigger in triggers]
         found["float_features"] = _tensor("float_features", "FP32", np.array(floats, np.float32).reshape(1, -1))
     if told["content"]:
-        content = np.zeros((len(triggers), told["content"]), np.float32)
+        content = np.zeros((len(triggers), told["content"]))  # float64: no length is too large
+
         for row, trigger in enumerate(triggers):
             if trigger.content:
                 content[row] = trigger.content
         length = np.linalg.norm(content, axis=1, keepdims=True)
         content = np.divide(content, length, out=np.zeros_like(content), where=length > 0)
-        found["content"] = _tensor("content", "FP32", content.reshape(1, -1))
+        found["content"] = _tensor("content", "FP32", content.reshape(1, -1).astype(np.float32))
     return found
 
 

@@ -96,7 +96,7 @@ class Retrieval:
                 _distinct(asked.triggers) if asked.triggers is not None else [Trigger(item_id=i) for i in seen or []]
             )
             triggers = triggers[: package.serving["triggers"]]
-            self._check_features(package, triggers)
+            triggers = _checked(package, triggers)
             exclude = []
             if asked.filters.exclude_seen:
                 exclude = list(dict.fromkeys([*(trigger.item_id for trigger in triggers), *(seen or [])]))
@@ -118,7 +118,7 @@ class Retrieval:
         k = check_limits(asked, 1, limits)
         with self.version(asked.user_id) as (package, arm):
             triggers = _distinct([asked.item_id])
-            self._check_features(package, triggers)
+            triggers = _checked(package, triggers)
             depth = min(max(2 * k, 50), max(len(package.item_ids) - 1, 1))
             found = Found(
                 package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), k,
@@ -203,22 +203,6 @@ class Retrieval:
             self.metrics.stage[stage].observe(seconds)
         self.metrics.arm.labels(found.arm).inc()
 
-    def _check_features(self, package: Package, triggers: list[Trigger]) -> None:
-        """Raises RequestError 422 on features that the version does not have."""
-        told = package.serving["features"]
-        for trigger in triggers:
-            if trigger.item_id in package.row_of:
-                continue  # known: its features are the version's own
-            for key, given in (("id", trigger.id_features), ("float", trigger.float_features)):
-                if unknown := sorted(set(given) - set(told[key])):
-                    known = ", ".join(told[key]) or "none"
-                    where = f"trigger {trigger.item_id!a}, {key}_features"
-                    raise RequestError(422, f"{where}: no feature {unknown[0]!a} in this version; it has {known}.")
-            width = told["content"]
-            if trigger.content is not None and width and len(trigger.content) != width:
-                where = f"trigger {trigger.item_id!a}, content"
-                raise RequestError(422, f"{where}: {len(trigger.content)} numbers, this version's have {width}.")
-
 
 def check_limits(asked: RetrieveRequest | SimilarRequest, triggers: int, limits: Limits) -> int:
     """How many candidates to answer. Raises RequestError 422 for what this router's configuration does not allow."""
@@ -236,6 +220,28 @@ def _alpha(asked: float | None, arm: Arm | None, package: Package) -> float:
     if asked is not None:
         return asked
     return float(arm.alpha if arm and arm.alpha is not None else package.serving["alpha"])
+
+
+def _checked(package: Package, triggers: list[Trigger]) -> list[Trigger]:
+    """The triggers; of an item that the version knows its own features count, not the request's.
+
+    Raises RequestError 422 on features that the version does not have.
+    """
+    told = package.serving["features"]
+    known = [trigger.item_id in package.row_of for trigger in triggers]
+    for trigger, is_known in zip(triggers, known, strict=True):
+        if is_known:
+            continue
+        where = f"trigger {trigger.item_id!a}"
+        for key, given in (("id", trigger.id_features), ("float", trigger.float_features)):
+            if unknown := sorted(set(given) - set(told[key])):
+                text = f"{where}, {key}_features: no feature {unknown[0]!a} in this version"
+                raise RequestError(422, f"{text}; it has {', '.join(told[key]) or 'none'}.")
+        if trigger.content is not None and told["content"] and len(trigger.content) != told["content"]:
+            text = f"{where}, content: {len(trigger.content)} numbers"
+            raise RequestError(422, f"{text}, this version's have {told['content']}.")
+    told_anyway = zip(triggers, known, strict=True)
+    return [Trigger(item_id=one.item_id) if is_known and one.is_told else one for one, is_known in told_anyway]
 
 
 def _distinct(asked: Sequence[str | Trigger]) -> list[Trigger]:

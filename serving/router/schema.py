@@ -12,9 +12,14 @@ from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Topic = Annotated[str, Field(min_length=1, max_length=256)]
-Alpha = Annotated[float, Field(ge=0, le=100, description="Percent from the engagement head; default: the arm's.")]
-K = Annotated[int, Field(ge=1, le=MAX_K, description="How many candidates; default 50, or the router's limit.")]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Alpha = Annotated[
+    float, Field(strict=True, ge=0, le=100, description="Percent from the engagement head; default: the arm's.")
+]
+K = Annotated[
+    int,
+    Field(ge=1, le=MAX_K, description="How many candidates; default 50, or the router's limit."),
+]
+Number = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]  # what float32 holds
 
 
 class Asked(BaseModel):
@@ -35,18 +40,23 @@ class Trigger(Asked):
     )
     content: list[Number] | None = Field(default=None, max_length=4096, description="The content encoder's vector.")
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it says anything but its id."""
+        return bool(self.id_features or self.float_features or self.content)
+
 
 class Filters(Asked):
     """What may not come back. The heads' first thousand candidates are sifted, so a narrow filter may leave few."""
 
-    exclude_seen: bool = Field(default=True, description="Leave out the triggers and the user's history.")
+    exclude_seen: bool = Field(default=True, strict=True, description="Leave out the triggers and the user's history.")
     allow_topics: list[Topic] | None = Field(
         default=None, max_length=100, description="Only items with one of these topics."
     )
     deny_topics: list[Topic] = Field(
         default_factory=list, max_length=100, description="No item with one of these topics."
     )
-    max_age_hours: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+    max_age_hours: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = Field(
         default=None, description="Only items created within these hours; an item of unknown age is left out."
     )
 
@@ -88,7 +98,7 @@ class Engagement(Asked):
     timestamp: AwareDatetime | None = Field(default=None, description="With a time zone; default: now.")
     request_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     value: Number = 1.0
-    dwell_seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    dwell_seconds: Annotated[float, Field(strict=True, ge=0.0, le=1e9)] | None = None
 
 
 class EngagementsRequest(Asked):

@@ -61,7 +61,7 @@ class Limits(Section):
     triggers: Annotated[int, Field(ge=1, le=MAX_TRIGGERS)] = MAX_TRIGGERS
     k: Annotated[int, Field(ge=1, le=MAX_K)] = MAX_K
     batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = MAX_BATCH
-    deadline_ms: Count = 500
+    deadline_ms: Count = 1000
     in_flight: Count = 64
 
     @model_validator(mode="after")

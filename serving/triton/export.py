@@ -17,7 +17,7 @@ from mtmh.errors import UserError
 from mtmh.heads import HEADS
 from mtmh.retrieval.ask import retrieval_settings
 from mtmh.retrieval.version import verify
-from serving.triton import settings as triton
+from serving.triton import configuration as triton
 from serving.triton.backend.files import CHECKSUMS, sha256
 
 BACKEND = Path(__file__).parent / "backend"
@@ -104,7 +104,7 @@ def _copy_features(store: Path, out: Path) -> None:
 
 
 def _models(retriever: Path, version: str, told: dict[str, Any], settings: RetrievalSettings, out: Path) -> list[str]:
-    """Write the models; the names of those to load: the ensembles, which bring the others with them."""
+    """Write the models; returns their names, sorted."""
     width, triggers = told["candidates"], told["triggers"]
     preranker = f"preranker_{version}" if told["preranker"] else None
     if preranker:

@@ -136,7 +136,7 @@ def _check_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError:
-            raise UserError(f"port {port} is taken: stop what listens there, or give Triton other ports.") from None
+            raise UserError(f"port {port} is taken: stop what listens there, or choose another port.") from None
 
 
 def _keep(server: Triton, command: list[str], environment: dict[str, str], store: Path | None) -> None:
@@ -152,7 +152,7 @@ def _keep(server: Triton, command: list[str], environment: dict[str, str], store
             _until_ready(server, process, store)
             while process.poll() is None and not server.stopping.wait(0.05):
                 pass
-        except (UserError, OSError) as error:
+        except Exception as error:  # whatever it is: Triton is stopped, and whoever waits for it is told
             log.error("%s", error)
             if server.starts == 1:
                 server.failure = error

@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 
 
 def segments(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.iterdir() if path.suffix in (".open", ".log"))
+    return sorted(path for path in directory.iterdir() if path.suffix in (".open", ".segment"))
 
 
 def request_ids(directory: Path) -> list[str]:
@@ -156,7 +156,7 @@ def test_a_flipped_bit_costs_one_record_and_is_told(count: int, data: st.DataObj
 def test_segments_are_rotated_by_size_and_by_age(tmp_path: Path) -> None:
     write(tmp_path / "size", range(20), segment_bytes=2000)
     assert len(segments(tmp_path / "size")) >= 5
-    assert all(path.stat().st_size <= 2000 and path.suffix == ".log" for path in segments(tmp_path / "size"))
+    assert all(path.stat().st_size <= 2000 and path.suffix == ".segment" for path in segments(tmp_path / "size"))
     assert sorted(request_ids(tmp_path / "size")) == sorted(f"request-{number}" for number in range(20))
     write(tmp_path / "age", range(4), segment_seconds=0)
     assert len(segments(tmp_path / "age")) == 4

@@ -20,7 +20,7 @@ from mtmh import cli
 from mtmh.errors import UserError
 from mtmh.experiment.compact import compact
 from mtmh.experiment.log import Log
-from mtmh.experiment.read import read
+from mtmh.experiment.read import Logged, read
 from mtmh.experiment.records import ENGAGEMENTS, EXPOSURES, encode
 from mtmh.experiment.segment import frame
 from mtmh.experiment.tables import DAMAGED, UNFINISHED, read_segment
@@ -49,7 +49,10 @@ def ordered(rows: list[Row]) -> list[Row]:
 
 
 def found_rows(directory: Path, out: Path) -> tuple[list[Row], list[Row]]:
-    log = read(directory, out)
+    return rows_of(read(directory, out))
+
+
+def rows_of(log: Logged) -> tuple[list[Row], list[Row]]:
     tables = log.exposures.to_pyarrow(), log.engagements.to_pyarrow()
     for table, schema in zip(tables, (EXPOSURES, ENGAGEMENTS), strict=True):
         assert table.schema.names == schema.names
@@ -86,7 +89,7 @@ def test_the_tables_are_the_same_before_during_and_after_compaction(tmp_path: Pa
     done = compact(directory, out, batch_bytes=4000)
     assert (done.exposures, done.engagements, done.rejected) == (len(expected[0]), len(expected[1]), 0)
     assert len(list((out / "batches").iterdir())) > 1
-    assert not list(directory.rglob("*.log"))
+    assert not list(directory.rglob("*.segment"))
     assert found_rows(directory, out) == expected
     write(directory / "1", LATE[2:])  # late rows for a day that is there already, and days that are not
     expected = expected_rows(MIXED + LATE)
@@ -134,7 +137,7 @@ def test_what_cannot_be_read_is_set_aside_with_its_place_and_reason(tmp_path: Pa
     frames[1][60] ^= 4
     unknown = frame(encode(exposure(3)).replace(b'"log_version":1', b'"log_version":2'))
     tail = b"\0" * 30
-    (directory / "20260301T120000-a.log").write_bytes(b"".join([*frames, unknown, tail]))
+    (directory / "20260301T120000-a.segment").write_bytes(b"".join([*frames, unknown, tail]))
     for _ in range(2):
         rejected = read(directory, out).rejected.to_pylist()
         starts = [len(frames[0]), sum(map(len, frames)), sum(map(len, frames)) + len(unknown)]
@@ -142,10 +145,10 @@ def test_what_cannot_be_read_is_set_aside_with_its_place_and_reason(tmp_path: Pa
         assert rejected[0]["reason"] == rejected[2]["reason"] == DAMAGED
         assert rejected[0]["content"] == bytes(frames[1])
         assert "log_version: input should be 1" in rejected[1]["reason"]
-        assert {row["segment"] for row in rejected} == {"20260301T120000-a.log"}
+        assert {row["segment"] for row in rejected} == {"20260301T120000-a.segment"}
         assert found_rows(directory, out) == expected_rows([exposure(0), exposure(2)])
         compact(directory, out)  # and again from Parquet
-    assert not list(directory.glob("*.log"))
+    assert not list(directory.glob("*.segment"))
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -174,7 +177,7 @@ def any_record(draw: st.DrawFn) -> Row:
 @settings(max_examples=60)
 @given(st.lists(any_record(), max_size=5))
 def test_every_value_comes_out_as_it_went_in(records: list[Row]) -> None:
-    tables = read_segment("a.log", b"".join(frame(encode(record)) for record in records))
+    tables = read_segment("a.segment", b"".join(frame(encode(record)) for record in records))
     found = ordered(tables.exposures.to_pylist()), ordered(tables.engagements.to_pylist())
     assert found == expected_rows(records)
     assert tables.rejected.num_rows == 0
@@ -198,13 +201,14 @@ def test_a_compaction_killed_at_any_step_neither_loses_nor_doubles_a_row(tmp_pat
     states = set()
     for trial in trials:
         states.add(
-            (len(list(trial.rglob("*.log"))), len(list(trial.rglob("*.json"))), len(list(trial.rglob("*.parquet"))))
+            (len(list(trial.rglob("*.segment"))), len(list(trial.rglob("*.json"))), len(list(trial.rglob("*.parquet"))))
         )
         assert found_rows(trial / "log", trial / "out") == expected, trial
         compact(trial / "log", trial / "out")
-        assert found_rows(trial / "log", trial / "out") == expected, trial
-        assert read(trial / "log", trial / "out").rejected["reason"].to_pylist() == [UNFINISHED]
-        assert not [path for path in (trial / "log").rglob("*") if path.suffix in (".log", ".open", ".torn")]
+        log = read(trial / "log", trial / "out")
+        assert rows_of(log) == expected, trial
+        assert log.rejected["reason"].to_pylist() == [UNFINISHED]
+        assert not [path for path in (trial / "log").rglob("*") if path.suffix in (".segment", ".open", ".torn")]
         written = sum(pq.read_metadata(path).num_rows for path in (trial / "out" / "exposures").rglob("*.parquet"))
         assert written == len(expected[0])  # no leftovers either
     assert len(states) > 5  # it really was killed at different steps
@@ -264,6 +268,25 @@ def test_errors_are_for_people(tmp_path: Path) -> None:
         read(tmp_path / "nothing", tmp_path / "nowhere")
 
 
+def test_a_segment_that_vanished_is_an_error_unless_nothing_was_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listed, and gone when it is to be read: a writer on a full disk removes the segment it could not begin."""
+    monkeypatch.setattr("mtmh.experiment.read._listed", lambda directory: [directory / "a.open"])
+    assert found_rows(tmp_path, tmp_path / "out") == ([], [])
+    monkeypatch.setattr("mtmh.experiment.read._listed", lambda directory: [directory / "a.segment"])
+    with pytest.raises(UserError, match=r"1 segments vanished .* such as a"):
+        read(tmp_path, tmp_path / "out")
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    """Servers write text files there too, and these are called .log."""
+    write(tmp_path / "log", MIXED[:2])
+    (tmp_path / "log" / "server.log").write_text("started\n")
+    assert compact(tmp_path / "log", tmp_path / "out").rejected == 0
+    assert (tmp_path / "log" / "server.log").read_text() == "started\n"
+
+
 def test_the_command_compacts_and_says_what_it_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -274,7 +297,7 @@ def test_the_command_compacts_and_says_what_it_did(
         return int(ended.value.code or 0)
 
     write(tmp_path / "log", MIXED[:2])
-    (tmp_path / "log" / "20260301T120000-a.log").write_bytes(b"nothing of ours")
+    (tmp_path / "log" / "20260301T120000-a.segment").write_bytes(b"nothing of ours")
     assert mtmh(str(tmp_path / "log"), str(tmp_path / "out")) == 0
     printed = capsys.readouterr().out
     assert "2 segments: 3 exposures, 1 engagements" in printed

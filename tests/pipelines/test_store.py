@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtmh.errors import UserError
-from pipelines.store import keep_rejected, owned, point, sweep
+from pipelines.store import keep_rejected, owned, point, serving, sweep
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
@@ -47,3 +47,12 @@ def test_rejected_rows_outlive_the_step_that_refused_them(tmp_path: Path) -> Non
     sweep_target = tmp_path / "rejected-id.parquet"
     assert message == f"too many; all of them: {sweep_target}."
     assert sweep_target.read_bytes() == b"rows"
+
+
+def test_what_is_served_is_the_latest_runs_data_unless_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="make run"):
+        serving(tmp_path)
+    (tmp_path / "latest").mkdir()
+    (tmp_path / "latest" / "metrics.json").write_text(json.dumps({"data": {"path": "/data/my shop"}}))
+    assert serving(tmp_path) == tmp_path / "serving" / "my-shop"
+    assert serving(tmp_path, "synthetic") == tmp_path / "serving" / "synthetic"

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc as grpc
+
+from serving.triton.supervisor import Triton, load
 
 TYPES = {"trigger": "BYTES", "exclude": "BYTES", "k_ann": "INT32", "id_features": "BYTES"}
 TYPES |= {"float_features": "FP32", "content": "FP32"}
@@ -35,6 +38,19 @@ class Question:
             inputs.append(grpc.InferInput(name, list(values.shape), kind))
             inputs[-1].set_data_from_numpy(values)
         return inputs
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A Triton over a store, and a client of it."""
+
+    triton: Triton
+    client: grpc.InferenceServerClient
+    store: Path
+
+    def load(self, version: str) -> None:
+        """Load a version that a test needs beside the champion."""
+        load(self.triton.ports, self.store, version)
 
 
 def ask(client: grpc.InferenceServerClient, model: str, question: Question) -> dict[str, np.ndarray]:

@@ -4,12 +4,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 import tritonclient.grpc as grpc
+from asking import Serving
 from processes import free_ports
 from small_version import write_run, write_world
 
@@ -17,7 +17,7 @@ from mtmh.retrieval import ask
 from mtmh.retrieval.retriever import Retriever
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
-from serving.triton.supervisor import Triton, load, triton
+from serving.triton.supervisor import triton
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {  # version -> how it was trained
@@ -51,18 +51,6 @@ def store(package_of: RunOf, tmp_path_factory: pytest.TempPathFactory) -> Path:
         install(package_of(version), place)
     promote(place, "1")
     return place
-
-
-@dataclass(frozen=True)
-class Serving:
-    """A Triton over a store, and a client of it."""
-
-    triton: Triton
-    client: grpc.InferenceServerClient
-    store: Path
-
-    def load(self, version: str) -> None:
-        load(self.triton.ports, self.store, version)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 import tritonclient.grpc as grpc
-from asking import Question, ask, assert_same
-from conftest import Serving
+from asking import Question, Serving, ask, assert_same
 from small_version import CONTENT, ITEMS, RETRIEVAL
 from tritonclient.utils import InferenceServerException
 
@@ -187,6 +186,9 @@ def test_rows_of_one_request_are_requests_of_their_own(serving: Serving, retriev
     [
         (Question([f"i{n}" for n in range(13)]), "trigger has 13 items: this version takes 12"),
         (Question(["x", "y"], float_features=[1.0, 2.0, 3.0]), "float_features has 3 values: write 2 triggers x 2"),
+        (Question(["i0000001"], content=[1.0]), "content has 1 values: write 1 triggers x 12"),
+        (Question(["x"], float_features=[1.0, np.inf]), "must be finite"),
+        (Question(["x"], content=[np.nan] * 12), "must be finite"),
     ],
 )
 def test_a_wrong_request_is_told_so(serving: Serving, question: Question, told: str) -> None:

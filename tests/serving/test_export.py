@@ -18,7 +18,7 @@ from serving.triton.backend.files import sha256
 from serving.triton.export import write_package
 
 PackageOf = Callable[[str], Path]
-MAY_IMPORT = {"numpy", "torch", "faiss", "triton_python_backend_utils"}
+MAY_IMPORT = {"numpy", "faiss", "triton_python_backend_utils"}
 
 
 def config(package: Path, model: str) -> ModelConfig:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asking import Question, ask
-from conftest import Serving
+from asking import Question, Serving, ask
 from processes import children, free_ports, running
 
 from mtmh.errors import UserError

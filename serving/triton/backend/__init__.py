@@ -1,5 +1,5 @@
 """What runs inside Triton's Python backend.
 
 These files are copied beside each model's weights (see `export`), head.py or preranker.py as model.py: they import
-numpy, torch and faiss, and each other relatively, and nothing else of this project.
+numpy and faiss, and each other relatively, and nothing else of this project.
 """

@@ -13,6 +13,8 @@ from .files import checked
 from .pooling import Pooling, probabilities
 from .unseen import Unseen
 
+GPU_K = 2048  # most that Faiss finds for a query on a GPU
+
 
 @dataclass
 class Question:
@@ -36,9 +38,11 @@ class TritonPythonModel:
         self.rows = {name.encode(): row for row, name in enumerate(json.loads((folder / "items.json").read_text()))}
         self.vectors = np.load(folder / "vectors.npy")
         self.index = faiss.read_index(str(folder / "index.faiss"))
+        self.deepest = max(len(self.rows) - 1, 1)
         if args["model_instance_kind"] == "GPU" and hasattr(faiss, "StandardGpuResources"):
-            device = int(args["model_instance_device_id"])
-            self.index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device, self.index)
+            self.gpu = faiss.StandardGpuResources()
+            self.index = faiss.index_cpu_to_gpu(self.gpu, int(args["model_instance_device_id"]), self.index)
+            self.deepest = min(self.deepest, GPU_K - 1)
         with np.load(folder / "unseen.npz") as arrays:
             self.unseen = Unseen(self.told, dict(arrays), self.vectors)
         self.pooling = Pooling(len(self.rows))
@@ -71,19 +75,19 @@ class TritonPythonModel:
         if len(place) > (most := self.told["triggers"]):
             raise ValueError(f"trigger has {len(place)} items: this version takes {most} at most")
         row = np.array([self.rows.get(trigger[at], -1) for at in place], np.int64)
+        n, told = len(trigger), self.told["features"]
+        features = (
+            _rows(ids, n, len(told["id"]), b"", "id_features"),
+            _rows(floats, n, len(told["float"]), np.nan, "float_features"),
+            _rows(content, n, told["content"], 0.0, "content"),
+        )
         vector, cold = None, 0
         if len(unknown := np.flatnonzero(row < 0)):
-            n, told = len(trigger), self.told["features"]
-            features = (
-                _rows(ids, n, len(told["id"]), b"", "id_features"),
-                _rows(floats, n, len(told["float"]), np.nan, "float_features"),
-                _rows(content, n, told["content"], 0.0, "content"),
-            )
             vector, known = self.unseen.place(*(feature[place[unknown]] for feature in features))
             cold, kept = int((~known).sum()), np.delete(np.arange(len(row)), unknown[~known])
             place, row, vector = place[kept], row[kept], vector[known]
         seen = np.array([at for at in map(self.rows.get, exclude) if at is not None], np.int64)
-        return Question(place, row, vector, cold, seen, min(max(int(k), 1), max(len(self.rows) - 1, 1)))
+        return Question(place, row, vector, cold, seen, min(max(int(k), 1), self.deepest))
 
     def _answer(self, questions: list[Question]) -> list[dict[str, np.ndarray]]:
         if not any(len(question.row) for question in questions):

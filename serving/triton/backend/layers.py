@@ -1,10 +1,11 @@
-"""The layers that heads and towers are made of, over numpy arrays and torch tensors alike."""
+"""The layers that heads and towers are made of."""
 
 from collections.abc import Mapping
-from typing import Any
+
+import numpy as np
 
 
-def mlp(x: Any, weights: Mapping[str, Any], layers: int, name: str = "") -> Any:
+def mlp(x: np.ndarray, weights: Mapping[str, np.ndarray], layers: int, name: str = "") -> np.ndarray:
     """An MLP of `layers` (ReLU between) beside a linear map where there is one: mtmh.model.two_heads.Head.
 
     `x` float32 [n, in]; `weights` holds `name`mlp.0.weight [out, in], `name`mlp.0.bias [out], and so on.

@@ -35,8 +35,11 @@ class Unseen:
         """Unit vectors float32 [n, d], and bool [n]: whether anything is known of the item.
 
         `ids` object (bytes) [n, id features], empty or unknown values say nothing; `floats` float32 [n, float
-        features], NaN where not given; `content` float32 [n, c], unit rows, zero where not given.
+        features], NaN where not given; `content` float32 [n, c], of any length, zero where not given. Raises
+        ValueError when a number is infinite.
         """
+        if np.isinf(floats).any() or not np.isfinite(content).all():
+            raise ValueError("float_features and content must be finite; NaN in float_features stands for not given")
         numbered = np.zeros((len(ids), len(self.numbers)), np.int64)
         for column, known in enumerate(self.numbers):
             numbered[:, column] = [known.get(value, 0) for value in ids[:, column]]
@@ -60,7 +63,8 @@ class Unseen:
     def _among_neighbours(self, content: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         assert self.content is not None
         assert self.donor is not None
-        cosine, near = self.content.search(np.ascontiguousarray(content), min(NEIGHBOURS, len(self.donor)))
+        unit = content / np.linalg.norm(content, axis=1, keepdims=True)
+        cosine, near = self.content.search(np.ascontiguousarray(unit), min(NEIGHBOURS, len(self.donor)))
         weight = np.exp((cosine - cosine[:, :1]) / self.tau_q)
         mean = np.einsum("ik,ikd->id", weight, self.vectors[self.donor[near]])
         length = np.linalg.norm(mean, axis=1, keepdims=True)

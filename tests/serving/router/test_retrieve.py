@@ -133,6 +133,10 @@ def test_an_unseen_item_is_placed_by_its_features(router: Router) -> None:
     assert len(nearest["candidates"]) == 5
     wrong = NEW_TRIGGER | {"id_features": {"creator": "c11"}}
     assert "creator_id" in router.retrieve(422, triggers=[wrong])["error"]
+    of_a_known = {"item_id": "i00", "content": [-1e29], "id_features": {"any": "x"}}  # known: its own features count
+    assert candidates(router.retrieve(triggers=[of_a_known])) == candidates(router.retrieve(triggers=["i00"]))
+    huge = NEW_TRIGGER | {"content": [1e30] * 6}
+    assert router.retrieve(triggers=[huge], k=5)["candidates"]
     short = NEW_TRIGGER | {"content": [1.0]}
     assert "6" in router.retrieve(422, triggers=[short])["error"]
 

@@ -16,7 +16,7 @@ HEAD_INPUTS: Tensors = {
 
 
 def head_outputs(candidates: int, triggers: int) -> Tensors:
-    """What <head>_<version> answers; see README of this folder's package, `export`."""
+    """What <head>_<version> answers: its ranked list, and what the preranker must know."""
     ranked = _ranked(candidates)
     more: Tensors = {"similarity": ("TYPE_FP32", candidates), "history": ("TYPE_INT32", triggers)}
     return {**ranked, **more, "cold": ("TYPE_INT32", 1)}

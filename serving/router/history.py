@@ -13,26 +13,24 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 OPEN_SECONDS = 30.0  # Feast alone takes several to import
-PAUSE_SECONDS = 1.0  # after a read that failed, the store is left alone this long
 
 log = logging.getLogger("mtmh.router")
 
 
 class Histories:
-    """The stores opened so far. When one does not answer, its readers are told at once instead of piling up."""
+    """The stores opened so far, and the threads that read them."""
 
     def __init__(self, settings: Features) -> None:
         self.settings = settings
         self.threads = ThreadPoolExecutor(settings.threads, "history")
         self.stores: dict[Path, FeatureStore] = {}
         self.opening: set[Path] = set()
-        self.reading = 0
-        self.paused_until = 0.0
+        self.quiet_until = 0.0
 
     async def open(self, package: Path) -> None:
         """Open the store of a version, unless it is open. Says in the log why it cannot be; ask again later."""
         place = self._place(package)
-        if place is None or place in self.stores or place in self.opening or time.monotonic() < self.paused_until:
+        if place is None or place in self.stores or place in self.opening:
             return
         self.opening.add(place)  # a store that hangs takes one thread, not all
         opening = asyncio.get_running_loop().run_in_executor(self.threads, _open, place)
@@ -41,9 +39,9 @@ class Histories:
             async with asyncio.timeout(OPEN_SECONDS):
                 self.stores[place] = await asyncio.shield(opening)
         except TimeoutError:
-            self._pause(f"{place} is not open after {OPEN_SECONDS:g} s")
+            self._warn(f"{place} is not open after {OPEN_SECONDS:g} s")
         except Exception as error:  # Feast raises what its backend does: sqlite3, redis, or its own
-            self._pause(f"{place} cannot be opened: {type(error).__name__}: {error}")
+            self._warn(f"{place} cannot be opened: {type(error).__name__}: {error}")
 
     def close(self, packages: list[Path]) -> None:
         """Forget the stores of all but these versions."""
@@ -59,28 +57,23 @@ class Histories:
         if place is None:
             return []
         store = self.stores.get(place)
-        if store is None or self.reading >= self.settings.threads or time.monotonic() < self.paused_until:
+        if store is None:
             return None
-        self.reading += 1
-        reading = asyncio.get_running_loop().run_in_executor(self.threads, _read, store, user_id)
-        reading.add_done_callback(self._done)
         try:
+            # When the store hangs, what waits for a thread is taken back after its time: nothing piles up.
             async with asyncio.timeout(min(seconds, self.settings.timeout_ms / 1000)):
-                return await asyncio.shield(reading)
+                return await asyncio.get_running_loop().run_in_executor(self.threads, _read, store, user_id)
         except TimeoutError:
-            self._pause(f"no answer within {self.settings.timeout_ms} ms")
+            self._warn(f"no answer within {self.settings.timeout_ms} ms")
         except Exception as error:  # as above
-            self._pause(f"{type(error).__name__}: {error}")
+            self._warn(f"{type(error).__name__}: {error}")
         return None
 
-    def _pause(self, why: str) -> None:
-        self.paused_until = time.monotonic() + PAUSE_SECONDS
-        log.warning("history unavailable", extra={"told": {"why": why}})
-
-    def _done(self, reading: "asyncio.Future[list[str]]") -> None:
-        self.reading -= 1
-        if not reading.cancelled():
-            reading.exception()  # has been told where it was waited for
+    def _warn(self, why: str) -> None:
+        """One line a second: a store that is down is asked by every request."""
+        if time.monotonic() >= self.quiet_until:
+            self.quiet_until = time.monotonic() + 1.0
+            log.warning("history unavailable", extra={"told": {"why": why}})
 
     def _place(self, package: Path) -> Path | None:
         place = self.settings.directory or package / "features"

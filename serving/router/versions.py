@@ -1,6 +1,7 @@
 """Which versions take traffic: the store's champion and the arms', loaded in Triton, warmed up, swapped, drained."""
 
 import asyncio
+import json
 import logging
 import re
 import time
@@ -31,7 +32,7 @@ log = logging.getLogger("mtmh.router")
 
 
 class NotReadyError(Exception):
-    """Triton does not answer, or somebody else has yet to load the models: no fault of the version."""
+    """Triton does not answer: no fault of the version."""
 
 
 @dataclass(eq=False)
@@ -104,7 +105,7 @@ class Versions:
         live = dict(old.live) if old else {}
         try:
             champion = await asyncio.to_thread(store.champion, self.place)
-        except UserError as error:
+        except (UserError, ValueError, OSError) as error:
             self._refuse("champion", str(error), str(error))
             champion = old.champion if old else ""
         else:
@@ -144,11 +145,15 @@ class Versions:
             return known
         start = time.perf_counter()
         try:
+            if not self.settings.manages_models:
+                manifest = json.loads((self.place / "versions" / number / "manifest.json").read_text())
+                if missing := sorted(set(manifest["models"]) - ready):
+                    self.refused[number] = f"waiting for somebody to load {', '.join(missing)}"
+                    return None
             await asyncio.to_thread(store.verify, self.place, number)
             package = await asyncio.to_thread(Package.load, self.place / "versions" / number)
-            opening = asyncio.create_task(
-                self.histories.open(package.place)
-            )  # it need not open for the version to serve
+            # Meanwhile, and whether or not it opens: a version can serve without histories.
+            opening = asyncio.create_task(self.histories.open(package.place))
             await self._load(package.models, ready)
             await self._warm_up(package)
             await opening
@@ -172,9 +177,7 @@ class Versions:
         self.refused[number], self.stamps[number] = why, stamp
 
     async def _load(self, models: list[str], ready: set[str]) -> None:
-        missing = [model for model in models if model not in ready]
-        if missing and not self.settings.manages_models:
-            raise NotReadyError(f"waiting for {', '.join(missing)} to be loaded")
+        missing = [model for model in models if model not in ready and self.settings.manages_models]
         parts = [model for model in missing if not model.startswith("retrieve_")]
         for together in (parts, [model for model in missing if model not in parts]):  # ensembles come last
             loads = [self.client.load_model(model, client_timeout=self.settings.load_seconds) for model in together]
@@ -205,7 +208,7 @@ class Versions:
     async def _restore(self, ready: set[str]) -> None:
         """Load again what a live version lacks: Triton came back without it, or somebody took it away."""
         until, length = self.pause
-        if self.serving is None or time.monotonic() < until:
+        if self.serving is None or time.monotonic() < until or not self.settings.manages_models:
             return
         for number, one in self.serving.live.items():
             missing = [model for model in one.package.models if model not in ready]

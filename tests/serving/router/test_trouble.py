@@ -219,6 +219,24 @@ def test_a_refused_version_is_tried_again_when_it_changed(run_router: Run, place
         assert "34" not in router.client.get("/readyz").json()["refused"]
 
 
+def test_where_somebody_else_loads_the_models_the_router_waits(
+    run_router: Run, place: Place, server: InferenceServerClient
+) -> None:
+    install(place.package("6"), place.store)
+    promote(place.store, "6")
+    with run_router("triton.manages_models=false", wait=False) as router:
+        eventually(lambda: "waiting" in router.client.get("/readyz").json()["refused"].get("6", ""), "it waits")
+        response = router.client.post("/v1/retrieve", json=ASKED)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        models = sorted(path.name for path in (place.store / "models").glob("*_6"))
+        for model in models:  # the ensembles, retrieve_*, come last
+            server.load_model(model)
+        eventually(lambda: router.client.get("/readyz").status_code == 200, "it is ready")
+        assert router.retrieve(**ASKED)["model_version"] == "6"
+        promote(place.store, "1")
+    assert server.is_model_ready("retrieve_relevance_6")  # it unloads nothing either
+
+
 def test_arms_come_with_a_configuration_without_a_restart(
     run_router: Run, place: Place, offline: dict[str, Retriever], tmp_path: Path
 ) -> None:

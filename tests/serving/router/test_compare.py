@@ -4,13 +4,16 @@ from pathlib import Path
 
 from live_router import Router, Run
 
+from mtmh.config import RetrievalSettings
+from mtmh.retrieval import ask
+from mtmh.retrieval.retriever import Retriever
 from serving.router import schema
 
 
 def test_the_merge_is_the_one_that_retrieve_answers(router: Router) -> None:
     asked = {"triggers": ["i03", "i14"], "k": 12, "alpha": 40}
     told, answer = router.post("/v1/compare", asked), router.retrieve(**asked)
-    schema.Comparison.model_validate(told)
+    schema.Comparison.model_validate(told, strict=True)
     merged = [{key: row[key] for key in row if key != "topic_match"} for row in told["lists"]["merged"]]
     assert merged == answer["candidates"]
     for head in ("engagement", "relevance"):
@@ -21,6 +24,13 @@ def test_the_merge_is_the_one_that_retrieve_answers(router: Router) -> None:
         assert taken.items() <= {row["head_rank"]: row["item_id"] for row in rows}.items()
     named = {row["item_id"] for rows in told["lists"].values() for row in rows}
     assert set(told["items"]) == named | {"i03", "i14"}
+
+
+def test_the_heads_lists_are_the_offline_ones(router: Router, offline: dict[str, Retriever]) -> None:
+    told = router.post("/v1/compare", {"triggers": ["i03"], "k": 8})
+    for head, alpha in (("engagement", 100), ("relevance", 0)):
+        alone = ask.recommend(offline["1"], ["i03"], 8, alpha, RetrievalSettings())
+        assert [row["item_id"] for row in told["lists"][head]] == [one.item_id for one in alone]
 
 
 def test_a_topic_match_is_that_of_the_finest_level(router: Router) -> None:
@@ -60,4 +70,5 @@ def test_items_are_found_by_title_and_id_in_any_case(router: Router) -> None:
     assert found(q="I12") == ["i12"]
     assert found(q="item 1", limit=3) == ["i01", "i10", "i11"]
     assert found(q="nothing has this") == []
+    assert len(found(limit=7)) == 7
     schema.Samples.model_validate(router.client.get("/v1/samples").json())

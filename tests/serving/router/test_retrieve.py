@@ -150,28 +150,6 @@ def test_a_batch_is_its_requests_in_order(router: Router) -> None:
     assert len({answer["request_id"] for answer in answers}) == 4
 
 
-def test_the_comparison_shows_both_heads_beside_the_merge(router: Router, offline: dict[str, Retriever]) -> None:
-    answer = router.post("/v1/compare", {"triggers": ["i03"], "k": 8, "alpha": 25})
-    schema.Comparison.model_validate(answer, strict=True)
-    for head, alpha in (("engagement", 100), ("relevance", 0)):
-        assert [one["item_id"] for one in answer[head]] == [
-            one.item_id for one in ask.recommend(offline["1"], ["i03"], 8, alpha, RetrievalSettings())
-        ]
-    assert [(o["item_id"], o["head"], o["trigger_id"]) for o in answer["merged"]] == candidates(
-        router.retrieve(triggers=["i03"], k=8, alpha=25)
-    )
-    for one in answer["merged"]:
-        number = int(one["item_id"][1:])
-        assert one["title"] == f"item {number}"
-        assert one["topic_match"] == (number // 10 % 2 == 0)
-
-
-def test_items_are_found_by_title(router: Router) -> None:
-    found = router.client.get("/v1/items", params={"q": "ITEM 12"}).json()["items"]
-    assert found == [{"item_id": "i12", "title": "item 12", "topics": ["subject 1"]}]
-    assert len(router.client.get("/v1/items", params={"limit": 7}).json()["items"]) == 7
-
-
 def test_the_merge_is_measured(router: Router) -> None:
     names = ("mtmh_merged_candidates_total", "mtmh_duplicates_removed_total", "mtmh_triggers_total")
     before = [router.metric(names[0], head="engagement"), router.metric(names[1]), router.metric(names[2])]

@@ -24,6 +24,7 @@ Runs = Annotated[Path, typer.Option(help="Folder of the runs, of MLflow's databa
 Data = Annotated[str, typer.Option(help="Folder with the data, in the contract's or a public form, or 'synthetic'.")]
 Size = Annotated[str, typer.Option(help="laptop, gpu or paper: a file of pipelines/configs.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration file, over that of the size.")]
+RouterFile = Annotated[Path | None, typer.Option("--config", help="The router's settings, over its defaults.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be given many times.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 
@@ -332,26 +333,31 @@ def package(
 def serve(
     data: Annotated[str | None, typer.Option(help="Whose champion to serve.", show_default="the latest run's")] = None,
     runs: Runs = Path("runs"),
-    http_port: Port = 8000,
-    grpc_port: Port = 8001,
-    metrics_port: Port = 8002,
+    config: RouterFile = None,
+    settings: Settings = None,
+    port: Annotated[Port, typer.Option(help="Of the router: its page, HTTP and, one above, gRPC.")] = 8080,
+    http_port: Annotated[Port, typer.Option(help="Of Triton.")] = 8000,
+    grpc_port: Annotated[Port, typer.Option(help="Of Triton.")] = 8001,
+    metrics_port: Annotated[Port, typer.Option(help="Of Triton.")] = 8002,
 ) -> None:
-    """Serve the champion by Triton until Ctrl-C."""
-    import logging
-    from threading import Event
-
+    """Serve the champion, by Triton behind the router, until Ctrl-C; exposures go to the log beside its store."""
     from pipelines.store import serving
-    from serving.triton.supervisor import Ports, triton
+    from serving.router.settings import Source
+    from serving.serve import serve as start
+    from serving.triton.supervisor import Ports
 
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with triton(serving(runs, data), Ports(http_port, grpc_port, metrics_port)) as server:
-            places = f"HTTP {http_port}, gRPC {grpc_port}, metrics {metrics_port}"
-            print(f"Triton serves on 127.0.0.1: {places}; its log: {server.log}", flush=True)
-            Event().wait()
-    except KeyboardInterrupt:
-        print("stopped")
+    store = serving(runs, data)
+    places = [f"listen.port={port}", f"listen.grpc_port={port + 1}", f"log.directory={store.resolve() / 'log'}"]
+    start(store, Ports(http_port, grpc_port, metrics_port), Source(config, [*places, *(settings or [])]))
+
+
+@app.command()
+def route(config: RouterFile = None, settings: Settings = None) -> None:
+    """Run the router alone, in front of a Triton that runs elsewhere (serving/router/router.yaml has its settings)."""
+    from serving.router.app import serve as start
+    from serving.router.settings import Source
+
+    start(Source(config, settings or []))
 
 
 def main() -> None:

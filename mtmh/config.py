@@ -3,8 +3,9 @@
 Configurations never enter the method's classes: a stage function reads its own section and passes plain arguments on.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +16,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -204,16 +208,27 @@ def load_config(*layers: Path, settings: list[str] | None = None) -> Config:
 
     Raises UserError naming every wrong key and value at once.
     """
+    merged = read_layers(layers, settings or [])
+    where = " + ".join([p.name for p in layers] + list(settings or [])) or "the defaults"
+    return check(Config, merged, where)
+
+
+def check(model: type[Settings], content: dict[str, Any], where: str) -> Settings:
+    """`content` as `model`. Raises UserError naming every wrong key and value at once; `where` is what was read."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(_explain(error, where, model)) from None
+
+
+def read_layers(layers: Sequence[Path], settings: Sequence[str] = ()) -> dict[str, Any]:
+    """YAML files, later ones over earlier ones, then `section.key=value` settings, unchecked."""
     merged: dict[str, Any] = {}
     for path in layers:
         merged = _overlay(merged, _read(path))
-    for setting in settings or []:
+    for setting in settings:
         merged = _overlay(merged, _parse_setting(setting))
-    try:
-        return Config.model_validate(merged)
-    except ValidationError as error:
-        where = " + ".join([p.name for p in layers] + list(settings or [])) or "the defaults"
-        raise UserError(_explain(error, where)) from None
+    return merged
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -250,23 +265,34 @@ def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(error: ValidationError, where: str) -> str:
+def _explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {key}: no such setting. {_known_keys(problem['loc'])}")
+            lines.append(f"  {key}: no such setting. {_known_keys(problem['loc'], model)}")
+        elif problem["type"] == "value_error":  # a check of ours, over a whole section
+            lines.append(f"  {key + ': ' if key else ''}{problem['ctx']['error']}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {key}: is not there, and has no default. Add it.")
         else:
             lines.append(f"  {key}: {problem['msg'].lower()}, found {problem['input']!r}")
     count = f"{len(lines)} errors" if len(lines) > 1 else "1 error"
     return f"configuration ({where}) has {count}:\n" + "\n".join(lines)
 
 
-def _known_keys(location: tuple[int | str, ...]) -> str:
-    model: Any = Config
-    for part in location[:-1]:
-        model = model.model_fields[str(part)].annotation
+def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     from difflib import get_close_matches
 
+    for part in location[:-1]:
+        if isinstance(part, str):  # a number is a place in a list of sections
+            model = _section(model.model_fields[part].annotation)
     close = get_close_matches(str(location[-1]), list(model.model_fields), n=1)
     return f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(model.model_fields)}."
+
+
+def _section(annotation: Any) -> type[BaseModel]:
+    """The section in `Section`, `list[Section]` or `Section | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(_section(part) for part in get_args(annotation) if part is not type(None))

@@ -1,6 +1,7 @@
 """The quota merge: alpha % from the engagement head, the rest from the relevance head (paper section 5)."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,23 +31,33 @@ def quota_merge(engagement: np.ndarray, relevance: np.ndarray, alpha: float, k: 
     """
     if not 0 <= alpha <= 100 or k < 1:
         raise ValueError(f"alpha must be 0..100 and k at least 1, found alpha {alpha} and k {k}")
-    widths = [engagement.shape[1], relevance.shape[1]]
+    turns, head, rank = _turns(engagement.shape[1], relevance.shape[1], alpha)
+    items = np.concatenate([engagement, relevance], axis=1)[:, turns]
+    offers = np.where(_first_in_row(items), np.arange(items.shape[1]), items.shape[1])
+    chosen = np.sort(offers, axis=1)[:, :k]
+    if (short := k - chosen.shape[1]) > 0:
+        chosen = np.pad(chosen, ((0, 0), (0, short)), constant_values=items.shape[1])
+    if not items.shape[1]:  # neither head has anything
+        return Merged(*(np.full(chosen.shape, -1, kind) for kind in (np.int32, np.int8, np.int32)))
+    filled = chosen < items.shape[1]
+    turn = np.where(filled, chosen, 0)
+    return Merged(
+        item=np.where(filled, np.take_along_axis(items, turn, axis=1), -1).astype(np.int32),
+        head=np.where(filled, head[turn], -1).astype(np.int8),
+        rank=np.where(filled, rank[turn], -1).astype(np.int32),
+    )
+
+
+@lru_cache(maxsize=256)  # a server asks for the same again and again
+def _turns(engagement: int, relevance: int, alpha: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For lists of these widths: their columns side by side in the order due, and the head and rank of each."""
+    widths = [engagement, relevance]
     rank = np.concatenate([np.arange(width, dtype=np.int32) for width in widths])
     head = np.repeat(np.array([ENGAGEMENT, RELEVANCE], dtype=np.int8), widths)
     share = np.where(head == ENGAGEMENT, alpha, 100 - alpha) / 100
     # A head without a share comes after everything; equal turns go to the engagement head.
     turns = np.argsort((rank + 0.5) / np.maximum(share, 1e-9), kind="stable")
-    items = np.concatenate([engagement, relevance], axis=1)[:, turns]
-    offers = np.where(_first_in_row(items), np.arange(items.shape[1]), items.shape[1])
-    chosen = np.sort(offers, axis=1)[:, :k]
-    chosen = np.pad(chosen, ((0, 0), (0, k - chosen.shape[1])), constant_values=items.shape[1])
-    filled = chosen < items.shape[1]
-    turn = np.where(filled, chosen, 0)
-    return Merged(
-        item=np.where(filled, np.take_along_axis(items, turn, axis=1), -1).astype(np.int32),
-        head=np.where(filled, head[turns][turn], -1).astype(np.int8),
-        rank=np.where(filled, rank[turns][turn], -1).astype(np.int32),
-    )
+    return turns, head[turns], rank[turns]
 
 
 def _first_in_row(items: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from serving.triton.backend.files import CHECKSUMS, sha256
 BACKEND = Path(__file__).parent / "backend"
 MANIFEST = "manifest.json"
 FEATURES = ("registry.db", "online.db")  # of the embedded feature store
+USERS = 8  # named in serving.json
 CREATED = pa.timestamp("us", tz="UTC")
 
 
@@ -42,7 +43,7 @@ def write_package(
     retriever = run / "retriever" if (run / "retriever").is_dir() else run
     manifest, settings = verify(retriever), retrieval_settings(run)
     out.mkdir(parents=True)
-    told = _serving(retriever, settings)
+    told = {**_serving(retriever, settings), "users": _users(run) if features else []}
     _write_json(out / "serving.json", told)
     write_parquet(_items(retriever), out / "items.parquet")
     if features is not None:
@@ -75,6 +76,15 @@ def _serving(retriever: Path, settings: RetrievalSettings) -> dict[str, Any]:
             "content": content if settings.cold == "content" else 0,
         },
     }
+
+
+def _users(run: Path) -> list[str]:
+    """Some of the users that the run was evaluated on: the router's page offers them, as their history is known."""
+    candidates = run / "candidates.parquet"
+    if not candidates.is_file():
+        return []
+    users: list[str] = pq.ParquetFile(candidates).read_row_group(0, columns=["user_id"])["user_id"].unique().to_pylist()
+    return users[:USERS]
 
 
 def _items(retriever: Path) -> pa.Table:

@@ -17,7 +17,8 @@ def lists(draw: st.DrawFn, disjoint: bool = False, full: bool = False) -> tuple[
     """Both heads' lists of some requests, distinct within a row, -1 from where a list ends."""
     rows = draw(st.integers(1, 4))
     sides = []
-    for side, width in enumerate((draw(st.integers(1, 12)), draw(st.integers(1, 12)))):
+    shortest = 1 if full else 0
+    for side, width in enumerate((draw(st.integers(shortest, 12)), draw(st.integers(shortest, 12)))):
         offset = side * ITEMS if disjoint else 0
         table = np.full((rows, width), -1, np.int32)
         for row in range(rows):

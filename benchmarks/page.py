@@ -1,0 +1,93 @@
+"""The router's page in a real browser: time until its first answer is drawn, and the README's two pictures of it.
+
+Looks at the router at MTMH_BENCH_ROUTER (default: http://127.0.0.1:8080, where `make serve` has it), at what
+MTMH_BENCH_QUERY says, such as "item=i0000000&k=10" (default: what the page itself begins with). Told is the median of
+11 openings of the page by the browser's own clock, from the navigation to the first answer drawn; its baseline is the
+router's own time for the last of these answers.
+"""
+
+import os
+import shutil
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.result import FOLDER, write
+from mtmh.errors import UserError
+
+OPENINGS, SECONDS = 11, 20
+SIZES = {"page_desktop": (1280, 1000), "page_phone": (360, 1000)}
+QUIET = ("sync", "gpu", "quic", "background-networking", "component-update", "default-apps", "extensions")
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A headless Chromium, driven by Selenium, that asks nobody on its own."""
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    options = ChromeOptions()
+    for flag in ("headless=new", "no-sandbox", "hide-scrollbars", "no-first-run", *(f"disable-{it}" for it in QUIET)):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options, Service(shutil.which("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def resize(driver: Any, width: int, height: int) -> None:
+    """Give the page this many CSS pixels; a window could not be as narrow as a phone."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def drawn(driver: Any) -> str:
+    """Wait for an answer; the request_id of the one that the page shows."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    def shown(driver: Any) -> Any:
+        return driver.execute_script("return document.body && document.body.dataset.drawn")
+
+    return str(WebDriverWait(driver, SECONDS, poll_frequency=0.05).until(shown))
+
+
+def main() -> None:
+    """Open the page again and again, and take its pictures. Raises UserError when there is no router."""
+    url = f"{os.environ.get('MTMH_BENCH_ROUTER', 'http://127.0.0.1:8080').rstrip('/')}/"
+    query = os.environ.get("MTMH_BENCH_QUERY", "")
+    with browser() as driver:
+        _check(driver, url)
+        times = []
+        for _ in range(OPENINGS):
+            driver.get(f"{url}?{query}")
+            drawn(driver)
+            times.append(driver.execute_script("return performance.getEntriesByName('first answer')[0].startTime"))
+        router = driver.execute_script("return answer.timings_ms.total")
+        for name, size in SIZES.items():
+            _picture(driver, f"{url}?{query}", size, FOLDER / f"{name}.png")
+    details = {"least": round(min(times), 1), "most": round(max(times), 1), "openings": OPENINGS, "page": f"/?{query}"}
+    write("page", statistics.median(times), "ms to the first answer drawn", router, details)
+
+
+def _check(driver: Any, url: str) -> None:
+    from selenium.common.exceptions import WebDriverException
+
+    try:
+        driver.get(url)
+    except WebDriverException as error:
+        raise UserError(
+            f"no router at {url} ({error.msg}): start one with `make serve`, or set MTMH_BENCH_ROUTER."
+        ) from None
+
+
+def _picture(driver: Any, url: str, size: tuple[int, int], out: Path) -> None:
+    resize(driver, *size)
+    driver.get(url)
+    drawn(driver)
+    driver.execute_script("for (const one of document.getAnimations()) one.finish()")
+    driver.save_screenshot(str(out))
+    print(f"{out}: {size[0]} x {size[1]}")

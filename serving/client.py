@@ -1,0 +1,112 @@
+"""A typed Python client of the router's HTTP interface.
+
+with Client("http://127.0.0.1:8080") as client:
+    for one in client.retrieve(user_id="u1", k=10).candidates:
+        print(one.item_id, one.head, one.score)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+Trigger = str | Mapping[str, Any]  # an item_id, or one with features (see /openapi.json)
+
+
+class RouterError(Exception):
+    """An answer that is no success: `status`, what the router says, and after how many seconds to retry, if at all."""
+
+    def __init__(self, status: int, message: str, request_id: str, retry_after: float | None) -> None:
+        super().__init__(f"{status}: {message} (request {request_id})")
+        self.status, self.message, self.request_id, self.retry_after = status, message, request_id, retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One candidate, best first in its answer."""
+
+    item_id: str
+    score: float  # p(candidate | user) of its head; the cosine in `similar`
+    head: str  # "engagement" or "relevance"
+    head_rank: int  # place in that head's list, from 1
+    trigger_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was retrieved, and how."""
+
+    request_id: str
+    model_version: str
+    arm: str
+    alpha: float
+    degraded: bool
+    missing: list[str]  # what did not answer: "engagement", "relevance", "history"
+    candidates: list[Candidate]
+    timings_ms: dict[str, float]
+    exposure_logged: bool
+
+
+class Client:
+    """One router. Safe to use from several threads; close it, or use it as a context.
+
+    `token` is the router's bearer token, where it asks for one; `timeout` in seconds. Calls raise RouterError for every
+    answer that is no success, and httpx.TransportError where none comes.
+    """
+
+    def __init__(self, url: str = "http://127.0.0.1:8080", token: str | None = None, timeout: float = 5.0) -> None:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+
+    def retrieve(
+        self,
+        user_id: str | None = None,
+        triggers: Sequence[Trigger] | None = None,
+        k: int | None = None,
+        alpha: float | None = None,
+        filters: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Candidates for a user's history, or for `triggers`, newest first; with both, the history is what was seen.
+
+        `alpha` is the percent from the engagement head; `filters` may have exclude_seen, allow_topics, deny_topics and
+        max_age_hours.
+        """
+        asked = {"user_id": user_id, "triggers": triggers, "k": k, "alpha": alpha, "filters": filters}
+        return self._ask("/v1/retrieve", asked)
+
+    def similar(
+        self, item_id: Trigger, k: int | None = None, alpha: float | None = None, user_id: str | None = None
+    ) -> Answer:
+        """The items most like one item; `user_id`, who is shown them, decides the arm."""
+        return self._ask("/v1/similar", {"item_id": item_id, "k": k, "alpha": alpha, "user_id": user_id})
+
+    def close(self) -> None:
+        """Hang up."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, path: str, asked: Mapping[str, Any]) -> Answer:
+        response = self._http.post(path, json={name: value for name, value in asked.items() if value is not None})
+        if not response.is_success:
+            raise _error(response)
+        told = response.json()
+        return Answer(**{**told, "candidates": [Candidate(**one) for one in told["candidates"]]})
+
+
+def _error(response: httpx.Response) -> RouterError:
+    try:
+        told = response.json()
+    except ValueError:  # something else answered, such as a proxy
+        told = {"error": response.text[:200]}
+    after = response.headers.get("retry-after", "")
+    retry_after = float(after) if after.isdigit() else None
+    return RouterError(response.status_code, told.get("error", ""), told.get("request_id", ""), retry_after)

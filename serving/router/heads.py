@@ -1,0 +1,158 @@
+"""Both heads' answers from Triton, asked in parallel: each has its list, or the reason why there is none."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from serving.router.limits import Deadline
+from serving.router.package import Package
+from serving.router.schema import Trigger
+
+CHANNEL = [  # a server that comes back is found within a second, not after gRPC's two minutes
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+]
+MERGE_SECONDS = 0.005  # of the budget is kept for what comes after the heads
+RETRY_SECONDS = 0.02
+RANKED = ("item", "score", "trigger_at", "cold")
+NEAREST = ("item", "similarity", "trigger_at", "cold")
+
+
+@dataclass(frozen=True)
+class HeadList:
+    """One head's candidates, best first."""
+
+    item: np.ndarray  # int32 [n], rows of the version's items
+    score: np.ndarray  # float32 [n]
+    trigger_at: np.ndarray  # int32 [n], place in the triggers asked
+    cold: int  # triggers of which nothing is known
+    seconds: float
+
+    def kept(self, keep: np.ndarray) -> "HeadList":
+        """Those of bool [n]."""
+        return HeadList(self.item[keep], self.score[keep], self.trigger_at[keep], self.cold, self.seconds)
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A head that did not answer: "slow" (out of time), "gone" (no server, no such model) or "failed"."""
+
+    reason: str
+    detail: str
+    seconds: float
+
+
+def connect(url: str) -> InferenceServerClient:
+    """A client of the server at `url`; it connects, and connects again, when it is asked something."""
+    return InferenceServerClient(url, channel_args=CHANNEL)
+
+
+async def ask(
+    client: InferenceServerClient, models: Mapping[str, str], inputs: list[InferInput], score: str, deadline: Deadline
+) -> dict[str, HeadList | Gone]:
+    """Each head's answer. `models`: head -> model in Triton; `score` "score" or "similarity", the output to rank by."""
+    calls = [_ask_one(client, model, inputs, score, deadline) for model in models.values()]
+    return dict(zip(models, await asyncio.gather(*calls), strict=True))
+
+
+def inputs_of(package: Package, triggers: Sequence[Trigger], exclude: Sequence[str], k_ann: int) -> list[InferInput]:
+    """What a head is asked: item ids newest first, ids not to return, and features where a trigger has any."""
+    told = package.serving["features"]
+    features = _features(triggers, told) if any(trigger.is_told for trigger in triggers) else {}
+    return [
+        _bytes("trigger", [trigger.item_id for trigger in triggers]),
+        _bytes("exclude", exclude),
+        _tensor("k_ann", "INT32", np.array([[k_ann]], np.int32)),
+        features.get("id_features", NO_IDS),
+        features.get("float_features", NO_FLOATS),
+        features.get("content", NO_CONTENT),
+    ]
+
+
+async def _ask_one(
+    client: InferenceServerClient, model: str, inputs: list[InferInput], score: str, deadline: Deadline
+) -> HeadList | Gone:
+    start = time.perf_counter()
+    outputs = OUTPUTS[score]
+    tries = 0
+    while True:
+        tries += 1
+        left = deadline.left() - MERGE_SECONDS
+        if left <= 0:
+            return Gone("slow", "no time was left to ask", time.perf_counter() - start)
+        try:
+            result = await client.infer(model, inputs, outputs=outputs, client_timeout=left)
+            return _read(result, score, start)
+        except InferenceServerException as error:
+            if tries == 1 and _never_ran(error) and deadline.left() > RETRY_SECONDS + 2 * MERGE_SECONDS:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            return Gone(_reason(error), str(error.message()), time.perf_counter() - start)
+
+
+def _read(result: Any, score: str, start: float) -> HeadList:
+    item = result.as_numpy("item")[0]
+    n = int(np.count_nonzero(item >= 0))  # -1 only at the end
+    scores, trigger_at = result.as_numpy(score)[0, :n], result.as_numpy("trigger_at")[0, :n]
+    cold = int(result.as_numpy("cold")[0, 0])
+    return HeadList(item[:n], scores, trigger_at, cold, time.perf_counter() - start)
+
+
+def _never_ran(error: InferenceServerException) -> bool:
+    """The call surely did not reach a model: no connection was made. Anything else might have, and would add load."""
+    return error.status() == str(grpc.StatusCode.UNAVAILABLE) and "failed to connect" in str(error.message()).lower()
+
+
+def _reason(error: InferenceServerException) -> str:
+    status = error.status()
+    if status == str(grpc.StatusCode.DEADLINE_EXCEEDED):
+        return "slow"
+    missing = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
+    return "gone" if status in map(str, missing) else "failed"
+
+
+def _features(triggers: Sequence[Trigger], told: Mapping[str, Any]) -> dict[str, InferInput]:
+    """Rows of what each trigger says of itself; empty, NaN and zeros where it says nothing."""
+    found = {}
+    if told["id"]:
+        ids = [trigger.id_features.get(name, "") for trigger in triggers for name in told["id"]]
+        found["id_features"] = _bytes("id_features", ids)
+    if told["float"]:
+        floats = [[trigger.float_features.get(name, np.nan) for name in told["float"]] for trigger in triggers]
+        found["float_features"] = _tensor("float_features", "FP32", np.array(floats, np.float32).reshape(1, -1))
+    if told["content"]:
+        content = np.zeros((len(triggers), told["content"]))  # float64: no length is too large
+
+        for row, trigger in enumerate(triggers):
+            if trigger.content:
+                content[row] = trigger.content
+        length = np.linalg.norm(content, axis=1, keepdims=True)
+        content = np.divide(content, length, out=np.zeros_like(content), where=length > 0)
+        found["content"] = _tensor("content", "FP32", content.reshape(1, -1).astype(np.float32))
+    return found
+
+
+def _bytes(name: str, values: Sequence[str]) -> InferInput:
+    return _tensor(name, "BYTES", np.array([[value.encode() for value in values]], np.object_))
+
+
+def _tensor(name: str, kind: str, values: np.ndarray) -> InferInput:
+    tensor = InferInput(name, list(values.shape), kind)
+    tensor.set_data_from_numpy(values)
+    return tensor
+
+
+NO_IDS = _bytes("id_features", [])
+NO_FLOATS, NO_CONTENT = (_tensor(name, "FP32", np.zeros((1, 0), np.float32)) for name in ("float_features", "content"))
+OUTPUTS = {names[1]: [InferRequestedOutput(name) for name in names] for names in (RANKED, NEAREST)}

@@ -1,0 +1,61 @@
+"""Who is let in: bounded work, a deadline for each request, a token compared in constant time."""
+
+import hmac
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from serving.router.metrics import Metrics
+
+
+class RequestError(Exception):
+    """An answer that is no success: its HTTP status, what to say, and when to come back (seconds)."""
+
+    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.retry_after = status, message, retry_after
+
+
+class Deadline:
+    """The budget of one request, from the moment it was let in."""
+
+    def __init__(self, milliseconds: float) -> None:
+        self.start = time.perf_counter()
+        self.end = self.start + milliseconds / 1000
+
+    def spent(self) -> float:
+        """Seconds."""
+        return time.perf_counter() - self.start
+
+    def left(self) -> float:
+        """Seconds."""
+        return self.end - time.perf_counter()
+
+
+class Admission:
+    """At most `in_flight` requests at once. What is over is turned away at once: a queue would only add latency."""
+
+    def __init__(self, in_flight: int, metrics: Metrics) -> None:
+        self.limit, self.taken, self.metrics = in_flight, 0, metrics
+
+    @contextmanager
+    def admit(self, requests: int = 1) -> Iterator[None]:
+        """Count `requests` as worked on. Raises RequestError 429 when there is no room for them."""
+        if self.taken + requests > self.limit:
+            self.metrics.shed.inc(requests)
+            raise RequestError(429, f"{self.taken} requests are being worked on, the limit is {self.limit}: retry.", 1)
+        self.taken += requests
+        self.metrics.in_flight.set(self.taken)
+        try:
+            yield
+        finally:
+            self.taken -= requests
+            self.metrics.in_flight.set(self.taken)
+
+
+def shows_token(authorization: bytes, token: bytes | None) -> bool:
+    """Whether the header's value is `Bearer` and the token, in constant time; always where no token is asked for."""
+    if token is None:
+        return True
+    scheme, _, shown = authorization.partition(b" ")
+    return hmac.compare_digest(shown.strip(), token) and scheme.lower() == b"bearer"

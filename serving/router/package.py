@@ -1,0 +1,119 @@
+"""What the router itself needs of one version: numbers to ids and titles, topics and ages to sift by."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mtmh.errors import UserError
+from serving.router.schema import Filters
+
+
+@dataclass(frozen=True, eq=False)
+class Package:
+    """One version's item table and serving settings; row = item number."""
+
+    number: str
+    place: Path
+    models: list[str]  # names in Triton
+    serving: dict[str, Any]  # serving.json
+    item_ids: list[str]
+    titles: list[str]
+    topics: dict[str, pa.Array]  # "l1" and "l2"; Arrow, for a list an item would keep Python's garbage collector busy
+    rows_of_topic: dict[str, np.ndarray]  # L1 or L2 topic -> int32 rows
+    created: np.ndarray | None  # float64 [items], seconds since 1970, NaN where unknown; None where all are
+    row_of: dict[str, int]
+    searched: pa.Array  # lower case "title item_id" to search in
+
+    @property
+    def heads(self) -> list[str]:
+        return list(self.serving["heads"])
+
+    @classmethod
+    def load(cls, place: Path) -> "Package":
+        """Read a package directory of the store; its checksums are serving.triton.store's work."""
+        manifest = json.loads((place / "manifest.json").read_text())
+        items = pq.read_table(place / "items.parquet")
+        ids = items["item_id"].to_pylist()
+        titles = [title or "" for title in items["title"].to_pylist()]
+        return cls(
+            number=str(manifest["version"]),
+            place=place,
+            models=list(manifest["models"]),
+            serving=json.loads((place / "serving.json").read_text()),
+            item_ids=ids,
+            titles=titles,
+            topics={level: items[f"{level}_topics"].combine_chunks() for level in ("l1", "l2")},
+            rows_of_topic=_rows_of_topic(items),
+            created=_created(items),
+            row_of={item: row for row, item in enumerate(ids)},
+            searched=pa.array([f"{title} {item}".lower() for title, item in zip(titles, ids, strict=True)]),
+        )
+
+    def sift(self, filters: Filters, items: np.ndarray) -> np.ndarray | None:
+        """Bool [n]: which of the rows `items` int32 [n] pass; None where the filters let everything through.
+
+        Raises UserError for an age where the version knows no item's time of creation.
+        """
+        keep = None
+        if filters.allow_topics is not None:
+            keep = self._has(filters.allow_topics, items)
+        if filters.deny_topics:
+            allowed = ~self._has(filters.deny_topics, items)
+            keep = allowed if keep is None else keep & allowed
+        if filters.max_age_hours is not None:
+            if self.created is None:
+                raise UserError("filters.max_age_hours: no item of this version has a time of creation. Leave it out.")
+            youngest = datetime.now(UTC).timestamp() - 3600 * filters.max_age_hours
+            young = self.created[items] >= youngest  # NaN is not
+            keep = young if keep is None else keep & young
+        return keep
+
+    def topics_of(self, row: int, level: str = "l2") -> list[str]:
+        """An item's topics of level "l1" or "l2"."""
+        return self.topics[level][row].as_py() or []
+
+    async def find(self, text: str, limit: int) -> list[int]:
+        """Rows of the first items whose title or id contains `text`, in any case; in a thread, as it reads all."""
+
+        def search() -> list[int]:
+            found = pc.indices_nonzero(pc.match_substring(self.searched, text.lower()))
+            return [int(row) for row in found[:limit].to_pylist()]
+
+        return await asyncio.to_thread(search)
+
+    def _has(self, topics: list[str], items: np.ndarray) -> np.ndarray:
+        marked = np.zeros(len(self.item_ids), bool)
+        for topic in topics:
+            if (rows := self.rows_of_topic.get(topic)) is not None:
+                marked[rows] = True
+        return marked[items]
+
+
+def _rows_of_topic(items: pa.Table) -> dict[str, np.ndarray]:
+    """Rows of each topic, of either level."""
+    names, numbers = [], []
+    for column in ("l1_topics", "l2_topics"):
+        lists = items[column].combine_chunks()
+        names.append(pc.list_flatten(lists).cast(pa.string()))
+        numbers.append(pc.list_parent_indices(lists).cast(pa.int32()))
+    table = pa.table({"topic": pa.concat_arrays(names), "row": pa.concat_arrays(numbers)})
+    grouped = table.filter(pc.is_valid(table["topic"])).group_by("topic").aggregate([("row", "list")])
+    return {
+        topic: found.values.to_numpy()
+        for topic, found in zip(grouped["topic"].to_pylist(), grouped["row_list"], strict=True)
+    }
+
+
+def _created(items: pa.Table) -> np.ndarray | None:
+    if "created_at" not in items.column_names or items["created_at"].null_count == items.num_rows:
+        return None
+    stamps = items["created_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    return stamps.cast(pa.float64(), safe=False).to_numpy() / 1e6

@@ -1,0 +1,256 @@
+"""From a request to its candidates: who asks, triggers, both heads, filters, the quota merge (paper section 5)."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc.aio import InferenceServerClient
+
+from mtmh.errors import UserError
+from mtmh.experiment.arms import Arm
+from mtmh.heads import HEADS
+from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, Merged, quota_merge
+from serving.router.heads import Gone, HeadList, ask, inputs_of
+from serving.router.history import Histories
+from serving.router.limits import Deadline, RequestError
+from serving.router.metrics import Metrics
+from serving.router.package import Package
+from serving.router.schema import Filters, RetrieveRequest, SimilarRequest, Trigger
+from serving.router.settings import Limits
+from serving.router.versions import Versions
+
+NO_ARM = "none"
+NOTHING = HeadList(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int32), 0, 0.0)
+RETRY_AFTER = 1  # seconds; by then Triton's models or the store may be back
+
+
+@dataclass
+class Found:
+    """What is answered; row i of `merged` is the i-th candidate."""
+
+    package: Package
+    arm: str
+    alpha: float
+    k: int
+    triggers: list[str]
+    lists: dict[str, HeadList]  # after the filters
+    merged: Merged
+    missing: list[str]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """item_id, score, head, head_rank (from 1) and trigger_id of the candidates, side by side."""
+        head, place = self.merged.head[0], self.merged.rank[0]
+        n = int(np.count_nonzero(head >= 0))
+        rows, score, source = np.zeros(n, np.int32), np.zeros(n, np.float32), np.zeros(n, np.int32)
+        for number, name in enumerate(HEADS):
+            own = np.flatnonzero(head[:n] == number)
+            if len(own):
+                found, at = self.lists[name], place[own]
+                rows[own], score[own], source[own] = found.item[at], found.score[at], found.trigger_at[at]
+        ids, triggers = self.package.item_ids, self.triggers
+        return {
+            "item_id": [ids[row] for row in rows.tolist()],
+            "score": score.tolist(),
+            "head": [HEADS[number] for number in head[:n].tolist()],
+            "head_rank": (place[:n] + 1).tolist(),
+            "trigger_id": [triggers[at] for at in source.tolist()],
+        }
+
+
+@dataclass
+class Retrieval:
+    """Everything a request needs that outlives it."""
+
+    client: InferenceServerClient
+    versions: Versions
+    histories: Histories
+    metrics: Metrics
+
+    @contextmanager
+    def version(self, user_id: str | None) -> Iterator[tuple[Package, Arm | None]]:
+        """The version and arm of a user, in use while this is open. Raises RequestError 503 where none is ready."""
+        serving = self.versions.serving
+        if serving is None:
+            self.metrics.unanswered.labels("version").inc()
+            raise RequestError(503, "no model version is ready yet (/readyz says why): retry.", RETRY_AFTER)
+        live, arm = serving.choose(user_id)
+        with live.used() as package:
+            yield package, arm
+
+    async def retrieve(self, asked: RetrieveRequest, limits: Limits, deadline: Deadline) -> Found:
+        """Candidates for a user's history or for triggers; none for an unknown user, or where nothing is known.
+
+        Raises RequestError: 422 for what the version or the limits do not allow, 503 when no head answers, or the
+        history of a user without triggers cannot be read.
+        """
+        k = check_limits(asked, len(asked.triggers or ()), limits)
+        if asked.user_id is None and asked.triggers is None:
+            raise RequestError(422, "user_id and triggers are both missing: give one of them, or both.")
+        with self.version(asked.user_id) as (package, arm):
+            seen = await self._history(package, asked, deadline)
+            triggers = (
+                _distinct(asked.triggers) if asked.triggers is not None else [Trigger(item_id=i) for i in seen or []]
+            )
+            triggers = triggers[: package.serving["triggers"]]
+            triggers = _checked(package, triggers)
+            exclude = []
+            if asked.filters.exclude_seen:
+                exclude = list(dict.fromkeys([*(trigger.item_id for trigger in triggers), *(seen or [])]))
+            depth = (arm and arm.k_ann) or package.serving["k_ann"]
+            found = Found(
+                package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), k,
+                [trigger.item_id for trigger in triggers], {}, NO_MERGE, [],
+            )  # fmt: skip
+            if seen is None:
+                found.missing.append("history")
+            found.seconds["history"] = time.perf_counter() - deadline.start
+            models = {head: f"retrieve_{head}_{package.number}" for head in package.heads}
+            await self._ask(found, models, triggers, exclude, depth, "score", deadline)
+            self._merge(found, asked.filters)
+            return found
+
+    async def similar(self, asked: SimilarRequest, limits: Limits, deadline: Deadline) -> Found:
+        """Plain item to item: each head's nearest by cosine, merged as mtmh.retrieval.ask.similar does."""
+        k = check_limits(asked, 1, limits)
+        with self.version(asked.user_id) as (package, arm):
+            triggers = _distinct([asked.item_id])
+            triggers = _checked(package, triggers)
+            depth = min(max(2 * k, 50), max(len(package.item_ids) - 1, 1))
+            found = Found(
+                package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), k,
+                [triggers[0].item_id], {}, NO_MERGE, [],
+            )  # fmt: skip
+            models = {head: f"{head}_{package.number}" for head in package.heads}
+            await self._ask(found, models, triggers, [], depth, "similarity", deadline)
+            self._merge(found, Filters())
+            return found
+
+    async def _history(self, package: Package, asked: RetrieveRequest, deadline: Deadline) -> list[str] | None:
+        """What the user engaged with, where it is needed; None when it cannot be read, and is not needed most."""
+        if asked.user_id is None or (asked.triggers is not None and not asked.filters.exclude_seen):
+            return []
+        seen = await self.histories.read(package.place, asked.user_id, deadline.left())
+        if seen is None and asked.triggers is None:
+            self.metrics.unanswered.labels("history").inc()
+            text = "the user's history cannot be read now: retry, or give triggers, which are answered without it."
+            raise RequestError(503, text, RETRY_AFTER)
+        return seen
+
+    async def _ask(
+        self,
+        found: Found,
+        models: Mapping[str, str],
+        triggers: list[Trigger],
+        exclude: list[str],
+        depth: int,
+        score: str,
+        deadline: Deadline,
+    ) -> None:
+        """Fill in `lists`, `missing` and the times. Raises RequestError 503 when no head answers."""
+        if not triggers:
+            found.lists = dict.fromkeys(models, NOTHING)
+            return
+        inputs = inputs_of(found.package, triggers, exclude, depth)
+        answers = await ask(self.client, models, inputs, score, deadline)
+        cold = 0
+        for head, answer in answers.items():
+            found.seconds[head] = answer.seconds
+            if isinstance(answer, Gone):
+                found.missing.append(head)
+                self.metrics.calls_failed.labels(head, answer.reason).inc()
+            else:
+                found.lists[head], cold = answer, answer.cold
+        if not found.lists:
+            self.metrics.unanswered.labels("heads").inc()
+            why = ", ".join(f"{head}: {a.reason}" for head, a in answers.items() if isinstance(a, Gone))
+            raise RequestError(503, f"no head answered ({why}): retry.", RETRY_AFTER)
+        self.metrics.triggers.inc(len(triggers))
+        self.metrics.cold.inc(cold)
+
+    def _merge(self, found: Found, filters: Filters) -> None:
+        start = time.perf_counter()
+        try:
+            for head, candidates in found.lists.items():
+                keep = found.package.sift(filters, candidates.item)
+                if keep is not None:
+                    found.lists[head] = candidates.kept(keep)
+        except UserError as error:
+            raise RequestError(422, str(error)) from None
+        # Of each head the merge takes k at the most: what lies behind cannot matter.
+        rows = [found.lists.get(head, NOTHING).item[None, : found.k] for head in HEADS]
+        found.merged = quota_merge(rows[ENGAGEMENT], rows[RELEVANCE], found.alpha, found.k)
+        found.seconds["merge"] = time.perf_counter() - start
+        self._count(found)
+
+    def _count(self, found: Found) -> None:
+        head, rank = found.merged.head[0], found.merged.rank[0]
+        passed_over = 0
+        for number, name in enumerate(HEADS):
+            own = rank[head == number]
+            if len(own):
+                self.metrics.merged_of[name].inc(len(own))
+                passed_over += int(own[-1]) + 1 - len(own)
+        self.metrics.duplicates.inc(passed_over)
+        if not len(head) or head[0] < 0:
+            self.metrics.empty.inc()
+        for part in found.missing:
+            self.metrics.degraded.labels(part).inc()
+        for stage, seconds in found.seconds.items():
+            self.metrics.stage[stage].observe(seconds)
+        self.metrics.arm.labels(found.arm).inc()
+
+
+def check_limits(asked: RetrieveRequest | SimilarRequest, triggers: int, limits: Limits) -> int:
+    """How many candidates to answer. Raises RequestError 422 for what this router's configuration does not allow."""
+    if triggers > limits.triggers:
+        text = f"triggers: {triggers} are more than this router takes, {limits.triggers} (limits.triggers)"
+        raise RequestError(422, f"{text}: give the newest.")
+    if "k" not in asked.model_fields_set:
+        return min(asked.k, limits.k)
+    if asked.k > limits.k:
+        raise RequestError(422, f"k: {asked.k} is more than this router answers, {limits.k} (limits.k).")
+    return asked.k
+
+
+def _alpha(asked: float | None, arm: Arm | None, package: Package) -> float:
+    if asked is not None:
+        return asked
+    return float(arm.alpha if arm and arm.alpha is not None else package.serving["alpha"])
+
+
+def _checked(package: Package, triggers: list[Trigger]) -> list[Trigger]:
+    """The triggers; of an item that the version knows its own features count, not the request's.
+
+    Raises RequestError 422 on features that the version does not have.
+    """
+    told = package.serving["features"]
+    known = [trigger.item_id in package.row_of for trigger in triggers]
+    for trigger, is_known in zip(triggers, known, strict=True):
+        if is_known:
+            continue
+        where = f"trigger {trigger.item_id!a}"
+        for key, given in (("id", trigger.id_features), ("float", trigger.float_features)):
+            if unknown := sorted(set(given) - set(told[key])):
+                text = f"{where}, {key}_features: no feature {unknown[0]!a} in this version"
+                raise RequestError(422, f"{text}; it has {', '.join(told[key]) or 'none'}.")
+        if trigger.content is not None and told["content"] and len(trigger.content) != told["content"]:
+            text = f"{where}, content: {len(trigger.content)} numbers"
+            raise RequestError(422, f"{text}, this version's have {told['content']}.")
+    told_anyway = zip(triggers, known, strict=True)
+    return [Trigger(item_id=one.item_id) if is_known and one.is_told else one for one, is_known in told_anyway]
+
+
+def _distinct(asked: Sequence[str | Trigger]) -> list[Trigger]:
+    """Each item once, where it is first named."""
+    triggers: dict[str, Trigger] = {}
+    for one in asked:
+        trigger = Trigger(item_id=one) if isinstance(one, str) else one
+        triggers.setdefault(trigger.item_id, trigger)
+    return list(triggers.values())
+
+
+NO_MERGE = Merged(np.zeros((1, 0), np.int32), np.zeros((1, 0), np.int8), np.zeros((1, 0), np.int32))

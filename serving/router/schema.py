@@ -1,0 +1,228 @@
+"""What the router is asked and answers, with limits: the source of the OpenAPI page.
+
+Requests are checked by these models; answers are written by hand, for speed, and tests hold them to these.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
+
+Id = Annotated[str, Field(min_length=1, max_length=256)]
+Topic = Annotated[str, Field(min_length=1, max_length=256)]
+Alpha = Annotated[
+    float, Field(strict=True, ge=0, le=100, description="Percent from the engagement head; default: the arm's.")
+]
+K = Annotated[
+    int,
+    Field(ge=1, le=MAX_K, description="How many candidates; default 50, or the router's limit."),
+]
+Number = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]  # what float32 holds
+
+
+class Asked(BaseModel):
+    """Base of the requests: an unknown key is an error, not a silent no."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Trigger(Asked):
+    """An item with what is known of it, for one that the version has not seen; of a known item only the id counts."""
+
+    item_id: Id
+    id_features: dict[str, str] = Field(
+        default_factory=dict, max_length=64, description="Such as {'creator_id': 'c7'}."
+    )
+    float_features: dict[str, Number] = Field(
+        default_factory=dict, max_length=256, description="Such as {'log_age_days': 0.1}."
+    )
+    content: list[Number] | None = Field(default=None, max_length=4096, description="The content encoder's vector.")
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it says anything but its id."""
+        return bool(self.id_features or self.float_features or self.content)
+
+
+class Filters(Asked):
+    """What may not come back. The heads' first thousand candidates are sifted, so a narrow filter may leave few."""
+
+    exclude_seen: bool = Field(default=True, strict=True, description="Leave out the triggers and the user's history.")
+    allow_topics: list[Topic] | None = Field(
+        default=None, max_length=100, description="Only items with one of these topics."
+    )
+    deny_topics: list[Topic] = Field(
+        default_factory=list, max_length=100, description="No item with one of these topics."
+    )
+    max_age_hours: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = Field(
+        default=None, description="Only items created within these hours; an item of unknown age is left out."
+    )
+
+
+NO_FILTERS = Filters()
+
+
+class RetrieveRequest(Asked):
+    """A user, or triggers (newest first), or both; with both, the user's history says what was seen."""
+
+    user_id: Id | None = None
+    triggers: list[Id | Trigger] | None = Field(default=None, max_length=MAX_TRIGGERS)
+    k: K = 50
+    alpha: Alpha | None = None
+    filters: Filters = Field(default_factory=lambda: NO_FILTERS)
+
+
+class SimilarRequest(Asked):
+    """Plain item to item: the nearest of each head by cosine, merged."""
+
+    item_id: Id | Trigger
+    user_id: Id | None = Field(default=None, description="Who is shown the answer: decides the arm, and is logged.")
+    k: K = 50
+    alpha: Alpha | None = None
+
+
+class BatchRequest(Asked):
+    """Several requests in one; each gets its own answer, in order."""
+
+    requests: list[RetrieveRequest] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class Engagement(Asked):
+    """Something a user did with an item; `request_id` is that of the answer which showed it."""
+
+    user_id: Id
+    item_id: Id
+    event: Annotated[str, Field(min_length=1, max_length=64)] = "engagement"
+    timestamp: AwareDatetime | None = Field(default=None, description="With a time zone; default: now.")
+    request_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    value: Number = 1.0
+    dwell_seconds: Annotated[float, Field(strict=True, ge=0.0, le=1e9)] | None = None
+
+
+class EngagementsRequest(Asked):
+    engagements: list[Engagement] = Field(min_length=1, max_length=1000)
+
+
+class Candidate(BaseModel):
+    item_id: str
+    score: float = Field(description="p(candidate | user) of its head; in /v1/similar the cosine.")
+    head: Literal["engagement", "relevance"]
+    head_rank: int = Field(description="Place in that head's list after the filters, from 1.")
+    trigger_id: str
+
+
+class Answer(BaseModel):
+    request_id: str
+    model_version: str
+    arm: str = Field(description="none: no experiment runs, or the request names no user to assign.")
+    alpha: float
+    degraded: bool = Field(description="Something did not answer in time; `missing` says what.")
+    missing: list[Literal["engagement", "relevance", "history"]]
+    candidates: list[Candidate]
+    timings_ms: dict[str, float] = Field(description="history, engagement, relevance, merge, log, total.")
+    exposure_logged: bool = Field(description="true: the exposure is on disk.")
+
+
+class BatchProblem(BaseModel):
+    """In a batch, in place of an answer."""
+
+    error: str
+    request_id: str
+    status: int
+
+
+class BatchAnswer(BaseModel):
+    request_id: str
+    answers: list[Answer | BatchProblem]
+
+
+class Compared(Candidate):
+    """A candidate, and the finest level at which it shares a topic with its trigger."""
+
+    topic_match: Literal["l2", "l1"] | None
+
+
+class Lists(BaseModel):
+    """Each head's best K, and the merge of them; a head that did not answer, or that there is not, has none."""
+
+    engagement: list[Compared]
+    relevance: list[Compared]
+    merged: list[Compared]
+
+
+class Item(BaseModel):
+    item_id: str
+    title: str
+    l1_topics: list[str]
+    l2_topics: list[str]
+
+
+class Comparison(BaseModel):
+    """Both heads' lists and the merge, for the page."""
+
+    request_id: str
+    model_version: str
+    arm: str
+    alpha: float
+    heads: list[Literal["engagement", "relevance"]] = Field(description="Those that the version has.")
+    degraded: bool
+    missing: list[Literal["engagement", "relevance", "history"]]
+    triggers: list[str] = Field(description="item_ids as the heads were asked, newest first.")
+    lists: Lists
+    items: dict[str, Item] = Field(description="Every item named, but triggers that the version does not know.")
+    timings_ms: dict[str, float]
+
+
+class Items(BaseModel):
+    request_id: str
+    model_version: str
+    items: list[Item]
+
+
+class Samples(Items):
+    """What the page starts from."""
+
+    k: int = Field(description="The most candidates that this router answers.")
+    users: list[str] = Field(description="Some users whose history is known.")
+
+
+class Logged(BaseModel):
+    request_id: str
+    logged: int = Field(description="Engagements that are on disk.")
+
+
+class Health(BaseModel):
+    status: str
+    model_version: str | None = None
+    refused: dict[str, str] = Field(default_factory=dict, description="Versions that are not served, and why.")
+
+
+class Problem(BaseModel):
+    """Every answer that is no success."""
+
+    error: str = Field(description="What was wrong, where, and what to write instead.")
+    request_id: str
+
+
+def explain(errors: Sequence[Any]) -> str:
+    """Every error of a request in one text: where, what, and what was found; never longer than a screen."""
+    lines = [_line(error) for error in errors[:8]]
+    if len(errors) > len(lines):
+        lines.append(f"and {len(errors) - len(lines)} more")
+    return "the request is not as /openapi.json says: " + "; ".join(lines)
+
+
+# Parts of pydantic's paths that say nothing to a caller.
+PLACES = ("body", "query", "path", "constrained-str", "str", "Trigger")
+
+
+def _line(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"] if part not in PLACES) or "body"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such key"
+    if error["type"] == "json_invalid":
+        return f"the body is no JSON ({error.get('ctx', {}).get('error', 'cannot be read')})"
+    found = ascii(error.get("input"))
+    return f"{where}: {error['msg'].lower()}" + (f", found {found}" if len(found) < 80 else "")

@@ -1,0 +1,195 @@
+"""The router without its transport: started, watching, stopped; asked by HTTP and gRPC alike."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from mtmh.errors import UserError
+from mtmh.experiment.log import Log
+from serving.router.heads import connect
+from serving.router.history import Histories
+from serving.router.limits import Admission, Deadline, RequestError
+from serving.router.metrics import Metrics
+from serving.router.retrieve import RETRY_AFTER, Found, Retrieval
+from serving.router.schema import Engagement, RetrieveRequest, SimilarRequest
+from serving.router.settings import Source, needs_restart
+from serving.router.versions import Versions
+
+log = logging.getLogger("mtmh.router")
+
+
+class Service:
+    """One router. Raises UserError when its configuration is wrong."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.settings = source.read()
+        self.token = self.settings.read_token()
+        self.metrics = Metrics()
+        self.admission = Admission(self.settings.limits.in_flight, self.metrics)
+        self.stamp = source.stamp(self.settings)
+
+    async def start(self) -> None:
+        """Connect, open the log, and begin to watch. Raises UserError when another process has the log."""
+        settings = self.settings
+        self.client = connect(settings.triton.url)
+        self.histories = Histories(settings.features)
+        self.versions = Versions(settings.store, self.client, settings.triton, self.histories, self.metrics)
+        self.retrieval = Retrieval(self.client, self.versions, self.histories, self.metrics)
+        self.log = Log(settings.log.directory) if settings.log.directory else None
+        self.watching = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Finish what is written, and hang up; Triton keeps its models for whoever comes next."""
+        self.watching.cancel()
+        await asyncio.gather(self.watching, return_exceptions=True)
+        if self.log is not None:
+            await self.log.close()
+        self.histories.threads.shutdown(wait=False, cancel_futures=True)
+        await self.client.close()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                self._reload()
+                await self.versions.look(self.settings.experiment)
+            except Exception:  # a router that stopped watching would serve an old champion for ever
+                log.exception("the watch failed; it goes on")
+            await asyncio.sleep(self.settings.triton.poll_seconds)
+
+    def _reload(self) -> None:
+        stamp = self.source.stamp(self.settings)
+        if stamp == self.stamp:
+            return
+        self.stamp = stamp
+        try:
+            new = self.source.read()
+            token = new.read_token()
+        except UserError as error:
+            self.metrics.reloads.labels("refused").inc()
+            log.error("configuration refused, the old one stays", extra={"told": {"why": str(error)}})
+            return
+        if late := needs_restart(self.settings, new):
+            log.warning("these settings need a restart", extra={"told": {"settings": late}})
+        kept = {name: getattr(self.settings, name) for name in ("store", "listen", "triton", "features", "log")}
+        self.settings, self.token = new.model_copy(update=kept), token
+        self.admission.limit = new.limits.in_flight
+        self.stamp = self.source.stamp(self.settings)
+        self.metrics.reloads.labels("taken").inc()
+        log.info("configuration read again")
+
+    @contextmanager
+    def admit(self, requests: int = 1) -> Iterator[Deadline]:
+        """Let requests in, with the deadline of each. Raises RequestError 429 when there are too many."""
+        with self.admission.admit(requests):
+            yield Deadline(self.settings.limits.deadline_ms)
+
+    async def retrieve(self, asked: RetrieveRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
+        """The answer of /v1/retrieve (schema.Answer); raises RequestError."""
+        found = await self.retrieval.retrieve(asked, self.settings.limits, deadline)
+        return await self._answer(found, request_id, asked.user_id, "retrieve", deadline)
+
+    async def similar(self, asked: SimilarRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
+        """The answer of /v1/similar; raises RequestError."""
+        found = await self.retrieval.similar(asked, self.settings.limits, deadline)
+        return await self._answer(found, request_id, asked.user_id, "similar", deadline)
+
+    async def batch(self, requests: Sequence[RetrieveRequest], request_id: str) -> list[dict[str, Any]]:
+        """An answer or a problem for each. Raises RequestError 429 and 422 for the batch as a whole."""
+        if len(requests) > (most := self.settings.limits.batch):
+            raise RequestError(422, f"requests: {len(requests)} are more than one batch takes, {most} (limits.batch).")
+
+        async def one(asked: RetrieveRequest, own_id: str, deadline: Deadline) -> dict[str, Any]:
+            try:
+                return await self.retrieve(asked, own_id, deadline)
+            except RequestError as error:
+                return {"error": error.message, "request_id": own_id, "status": error.status}
+
+        with self.admit(len(requests)) as deadline:
+            ids = [f"{request_id[:60]}-{place}" for place in range(len(requests))]
+            return list(await asyncio.gather(*map(one, requests, ids, [deadline] * len(requests))))
+
+    async def engagements(self, engagements: Sequence[Engagement]) -> int:
+        """Write them to the log; how many are on disk. Raises RequestError 503 when they are not."""
+        now = datetime.now(UTC)
+        records = [{**one.model_dump(), "kind": "engagement", "timestamp": one.timestamp or now} for one in engagements]
+        if self.log is None:
+            raise RequestError(503, "this router keeps no log: set log.directory in its configuration.", 60)
+        try:
+            await self.log.append(records)
+        except ValueError as error:
+            raise RequestError(422, str(error)) from None
+        except OSError as error:
+            log.error("engagements not logged", extra={"told": {"why": str(error)}})
+            raise RequestError(503, "the log cannot be written now; nothing was kept: retry.", RETRY_AFTER) from None
+        return len(records)
+
+    async def _answer(
+        self, found: Found, request_id: str, user_id: str | None, surface: str, deadline: Deadline
+    ) -> dict[str, Any]:
+        columns = found.columns()
+        logged = False
+        if self.log is not None and user_id is not None:
+            start = time.perf_counter()
+            logged = await self._expose(found, columns, request_id, user_id, surface, deadline)
+            found.seconds["log"] = time.perf_counter() - start
+            self.metrics.stage["log"].observe(found.seconds["log"])
+        found.seconds["total"] = time.perf_counter() - deadline.start
+        self.metrics.stage["total"].observe(found.seconds["total"])
+        rows = zip(*columns.values(), strict=True)
+        return {
+            "request_id": request_id,
+            "model_version": found.package.number,
+            "arm": found.arm,
+            "alpha": found.alpha,
+            "degraded": bool(found.missing),
+            "missing": found.missing,
+            "candidates": [dict(zip(columns, row, strict=True)) for row in rows],
+            "timings_ms": milliseconds(found),
+            "exposure_logged": logged,
+        }
+
+    async def _expose(
+        self,
+        found: Found,
+        columns: dict[str, list[Any]],
+        request_id: str,
+        user_id: str,
+        surface: str,
+        deadline: Deadline,
+    ) -> bool:
+        """Whether the exposure is on disk, within the deadline; an answer does not fail for want of its log."""
+        assert self.log is not None
+        record = {
+            "kind": "exposure",
+            "request_id": request_id,
+            "timestamp": datetime.now(UTC),
+            "user_id": user_id,
+            "arm": found.arm,
+            "model_version": found.package.number,
+            "alpha": found.alpha,
+            "degraded": bool(found.missing),
+            "k": found.k,
+            "surface": surface,
+            **columns,
+        }
+        try:
+            async with asyncio.timeout(max(deadline.left(), 0)):
+                await self.log.append([record])
+        except (OSError, TimeoutError) as error:  # TimeoutError is an OSError; named for the reader
+            log.error(
+                "exposure not logged", extra={"told": {"request_id": request_id, "why": str(error) or "too slow"}}
+            )
+            self.metrics.exposures.labels("false").inc()
+            return False
+        self.metrics.exposures.labels("true").inc()
+        return True
+
+
+def milliseconds(found: Found) -> dict[str, float]:
+    """The stages' times as answered."""
+    return {stage: round(1000 * seconds, 3) for stage, seconds in found.seconds.items()}

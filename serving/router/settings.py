@@ -1,0 +1,158 @@
+"""Configuration of the router: router.yaml, checked as a whole, and read again when it changes."""
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from mtmh.config import Count, Positive, Section, check, read_layers
+from mtmh.errors import UserError
+from mtmh.experiment.arms import Arms
+
+DEFAULTS = Path(__file__).with_name("router.yaml")
+MAX_TRIGGERS, MAX_K, MAX_BATCH = 50, 500, 32  # what the interface declares; a configuration may lower them
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Listen(Section):
+    """Where the router answers; no gRPC where `grpc_port` is null."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    grpc_port: Port | None = 8081
+
+    @property
+    def is_loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class Triton(Section):
+    """The server behind. With `manages_models` the router loads and unloads its models, else it waits for them.
+
+    The version that was replaced stays loaded for `drain_seconds` at the least: other routers may still ask it.
+    """
+
+    url: str = "127.0.0.1:8001"
+    manages_models: bool = True
+    poll_seconds: Positive = 1.0
+    drain_seconds: Annotated[float, Field(ge=0.0)] = 3.0
+    load_seconds: Positive = 120.0
+
+
+class Features(Section):
+    """Feast's online store: `directory` null is the store that the version carries."""
+
+    directory: Path | None = None
+    timeout_ms: Count = 100
+    threads: Count = 4
+
+
+class Limits(Section):
+    """What one request may ask, and how many are worked on at once; more are turned away with 429."""
+
+    body_kb: Count = 1024
+    body_seconds: Positive = 10.0
+    triggers: Annotated[int, Field(ge=1, le=MAX_TRIGGERS)] = MAX_TRIGGERS
+    k: Annotated[int, Field(ge=1, le=MAX_K)] = MAX_K
+    batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = MAX_BATCH
+    deadline_ms: Count = 1000
+    in_flight: Count = 64
+
+    @model_validator(mode="after")
+    def _a_batch_fits(self) -> "Limits":
+        if self.batch > self.in_flight:
+            raise ValueError(f"batch {self.batch} is more than in_flight {self.in_flight}: it would never be let in")
+        return self
+
+
+class Auth(Section):
+    """Callers show `Authorization: Bearer <the token in this file>`; null asks nobody, on loopback alone."""
+
+    token_file: Path | None = None
+
+
+class ExposureLog(Section):
+    """Where exposures and engagements are kept (null: nowhere); an answer waits until its exposure is on disk."""
+
+    directory: Path | None = None
+
+
+class Experiment(Section):
+    """Arms and the salt of their assignment: a new salt is a new experiment. Without arms all get the champion."""
+
+    salt: str = ""
+    arms: Arms | None = None
+
+
+class Settings(Section):
+    """A whole router."""
+
+    store: Path
+    listen: Listen = Listen()
+    triton: Triton = Triton()
+    features: Features = Features()
+    limits: Limits = Limits()
+    auth: Auth = Auth()
+    log: ExposureLog = ExposureLog()
+    experiment: Experiment = Experiment()
+
+    @model_validator(mode="after")
+    def _open_on_loopback_only(self) -> "Settings":
+        if self.auth.token_file is None and not self.listen.is_loopback:
+            raise ValueError(
+                f"listen.host {self.listen.host} is not this machine alone: set auth.token_file to a file with a token"
+            )
+        return self
+
+    def read_token(self) -> bytes | None:
+        """The token callers must show, None where none is asked for. Raises UserError when its file has none."""
+        path = self.auth.token_file
+        if path is None:
+            return None
+        try:
+            token = path.read_bytes().strip()
+        except OSError as error:
+            raise UserError(
+                f"auth.token_file {path}: {error.strerror}. Write the token there, readable to the router."
+            ) from None
+        if not token:
+            raise UserError(f"auth.token_file {path} is empty. Write a token there, say with: openssl rand -hex 32.")
+        return token
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the settings come from: a file over the defaults, then `section.key=value` settings over both."""
+
+    path: Path | None = None
+    settings: list[str] = field(default_factory=list)
+
+    def read(self) -> Settings:
+        """The settings as they stand now. Raises UserError naming every wrong key at once."""
+        layers = [DEFAULTS, *([self.path] if self.path else [])]
+        where = " + ".join([path.name for path in layers] + self.settings)
+        return check(Settings, read_layers(layers, self.settings), where)
+
+    def stamp(self, settings: Settings) -> tuple[tuple[int, int] | None, ...]:
+        """Changes when the file, or the token's file that `settings` name, does."""
+        return tuple(_stamp(path) for path in (self.path, settings.auth.token_file))
+
+
+def needs_restart(old: Settings, new: Settings) -> list[str]:
+    """Keys that differ and are read once, at the start."""
+    once = {"store": (old.store, new.store), "listen": (old.listen, new.listen), "triton": (old.triton, new.triton)}
+    once |= {"features": (old.features, new.features), "log": (old.log, new.log)}
+    return [name for name, (before, after) in once.items() if before != after]
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    try:
+        return None if path is None else ((found := path.stat()).st_mtime_ns, found.st_ino)
+    except FileNotFoundError:
+        return None

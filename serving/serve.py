@@ -1,0 +1,30 @@
+"""Triton and the router together, in the foreground of one machine; on a cluster each has pods of its own (k8s/)."""
+
+import logging
+import signal
+from pathlib import Path
+
+from serving.router.app import serve as route
+from serving.router.settings import Source
+from serving.triton.supervisor import HOST, Ports, triton
+
+
+def serve(store: Path, ports: Ports, source: Source) -> None:
+    """Serve the champion of `store` until SIGINT or SIGTERM; both processes have stopped when this returns.
+
+    `source` are the router's settings; its store and its Triton are those given here. Raises UserError when there is
+    no champion, a port is taken, Triton is not installed, or the router cannot start.
+    """
+    logging.getLogger("mtmh.triton").setLevel(logging.INFO)
+    ours = [f"store={store.resolve()}", f"triton.url={HOST}:{ports.grpc}", "triton.manages_models=true"]
+    own = Source(source.path, [*source.settings, *ours])
+    listen = own.read().listen  # what is wrong with the settings is said before Triton starts
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with triton(store, ports, load_champion=False) as server:
+            print(f"Triton  gRPC {HOST}:{ports.grpc}, HTTP :{ports.http}, metrics :{ports.metrics}; log {server.log}")
+            print(f"Router  http://{listen.host}:{listen.port}, the page is there too", flush=True)
+            route(own)
+    except KeyboardInterrupt:
+        pass
+    print("stopped", flush=True)

@@ -1,0 +1,107 @@
+"""A store with its Triton, a router before it, and what tests do to them."""
+
+import json
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving.router.service import Service
+from serving.triton.backend.files import CHECKSUMS, sha256
+from serving.triton.export import write_package
+from serving.triton.supervisor import Ports, Triton
+
+POLL = 0.2
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def eventually(holds: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    """Wait until it holds; fail after `seconds`, which is far more than it takes."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            pytest.fail(f"still not, after {seconds:g} s: {what}")
+        time.sleep(0.05)
+
+
+@dataclass
+class Place:
+    """A store with versions 1 and 2 (other heads), the packages they came from, and the Triton over it."""
+
+    root: Path
+    store: Path
+    retrievers: dict[str, Path]
+    features: Path
+    ports: Ports
+    triton: Triton
+
+    def package(self, number: str, like: str = "1") -> Path:
+        """A new package of version `number` with the content of version `like`."""
+        out = self.root / "packages" / number
+        return write_package(self.retrievers[like], number, out, self.features)
+
+
+@dataclass
+class Router:
+    """A running router and a client of it."""
+
+    service: Service
+    client: httpx.Client
+    port: int
+
+    def retrieve(self, status: int = 200, **asked: object) -> dict:
+        """POST /v1/retrieve; fails on another status."""
+        return self.post("/v1/retrieve", asked, status)
+
+    def post(self, path: str, asked: object, status: int = 200) -> dict:
+        response = self.client.post(path, json=asked)
+        assert response.status_code == status, response.text
+        answer: dict = response.json()
+        return answer
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.service.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def rewrite(store: Path, number: str, model: str, change: Callable[[str], str]) -> None:
+    """Change the code of one model of an installed version, with all its checksums."""
+    folder = store / "models" / model / number
+    code = folder / "model.py"
+    text = change(code.read_text())
+    code.unlink()  # it is a hard link
+    code.write_text(text)
+    checksums = json.loads((folder / CHECKSUMS).read_text()) | {"model.py": sha256(code)}
+    (folder / CHECKSUMS).unlink()
+    (folder / CHECKSUMS).write_text(json.dumps(checksums))
+    manifest = store / "versions" / number / "manifest.json"
+    told = json.loads(manifest.read_text())
+    for path in (code, folder / CHECKSUMS):
+        told["sha256"][str(path.relative_to(store))] = sha256(path)
+    manifest.unlink()
+    manifest.write_text(json.dumps(told))
+
+
+def remove(store: Path, number: str) -> None:
+    """Take a version out of the store."""
+    shutil.rmtree(store / "versions" / number)
+    for model in (store / "models").glob(f"*_{number}"):
+        shutil.rmtree(model)
+
+
+Run = Callable[..., AbstractContextManager[Router]]

@@ -1,0 +1,112 @@
+"""The Python client and the gRPC interface answer what HTTP answers."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from live_router import Router, Run, free_ports
+
+import serving.router
+from serving.client import Client, RouterError
+from serving.router.generated import mtmh_pb2 as wire
+
+
+class RouterStub:
+    """The calls as a client that knows mtmh.proto makes them."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        def call(name: str, request: type) -> grpc.UnaryUnaryMultiCallable:
+            path = f"/{wire.DESCRIPTOR.services_by_name['Router'].full_name}/{name}"
+            return channel.unary_unary(path, request.SerializeToString, wire.Answer.FromString)  # type: ignore[attr-defined]
+
+        self.Retrieve = call("Retrieve", wire.RetrieveRequest)
+        self.Similar = call("Similar", wire.SimilarRequest)
+
+
+TOKEN = "the-token"
+BEARER = (("authorization", f"Bearer {TOKEN}"),)
+
+
+@pytest.fixture(scope="module")
+def both(run_router: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Router, RouterStub]]:
+    file = tmp_path_factory.mktemp("secrets") / "token"
+    file.write_text(TOKEN)
+    port = free_ports(1)[0]
+    with (
+        run_router(f"auth.token_file={file}", f"listen.grpc_port={port}", token=TOKEN) as router,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        yield router, RouterStub(channel)
+
+
+def as_http(answer: wire.Answer) -> list[dict]:
+    names = ("item_id", "score", "head", "head_rank", "trigger_id")
+    return [{name: getattr(one, name) for name in names} for one in answer.candidates]
+
+
+def test_grpc_retrieves_as_http_does(both: tuple[Router, RouterStub]) -> None:
+    router, stub = both
+    triggers = [wire.Trigger(item_id="i00"), wire.Trigger(item_id="new", id_features={"creator_id": "c11"})]
+    asked = wire.RetrieveRequest(triggers=triggers, k=9, alpha=30, filters=wire.Filters(deny_topics=["subject 1"]))
+    answer = stub.Retrieve(asked, metadata=(*BEARER, ("x-request-id", "mine")))
+    assert (answer.request_id, answer.model_version, answer.alpha, answer.degraded) == ("mine", "1", 30, False)
+    new = {"item_id": "new", "id_features": {"creator_id": "c11"}}
+    told = router.retrieve(triggers=["i00", new], k=9, alpha=30, filters={"deny_topics": ["subject 1"]})
+    assert as_http(answer) == told["candidates"]
+    assert set(answer.timings_ms) == set(told["timings_ms"])
+    user = stub.Retrieve(wire.RetrieveRequest(user_id="u03", k=5), metadata=BEARER)
+    assert as_http(user) == router.retrieve(user_id="u03", k=5)["candidates"]
+    near = stub.Similar(wire.SimilarRequest(item=wire.Trigger(item_id="i07"), k=4), metadata=BEARER)
+    assert as_http(near) == router.post("/v1/similar", {"item_id": "i07", "k": 4})["candidates"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "metadata", "code", "word"),
+    [
+        (wire.RetrieveRequest(user_id="u03"), (), grpc.StatusCode.UNAUTHENTICATED, "Bearer"),
+        (wire.RetrieveRequest(), BEARER, grpc.StatusCode.INVALID_ARGUMENT, "user_id"),
+        (wire.RetrieveRequest(user_id="u03", k=501), BEARER, grpc.StatusCode.INVALID_ARGUMENT, "k"),
+        (wire.RetrieveRequest(triggers=[wire.Trigger()]), BEARER, grpc.StatusCode.INVALID_ARGUMENT, "item_id"),
+        (wire.RetrieveRequest(user_id="u03", alpha=float("nan")), BEARER, grpc.StatusCode.INVALID_ARGUMENT, "alpha"),
+    ],
+)
+def test_grpc_says_what_was_wrong(
+    both: tuple[Router, RouterStub], asked: wire.RetrieveRequest, metadata: tuple, code: grpc.StatusCode, word: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        both[1].Retrieve(asked, metadata=metadata)
+    assert refused.value.code() == code
+    assert word in refused.value.details()
+    assert "x-request-id" in dict(refused.value.trailing_metadata())
+
+
+def test_the_python_client(both: tuple[Router, RouterStub]) -> None:
+    router, _ = both
+    with Client(f"http://127.0.0.1:{router.port}", TOKEN) as client:
+        answer = client.retrieve(triggers=["i00", "i11"], k=7, alpha=60, filters={"exclude_seen": False})
+        told = router.retrieve(triggers=["i00", "i11"], k=7, alpha=60, filters={"exclude_seen": False})
+        assert [one.item_id for one in answer.candidates] == [one["item_id"] for one in told["candidates"]]
+        assert (answer.model_version, answer.missing, answer.candidates[0].head_rank) == ("1", [], 1)
+        assert client.similar("i00", k=3).candidates[0].trigger_id == "i00"
+        assert client.similar({"item_id": "new", "id_features": {"creator_id": "c11"}}, k=3).candidates
+        with pytest.raises(RouterError, match="triggers") as wrong:
+            client.retrieve()
+        assert (wrong.value.status, wrong.value.retry_after) == (422, None)
+        assert wrong.value.request_id
+    with Client(f"http://127.0.0.1:{router.port}") as stranger, pytest.raises(RouterError, match="Bearer"):
+        stranger.similar("i00")
+
+
+def test_the_generated_code_is_that_of_the_proto(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools")
+    folder = Path(serving.router.__file__).parent
+    target = "serving/router/generated"
+    outs = [f"--{name}_out={tmp_path}" for name in ("python", "pyi")]
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", f"{target}={folder}", *outs, f"{target}/mtmh.proto"]
+    subprocess.run(command, check=True)
+    made = {path.name: path.read_text() for path in (tmp_path / target).iterdir()}
+    assert made == {name: (folder / "generated" / name).read_text() for name in made}
+    assert len(made) == 2

@@ -1,0 +1,291 @@
+"""Heads slow or gone, Triton killed, versions swapped, broken and rolled back, arms and configuration changed."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from live_router import Place, Run, eventually, remove, rewrite
+from tritonclient.grpc import InferenceServerClient
+
+from mtmh.config import RetrievalSettings
+from mtmh.experiment.arms import Arm, assign
+from mtmh.retrieval import ask
+from mtmh.retrieval.retriever import Retriever
+from serving.triton.store import install, promote
+
+ASKED = {"triggers": ["i00", "i11", "i25"], "k": 12}
+
+
+@pytest.fixture
+def server(place: Place) -> Iterator[InferenceServerClient]:
+    """Triton's own client."""
+    with InferenceServerClient(f"127.0.0.1:{place.ports.grpc}") as client:
+        yield client
+
+
+@pytest.fixture
+def slow_version(place: Place) -> Iterator[tuple[str, Path]]:
+    """Version 5, whose relevance head takes three seconds while the file given with it exists."""
+    flag = place.root / "slow"
+    install(place.package("5"), place.store)
+    sleep = f"import time, pathlib\n        time.sleep(3 * pathlib.Path({str(flag)!r}).exists())\n        read: list"
+    rewrite(place.store, "5", "relevance_5", lambda code: code.replace("read: list", sleep, 1))
+    yield "5", flag
+    flag.unlink(missing_ok=True)
+    promote(place.store, "1")
+    remove(place.store, "5")
+
+
+def told(retriever: Retriever, alpha: float) -> list[str]:
+    return [o.item_id for o in ask.recommend(retriever, ASKED["triggers"], 12, alpha, RetrievalSettings())]  # type: ignore[arg-type]
+
+
+def items(answer: dict) -> list[str]:
+    return [one["item_id"] for one in answer["candidates"]]
+
+
+@pytest.mark.parametrize(("gone", "left", "alpha"), [("relevance", "engagement", 100), ("engagement", "relevance", 0)])
+def test_a_head_that_is_gone_leaves_the_others_answer(
+    run_router: Run, server: InferenceServerClient, offline: dict[str, Retriever], gone: str, left: str, alpha: int
+) -> None:
+    with run_router("triton.poll_seconds=1.5") as router:
+        server.unload_model(f"retrieve_{gone}_1")
+        answer = router.retrieve(**ASKED, alpha=50)
+        assert answer["degraded"]
+        assert answer["missing"] == [gone]
+        assert items(answer) == told(offline["1"], alpha)  # filled up to k by the one that is left
+        assert {one["head"] for one in answer["candidates"]} == {left}
+        assert router.metric("mtmh_degraded_answers_total", part=gone) == 1
+        assert router.metric("mtmh_head_calls_failed_total", head=gone, reason="gone") == 1
+        eventually(lambda: not router.retrieve(**ASKED)["degraded"], "the head is loaded again")
+
+
+def test_without_heads_a_503_says_when_to_retry(run_router: Run, server: InferenceServerClient) -> None:
+    with run_router("triton.poll_seconds=1.5") as router:
+        for head in ("engagement", "relevance"):
+            server.unload_model(f"retrieve_{head}_1")
+        response = router.client.post("/v1/retrieve", json=ASKED)
+        assert response.status_code == 503
+        assert int(response.headers["retry-after"]) >= 1
+        assert "no head answered" in response.json()["error"]
+        eventually(lambda: router.client.post("/v1/retrieve", json=ASKED).status_code == 200, "the heads are back")
+        assert not router.retrieve(**ASKED)["degraded"]
+
+
+def test_a_slow_head_does_not_hold_up_the_answer(run_router: Run, place: Place, slow_version: tuple[str, Path]) -> None:
+    number, flag = slow_version
+    promote(place.store, number)
+    with run_router("limits.deadline_ms=800") as router:
+        assert not router.retrieve(**ASKED)["degraded"]
+        flag.touch()
+        answer = router.retrieve(**ASKED)
+        assert (answer["missing"], len(answer["candidates"])) == (["relevance"], 12)
+        assert answer["timings_ms"]["relevance"] < 800  # what was left of the deadline
+        assert router.metric("mtmh_head_calls_failed_total", head="relevance", reason="slow") == 1
+        flag.unlink()
+        eventually(lambda: not router.retrieve(**ASKED)["degraded"], "the head keeps up again")
+
+
+def test_a_killed_triton_is_survived_without_a_restart(run_router: Run, place: Place) -> None:
+    with run_router() as router:
+        before, starts = items(router.retrieve(**ASKED)), place.triton.starts
+        os.kill(place.triton.pid, signal.SIGKILL)
+        statuses = set()
+
+        def recovered() -> bool:
+            response = router.client.post("/v1/retrieve", json=ASKED)
+            statuses.add(response.status_code)
+            return place.triton.starts > starts and response.status_code == 200 and not response.json()["degraded"]
+
+        eventually(recovered, "both heads answer again")
+        assert statuses <= {200, 503}
+        assert items(router.retrieve(**ASKED)) == before
+        eventually(lambda: router.client.get("/readyz").status_code == 200, "the router is ready again")
+
+
+class Traffic:
+    """Requests without a pause, from several threads, until the block ends."""
+
+    def __init__(self, port: int) -> None:
+        self.url, self.over, self.answers = f"http://127.0.0.1:{port}/v1/retrieve", threading.Event(), []
+        self.threads = [threading.Thread(target=self._press) for _ in range(3)]
+
+    def _press(self) -> None:
+        with httpx.Client(timeout=30) as client:
+            while not self.over.is_set():
+                self.answers.append(client.post(self.url, json=ASKED))
+
+    def __enter__(self) -> "Traffic":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def test_versions_are_swapped_under_load_without_a_failed_or_mixed_answer(
+    run_router: Run, place: Place, server: InferenceServerClient, offline: dict[str, Retriever]
+) -> None:
+    right = {number: told(retriever, 50) for number, retriever in offline.items()}
+    assert right["1"] != right["2"]
+    with run_router() as router, Traffic(router.port) as traffic:
+        for number in ("2", "1", "2"):
+            promote(place.store, number)
+            eventually(lambda n=number: router.retrieve(**ASKED)["model_version"] == n, f"version {number} serves")
+            time.sleep(0.2)
+        eventually(lambda: not server.is_model_ready("retrieve_relevance_1"), "the old version is unloaded")
+        count = len(traffic.answers)
+        eventually(lambda: len(traffic.answers) > count + 5, "traffic goes on")
+        assert router.metric("mtmh_version_swaps_total") == 4
+    assert {response.status_code for response in traffic.answers} == {200}
+    seen = set()
+    for response in traffic.answers:
+        answer = response.json()
+        seen.add(answer["model_version"])
+        assert not answer["degraded"]
+        assert items(answer) == right[answer["model_version"]]
+    assert seen == {"1", "2"}
+
+
+def damaged_file(place: Place, number: str) -> None:
+    index = place.store / "models" / f"relevance_{number}" / number / "index.faiss"
+    content = bytearray(index.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    index.unlink()
+    index.write_bytes(content)
+
+
+def failing_model(place: Place, number: str) -> None:
+    rewrite(place.store, number, f"relevance_{number}", lambda code: f"raise RuntimeError('it does not load')\n{code}")
+
+
+def wrong_answers(place: Place, number: str) -> None:
+    def change(code: str) -> str:
+        return code.replace(
+            'out["item"][:n], out["score"][:n] = item', 'out["item"][:n], out["score"][:n] = item + 9999'
+        )
+
+    rewrite(place.store, number, f"engagement_{number}", change)
+
+
+@pytest.mark.parametrize(
+    ("number", "harm", "why"),
+    [("31", damaged_file, "checksum"), ("32", failing_model, "does not load"), ("33", wrong_answers, "warm-up")],
+)
+def test_a_version_that_fails_never_takes_traffic(
+    run_router: Run,
+    place: Place,
+    server: InferenceServerClient,
+    number: str,
+    harm: Callable[[Place, str], None],
+    why: str,
+) -> None:
+    with run_router() as router:
+        install(place.package(number), place.store)
+        harm(place, number)
+        with Traffic(router.port) as traffic:
+            (place.store / "champion").write_text(f"{number}\n")  # promote would have seen it
+            eventually(lambda: router.metric("mtmh_versions_refused_total") == 1, "the version is refused")
+            time.sleep(1)
+        assert {(r.status_code, r.json()["model_version"]) for r in traffic.answers} == {(200, "1")}
+        assert router.metric("mtmh_versions_refused_total") == 1  # it is not tried again
+        ready = router.client.get("/readyz")
+        assert (ready.status_code, ready.json()["model_version"]) == (200, "1")
+        assert why in ready.json()["refused"][number]
+        eventually(lambda: not server.is_model_ready(f"engagement_{number}"), "what was loaded of it is not kept")
+        promote(place.store, "1")
+        remove(place.store, number)
+
+
+def test_a_refused_version_is_tried_again_when_it_changed(run_router: Run, place: Place) -> None:
+    install(place.package("34"), place.store)
+    index = place.store / "models" / "relevance_34" / "34" / "index.faiss"
+    sound = index.read_bytes()
+    damaged_file(place, "34")
+    with run_router() as router:
+        (place.store / "champion").write_text("34\n")
+        eventually(lambda: router.metric("mtmh_versions_refused_total") == 1, "the version is refused")
+        index.write_bytes(sound)
+        eventually(lambda: router.retrieve(**ASKED)["model_version"] == "34", "mended, it serves")
+        assert "34" not in router.client.get("/readyz").json()["refused"]
+
+
+def test_where_somebody_else_loads_the_models_the_router_waits(
+    run_router: Run, place: Place, server: InferenceServerClient
+) -> None:
+    install(place.package("6"), place.store)
+    promote(place.store, "6")
+    with run_router("triton.manages_models=false", wait=False) as router:
+        eventually(lambda: "waiting" in router.client.get("/readyz").json()["refused"].get("6", ""), "it waits")
+        response = router.client.post("/v1/retrieve", json=ASKED)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        models = sorted(path.name for path in (place.store / "models").glob("*_6"))
+        for model in models:  # the ensembles, retrieve_*, come last
+            server.load_model(model)
+        eventually(lambda: router.client.get("/readyz").status_code == 200, "it is ready")
+        assert router.retrieve(**ASKED)["model_version"] == "6"
+        promote(place.store, "1")
+    assert server.is_model_ready("retrieve_relevance_6")  # it unloads nothing either
+
+
+def test_arms_come_with_a_configuration_without_a_restart(
+    run_router: Run, place: Place, offline: dict[str, Retriever], tmp_path: Path
+) -> None:
+    config = tmp_path / "router.yaml"
+    config.write_text("")
+
+    def configure(arms: list[dict]) -> None:
+        config.write_text(yaml.safe_dump({"experiment": {"salt": "s1", "arms": arms}}))
+
+    with run_router(config=config) as router:
+        assert router.retrieve(**ASKED, user_id="u03")["arm"] == "none"
+        arms = [
+            {"name": "control"},
+            {"name": "relevant", "alpha": 0},
+            {"name": "other", "version": "2", "k_ann": 7},
+        ]
+        configure(arms)
+        expected = [Arm(**arm) for arm in arms]
+        eventually(lambda: router.retrieve(**ASKED, user_id="u03")["arm"] != "none", "the arms are in use")
+        seen = {}
+        for user in (f"user {n}" for n in range(60)):
+            answer = router.retrieve(**ASKED, user_id=user)
+            assert answer["arm"] == assign(user, "s1", expected).name
+            seen[answer["arm"]] = answer
+        assert set(seen) == {"control", "relevant", "other"}
+        assert (seen["relevant"]["alpha"], seen["control"]["alpha"]) == (0, 50)
+        assert [seen[name]["model_version"] for name in ("control", "other")] == ["1", "2"]
+        assert items(seen["control"]) == told(offline["1"], 50)
+        narrow = ask.recommend(offline["2"], ASKED["triggers"], 12, 50, RetrievalSettings(k_ann=7))  # type: ignore[arg-type]
+        assert items(seen["other"]) == [one.item_id for one in narrow]
+        assert router.retrieve(**ASKED, user_id="user 1", alpha=20)["alpha"] == 20
+        assert router.retrieve(**ASKED)["arm"] == "none"  # of nobody in particular
+
+        refused = router.metric("mtmh_config_reloads_total", outcome="refused")
+        config.write_text("experiment: {arms: [{nmae: x}]}")
+        eventually(lambda: router.metric("mtmh_config_reloads_total", outcome="refused") > refused, "it is refused")
+        assert router.retrieve(**ASKED, user_id="user 1")["arm"] == assign("user 1", "s1", expected).name
+        configure([{"name": "nowhere", "version": "99"}])
+        eventually(lambda: "99" in router.client.get("/readyz").json()["refused"], "a version that is not there")
+        assert router.retrieve(**ASKED, user_id="u03")["arm"] in seen  # the old arms go on
+        configure([{"name": "all"}])
+        eventually(lambda: router.retrieve(**ASKED, user_id="u03")["arm"] == "all", "new arms")
+
+
+def test_limits_change_with_the_configuration(run_router: Run, tmp_path: Path) -> None:
+    config = tmp_path / "router.yaml"
+    config.write_text("limits: {k: 100}")
+    with run_router(config=config) as router:
+        router.retrieve(**ASKED | {"k": 60})
+        config.write_text("limits: {k: 50}\nlisten: {port: 1}")  # the port needs a restart and stays
+        eventually(lambda: router.client.post("/v1/retrieve", json=ASKED | {"k": 60}).status_code == 422, "k 50")
+        router.retrieve(**ASKED)

@@ -92,11 +92,8 @@ class Retrieval:
             raise RequestError(422, "user_id and triggers are both missing: give one of them, or both.")
         with self.version(asked.user_id) as (package, arm):
             seen = await self._history(package, asked, deadline)
-            triggers = (
-                _distinct(asked.triggers) if asked.triggers is not None else [Trigger(item_id=i) for i in seen or []]
-            )
-            triggers = triggers[: package.serving["triggers"]]
-            triggers = _checked(package, triggers)
+            wanted = _distinct((seen or []) if asked.triggers is None else asked.triggers)
+            triggers = _checked(package, wanted[: package.serving["triggers"]])
             exclude = []
             if asked.filters.exclude_seen:
                 exclude = list(dict.fromkeys([*(trigger.item_id for trigger in triggers), *(seen or [])]))
@@ -117,8 +114,7 @@ class Retrieval:
         """Plain item to item: each head's nearest by cosine, merged as mtmh.retrieval.ask.similar does."""
         k = check_limits(asked, 1, limits)
         with self.version(asked.user_id) as (package, arm):
-            triggers = _distinct([asked.item_id])
-            triggers = _checked(package, triggers)
+            triggers = _checked(package, _distinct([asked.item_id]))
             depth = min(max(2 * k, 50), max(len(package.item_ids) - 1, 1))
             found = Found(
                 package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), k,
@@ -241,14 +237,17 @@ def _checked(package: Package, triggers: list[Trigger]) -> list[Trigger]:
             text = f"{where}, content: {len(trigger.content)} numbers"
             raise RequestError(422, f"{text}, this version's have {told['content']}.")
     told_anyway = zip(triggers, known, strict=True)
-    return [Trigger(item_id=one.item_id) if is_known and one.is_told else one for one, is_known in told_anyway]
+    return [
+        Trigger.model_construct(item_id=one.item_id) if is_known and one.is_told else one
+        for one, is_known in told_anyway
+    ]
 
 
 def _distinct(asked: Sequence[str | Trigger]) -> list[Trigger]:
     """Each item once, where it is first named."""
     triggers: dict[str, Trigger] = {}
     for one in asked:
-        trigger = Trigger(item_id=one) if isinstance(one, str) else one
+        trigger = Trigger.model_construct(item_id=one) if isinstance(one, str) else one  # checked, or the store's
         triggers.setdefault(trigger.item_id, trigger)
     return list(triggers.values())
 

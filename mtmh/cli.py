@@ -1,7 +1,6 @@
 """The command line. It sits on top of all rooms, imports them when a command needs them, and nothing imports it."""
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -335,12 +334,15 @@ def serve(
     runs: Runs = Path("runs"),
     config: RouterFile = None,
     settings: Settings = None,
-    port: Annotated[Port, typer.Option(help="Of the router: its page, HTTP and, one above, gRPC.")] = 8080,
-    http_port: Annotated[Port, typer.Option(help="Of Triton.")] = 8000,
-    grpc_port: Annotated[Port, typer.Option(help="Of Triton.")] = 8001,
-    metrics_port: Annotated[Port, typer.Option(help="Of Triton.")] = 8002,
+    port: Port = 8080,
+    http_port: Port = 8000,
+    grpc_port: Port = 8001,
+    metrics_port: Port = 8002,
 ) -> None:
-    """Serve the champion, by Triton behind the router, until Ctrl-C; exposures go to the log beside its store."""
+    """Serve the champion until Ctrl-C: the router on `port` (gRPC one above), Triton behind it on the three others.
+
+    Exposures and engagements go to the folder `log` beside the served versions.
+    """
     from pipelines.store import serving
     from serving.router.settings import Source
     from serving.serve import serve as start

@@ -132,7 +132,7 @@ def log_as_json(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("uvicorn.access", "httpx", "feast"):
+    for noisy in ("uvicorn.access", "httpx", "feast", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -1,6 +1,8 @@
 """What runs on this machine, from /proc."""
 
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from serving.triton.supervisor import Ports
@@ -35,3 +37,11 @@ def children(pid: int) -> list[int]:
     """The process numbers of a process's children."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for what must come true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)

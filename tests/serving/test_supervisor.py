@@ -3,9 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,20 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from asking import Question, Serving, ask
-from processes import children, free_ports, running
+from processes import children, free_ports, running, until
 
 from mtmh.errors import UserError
 from serving.triton.store import install, promote
-from serving.triton.supervisor import SHARED_MEMORY, Ports, Triton, triton
+from serving.triton.supervisor import Ports, Triton, triton
 
 KNOWN = Question(["i0000001"])
-
-
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_a_corrupt_index_is_not_loaded_and_the_others_go_on(
@@ -67,36 +57,6 @@ def test_a_killed_triton_comes_back(serving: Serving) -> None:
 
 def started(server: Triton, times: int) -> bool:
     return server.starts >= times
-
-
-@pytest.fixture
-def served(store: Path, tmp_path: Path, installed: None) -> tuple["subprocess.Popen[str]", Ports, int]:
-    """`mtmh serve` over a folder of runs, once it says that it serves; and Triton's process number."""
-    (tmp_path / "serving").mkdir()
-    (tmp_path / "serving" / "synthetic").symlink_to(store)
-    ports = free_ports()
-    numbers = ["--http-port", ports.http, "--grpc-port", ports.grpc, "--metrics-port", ports.metrics]
-    command = [sys.executable, "-m", "mtmh.cli", "serve", "--runs", tmp_path, "--data", "synthetic", *numbers]
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert "Triton serves" in process.stdout.readline()
-    (pid,) = children(process.pid)
-    assert len(running(pid)) == 4  # Triton and three models
-    return process, ports, pid
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_serve_leaves_nothing_behind(served: tuple["subprocess.Popen[str]", Ports, int], number: int) -> None:
-    process, ports, pid = served
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    until(lambda: not running(pid), 15)
-    if number == signal.SIGTERM:
-        assert process.returncode == 0
-        assert not list(SHARED_MEMORY.glob(f"*triton-{process.pid}-*"))
-    for port in ports.numbers():
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def start(store: Path, ports: Ports | None = None) -> None:

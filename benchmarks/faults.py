@@ -7,7 +7,8 @@ word, separated by commas).
 
 Must be 0, else it exits 1: server errors that are not declared, requests without any answer, answers that are not those
 of the version that they name (asked of each version beforehand, with each head missing), exposures said to be logged
-that are not in the log, crashes (the router's, or a Triton's that nobody killed), and troubles not recovered from.
+that are not in the log, crashes (the router's, or a Triton's that nobody killed), troubles not recovered from, and
+troubles without a sign: they were none.
 """
 
 import asyncio
@@ -17,20 +18,21 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 import uvloop
 
 from benchmarks.judge import Key, Ranked, is_foreign, ranked, undeclared
 from benchmarks.load import NO_ANSWER, Call, Load, Reply, ask, mixed_calls, session
 from benchmarks.result import write
 from benchmarks.served import FOLDER, make_store, serve
-from benchmarks.trouble import TROUBLES, Place, Redis, small_disk
+from benchmarks.trouble import SWAPPED, TROUBLES, Place, Redis, small_disk
 from benchmarks.untrained import load_histories, make_run, users_and_items
 from feature_repo.store import EMBEDDED
 from mtmh.errors import UserError
@@ -46,7 +48,15 @@ CALLS, RATE = 60, 30.0  # of the load; requests a second
 BEFORE, WHOLE, PATIENCE = 2.0, 2.0, 60.0  # seconds: ahead of the trouble, without a bad answer after it, at the most
 SETTINGS = ("limits.body_seconds=3", "triton.poll_seconds=0.5", "triton.drain_seconds=1")
 DECLARED = (503,)
-ZEROS = ("undeclared_5xx", "unanswered", "mixed", "lost", "crashes", "not_recovered")
+ZEROS = ("undeclared_5xx", "unanswered", "mixed", "lost", "crashes", "not_recovered", "unseen")
+Signs = Callable[[Sequence[float], Sequence[Reply], Counter[int]], object]
+SIGNS: dict[str, Signs] = {  # what shows that a trouble was one: answers that are not whole, or as said here
+    **dict.fromkeys(TROUBLES, lambda bad, replies, extra: bad),
+    SWAPPED: lambda bad, replies, extra: {reply.answer.get("model_version") for reply in replies} >= {"1", "2"},
+    "corrupt index": lambda bad, replies, extra: True,  # it waits until the version is refused
+    "slow clients": lambda bad, replies, extra: extra[408],
+    "fuzzed requests": lambda bad, replies, extra: extra[200] and extra[422],
+}
 
 
 @dataclass
@@ -64,6 +74,7 @@ class Row:
     lost: int
     crashes: int
     not_recovered: int
+    unseen: int
     said: dict[str, int]  # by the 503s of the load
     recovery_s: float  # from when the cause was gone until the last answer that was not whole
 
@@ -111,15 +122,14 @@ async def _all(place: Place, calls: Sequence[Call], chosen: Sequence[str]) -> li
 async def _row(name: str, place: Place, calls: Sequence[Call], references: Mapping[Key, Ranked]) -> Row:
     """Load, trouble, recovery; then what the replies and the log say."""
     place.extra.clear()
-    triton, start = place.served.triton().pid, time.perf_counter()
+    triton, start = _triton(place), time.perf_counter()
     async with Load(place.served.url, calls, RATE) as load:
         await asyncio.sleep(BEFORE)
         await TROUBLES[name](place)
         gone = time.perf_counter()
         recovered = await _recovered(load, calls, gone)
         bad = [reply.start + reply.seconds for reply in load.replies if not _is_whole(reply, calls)]
-    alive = place.served.process.poll() is None
-    crashes = int(not alive) + (name != "Triton killed" and alive and place.served.triton().pid != triton)
+    triton_died = name != "Triton killed" and _triton(place) != triton
     answers = [reply for reply in load.replies if reply.status == 200]
     logged = [reply.answer["request_id"] for reply in answers if reply.answer["exposure_logged"]]
     statuses = Counter(reply.status for reply in load.replies) + place.extra
@@ -135,11 +145,20 @@ async def _row(name: str, place: Place, calls: Sequence[Call], references: Mappi
         unanswered=statuses[NO_ANSWER],
         mixed=sum(is_foreign(reply.call, reply.answer, references) for reply in answers),
         lost=len(set(logged) - _in_log(place)),
-        crashes=crashes,
+        crashes=int(place.served.process.poll() is not None) + int(triton_died),
         not_recovered=int(not recovered),
+        unseen=int(not SIGNS[name](bad, load.replies, place.extra)),
         said=dict(Counter(str(reply.answer["error"]) for reply in load.replies if reply.status == 503)),
         recovery_s=round(max(max(bad, default=gone) - gone, 0.0), 2),
     )
+
+
+def _triton(place: Place) -> int:
+    """Its process; 0 where there is none."""
+    try:
+        return int(place.served.triton().pid)
+    except (UserError, psutil.NoSuchProcess):
+        return 0
 
 
 async def _recovered(load: Load, calls: Sequence[Call], gone: float) -> bool:

@@ -23,6 +23,7 @@ from serving.triton.store import CHAMPION, install, promote
 
 SWAPS, SLOW_CLIENTS, DRIBBLE_SECONDS, OUT_SECONDS = 20, 8, 8.0, 3.0  # clients of each kind
 DISK_MIB, BALLAST = 256, "ballast"
+SWAPPED = f"version swapped {SWAPS} times"
 
 
 @dataclass
@@ -175,7 +176,7 @@ TROUBLES: dict[str, Callable[[Place], Awaitable[None]]] = {
     "head unloaded": head_unloaded,
     "Triton killed": triton_killed,
     "Redis stopped": redis_stopped,
-    f"version swapped {SWAPS} times": version_swapped,
+    SWAPPED: version_swapped,
     "corrupt index": index_corrupt,
     "disk full for the log": disk_full,
     "slow clients": slow_clients,

@@ -7,8 +7,8 @@ word, separated by commas).
 
 Must be 0, else it exits 1: server errors that are not declared, requests without any answer, answers that are not those
 of the version that they name (asked of each version beforehand, with each head missing), exposures said to be logged
-that are not in the log, crashes (the router's, or a Triton's that nobody killed), troubles not recovered from, and
-troubles without a sign: they were none.
+that are not in the log, crashes (the router's, or a Triton's that nobody killed), troubles not recovered from,
+troubles without a sign (they were none), and requests that failed because of a new version.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ import psutil
 import uvloop
 
 from benchmarks.judge import Key, Ranked, is_foreign, ranked, undeclared
-from benchmarks.load import NO_ANSWER, Call, Load, Reply, ask, mixed_calls, session
+from benchmarks.load import NO_ANSWER, Call, Load, Reply, ask, capacity, mixed_calls, session
 from benchmarks.result import write
 from benchmarks.served import FOLDER, make_store, serve
 from benchmarks.trouble import SWAPPED, TROUBLES, Place, Redis, small_disk
@@ -44,11 +44,13 @@ from serving.triton.store import promote
 ITEMS = int(os.environ.get("MTMH_BENCH_ITEMS", "100000"))
 FUZZ = int(os.environ.get("MTMH_BENCH_FUZZ", "10000"))
 CHOSEN = os.environ.get("MTMH_BENCH_FAULTS", "")
-CALLS, RATE = 60, 30.0  # of the load; requests a second
+CALLS, RATE, SHARE = 60, 30.0, 0.25  # of the load; requests a second, and share of the capacity, at the most
+CAPACITY_SECONDS = 5.0
 BEFORE, WHOLE, PATIENCE = 2.0, 2.0, 60.0  # seconds: ahead of the trouble, without a bad answer after it, at the most
 SETTINGS = ("limits.body_seconds=3", "triton.poll_seconds=0.5", "triton.drain_seconds=1")
 DECLARED = (503,)
-ZEROS = ("undeclared_5xx", "unanswered", "mixed", "lost", "crashes", "not_recovered", "unseen")
+ZEROS = ("undeclared_5xx", "unanswered", "mixed", "lost", "crashes", "not_recovered", "unseen", "failed")
+HARMLESS = (SWAPPED, "corrupt index")  # a new version, right or wrong, fails no request
 Signs = Callable[[Sequence[float], Sequence[Reply], Counter[int]], object]
 SIGNS: dict[str, Signs] = {  # what shows that a trouble was one: answers that are not whole, or as said here
     **dict.fromkeys(TROUBLES, lambda bad, replies, extra: bad),
@@ -75,6 +77,7 @@ class Row:
     crashes: int
     not_recovered: int
     unseen: int
+    failed: int
     said: dict[str, int]  # by the 503s of the load
     recovery_s: float  # from when the cause was gone until the last answer that was not whole
 
@@ -112,18 +115,20 @@ def main() -> None:
 
 async def _all(place: Place, calls: Sequence[Call], chosen: Sequence[str]) -> list[Row]:
     references = await _references(place, calls)
+    rate = min(RATE, SHARE * await capacity(place.served.url, calls, CAPACITY_SECONDS))
+    print(f"  {rate:.1f} requests/s", flush=True)
     rows = []
     for name in chosen:
-        rows.append(await _row(name, place, calls, references))
+        rows.append(await _row(name, place, calls, references, rate))
         print(f"  {rows[-1]}", flush=True)
     return rows
 
 
-async def _row(name: str, place: Place, calls: Sequence[Call], references: Mapping[Key, Ranked]) -> Row:
+async def _row(name: str, place: Place, calls: Sequence[Call], references: Mapping[Key, Ranked], rate: float) -> Row:
     """Load, trouble, recovery; then what the replies and the log say."""
     place.extra.clear()
     triton, start = _triton(place), time.perf_counter()
-    async with Load(place.served.url, calls, RATE) as load:
+    async with Load(place.served.url, calls, rate) as load:
         await asyncio.sleep(BEFORE)
         await TROUBLES[name](place)
         gone = time.perf_counter()
@@ -148,6 +153,7 @@ async def _row(name: str, place: Place, calls: Sequence[Call], references: Mappi
         crashes=int(place.served.process.poll() is not None) + int(triton_died),
         not_recovered=int(not recovered),
         unseen=int(not SIGNS[name](bad, load.replies, place.extra)),
+        failed=(len(load.replies) - len(answers)) * (name in HARMLESS),
         said=dict(Counter(str(reply.answer["error"]) for reply in load.replies if reply.status == 503)),
         recovery_s=round(max(max(bad, default=gone) - gone, 0.0), 2),
     )

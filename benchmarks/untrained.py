@@ -1,0 +1,111 @@
+"""A run of the synthetic world at any size whose vectors nobody trained: real shapes and real files, for speed alone.
+
+The index is built and tuned, the version written, and the histories loaded by the project's own code; random are the
+vectors (of few directions and some noise, as trained ones are, so that the index has something to find), the model's
+weights and the preranker's.
+"""
+
+import json
+import shutil
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save_file
+
+from mtmh.config import DataSettings, RetrievalSettings, SyntheticSettings
+from mtmh.data.prepare import prepare
+from mtmh.data.prepared import Prepared
+from mtmh.data.statistics import write_sources
+from mtmh.heads import HEADS
+from mtmh.model.preranker import Preranker, build_towers
+from mtmh.retrieval.version import build
+from mtmh.training.train import build_model
+
+DIM, DIRECTIONS, NOISE, INTERESTS, CANDIDATES = 128, 16, 0.05, 64, 1000
+ITEMS_PER_USER = 5
+
+
+def make_run(items: int, folder: Path) -> Path:
+    """The run `folder`/untrained-`items`: retriever/, sources/ (Feast's tables) and features/; made once."""
+    run = folder / f"untrained-{items}"
+    if run.is_dir():
+        return run
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".untrained-", dir=folder) as name:
+        draft = Path(name) / "run"
+        parts = [draft / part for part in ("prepared", "stages", "retriever")]
+        for part in parts:
+            part.mkdir(parents=True)
+        prepared, stages, retriever = parts
+        users = max(items // ITEMS_PER_USER, 100)
+        size = SyntheticSettings(users=users, items=items)
+        prepare("synthetic", prepared, DataSettings(synthetic=size), seed=0)
+        _write_stages(Prepared.load(prepared), stages)
+        build(prepared, stages, stages, stages, retriever, RetrievalSettings(), 0, stages)
+        write_sources(prepared, None, draft / "sources", split_time(draft))
+        load_histories(draft, draft / "features")
+        shutil.rmtree(stages)
+        draft.rename(run)
+    return run
+
+
+def split_time(run: Path) -> datetime:
+    """The moment that histories are served as of."""
+    return datetime.fromisoformat(json.loads((run / "prepared" / "prepared.json").read_text())["split_time"])
+
+
+def load_histories(run: Path, out: Path) -> None:
+    """Fill the online store that the environment describes (see feature_repo.store) with the users' histories."""
+    from feature_repo.store import apply, materialize, open_store
+
+    store = open_store(out)
+    apply(store, run / "sources")
+    materialize(store, "user_history", split_time(run))
+
+
+def users_and_items(run: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the users whose history is in the store, and of all items, sorted."""
+    users = pq.read_table(run / "sources" / "user_history.parquet", columns=["user_id"])["user_id"]
+    items = pq.read_table(run / "retriever" / "items.parquet", columns=["item_id"])["item_id"]
+    return np.unique(users.to_numpy()), items.to_numpy()
+
+
+def _write_stages(data: Prepared, out: Path) -> None:
+    """What the stages content, features, train and preranker would leave."""
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
+    for name in ("content", *HEADS):
+        np.save(out / f"{name}.npy", _vectors(data.n_items, rng))
+    floats = ["log_popularity", "log_recent_popularity", "log_age_days"]
+    columns = {name: rng.random(data.n_items, np.float32) for name in floats}
+    pq.write_table(pa.table(columns), out / "item_features.parquet")
+    ids = data.items["item_id"].to_pylist()
+    creators = sorted({creator for creator in data.items["creator_id"].to_pylist() if creator})
+    model: dict[str, Any] = {"mean": [1.0] * 3, "deviation": [1.0] * 3}
+    model |= {"vocabularies": [len(ids) + 1, len(creators) + 1], "dims": [DIM, 64], "hidden": [DIM], "out_dim": DIM}
+    model["heads"] = list(HEADS)
+    weights = build_model(model).state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / "weights.safetensors")
+    told = {"architecture": model, "tau_q": 0.05, "float_features": floats}
+    told["vocabularies"] = {"item_id": ids, "creator_id": creators}
+    (out / "model.json").write_text(json.dumps(told))
+    towers: dict[str, Any] = {"vocabularies": [3, 3], "dims": [64, 32], "mean": [1.0] * 3, "deviation": [1.0] * 3}
+    towers |= {"content_dim": DIM, "interests": INTERESTS, "hidden": DIM, "dim": 64, "tasks": ["engagement"]}
+    past, interest = torch.randn(len(ids), 64) * 0.3, torch.randint(0, INTERESTS, (len(ids),))
+    vectors, new = {"engagement": torch.randn(len(ids), 64) * 0.3}, torch.from_numpy(~known)
+    preranker = Preranker(build_towers(towers), past, interest, vectors, new, {"engagement": 0.2}, CANDIDATES)
+    preranker.save(out, {"architecture": towers})
+
+
+def _vectors(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Unit rows float32 [count, DIM]: a few directions hold most of what they are, as in trained vectors."""
+    vectors = rng.normal(size=(count, DIRECTIONS)) @ rng.normal(size=(DIRECTIONS, DIM)) / DIRECTIONS**0.5
+    vectors += NOISE * rng.normal(size=vectors.shape)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

@@ -16,7 +16,10 @@ from serving.router.limits import Deadline
 from serving.router.package import Package
 from serving.router.schema import Trigger
 
-CHANNEL = [  # a server that comes back is found within a second, not after gRPC's two minutes
+CHANNEL = [
+    ("grpc.lb_policy_name", "round_robin"),  # where the name stands for several pods of Triton, each has its turn
+    ("grpc.dns_min_time_between_resolutions_ms", 5000),
+    # A server that comes back is found within a second, not after gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),

@@ -14,6 +14,7 @@ import redis
 import yaml
 
 from mtmh.cli import app
+from serving.router.settings import Source
 
 BASE = Path(__file__).parents[2] / "k8s" / "base"
 PASSWORD = "b6c5e1a0f3"
@@ -27,7 +28,7 @@ def container(file: str) -> Any:
 
 
 def test_the_routers_configuration_is_one_and_fits_its_pod() -> None:
-    settings = pytest.importorskip("serving.router.settings").Source(BASE / "router.yaml").read()
+    settings = Source(BASE / "router.yaml").read()
     router = container("router-deployment.yaml")
     ports = {port["name"]: port["containerPort"] for port in router["ports"]}
     assert ports == {"http": settings.listen.port, "grpc": settings.listen.grpc_port}

@@ -95,27 +95,32 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         run = written.outputs["run"]
         kept = register(run=run, model_name=model_name, tracking_uri=tracking_uri, artifacts=artifacts)
         passed = tasks["gate"].outputs["Output"]
+        kept_as = {"model_name": model_name, "tracking_uri": tracking_uri, "version": kept.output}
+        namespace = cluster.namespace if cluster else ""
         with dsl.If(eq(passed, True), name="passed"):
-            served = {"features": tasks["features"].outputs["features"], "version": kept.output}
-            packed = package(run=run, model_name=model_name, tracking_uri=tracking_uri, **served)
+            packed = package(run=run, features=tasks["features"].outputs["features"], **kept_as)
             ready = {"package": packed.outputs["package"], "approved": passed, "version": kept.output}
-            namespace = cluster.namespace if cluster else ""
             last = deploy(run=run, place=place, store=store, namespace=namespace, **ready)
         tasks |= {"report": written, "register": kept, "package": packed, "deploy": last}
-        for name in NEVER_CACHED:
-            tasks[name].set_caching_options(False)
-        if cluster is None:
-            tasks["pairs"].after(tasks["features"])  # one at a time here anyway: then always in the same order
-            tasks["preranker"].after(tasks["train"])
-        else:
-            from pipelines.cluster import mount_on, place_on, reach_serving
-
-            place_on(tasks["train"], cluster)
-            reach_serving(tasks, cluster)
-            for task in tasks.values():
-                mount_on(task, cluster)
+        _arrange(tasks, cluster)
 
     return mtmh
+
+
+def _arrange(tasks: dict[str, Task], cluster: ClusterSettings | None) -> None:
+    """What is never cached, in which order, and where the steps run."""
+    for name in NEVER_CACHED:
+        tasks[name].set_caching_options(False)
+    if cluster is None:
+        tasks["pairs"].after(tasks["features"])  # one at a time here anyway: then always in the same order
+        tasks["preranker"].after(tasks["train"])
+        return
+    from pipelines.cluster import mount_on, place_on, reach_serving
+
+    place_on(tasks["train"], cluster)
+    reach_serving(tasks, cluster)
+    for task in tasks.values():
+        mount_on(task, cluster)
 
 
 def _inputs(

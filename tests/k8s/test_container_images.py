@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sysconfig
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.served import free_ports
 from components import IMAGE
 from mtmh import __version__
 
@@ -160,13 +160,3 @@ def wait_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
     pytest.fail(log.read_text())
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

@@ -1,22 +1,16 @@
 """What runs on this machine, from /proc."""
 
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import served
 from serving.triton.supervisor import Ports
 
 
 def free_ports() -> Ports:
     """Three ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(3)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    numbers = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return Ports(*numbers)
+    return Ports(*served.free_ports(3))
 
 
 def running(group: int) -> list[str]:

@@ -1,25 +1,18 @@
-"""The page in a real browser, over the real router and the real Triton."""
+"""What the page shows and does, in a real browser, over the real router and the real Triton."""
 
 import shutil
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 
-import pyarrow as pa
 import pytest
+from live_page import LISTS, NUMBER, PATIENT, Page
 from live_router import Place, Router, Run, remove
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.wait import WebDriverWait
 from tritonclient.grpc import InferenceServerClient
 
-from benchmarks.page import browser, drawn, resize
-from mtmh.data.files import write_parquet
-from serving.router.pages import PAGE
+from benchmarks.page import drawn
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
 from serving.triton.supervisor import load
@@ -28,133 +21,6 @@ pytestmark = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),
     reason="chromium or its driver is missing: apt-get install chromium chromium-driver",
 )
-NUMBER = "8"  # of the version shown here: that of a run, which knows some of its users
-PATIENT = ("triton.manages_models=false", "limits.deadline_ms=20000", "features.timeout_ms=10000")
-LISTS = ("engagement", "relevance", "merged")
-SECONDS = 60
-# Every text's contrast with what lies under it, as WCAG 2.1 computes it.
-CONTRASTS = """
-const parse = (color) => color.match(/[\\d.]+/g).map(Number);
-const light = (color) => {
-  const [r, g, b] = parse(color).map((v) => (v /= 255, v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const under = (node) => {
-  for (; node; node = node.parentElement) {
-    const color = getComputedStyle(node).backgroundColor;
-    if (parse(color)[3] !== 0) return color;
-  }
-  return "rgb(255, 255, 255)";
-};
-const found = [];
-for (const node of document.querySelectorAll("body *")) {
-  const hasText = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
-  if (!hasText || !node.checkVisibility()) continue;
-  const [a, b] = [light(getComputedStyle(node).color), light(under(node))].sort((x, y) => y - x);
-  found.push([node.className || node.tagName, node.textContent.slice(0, 30), (a + 0.05) / (b + 0.05)]);
-}
-return found;
-"""
-
-
-@pytest.fixture(autouse=True)
-def _champion_one() -> None:
-    """Not here: the version shown stays champion."""
-
-
-@pytest.fixture(scope="module")
-def shown(place: Place) -> Iterator[str]:
-    """The version that the page shows, installed, champion, and loaded; this module's routers unload nothing."""
-    run = place.root / "run"
-    run.mkdir()
-    (run / "retriever").symlink_to(place.retrievers["1"])
-    write_parquet(pa.table({"user_id": ["u00", "u00", "u01"]}), run / "candidates.parquet")
-    install(write_package(run, NUMBER, place.root / "packages" / NUMBER, place.features), place.store)
-    promote(place.store, NUMBER)
-    load(place.ports, place.store, NUMBER)
-    yield NUMBER
-    promote(place.store, "1")
-    remove(place.store, NUMBER)
-
-
-@pytest.fixture(scope="module")
-def router(run_router: Run, shown: str) -> Iterator[Router]:
-    with run_router(*PATIENT) as running:
-        yield running
-
-
-@dataclass(frozen=True)
-class Page:
-    """A browser with the page; a new one opens it afresh."""
-
-    driver: Any
-    router: Router
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.router.port}"
-
-    def open(self, query: str = "", width: int = 1280, height: int = 900) -> None:
-        resize(self.driver, width, height)
-        self.driver.get(f"{self.url}/?{query}")
-        drawn(self.driver)
-
-    def script(self, text: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(text, *arguments)
-
-    def emulate(self, feature: str, value: str) -> None:
-        features = [{"name": feature, "value": value}]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-    def get(self, css: str) -> WebElement:
-        found: WebElement = self.driver.find_element(By.CSS_SELECTOR, css)
-        return found
-
-    def text(self, css: str) -> str:
-        return str(self.script("return document.querySelector(arguments[0]).textContent", css))
-
-    def until(self, condition: Callable[[], Any]) -> Any:
-        return WebDriverWait(self.driver, SECONDS, poll_frequency=0.05).until(lambda _: condition())
-
-    def press(self, *keys: str) -> None:
-        self.driver.switch_to.active_element.send_keys(*keys)
-
-    def focus(self, css: str) -> None:
-        self.script("document.querySelector(arguments[0]).focus()", css)
-
-    def rows(self, name: str) -> list[dict[str, str]]:
-        """What a person reads of a list: of each row its item, its rank, its title, its mark, its score, its tags."""
-        return list(self.script(
-            "return [...document.querySelectorAll(`.list.${arguments[0]} li[data-item]`)].map((li) => ({"
-            "item: li.dataset.item, rank: li.querySelector('.rank').textContent, "
-            "title: li.querySelector('.title').textContent, mark: li.querySelector('.mark').textContent, "
-            "score: li.querySelector('.score').textContent, "
-            "tags: [...li.querySelectorAll('.topics > *')].map((tag) => tag.textContent).join(' | ')}))",
-            name,
-        ))  # fmt: skip
-
-    def items(self, name: str) -> list[str]:
-        return [row["item"] for row in self.rows(name)]
-
-    def at_rest(self) -> bool:
-        """Nothing is asked, and nothing waits to be."""
-        return bool(self.script("return asking === null && timer === 0"))
-
-    def console(self) -> list[Any]:
-        return [line for line in self.driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    with browser() as driver:
-        yield driver
-
-
-@pytest.fixture
-def page(router: Router, driver: Any) -> Iterator[Page]:
-    yield Page(driver, router)
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    driver.get_log("browser")
 
 
 def test_an_item_is_searched_and_chosen_by_keyboard(page: Page) -> None:
@@ -378,121 +244,6 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(run_router: Run, shown: str, d
         assert page.text("#trouble") == ""
         assert "sesame" not in driver.current_url
     page.console()
-
-
-@pytest.mark.parametrize("width", [320, 360])
-@pytest.mark.parametrize("query", ["item=i05&k=20", "user=u00&k=20"])
-def test_a_phone_shows_one_list_and_never_scrolls_sideways(page: Page, width: int, query: str) -> None:
-    page.open(query, width, 740)
-    assert page.script("return document.documentElement.scrollWidth") == width
-    assert page.script("return innerWidth") == width
-
-    def shown() -> list[str]:
-        return [name for name in LISTS if page.get(f".list.{name}").is_displayed()]
-
-    assert shown() == ["merged"]
-    page.focus("[name=column]:checked")
-    page.press(Keys.ARROW_LEFT)
-    assert shown() == ["relevance"]
-    assert page.script("return document.documentElement.scrollWidth") == width
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
-def test_text_stands_out_in_both_schemes(page: Page, scheme: str, width: int) -> None:
-    page.emulate("prefers-color-scheme", scheme)
-    page.open("user=u00&k=10&alpha=40", width)
-    page.script("highlight(document.querySelector('.list.merged li').dataset.item); trouble('a trouble')")
-    page.focus("#search")
-    page.press("u")
-    page.until(lambda: page.get("#found").is_displayed())
-    paper = page.script("return getComputedStyle(document.body).backgroundColor")
-    assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 31)"}[scheme]
-    contrasts = page.script(CONTRASTS)
-    assert len(contrasts) > 40
-    assert [found for found in contrasts if found[2] < 4.5] == []
-
-
-def test_tab_reaches_everything_and_shows_where_it_is(page: Page) -> None:
-    page.open("user=u00&k=10&alpha=40")
-    wanted = page.script(
-        "let n = 0; return [...document.querySelectorAll('a, input, select, button')]"
-        ".filter((one) => one.checkVisibility() && !one.disabled && (one.type !== 'radio' || one.checked))"
-        ".map((one) => one.dataset.place = n++)"
-    )
-    page.script("document.activeElement.blur(); scrollTo(0, 0)")
-    reached = []
-    for _ in range(len(wanted) + 5):
-        page.press(Keys.TAB)
-        place = page.script("return document.activeElement.dataset.place")
-        if place is None:
-            continue  # a list that scrolls, or the end
-        reached.append(int(place))
-        ring = page.script(
-            "const one = document.activeElement;"
-            "return getComputedStyle(one.type === 'radio' ? one.nextElementSibling : one).outlineWidth"
-        )
-        assert ring == "3px"
-        seen = page.script(
-            "const r = document.activeElement.getBoundingClientRect(); return r.top >= 0 && r.bottom <= innerHeight"
-        )
-        assert seen
-    assert list(dict.fromkeys(reached)) == wanted
-
-
-def test_everything_has_a_name_and_its_role(page: Page) -> None:
-    page.open("item=i05")
-    for control in page.driver.find_elements(By.CSS_SELECTOR, "input, select, button, a"):
-        if control.is_displayed():
-            assert control.accessible_name, control.get_attribute("outerHTML")
-    assert page.get("#search").aria_role == "combobox"
-    assert page.get("#alpha").aria_role == "slider"
-    assert page.get("#alpha").get_attribute("aria-valuetext") == "50 percent from the engagement head"
-    names = [page.get(f"section.{name}").accessible_name for name in LISTS]
-    assert names == ["Engagement head", "Relevance head", "Merged"]
-    levels = page.script("return [...document.querySelectorAll('h1, h2, h3')].map((one) => one.tagName)")
-    assert levels == ["H1"] + ["H2"] * 5
-    ids = page.script("return [...document.querySelectorAll('[id]')].map((one) => one.id)")
-    assert len(ids) == len(set(ids))
-    assert page.script("return document.documentElement.lang") == "en"
-    assert page.get("#lists").get_attribute("aria-busy") == "false"
-    pointed = page.script(
-        "return ['aria-labelledby', 'aria-controls', 'for'].flatMap((name) => "
-        "[...document.querySelectorAll(`[${name}]`)].map((one) => one.getAttribute(name)))"
-    )
-    assert set(pointed) <= set(ids)
-
-
-def test_nothing_moves_while_it_loads_nor_where_motion_is_not_wanted(page: Page) -> None:
-    page.emulate("prefers-reduced-motion", "reduce")
-    page.open("item=i05&alpha=40")
-    shift = page.driver.execute_async_script(
-        "const done = arguments[0]; new PerformanceObserver((list) => "
-        "done(list.getEntries().reduce((sum, entry) => sum + entry.value, 0)))"
-        ".observe({ type: 'layout-shift', buffered: true }); setTimeout(() => done(0), 500)"
-    )
-    assert shift < 0.01
-    durations = "return [...document.querySelectorAll('*')].map((one) => getComputedStyle(one).transitionDuration)"
-    assert set(page.script(durations)) == {"0s"}
-
-
-def test_the_page_asks_nobody_but_its_router(page: Page) -> None:
-    page.open("item=i05")
-    page.focus("#search")
-    page.press("item")
-    page.until(lambda: page.get("#found").is_displayed())
-    asked = page.script("return performance.getEntriesByType('resource').map((one) => one.name)")
-    assert {path.removeprefix(page.url).split("?")[0] for path in asked} >= {"/page.css", "/page.js", "/v1/compare"}
-    assert [address for address in asked if not address.startswith(f"{page.url}/")] == []
-    assert page.console() == []
-    with urllib.request.urlopen(f"{page.url}/") as response:
-        policy, tag = response.headers["content-security-policy"], response.headers["etag"]
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    again = urllib.request.Request(f"{page.url}/", headers={"if-none-match": tag})
-    with pytest.raises(HTTPError, match="304"):
-        urllib.request.urlopen(again)
-    assert sum(file.stat().st_size for file in PAGE.iterdir()) < 40 * 1024
 
 
 def test_the_page_is_no_part_of_the_interface_but_its_samples_are(router: Router) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from live_router import Router, Run
 
 from mtmh.config import RetrievalSettings
@@ -15,7 +16,8 @@ def test_the_merge_is_the_one_that_retrieve_answers(router: Router) -> None:
     told, answer = router.post("/v1/compare", asked), router.retrieve(**asked)
     schema.Comparison.model_validate(told, strict=True)
     merged = [{key: row[key] for key in row if key != "topic_match"} for row in told["lists"]["merged"]]
-    assert merged == answer["candidates"]
+    # Scores up to what a batch of another size changes in the last digit.
+    assert merged == [{**one, "score": pytest.approx(one["score"], rel=1e-6)} for one in answer["candidates"]]
     for head in ("engagement", "relevance"):
         rows = told["lists"][head]
         assert [row["head_rank"] for row in rows] == list(range(1, 13))

@@ -5,7 +5,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from live_page import NUMBER, PATIENT, Page
 from live_router import Place, Router, Run, remove
 
 from benchmarks.page import browser
@@ -13,6 +12,8 @@ from mtmh.data.files import write_parquet
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
 from serving.triton.supervisor import load
+
+from .live_page import NUMBER, PATIENT, Page
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_page import LISTS, NUMBER, PATIENT, Page
 from live_router import Place, Router, Run, remove
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -16,6 +15,8 @@ from benchmarks.page import drawn
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
 from serving.triton.supervisor import load
+
+from .live_page import LISTS, NUMBER, PATIENT, Page
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),

@@ -1,0 +1,3 @@
+from mtmh.cli import main
+
+main()

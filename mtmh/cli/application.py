@@ -1,0 +1,26 @@
+"""The application that commands register with, and its entry point."""
+
+import sys
+
+import typer
+
+from mtmh.errors import UserError
+
+app = typer.Typer(
+    help="Item-to-item retrieval that is both engaging and relevant: from an interaction log to a gated retriever.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point: a UserError is one message and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"mtmh: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("mtmh: interrupted. Finished steps are kept: the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from mtmh.experiment.definitions import DEFINITIONS as D
 from mtmh.experiment.facts import Facts
-from mtmh.experiment.units import SUMS, arm_counts, user_days
+from mtmh.experiment.units import SUMS, arm_counts, unordered_user_days
 
 OfCounts = Callable[[np.ndarray, int], float]
 
@@ -241,7 +241,7 @@ def daily(facts: Facts) -> pa.Table:
 
     There is a row for each arm that has users, and each day, whatever happened on it.
     """
-    table = user_days(facts)
+    table = unordered_user_days(facts)
     sums = table.group_by("arm", "day").agg(**{field.name: table[field.name].sum() for field in SUMS}).to_pyarrow()
     rows = {(row["arm"], row["day"]): row for row in sums.to_pylist()}
     sets = _set_metrics(arm_counts(facts).to_pyarrow())
@@ -262,14 +262,13 @@ def _ratio(metric: Metric, row: dict[str, Any], users: int) -> float | None:
 
 
 def _set_metrics(counts: pa.Table) -> dict[tuple[str, date], dict[str, float | None]]:
-    """arm, day -> name -> value."""
-    order = counts.sort_by([("arm", "ascending"), ("day", "ascending"), ("over", "ascending")])
-    keys = order.select(["arm", "day", "over"]).group_by(["arm", "day", "over"], use_threads=False)
+    """arm, day -> name -> value; `counts` in order."""
+    keys = counts.select(["arm", "day", "over"]).group_by(["arm", "day", "over"], use_threads=False)
     groups = keys.aggregate([([], "count_all")]).to_pylist()
     ends = np.cumsum([group["count_all"] for group in groups])
     found: dict[tuple[str, date], dict[str, float | None]] = {}
     for group, end in zip(groups, ends.tolist(), strict=True):
-        part = order.slice(end - group["count_all"], group["count_all"])
+        part = counts.slice(end - group["count_all"], group["count_all"])
         values = found.setdefault((group["arm"], group["day"]), {})
         for metric in METRICS.values():
             if metric.of_counts and metric.counts and metric.over == group["over"]:

@@ -48,6 +48,7 @@ ITEM_COUNTS = pa.schema(  # one row per arm, day, bucket and item, and one per t
         ("size", pa.int64()),  # how many keys there could be: items by the end of that day, or topics of the catalog
     ]
 )
+DIGITS = 9  # of sums of floats
 KEYS = ("arm", "day", "user_id", "bucket")
 SUMS = tuple(field for field in USER_DAYS if field.name not in KEYS)
 
@@ -55,15 +56,21 @@ SUMS = tuple(field for field in USER_DAYS if field.name not in KEYS)
 def user_days(facts: Facts) -> ir.Table:
     """One row per arm, day and user with impressions or engagements on that day, in the columns of `USER_DAYS`.
 
-    Whoever is not there on a day counts with zeros; `facts.users` has all of them.
+    Ordered by the keys, so that the same log gives the same table. Whoever is not there on a day counts with zeros;
+    `facts.users` has all of them.
     """
+    return unordered_user_days(facts).order_by("arm", "day", "user_id")
+
+
+def unordered_user_days(facts: Facts) -> ir.Table:
+    """`user_days` in any order: what sums need."""
     by_topic = _by_topic(facts)
     parts = [_shown(facts), _lists(facts), _events(facts), _engaged(facts), _novel(facts)]
     parts += [_diversity(facts, by_topic), _recalled(facts, by_topic)]
     rows = ibis.union(
         *(part.select("user", "day", **{field.name: _or_zero(part, field) for field in SUMS}) for part in parts)
     )
-    days = rows.group_by("user", "day").agg(**{field.name: rows[field.name].sum() for field in SUMS})
+    days = rows.group_by("user", "day").agg(**{field.name: _total(rows[field.name]) for field in SUMS})
     users = facts.users.numbered().select("user", "user_id", "bucket", number="arm")
     named = days.inner_join(users, "user").inner_join(facts.arms, "number")
     return named.select(USER_DAYS.names).cast({field.name: str(field.type) for field in SUMS})
@@ -77,6 +84,11 @@ def item_counts(facts: Facts) -> ir.Table:
 def arm_counts(facts: Facts) -> ir.Table:
     """`item_counts` with the buckets of an arm taken together."""
     return _counts(facts, ("number", "day")).select(name for name in ITEM_COUNTS.names if name != "bucket")
+
+
+def _total(column: ir.Column) -> ir.Value:
+    """The sum; of floats without the last digits, which depend on the order in which an engine adds them."""
+    return column.sum().round(DIGITS) if column.type().is_floating() else column.sum()
 
 
 def _or_zero(part: ir.Table, field: pa.Field) -> ir.Value:
@@ -169,7 +181,7 @@ def _counts(facts: Facts, keys: Sequence[str]) -> ir.Table:
     )
     split = items.inner_join(facts.catalog.topics(), "item")
     topics = split.group_by([*keys, "topic"]).agg(
-        impressions=(split.impressions * split.share).sum(), views=(split.views * split.share).sum()
+        impressions=_total(split.impressions * split.share), views=_total(split.views * split.share)
     )
     ids = facts.catalog.numbered().select("item", key="item_id")
     sizes = facts.catalog.sizes(facts.days)
@@ -180,4 +192,4 @@ def _counts(facts: Facts, keys: Sequence[str]) -> ir.Table:
     by_topic = topics.inner_join(ibis.memtable(named), "topic").drop("topic")
     by_topic = by_topic.mutate(size=ibis.literal(len(names), "int64"), over=ibis.literal("topic"))
     both = by_item.union(by_topic.select(by_item.columns))
-    return both.inner_join(facts.arms, "number").drop("number")
+    return both.inner_join(facts.arms, "number").drop("number").order_by("arm", *keys[1:], "over", "key")

@@ -56,7 +56,8 @@ def extend_index(
     """
     n = len(vectors)
     k = min(k, max(n - 1, 1))
-    grown = _copy(index)
+    grown = faiss.clone_index(on_cpu(index))
+    assert isinstance(grown, faiss.IndexIVFFlat)
     if 2 * clusters(n) > 3 * grown.nlist:
         return build_index(vectors, k, min_recall, seed)
     grown.add(vectors[index.ntotal :])
@@ -102,11 +103,9 @@ def on_gpu(index: faiss.Index) -> faiss.Index:
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
 
 
-def _copy(index: faiss.Index) -> faiss.IndexIVFFlat:
-    """On the CPU, where it can grow."""
-    copy = faiss.clone_index(index) if isinstance(index, faiss.IndexIVFFlat) else faiss.index_gpu_to_cpu(index)
-    assert isinstance(copy, faiss.IndexIVFFlat)
-    return copy
+def on_cpu(index: faiss.Index) -> faiss.Index:
+    """The index where it can grow and be written: a copy of it where it was on a GPU, else unchanged."""
+    return index if isinstance(index, faiss.IndexIVFFlat) else faiss.index_gpu_to_cpu(index)
 
 
 def _queries(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

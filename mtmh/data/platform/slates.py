@@ -18,7 +18,7 @@ class Slates:
     score: np.ndarray  # float32 [n, k]
     trigger: np.ndarray  # int32 [n, k], the item that retrieved it
     degraded: np.ndarray  # bool [n], something did not answer
-    version: str
+    version: np.ndarray  # str [n], the version that answered
 
 
 class Server(Protocol):

@@ -13,14 +13,14 @@ import numpy as np
 from markupsafe import Markup
 
 import mtmh.evaluation
-from mtmh.data.files import replacing
-from mtmh.evaluation.figures import svg
-from mtmh.experiment.metrics import METRICS
-from mtmh.experiment.statistics.effects import Effect
 from monitoring.ab import figures, words
 from monitoring.ab.comparison import Comparison
 from monitoring.ab.segments import METRICS_SHOWN
 from monitoring.ab.verdict import GUARDRAILS, PRIMARY, rule, signed
+from mtmh.data.files import replacing
+from mtmh.evaluation.figures import svg
+from mtmh.experiment.metrics import METRICS
+from mtmh.experiment.statistics.effects import Effect
 
 # The paper's Table 5 with the rate of engagement: what people did. Everything else describes what they were shown.
 DONE_BY_USERS = (
@@ -29,13 +29,13 @@ DONE_BY_USERS = (
 )  # fmt: skip
 
 
-def write(comparison: Comparison, out: Path) -> None:
+def write(comparison: Comparison, out: Path, code_version: str) -> None:
     """Write ab.json, verdict.json and ab.html into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    html = _environment().get_template("page.html.j2").render(**_view(comparison))
+    html = _environment().get_template("page.html.j2").render(**_view(comparison, code_version))
     for name, text in (
         ("ab.json", _json(ab(comparison))),
-        ("verdict.json", _json(details(comparison))),
+        ("verdict.json", _json(details(comparison, code_version))),
         ("ab.html", html),
     ):
         with replacing(out / name) as draft:
@@ -46,10 +46,10 @@ def ab(comparison: Comparison) -> dict[str, dict[str, Any]]:
     """What ab.json holds: one entry a metric, and `sample_ratio` beside them.
 
     Of a metric: control and treatment (in the metric's unit), lift with lo and hi (relative change and its fixed 95 %
-    interval), adjusted_p (corrected over all metrics); further p (uncorrected), always_lo and always_hi (the always-valid
-    95 % interval), cuped (whether the pre-period was made use of), users ([control, treatment]), reason (why something
-    is null). Of the sample ratio: observed and expected users by arm, p, alarm. A figure that could not be computed is
-    null.
+    interval), adjusted_p (corrected over all metrics); further p (uncorrected), always_lo and always_hi (the
+    always-valid 95 % interval), cuped (whether the pre-period was made use of), users ([control, treatment]), reason
+    (why something is null). Of the sample ratio: observed and expected users by arm, p, alarm. A figure that could not
+    be computed is null.
     """
     entries: dict[str, dict[str, Any]] = {}
     for effect in comparison.effects:
@@ -58,9 +58,9 @@ def ab(comparison: Comparison) -> dict[str, dict[str, Any]]:
     return {**entries, "sample_ratio": asdict(comparison.sample_ratio)}
 
 
-def details(comparison: Comparison) -> dict[str, Any]:
+def details(comparison: Comparison, code_version: str) -> dict[str, Any]:
     """What verdict.json holds: verdict, rule, place, days, effects by day, segments, findings."""
-    place = comparison.place
+    place = comparison.experiment
     return {
         "verdict": asdict(comparison.verdict),
         "rule": rule(),
@@ -74,7 +74,7 @@ def details(comparison: Comparison) -> dict[str, Any]:
             for each in comparison.segments
         ],
         "findings": [asdict(finding) for finding in comparison.findings],
-        "code_version": comparison.code_version,
+        "code_version": code_version,
     }
 
 
@@ -109,8 +109,8 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _view(comparison: Comparison) -> dict[str, Any]:
-    days, place = comparison.days, comparison.place
+def _view(comparison: Comparison, code_version: str) -> dict[str, Any]:
+    days, place = comparison.days, comparison.experiment
     first = [effect for effect in comparison.effects if effect.metric in DONE_BY_USERS]
     rest = [effect for effect in comparison.effects if effect.metric not in DONE_BY_USERS]
     return {
@@ -126,7 +126,9 @@ def _view(comparison: Comparison) -> dict[str, Any]:
         ],
         "series": _series(comparison),
         "ratio": words.ratio(comparison.sample_ratio),
+        "notes": words.notes(comparison),
         "segment_words": words.segments(comparison),
+        "segment_notes": words.segment_notes(comparison),
         "segment_metrics": [METRICS[name].title for name in METRICS_SHOWN],
         "segment_rows": _segment_rows(comparison),
         "segment_drawings": _segment_drawings(comparison),
@@ -134,8 +136,8 @@ def _view(comparison: Comparison) -> dict[str, Any]:
         "findings": comparison.findings,
         "limits": words.limits(comparison),
         "definitions": [(each.title, f"{each.definition} ({each.unit})") for each in METRICS.values()],
-        "folder": place.folder,
-        "code_version": comparison.code_version,
+        "folder": str(comparison.place.folder),
+        "code_version": code_version,
     }
 
 

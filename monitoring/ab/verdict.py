@@ -2,7 +2,7 @@
 
 The rule asks, in this order: can the comparison be judged at all; does the treatment harm; does it win. Every interval
 that decides is the always-valid one, so that looking every day costs nothing: the chance that a treatment without any
-effect is ever called a winner, on whatever day one stops, is at most 2.5 %.
+effect is ever called a winner, on whatever day one stops, is at most 5 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,12 @@ from typing import Literal
 
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics.effects import Effect
-from mtmh.experiment.statistics.sample_ratio import SampleRatio
+from mtmh.experiment.statistics.sample_ratio import ALARM, SampleRatio
 
 Outcome = Literal["wins", "open", "harms", "unjudged"]
 
 PRIMARY = "time_spent"
 GUARDRAILS = ("daily_active_users", "engagement_rate")
-SAMPLE_RATIO_P = 0.001  # paper section 7
 MOST_CONTAMINATED = 0.01  # share of the users who were in two arms
 MOST_BAD_ROWS = 0.01  # share of the log's rows that could not be used, as in the data contract
 LEAST_USERS = 100  # of each arm: below, a mean is not normal enough for any interval here
@@ -50,14 +49,14 @@ def rule() -> list[str]:
     """The rule in words, from the numbers that the code uses."""
     primary, guards = _title(PRIMARY), " and ".join(_title(name) for name in GUARDRAILS)
     return [
-        f"It cannot be judged when the sample ratio's p is below {SAMPLE_RATIO_P:g}, when more than "
+        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, when more than "
         f"{MOST_CONTAMINATED:.0%} of the users were in two arms, when more than {MOST_BAD_ROWS:.0%} of the log's rows "
-        f"could not be used, when an arm vanished from the log, when an arm has fewer than {LEAST_USERS} users, or when "
-        f"{primary} could not be measured.",
+        f"could not be used, when an arm vanished from the log, when an arm has fewer than {LEAST_USERS} users, or "
+        f"when {primary} could not be measured.",
         f"The treatment harms when the always-valid interval of {guards} (the guardrails) or of {primary} itself lies "
         "below 0. Guardrails are not corrected for being several: a false alarm costs less than a missed one.",
-        f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies above 0, no guardrail "
-        f"is harmed, and at least {LEAST_DAYS} days were compared.",
+        f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies above 0, no "
+        f"guardrail is harmed, and at least {LEAST_DAYS} days were compared.",
         "Otherwise there is no winner yet. No other metric, no segment and no p-value can change the verdict.",
     ]
 
@@ -89,7 +88,9 @@ def judge(effects: Sequence[Effect], sample_ratio: SampleRatio, log: Log, contro
 
 def interval(effect: Effect) -> str:
     """Lift and always-valid interval as the page writes them."""
-    return f"{signed(effect.lift)} (always-valid 95 % interval {signed(effect.always_lo)} to {signed(effect.always_hi)})"
+    return (
+        f"{signed(effect.lift)} (always-valid 95 % interval {signed(effect.always_lo)} to {signed(effect.always_hi)})"
+    )
 
 
 def signed(share: float | None) -> str:
@@ -103,7 +104,7 @@ def signed(share: float | None) -> str:
 def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[str]:
     everyone = sum(log.users.values()) + log.contaminated
     found = []
-    if sample_ratio.p < SAMPLE_RATIO_P:
+    if sample_ratio.alarm:
         shares = ", ".join(f"{arm} {users:,}" for arm, users in sample_ratio.observed.items())
         wanted = ", ".join(f"{arm} {users:,.0f}" for arm, users in sample_ratio.expected.items())
         found.append(
@@ -112,13 +113,13 @@ def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[s
         )
     if log.contaminated > MOST_CONTAMINATED * everyone:
         found.append(
-            f"Contamination: {log.contaminated:,} of {everyone:,} users ({log.contaminated / everyone:.1%}) were in two "
-            f"arms; the bound is {MOST_CONTAMINATED:.0%}."
+            f"Contamination: {log.contaminated:,} of {everyone:,} users ({log.contaminated / everyone:.1%}) were in "
+            f"two arms; the bound is {MOST_CONTAMINATED:.0%}."
         )
     if log.bad_rows > MOST_BAD_ROWS * log.rows:
         found.append(
-            f"Log: {log.bad_rows:,} of {log.rows:,} rows ({log.bad_rows / log.rows:.1%}) could not be used; the bound is "
-            f"{MOST_BAD_ROWS:.0%}."
+            f"Log: {log.bad_rows:,} of {log.rows:,} rows ({log.bad_rows / log.rows:.1%}) could not be used; the bound "
+            f"is {MOST_BAD_ROWS:.0%}."
         )
     found += [f"Log: the arm {arm} has no rows from {day} on." for arm, day in log.vanished.items()]
     found += [

@@ -1,29 +1,36 @@
 """A comparison of two arms, put together from a place: effects, sample ratio, segments, findings and the verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from monitoring.ab.segments import Segment, SegmentEffect, compare_segments, segments
 from monitoring.ab.verdict import Log, Verdict, judge
 from mtmh.experiment.arms import shares
+from mtmh.experiment.facts import facts
+from mtmh.experiment.findings import Finding
 from mtmh.experiment.place import Experiment, Place
 from mtmh.experiment.statistics import Effect, SampleRatio, effects, effects_by_day, sample_ratio
+from mtmh.experiment.units import item_counts, user_days
 
 PRE_PERIOD_DAYS = 28  # of the history, for CUPED
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something about the log that a reader of the page must know."""
-
-    title: str
-    count: int
-    done: str  # what became of these rows
-    example: str
+# Findings about rows that were not used, and what they are shares of.
+UNUSABLE = {
+    "rejected": "records",
+    "exposures_before": "exposures",
+    "exposures_after": "exposures",
+    "engagements_before": "engagements",
+    "engagements_after": "engagements",
+    "mixed_answers": "answers",
+    "unknown_arm": "answers",
+}
+MISPLACED = ("contaminated", "misplaced")  # findings about users whose arm says nothing
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,28 @@ class Tables:
     items: pa.Table
     history: pa.Table
     findings: Sequence[Finding]
-    log: Log
+    logged: Mapping[str, int]  # records, exposures, engagements, answers: how many the log has
+
+
+def read_tables(place: Place) -> Tables:
+    """Everything about the place's experiment, all days of it."""
+    found = facts(place)
+    log = place.logged()
+    logged = {
+        "exposures": log.exposures.count(),
+        "engagements": log.engagements.count(),
+        "answers": log.exposures.request_id.nunique(),
+    }
+    counts = {of: int(number.to_pyarrow().as_py()) for of, number in logged.items()}
+    counts["records"] = counts["answers"] + counts["engagements"] + log.rejected.num_rows
+    return Tables(
+        user_days(found).to_pyarrow(),
+        item_counts(found).to_pyarrow(),
+        pq.read_table(place.items),
+        pq.read_table(place.history),
+        found.findings,
+        counts,
+    )
 
 
 @dataclass(frozen=True)
@@ -62,23 +90,42 @@ class Comparison:
 def compare(place: Place, tables: Tables) -> Comparison:
     """Compare the place's treatment with its control. Raises UserError as `effects` does."""
     experiment = place.experiment
-    control, treatment = experiment.control, experiment.treatment
-    before = pre_period(tables.history, experiment.first_day)
-    both = (control, treatment)
-    found = effects(tables.user_days, tables.item_counts, *both, before=before, planned_days=experiment.days)
-    by_day = effects_by_day(tables.user_days, tables.item_counts, *both, before=before, planned_days=experiment.days)
-    ratio = sample_ratio(
-        tables.log.users, {arm: share for arm, share in shares(experiment.arms).items() if arm in both}
-    )
+    both = (experiment.control, experiment.treatment)
     own = tables.user_days.filter(pc.is_in(tables.user_days["arm"], pa.array(both)))
-    users = pc.unique(own["user_id"])
-    grouped = segments(users, tables.history, tables.items, experiment.first_day)
-    compared, too_small = compare_segments(own, grouped, control, treatment, experiment.days)
-    verdict = judge(found, ratio, tables.log, control, treatment)
+    log = _log(own, tables, experiment)
+    past = pre_period(tables.history, experiment.first_day)
+    counts, planned = tables.item_counts, experiment.days
+    found = effects(own, counts, *both, before=past, planned_days=planned)
+    by_day = effects_by_day(own, counts, *both, before=past, planned_days=planned)
+    expected = shares(experiment.arms)
+    ratio = sample_ratio(log.users, {arm: expected[arm] for arm in both})
+    groups = segments(pc.unique(own["user_id"]), tables.history, tables.items, experiment.first_day)
+    compared, too_small = compare_segments(own, groups, *both, planned)
     days = tuple(sorted(pc.unique(own["day"]).to_pylist()))
-    return Comparison(
-        place, days, found, by_day, ratio, tables.log, verdict, compared, too_small, tuple(tables.findings)
-    )
+    verdict = judge(found, ratio, log, *both)
+    return Comparison(place, days, found, by_day, ratio, log, verdict, compared, too_small, tuple(tables.findings))
+
+
+def _log(user_days: pa.Table, tables: Tables, experiment: Experiment) -> Log:
+    """What the verdict asks about the log; `user_days` are those of the two arms."""
+    arms = (experiment.control, experiment.treatment)
+    served = user_days.filter(pc.greater(user_days["lists"], 0))
+    days = sorted(pc.unique(served["day"]).to_pylist())
+    users, vanished = {}, {}
+    for arm in arms:
+        rows = user_days.filter(pc.equal(user_days["arm"], arm))
+        users[arm] = pc.count_distinct(rows["user_id"]).as_py()
+        last = pc.max(served.filter(pc.equal(served["arm"], arm))["day"]).as_py() or date.min
+        if gone := [day for day in days if day > last]:
+            vanished[arm] = str(gone[0])
+    found = {finding.name: finding for finding in tables.findings if finding.count}
+    unusable = {
+        found[name].title: (found[name].count, max(tables.logged[of], 1))
+        for name, of in UNUSABLE.items()
+        if name in found
+    }
+    contaminated = sum(found[name].count for name in MISPLACED if name in found)
+    return Log(len(days), users, contaminated, unusable, vanished)
 
 
 def pre_period(history: pa.Table, first_day: date) -> pa.Table:

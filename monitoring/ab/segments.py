@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import Effect, effects
+from mtmh.experiment.statistics.effects import holm
 
 NEW_DAYS = 14  # a new user's first engagement lies at most this many days before the experiment, or in it,
 NEW_ENGAGEMENTS = 10  # or the user has at most so many before it: there is little to retrieve by
@@ -44,11 +45,13 @@ def segments(users: pa.Array, history: pa.Table, items: pa.Table, first_day: dat
     """New, heavy and all other users, and users by the L1 topic of most of their earlier engagements.
 
     `users`: string, those compared. `history` and `items`: a place's tables; rows from `first_day` on do not count.
-    A user without topics in the history is in no topic's segment; a tie goes to the topic that comes first by name.
+    A user without topics in the history is in no topic's segment; a tie goes to the topic that comes first by name;
+    items without the column `l1_topics` make no segments by topic.
     """
     start = pa.scalar(datetime.combine(first_day, time(), UTC), pa.timestamp("us", tz="UTC"))
     before = history.filter(pc.and_(pc.less(history["timestamp"], start), pc.is_in(history["user_id"], users)))
-    return [*_by_activity(users, before, first_day), *_by_topic(before, items)]
+    topics = _by_topic(before, items) if "l1_topics" in items.column_names else ()
+    return [*_by_activity(users, before, first_day), *topics]
 
 
 def compare_segments(
@@ -66,9 +69,11 @@ def compare_segments(
         if min(sizes) < LEAST_USERS:
             too_small.append(segment)
             continue
-        pairs += [(segment, effect) for effect in effects(own, None, control, treatment, shown, None, planned_days)]
-    adjusted = holm(np.array([effect.p for _, effect in pairs], float))
-    return [SegmentEffect(*pair, float(p)) for pair, p in zip(pairs, adjusted, strict=True)], too_small
+        pairs += [
+            (segment, effect) for effect in effects(own, None, control, treatment, shown, planned_days=planned_days)
+        ]
+    adjusted = holm([effect.p for _, effect in pairs])
+    return [SegmentEffect(*pair, p) for pair, p in zip(pairs, adjusted, strict=True)], too_small
 
 
 def _by_activity(users: pa.Array, before: pa.Table, first_day: date) -> Iterator[Segment]:
@@ -105,7 +110,3 @@ def _by_topic(before: pa.Table, items: pa.Table) -> Iterator[Segment]:
 def _column(table: pa.Table) -> pa.Array:
     found = table["user_id"].combine_chunks()
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-
-
-def holm(p):
-    return p

@@ -17,8 +17,8 @@ Outcome = Literal["wins", "open", "harms", "unjudged"]
 
 PRIMARY = "time_spent"
 GUARDRAILS = ("daily_active_users", "engagement_rate")
-MOST_CONTAMINATED = 0.01  # share of the users who were in two arms
-MOST_BAD_ROWS = 0.01  # share of the log's rows that could not be used, as in the data contract
+MOST_CONTAMINATED = 0.01  # share of the users who were in two arms, or not in that of their bucket
+MOST_UNUSABLE = 0.01  # share of the log that could not be used, as in the data contract
 LEAST_USERS = 100  # of each arm: below, a mean is not normal enough for any interval here
 LEAST_DAYS = 7  # a week, before anybody wins: weekdays differ, and what is new draws attention
 
@@ -29,10 +29,9 @@ class Log:
 
     days: int  # with rows, of those compared
     users: Mapping[str, int]  # arm -> users that are compared
-    contaminated: int  # users in two arms; they are left out
-    rows: int  # of exposures and engagements, all of them
-    bad_rows: int  # of these, left out as unusable
-    vanished: Mapping[str, str]  # arm -> the day from which on it has no rows
+    contaminated: int  # users in two arms, who are left out, and in another one than their bucket's
+    unusable: Mapping[str, tuple[int, int]]  # what was wrong -> how many were not used, and of how many
+    vanished: Mapping[str, str]  # arm -> the day from which on it answered nobody
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,10 @@ def rule() -> list[str]:
     """The rule in words, from the numbers that the code uses."""
     primary, guards = _title(PRIMARY), " and ".join(_title(name) for name in GUARDRAILS)
     return [
-        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, when more than "
-        f"{MOST_CONTAMINATED:.0%} of the users were in two arms, when more than {MOST_BAD_ROWS:.0%} of the log's rows "
-        f"could not be used, when an arm vanished from the log, when an arm has fewer than {LEAST_USERS} users, or "
-        f"when {primary} could not be measured.",
+        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, when more than {MOST_CONTAMINATED:.0%} of "
+        "the users were in two arms (or not in that of their bucket), when more than "
+        f"{MOST_UNUSABLE:.0%} of the log could not be used, when an arm vanished from it, when an arm has fewer than "
+        f"{LEAST_USERS} users, or when {primary} could not be measured.",
         f"The treatment harms when the always-valid interval of {guards} (the guardrails) or of {primary} itself lies "
         "below 0. Guardrails are not corrected for being several: a false alarm costs less than a missed one.",
         f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies above 0, no "
@@ -114,14 +113,14 @@ def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[s
     if log.contaminated > MOST_CONTAMINATED * everyone:
         found.append(
             f"Contamination: {log.contaminated:,} of {everyone:,} users ({log.contaminated / everyone:.1%}) were in "
-            f"two arms; the bound is {MOST_CONTAMINATED:.0%}."
+            f"two arms, or not in that of their bucket; the bound is {MOST_CONTAMINATED:.0%}."
         )
-    if log.bad_rows > MOST_BAD_ROWS * log.rows:
-        found.append(
-            f"Log: {log.bad_rows:,} of {log.rows:,} rows ({log.bad_rows / log.rows:.1%}) could not be used; the bound "
-            f"is {MOST_BAD_ROWS:.0%}."
-        )
-    found += [f"Log: the arm {arm} has no rows from {day} on." for arm, day in log.vanished.items()]
+    found += [
+        f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound is {MOST_UNUSABLE:.0%}."
+        for what, (count, total) in log.unusable.items()
+        if count > MOST_UNUSABLE * total
+    ]
+    found += [f"Log: the arm {arm} answers nobody from {day} on." for arm, day in log.vanished.items()]
     found += [
         f"Users: the arm {arm} has {users:,}, and {LEAST_USERS} are the least."
         for arm, users in log.users.items()

@@ -9,7 +9,6 @@ from monitoring.ab.verdict import (
     GUARDRAILS,
     LEAST_DAYS,
     LEAST_USERS,
-    MOST_BAD_ROWS,
     MOST_CONTAMINATED,
     PRIMARY,
     Log,
@@ -22,7 +21,13 @@ from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import Effect, SampleRatio
 
 FINE = SampleRatio({"old": 5000, "new": 5010}, {"old": 5005.0, "new": 5005.0}, 0.92, False)
-LOG = Log(days=14, users={"old": 5000, "new": 5010}, contaminated=3, rows=100_000, bad_rows=12, vanished={})
+LOG = Log(
+    days=14,
+    users={"old": 5000, "new": 5010},
+    contaminated=3,
+    unusable={"Malformed records": (12, 100_000)},
+    vanished={},
+)
 
 
 def effect(metric: str, lo: float, hi: float) -> Effect:
@@ -76,10 +81,10 @@ def test_the_fixed_interval_makes_no_winner() -> None:
     [
         (LOG, SampleRatio({"old": 5000, "new": 5400}, {"old": 5200.0, "new": 5200.0}, 9e-5, True), "Sample ratio"),
         (replace(LOG, contaminated=round(MOST_CONTAMINATED * 10_010) + 5), FINE, "Contamination"),
-        (replace(LOG, bad_rows=round(MOST_BAD_ROWS * LOG.rows) + 1), FINE, "Log: 1,001 of 100,000 rows"),
-        (replace(LOG, vanished={"new": "2025-03-08"}), FINE, "the arm new has no rows from 2025-03-08 on"),
+        (replace(LOG, unusable={"Torn": (1001, 100_000)}), FINE, "Log: torn, 1,001 of 100,000 (1.0%); the bound is 1%"),
+        (replace(LOG, vanished={"new": "2025-03-08"}), FINE, "the arm new answers nobody from 2025-03-08 on"),
         (replace(LOG, users={"old": 5000, "new": LEAST_USERS - 1}), FINE, "the arm new has 99"),
-        (replace(LOG, users={}, rows=0, bad_rows=0, contaminated=0), FINE, "could not be measured"),
+        (replace(LOG, users={}, unusable={}, contaminated=0), FINE, "could not be measured"),
     ],
 )
 def test_what_is_wrong_with_the_experiment_comes_before_any_effect(log: Log, ratio: SampleRatio, word: str) -> None:
@@ -92,7 +97,7 @@ def test_what_is_wrong_with_the_experiment_comes_before_any_effect(log: Log, rat
 def test_bounds_themselves_are_still_good() -> None:
     """At the bound is not beyond it."""
     users = {"old": 4950, "new": 4950}
-    log = replace(LOG, users=users, contaminated=100, rows=1000, bad_rows=10, days=LEAST_DAYS)
+    log = replace(LOG, users=users, contaminated=100, unusable={"Torn": (10, 1000)}, days=LEAST_DAYS)
     assert judged(log, **{PRIMARY: (0.01, 0.02)})[0] == "wins"
 
 

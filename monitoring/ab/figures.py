@@ -11,7 +11,7 @@ from matplotlib.dates import ConciseDateFormatter, DayLocator
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from mtmh.evaluation.figures import INK, QUIET, STYLE
+from mtmh.evaluation.figures import INK, STYLE
 
 OK, BAD, OPEN = "#17673a", "#a61b1b", "#0b5cad"
 WIDTH = 4.8  # inches: a phone's width at a readable size
@@ -28,12 +28,9 @@ class Line:
     hi: float
     always_lo: float
     always_hi: float
+    sign: int  # 1 or -1 where the change is told from chance, else 0
     better: str = "neutral"  # what a rise is: better, worse or neutral
-
-    @property
-    def sign(self) -> int:
-        """1 or -1 where the always-valid interval lies on that side of 0."""
-        return int(self.always_lo > 0) - int(self.always_hi < 0)
+    whole: bool = False  # the axis reaches as far as this one does, whatever the others do
 
     @property
     def color(self) -> str:
@@ -59,11 +56,11 @@ def forest(lines: Sequence[Line]) -> Figure:
         axes.set_ylim(-0.7, len(shown) - 0.3)
         axes.set_xlim(-1.08 * reach, 1.08 * reach)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "\u2212")))
+        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
     return figure
 
 
-def over_days(days: Sequence[date], lines: Sequence[Line], planned: date | None = None) -> Figure:
+def over_days(days: Sequence[date], lines: Sequence[Line]) -> Figure:
     """One metric's lift in percent, from the first day to each: line, inner band fixed, outer band always-valid."""
     columns = ("lift", "lo", "hi", "always_lo", "always_hi")
     values = {name: 100 * np.array([getattr(line, name) for line in lines], float) for name in columns}
@@ -86,19 +83,27 @@ def over_days(days: Sequence[date], lines: Sequence[Line], planned: date | None 
     return figure
 
 
+def _tick(value: float, _: int) -> str:
+    return f"{value:+g}".replace("-", "\u2212") if value else "0"
+
+
 def _interval(axes: Axes, place: int, line: Line, reach: float) -> None:
-    lift, lo, hi, always_lo, always_hi = (
-        100 * value for value in (line.lift, line.lo, line.hi, line.always_lo, line.always_hi)
-    )
-    inside = np.clip([always_lo, always_hi, lo, hi], -reach, reach)
-    axes.plot(inside[:2], [place, place], color=line.color, linewidth=1.2, marker="|", markersize=7)
-    axes.plot(inside[2:], [place, place], color=line.color, linewidth=4.5, solid_capstyle="butt")
-    for end, mark in ((min(always_lo, lift), "<"), (max(always_hi, lift), ">")):
-        if abs(end) > reach:
-            axes.plot([np.sign(end) * reach], [place], marker=mark, color=line.color, markersize=7)
-    if abs(lift) <= reach:
-        shape = {1: "^", -1: "v", 0: "o"}[line.sign]
-        axes.plot([lift], [place], marker=shape, color=line.color, markersize=7.5, mec="white", mew=1.2)
+    lift, *ends = (100 * value for value in (line.lift, line.lo, line.hi, line.always_lo, line.always_hi))
+    if abs(lift) > reach:  # its whole interval may lie beyond: the number says where
+        side = float(np.sign(lift))
+        axes.plot([side * reach], [place], marker=">" if side > 0 else "<", color=line.color, markersize=8)
+        words = f"{lift:+.0f} %  ".replace("-", "\u2212")
+        edge = "right" if side > 0 else "left"
+        axes.text(side * reach, place, words if side > 0 else f"  {words}", ha=edge, va="center", color=line.color)
+        return
+    lo, hi, always_lo, always_hi = np.clip(ends, -reach, reach)
+    axes.plot([always_lo, always_hi], [place, place], color=line.color, linewidth=1.2)
+    axes.plot([lo, hi], [place, place], color=line.color, linewidth=4.5, solid_capstyle="butt")
+    for end, arrow in ((ends[2], "<"), (ends[3], ">")):
+        mark = arrow if abs(end) > reach else "|"
+        axes.plot([np.clip(end, -reach, reach)], [place], marker=mark, color=line.color, markersize=7)
+    shape = {1: "^", -1: "v", 0: "o"}[line.sign]
+    axes.plot([lift], [place], marker=shape, color=line.color, markersize=7.5, mec="white", mew=1.2)
 
 
 def _reach(lines: Sequence[Line]) -> float:
@@ -106,8 +111,8 @@ def _reach(lines: Sequence[Line]) -> float:
     ends = 100 * np.array([max(abs(line.always_lo), abs(line.always_hi)) for line in lines])
     if not len(ends):
         return 1.0
-    usual = ends[ends <= FURTHEST * np.median(ends)]
-    return float(max(usual.max(), 0.1))
+    whole = np.array([line.whole for line in lines])
+    return float(max(ends[whole | (ends <= FURTHEST * np.median(ends))].max(), 0.1))
 
 
 def _look_at_the_end(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
@@ -117,6 +122,3 @@ def _look_at_the_end(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
     ends = ends[np.isfinite(ends)]
     room = 0.35 * (ends.max() - ends.min()) or 1.0
     axes.set_ylim(ends.min() - room, ends.max() + room)
-
-
-__all__ = ["QUIET", "Line", "forest", "over_days"]

@@ -159,7 +159,7 @@ def _tiles(comparison: Comparison) -> list[dict[str, str]]:
 
 
 def _group(name: str, title: str, effects: Sequence[Effect]) -> dict[str, Any]:
-    lines = [_line(effect) for effect in effects]
+    lines = [_line(effect, _sign(effect.always_lo, effect.always_hi)) for effect in effects]
     told = "; ".join(f"{line.label} {signed(line.lift)}" for line in lines)
     return {
         "title": title,
@@ -181,7 +181,6 @@ def _row(effect: Effect) -> dict[str, Any]:
         ("adjusted_p", words.p_value(effect.adjusted_p)),
     ]
     values = {name: getattr(effect, name) for name in ("control", "treatment", "lift", "adjusted_p")}
-    line = _line(effect)
     return {
         "metric": effect.metric,
         "title": metric.title,
@@ -189,15 +188,16 @@ def _row(effect: Effect) -> dict[str, Any]:
         "cells": [(key, "" if (number := values.get(key)) is None else number, text) for key, text in cells],
         "measured": bool(np.isfinite([effect.lift, effect.always_lo, effect.always_hi]).all()),
         "reason": effect.reason,
-        "sign": line.sign,
+        "sign": _sign(effect.always_lo, effect.always_hi),
         "higher": metric.higher,
     }
 
 
-def _line(effect: Effect, label: str = "") -> figures.Line:
+def _line(effect: Effect, sign: int, label: str = "") -> figures.Line:
     metric = METRICS[effect.metric]
     bounds = (effect.lift, effect.lo, effect.hi, effect.always_lo, effect.always_hi)
-    return figures.Line(label or metric.title, *bounds, better=metric.higher)
+    whole = effect.metric in (PRIMARY, *GUARDRAILS)
+    return figures.Line(label or metric.title, *bounds, sign, metric.higher, whole)
 
 
 def _series(comparison: Comparison) -> list[tuple[Markup, str]]:
@@ -212,7 +212,12 @@ def _series(comparison: Comparison) -> list[tuple[Markup, str]]:
         own.sort(key=lambda row: row["day"])
         metric = METRICS[name]
         bounds = ("lift", "lo", "hi", "always_lo", "always_hi")
-        lines = [figures.Line(metric.title, *(row[key] for key in bounds), better=metric.higher) for row in own]
+        lines = [
+            figures.Line(
+                metric.title, *(row[key] for key in bounds), _sign(row["always_lo"], row["always_hi"]), metric.higher
+            )
+            for row in own
+        ]
         days: list[date] = [row["day"] for row in own]
         drawn = figures.over_days(days, lines)
         told = f"{metric.title}: change by day, at the end {signed(lines[-1].lift)}"
@@ -225,19 +230,26 @@ def _segment_rows(comparison: Comparison) -> list[dict[str, Any]]:
     for each in comparison.segments:
         row = rows.setdefault(each.segment.name, {"name": each.segment.name, "cells": []})
         row["users"] = f"{sum(each.effect.users):,}"
-        text = f"{signed(each.effect.lift)} ({signed(each.effect.lo)} to {signed(each.effect.hi)})"
-        row["cells"].append({"text": text, "p": words.p_value(each.adjusted_p), "stands": each.adjusted_p < 0.05})
+        interval = f"{signed(each.effect.lo)} to {signed(each.effect.hi)}"
+        cell = {"lift": signed(each.effect.lift), "interval": interval, "p": words.p_value(each.adjusted_p)}
+        row["cells"].append({**cell, "stands": each.stands})
     return list(rows.values())
 
 
 def _segment_drawings(comparison: Comparison) -> list[tuple[Markup, str]]:
     drawings = []
     for name in METRICS_SHOWN[: 2 if comparison.segments else 0]:
-        lines = [_line(each.effect, each.segment.name) for each in comparison.segments if each.effect.metric == name]
+        own = [each for each in comparison.segments if each.effect.metric == name]
+        lines = [_line(one.effect, _sign(one.effect.lo, one.effect.hi) * one.stands, one.segment.name) for one in own]
         title = METRICS[name].title
         told = "; ".join(f"{line.label} {signed(line.lift)}" for line in lines)
         drawings.append((_svg(figures.forest(lines), f"segments-{name}", f"{title} by segment: {told}"), title))
     return drawings
+
+
+def _sign(low: float, high: float) -> int:
+    """On which side of 0 the whole interval lies; 0 where it holds 0, or there is none."""
+    return int(low > 0) - int(high < 0)
 
 
 def _svg(figure: Any, name: str, description: str) -> Markup:

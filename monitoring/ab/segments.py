@@ -40,6 +40,11 @@ class SegmentEffect:
     effect: Effect
     adjusted_p: float  # over all segments and metrics shown
 
+    @property
+    def stands(self) -> bool:
+        """Whether it is told from chance, after the correction."""
+        return self.adjusted_p < 0.05
+
 
 def segments(users: pa.Array, history: pa.Table, items: pa.Table, first_day: date) -> list[Segment]:
     """New, heavy and all other users, and users by the L1 topic of most of their earlier engagements.

@@ -46,14 +46,14 @@ class Verdict:
 
 def rule() -> list[str]:
     """The rule in words, from the numbers that the code uses."""
-    primary, guards = _title(PRIMARY), " and ".join(_title(name) for name in GUARDRAILS)
+    primary, guards = _name(PRIMARY), " or ".join(_name(name) for name in GUARDRAILS)
     return [
         f"It cannot be judged when the sample ratio's p is below {ALARM:g}, when more than {MOST_CONTAMINATED:.0%} of "
         "the users were in two arms (or not in that of their bucket), when more than "
         f"{MOST_UNUSABLE:.0%} of the log could not be used, when an arm vanished from it, when an arm has fewer than "
         f"{LEAST_USERS} users, or when {primary} could not be measured.",
-        f"The treatment harms when the always-valid interval of {guards} (the guardrails) or of {primary} itself lies "
-        "below 0. Guardrails are not corrected for being several: a false alarm costs less than a missed one.",
+        f"The treatment harms when the always-valid interval of {guards} (the guardrails), or of {primary} itself, "
+        "lies below 0. Guardrails are not corrected for being several: a false alarm costs less than a missed one.",
         f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies above 0, no "
         f"guardrail is harmed, and at least {LEAST_DAYS} days were compared.",
         "Otherwise there is no winner yet. No other metric, no segment and no p-value can change the verdict.",
@@ -73,7 +73,8 @@ def judge(effects: Sequence[Effect], sample_ratio: SampleRatio, log: Log, contro
     held = tuple(f"{_title(each.metric)}: {interval(each)}" for each in watched)
     held += tuple(f"{_title(name)}: could not be measured" for name in missing)
     if harmed:
-        names = " and ".join(_title(effect.metric) for effect in harmed)
+        first, *others = [effect.metric for effect in harmed]
+        names = " and ".join([_title(first), *map(_name, others)])
         rest = tuple(f"{_title(each.metric)}: {interval(each)}" for each in (primary, *watched) if each not in harmed)
         reasons = (*(f"{_title(effect.metric)}: {interval(effect)}" for effect in harmed), *rest)
         lead = f"{names} {'are' if len(harmed) > 1 else 'is'} lower with it than with {control}, and that is no chance."
@@ -137,10 +138,15 @@ def _why_open(primary: Effect, missing: Sequence[str], log: Log) -> str:
     if primary.always_lo > 0:
         return f"{_title(PRIMARY)} is higher so far, but {log.days} days are too few: {LEAST_DAYS} are the least."
     return (
-        f"What {_title(PRIMARY)} shows may be chance: anything from {signed(primary.always_lo)} to "
+        f"What {_name(PRIMARY)} shows may be chance: anything from {signed(primary.always_lo)} to "
         f"{signed(primary.always_hi)} goes with these {log.days} days."
     )
 
 
 def _title(metric: str) -> str:
     return METRICS[metric].title
+
+
+def _name(metric: str) -> str:
+    """The title inside a sentence."""
+    return METRICS[metric].title[0].lower() + METRICS[metric].title[1:]

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
+from scipy.stats import norm
+
 from monitoring.ab.comparison import PRE_PERIOD_DAYS, Comparison
 from monitoring.ab.segments import HEAVY_SHARE, LEAST_USERS, NEW_DAYS, NEW_ENGAGEMENTS
-from monitoring.ab.verdict import signed
+from monitoring.ab.verdict import PRIMARY, signed
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics.sample_ratio import ALARM, SampleRatio
 
@@ -101,11 +104,17 @@ def corrected(comparison: Comparison) -> list[str]:
 def limits(comparison: Comparison) -> list[str]:
     """What nobody should read out of this page."""
     experiment, days = comparison.experiment, len(comparison.days)
+    spill = (
+        "What happens when everyone gets the treatment: both arms share items, creators and popularity, so one arm may "
+    )
+    spill += "have lived on what the other one did."
+    if experiment.simulated:
+        spill = "What spills over from one arm to the other: between these simulated users nothing can, in life it may."
     said = [
+        *_smallest(comparison),
         f"What happens after {count(days, 'day')}: people get used to what is new, and tastes that take months to "
         "change have not changed yet.",
-        "What happens when everyone gets the treatment: both arms share items, creators and popularity, so one arm may "
-        "have lived on what the other one did.",
+        spill,
         "What training on the treatment's own log would do: both arms were served by the same trained version.",
         "Anything about users who never appear in the log, or were served without a user_id: they are in no arm here.",
         "Why an effect is there. The metrics of what people were shown change because the treatment is made to change "
@@ -122,6 +131,19 @@ def limits(comparison: Comparison) -> list[str]:
     if days < experiment.days:
         said.append(f"The planned end: {count(days, 'day')} of {experiment.days} have been compared so far.")
     return said
+
+
+def _smallest(comparison: Comparison) -> list[str]:
+    """How large an effect on the primary metric must be to be seen in four experiments of five."""
+    found = {effect.metric: effect for effect in comparison.effects}.get(PRIMARY)
+    if found is None or not np.isfinite([found.always_lo, found.always_hi]).all():
+        return []
+    error = (found.hi - found.lo) / (2 * norm.ppf(0.975))
+    least = (found.always_hi - found.always_lo) / 2 + norm.ppf(0.8) * error
+    return [
+        f"Small effects: with these users and days, a change of {METRICS[PRIMARY].title.lower()} by less than about "
+        f"{100 * least:.2g}\u00a0% goes unseen more than one time in five."
+    ]
 
 
 def notes(comparison: Comparison) -> list[str]:

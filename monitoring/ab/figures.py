@@ -89,19 +89,20 @@ def _tick(value: float, _: int) -> str:
 
 def _interval(axes: Axes, place: int, line: Line, reach: float) -> None:
     lift, *ends = (100 * value for value in (line.lift, line.lo, line.hi, line.always_lo, line.always_hi))
-    if abs(lift) > reach:  # its whole interval may lie beyond: the number says where
-        side = float(np.sign(lift))
-        axes.plot([side * reach], [place], marker=">" if side > 0 else "<", color=line.color, markersize=8)
-        words = f"{lift:+.0f} %  ".replace("-", "\u2212")
-        edge = "right" if side > 0 else "left"
-        axes.text(side * reach, place, words if side > 0 else f"  {words}", ha=edge, va="center", color=line.color)
-        return
     lo, hi, always_lo, always_hi = np.clip(ends, -reach, reach)
     axes.plot([always_lo, always_hi], [place, place], color=line.color, linewidth=1.2)
     axes.plot([lo, hi], [place, place], color=line.color, linewidth=4.5, solid_capstyle="butt")
     for end, arrow in ((ends[2], "<"), (ends[3], ">")):
-        mark = arrow if abs(end) > reach else "|"
+        mark = "|" if abs(end) <= reach else arrow if (end < 0) is (arrow == "<") else ""
         axes.plot([np.clip(end, -reach, reach)], [place], marker=mark, color=line.color, markersize=7)
+    if abs(lift) > reach:
+        side = 1 if lift > 0 else -1
+        words = f"{lift:+.0f} %".replace("-", "\u2212")
+        axes.annotate(
+            words, (side * reach, place), (-11 * side, 0), textcoords="offset points", color=line.color,
+            ha="right" if side > 0 else "left", va="center", backgroundcolor="white",
+        )  # fmt: skip
+        return
     shape = {1: "^", -1: "v", 0: "o"}[line.sign]
     axes.plot([lift], [place], marker=shape, color=line.color, markersize=7.5, mec="white", mew=1.2)
 

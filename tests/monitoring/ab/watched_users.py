@@ -1,10 +1,18 @@
 """A hand-made experiment: user days, item counts, items and history, seeded, with planted effects."""
 
+import json
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from mtmh.experiment.arms import Arm, assign_all
+from mtmh.experiment.compact import write_batch
+from mtmh.experiment.records import ENGAGEMENTS, EXPOSURES
+from mtmh.experiment.tables import REJECTED, Tables
 from mtmh.experiment.units import ITEM_COUNTS, USER_DAYS
 
 FIRST = date(2025, 3, 2)
@@ -115,3 +123,59 @@ def history(users: int = 1200, seed: int = 0) -> pa.Table:
             "dwell_seconds": rng.lognormal(3.5, 0.6, len(user)),
         }
     )
+
+
+def write_place(folder: Path, users: int = 400, days: int = 2, in_both: int = 0) -> Path:
+    """A whole place on disk: everyone gets a list a day, the first `in_both` users one of each arm."""
+    rng = np.random.default_rng(0)
+    names = user_names(users)
+    arms = (Arm(name="old", alpha=100), Arm(name="new", alpha=50))
+    arm = np.array(assign_all(pa.array(names), "salt", arms).to_pylist())
+    user = np.concatenate([np.tile(np.arange(users), days), np.arange(in_both)])
+    served = np.concatenate([np.tile(arm, days), np.where(arm[:in_both] == "old", "new", "old")])
+    hour = 24 * np.concatenate([np.repeat(np.arange(days), users), np.zeros(in_both, int)]) + 12
+    lists, k = len(user), 6
+    shown = np.argsort(rng.random((lists, ITEMS)), axis=1)[:, :k]
+    row = np.repeat(np.arange(lists), k)
+    time = np.datetime64(FIRST, "us") + hour.astype("timedelta64[h]")
+    answers = {
+        "request_id": np.char.add("r", np.arange(lists).astype(str))[row],
+        "timestamp": pa.array(time[row]).cast(pa.timestamp("us", tz="UTC")),
+        "user_id": names[user[row]],
+        "arm": served[row],
+        "model_version": pa.repeat("1", lists * k),
+        "alpha": np.where(served[row] == "old", 100.0, 50.0),
+        "degraded": pa.array(np.zeros(lists * k, bool)),
+        "k": np.full(lists * k, k, np.int32),
+        "surface": pa.repeat("retrieve", lists * k),
+        "log_version": np.ones(lists * k, np.int32),
+        "item_id": np.char.add("i", shown.ravel().astype(str)),
+        "head": np.where((served[row] == "new") & (np.arange(lists * k) % 2 == 1), "relevance", "engagement"),
+        "head_rank": (np.tile(np.arange(k), lists) + 1).astype(np.int32),
+        "score": np.ones(lists * k),
+        "trigger_id": np.char.add("i", rng.integers(0, ITEMS, lists * k).astype(str)),
+        "position": (np.tile(np.arange(k), lists) + 1).astype(np.int32),
+        "day": pa.array(time[row].astype("datetime64[D]")),
+    }
+    exposures = pa.table({name: answers[name] for name in EXPOSURES.names}, schema=EXPOSURES)
+    liked = exposures.filter(pa.array(rng.random(lists * k) < 0.3))
+    rows = liked.num_rows
+    done = {
+        **{name: liked[name] for name in ("request_id", "user_id", "item_id", "day", "log_version")},
+        "timestamp": pc.add(liked["timestamp"], pa.scalar(timedelta(minutes=5))),
+        "event": pa.repeat("engage", rows),
+        "value": np.ones(rows),
+        "dwell_seconds": rng.lognormal(3.5, 0.6, rows),
+    }
+    engagements = pa.table({name: done[name] for name in ENGAGEMENTS.names}, schema=ENGAGEMENTS)
+    for part in ("exposures", "engagements", "rejected", "batches"):
+        (folder / "tables" / part).mkdir(parents=True)
+    write_batch(folder / "tables", Tables(exposures, engagements, REJECTED.empty_table()), [])
+    pq.write_table(items(), folder / "items.parquet")
+    pq.write_table(history(users), folder / "history.parquet")
+    told = {
+        "salt": "salt", "control": "old", "treatment": "new", "arms": [arm.model_dump() for arm in arms],
+        "first_day": str(FIRST), "days": days, "simulated": True, "world": "hand-made", "seed": 0,
+    }  # fmt: skip
+    (folder / "experiment.json").write_text(json.dumps(told))
+    return folder

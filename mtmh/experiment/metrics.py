@@ -6,13 +6,18 @@ is a function of how often each item, or each topic, was shown or viewed: it is 
 size do not compare (effects are taken between arms of equal size, mtmh/experiment/statistics).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from datetime import date
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from mtmh.experiment.definitions import DEFINITIONS as D
+from mtmh.experiment.facts import Facts
+from mtmh.experiment.units import SUMS, arm_counts, user_days
 
 OfCounts = Callable[[np.ndarray, int], float]
 
@@ -219,3 +224,56 @@ _ALL = (
     ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+DAILY = pa.schema(
+    [
+        ("arm", pa.string()),
+        ("day", pa.date32()),
+        ("users", pa.int64()),
+        ("active_users", pa.int64()),
+        *((name, pa.float64()) for name in METRICS),
+    ]
+)
+
+
+def daily(facts: Facts) -> pa.Table:
+    """Every metric, an arm and day: arm, day, users (of the arm, seen by the last of these days), active_users, and a
+    float column a metric, null where it has no meaning (such as a share of no impressions).
+
+    There is a row for each arm that has users, and each day, whatever happened on it.
+    """
+    table = user_days(facts)
+    sums = table.group_by("arm", "day").agg(**{field.name: table[field.name].sum() for field in SUMS}).to_pyarrow()
+    rows = {(row["arm"], row["day"]): row for row in sums.to_pylist()}
+    sets = _set_metrics(arm_counts(facts).to_pyarrow())
+    users = np.bincount(facts.users.arm[facts.users.arm >= 0], minlength=len(facts.experiment.arms))
+    found = []
+    for arm, count in zip(facts.experiment.arms, users.tolist(), strict=True):
+        for day in facts.days if count else []:
+            row, values = rows.get((arm.name, day), {}), sets.get((arm.name, day), {})
+            ratios = {m.name: _ratio(m, row, count) for m in METRICS.values() if m.is_ratio}
+            head = {"arm": arm.name, "day": day, "users": count, "active_users": row.get("active", 0)}
+            found.append(head | {name: {**values, **ratios}.get(name) for name in METRICS})
+    return pa.Table.from_pylist(found, schema=DAILY)
+
+
+def _ratio(metric: Metric, row: dict[str, Any], users: int) -> float | None:
+    below = row.get(metric.denominator, 0) if metric.denominator else users
+    return row.get(str(metric.numerator), 0) / below if below else None
+
+
+def _set_metrics(counts: pa.Table) -> dict[tuple[str, date], dict[str, float | None]]:
+    """arm, day -> name -> value."""
+    order = counts.sort_by([("arm", "ascending"), ("day", "ascending"), ("over", "ascending")])
+    keys = order.select(["arm", "day", "over"]).group_by(["arm", "day", "over"], use_threads=False)
+    groups = keys.aggregate([([], "count_all")]).to_pylist()
+    ends = np.cumsum([group["count_all"] for group in groups])
+    found: dict[tuple[str, date], dict[str, float | None]] = {}
+    for group, end in zip(groups, ends.tolist(), strict=True):
+        part = order.slice(end - group["count_all"], group["count_all"])
+        values = found.setdefault((group["arm"], group["day"]), {})
+        for metric in METRICS.values():
+            if metric.of_counts and metric.counts and metric.over == group["over"]:
+                column = part[metric.counts].to_numpy()
+                value = metric.of_counts(column[column > 0], part["size"][0].as_py())
+                values[metric.name] = None if math.isnan(value) else value
+    return found

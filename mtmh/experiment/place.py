@@ -38,7 +38,7 @@ class Experiment(BaseModel):
     treatment: str
     arms: Arms
     first_day: date
-    days: Annotated[int, Field(ge=1)]
+    days: Annotated[int, Field(ge=1, le=3650)]
     simulated: bool  # users are simulated: every page says so
     world: str | None = None  # which behaviour they have
     seed: int | None = None

@@ -93,6 +93,7 @@ def ratio_contrast(
                 value = value - np.where(slope, slope * (arm.mean(past[0]) / arm.mean(past[1]) - level), 0.0)
                 adjusted = slope**2 * arm.ratio_var(*past) - 2 * slope * arm.ratio_cov(*columns, *past)
                 variance = variance + np.where(slope, adjusted, 0.0)
+            value = np.where(np.isfinite(value), value, np.nan)
             values.append(value)
             variances.append(variance / arm.count() / value**2)
     freedoms = [np.asarray(arm.count() - 1, np.float64) for arm in arms]

@@ -1,10 +1,7 @@
 """The dashboard: six tabs of lines over the days, which Evidently draws from the snapshots of whole days."""
 
-import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 from evidently.sdk.models import DashboardModel, DashboardPanelPlot, DashboardTabModel, PanelMetric
@@ -55,13 +52,6 @@ def draw(workspace: Workspace, project: Project, figures: pa.Table, place: Place
     }
     models = [DashboardTabModel(title=title, panels=[panel.id for panel in tabs[title]]) for title in TABS]
     workspace.save_dashboard(project.id, DashboardModel(tabs=models, panels=[p for title in TABS for p in tabs[title]]))
-
-
-def serve(workspace: Path, port: int) -> None:
-    """Become Evidently's server over the workspace, on this machine only, until Ctrl-C."""
-    os.environ["DO_NOT_TRACK"] = "true"
-    place = ["--workspace", str(workspace), "--host", "127.0.0.1", "--port", str(port)]
-    os.execv(sys.executable, [sys.executable, "-m", "evidently.cli", "ui", *place])
 
 
 def _about(place: Place) -> DashboardPanelPlot:

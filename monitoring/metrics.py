@@ -4,7 +4,6 @@ A report gets the day's table of figures as additional data; `Figures` picks one
 What tells one `Figures` from another are its parameters, never the values: Evidently joins the days to a line by them.
 """
 
-
 import pyarrow as pa
 from evidently import DataDefinition, Dataset
 from evidently.core.metric_types import ByLabelCalculation, ByLabelMetric, ByLabelValue

@@ -1,31 +1,16 @@
 """How old what is served is: when it was packaged, and when its newest item was created."""
 
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from live_router import Place, Run, eventually, remove
+from live_router import Place, Run, dated, eventually, remove
 
-from mtmh.retrieval.version import verify, write_manifest
 from serving.router.package import Package
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
 
 PACKAGED, NEWEST = "mtmh_index_packaged_timestamp_seconds", "mtmh_index_newest_item_timestamp_seconds"
-
-
-def dated(retriever: Path, out: Path, dates: list[datetime | None]) -> Path:
-    """A copy of a version whose first items were created at `dates`, the others at a time that is not known."""
-    shutil.copytree(retriever, out)
-    items = pq.read_table(out / "items.parquet")
-    column = pa.array([*dates, *[None] * (len(items) - len(dates))], pa.timestamp("us", tz="UTC"))
-    at = items.column_names.index("created_at")
-    pq.write_table(items.set_column(at, "created_at", column), out / "items.parquet")
-    write_manifest(out, verify(retriever)["created_from"])
-    return out
 
 
 def test_a_version_with_newer_items_is_told_as_soon_as_it_serves(run_router: Run, place: Place, tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_the_pre_period_is_what_users_did_in_the_days_before(tmp_path: Path) -> 
         {"user_id": "a", "active": 1, "seconds": 15.0},
         {"user_id": "c", "active": 0, "seconds": 0.0},
     ]
+    assert pre_period(table, date(2025, 3, 2)).equals(found)
     pq.write_table(table.select(["user_id", "timestamp"]), tmp_path / "history.parquet")
     found = pre_period(tmp_path / "history.parquet", date(2025, 3, 2))
     assert found.to_pylist() == [{"user_id": "a", "active": 2}, {"user_id": "c", "active": 1}]

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -77,6 +78,30 @@ class Router:
 
     def metric(self, name: str, **labels: str) -> float:
         return self.service.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+class Traffic:
+    """Requests without a pause, from several threads, until the block ends."""
+
+    def __init__(self, port: int, asked: dict) -> None:
+        self.url, self.asked = f"http://127.0.0.1:{port}/v1/retrieve", asked
+        self.over, self.answers = threading.Event(), []
+        self.threads = [threading.Thread(target=self._press) for _ in range(3)]
+
+    def _press(self) -> None:
+        with httpx.Client(timeout=30) as client:
+            while not self.over.is_set():
+                self.answers.append(client.post(self.url, json=self.asked))
+
+    def __enter__(self) -> "Traffic":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
 
 
 def rewrite(store: Path, number: str, model: str, change: Callable[[str], str]) -> None:

@@ -74,6 +74,8 @@ def test_new_items_are_served_without_a_restart_or_a_mixed_answer(
             told = ask.similar(after, item, 9, 40)["merged"]
             answer = router.post("/v1/similar", {"item_id": item, "k": 9, "alpha": 40})
             assert candidates(answer) == [(one.item_id, one.head, one.trigger_id) for one in told]
+            found = router.client.get("/v1/items", params={"q": item}).json()["items"]
+            assert [one["item_id"] for one in found] == [item]
     right: dict[str, Candidates] = {}
     for version, retriever in ((base, before), (number, after)):
         told = ask.recommend(retriever, history, 60, 40, settings)

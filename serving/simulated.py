@@ -144,7 +144,7 @@ class ThroughRouter:
         place = np.arange(len(shown)) - np.repeat(np.cumsum(counts) - counts, counts)
 
         def column(values: np.ndarray, fill: int, kind: type) -> np.ndarray:
-            table = np.full((len(answers), k), fill, kind)
+            table: np.ndarray = np.full((len(answers), k), fill, kind)
             table[row, place] = values
             return table
 

@@ -20,6 +20,7 @@ GUARDRAILS = ("daily_active_users", "engagement_rate")
 MOST_CONTAMINATED = 0.01  # share of the users who were in two arms, or not in that of their bucket
 MOST_UNUSABLE = 0.01  # share of the log that could not be used, as in the data contract
 LEAST_USERS = 100  # of each arm: below, a mean is not normal enough for any interval here
+PERCENT = "\u00a0%"
 LEAST_DAYS = 7  # a week, before anybody wins: weekdays differ, and what is new draws attention
 
 
@@ -98,7 +99,7 @@ def signed(share: float | None) -> str:
     if share is None or share != share:
         return "—"
     digits = 2 if abs(share) < 0.0995 else 1
-    return f"{100 * share:+.{digits}f}\u00a0%".replace("-", "\u2212")
+    return f"{100 * share:+.{digits}f}{PERCENT}".replace("-", "\u2212")
 
 
 def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[str]:
@@ -138,8 +139,8 @@ def _why_open(primary: Effect, missing: Sequence[str], log: Log) -> str:
     if primary.always_lo > 0:
         return f"{_title(PRIMARY)} is higher so far, but {log.days} days are too few: {LEAST_DAYS} are the least."
     return (
-        f"What {_name(PRIMARY)} shows may be chance: anything from {signed(primary.always_lo)} to "
-        f"{signed(primary.always_hi)} goes with these {log.days} days."
+        f"What {_name(PRIMARY)} shows may be chance: anything from {between(primary.always_lo, primary.always_hi)} "
+        f"goes with these {log.days} days."
     )
 
 

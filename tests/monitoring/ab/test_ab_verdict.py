@@ -63,9 +63,7 @@ def test_primary_and_guardrails_decide_and_nothing_else(bounds: dict[str, tuple[
 def test_a_harmed_guardrail_is_named_with_its_numbers() -> None:
     _, said = judged(**{PRIMARY: (0.01, 0.05), "engagement_rate": (-0.04, -0.02)})
     assert said.startswith("new does harm Engagement rate is lower with it than with old")
-    assert (
-        "Engagement rate: \u22123.00\u00a0% (always-valid 95 % interval \u22124.00\u00a0% to \u22122.00\u00a0%)" in said
-    )
+    assert "Engagement rate: \u22123.00\u00a0% (always-valid 95 % interval \u22124.00 to \u22122.00\u00a0%)" in said
     assert "Time spent: +3.00\u00a0%" in said
 
 

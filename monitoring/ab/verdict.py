@@ -20,8 +20,8 @@ GUARDRAILS = ("daily_active_users", "engagement_rate")
 MOST_CONTAMINATED = 0.01  # share of the users who were in two arms, or not in that of their bucket
 MOST_UNUSABLE = 0.01  # share of the log that could not be used, as in the data contract
 LEAST_USERS = 100  # of each arm: below, a mean is not normal enough for any interval here
-PERCENT = "\u00a0%"
 LEAST_DAYS = 7  # a week, before anybody wins: weekdays differ, and what is new draws attention
+PERCENT = "\u00a0%"
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,14 @@ def judge(effects: Sequence[Effect], sample_ratio: SampleRatio, log: Log, contro
 
 def interval(effect: Effect) -> str:
     """Lift and always-valid interval as the page writes them."""
-    return (
-        f"{signed(effect.lift)} (always-valid 95 % interval {signed(effect.always_lo)} to {signed(effect.always_hi)})"
-    )
+    return f"{signed(effect.lift)} (always-valid 95 % interval {between(effect.always_lo, effect.always_hi)})"
+
+
+def between(low: float, high: float) -> str:
+    """An interval of relative changes; a dash where there is none."""
+    if low != low or high != high:
+        return "—"
+    return f"{signed(low).removesuffix(PERCENT)} to {signed(high)}"
 
 
 def signed(share: float | None) -> str:

@@ -31,7 +31,8 @@ def refresh(
     seconds, added = time.perf_counter() - start, len(done.items)
     if skip_known and (known := len(table) - added):
         print(f"{known:,} of {len(table):,} items are in the version already: left out")
-    print(f"{added:,} items added to {len(done.retriever.items) - added:,} in {seconds:.1f} s -> {out}")
+    rate, before = added / seconds, len(done.retriever.items) - added
+    print(f"{added:,} items added to {before:,} in {seconds:.1f} s ({rate:,.0f} items/s) -> {out}")
     if bare := int((~done.encoded.content.any(axis=1)).sum()):
         print(f"{bare:,} of them have no text or image that the version reads: placed by creator and numbers alone")
     for head, tuning in done.tunings.items():

@@ -30,10 +30,7 @@ class Encoded:
     ids: Tensor  # int64 [n, id features], 0 = unknown; the first, the item's own, is
     floats: Tensor  # float32 [n, float features]; the statistics are 0: no events yet, and no age
     vectors: dict[str, np.ndarray]  # head -> float32 [n, d], unit rows: by creator and numbers alone
-
-    def told(self) -> np.ndarray:
-        """Bool [n]: something is known of the item; those of which nothing is all get the same vectors."""
-        return np.asarray(self.content.any(axis=1) | self.ids.any(dim=1).numpy())
+    told: np.ndarray  # bool [n]: something is known of the item; those of which nothing is are all alike
 
 
 @dataclass(frozen=True)
@@ -98,12 +95,14 @@ class Intake:
         columns = [number_ids(items[name].combine_chunks(), known) for name, known in self.vocabularies.items()]
         ids = torch.from_numpy(np.column_stack(columns))
         ids[:, 0] = 0
-        floats = torch.zeros(len(items), len(self.fill))
+        floats, content = torch.zeros(len(items), len(self.fill)), self._content(items)
+        told = content.any(axis=1) | ids.any(dim=1).numpy()
         for place, (name, fill) in enumerate(self.fill.items()):
             if name not in STATISTICS:
                 floats[:, place] = torch.from_numpy(pc.fill_null(items[name], fill).to_numpy().astype(np.float32))
+                told |= items[name].is_valid().to_numpy()
         vectors = {head: rows.numpy() for head, rows in self.model(ids, floats).items()}
-        return Encoded(self._content(items), ids, floats, vectors)
+        return Encoded(content, ids, floats, vectors, told)
 
     def _content(self, items: pa.Table) -> np.ndarray:
         if self.encoder is None:

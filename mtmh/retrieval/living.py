@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mtmh.config import Config, load_config
@@ -58,11 +60,12 @@ def live(
     how = behaviour(plan.world)
     users = plan.users or config.data.synthetic.users
     people = populate(config.data.synthetic, config.seed, users, plan.days, how)
-    server = (make_server or in_process(run, config))(people, arms)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)  # of one that was killed
     draft.mkdir(parents=True)
-    told = simulate(people, how, server, arms, plan.salt, plan.seed, draft, plan.refresh_hours, after_day)
+    with tempfile.TemporaryDirectory(prefix="mtmh-texts-") as texts:
+        server = (make_server or in_process(run, config, Path(texts)))(people, arms)
+        told = simulate(people, how, server, arms, plan.salt, plan.seed, draft, plan.refresh_hours, after_day)
     where = {"retriever": str((run / "retriever").resolve()), "run": str(run.resolve())}
     write_place(draft, people, arms, plan.salt, {"world": plan.world, "seed": plan.seed, **where})
     if out.exists():
@@ -71,14 +74,17 @@ def live(
     return told
 
 
-def in_process(run: Path, config: Config) -> MakeServer:
-    """The run's retriever as the server; new items enter it by mtmh.retrieval.refresh.add_items."""
+def in_process(run: Path, config: Config, texts: Path) -> MakeServer:
+    """The run's retriever as the server; new items enter it by mtmh.retrieval.refresh.add_items.
+
+    Their texts are encoded here, all at once, and kept in the folder `texts`.
+    """
 
     def make(people: Population, arms: Sequence[Arm]) -> Server:
-        intake = Intake.load(run)
-        return InProcess(
-            ask.load(run), config.retrieval, people.item_table, arms, lambda kept, items: add_items(kept, items, intake)
-        )
+        intake = Intake.load(run, cache=texts)
+        intake.encode(intake.check(people.item_table.slice(config.data.synthetic.items)))
+        take_in = partial(add_items, intake=intake)
+        return InProcess(ask.load(run), config.retrieval, people.item_table, arms, take_in)
 
     return make
 

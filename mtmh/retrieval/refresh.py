@@ -170,7 +170,7 @@ def _unknown(table: pa.Table, items: pa.Table, skip_known: bool) -> pa.Table:
 
 
 def _refuse_untold(items: pa.Table, encoded: Encoded) -> None:
-    if not encoded.told().any():
+    if not encoded.told.any():
         raise UserError(
             f"nothing is known of any of the {len(items):,} new items, such as {items['item_id'][0].as_py()!r}: no text"
             " or image that this version reads, no creator that it knows. They would all be retrieved alike. Give them"

@@ -191,7 +191,10 @@ class Retrieval:
                 self.metrics.merged_of[name].inc(len(own))
                 passed_over += int(own[-1]) + 1 - len(own)
         self.metrics.duplicates.inc(passed_over)
-        if not len(head) or head[0] < 0:
+        answered = int(np.count_nonzero(head >= 0))
+        for name, share in _shares(found.package, found.alpha).items():
+            self.metrics.quota_of[name].inc(share * answered)
+        if not answered:
             self.metrics.empty.inc()
         for part in found.missing:
             self.metrics.degraded.labels(part).inc()
@@ -216,6 +219,13 @@ def _alpha(asked: float | None, arm: Arm | None, package: Package) -> float:
     if asked is not None:
         return asked
     return float(arm.alpha if arm and arm.alpha is not None else package.serving["alpha"])
+
+
+def _shares(package: Package, alpha: float) -> dict[str, float]:
+    """What alpha gives each head of a version; all to the one head of a version that has no other."""
+    if len(package.heads) == 1:
+        return {package.heads[0]: 1.0}
+    return {HEADS[ENGAGEMENT]: alpha / 100, HEADS[RELEVANCE]: 1 - alpha / 100}
 
 
 def _checked(package: Package, triggers: list[Trigger]) -> list[Trigger]:

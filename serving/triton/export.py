@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ def write_package(
 ) -> Path:
     """Write the package of the version in `run` (a run, or its retriever directory) to the new directory `out`.
 
-    manifest.json {"version", "created_from", "mlflow", "models", "sha256"}; serving.json, what the router must know;
-    items.parquet, row = item number; features/, copied from the embedded feature store at `features` where one is
-    given; models/<name>/, Triton's: a head and an ensemble each, and the preranker where the version has one.
+    manifest.json {"version", "packaged_at" (UTC), "created_from", "mlflow", "models", "sha256"}; serving.json, what
+    the router must know; items.parquet, row = item number; features/, copied from the embedded feature store at
+    `features` where one is given; models/<name>/, Triton's: a head and an ensemble each, and the preranker where the
+    version has one.
     `version` is its number in the registry. Raises UserError when `run` is no version or does not have its checksums,
     or `version` is no number.
     """
@@ -50,8 +52,8 @@ def write_package(
         _copy_features(features, out / "features")
     models = _models(retriever, version, told, settings, out / "models")
     files = {str(path.relative_to(out)): sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
-    kept = {"version": version, "created_from": manifest["created_from"], "mlflow": mlflow, "models": models}
-    _write_json(out / MANIFEST, {**kept, "sha256": files})
+    kept = {"version": version, "packaged_at": datetime.now(UTC).isoformat(), "created_from": manifest["created_from"]}
+    _write_json(out / MANIFEST, {**kept, "mlflow": mlflow, "models": models, "sha256": files})
     return out
 
 

@@ -5,6 +5,8 @@ are not independent. Everything takes Arrow tables (mtmh/experiment/units.py mak
 """
 
 from mtmh.experiment.statistics.effects import Effect, effects, effects_by_day
+from mtmh.experiment.statistics.power import Power, power
+from mtmh.experiment.statistics.pre_period import pre_period
 from mtmh.experiment.statistics.sample_ratio import SampleRatio, sample_ratio
 
-__all__ = ["Effect", "SampleRatio", "effects", "effects_by_day", "sample_ratio"]
+__all__ = ["Effect", "Power", "SampleRatio", "effects", "effects_by_day", "power", "pre_period", "sample_ratio"]

@@ -84,7 +84,7 @@ def compare(
     for name, metric in ratios.items():
         numerator, denominator = _columns(metric)
         contrasts[name], slope = ratio_contrast(
-            control.aggregates, treatment.aggregates, (numerator, denominator), _past(metric, before)
+            control.aggregates, treatment.aggregates, (numerator, denominator), past_of(metric, before)
         )
         if metric.denominator is None:
             contrasts[name] = contrasts[name].over(np.arange(1.0, len(days) + 1))
@@ -107,7 +107,7 @@ def _columns(metric: Metric) -> tuple[str, str | None]:
     return metric.numerator or "", metric.denominator
 
 
-def _past(metric: Metric, before: pa.Table | None) -> tuple[str, str | None] | None:
+def past_of(metric: Metric, before: pa.Table | None) -> tuple[str, str | None] | None:
     """Names of the metric's own columns in the pre-period, None when the pre-period has not all of them."""
     numerator, denominator = _columns(metric)
     if before is None or not {numerator, denominator or numerator} <= set(before.column_names):

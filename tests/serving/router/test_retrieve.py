@@ -163,3 +163,17 @@ def test_the_merge_is_measured(router: Router) -> None:
     page = router.client.get("/metrics").text
     assert 'mtmh_stage_seconds_bucket{le="0.001",stage="merge"}' in page
     assert router.metric("mtmh_model_version_loaded", version="1", champion="true") == 1
+
+
+def test_what_alpha_gives_each_head_is_counted_beside_what_it_got(router: Router) -> None:
+    def counted() -> dict[str, float]:
+        names = {"got": "mtmh_merged_candidates_total", "given": "mtmh_quota_candidates_total"}
+        heads = ("engagement", "relevance")
+        return {f"{head} {key}": router.metric(name, head=head) for head in heads for key, name in names.items()}
+
+    before = counted()
+    router.retrieve(triggers=["i00"], k=10, alpha=80)
+    grown = {key: after - before[key] for key, after in counted().items()}
+    assert grown["engagement given"] == pytest.approx(8)
+    assert grown["relevance given"] == pytest.approx(2)
+    assert grown["engagement got"] + grown["relevance got"] == 10

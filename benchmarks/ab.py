@@ -1,9 +1,10 @@
 """Engagement-only against MTMH (alpha 50) among simulated users: sign and interval of every Table 5 metric.
 
 Users live on the run at MTMH_BENCH_RUN (default: runs/latest, over the synthetic world), MTMH_BENCH_USERS of them
-(default 20,000) for MTMH_BENCH_DAYS (default 14), in the world `default` and in the world `habit-only`, where
+(default 3,000) for MTMH_BENCH_DAYS (default 14), in the world `default` and in the world `habit-only`, where
 co-engagement is all that they want; each with the seeds 0, 1 and 2. The behaviour model is that of
-mtmh/data/platform/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`.
+mtmh/data/platform/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`. MTMH_BENCH_PLACES
+names a folder to keep what was simulated in (default: none); what is there already is not simulated again.
 
 Told is the change of time spent in the default world, mean over the seeds; its baseline is the same in the habit-only
 world. Exits 1 when MTMH is reported as a winner there, or a comparison cannot be judged.
@@ -26,7 +27,7 @@ from mtmh.experiment.statistics import Effect
 from mtmh.retrieval.living import Plan, live
 
 RUN = Path(os.environ.get("MTMH_BENCH_RUN", "runs/latest"))
-USERS = int(os.environ.get("MTMH_BENCH_USERS", "20000"))
+USERS = int(os.environ.get("MTMH_BENCH_USERS", "3000"))
 DAYS = int(os.environ.get("MTMH_BENCH_DAYS", "14"))
 WORLDS, SEEDS = ("default", "habit-only"), (0, 1, 2)
 # The paper's Table 5: change by MTMH, in percent.
@@ -43,9 +44,12 @@ PAPER = {
 def main() -> None:
     """Simulate, compare, print a table a world. Raises UserError when there is no such run."""
     found: dict[str, list[Comparison]] = {}
-    for world in WORLDS:
-        found[world] = [_compared(world, seed) for seed in SEEDS]
-        _show(world, found[world])
+    with TemporaryDirectory(prefix="mtmh-ab-") as temporary:
+        folder = Path(os.environ.get("MTMH_BENCH_PLACES", temporary))
+        folder.mkdir(parents=True, exist_ok=True)
+        for world in WORLDS:
+            found[world] = [_compared(world, seed, folder) for seed in SEEDS]
+            _show(world, found[world])
     lifts = {world: [_effects(one)[PRIMARY].lift for one in comparisons] for world, comparisons in found.items()}
     details: dict[str, Any] = {
         "baseline": "the same in the world habit-only",
@@ -63,15 +67,14 @@ def main() -> None:
         sys.exit(1)
 
 
-def _compared(world: str, seed: int) -> Comparison:
-    with TemporaryDirectory(prefix="mtmh-ab-") as folder:
-        place = Path(folder) / "place"
+def _compared(world: str, seed: int, folder: Path) -> Comparison:
+    place = folder / f"{world}-{USERS}-{DAYS}-{seed}"
+    if not place.exists():
         told = live(RUN, Plan(DAYS, users=USERS, world=world, seed=seed), place)
-        opened = open_place(place)
-        comparison = compare(opened, read_tables(opened))
-    count = f"{told.visits:,} visits, {told.exposures:,} exposures"
-    print(f"{world}, seed {seed}: {count} in {told.seconds:.0f} s", flush=True)
-    return comparison
+        count = f"{told.visits:,} visits, {told.exposures:,} exposures"
+        print(f"{world}, seed {seed}: {count} in {told.seconds:.0f} s", flush=True)
+    opened = open_place(place)
+    return compare(opened, read_tables(opened))
 
 
 def _effects(comparison: Comparison) -> dict[str, Effect]:

@@ -112,7 +112,8 @@ def _environment() -> jinja2.Environment:
 
 def _view(comparison: Comparison, code_version: str) -> dict[str, Any]:
     days, place = comparison.days, comparison.experiment
-    first = [effect for effect in comparison.effects if effect.metric in DONE_BY_USERS]
+    named = {effect.metric: effect for effect in comparison.effects}
+    first = [named[name] for name in DONE_BY_USERS if name in named]
     rest = [effect for effect in comparison.effects if effect.metric not in DONE_BY_USERS]
     return {
         "verdict": comparison.verdict,

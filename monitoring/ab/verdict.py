@@ -80,7 +80,7 @@ def judge(effects: Sequence[Effect], sample_ratio: SampleRatio, log: Log, contro
         reasons = (*(f"{_title(effect.metric)}: {interval(effect)}" for effect in harmed), *rest)
         lead = f"{names} {'are' if len(harmed) > 1 else 'is'} lower with it than with {control}, and that is no chance."
         return Verdict("harms", f"{treatment} does harm", lead, reasons)
-    told = (f"{_title(PRIMARY)}: {interval(primary)}", *held)
+    told = (f"{_title(PRIMARY)}: {interval(primary)}", *held, *_worse(effects))
     if primary.always_lo > 0 and not missing and log.days >= LEAST_DAYS:
         lead = f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
         return Verdict("wins", f"{treatment} wins", lead, told)
@@ -136,6 +136,17 @@ def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[s
     if not has_primary:
         found.append(f"{_title(PRIMARY)} could not be measured in both arms.")
     return found
+
+
+def _worse(effects: Sequence[Effect]) -> list[str]:
+    """What the rule does not look at, and a reader of the verdict must not overlook."""
+    worse = [
+        f"{_name(effect.metric)} {signed(effect.lift)} ({between(effect.always_lo, effect.always_hi)})"
+        for effect in effects
+        if effect.metric not in (PRIMARY, *GUARDRAILS)
+        and {"better": effect.always_hi < 0, "worse": effect.always_lo > 0}.get(METRICS[effect.metric].higher, False)
+    ]
+    return [f"Outside of the rule, and worse beyond chance: {', '.join(worse)}"] if worse else []
 
 
 def _why_open(primary: Effect, missing: Sequence[str], log: Log) -> str:

@@ -67,6 +67,16 @@ def test_a_harmed_guardrail_is_named_with_its_numbers() -> None:
     assert "Time spent: +3.00\u00a0%" in said
 
 
+def test_what_got_worse_outside_of_the_rule_is_told_and_changes_nothing() -> None:
+    worse = {PRIMARY: (0.01, 0.05), "novel_interests": (-0.3, -0.2), "gini": (0.2, 0.3), "topic_entropy": (-0.2, -0.1)}
+    outcome, said = judged(**worse)
+    assert outcome == "wins"
+    assert "worse beyond chance: novel interest discovery \u221225.0\u00a0%" in said
+    assert "gini of impressions +25.0\u00a0% (+20.0 to +30.0\u00a0%)" in said
+    assert "entropy" not in said
+    assert "beyond chance" not in judged(**{PRIMARY: (0.01, 0.05)})[1]
+
+
 def test_the_fixed_interval_makes_no_winner() -> None:
     """Its lower bound is above 0 here; the always-valid one's is not."""
     tight = effect(PRIMARY, -0.01, 0.05)

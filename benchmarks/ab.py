@@ -102,10 +102,12 @@ def _novel(place: Path) -> dict[str, dict[str, float]]:
     import duckdb
 
     query = NOVEL.format(place=place, days=DEFINITIONS.novel_days)
-    with duckdb.connect(config={"threads": 2, "TimeZone": "UTC"}) as connection:
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
         rows = connection.execute(query).fetchall()
     return {
-        f"{arm}, {head} head": {"engagements": n, "novel": novel, "on_topic": on} for arm, head, n, novel, on in rows
+        f"{arm}, {head} head": {"engagements": n, "novel": round(novel, 4), "on_topic": round(on, 4)}
+        for arm, head, n, novel, on in rows
     }
 
 
@@ -115,11 +117,11 @@ def _effects(comparison: Comparison) -> dict[str, Effect]:
 
 def _show(world: str, comparisons: Sequence[Comparison], novel: Mapping[str, Mapping[str, float]]) -> None:
     print(f"\nWorld {world}: {USERS:,} simulated users, {DAYS} days; change in %, fixed 95 % interval")
-    print(f"{'':32}{'paper':>7}" + "".join(f"{f'seed {seed}':>26}" for seed in SEEDS) + "  against the paper")
+    print(f"{'':32}{'paper':>7}" + "".join(f"{f'seed {seed}':>29}" for seed in SEEDS) + "  against the paper")
     for name in (*PAPER, *(name for name in METRICS if name not in PAPER)):
         own = [_effects(one)[name] for one in comparisons]
         paper = f"{PAPER[name]:+.2f}" if name in PAPER else ""
-        cells = "".join(f"{_cell(effect):>26}" for effect in own)
+        cells = "".join(f"{_cell(effect):>29}" for effect in own)
         print(f"{METRICS[name].title:32}{paper:>7}{cells}  {_agreement(own) if name in PAPER else ''}")
     for seed, one in zip(SEEDS, comparisons, strict=True):
         print(f"seed {seed}: {one.verdict.title}. {one.verdict.lead}")

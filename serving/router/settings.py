@@ -49,7 +49,7 @@ class Features(Section):
     """Feast's online store: `directory` null is the store that the version carries."""
 
     directory: Path | None = None
-    timeout_ms: Count = 100
+    timeout_ms: Count = 300
     threads: Count = 4
 
 

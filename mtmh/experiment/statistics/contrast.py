@@ -4,6 +4,7 @@ Both intervals are taken of log(treatment / control), where a ratio is close to 
 then brought back to the lift treatment / control - 1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,7 +82,8 @@ def ratio_contrast(
     with np.errstate(divide="ignore", invalid="ignore"):
         slope, level = np.zeros(len(control.count())), 0.0
         if past is not None:
-            both: Any = control + treatment
+            names = [name for name in (*columns, *past) if name]
+            both: Any = _only(control, names) + _only(treatment, names)
             slope = both.ratio_cov(*columns, *past) / both.ratio_var(*past)
             level = both.mean(past[0]) / both.mean(past[1])
             enough = np.minimum(control.count(), treatment.count()) >= FEWEST_FOR_CUPED
@@ -98,6 +100,16 @@ def ratio_contrast(
             variances.append(variance / arm.count() / value**2)
     freedoms = [np.asarray(arm.count() - 1, np.float64) for arm in arms]
     return Contrast(values[0], values[1], (variances[0], variances[1]), (freedoms[0], freedoms[1])), slope
+
+
+def _only(arm: Aggregates, names: Sequence[str]) -> Aggregates:
+    """The aggregates of some columns: a sum of two arms' takes every pair of them."""
+    return Aggregates(
+        arm.count(),
+        {name: arm.mean(name) for name in names},
+        {name: arm.var(name) for name in names},
+        {(a, b): arm.cov(a, b) for a in names for b in names},
+    )
 
 
 def intervals(contrast: Contrast, progress: Floats) -> Intervals:

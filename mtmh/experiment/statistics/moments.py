@@ -37,7 +37,8 @@ def looks(rows: pa.Table, days: pa.Array, columns: Sequence[str], before: pa.Tab
     at = pc.index_in(rows["day"], value_set=days)
     rows = rows.append_column("_at", at).filter(pc.is_valid(at)).sort_by("_at")
     day = rows["_at"].to_numpy().astype(np.int64)
-    users = rows["user_id"].combine_chunks().dictionary_encode()  # in order of first appearance: those seen are first
+    # Numbered in order of first appearance: the users seen by a look are the first so many.
+    users = rows["user_id"].cast(pa.string()).combine_chunks().dictionary_encode()
     who = users.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     values = _matrix(rows, columns)
     past, known = _past(users.dictionary, before, columns)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import pyarrow as pa
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from monitoring.figures import FAMILIES, title_of
 from mtmh.errors import UserError
@@ -51,6 +51,7 @@ class Bounds(BaseModel):
 
     bounds: dict[str, dict[str, Bound]] = {}  # family -> figure, or "*" -> bound
     retrain: list[str] = []  # families that raise a retraining run
+    pause_days: Annotated[int, Field(ge=0)] = 7  # and not again for so long
 
     @model_validator(mode="after")
     def _known(self) -> "Bounds":

@@ -36,10 +36,11 @@ class Monitored:
     retrain: list[Broken]  # those of them that raise a retraining run
     notes: list[str]  # what could not be measured, and why
 
-    @property
-    def page(self) -> str:
-        """The dashboard's path on Evidently's server."""
-        return f"/projects/{self.project}"
+    def told(self) -> list[str]:
+        """What to say about it, a line each: notes, and the figures outside of their bounds."""
+        days = f"{self.days[0]} to {self.days[-1]}" if len(self.days) > 1 else str(self.days[0])
+        outside = f"{len(self.broken)} outside of their bounds" if self.broken else "all within their bounds"
+        return [f"{days}: {len(self.figures):,} figures, {outside}", *self.notes, *map(str, self.broken)]
 
 
 def monitor(place: Place, out: Path, bounds: Bounds, first: date | None = None, last: date | None = None) -> Monitored:

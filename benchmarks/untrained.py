@@ -24,8 +24,8 @@ from mtmh.data.prepared import Prepared
 from mtmh.data.statistics import write_sources
 from mtmh.heads import HEADS
 from mtmh.model.preranker import Preranker, build_towers
+from mtmh.model.two_heads import build_model
 from mtmh.retrieval.version import build
-from mtmh.training.train import build_model
 
 DIM, DIRECTIONS, NOISE, INTERESTS, CANDIDATES = 128, 16, 0.05, 64, 1000
 ITEMS_PER_USER = 5

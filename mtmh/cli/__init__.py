@@ -1,6 +1,7 @@
 """The command line. It sits on top of all rooms, imports them when a command needs them, and nothing imports it."""
 
-from mtmh.cli import pipeline, ask, data, serving  # isort: skip  # the order in which --help lists them
-from mtmh.cli.application import app, main
+from mtmh.cli.application import app, main  # isort: skip
+from mtmh.cli import pipeline, ask, data, refresh, serving  # isort: skip  # the order in which --help lists them
+from mtmh.cli import simulation, experiment, ab  # isort: skip
 
-__all__ = ["app", "ask", "data", "main", "pipeline", "serving"]
+__all__ = ["ab", "app", "ask", "data", "experiment", "main", "pipeline", "refresh", "serving", "simulation"]

@@ -91,14 +91,15 @@ def set_aside(tables: dict[str, Checked], out: Path, max_share: float) -> int:
             print(f"{name}: {bad:,} of {rows:,} rows ({bad / rows:.2%}) rejected, see {path}", flush=True)
         if bad > max_share * rows:
             head = f"{name}: {bad:,} of {rows:,} rows ({bad / rows:.1%}) break the contract; {max_share:.1%} may."
-            complaints.append(head + "".join(_worst(checked.rejected)))
+            complaints.append(head + "".join(worst(checked.rejected)))
     if complaints:
         advice = f"All of them, with reasons: {path}. Mend the data, or allow more by data.max_rejected_share."
         raise UserError("\n".join([*complaints, advice]))
     return rejected.num_rows
 
 
-def _worst(rejected: pa.Table, most: int = 3) -> list[str]:
+def worst(rejected: pa.Table, most: int = 3) -> list[str]:
+    """A line for each of the `most` commonest reasons: how many rows it is of, and one of them."""
     counts = pc.value_counts(rejected["reason"])
     order = pc.sort_indices(counts.field("counts"), sort_keys=[("", "descending")])[:most]
     lines = []

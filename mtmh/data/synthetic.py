@@ -41,7 +41,18 @@ TOPICS_PER_L1 = 8
 
 
 @dataclass(frozen=True)
-class _Items:
+class Creators:
+    """Who publishes: each has a specialty and belongs to one of the communities."""
+
+    specialty: np.ndarray  # int [creators], an L2 topic
+    home: np.ndarray  # int [creators], a community
+    communities: int
+
+
+@dataclass(frozen=True)
+class Items:
+    """The catalog."""
+
     topic: np.ndarray  # int [items], the L2 topic
     second: np.ndarray  # int [items], the second L2 topic or the same again
     creator: np.ndarray  # int [items]
@@ -51,78 +62,148 @@ class _Items:
 
 
 @dataclass(frozen=True)
-class _Users:
+class Users:
+    """The people."""
+
     interests: np.ndarray  # int [users, 5], L2 topics: three known, two latent
     community: np.ndarray  # int [users]
     activity: np.ndarray  # float [users], share of all engagements
 
 
+@dataclass(frozen=True)
+class Engagements:
+    """What they did, in order of time."""
+
+    user: np.ndarray  # int [events]
+    item: np.ndarray  # int [events]
+    day: np.ndarray  # float [events], days since START
+    dwell: np.ndarray  # float [events], seconds
+
+
+@dataclass(frozen=True)
+class World:
+    """A world as drawn, by numbers; user n is called as `user_ids` has it, item n stands in row n of `item_table`."""
+
+    creators: Creators
+    items: Items
+    users: Users
+    item_table: pa.Table  # in the contract's form
+    engagements: Engagements
+
+
 def make_world(users: int, items: int, days: int, seed: int) -> Source:
     """Draw the world. The tables `interactions` and `items` are in the contract's form, unchecked."""
-    rng = np.random.default_rng([seed, LAW])
-    communities = max(2, items // ITEMS_PER_COMMUNITY)
-    catalog = _draw_items(items, communities, days, rng)
-    people = _draw_users(users, communities, rng)
-    tables = {
-        "items": _items_table(catalog, rng),
-        "interactions": _interactions_table(people, catalog, days, rng),
-    }
+    world = draw_world(users, items, days, seed)
+    tables = {"items": world.item_table, "interactions": interactions_table(world.engagements)}
     return Source(tables, {name: f"synthetic {name}" for name in tables})
 
 
-def _draw_items(count: int, communities: int, days: int, rng: np.random.Generator) -> _Items:
+def draw_world(users: int, items: int, days: int, seed: int) -> World:
+    """The world that `make_world` makes tables of."""
+    rng = np.random.default_rng([seed, LAW])
+    communities = max(2, items // ITEMS_PER_COMMUNITY)
+    creators = _draw_creators(max(1, items // ITEMS_PER_CREATOR), communities, rng)
+    catalog = _draw_items(items, creators, days, rng)
+    people = draw_users(users, communities, rng)
+    table = items_table(catalog, rng)
+    return World(creators, catalog, people, table, draw_engagements(people, catalog, days, rng))
+
+
+def _draw_creators(count: int, communities: int, rng: np.random.Generator) -> Creators:
     topics = len(words.names()[1])
-    creators = max(1, count // ITEMS_PER_CREATOR)
-    specialty, home = rng.integers(topics, size=creators), rng.integers(communities, size=creators)
-    creator = rng.integers(creators, size=count)
-    topic = np.where(rng.random(count) < 0.7, specialty[creator], rng.integers(topics, size=count))
-    return _Items(
-        topic=topic,
-        second=np.where(rng.random(count) < 0.125, rng.integers(topics, size=count), topic),
-        creator=creator,
-        community=np.where(rng.random(count) < 0.9, home[creator], rng.integers(communities, size=count)),
-        published=np.where(rng.random(count) < 0.5, rng.uniform(-60, 0, count), rng.uniform(0, days, count)),
-        weight=(1.0 + rng.permutation(count)) ** -0.6,
-    )
+    return Creators(rng.integers(topics, size=count), rng.integers(communities, size=count), communities)
 
 
-def _draw_users(count: int, communities: int, rng: np.random.Generator) -> _Users:
+def _draw_items(count: int, creators: Creators, days: int, rng: np.random.Generator) -> Items:
+    kind = _draw_kind(count, creators, rng)
+    published = np.where(rng.random(count) < 0.5, rng.uniform(-60, 0, count), rng.uniform(0, days, count))
+    return Items(**kind, published=published, weight=(1.0 + rng.permutation(count)) ** -0.6)
+
+
+def draw_new_items(published: np.ndarray, creators: Creators, catalog: int, rng: np.random.Generator) -> Items:
+    """Items of the same creators, published on the days told; as popular as one in a catalog of that many items."""
+    count = len(published)
+    kind = _draw_kind(count, creators, rng)
+    return Items(**kind, published=published, weight=(1.0 + rng.integers(catalog, size=count)) ** -0.6)
+
+
+def _draw_kind(count: int, creators: Creators, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What an item is by who makes it: its creator, topics and community."""
+    topics = len(words.names()[1])
+    creator = rng.integers(len(creators.home), size=count)
+    own = creators.specialty[creator]
+    topic = np.where(rng.random(count) < 0.7, own, rng.integers(topics, size=count))
+    second = np.where(rng.random(count) < 0.125, rng.integers(topics, size=count), topic)
+    elsewhere = rng.random(count) >= 0.9
+    community = np.where(elsewhere, rng.integers(creators.communities, size=count), creators.home[creator])
+    return {"topic": topic, "second": second, "creator": creator, "community": community}
+
+
+def draw_users(count: int, communities: int, rng: np.random.Generator) -> Users:
+    """People of the world's law; their shares of all engagements sum to 1."""
     topics = len(words.names()[1])
     interests = rng.integers(topics, size=(count, 5))
     interests[:, 1] = _sibling(interests[:, 0], rng)
     activity = rng.lognormal(0.0, 0.6, count)
-    return _Users(interests, rng.integers(communities, size=count), activity / activity.sum())
+    return Users(interests, rng.integers(communities, size=count), activity / activity.sum())
 
 
-def _interactions_table(users: _Users, items: _Items, days: int, rng: np.random.Generator) -> pa.Table:
-    wanted = ENGAGEMENTS * len(users.activity)
+def draw_engagements(
+    users: Users,
+    items: Items,
+    days: int,
+    rng: np.random.Generator,
+    span: tuple[float, float] | None = None,
+    rate: float = 1.0,
+    reasons: tuple[float, float] = (HABIT, INTEREST),
+) -> Engagements:
+    """What the law has users do: ENGAGEMENTS each, on average, in `days` days.
+
+    `span` is from which day to which (default: all `days`; what lies behind them is as the last day), `rate` how much
+    of the law's activity there is, `reasons` the shares of habit and interest.
+    """
+    first, last = span or (0, days)
+    wanted = int(rate * ENGAGEMENTS * len(users.activity) * (last - first) / days)
     user = rng.choice(len(users.activity), size=int(1.2 * wanted), p=users.activity)  # some are lost below
-    day = np.sort(rng.uniform(0.0, days, len(user)))
-    item = _choose(user, day, users, items, days, rng)
+    day = np.sort(rng.uniform(first, last, len(user)))
+    item = _choose(user, day, np.minimum(day / days, 1.0), users, items, reasons, rng)
     found = item >= 0
     user, day, item = user[found], day[found], item[found]
-    _, first = np.unique(user * len(items.topic) + item, return_index=True)
-    kept = np.sort(rng.permutation(first)[:wanted])
+    _, once = np.unique(user * len(items.topic) + item, return_index=True)
+    kept = np.sort(rng.permutation(once)[:wanted])
     user, day, item = user[kept], day[kept], item[kept]
     on_topic = (users.interests[user] == items.topic[item, None]).any(1)
+    dwell = np.round(np.where(on_topic, 45.0, 15.0) * rng.lognormal(0.0, 0.7, len(user)), 1)
+    return Engagements(user, item, day, dwell)
+
+
+def interactions_table(done: Engagements) -> pa.Table:
+    """The contract's interactions."""
     return pa.table(
         {
-            "user_id": _ids("u", user),
-            "item_id": _ids("i", item),
-            "timestamp": _timestamps(day),
-            "event": pa.repeat("engage", len(user)),
-            "value": np.ones(len(user)),
-            "dwell_seconds": np.round(np.where(on_topic, 45.0, 15.0) * rng.lognormal(0.0, 0.7, len(user)), 1),
+            "user_id": user_ids(done.user),
+            "item_id": _ids("i", done.item),
+            "timestamp": timestamps(done.day),
+            "event": pa.repeat("engage", len(done.user)),
+            "value": np.ones(len(done.user)),
+            "dwell_seconds": done.dwell,
         }
     )
 
 
 def _choose(
-    user: np.ndarray, day: np.ndarray, users: _Users, items: _Items, days: int, rng: np.random.Generator
+    user: np.ndarray,
+    day: np.ndarray,
+    time: np.ndarray,
+    users: Users,
+    items: Items,
+    reasons: tuple[float, float],
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """An item for each event, -1 where none was found that is published already."""
     kind = rng.random(len(user))
-    topic = _topic_of_the_day(user, day / days, users, rng)
+    habit, interest = reasons
+    topic = _topic_of_the_day(user, time, users, rng)
     community = users.community[user]
     topics = len(words.names()[1])
     draw_any = _Sampler(np.zeros_like(items.topic), items.weight)
@@ -136,7 +217,7 @@ def _choose(
         near = draw_both(at * topics + of, rng)
         near = np.where((near >= 0) & (rng.random(len(left)) < NEAR), near, draw_topic(of, rng))
         famous = draw_any(np.zeros_like(left), rng)
-        drawn = np.select([kind[left] < HABIT, kind[left] < HABIT + INTEREST], [draw_community(at, rng), near], famous)
+        drawn = np.select([kind[left] < habit, kind[left] < habit + interest], [draw_community(at, rng), near], famous)
         age = day[left] - items.published[drawn]
         taste = 0.35 + 0.65 * np.exp(-np.maximum(age, 0.0) / 10.0)
         accepted = (drawn >= 0) & (age >= 0.0) & (rng.random(len(left)) < taste)
@@ -145,7 +226,7 @@ def _choose(
     return item
 
 
-def _topic_of_the_day(user: np.ndarray, time: np.ndarray, users: _Users, rng: np.random.Generator) -> np.ndarray:
+def _topic_of_the_day(user: np.ndarray, time: np.ndarray, users: Users, rng: np.random.Generator) -> np.ndarray:
     """One of the user's topics per event; `time` runs from 0 to 1 and brings up the latent ones."""
     latent = rng.random(len(user)) < 0.4 * time
     column = np.where(latent, 3 + rng.integers(2, size=len(user)), rng.integers(3, size=len(user)))
@@ -176,16 +257,17 @@ class _Sampler:
         return np.where((end > start) & (inside == group), member, -1)
 
 
-def _items_table(items: _Items, rng: np.random.Generator) -> pa.Table:
+def items_table(items: Items, rng: np.random.Generator, first: int = 0) -> pa.Table:
+    """The contract's items, numbered from `first`; their titles are drawn here."""
     l1_names, l2_names = words.names()
     count = len(items.topic)
     return pa.table(
         {
-            "item_id": _ids("i", np.arange(count)),
+            "item_id": _ids("i", first + np.arange(count)),
             "title": pa.array(words.titles(items.topic, items.second, _sibling(items.topic, rng), rng)),
             "text": pa.repeat("", count),
             "creator_id": _ids("c", items.creator),
-            "created_at": _timestamps(items.published),
+            "created_at": timestamps(items.published),
             "l1_topics": _one_or_two(l1_names, items.topic // TOPICS_PER_L1, items.second // TOPICS_PER_L1),
             "l2_topics": _one_or_two(l2_names, items.topic, items.second),
         }
@@ -199,9 +281,15 @@ def _one_or_two(names: np.ndarray, first: np.ndarray, second: np.ndarray) -> pa.
     return pa.ListArray.from_arrays(offsets, pa.array(names[both[keep]]))
 
 
+def user_ids(number: np.ndarray) -> pa.Array:
+    """The names of users by their numbers."""
+    return _ids("u", number)
+
+
 def _ids(letter: str, number: np.ndarray) -> pa.Array:
     return pa.array(np.char.add(letter, np.char.zfill(number.astype(str), 7)))
 
 
-def _timestamps(day: np.ndarray) -> pa.Array:
+def timestamps(day: np.ndarray) -> pa.Array:
+    """UTC, of days since START."""
     return pa.array(START.astype(np.int64) + (day * DAY).astype(np.int64)).cast(pa.timestamp("us", tz="UTC"))

@@ -5,7 +5,7 @@ block of users are one batched product.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,23 @@ class Preranker:
         (out / "preranker.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
         told = {**told, "weights": self.weights, "candidates": self.candidates}
         (out / "preranker.json").write_text(json.dumps(told))
+
+    @torch.inference_mode()
+    def with_new(self, ids: Tensor, content: Tensor, interest: Tensor) -> "Preranker":
+        """A preranker that knows n more items, after its own; T1 does not know them.
+
+        `ids` int64 [n, id features], `content` float32 [n, content_dim] and `interest` int64 [n], its cluster.
+        """
+        floats = content.new_zeros(len(ids), 0 if self.towers.dense is None else len(self.towers.dense.mean))
+        new = torch.ones(len(ids), dtype=torch.bool)
+        items = self.towers.items(ids, floats, content, new)
+        return replace(
+            self,
+            past=torch.cat([self.past, self.towers.history(ids, content)]),
+            interest=torch.cat([self.interest, interest]),
+            items={task: torch.cat([vectors, items[task]]) for task, vectors in self.items.items()},
+            new=torch.cat([self.new, new]),
+        )
 
     def users(self, history: Csr) -> dict[str, Tensor]:
         """{task: float32 [U, dim]} of histories, items int32 newest first."""

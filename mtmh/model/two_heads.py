@@ -1,10 +1,13 @@
 """Two heads over one bottom (paper section 3): engagement and relevance, each an MLP to a unit vector."""
 
+import json
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mtmh.heads import HEADS
@@ -75,3 +78,16 @@ class Head(nn.Module):
     def weights(self) -> list[Tensor]:
         """Weight and bias of each layer, then the linear map's weight: what `unit_vectors` computes the same from."""
         return [*self.mlp.parameters(), *(self.linear.parameters() if self.linear is not None else ())]
+
+
+def build_model(architecture: dict[str, Any]) -> TwoHeads:
+    """A model with fresh weights from what `Catalog.architecture` says."""
+    arrays = {name: torch.tensor(architecture[name]) for name in ("mean", "deviation")}
+    return TwoHeads(**{**architecture, **arrays, "heads": tuple(architecture["heads"])})
+
+
+def load_model(version: Path) -> TwoHeads:
+    """The trained model of a version directory (model.json and weights.safetensors), ready for inference."""
+    model = build_model(json.loads((version / "model.json").read_text())["architecture"])
+    model.load_state_dict(load_file(version / "weights.safetensors"))
+    return model.eval()

@@ -33,17 +33,45 @@ def build_index(vectors: np.ndarray, k: int, min_recall: float, seed: int) -> tu
     """
     n, d = vectors.shape
     k = min(k, max(n - 1, 1))
-    nlist = max(1, min(int(4 * n**0.5), n // POINTS_PER_CLUSTER))
+    nlist = clusters(n)
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, nlist, faiss.METRIC_INNER_PRODUCT)
     index.cp.spherical = True
     index.cp.seed = seed
     index.cp.min_points_per_centroid = 1
     index.train(vectors)
     index.add(vectors)
-    queries = np.random.default_rng(seed).permutation(n)[: 2 * SAMPLE]
-    tune, check = (queries, queries) if n < 2 * SAMPLE else (queries[:SAMPLE], queries[SAMPLE:])
-    index.nprobe = _choose_nprobe(index, vectors, tune, k, min_recall + 0.2 * (1 - min_recall))
+    tune, check = _queries(n, seed)
+    index.nprobe = _choose_nprobe(index, vectors, tune, k, _goal(min_recall))
     return index, Tuning(nlist, index.nprobe, k, round(_recall(index, vectors, check, k), 4))
+
+
+def extend_index(
+    index: faiss.Index, vectors: np.ndarray, k: int, min_recall: float, seed: int
+) -> tuple[faiss.IndexIVFFlat, Tuning]:
+    """An index of all rows of `vectors`, of which `index` holds the first; other arguments as of `build_index`.
+
+    New rows go into the clusters that are there, and nprobe is chosen anew where recall has fallen below `min_recall`.
+    Once so many have come that a build would make half as many clusters again, all is built anew. `index` itself stays
+    as it is.
+    """
+    n = len(vectors)
+    k = min(k, max(n - 1, 1))
+    grown = faiss.clone_index(on_cpu(index))
+    assert isinstance(grown, faiss.IndexIVFFlat)
+    if 2 * clusters(n) > 3 * grown.nlist:
+        return build_index(vectors, k, min_recall, seed)
+    grown.add(vectors[index.ntotal :])
+    tune, check = _queries(n, seed)
+    recall = _recall(grown, vectors, check, k)
+    if recall < min_recall:
+        grown.nprobe = _choose_nprobe(grown, vectors, tune, k, _goal(min_recall))
+        recall = _recall(grown, vectors, check, k)
+    return grown, Tuning(grown.nlist, grown.nprobe, k, round(recall, 4))
+
+
+def clusters(n: int) -> int:
+    """How many an index of `n` items has: 4 sqrt(n), fewer when they would be starved."""
+    return max(1, min(int(4 * n**0.5), n // POINTS_PER_CLUSTER))
 
 
 def search(index: faiss.Index, vectors: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,6 +101,22 @@ def on_gpu(index: faiss.Index) -> faiss.Index:
     if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
         return index
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+
+
+def on_cpu(index: faiss.Index) -> faiss.Index:
+    """The index where it can grow and be written: a copy of it where it was on a GPU, else unchanged."""
+    return index if isinstance(index, faiss.IndexIVFFlat) else faiss.index_gpu_to_cpu(index)
+
+
+def _queries(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Items to choose nprobe by, and others to measure recall by where there are enough."""
+    queries = np.random.default_rng(seed).permutation(n)[: 2 * SAMPLE]
+    return (queries, queries) if n < 2 * SAMPLE else (queries[:SAMPLE], queries[SAMPLE:])
+
+
+def _goal(min_recall: float) -> float:
+    """With a margin, as recall is measured on other queries."""
+    return min_recall + 0.2 * (1 - min_recall)
 
 
 def _choose_nprobe(index: faiss.IndexIVFFlat, vectors: np.ndarray, items: np.ndarray, k: int, goal: float) -> int:

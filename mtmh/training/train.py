@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from mtmh.config import TrainSettings
 from mtmh.data.pair_source import PairFile
@@ -20,7 +20,7 @@ from mtmh.device import pick_device, pick_precision
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import HEADS_OF, objective_loss
-from mtmh.model.two_heads import TwoHeads
+from mtmh.model.two_heads import build_model
 from mtmh.training.loop import embed, fit
 from mtmh.training.neighbours import content_neighbours
 
@@ -80,19 +80,6 @@ def train(
     (out / "model.json").write_text(json.dumps(told))
     pq.write_table(pa.Table.from_pylist(curves), out / "curves.parquet")
     checkpoint.unlink(missing_ok=True)
-
-
-def build_model(architecture: dict[str, Any]) -> TwoHeads:
-    """A model with fresh weights from what `Catalog.architecture` says."""
-    arrays = {name: torch.tensor(architecture[name]) for name in ("mean", "deviation")}
-    return TwoHeads(**{**architecture, **arrays, "heads": tuple(architecture["heads"])})
-
-
-def load_model(version: Path) -> TwoHeads:
-    """The trained model of a version directory (model.json and weights.safetensors), ready for inference."""
-    model = build_model(json.loads((version / "model.json").read_text())["architecture"])
-    model.load_state_dict(load_file(version / "weights.safetensors"))
-    return model.eval()
 
 
 def _sampler(data: Prepared, content: np.ndarray, pairs: Path, settings: TrainSettings, seed: int) -> PairSampler:

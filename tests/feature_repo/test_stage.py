@@ -18,7 +18,7 @@ from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
-from mtmh.training.train import build_model
+from mtmh.model.two_heads import build_model
 
 TIME = pa.timestamp("us", tz="UTC")
 ITEMS, USERS, EVENTS = 40, 25, 900

@@ -12,8 +12,7 @@ from small_batch import some_batch, unit
 from mtmh.data.prepared import Prepared
 from mtmh.model.catalog import Catalog, number_ids
 from mtmh.model.losses.objective import HEADS_OF, objective_loss
-from mtmh.model.two_heads import TwoHeads
-from mtmh.training.train import build_model
+from mtmh.model.two_heads import TwoHeads, build_model
 
 
 def make_model(heads: tuple[str, ...] = ("engagement", "relevance"), floats: int = 2) -> TwoHeads:

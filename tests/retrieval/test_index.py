@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtmh.retrieval.index import build_index, search, search_exact
+from mtmh.retrieval.index import build_index, extend_index, search, search_exact
 
 ALL = np.arange(2000, dtype=np.int32)
 
@@ -89,3 +89,29 @@ def test_items_that_are_all_alike_do_not_push_each_other_out(copies: int) -> Non
         alike = min(copies - 1, 20)
         np.testing.assert_allclose(scores[:, :alike], 1, atol=1e-5)
         assert np.isin(ids[:, :alike], items).all()
+
+
+@pytest.mark.parametrize(("start", "rebuilt"), [(1900, False), (1000, True)])
+def test_an_extended_index_finds_what_was_asked_and_leaves_the_old_one(start: int, rebuilt: bool) -> None:
+    vectors = unit_rows(2000)
+    old, before = build_index(vectors[:start], 50, 0.9, seed=0)
+    new, tuning = extend_index(old, vectors, 50, 0.9, seed=0)
+    assert (old.ntotal, new.ntotal) == (start, 2000)
+    assert (tuning.nlist > before.nlist) == rebuilt  # too many have come for the clusters there are
+    found, exact = search(new, vectors, ALL, 50)[0], search_exact(vectors, ALL, 50)[0]
+    recall = np.mean([len(np.intersect1d(a, b)) / 50 for a, b in zip(found, exact, strict=True)])
+    assert recall >= 0.9
+    assert tuning.recall == pytest.approx(recall, abs=0.02)
+    if rebuilt:
+        assert tuning == build_index(vectors, 50, 0.9, seed=0)[1]
+
+
+def test_nprobe_of_an_extended_index_rises_when_recall_has_fallen() -> None:
+    vectors = unit_rows(2000)
+    old, before = build_index(vectors[:1600], 50, 0.5, seed=0)
+    same = extend_index(old, vectors, 50, 0.5, seed=0)[1]
+    assert (same.nlist, same.nprobe) == (before.nlist, before.nprobe)
+    more = extend_index(old, vectors, 50, 0.97, seed=0)[1]
+    assert more.nlist == before.nlist
+    assert more.nprobe > before.nprobe
+    assert more.recall >= 0.97

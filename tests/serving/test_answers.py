@@ -14,9 +14,9 @@ from small_version import CONTENT, ITEMS, RETRIEVAL
 from tritonclient.utils import InferenceServerException
 
 from mtmh.heads import HEADS
+from mtmh.model.two_heads import load_model
 from mtmh.retrieval.cold import place_cold
 from mtmh.retrieval.retriever import Retriever
-from mtmh.training.train import load_model
 
 RetrieverOf = Callable[[str], Retriever]
 WIDTH = 150  # the preranker's candidates

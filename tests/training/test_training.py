@@ -19,8 +19,9 @@ from mtmh.device import pick_device
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import HEADS_OF, objective_loss
+from mtmh.model.two_heads import build_model, load_model
 from mtmh.training.loop import CHECKPOINT_EVERY, embed, fit
-from mtmh.training.train import build_model, load_model, train
+from mtmh.training.train import train
 
 Make = Callable[[str], Path]
 

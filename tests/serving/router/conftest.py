@@ -1,21 +1,17 @@
 """A real Triton over packages of the small world, and routers before it: a real uvicorn in a thread, on a free port."""
 
 import os
-import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 from checkerboard import Stages
-from live_router import POLL, Place, Router, Run, eventually, free_ports
+from live_router import Place, Router, Run, free_ports, running
 
 from mtmh.config import DataSettings
 from mtmh.retrieval.retriever import Retriever
-from serving.router.app import make_server
-from serving.router.settings import Source
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
 from serving.triton.supervisor import Ports, triton
@@ -62,27 +58,7 @@ def _champion_one(request: pytest.FixtureRequest) -> None:
 def run_router(place: Place) -> Run:
     """Run a router over the store, with settings of its own, until the block ends."""
 
-    @contextmanager
-    def run(*settings: str, config: Path | None = None, wait: bool = True, token: str = "") -> Iterator[Router]:
-        port = free_ports(1)[0]
-        own = [f"store={place.store}", f"triton.url=127.0.0.1:{place.ports.grpc}", f"listen.port={port}"]
-        own += ["listen.grpc_port=null", f"triton.poll_seconds={POLL}", "triton.drain_seconds=0.5"]
-        own += ["limits.deadline_ms=5000", "features.timeout_ms=4000"]  # a busy machine is no slow head
-        service, server = make_server(Source(config, [*own, *settings]))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, headers=headers) as client:
-                eventually(lambda: server.started or not thread.is_alive(), "the router listens")
-                if wait:
-                    eventually(lambda: client.get("/readyz").status_code == 200, "the router is ready")
-                yield Router(service, client, port)
-        finally:
-            server.should_exit = True
-            thread.join()
-
-    return run
+    return partial(running, place.store, place.ports)
 
 
 @pytest.fixture(scope="module")

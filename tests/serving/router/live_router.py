@@ -3,9 +3,10 @@
 import json
 import shutil
 import socket
+import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mtmh.retrieval.version import verify, write_manifest
+from serving.router.app import make_server
 from serving.router.service import Service
+from serving.router.settings import Source
 from serving.triton.backend.files import CHECKSUMS, sha256
 from serving.triton.export import write_package
 from serving.triton.supervisor import Ports, Triton
@@ -120,3 +123,27 @@ def remove(store: Path, number: str) -> None:
 
 
 Run = Callable[..., AbstractContextManager[Router]]
+
+
+@contextmanager
+def running(
+    store: Path, ports: Ports, *settings: str, config: Path | None = None, wait: bool = True, token: str = ""
+) -> Iterator[Router]:
+    """A router over the store, a real uvicorn in a thread on a free port, with settings of its own."""
+    port = free_ports(1)[0]
+    own = [f"store={store}", f"triton.url=127.0.0.1:{ports.grpc}", f"listen.port={port}"]
+    own += ["listen.grpc_port=null", f"triton.poll_seconds={POLL}", "triton.drain_seconds=0.5"]
+    own += ["limits.deadline_ms=5000", "features.timeout_ms=4000"]  # a busy machine is no slow head
+    service, server = make_server(Source(config, [*own, *settings]))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, headers=headers) as client:
+            eventually(lambda: server.started or not thread.is_alive(), "the router listens")
+            if wait:
+                eventually(lambda: client.get("/readyz").status_code == 200, "the router is ready")
+            yield Router(service, client, port)
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,132 @@
+"""Are the intervals as sure as they say? 2,000 A/A tests of invented users, and as many with a planted effect.
+
+Each test draws new users (benchmarks/populations.py) and asks the code that the report asks, CUPED included:
+
+- A/A, ratio metrics: a look a day for 28 days. False alarms of the fixed interval looked at once, at the end (nominal
+  5 %, wanted 4 to 6 %), of the fixed interval looked at every day, and of the always-valid one (wanted: at most 5 %).
+- A/B, ratio metrics: how often the interval holds the lift that was planted, 5 % (nominal 95 %).
+- A/A and A/B, set metrics: the same over two days. The lift of a set metric cannot be planted; what is true is the
+  mean over all tests.
+- the sample ratio: how often it alarms (nominal 0.1 %).
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.populations import ARMS, item_counts, population
+from benchmarks.result import write
+from mtmh.experiment.metrics import METRICS
+from mtmh.experiment.statistics import effects, effects_by_day, sample_ratio
+
+TESTS = int(os.environ.get("MTMH_BENCH_TESTS", "2000"))
+USERS, DAYS, LIFT = 2000, 28, 0.05
+SET_USERS, SET_DAYS, ITEMS, FLATNESS = 600, 2, 1000, (0.3, 0.35)
+RATIOS = {name: metric for name, metric in METRICS.items() if metric.is_ratio}
+SETS = {name: metric for name, metric in METRICS.items() if not metric.is_ratio}
+AT_ONCE = 50
+Figures = np.ndarray  # [tests, metrics, columns]
+
+
+def main() -> None:
+    """Print false alarms and coverage of each metric, and keep them."""
+    started = time.perf_counter()
+    cores = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(cores, get_context("spawn"), initializer=pa.set_cpu_count, initargs=(1,)) as workers:
+        looked = _all(workers, watched)  # [tests, metrics, (once, daily, always)]
+        planted = _all(workers, covered)  # [tests, metrics, (held)]
+        none, some = _all(workers, sets_without), _all(workers, sets_with)  # [tests, metrics, (lift, lo, hi)]
+        ratio = _all(workers, ratio_alarm)
+    metrics: dict[str, dict[str, float]] = {}
+    for i, name in enumerate(RATIOS):
+        once, daily, always = (float(looked[:, i, column].mean()) for column in range(3))
+        metrics[name] = {"once": once, "daily": daily, "always": always, "coverage": float(planted[:, i, 0].mean())}
+    for i, name in enumerate(SETS):
+        metrics[name] = {"once": 1 - _held(none[:, i], 0.0), "coverage": _held(some[:, i], _mean_lift(some[:, i]))}
+    for name, found in metrics.items():
+        print(f"  {name:27}" + "  ".join(f"{column} {100 * value:6.2f} %" for column, value in found.items()))
+    print("  nominal                    once   5.00 %  daily      -    always <= 5.00 %  coverage  95.00 %")
+    print(f"  sample ratio: alarms {100 * ratio.mean():.2f} %, nominal 0.10 %")
+    pooled = {column: float(np.mean([metrics[name][column] for name in RATIOS])) for column in ("once", "daily")}
+    details: dict[str, Any] = {
+        "tests": TESTS,
+        "looks": DAYS,
+        "planted_lift": LIFT,
+        "metrics": {name: {key: round(value, 4) for key, value in found.items()} for name, found in metrics.items()},
+        "always_worst": max(metrics[name]["always"] for name in RATIOS),
+        "daily_looks_at_the_fixed_interval": round(pooled["daily"], 4),
+        "sample_ratio_alarms": float(ratio.mean()),
+        "seconds": round(time.perf_counter() - started, 1),
+        "nominal": {"once": 0.05, "always": "at most 0.05", "coverage": 0.95, "sample_ratio_alarms": 0.001},
+    }
+    write("aa", pooled["once"], "false alarms, looking once", 0.05, details)
+
+
+def watched(seed: int) -> np.ndarray:
+    """An A/A test looked at every day: bool [metrics, 3], whether 0 was ever left out."""
+    people = population(np.random.default_rng([1, seed]), USERS, DAYS)
+    found = effects_by_day(people.user_days, None, *ARMS, RATIOS, people.before, planned_days=DAYS)
+    lo, hi, always_lo, always_hi = (
+        found[name].to_numpy().reshape(DAYS, len(RATIOS)) for name in ("lo", "hi", "always_lo", "always_hi")
+    )
+    alarms, always = (lo > 0) | (hi < 0), (always_lo > 0) | (always_hi < 0)
+    return np.stack([alarms[-1], alarms.any(axis=0), always.any(axis=0)], axis=1)
+
+
+def covered(seed: int) -> np.ndarray:
+    """A test with a planted effect: bool [metrics, 1], whether the interval holds it. No interval holds nothing."""
+    people = population(np.random.default_rng([2, seed]), USERS, 7, lift=LIFT)
+    found = effects(people.user_days, None, *ARMS, RATIOS, people.before, planned_days=7)
+    return np.array([[each.lo <= LIFT <= each.hi] for each in found])
+
+
+def sets_without(seed: int) -> np.ndarray:
+    """Set metrics of an A/A test: float64 [metrics, (lift, lo, hi)]."""
+    return _sets(np.random.default_rng([3, seed]), (FLATNESS[0], FLATNESS[0]))
+
+
+def sets_with(seed: int) -> np.ndarray:
+    """The same where the treatment's impressions are spread over more items."""
+    return _sets(np.random.default_rng([4, seed]), FLATNESS)
+
+
+def ratio_alarm(seed: int) -> np.ndarray:
+    """Whether the sample ratio of a sound test alarms: bool []."""
+    treated = int(np.random.default_rng([5, seed]).binomial(10 * USERS, 0.5))
+    found = sample_ratio({ARMS[0]: 10 * USERS - treated, ARMS[1]: treated}, dict.fromkeys(ARMS, 0.5))
+    return np.array(found.alarm)
+
+
+def _sets(rng: np.random.Generator, flatness: tuple[float, float]) -> np.ndarray:
+    people = population(rng, SET_USERS, SET_DAYS)
+    counts = item_counts(rng, people.user_days, ITEMS, flatness)
+    found = effects(people.user_days, counts, *ARMS, SETS, planned_days=SET_DAYS)
+    return np.array([[each.lift, each.lo, each.hi] for each in found])
+
+
+def _held(figures: np.ndarray, truth: float) -> float:
+    """Share of the intervals, [tests, (lift, lo, hi)], that hold the truth."""
+    return float(((figures[:, 1] <= truth) & (truth <= figures[:, 2])).mean())
+
+
+def _mean_lift(figures: np.ndarray) -> float:
+    return float(np.expm1(np.log1p(figures[:, 0]).mean()))
+
+
+def _all(workers: Executor, test: Callable[[int], np.ndarray]) -> np.ndarray:
+    """The test at every seed, stacked: [tests, ..]."""
+    started = time.perf_counter()
+    parts = [range(start, min(start + AT_ONCE, TESTS)) for start in range(0, TESTS, AT_ONCE)]
+    found = np.concatenate(list(workers.map(_some, [test] * len(parts), parts)))
+    print(f"{test.__name__}: {TESTS:,} tests in {time.perf_counter() - started:.0f} s", flush=True)
+    return found
+
+
+def _some(test: Callable[[int], np.ndarray], seeds: Sequence[int]) -> np.ndarray:
+    return np.array([test(seed) for seed in seeds])

@@ -1,0 +1,183 @@
+"""Daily metrics of a log of 1, 3 and 10 million rows: seconds and peak memory, two threads, in a process of their own.
+
+The log: MTMH_BENCH_ROWS (default 10 million) candidates shown over 14 days in answers of 20, one engagement for 20 of
+them, 50 answers' users for one item, ten engagements of the past for each user. Timed is all of it: reading the place,
+what is wrong in it, and every metric, an arm and day. The baseline is reading the same tables into memory (pyarrow,
+all columns, one day at a time): what any answer costs at least. Bad rows are among them, and are found.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.result import write
+from mtmh.clock import peak_memory_mb
+from mtmh.data.contract import UTC_MICROSECONDS
+from mtmh.experiment.arms import Arm, assign_all
+from mtmh.experiment.compact import write_batch
+from mtmh.experiment.place import Experiment
+from mtmh.experiment.records import ENGAGEMENTS, EXPOSURES
+from mtmh.experiment.tables import REJECTED, Tables
+
+ROWS = int(os.environ.get("MTMH_BENCH_ROWS", "10000000"))
+SIZES = [ROWS // 10, 3 * ROWS // 10, ROWS]
+FOLDER = Path("runs")
+DAYS, LIST, TOPICS, CANDIDATES = 14, 20, 300, 60
+FIRST = date(2025, 3, 2)
+ARMS = (Arm(name="engagement-only", alpha=100), Arm(name="mtmh", alpha=50))
+_DAY = 86_400_000_000  # microseconds
+_START = int(np.datetime64(FIRST, "us").astype(np.int64))
+
+
+def main() -> None:
+    """Write the logs, and measure each in a process of its own."""
+    FOLDER.mkdir(exist_ok=True)
+    figures = {}
+    for rows in SIZES:
+        with TemporaryDirectory(prefix="bench-daily-", dir=FOLDER) as folder:
+            place = Path(folder)
+            make_place(place, rows, seed=0)
+            command = [sys.executable, "-m", "benchmarks.daily", folder]
+            done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+            if done.returncode != 0:
+                sys.exit(done.stderr)
+            figures[f"{rows:,}"] = json.loads(done.stdout.splitlines()[-1]) | {"read_s": round(_read(place), 2)}
+        print(f"  {rows:,} rows: {figures[f'{rows:,}']}")
+    last = figures[f"{SIZES[-1]:,}"]
+    details = {"baseline": "reading the same tables into memory, s", "threads": 2, "days": DAYS, "sizes": figures}
+    write("daily", last["seconds"], f"s for {ROWS:,} rows", last["read_s"], details)
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Seconds of the parts, and peak memory in MB, of the daily metrics of a place."""
+    from mtmh.experiment.facts import facts
+    from mtmh.experiment.metrics import daily
+    from mtmh.experiment.place import open_place
+
+    start = time.perf_counter()
+    found = facts(open_place(folder))
+    read = time.perf_counter()
+    table = daily(found)
+    end = time.perf_counter()
+    counted = {finding.name: finding.count for finding in found.findings if finding.count}
+    print(json.dumps(counted), table.num_rows, "rows")
+    return {
+        "seconds": round(end - start, 2),
+        "facts_s": round(read - start, 2),
+        "daily_s": round(end - read, 2),
+        "peak_mb": peak_memory_mb(),
+    }
+
+
+def make_place(folder: Path, rows: int, seed: int) -> None:
+    """A place of `rows` exposures, one batch a day."""
+    rng = np.random.default_rng(seed)
+    users, items = max(rows // 200, 100), max(rows // 50, 1000)
+    (folder / "tables" / "batches").mkdir(parents=True)
+    born = np.where(np.arange(items) % 2, rng.uniform(0, DAYS, items), rng.uniform(-60, 0, items))
+    topic = rng.integers(TOPICS, size=(items, 2))
+    both = rng.random(items) < 0.125
+    names = [f"topic {n}" for n in range(TOPICS)]
+    topics = [[names[a], names[b]] if two else [names[a]] for (a, b), two in zip(topic.tolist(), both, strict=True)]
+    table = {"item_id": _ids("item", np.arange(items)), "created_at": _times(born), "l2_topics": topics}
+    pq.write_table(pa.table(table), folder / "items.parquet")
+    past = rng.integers(users, size=10 * users)
+    history = {"user_id": _ids("user", past), "item_id": _ids("item", _popular(items, len(past), rng))}
+    history["timestamp"] = _times(rng.uniform(-40, 0, len(past)))
+    pq.write_table(pa.table(history), folder / "history.parquet")
+    arms = assign_all(_ids("user", np.arange(users)), "bench", ARMS)
+    for day in range(DAYS):
+        answers = rows // DAYS // LIST
+        write_batch(folder / "tables", _day(day, answers, users, born, arms, rng), [])
+    experiment = Experiment(
+        salt="bench",
+        control=ARMS[0].name,
+        treatment=ARMS[1].name,
+        arms=ARMS,
+        first_day=FIRST,
+        days=DAYS,
+        simulated=True,
+    )
+    (folder / "experiment.json").write_text(experiment.model_dump_json())
+
+
+def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, rng: np.random.Generator) -> Tables:
+    items = len(born)
+    user, at = rng.integers(users, size=answers), np.sort(rng.uniform(day, day + 0.98, answers))
+    trigger = np.repeat(_popular(items, answers, rng)[:, None], LIST, axis=1)
+    order = np.argsort(rng.random((answers, CANDIDATES)), axis=1)[:, :LIST]
+    item = (trigger * 7 + order * 131) % items  # an item has the same CANDIDATES neighbours every time
+    item = np.where(born[item] > at[:, None], item - item % 2, item)
+    position = np.tile(np.arange(1, LIST + 1, dtype=np.int32), answers)
+    row = np.repeat(np.arange(answers), LIST)
+    requests = pa.array([f"{day:08x}-{number:04x}-4000-8000-{number:012x}" for number in range(answers)])
+    n = len(row)
+    exposures = {
+        "request_id": requests.take(pa.array(row)),
+        "timestamp": _times(at).take(pa.array(row)),
+        "user_id": _ids("user", user[row]),
+        "arm": arms.take(pa.array(user[row])),
+        "model_version": pa.repeat("7", n),
+        "alpha": np.full(n, 50.0),
+        "degraded": np.zeros(n, bool),
+        "k": np.full(n, LIST, np.int32),
+        "surface": pa.repeat("retrieve", n),
+        "log_version": np.ones(n, np.int32),
+        "item_id": _ids("item", item.ravel()),
+        "head": pa.array(["engagement", "relevance"]).take(pa.array(position % 2)),
+        "head_rank": position // 2 + 1,
+        "score": rng.random(n),
+        "trigger_id": _ids("item", trigger.ravel()),
+        "position": position,
+        "day": pa.array(np.full(n, FIRST + timedelta(days=day)), pa.date32()),
+    }
+    chosen = np.flatnonzero(rng.random(n) < 0.05)
+    late = at[row[chosen]] + rng.uniform(0, 0.02, len(chosen))
+    take = pa.array(chosen)
+    engagements = {
+        "request_id": exposures["request_id"].take(take),
+        "timestamp": _times(late),
+        "user_id": exposures["user_id"].take(take),
+        "item_id": exposures["item_id"].take(take),
+        "event": pa.repeat("click", len(chosen)),
+        "value": (rng.random(len(chosen)) < 0.9).astype(np.float64),
+        "dwell_seconds": rng.lognormal(3, 1, len(chosen)),
+        "log_version": np.ones(len(chosen), np.int32),
+        "day": exposures["day"].take(take),
+    }
+    shown, acted = pa.table(exposures, schema=EXPOSURES), pa.table(engagements, schema=ENGAGEMENTS)
+    again = [shown, shown.slice(0, LIST)], [acted, acted.slice(0, 3)]  # logged again: found, and counted once
+    return Tables(*map(pa.concat_tables, again), REJECTED.empty_table())
+
+
+def _popular(items: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    return (items * rng.random(count) ** 2).astype(np.int64)
+
+
+def _ids(kind: str, numbers: np.ndarray) -> pa.Array:
+    names = pa.array([f"{kind}-{number:07d}" for number in range(int(numbers.max(initial=0)) + 1)])
+    return names.take(pa.array(numbers))
+
+
+def _times(days: np.ndarray) -> pa.Array:
+    return pa.array((_START + days * _DAY).astype(np.int64)).cast(UTC_MICROSECONDS)
+
+
+def _read(folder: Path) -> float:
+    start = time.perf_counter()
+    for path in sorted((folder / "tables").glob("*/day=*/*.parquet")):
+        pq.read_table(path, partitioning=None)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Path(sys.argv[1]))))

@@ -1,0 +1,148 @@
+"""A comparison of two arms, put together from a place: effects, sample ratio, segments, findings and the verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from monitoring.ab.segments import Segment, SegmentEffect, compare_segments, segments
+from monitoring.ab.verdict import Log, Verdict, judge
+from mtmh.experiment.arms import shares
+from mtmh.experiment.facts import facts
+from mtmh.experiment.findings import Finding
+from mtmh.experiment.place import Experiment, Place
+from mtmh.experiment.statistics import Effect, SampleRatio, effects, effects_by_day, sample_ratio
+from mtmh.experiment.units import item_counts, user_days
+
+PRE_PERIOD_DAYS = 28  # of the history, for CUPED
+
+
+# Findings about rows that were not used, and what they are shares of.
+UNUSABLE = {
+    "rejected": "records",
+    "exposures_before": "exposures",
+    "exposures_after": "exposures",
+    "engagements_before": "engagements",
+    "engagements_after": "engagements",
+    "mixed_answers": "answers",
+    "unknown_arm": "answers",
+}
+MISPLACED = ("contaminated", "misplaced")  # findings about users whose arm says nothing
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a comparison is made of."""
+
+    user_days: pa.Table  # USER_DAYS of mtmh/experiment/units.py
+    item_counts: pa.Table  # ITEM_COUNTS
+    items: pa.Table
+    history: pa.Table
+    findings: Sequence[Finding]
+    logged: Mapping[str, int]  # records, exposures, engagements, answers: how many the log has
+
+
+def read_tables(place: Place) -> Tables:
+    """Everything about the place's experiment, all days of it."""
+    found = facts(place)
+    log = place.logged()
+    logged = {
+        "exposures": log.exposures.count(),
+        "engagements": log.engagements.count(),
+        "answers": log.exposures.request_id.nunique(),
+    }
+    counts = {of: int(number.to_pyarrow().as_py()) for of, number in logged.items()}
+    counts["records"] = counts["answers"] + counts["engagements"] + log.rejected.num_rows
+    return Tables(
+        user_days(found).to_pyarrow(),
+        item_counts(found).to_pyarrow(),
+        pq.read_table(place.items),
+        pq.read_table(place.history),
+        found.findings,
+        counts,
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the page, ab.json and verdict.json are written from."""
+
+    place: Place
+    days: tuple[date, ...]
+    effects: Sequence[Effect]
+    by_day: pa.Table
+    sample_ratio: SampleRatio
+    log: Log
+    verdict: Verdict
+    segments: Sequence[SegmentEffect]
+    too_small: Sequence[Segment]
+    findings: Sequence[Finding]
+
+    @property
+    def experiment(self) -> Experiment:
+        """What was to be done."""
+        return self.place.experiment
+
+
+def compare(place: Place, tables: Tables) -> Comparison:
+    """Compare the place's treatment with its control. Raises UserError as `effects` does."""
+    experiment = place.experiment
+    both = (experiment.control, experiment.treatment)
+    own = tables.user_days.filter(pc.is_in(tables.user_days["arm"], pa.array(both)))
+    log = _log(own, tables, experiment)
+    past = pre_period(tables.history, experiment.first_day)
+    counts, planned = tables.item_counts, experiment.days
+    found = effects(own, counts, *both, before=past, planned_days=planned)
+    by_day = effects_by_day(own, counts, *both, before=past, planned_days=planned)
+    expected = shares(experiment.arms)
+    ratio = sample_ratio(log.users, {arm: expected[arm] for arm in both})
+    groups = segments(pc.unique(own["user_id"]), tables.history, tables.items, experiment.first_day)
+    compared, too_small = compare_segments(own, groups, *both, planned)
+    days = tuple(sorted(pc.unique(own["day"]).to_pylist()))
+    verdict = judge(found, ratio, log, *both)
+    return Comparison(place, days, found, by_day, ratio, log, verdict, compared, too_small, tuple(tables.findings))
+
+
+def _log(user_days: pa.Table, tables: Tables, experiment: Experiment) -> Log:
+    """What the verdict asks about the log; `user_days` are those of the two arms."""
+    arms = (experiment.control, experiment.treatment)
+    served = user_days.filter(pc.greater(user_days["lists"], 0))
+    days = sorted(pc.unique(served["day"]).to_pylist())
+    users, vanished = {}, {}
+    for arm in arms:
+        rows = user_days.filter(pc.equal(user_days["arm"], arm))
+        users[arm] = pc.count_distinct(rows["user_id"]).as_py()
+        last = pc.max(served.filter(pc.equal(served["arm"], arm))["day"]).as_py() or date.min
+        if gone := [day for day in days if day > last]:
+            vanished[arm] = str(gone[0])
+    found = {finding.name: finding for finding in tables.findings if finding.count}
+    unusable = {
+        found[name].title: (found[name].count, max(tables.logged[of], 1))
+        for name, of in UNUSABLE.items()
+        if name in found
+    }
+    contaminated = sum(found[name].count for name in MISPLACED if name in found)
+    return Log(len(days), users, contaminated, unusable, vanished)
+
+
+def pre_period(history: pa.Table, first_day: date) -> pa.Table:
+    """What users did in the days before the experiment, by columns of user_days: engagements, active days, seconds.
+
+    `seconds` is there where the history has dwell_seconds.
+    """
+    end = datetime.combine(first_day, time(), UTC)
+    bounds = [pa.scalar(at, pa.timestamp("us", tz="UTC")) for at in (end - timedelta(days=PRE_PERIOD_DAYS), end)]
+    time_ = history["timestamp"].cast(pa.timestamp("us", tz="UTC"))
+    inside = pc.and_(pc.greater_equal(time_, bounds[0]), pc.less(time_, bounds[1]))
+    rows = history.append_column("day", time_.cast(pa.date32())).filter(inside)
+    positive = rows.filter(pc.greater(rows["value"], 0.0)) if "value" in rows.column_names else rows
+    sums = positive.group_by("user_id").aggregate([([], "count_all"), ("day", "count_distinct")])
+    found = sums.rename_columns({"count_all": "engagements", "day_count_distinct": "active"})
+    if "dwell_seconds" in rows.column_names:
+        seconds = rows.group_by("user_id").aggregate([("dwell_seconds", "sum")])
+        seconds = seconds.rename_columns({"dwell_seconds_sum": "seconds"})
+        found = found.join(seconds, "user_id", join_type="full outer")
+    return found

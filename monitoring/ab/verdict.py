@@ -1,0 +1,152 @@
+"""The verdict of a comparison, by a rule that is fixed here, before any result is looked at, and printed on the page.
+
+The rule asks, in this order: can the comparison be judged at all; does the treatment harm; does it win. Every interval
+that decides is the always-valid one, so that looking every day costs nothing: the chance that a treatment without any
+effect is ever called a winner, on whatever day one stops, is at most 5 %.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mtmh.experiment.metrics import METRICS
+from mtmh.experiment.statistics.effects import Effect
+from mtmh.experiment.statistics.sample_ratio import ALARM, SampleRatio
+
+Outcome = Literal["wins", "open", "harms", "unjudged"]
+
+PRIMARY = "time_spent"
+GUARDRAILS = ("daily_active_users", "engagement_rate")
+MOST_CONTAMINATED = 0.01  # share of the users who were in two arms, or not in that of their bucket
+MOST_UNUSABLE = 0.01  # share of the log that could not be used, as in the data contract
+LEAST_USERS = 100  # of each arm: below, a mean is not normal enough for any interval here
+LEAST_DAYS = 7  # a week, before anybody wins: weekdays differ, and what is new draws attention
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is known about the log that the comparison stands on."""
+
+    days: int  # with rows, of those compared
+    users: Mapping[str, int]  # arm -> users that are compared
+    contaminated: int  # users in two arms, who are left out, and in another one than their bucket's
+    unusable: Mapping[str, tuple[int, int]]  # what was wrong -> how many were not used, and of how many
+    vanished: Mapping[str, str]  # arm -> the day from which on it answered nobody
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rule says, in words."""
+
+    outcome: Outcome
+    title: str
+    lead: str  # one sentence
+    reasons: tuple[str, ...]  # what decided, each with its numbers
+
+
+def rule() -> list[str]:
+    """The rule in words, from the numbers that the code uses."""
+    primary, guards = _name(PRIMARY), " or ".join(_name(name) for name in GUARDRAILS)
+    return [
+        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, when more than {MOST_CONTAMINATED:.0%} of "
+        "the users were in two arms (or not in that of their bucket), when more than "
+        f"{MOST_UNUSABLE:.0%} of the log could not be used, when an arm vanished from it, when an arm has fewer than "
+        f"{LEAST_USERS} users, or when {primary} could not be measured.",
+        f"The treatment harms when the always-valid interval of {guards} (the guardrails), or of {primary} itself, "
+        "lies below 0. Guardrails are not corrected for being several: a false alarm costs less than a missed one.",
+        f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies above 0, no "
+        f"guardrail is harmed, and at least {LEAST_DAYS} days were compared.",
+        "Otherwise there is no winner yet. No other metric, no segment and no p-value can change the verdict.",
+    ]
+
+
+def judge(effects: Sequence[Effect], sample_ratio: SampleRatio, log: Log, control: str, treatment: str) -> Verdict:
+    """The verdict. Guardrails that could not be measured are said to be so, and a treatment cannot win without them."""
+    measured = {effect.metric: effect for effect in effects if effect.always_lo == effect.always_lo}
+    if obstacles := _obstacles(PRIMARY in measured, sample_ratio, log):
+        lead = f"What is wrong with the experiment itself decides nothing about {treatment}. Mend that first."
+        return Verdict("unjudged", "This comparison cannot be judged", lead, tuple(obstacles))
+    primary = measured[PRIMARY]
+    watched = [measured[name] for name in GUARDRAILS if name in measured]
+    missing = [name for name in GUARDRAILS if name not in measured]
+    harmed = [effect for effect in (*watched, primary) if effect.always_hi < 0]
+    held = tuple(f"{_title(each.metric)}: {interval(each)}" for each in watched)
+    held += tuple(f"{_title(name)}: could not be measured" for name in missing)
+    if harmed:
+        first, *others = [effect.metric for effect in harmed]
+        names = " and ".join([_title(first), *map(_name, others)])
+        rest = tuple(f"{_title(each.metric)}: {interval(each)}" for each in (primary, *watched) if each not in harmed)
+        reasons = (*(f"{_title(effect.metric)}: {interval(effect)}" for effect in harmed), *rest)
+        lead = f"{names} {'are' if len(harmed) > 1 else 'is'} lower with it than with {control}, and that is no chance."
+        return Verdict("harms", f"{treatment} does harm", lead, reasons)
+    told = (f"{_title(PRIMARY)}: {interval(primary)}", *held)
+    if primary.always_lo > 0 and not missing and log.days >= LEAST_DAYS:
+        lead = f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
+        return Verdict("wins", f"{treatment} wins", lead, told)
+    return Verdict("open", "No winner yet", _why_open(primary, missing, log), told)
+
+
+def interval(effect: Effect) -> str:
+    """Lift and always-valid interval as the page writes them."""
+    return (
+        f"{signed(effect.lift)} (always-valid 95 % interval {signed(effect.always_lo)} to {signed(effect.always_hi)})"
+    )
+
+
+def signed(share: float | None) -> str:
+    """A relative change; a dash where there is none."""
+    if share is None or share != share:
+        return "—"
+    digits = 2 if abs(share) < 0.0995 else 1
+    return f"{100 * share:+.{digits}f}\u00a0%".replace("-", "\u2212")
+
+
+def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[str]:
+    everyone = sum(log.users.values()) + log.contaminated
+    found = []
+    if sample_ratio.alarm:
+        shares = ", ".join(f"{arm} {users:,}" for arm, users in sample_ratio.observed.items())
+        wanted = ", ".join(f"{arm} {users:,.0f}" for arm, users in sample_ratio.expected.items())
+        found.append(
+            f"Sample ratio: {shares} users, where {wanted} were to be expected (p = {sample_ratio.p:.1g}). Users are "
+            "lost or counted in one arm only, and those who are left are not alike."
+        )
+    if log.contaminated > MOST_CONTAMINATED * everyone:
+        found.append(
+            f"Contamination: {log.contaminated:,} of {everyone:,} users ({log.contaminated / everyone:.1%}) were in "
+            f"two arms, or not in that of their bucket; the bound is {MOST_CONTAMINATED:.0%}."
+        )
+    found += [
+        f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound is {MOST_UNUSABLE:.0%}."
+        for what, (count, total) in log.unusable.items()
+        if count > MOST_UNUSABLE * total
+    ]
+    found += [f"Log: the arm {arm} answers nobody from {day} on." for arm, day in log.vanished.items()]
+    found += [
+        f"Users: the arm {arm} has {users:,}, and {LEAST_USERS} are the least."
+        for arm, users in log.users.items()
+        if users < LEAST_USERS
+    ]
+    if not has_primary:
+        found.append(f"{_title(PRIMARY)} could not be measured in both arms.")
+    return found
+
+
+def _why_open(primary: Effect, missing: Sequence[str], log: Log) -> str:
+    if missing:
+        return f"{', '.join(map(_title, missing))} could not be measured, and nobody wins without the guardrails."
+    if primary.always_lo > 0:
+        return f"{_title(PRIMARY)} is higher so far, but {log.days} days are too few: {LEAST_DAYS} are the least."
+    return (
+        f"What {_name(PRIMARY)} shows may be chance: anything from {signed(primary.always_lo)} to "
+        f"{signed(primary.always_hi)} goes with these {log.days} days."
+    )
+
+
+def _title(metric: str) -> str:
+    return METRICS[metric].title
+
+
+def _name(metric: str) -> str:
+    """The title inside a sentence."""
+    return METRICS[metric].title[0].lower() + METRICS[metric].title[1:]

@@ -1,0 +1,119 @@
+"""Evidently's server, with the tabs that its open-source page leaves out.
+
+Evidently stores a dashboard's tabs, but the page of its open-source server shows the panels of all of them below one
+another. Here the page of a project gets a row of links at its top, one a tab (/projects/ID?tab=drift), and the list of
+panels that it then asks for is cut down to that tab. Without ?tab= everything is as Evidently has it.
+"""
+
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+os.environ["DO_NOT_TRACK"] = "true"
+
+App = Callable[..., Awaitable[None]]
+Change = Callable[[bytes], bytes]
+PAGE = re.compile(r"/projects/([0-9a-f-]{36})/?")
+PANELS = re.compile(r"/api/v2/dashboards/([0-9a-f-]{36})/?")
+STYLE = (Path(__file__).parent / "tabs.css").read_text()
+
+
+def serve(workspace: Path, port: int) -> None:
+    """Serve the workspace on this machine alone until Ctrl-C."""
+    import uvicorn
+    from evidently.ui.service.app import create_app, get_config
+
+    app = create_app(get_config(host="127.0.0.1", port=port, workspace=str(workspace)))
+    uvicorn.run(with_tabs(app, workspace), host="127.0.0.1", port=port, log_level="warning")
+
+
+def address(port: int, project: str, tab: str) -> str:
+    """Where one tab of a project's dashboard is."""
+    return f"http://127.0.0.1:{port}/projects/{project}?tab={slug(tab)}"
+
+
+def slug(title: str) -> str:
+    """A tab's title as it stands in an address: letters and hyphens."""
+    return re.sub(r"[^a-z]+", "-", title.lower()).strip("-")
+
+
+def with_tabs(app: App, workspace: Path) -> App:
+    """The ASGI application `app` of Evidently, its dashboards in tabs."""
+
+    async def tabbed(scope: dict[str, Any], receive: App, send: App) -> None:
+        change = _change(scope, workspace) if scope["type"] == "http" and scope["method"] == "GET" else None
+        if change is None:
+            await app(scope, receive, send)
+        else:
+            await app(scope, receive, _changing(send, change))
+
+    return tabbed
+
+
+def _change(scope: dict[str, Any], workspace: Path) -> Change | None:
+    """What becomes of the answer to a request; None where it is left alone."""
+    if found := PAGE.fullmatch(scope["path"]):
+        titles = [str(tab["title"]) for tab in _dashboard(workspace, found[1]).get("tabs", [])]
+        chosen = parse_qs(scope["query_string"].decode()).get("tab", [""])[0]
+        return lambda page: page.replace(b"<body>", b"<body>" + _links(found[1], titles, chosen), 1)
+    if found := PANELS.fullmatch(scope["path"]):
+        # The page asks for its panels without saying for which tab; the browser says from which address it asks.
+        asked_by = next((value.decode() for name, value in scope["headers"] if name == b"referer"), "")
+        chosen = parse_qs(urlsplit(asked_by).query).get("tab", [""])[0]
+        return (lambda model: _of_tab(model, chosen)) if chosen else None
+    return None
+
+
+def _dashboard(workspace: Path, project: str) -> dict[str, Any]:
+    path = workspace / project / "dashboard.json"
+    model: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return model
+
+
+def _links(project: str, titles: list[str], chosen: str) -> bytes:
+    """The row of tabs, in HTML."""
+    if not titles:
+        return b""
+    parts = []
+    for title in titles:
+        here = ' aria-current="page"' if slug(title) == chosen else ""
+        parts.append(f'<a href="/projects/{project}?tab={slug(title)}"{here}>{escape(title)}</a>')
+    return f'<style>{STYLE}</style><nav class="mtmh-tabs" aria-label="Tabs">{"".join(parts)}</nav>'.encode()
+
+
+def _of_tab(model: bytes, chosen: str) -> bytes:
+    """The dashboard with the panels of one tab; all of them when there is no such tab."""
+    dashboard = json.loads(model)
+    own = [tab for tab in dashboard["tabs"] if slug(str(tab["title"])) == chosen]
+    if own:
+        by_id = {panel["id"]: panel for panel in dashboard["panels"]}
+        dashboard["panels"] = [by_id[panel] for panel in own[0]["panels"]]
+    return json.dumps(dashboard).encode()
+
+
+def _changing(send: App, change: Change) -> App:
+    """Hold an answer back until it is whole, and send it changed; anything but a plain 200 goes as it is."""
+    held: list[dict[str, Any]] = []
+
+    async def changed(message: dict[str, Any]) -> None:
+        held.append(message)
+        if message["type"] == "http.response.start" or message.get("more_body"):
+            return
+        start, *parts = held
+        if start["status"] != 200:
+            for one in held:
+                await send(one)
+            return
+        body = change(b"".join(part.get("body", b"") for part in parts))
+        told = (b"content-length", b"etag", b"last-modified")
+        headers = [(name, value) for name, value in start["headers"] if name.lower() not in told]
+        headers += [(b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+        await send({**start, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    return changed

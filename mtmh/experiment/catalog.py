@@ -1,0 +1,132 @@
+"""Items, topics and users as numbers: what the rows of a log are joined with, so that no text travels further."""
+
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mtmh.data.contract import UTC_MICROSECONDS
+from mtmh.experiment.arms import Arm, assign_all, buckets
+from mtmh.experiment.definitions import DEFINITIONS
+
+UNIT_BUCKETS = 100
+UNIT_SALT = "mtmh.units/"  # not the experiment's: these buckets must cut across the arms
+_HOUR = 3_600_000_000  # microseconds
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The items of a place and, behind them, those that only the log knows."""
+
+    item_id: pa.Array  # string [items]; the row is the item's number
+    created: np.ndarray  # datetime64[us] [items], NaT where not known
+    topic_names: pa.Array  # string [topics], sorted; the row is the topic's number
+    item: np.ndarray  # int32 [n], with `topic`: which item has which topic, each pair once
+    topic: np.ndarray  # int32 [n]
+    known: int  # items of the item table; the rest comes from the log
+    repeated: pa.Array  # item_id that the item table has again: the first row counts
+
+    def numbered(self) -> ir.Table:
+        """item_id, item, created, fresh_until (timestamps, null where not known), topics (how many it has)."""
+        until = self.created + np.timedelta64(DEFINITIONS.fresh_hours * _HOUR, "us")
+        topics = np.bincount(self.item, minlength=len(self.item_id)).astype(np.int32)
+        columns = {
+            "item_id": self.item_id,
+            "item": np.arange(len(self.item_id), dtype=np.int32),
+            "created": _times(self.created),
+            "fresh_until": _times(until),
+            "topics": topics,
+        }
+        return ibis.memtable(pa.table(columns))
+
+    def topics(self) -> ir.Table:
+        """item, topic, share (1 / topics of the item, float64): one row a topic of an item."""
+        count = np.bincount(self.item, minlength=len(self.item_id))
+        return ibis.memtable(pa.table({"item": self.item, "topic": self.topic, "share": 1 / count[self.item]}))
+
+    def with_unknown(self, ids: pa.Array) -> "Catalog":
+        """The same with items behind it of which nothing but the id is known."""
+        nothing = np.full(len(ids), "NaT", "datetime64[us]")
+        item_id = pa.concat_arrays([self.item_id, ids.cast(pa.string())])
+        return replace(self, item_id=item_id, created=np.concatenate([self.created, nothing]))
+
+    def sizes(self, days: list[date]) -> np.ndarray:
+        """Items that there are by the end of each day, int64 [days]; one without a creation time is always there."""
+        end = np.array([day + timedelta(days=1) for day in days], "datetime64[us]")
+        born = np.sort(self.created[~np.isnat(self.created)])
+        return np.searchsorted(born, end) + int(np.isnat(self.created).sum())
+
+
+def read_catalog(path: Path) -> Catalog:
+    """Number the items of an item table, in the order in which they stand there."""
+    table = pq.read_table(path, columns=["item_id", "created_at", "l2_topics"])
+    ids = table["item_id"].cast(pa.string()).combine_chunks()
+    first = np.sort(np.unique(ids.dictionary_encode().indices.fill_null(-1).to_numpy(), return_index=True)[1])
+    first = first[ids.is_valid().to_numpy(zero_copy_only=False)[first]]
+    again = np.setdiff1d(np.arange(len(ids)), first)
+    table = table.take(first)
+    topics = table["l2_topics"].cast(pa.list_(pa.string())).combine_chunks()
+    item, name = pc.list_parent_indices(topics), pc.list_flatten(topics)
+    item, name = item.filter(name.is_valid()), name.drop_null()
+    names = pc.unique(name).sort()
+    pairs = item.to_numpy().astype(np.int64) * len(names) + pc.index_in(name, value_set=names).to_numpy()
+    pairs = np.unique(pairs)
+    created = table["created_at"].cast(UTC_MICROSECONDS, safe=False).cast(pa.timestamp("us")).to_numpy()
+    return Catalog(
+        item_id=ids.take(first),
+        created=created,
+        topic_names=names,
+        item=(pairs // max(len(names), 1)).astype(np.int32),
+        topic=(pairs % max(len(names), 1)).astype(np.int32),
+        known=len(first),
+        repeated=ids.take(again),
+    )
+
+
+@dataclass(frozen=True)
+class Users:
+    """Everybody whom the log knows, and where they belong; the row is the user's number."""
+
+    user_id: pa.Array  # string [users]
+    arm: np.ndarray  # int32 [users], index into the experiment's arms; -1: served by two arms, in no comparison
+    bucket: np.ndarray  # int32 [users], 0..99
+    misplaced: np.ndarray  # bool [users]: served by an arm, but by the salt and the weights another one is theirs
+
+    @property
+    def contaminated(self) -> pa.Array:
+        """Users whom two arms served."""
+        return self.user_id.filter(pa.array(self.arm < 0))
+
+    def numbered(self) -> ir.Table:
+        """user_id, user, arm (its number), bucket, of those who are in one arm."""
+        user = np.arange(len(self.user_id), dtype=np.int32)
+        table = pa.table({"user_id": self.user_id, "user": user, "arm": self.arm, "bucket": self.bucket})
+        return ibis.memtable(table.filter(pc.greater_equal(table["arm"], 0)))
+
+
+def place_users(served: pa.Table, engaged: pa.Array, salt: str, arms: tuple[Arm, ...]) -> Users:
+    """`served`: user_id, arm, other_arm (the least and the greatest name of those that served the user), each user
+    once; `engaged`: users who did something and were never served. Those are in the arm that would have served them.
+    """
+    names = pa.array([arm.name for arm in arms])
+    ids = pa.concat_arrays([_column(served, "user_id"), engaged.cast(pa.string())])
+    due = pc.index_in(pa.array(assign_all(ids, salt, arms)), value_set=names).to_numpy()
+    one, other = (pc.index_in(_column(served, name), value_set=names).to_numpy() for name in ("arm", "other_arm"))
+    arm = np.concatenate([np.where(one == other, one, -1), due[len(one) :]]).astype(np.int32)
+    bucket = buckets(ids, UNIT_SALT).to_numpy() % UNIT_BUCKETS
+    return Users(ids, arm, bucket.astype(np.int32), (arm >= 0) & (arm != due))
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    found = table[name].combine_chunks().cast(pa.string())
+    return pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found
+
+
+def _times(values: np.ndarray) -> pa.Array:
+    return pa.array(values, pa.timestamp("us")).cast(UTC_MICROSECONDS)

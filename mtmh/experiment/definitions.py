@@ -1,0 +1,17 @@
+"""The numbers in the metrics' definitions (paper section 7), in one place."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """What the paper leaves to the one who measures."""
+
+    fresh_hours: int = 48  # an item is fresh until this age
+    novel_days: int = 28  # an interest is novel without an engagement in so many days before
+    novel_engagements: int = 1  # m: and with so many on the day
+    interests: int = 5  # k: a user's top historical topics
+    attribution_hours: int = 24  # an engagement without a request goes back to an impression at most so old
+
+
+DEFINITIONS = Definitions()

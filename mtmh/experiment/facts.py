@@ -1,0 +1,170 @@
+"""The facts of a place: its log cleaned, in numbers, and joined with items and users; and what was wrong in it.
+
+    found = facts(open_place(Path("runs/watched")))
+    daily(found)                  # mtmh/experiment/metrics.py: every metric, an arm and day
+    user_days(found)              # mtmh/experiment/units.py: what the statistics are made of
+    found.findings                # mtmh/experiment/findings.py: bad rows, each kind counted, with an example
+
+Bad rows cost no crash, and none goes in silence.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+from ibis.backends.sql import SQLBackend
+
+from mtmh.errors import UserError
+from mtmh.experiment import relations
+from mtmh.experiment.catalog import Catalog, Users, place_users, read_catalog
+from mtmh.experiment.definitions import DEFINITIONS
+from mtmh.experiment.findings import Evidence, Finding, find
+from mtmh.experiment.place import Experiment, Place
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Relations of one DuckDB in this process. `user` and `item` are numbers: rows of `users` and `catalog`.
+
+    Users whom two arms served are in none of the relations.
+    """
+
+    experiment: Experiment
+    first: date  # the days that are looked at, both included
+    last: date
+    users: Users
+    catalog: Catalog
+    shown: ir.Table  # one row a candidate shown on these days: relations.shown
+    lists: ir.Table  # one row an answer on these days: relations.lists
+    matched: ir.Table  # item, trigger of what was shown and shares an L2 topic
+    events: ir.Table  # one row an engagement on these days: relations.in_time
+    engaged: ir.Table  # user, day: one row an impression, the day of its first positive engagement being one of these
+    history: ir.Table  # user, item, day: positive engagements up to the last of these days, and before the log begins
+    interests: ir.Table  # user, topic: the top topics before the log begins
+    findings: tuple[Finding, ...]
+
+    @property
+    def days(self) -> list[date]:
+        """The days that are looked at."""
+        return [self.first + DAY * n for n in range((self.last - self.first).days + 1)]
+
+    @property
+    def impressions(self) -> ir.Table:
+        """`shown` for readers: arm, day, user_id, item_id, request_id, position, and the flags of relations.shown."""
+        rows = self.shown.drop("trigger").inner_join(self.lists.select("list", "request_id"), "list")
+        return self._named(rows.drop("list"))
+
+    @property
+    def engagements(self) -> ir.Table:
+        """`events` for readers: arm, day, user_id, item_id, timestamp, event, value, dwell_seconds, relevance."""
+        return self._named(self.events.drop("event_id", "list", "copies"))
+
+    def _named(self, rows: ir.Table) -> ir.Table:
+        items = self.catalog.numbered().select("item", "item_id")
+        users = self.users.numbered().select("user", "user_id", number="arm")
+        rows = rows.inner_join(users, "user").inner_join(items, "item").inner_join(self.arms, "number")
+        return rows.drop("user", "item", "number").relocate("arm", "day", "user_id", "item_id")
+
+    @property
+    def arms(self) -> ir.Table:
+        """number, arm: the names of the arms."""
+        names = [arm.name for arm in self.experiment.arms]
+        return ibis.memtable(pa.table({"number": pa.array(range(len(names)), pa.int32()), "arm": names}))
+
+
+def facts(place: Place, first: date | None = None, last: date | None = None, now: datetime | None = None) -> Facts:
+    """Read what happened at `place` from day `first` to day `last`, both included; by default, the whole experiment.
+
+    What is later than `now` (by default this moment; no limit where users are simulated) comes from a wrong clock.
+    A single day costs less than all of them, and gives the same figures for it. Raises UserError when the days lie
+    outside the experiment.
+    """
+    experiment = place.experiment
+    if now is None:
+        now = datetime.max.replace(tzinfo=UTC) - DAY if experiment.simulated else datetime.now(UTC)
+    start, end = experiment.first_day, min(experiment.last_day, now.date())
+    first, last = first or start, last or max(end, start)
+    if not start <= first <= last <= experiment.last_day:
+        raise UserError(
+            f"{place.folder}: the days {first} to {last} are not days of the experiment, which runs from {start} to "
+            f"{experiment.last_day}."
+        )
+    log = place.logged()
+    keep = partial(_keep, log.exposures.get_backend())
+    late_clock = ibis.literal(now + relations.SKEW)
+    exposures, engagements = (
+        table.filter(table.day.between(start, last), table.timestamp <= late_clock)
+        for table in (log.exposures, log.engagements)
+    )
+    before = _history(place, log.exposures, start)
+    # Who was there.
+    asked = keep(relations.requests(exposures))
+    sound = asked.filter(
+        asked.user_id == asked.other_user,
+        asked.arm == asked.other_arm,
+        asked.arm.isin([arm.name for arm in experiment.arms]),
+    )
+    served = sound.group_by("user_id").agg(arm=sound.arm.min(), other_arm=sound.arm.max()).to_pyarrow()
+    others = engagements.select("user_id").distinct().anti_join(sound, "user_id").to_pyarrow()["user_id"]
+    people = place_users(served, others.combine_chunks(), experiment.salt, experiment.arms)
+    users = people.numbered()
+    # What was there.
+    catalog = read_catalog(place.items)
+    ids = exposures.select("item_id").union(engagements.select("item_id"))
+    unknown = ids.anti_join(catalog.numbered(), "item_id").distinct().order_by("item_id").to_pyarrow()["item_id"]
+    catalog = catalog.with_unknown(unknown.combine_chunks())
+    items, topics = catalog.numbered(), catalog.topics()
+    # What happened, from the day before the first on: an engagement may go back to an impression of the day before.
+    eve = max(start, first - DAY)
+    lists = keep(relations.lists(sound.filter(sound.day >= eve), users))
+    touched = relations.first_engagements(engagements.select("item_id", "day").union(before.select("item_id", "day")))
+    shown = keep(relations.shown(exposures.filter(exposures.day >= eve), lists, items, touched))
+    repeats = keep(relations.repeats(shown))
+    if repeats.count().execute():
+        shown = keep(relations.without_repeats(shown, repeats))
+    events = keep(relations.events(engagements, users, items))
+    recent = events.filter(events.day >= eve)
+    found = keep(relations.attributed(recent, lists, shown))
+    placed = keep(relations.in_time(recent, found))
+    past = before.filter(before["value"] > 0).inner_join(users, "user_id").inner_join(items, "item_id")
+    past = past.select("user", "item", "day")
+    liked = events.filter(events["value"] > 0).select("user", "item", "day")
+    engaged = relations.engaged(placed)
+    evidence = Evidence(
+        place, log, now, first, last, people, catalog, before, asked, lists, shown, repeats, recent, found
+    )
+    return Facts(
+        experiment,
+        first,
+        last,
+        people,
+        catalog,
+        shown=shown.filter(shown.day >= first),
+        lists=lists.filter(lists.day >= first),
+        matched=keep(relations.matches(shown, topics)),
+        events=placed.filter(placed.day >= first),
+        engaged=keep(engaged.filter(engaged.day >= first)),
+        history=past.union(liked),
+        interests=keep(relations.top_interests(past, topics, DEFINITIONS.interests)),
+        findings=find(evidence),
+    )
+
+
+def _keep(backend: SQLBackend, rows: ir.Table) -> ir.Table:
+    """Compute once what several expressions read."""
+    return backend.create_table(ibis.util.gen_name("facts"), rows, temp=True)
+
+
+def _history(place: Place, log: ir.Table, start: date) -> ir.Table:
+    """item_id, user_id, day, value of the engagements before the log begins."""
+    rows = log.get_backend().read_parquet(place.history)
+    value = rows["value"].cast("float64").fill_null(1.0) if "value" in rows.columns else ibis.literal(1.0)
+    at = rows.timestamp.cast("timestamp('UTC')")
+    begin = datetime.combine(start, time(), UTC)
+    kept = rows.select("user_id", "item_id", day=at.date(), at=at, value=value)
+    return kept.filter(kept.at < ibis.literal(begin)).drop("at")

@@ -1,0 +1,279 @@
+"""The online metrics (paper section 7): what each one means, and its figure an arm and day.
+
+Two kinds. A *ratio* is the sum of one column of `user_days` over the sum of another (or, where `denominator` is None,
+over the number of users: everybody in the arm counts on every day, with zeros where nothing happened). A *set* metric
+is a function of how often each item, or each topic, was shown or viewed: it is no sum over users, so arms of unequal
+size do not compare (effects are taken between arms of equal size, mtmh/experiment/statistics).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from mtmh.experiment.definitions import DEFINITIONS as D
+from mtmh.experiment.facts import Facts
+from mtmh.experiment.units import SUMS, arm_counts, user_days
+
+OfCounts = Callable[[np.ndarray, int], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric. `definition` is what a page shows beside it."""
+
+    name: str
+    title: str
+    definition: str
+    unit: str
+    higher: Literal["better", "worse", "neutral"]
+    numerator: str | None = None  # column of user_days
+    denominator: str | None = None  # column of user_days; None: the users of the arm, each on every day
+    over: Literal["item", "topic"] | None = None  # of a set metric: the rows of item_counts that it reads
+    counts: Literal["impressions", "views"] | None = None  # and the column
+    of_counts: OfCounts | None = None  # (counts above 0, one an item or topic; how many there could be) -> value
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it is a ratio of columns of user_days; otherwise it is a set metric."""
+        return self.numerator is not None
+
+
+def distinct(counts: np.ndarray, size: int) -> float:
+    """How many there are."""
+    return float(np.count_nonzero(counts))
+
+
+def coverage(counts: np.ndarray, size: int) -> float:
+    """Share of all `size` that are there; NaN when there could be none."""
+    return np.count_nonzero(counts) / size if size else float("nan")
+
+
+def entropy(counts: np.ndarray, size: int) -> float:
+    """Shannon entropy of the shares, in bits; NaN when there are no counts."""
+    total = counts.sum()
+    if not total > 0:
+        return float("nan")
+    share = counts[counts > 0] / total
+    return float(-(share * np.log2(share)).sum()) + 0.0  # no -0.0
+
+
+def gini(counts: np.ndarray, size: int) -> float:
+    """Gini coefficient over all `size`, those without a count included: 0 all alike, towards 1 all on one.
+
+    Equals the mean absolute difference of two of them, divided by twice the mean. NaN when there are no counts.
+    """
+    present = np.sort(counts[counts > 0])
+    total = present.sum()
+    if not total > 0:
+        return float("nan")
+    size = max(size, len(present))
+    rank = np.arange(size - len(present) + 1, size + 1)
+    return float(2 * (rank * present).sum() / (size * total) - (size + 1) / size)
+
+
+_ALL = (
+    Metric(
+        "daily_active_users",
+        "Daily active users",
+        "Share of the arm's users who had at least one positive engagement on the day, i.e. active days per user and "
+        "day; the number of them is `active_users`.",
+        "share of users",
+        "better",
+        "active",
+    ),
+    Metric(
+        "time_spent",
+        "Time spent",
+        "Seconds of dwell per user and day, over all users of the arm.",
+        "s per user and day",
+        "better",
+        "seconds",
+    ),
+    Metric(
+        "distinct_item_views",
+        "Distinct item views",
+        "Distinct items with at least one engagement of any kind, in the arm on the day. No sum over users: compare "
+        "arms of equal size.",
+        "items",
+        "better",
+        over="item",
+        counts="views",
+        of_counts=distinct,
+    ),
+    Metric(
+        "fresh_share",
+        "Fresh content",
+        f"Impressions of items younger than {D.fresh_hours} h / impressions.",
+        "share of impressions",
+        "better",
+        "fresh_impressions",
+        "impressions",
+    ),
+    Metric(
+        "novel_interests",
+        "Novel interest discovery",
+        f"L2 topics in which the user has at least {D.novel_engagements} positive engagement on the day and none in "
+        f"the {D.novel_days} days before it; mean per active user.",
+        "topics per active user",
+        "better",
+        "novel_interests",
+        "active",
+    ),
+    Metric(
+        "interest_recall",
+        "User interest recall",
+        f"Share of the user's top {D.interests} L2 topics, by positive engagements before the log begins, that the "
+        "day's impressions had; mean over the users who have such topics and got impressions.",
+        "share of topics",
+        "better",
+        "recalled_interests",
+        "interested",
+    ),
+    Metric(
+        "engagement_rate",
+        "Engagement rate",
+        "Impressions with at least one positive engagement / impressions.",
+        "share of impressions",
+        "better",
+        "engaged_impressions",
+        "impressions",
+    ),
+    Metric(
+        "relevance_share",
+        "Relevance head, impressions",
+        "Impressions that come from the relevance head / impressions.",
+        "share of impressions",
+        "neutral",
+        "relevance_impressions",
+        "impressions",
+    ),
+    Metric(
+        "relevance_engagement_share",
+        "Relevance head, engagements",
+        "Positive engagements with what the relevance head retrieved / positive engagements that go back to an "
+        "impression.",
+        "share of engagements",
+        "neutral",
+        "relevance_engagements",
+        "attributed_engagements",
+    ),
+    Metric(
+        "topic_match",
+        "Topic match",
+        "Impressions that share an L2 topic with their trigger / impressions where both have topics.",
+        "share of impressions",
+        "better",
+        "matched_impressions",
+        "judged_impressions",
+    ),
+    Metric(
+        "diversity",
+        "Intra-list diversity",
+        "Mean cosine distance between the L2 topic vectors of two items of a list, mean over the lists with at least "
+        "two items that have topics.",
+        "0..1",
+        "neutral",
+        "diversity",
+        "diverse_lists",
+    ),
+    Metric(
+        "topic_entropy",
+        "Topic entropy",
+        "Entropy of the impressions over L2 topics, in the arm on the day; an item counts for its topics in equal "
+        "parts.",
+        "bits",
+        "neutral",
+        over="topic",
+        counts="impressions",
+        of_counts=entropy,
+    ),
+    Metric(
+        "catalog_coverage",
+        "Catalog coverage",
+        "Distinct items shown in the arm on the day / items that there are by its end.",
+        "share of items",
+        "better",
+        over="item",
+        counts="impressions",
+        of_counts=coverage,
+    ),
+    Metric(
+        "gini",
+        "Gini of impressions",
+        "Gini coefficient of the impressions over all items that there are by the end of the day: 0 when all are "
+        "shown alike, towards 1 when few get everything.",
+        "0..1",
+        "worse",
+        over="item",
+        counts="impressions",
+        of_counts=gini,
+    ),
+    Metric(
+        "cold_share",
+        "Cold items",
+        "Impressions of items that nobody, in any arm, had engaged with before the day / impressions.",
+        "share of impressions",
+        "neutral",
+        "cold_impressions",
+        "impressions",
+    ),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+DAILY = pa.schema(
+    [
+        ("arm", pa.string()),
+        ("day", pa.date32()),
+        ("users", pa.int64()),
+        ("active_users", pa.int64()),
+        *((name, pa.float64()) for name in METRICS),
+    ]
+)
+
+
+def daily(facts: Facts) -> pa.Table:
+    """Every metric, an arm and day: arm, day, users (of the arm, seen by the last of these days), active_users, and a
+    float column a metric, null where it has no meaning (such as a share of no impressions).
+
+    There is a row for each arm that has users, and each day, whatever happened on it.
+    """
+    table = user_days(facts)
+    sums = table.group_by("arm", "day").agg(**{field.name: table[field.name].sum() for field in SUMS}).to_pyarrow()
+    rows = {(row["arm"], row["day"]): row for row in sums.to_pylist()}
+    sets = _set_metrics(arm_counts(facts).to_pyarrow())
+    users = np.bincount(facts.users.arm[facts.users.arm >= 0], minlength=len(facts.experiment.arms))
+    found = []
+    for arm, count in zip(facts.experiment.arms, users.tolist(), strict=True):
+        for day in facts.days if count else []:
+            row, values = rows.get((arm.name, day), {}), sets.get((arm.name, day), {})
+            ratios = {m.name: _ratio(m, row, count) for m in METRICS.values() if m.is_ratio}
+            head = {"arm": arm.name, "day": day, "users": count, "active_users": row.get("active", 0)}
+            found.append(head | {name: {**values, **ratios}.get(name) for name in METRICS})
+    return pa.Table.from_pylist(found, schema=DAILY)
+
+
+def _ratio(metric: Metric, row: dict[str, Any], users: int) -> float | None:
+    below = row.get(metric.denominator, 0) if metric.denominator else users
+    return row.get(str(metric.numerator), 0) / below if below else None
+
+
+def _set_metrics(counts: pa.Table) -> dict[tuple[str, date], dict[str, float | None]]:
+    """arm, day -> name -> value."""
+    order = counts.sort_by([("arm", "ascending"), ("day", "ascending"), ("over", "ascending")])
+    keys = order.select(["arm", "day", "over"]).group_by(["arm", "day", "over"], use_threads=False)
+    groups = keys.aggregate([([], "count_all")]).to_pylist()
+    ends = np.cumsum([group["count_all"] for group in groups])
+    found: dict[tuple[str, date], dict[str, float | None]] = {}
+    for group, end in zip(groups, ends.tolist(), strict=True):
+        part = order.slice(end - group["count_all"], group["count_all"])
+        values = found.setdefault((group["arm"], group["day"]), {})
+        for metric in METRICS.values():
+            if metric.of_counts and metric.counts and metric.over == group["over"]:
+                column = part[metric.counts].to_numpy()
+                value = metric.of_counts(column[column > 0], part["size"][0].as_py())
+                values[metric.name] = None if math.isnan(value) else value
+    return found

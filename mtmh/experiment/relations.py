@@ -1,0 +1,156 @@
+"""From the rows of a log to facts: each step a relational expression, in numbers instead of texts.
+
+The expressions are Ibis: DuckDB here, a cluster's engine by the connection. What is asked of the tables that go in is
+said at each; `Catalog` and `Users` (mtmh/experiment/catalog.py) give those of items and users.
+"""
+
+from datetime import timedelta
+
+import ibis
+import ibis.expr.types as ir
+
+from mtmh.experiment.definitions import DEFINITIONS
+
+SKEW = timedelta(minutes=5)  # so much may two machines' clocks differ
+WINDOW = timedelta(hours=DEFINITIONS.attribution_hours)
+
+
+def requests(exposures: ir.Table) -> ir.Table:
+    """One row per request_id: day, timestamp, user_id, arm, and other_user and other_arm, which are the same in a
+    sound log (the least and the greatest of what its rows say)."""
+    row = exposures
+    return exposures.group_by("request_id").agg(
+        day=row.day.min(),
+        timestamp=row.timestamp.min(),
+        user_id=row.user_id.min(),
+        other_user=row.user_id.max(),
+        arm=row.arm.min(),
+        other_arm=row.arm.max(),
+    )
+
+
+def lists(sound: ir.Table, users: ir.Table) -> ir.Table:
+    """request_id, list (its number), user, day, timestamp of the requests of users who are in one arm."""
+    mine = sound.inner_join(users.select("user_id", "user"), "user_id")
+    return mine.select("request_id", "user", "day", "timestamp", list=ibis.row_number().over(order_by=mine.request_id))
+
+
+def shown(exposures: ir.Table, lists: ir.Table, items: ir.Table, engaged: ir.Table) -> ir.Table:
+    """One row a candidate shown: list, user, day, item, trigger (null where there is none or it is not known),
+    position, and the flags relevance (its head), fresh, cold, early (shown before the item was there), judged (item
+    and trigger have topics). `engaged` has the day of each item's first engagement by anybody: item_id, engaged_day.
+    """
+    asked = lists.select("request_id", "list", "user", "day", "timestamp")
+    items = items.left_join(engaged, "item_id").select(*items.columns, "engaged_day")
+    triggers = items.select(trigger_id="item_id", trigger="item", trigger_topics="topics")
+    rows = exposures.select("request_id", "item_id", "trigger_id", "head", "position")
+    rows = rows.inner_join(asked, "request_id").inner_join(items, "item_id").left_join(triggers, "trigger_id")
+    return rows.select(
+        "list",
+        "user",
+        "day",
+        "item",
+        "trigger",
+        "position",
+        relevance=rows["head"] == "relevance",
+        fresh=(rows.created <= rows.timestamp).fill_null(False) & (rows.timestamp < rows.fresh_until).fill_null(False),
+        early=(rows.created > rows.timestamp).fill_null(False),
+        cold=rows.engaged_day.isnull() | (rows.engaged_day >= rows.day),
+        judged=(rows.topics > 0) & (rows.trigger_topics > 0).fill_null(False),
+    )
+
+
+def repeats(shown: ir.Table) -> ir.Table:
+    """list, item and rows of what stands more than once in its list: a record that was logged again."""
+    counts = shown.group_by("list", "item").agg(rows=shown.count())
+    return counts.filter(counts.rows > 1)
+
+
+def without_repeats(shown: ir.Table, repeats: ir.Table) -> ir.Table:
+    """Of each item of a list, the first row."""
+    keys = ["list", "item"]
+    again = shown.semi_join(repeats, keys)
+    order = ibis.window(group_by=keys, order_by=["position", "trigger", "relevance"])
+    again = again.mutate(copy=ibis.row_number().over(order))
+    return shown.anti_join(repeats, keys).union(again.filter(again.copy == 0).select(*shown.columns))
+
+
+def matches(shown: ir.Table, topics: ir.Table) -> ir.Table:
+    """item and trigger of what was shown and shares a topic, each pair once."""
+    pairs = shown.filter(shown.judged).select("item", "trigger").distinct()
+    of_trigger = topics.select(trigger="item", topic="topic")
+    both = pairs.inner_join(topics.select("item", "topic"), "item").inner_join(of_trigger, ["trigger", "topic"])
+    return both.select("item", "trigger").distinct()
+
+
+def events(engagements: ir.Table, users: ir.Table, items: ir.Table) -> ir.Table:
+    """One row an engagement, each once: request_id, user, item, event, day, timestamp, value, dwell_seconds, copies
+    (how often it stands in the log)."""
+    keys = ["request_id", "user_id", "item_id", "event", "timestamp", "day"]
+    row = engagements
+    once = engagements.group_by(keys).agg(
+        value=row["value"].max(), dwell_seconds=row.dwell_seconds.max(), copies=row.count()
+    )
+    coded = once.inner_join(users.select("user_id", "user"), "user_id").inner_join(
+        items.select("item_id", "item"), "item_id"
+    )
+    kept = ("request_id", "user", "item", "event", "day", "timestamp", "value", "dwell_seconds", "copies")
+    return coded.select(*kept, event_id=ibis.row_number().over(order_by=[coded[key] for key in keys]))
+
+
+def attributed(events: ir.Table, lists: ir.Table, shown: ir.Table) -> ir.Table:
+    """The impression that each event goes back to: event_id, list, relevance, answered (its time).
+
+    With a request_id, it is that answer's impression of the item, when it went to the same user; without one, the last
+    impression of the item to the user. Time is not looked at here but for the last: see `in_time`.
+    """
+    impressions = shown.select("list", "user", "item", "relevance").inner_join(
+        lists.select("list", answered="timestamp"), "list"
+    )
+    named = events.filter(events.request_id.notnull())
+    asked = lists.select("request_id", "list", "user", answered="timestamp")
+    named = named.select("event_id", "request_id", "user", "item", "timestamp").inner_join(
+        asked, ["request_id", "user"]
+    )
+    named = named.inner_join(shown.select("list", "item", "relevance"), ["list", "item"])
+    unnamed = events.filter(events.request_id.isnull()).select("event_id", "user", "item", "timestamp")
+    unnamed = unnamed.inner_join(impressions, ["user", "item"])
+    unnamed = unnamed.filter(unnamed.answered <= unnamed.timestamp)
+    latest = ibis.window(group_by="event_id", order_by=[unnamed.answered.desc(), unnamed["list"].desc()])
+    unnamed = unnamed.mutate(copy=ibis.row_number().over(latest))
+    unnamed = unnamed.filter(unnamed.copy == 0)
+    columns = ("event_id", "list", "relevance", "answered")
+    return named.select(*columns).union(unnamed.select(*columns))
+
+
+def in_time(events: ir.Table, found: ir.Table) -> ir.Table:
+    """The events, each with list and relevance of the impression that it goes back to, null where there is none.
+
+    An engagement counts for an impression from `SKEW` before it (two machines' clocks) to the attribution window after.
+    """
+    timed = found.inner_join(events.select("event_id", "timestamp"), "event_id")
+    near = timed.filter(
+        timed.timestamp >= timed.answered - ibis.interval(seconds=int(SKEW.total_seconds())),
+        timed.timestamp <= timed.answered + ibis.interval(seconds=int(WINDOW.total_seconds())),
+    )
+    joined = events.left_join(near.select("event_id", "list", "relevance"), "event_id")
+    return joined.select(*events.columns, "list", "relevance")
+
+
+def engaged(events: ir.Table) -> ir.Table:
+    """user, day of the first positive engagement of each impression that had one; `events` as `in_time` gives them."""
+    liked = events.filter(events["value"] > 0, events["list"].notnull())
+    return liked.group_by("list", "item").agg(user=liked.user.min(), day=liked.day.min()).select("user", "day")
+
+
+def first_engagements(touched: ir.Table) -> ir.Table:
+    """item_id, engaged_day: when anybody first engaged with it; `touched` has item_id and day of every engagement."""
+    return touched.group_by("item_id").agg(engaged_day=touched.day.min())
+
+
+def top_interests(history: ir.Table, topics: ir.Table, most: int) -> ir.Table:
+    """user, topic: the `most` topics with which each user engaged most, ties by the topic's name."""
+    counts = history.inner_join(topics, "item").group_by("user", "topic").agg(engagements=ibis._.count())
+    order = ibis.window(group_by="user", order_by=[counts.engagements.desc(), counts.topic])
+    ranked = counts.mutate(place=ibis.row_number().over(order))
+    return ranked.filter(ranked.place < most).select("user", "topic")

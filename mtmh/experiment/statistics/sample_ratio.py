@@ -1,0 +1,57 @@
+"""Did as many users land in each arm as should have? If not, nothing else that is compared can be believed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scipy.stats import chisquare
+from tea_tasting.aggr import Aggregates
+from tea_tasting.metrics import SampleRatio as TwoArms
+
+from mtmh.errors import UserError
+
+ALARM = 0.001
+
+
+@dataclass(frozen=True)
+class SampleRatio:
+    """Users by arm beside what the arms' shares let expect. p is NaN when there are no users at all."""
+
+    observed: dict[str, int]
+    expected: dict[str, float]
+    p: float
+    alarm: bool  # p < 0.001
+
+
+def sample_ratio(users_by_arm: Mapping[str, int], expected_shares: Mapping[str, float]) -> SampleRatio:
+    """Check users by arm against expected shares (`mtmh.experiment.arms.shares`), relative to their sum.
+
+    An arm without users may be left out of `users_by_arm`. Two arms: tea-tasting's check (exact below 1,000 users, the
+    chi-square with a continuity correction above); more: the chi-square over all of them.
+    Raises UserError for users in an arm that has no share, and for shares that sum to nothing.
+    """
+    if alien := sorted(set(users_by_arm) - set(expected_shares)):
+        raise UserError(
+            f"users in arms without a share: {', '.join(alien)}. The experiment's arms: {', '.join(expected_shares)}."
+        )
+    whole = sum(expected_shares.values())
+    if not (whole > 0 and min(expected_shares.values()) >= 0):
+        raise UserError(f"the arms' shares must be 0 or above, and some above it; found {dict(expected_shares)}.")
+    observed = {arm: int(users_by_arm.get(arm, 0)) for arm in expected_shares}
+    expected = {arm: sum(observed.values()) * share / whole for arm, share in expected_shares.items()}
+    p = _p(observed, expected)
+    return SampleRatio(observed, expected, p, p < ALARM)
+
+
+def _p(observed: Mapping[str, int], expected: Mapping[str, float]) -> float:
+    if not sum(observed.values()):
+        return float("nan")
+    if any(users and not expected[arm] for arm, users in observed.items()):
+        return 0.0
+    arms = [arm for arm in observed if expected[arm]]
+    if len(arms) == 1:
+        return 1.0
+    if len(arms) > 2:
+        return float(chisquare([observed[arm] for arm in arms], [expected[arm] for arm in arms]).pvalue)
+    counts = {arm: Aggregates(count_=observed[arm]) for arm in arms}
+    ratio = TwoArms({arm: expected[arm] for arm in arms})
+    return float(ratio.analyze(counts, control=arms[0], treatment=arms[1]).pvalue)

@@ -1,0 +1,183 @@
+"""The two tables that every figure and every test is made of: user days, and counts of items and topics."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+
+from mtmh.experiment.definitions import DEFINITIONS
+from mtmh.experiment.facts import Facts
+
+USER_DAYS = pa.schema(  # one row per arm, day and user with impressions or engagements on that day
+    [
+        ("arm", pa.string()),
+        ("day", pa.date32()),
+        ("user_id", pa.string()),
+        ("bucket", pa.int32()),  # 0..99 of a hash of the user, which has nothing to do with the arms
+        ("impressions", pa.int64()),
+        ("fresh_impressions", pa.int64()),
+        ("cold_impressions", pa.int64()),
+        ("relevance_impressions", pa.int64()),
+        ("judged_impressions", pa.int64()),  # item and trigger have topics
+        ("matched_impressions", pa.int64()),  # and share one
+        ("engaged_impressions", pa.int64()),  # at least one positive engagement goes back to it
+        ("lists", pa.int64()),
+        ("diversity", pa.float64()),  # sum over the diverse lists of their intra-list diversity
+        ("diverse_lists", pa.int64()),  # lists with at least two items that have topics
+        ("engagements", pa.int64()),  # positive ones: value > 0
+        ("attributed_engagements", pa.int64()),  # positive ones that go back to an impression
+        ("relevance_engagements", pa.int64()),  # of those: to one of the relevance head
+        ("seconds", pa.float64()),  # dwell of all engagements
+        ("active", pa.int64()),  # 1 with at least one positive engagement, else 0
+        ("novel_interests", pa.int64()),
+        ("recalled_interests", pa.float64()),  # share of the user's top topics that the impressions had
+        ("interested", pa.int64()),  # 1 with impressions and top topics to recall, else 0
+    ]
+)
+ITEM_COUNTS = pa.schema(  # one row per arm, day, bucket and item, and one per topic
+    [
+        ("arm", pa.string()),
+        ("day", pa.date32()),
+        ("bucket", pa.int32()),
+        ("over", pa.string()),  # "item" or "topic": what `key` names
+        ("key", pa.string()),  # item_id or L2 topic
+        ("impressions", pa.float64()),  # a topic's: an item counts for its topics in equal parts
+        ("views", pa.float64()),  # engagements of any kind
+        ("size", pa.int64()),  # how many keys there could be: items by the end of that day, or topics of the catalog
+    ]
+)
+KEYS = ("arm", "day", "user_id", "bucket")
+SUMS = tuple(field for field in USER_DAYS if field.name not in KEYS)
+
+
+def user_days(facts: Facts) -> ir.Table:
+    """One row per arm, day and user with impressions or engagements on that day, in the columns of `USER_DAYS`.
+
+    Whoever is not there on a day counts with zeros; `facts.users` has all of them.
+    """
+    by_topic = _by_topic(facts)
+    parts = [_shown(facts), _lists(facts), _events(facts), _engaged(facts), _novel(facts)]
+    parts += [_diversity(facts, by_topic), _recalled(facts, by_topic)]
+    rows = ibis.union(
+        *(part.select("user", "day", **{field.name: _or_zero(part, field) for field in SUMS}) for part in parts)
+    )
+    days = rows.group_by("user", "day").agg(**{field.name: rows[field.name].sum() for field in SUMS})
+    users = facts.users.numbered().select("user", "user_id", "bucket", number="arm")
+    named = days.inner_join(users, "user").inner_join(facts.arms, "number")
+    return named.select(USER_DAYS.names).cast({field.name: str(field.type) for field in SUMS})
+
+
+def item_counts(facts: Facts) -> ir.Table:
+    """How often what was shown and viewed, in the columns of `ITEM_COUNTS`: a row per arm, day, bucket and key."""
+    return _counts(facts, ("number", "day", "bucket")).select(ITEM_COUNTS.names)
+
+
+def arm_counts(facts: Facts) -> ir.Table:
+    """`item_counts` with the buckets of an arm taken together."""
+    return _counts(facts, ("number", "day")).select(name for name in ITEM_COUNTS.names if name != "bucket")
+
+
+def _or_zero(part: ir.Table, field: pa.Field) -> ir.Value:
+    kind = "float64" if pa.types.is_floating(field.type) else "int64"
+    return part[field.name].cast(kind) if field.name in part.columns else ibis.literal(0).cast(kind)
+
+
+def _shown(facts: Facts) -> ir.Table:
+    hits = facts.matched.mutate(matched=True)
+    rows = facts.shown.left_join(hits, ["item", "trigger"])
+    names = ("fresh", "cold", "relevance", "judged", "matched")
+    flags = {f"{name}_impressions": rows[name].fill_null(False).cast("int64").sum() for name in names}
+    return rows.group_by("user", "day").agg(impressions=rows.count(), **flags)
+
+
+def _lists(facts: Facts) -> ir.Table:
+    return facts.lists.group_by("user", "day").agg(lists=facts.lists.count())
+
+
+def _events(facts: Facts) -> ir.Table:
+    rows = facts.events
+    liked = rows["value"] > 0
+    found = liked & rows["list"].notnull()
+    return rows.group_by("user", "day").agg(
+        engagements=liked.cast("int64").sum(),
+        attributed_engagements=found.cast("int64").sum(),
+        relevance_engagements=(found & rows.relevance.fill_null(False)).cast("int64").sum(),
+        seconds=rows.dwell_seconds.fill_null(0.0).sum(),
+        active=liked.cast("int64").max(),
+    )
+
+
+def _engaged(facts: Facts) -> ir.Table:
+    return facts.engaged.group_by("user", "day").agg(engaged_impressions=facts.engaged.count())
+
+
+def _by_topic(facts: Facts) -> ir.Table:
+    """list, topic, items (with an item's topics as equal parts of it), length (of the topic in the sum of the list's
+    topic vectors, which have unit length)."""
+    rows = facts.shown.select("list", "item").inner_join(facts.catalog.topics(), "item")
+    return rows.group_by("list", "topic").agg(items=rows.share.sum(), length=rows.share.sqrt().sum())
+
+
+def _diversity(facts: Facts, by_topic: ir.Table) -> ir.Table:
+    """1 - mean cosine over the pairs of a list: for n unit vectors the pairs sum up to (|sum|^2 - n) / 2."""
+    lists = by_topic.group_by("list").agg(
+        items=by_topic["items"].sum().round(0), squared=(by_topic.length * by_topic.length).sum()
+    )
+    lists = lists.filter(lists["items"] > 1).inner_join(facts.lists.select("list", "user", "day"), "list")
+    n = lists["items"]
+    rows = lists.select("user", "day", distance=1.0 - (lists.squared - n) / (n * (n - 1.0)))
+    return rows.group_by("user", "day").agg(diversity=rows.distance.sum(), diverse_lists=rows.count())
+
+
+def _novel(facts: Facts) -> ir.Table:
+    """A topic's days of one user in order: novel where the one before is long ago, or there is none."""
+    rows = facts.history.filter(facts.history.day >= facts.first - timedelta(days=DEFINITIONS.novel_days))
+    rows = rows.inner_join(facts.catalog.topics().select("item", "topic"), "item")
+    days = rows.group_by("user", "topic", "day").agg(engagements=rows.count())
+    before = days.day.lag().over(ibis.window(group_by=["user", "topic"], order_by="day"))
+    days = days.mutate(before=before)
+    long_ago = days.before.isnull() | (days.day.delta(days.before, unit="day") > DEFINITIONS.novel_days)
+    novel = days.filter(long_ago, days.engagements >= DEFINITIONS.novel_engagements, days.day >= facts.first)
+    return novel.group_by("user", "day").agg(novel_interests=novel.count())
+
+
+def _recalled(facts: Facts, by_topic: ir.Table) -> ir.Table:
+    """Of the users who have top interests: the share of these that the lists of the day had."""
+    lists = facts.lists.select("list", "user", "day")
+    wanted = facts.interests.group_by("user").agg(wanted=ibis._.count())
+    served = lists.select("user", "day").distinct().inner_join(wanted, "user")
+    had = by_topic.select("list", "topic").inner_join(lists, "list").inner_join(facts.interests, ["user", "topic"])
+    had = had.select("user", "day", "topic").distinct().group_by("user", "day").agg(had=ibis._.count())
+    rows = served.left_join(had, ["user", "day"]).select("user", "day", "wanted", "had")
+    return rows.select(
+        "user", "day", recalled_interests=rows.had.fill_null(0) / rows.wanted, interested=ibis.literal(1)
+    )
+
+
+def _counts(facts: Facts, keys: Sequence[str]) -> ir.Table:
+    """`keys` of number (the arm), day and bucket; then arm, over, key, impressions, views, size."""
+    users = facts.users.numbered().select("user", "bucket", number="arm")
+    shown, events = facts.shown.select("user", "day", "item"), facts.events.select("user", "day", "item")
+    shown, events = shown.inner_join(users, "user"), events.inner_join(users, "user")
+    group = [*keys, "item"]
+    rows = shown.group_by(group).agg(impressions=shown.count(), views=ibis.literal(0, "int64"))
+    rows = rows.union(events.group_by(group).agg(impressions=ibis.literal(0, "int64"), views=events.count()))
+    items = rows.group_by(group).agg(
+        impressions=rows.impressions.sum().cast("float64"), views=rows.views.sum().cast("float64")
+    )
+    split = items.inner_join(facts.catalog.topics(), "item")
+    topics = split.group_by([*keys, "topic"]).agg(
+        impressions=(split.impressions * split.share).sum(), views=(split.views * split.share).sum()
+    )
+    ids = facts.catalog.numbered().select("item", key="item_id")
+    sizes = facts.catalog.sizes(facts.days)
+    days = ibis.memtable(pa.table({"day": pa.array(facts.days, pa.date32()), "size": sizes}))
+    names = facts.catalog.topic_names
+    named = pa.table({"topic": pa.array(range(len(names)), pa.int32()), "key": names})
+    by_item = items.inner_join(ids, "item").inner_join(days, "day").mutate(over=ibis.literal("item")).drop("item")
+    by_topic = topics.inner_join(ibis.memtable(named), "topic").drop("topic")
+    by_topic = by_topic.mutate(size=ibis.literal(len(names), "int64"), over=ibis.literal("topic"))
+    both = by_item.union(by_topic.select(by_item.columns))
+    return both.inner_join(facts.arms, "number").drop("number")

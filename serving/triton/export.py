@@ -44,7 +44,7 @@ def write_package(
     version has one.
     `version` is its number in the registry; `users` whose history is known, by default some that the run was evaluated
     on. Raises UserError when `run` is no version or does not have its checksums,
-        or `version` is no number.
+    or `version` is no number.
     """
     if not version.isdecimal() or not version.isascii() or int(version) < 1 or version != str(int(version)):
         raise UserError(f"version {version!r}: write the number that the registry gave it, such as 7.")

@@ -65,7 +65,7 @@ def _rejected(e: Evidence) -> Iterator[Finding]:
         row = rows.slice(0, 1).to_pylist()[0]
         content = row["content"][:80].decode(errors="replace")
         example = f"{row['segment']} at byte {row['start']}: {row['reason']}: {content}"
-    means = "no whole, valid record: not counted anywhere; kept in tables/rejected."
+    means = "of the whole log: no valid record, so not in any figure; kept in tables/rejected."
     yield Finding("rejected", "Malformed records", rows.num_rows, "records", means, example)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from watched import ARMS, FIRST, answer, at, item, make_place, past
+from watched import ARMS, FIRST, answer, at, item, make_place, past, write
 
 from mtmh.errors import UserError
 from mtmh.experiment.facts import facts
@@ -97,4 +97,11 @@ def test_times_of_other_tools_are_read_as_the_moment_they_name(folder: Path, kin
         times = table[column].cast(pa.timestamp("us")) if kind.tz is None else table[column]
         place = table.column_names.index(column)
         pq.write_table(table.set_column(place, column, times.cast(kind)), folder / name)
+    assert daily(facts(open_place(folder))).equals(expected)
+
+
+def test_a_log_that_nobody_has_compacted_yet_gives_the_same_figures(folder: Path) -> None:
+    expected = daily(facts(open_place(folder)))
+    rmtree(folder / "tables")
+    write(folder / "log", [answer("r", "user", at(1), ["a"], [None])])
     assert daily(facts(open_place(folder))).equals(expected)

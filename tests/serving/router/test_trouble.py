@@ -61,6 +61,8 @@ def test_a_head_that_is_gone_leaves_the_others_answer(
         assert {one["head"] for one in answer["candidates"]} == {left}
         assert router.metric("mtmh_degraded_answers_total", part=gone) == 1
         assert router.metric("mtmh_head_calls_failed_total", head=gone, reason="gone") == 1
+        assert router.metric("mtmh_offers_total", head=left) == 12
+        assert router.metric("mtmh_quota_offers_total", head=gone) == 6  # alpha is not kept
         eventually(lambda: not router.retrieve(**ASKED)["degraded"], "the head is loaded again")
 
 

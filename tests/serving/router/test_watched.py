@@ -99,7 +99,9 @@ def prometheus(folder: Path, router: int, triton: int) -> Iterator[Prometheus]:
 
 
 @pytest.mark.usefixtures("of_today")
-def test_a_real_prometheus_takes_the_rules_and_sees_a_head_go(run_router: Run, place: Place, tmp_path: Path) -> None:
+def test_a_real_prometheus_takes_the_rules_and_sees_a_head_and_the_log_go(
+    run_router: Run, place: Place, tmp_path: Path
+) -> None:
     if shutil.which("prometheus") is None:
         message = "no prometheus on the PATH: install it with 'apt-get install -y prometheus'"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
@@ -134,7 +136,6 @@ def test_a_real_prometheus_takes_the_rules_and_sees_a_head_go(run_router: Run, p
             both = watching.values("mtmh:head:share")
             assert sum(both.values()) == pytest.approx(1)
             assert {dict(labels)["head"] for labels in both} == {"engagement", "relevance"}
-
             assert max(map(abs, watching.values("mtmh:head:off_alpha").values())) < 0.05
 
             triton.unload_model("retrieve_relevance_42")
@@ -144,6 +145,11 @@ def test_a_real_prometheus_takes_the_rules_and_sees_a_head_go(run_router: Run, p
             assert told["MtmhHeadGone relevance"] == told["MtmhDegraded relevance"] == "pending"  # for five minutes
             assert "MtmhDegraded engagement" not in told
             eventually(lambda: watching.values('mtmh:head:off_alpha{head="relevance"} < -0.1'), "alpha is not kept")
+
+            shutil.rmtree(tmp_path / "log")
+            for _ in range(20):
+                assert not router.retrieve(**ASKED)["exposure_logged"]
+            eventually(lambda: watching.alerts().get("MtmhLogNotWritable") == "pending", "the log's alert begins")
         triton.load_model("retrieve_relevance_42")
 
 

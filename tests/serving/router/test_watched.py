@@ -99,7 +99,7 @@ def prometheus(folder: Path, router: int, triton: int) -> Iterator[Prometheus]:
 
 
 @pytest.mark.usefixtures("of_today")
-def test_a_real_prometheus_takes_the_rules_and_sees_a_head_and_the_log_go(
+def test_a_real_prometheus_takes_the_rules_and_sees_the_log_and_a_head_go(
     run_router: Run, place: Place, tmp_path: Path
 ) -> None:
     if shutil.which("prometheus") is None:
@@ -110,7 +110,6 @@ def test_a_real_prometheus_takes_the_rules_and_sees_a_head_and_the_log_go(
         run_router(log, "triton.poll_seconds=600") as router,  # it does not look after the head again
         InferenceServerClient(f"127.0.0.1:{place.ports.grpc}") as triton,
     ):
-        router.retrieve(**ASKED)
         engaged = {"user_id": "u03", "item_id": "i00"}
         with prometheus(tmp_path, router.port, place.ports.metrics) as watching:
 
@@ -119,8 +118,6 @@ def test_a_real_prometheus_takes_the_rules_and_sees_a_head_and_the_log_go(
                     router.retrieve(**ASKED)
                     router.post("/v1/engagements", {"engagements": [engaged]})
 
-            work(10)
-            eventually(lambda: watching.values("mtmh:answers:rate5m > 0"), "the answers are seen")
             found = [rule for group in watching.ask("rules")["groups"] for rule in group["rules"]]
             assert len(found) == len(list(rules()))
             eventually(
@@ -130,6 +127,15 @@ def test_a_real_prometheus_takes_the_rules_and_sees_a_head_and_the_log_go(
                 "every rule was evaluated without an error",
             )
             eventually(lambda: watching.alerts() == {}, "nothing to wake anybody for")
+
+            shutil.rmtree(tmp_path / "log")
+            for _ in range(20):
+                assert not router.retrieve(**ASKED)["exposure_logged"]
+            eventually(lambda: watching.alerts() == {"MtmhLogNotWritable": "pending"}, "the log's alert begins")
+            (tmp_path / "log").mkdir()
+
+            work(10)
+            eventually(lambda: watching.values("mtmh:answers:rate5m > 0"), "the answers are seen")
             for query in dashboards():
                 eventually(lambda query=query: answers(watching, query), f"an answer to {query}", seconds=20)
             assert 0 < sum(watching.values("mtmh:index_age_seconds").values()) < 86400
@@ -145,11 +151,6 @@ def test_a_real_prometheus_takes_the_rules_and_sees_a_head_and_the_log_go(
             assert told["MtmhHeadGone relevance"] == told["MtmhDegraded relevance"] == "pending"  # for five minutes
             assert "MtmhDegraded engagement" not in told
             eventually(lambda: watching.values('mtmh:head:off_alpha{head="relevance"} < -0.1'), "alpha is not kept")
-
-            shutil.rmtree(tmp_path / "log")
-            for _ in range(20):
-                assert not router.retrieve(**ASKED)["exposure_logged"]
-            eventually(lambda: watching.alerts().get("MtmhLogNotWritable") == "pending", "the log's alert begins")
         triton.load_model("retrieve_relevance_42")
 
 

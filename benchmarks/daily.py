@@ -156,8 +156,8 @@ def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, r
         "day": exposures["day"].take(take),
     }
     shown, acted = pa.table(exposures, schema=EXPOSURES), pa.table(engagements, schema=ENGAGEMENTS)
-    twice = (pa.concat_tables([table, table.slice(0, LIST)]) for table in (shown, acted))  # found, and counted once
-    return Tables(*twice, REJECTED.empty_table())
+    shown, acted = (pa.concat_tables([table, table.slice(0, LIST)]) for table in (shown, acted))  # counted once
+    return Tables(shown, acted, REJECTED.empty_table())
 
 
 def _popular(items: int, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -38,20 +38,13 @@ def write_package(
 ) -> Path:
     """Write the package of the version in `run` (a run, or its retriever directory) to the new directory `out`.
 
-    <<<<<<< HEAD
-        manifest.json {"version", "created_from", "mlflow", "models", "sha256"}; serving.json, what the router must know;
-        items.parquet, row = item number; features/, copied from the embedded feature store at `features` where one is
-        given; models/<name>/, Triton's: a head and an ensemble each, and the preranker where the version has one.
-        `version` is its number in the registry; `users` whose history is known, by default some that the run was evaluated
-        on. Raises UserError when `run` is no version or does not have its checksums,
-    =======
-        manifest.json {"version", "packaged_at" (UTC), "created_from", "mlflow", "models", "sha256"}; serving.json, what
-        the router must know; items.parquet, row = item number; features/, copied from the embedded feature store at
-        `features` where one is given; models/<name>/, Triton's: a head and an ensemble each, and the preranker where the
-        version has one.
-        `version` is its number in the registry. Raises UserError when `run` is no version or does not have its checksums,
-    >>>>>>> main
-        or `version` is no number.
+    manifest.json {"version", "packaged_at" (UTC), "created_from", "mlflow", "models", "sha256"}; serving.json, what
+    the router must know; items.parquet, row = item number; features/, copied from the embedded feature store at
+    `features` where one is given; models/<name>/, Triton's: a head and an ensemble each, and the preranker where the
+    version has one.
+    `version` is its number in the registry; `users` whose history is known, by default some that the run was evaluated
+    on. Raises UserError when `run` is no version or does not have its checksums,
+    or `version` is no number.
     """
     if not version.isdecimal() or not version.isascii() or int(version) < 1 or version != str(int(version)):
         raise UserError(f"version {version!r}: write the number that the registry gave it, such as 7.")

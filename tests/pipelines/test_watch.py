@@ -67,6 +67,7 @@ def test_the_same_code_compiles_to_the_same_bytes_in_every_process(tmp_path: Pat
     assert (tmp_path / "1.yaml").read_bytes() == (tmp_path / "2.yaml").read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:This client only works with:FutureWarning")  # kfp says so each time
 def test_a_schedule_needs_a_volume_and_a_server(tmp_path: Path) -> None:
     told = monitor.arguments(Path("/mnt/mtmh/watched"), Path("/mnt/mtmh/monitoring"), "yelp", ["submit", "http://kfp"])
     assert told["data"] == "/mnt/mtmh/monitoring/retraining/yelp"

@@ -45,8 +45,8 @@ ui: $(VENV)/.ready  ## Open the tracking pages of all runs
 bench: $(VENV)/.ready  ## Run a benchmark, NAME=training for one; results go to benchmarks/results
 	@$(BIN)/mtmh bench $(NAME)
 
-# What the tests start or call, command:package of Debian: Redis, Chromium for the pages, kubectl to render k8s/.
-SERVERS := redis-server:redis-server chromium:chromium chromedriver:chromium-driver kubectl:kubernetes-client
+# What the tests start or call, command:package of Debian: Redis, Chromium for the pages, kubectl to render k8s/, Prometheus.
+SERVERS := redis-server:redis-server chromium:chromium chromedriver:chromium-driver kubectl:kubernetes-client promtool:prometheus
 servers:
 	@for each in $(SERVERS); do command -v $${each%:*} > /dev/null || missing="$$missing $${each#*:}"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \

@@ -1,9 +1,10 @@
 """Engagement-only against MTMH (alpha 50) among simulated users: sign and interval of every Table 5 metric.
 
 Users live on the run at MTMH_BENCH_RUN (default: runs/latest, over the synthetic world), MTMH_BENCH_USERS of them
-(default 20,000) for MTMH_BENCH_DAYS (default 14), in the world `default` and in the world `habit-only`, where
+(default 3,000) for MTMH_BENCH_DAYS (default 14), in the world `default` and in the world `habit-only`, where
 co-engagement is all that they want; each with the seeds 0, 1 and 2. The behaviour model is that of
-mtmh/data/platform/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`.
+mtmh/data/platform/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`. MTMH_BENCH_PLACES
+names a folder to keep what was simulated in (default: none); what is there already is not simulated again.
 
 Told is the change of time spent in the default world, mean over the seeds; its baseline is the same in the habit-only
 world. Exits 1 when MTMH is reported as a winner there, or a comparison cannot be judged.
@@ -20,13 +21,14 @@ from typing import Any
 from benchmarks.result import write
 from monitoring.ab.comparison import Comparison, compare, read_tables
 from monitoring.ab.verdict import PRIMARY
+from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.place import open_place
 from mtmh.experiment.statistics import Effect
 from mtmh.retrieval.living import Plan, live
 
 RUN = Path(os.environ.get("MTMH_BENCH_RUN", "runs/latest"))
-USERS = int(os.environ.get("MTMH_BENCH_USERS", "20000"))
+USERS = int(os.environ.get("MTMH_BENCH_USERS", "3000"))
 DAYS = int(os.environ.get("MTMH_BENCH_DAYS", "14"))
 WORLDS, SEEDS = ("default", "habit-only"), (0, 1, 2)
 # The paper's Table 5: change by MTMH, in percent.
@@ -38,14 +40,35 @@ PAPER = {
     "novel_interests": 0.33,
     "interest_recall": 0.14,
 }
+NOVEL = """
+with items as (select item_id, unnest(l2_topics) as topic from '{place}/items.parquet'),
+shown as (from read_parquet('{place}/tables/exposures/*/*.parquet')),
+liked as (from read_parquet('{place}/tables/engagements/*/*.parquet') where value > 0),
+past as (select user_id, item_id, timestamp from liked
+    union all select user_id, item_id, timestamp from '{place}/history.parquet'),
+topics as (select distinct user_id, topic, timestamp::date as day from past join items using (item_id)),
+events as (select liked.user_id, liked.timestamp::date as day, arm, head, trigger_id, topic
+    from liked join shown using (request_id, item_id) join items using (item_id)),
+known as (select events.*,
+    exists(from topics as t where t.user_id = events.user_id and t.topic = events.topic
+        and t.day < events.day and t.day >= events.day - {days}) as old,
+    exists(from items as i where i.item_id = events.trigger_id and i.topic = events.topic) as matching
+    from events)
+select arm, head, count(*), avg((not old)::int), avg(matching::int) from known group by all order by all
+"""
 
 
 def main() -> None:
     """Simulate, compare, print a table a world. Raises UserError when there is no such run."""
     found: dict[str, list[Comparison]] = {}
-    for world in WORLDS:
-        found[world] = [_compared(world, seed) for seed in SEEDS]
-        _show(world, found[world])
+    novel: dict[str, Any] = {}
+    with TemporaryDirectory(prefix="mtmh-ab-") as temporary:
+        folder = Path(os.environ.get("MTMH_BENCH_PLACES", temporary))
+        folder.mkdir(parents=True, exist_ok=True)
+        for world in WORLDS:
+            found[world] = [_compared(world, seed, folder) for seed in SEEDS]
+            novel[world] = _novel(found[world][0].place.folder)
+            _show(world, found[world], novel[world])
     lifts = {world: [_effects(one)[PRIMARY].lift for one in comparisons] for world, comparisons in found.items()}
     details: dict[str, Any] = {
         "baseline": "the same in the world habit-only",
@@ -54,7 +77,7 @@ def main() -> None:
         "seeds": list(SEEDS),
         "simulated": True,
         "paper_percent": PAPER,
-        "worlds": {world: _details(comparisons) for world, comparisons in found.items()},
+        "worlds": {world: {**_details(each), "novel_by_head": novel[world]} for world, each in found.items()},
     }
     means = [100 * statistics.mean(lifts[world]) for world in WORLDS]
     write("ab", means[0], "% change of time spent, simulated users", means[1], details)
@@ -63,31 +86,48 @@ def main() -> None:
         sys.exit(1)
 
 
-def _compared(world: str, seed: int) -> Comparison:
-    with TemporaryDirectory(prefix="mtmh-ab-") as folder:
-        place = Path(folder) / "place"
+def _compared(world: str, seed: int, folder: Path) -> Comparison:
+    place = folder / f"{world}-{USERS}-{DAYS}-{seed}"
+    if not place.exists():
         told = live(RUN, Plan(DAYS, users=USERS, world=world, seed=seed), place)
-        opened = open_place(place)
-        comparison = compare(opened, read_tables(opened))
-    count = f"{told.visits:,} visits, {told.exposures:,} exposures"
-    print(f"{world}, seed {seed}: {count} in {told.seconds:.0f} s", flush=True)
-    return comparison
+        count = f"{told.visits:,} visits, {told.exposures:,} exposures"
+        print(f"{world}, seed {seed}: {count} in {told.seconds:.0f} s", flush=True)
+    opened = open_place(place)
+    return compare(opened, read_tables(opened))
+
+
+def _novel(place: Path) -> dict[str, dict[str, float]]:
+    """Why novel interests go the way they go: of the engagements with lists, by arm and head, how many there are, which
+    share is in a topic that the user had none with in 28 days, and which share in a topic of the trigger."""
+    import duckdb
+
+    query = NOVEL.format(place=place, days=DEFINITIONS.novel_days)
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
+        rows = connection.execute(query).fetchall()
+    return {
+        f"{arm}, {head} head": {"engagements": n, "novel": round(novel, 4), "on_topic": round(on, 4)}
+        for arm, head, n, novel, on in rows
+    }
 
 
 def _effects(comparison: Comparison) -> dict[str, Effect]:
     return {effect.metric: effect for effect in comparison.effects}
 
 
-def _show(world: str, comparisons: Sequence[Comparison]) -> None:
+def _show(world: str, comparisons: Sequence[Comparison], novel: Mapping[str, Mapping[str, float]]) -> None:
     print(f"\nWorld {world}: {USERS:,} simulated users, {DAYS} days; change in %, fixed 95 % interval")
-    print(f"{'':32}{'paper':>7}" + "".join(f"{f'seed {seed}':>26}" for seed in SEEDS) + "  against the paper")
+    print(f"{'':32}{'paper':>7}" + "".join(f"{f'seed {seed}':>29}" for seed in SEEDS) + "  against the paper")
     for name in (*PAPER, *(name for name in METRICS if name not in PAPER)):
         own = [_effects(one)[name] for one in comparisons]
         paper = f"{PAPER[name]:+.2f}" if name in PAPER else ""
-        cells = "".join(f"{_cell(effect):>26}" for effect in own)
+        cells = "".join(f"{_cell(effect):>29}" for effect in own)
         print(f"{METRICS[name].title:32}{paper:>7}{cells}  {_agreement(own) if name in PAPER else ''}")
     for seed, one in zip(SEEDS, comparisons, strict=True):
         print(f"seed {seed}: {one.verdict.title}. {one.verdict.lead}")
+    for name, each in novel.items():
+        shares = f"{each['novel']:.0%} in a topic new to the user, {each['on_topic']:.0%} in one of the trigger"
+        print(f"engagements of {name}: {each['engagements']:,}, {shares} (seed {SEEDS[0]})")
     print()
 
 

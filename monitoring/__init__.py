@@ -1,8 +1,8 @@
-"""Watching what is served: Evidently (this folder), the A/B report, Prometheus rules and Grafana dashboards.
+"""Watching what is served: Evidently with its dashboard, the A/B report (ab/), Prometheus rules, Grafana dashboards.
 
-Evidently keeps the history of a day's figures, tests them against bounds, measures the drift of single columns and
-draws the pages; the figures themselves are mtmh.experiment's. Its own recommender metrics are not used: their
-definitions are not the paper's. Its telemetry is off: this package says so before Evidently can look.
+The figures themselves are mtmh.experiment's; Evidently keeps their history, tests them against bounds, measures the
+drift of single columns and draws the pages. Its own recommender metrics are not used: their definitions are not the
+paper's. Telemetry is off: importing this package sets DO_NOT_TRACK before Evidently can look at it.
 """
 
 import os

@@ -145,4 +145,5 @@ def pre_period(history: pa.Table, first_day: date) -> pa.Table:
         seconds = rows.group_by("user_id").aggregate([("dwell_seconds", "sum")])
         seconds = seconds.rename_columns({"dwell_seconds_sum": "seconds"})
         found = found.join(seconds, "user_id", join_type="full outer")
-    return found
+    columns = {name: found[name] if name == "user_id" else pc.fill_null(found[name], 0) for name in found.column_names}
+    return pa.table(columns)

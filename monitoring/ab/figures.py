@@ -54,7 +54,10 @@ def forest(lines: Sequence[Line]) -> Figure:
         axes.set_yticks(range(len(shown)), [line.label for line in reversed(shown)])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_ylim(-0.7, len(shown) - 0.3)
-        axes.set_xlim(-1.08 * reach, 1.08 * reach)
+        ends = np.clip([100 * end for line in shown for end in (line.always_lo, line.always_hi)], -reach, reach)
+        low, high = ends.min(initial=0.0), ends.max(initial=0.0)
+        room = 0.06 * (high - low) or 1.0
+        axes.set_xlim(low - room, high + room)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.xaxis.set_major_formatter(FuncFormatter(_tick))
     return figure
@@ -104,7 +107,7 @@ def _interval(axes: Axes, place: int, line: Line, reach: float) -> None:
         )  # fmt: skip
         return
     shape = {1: "^", -1: "v", 0: "o"}[line.sign]
-    axes.plot([lift], [place], marker=shape, color=line.color, markersize=7.5, mec="white", mew=1.2)
+    axes.plot([lift], [place], marker=shape, color=line.color, markersize=6.5, mec="white", mew=0.9)
 
 
 def _reach(lines: Sequence[Line]) -> float:

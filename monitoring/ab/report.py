@@ -16,7 +16,7 @@ import mtmh.evaluation
 from monitoring.ab import figures, words
 from monitoring.ab.comparison import Comparison
 from monitoring.ab.segments import METRICS_SHOWN
-from monitoring.ab.verdict import GUARDRAILS, PRIMARY, rule, signed
+from monitoring.ab.verdict import GUARDRAILS, PRIMARY, between, rule, signed
 from mtmh.data.files import replacing
 from mtmh.evaluation.figures import svg
 from mtmh.experiment.metrics import METRICS
@@ -27,6 +27,7 @@ DONE_BY_USERS = (
     "time_spent", "daily_active_users", "engagement_rate", "distinct_item_views", "fresh_share", "novel_interests",
     "interest_recall",
 )  # fmt: skip
+BOUNDS = ("lift", "lo", "hi", "always_lo", "always_hi")
 
 
 def write(comparison: Comparison, out: Path, code_version: str) -> None:
@@ -111,7 +112,8 @@ def _environment() -> jinja2.Environment:
 
 def _view(comparison: Comparison, code_version: str) -> dict[str, Any]:
     days, place = comparison.days, comparison.experiment
-    first = [effect for effect in comparison.effects if effect.metric in DONE_BY_USERS]
+    named = {effect.metric: effect for effect in comparison.effects}
+    first = [named[name] for name in DONE_BY_USERS if name in named]
     rest = [effect for effect in comparison.effects if effect.metric not in DONE_BY_USERS]
     return {
         "verdict": comparison.verdict,
@@ -150,7 +152,7 @@ def _tiles(comparison: Comparison) -> list[dict[str, str]]:
         if (effect := found.get(name)) is None or effect.lift != effect.lift:
             tiles.append({"name": METRICS[name].title, "value": "—", "note": f"{role}; not measured"})
             continue
-        bounds = f"{signed(effect.always_lo)} to {signed(effect.always_hi)}"
+        bounds = between(effect.always_lo, effect.always_hi)
         tiles.append({"name": METRICS[name].title, "value": signed(effect.lift), "note": f"{role}; {bounds}"})
     users = sum(comparison.sample_ratio.observed.values())
     alarm = "alarm" if comparison.sample_ratio.alarm else "as it should be"
@@ -176,8 +178,8 @@ def _row(effect: Effect) -> dict[str, Any]:
         ("control", words.value(effect.control, metric.unit)),
         ("treatment", words.value(effect.treatment, metric.unit)),
         ("lift", signed(effect.lift)),
-        ("fixed", f"{signed(effect.lo)} to {signed(effect.hi)}"),
-        ("always", f"{signed(effect.always_lo)} to {signed(effect.always_hi)}"),
+        ("fixed", between(effect.lo, effect.hi)),
+        ("always", between(effect.always_lo, effect.always_hi)),
         ("adjusted_p", words.p_value(effect.adjusted_p)),
     ]
     values = {name: getattr(effect, name) for name in ("control", "treatment", "lift", "adjusted_p")}
@@ -195,9 +197,9 @@ def _row(effect: Effect) -> dict[str, Any]:
 
 def _line(effect: Effect, sign: int, label: str = "") -> figures.Line:
     metric = METRICS[effect.metric]
-    bounds = (effect.lift, effect.lo, effect.hi, effect.always_lo, effect.always_hi)
+    bounds = {key: getattr(effect, key) for key in BOUNDS}
     whole = effect.metric in (PRIMARY, *GUARDRAILS)
-    return figures.Line(label or metric.title, *bounds, sign, metric.higher, whole)
+    return figures.Line(label or metric.title, **bounds, sign=sign, better=metric.higher, whole=whole)
 
 
 def _series(comparison: Comparison) -> list[tuple[Markup, str]]:
@@ -211,12 +213,10 @@ def _series(comparison: Comparison) -> list[tuple[Markup, str]]:
             continue
         own.sort(key=lambda row: row["day"])
         metric = METRICS[name]
-        bounds = ("lift", "lo", "hi", "always_lo", "always_hi")
+        signs = [_sign(row["always_lo"], row["always_hi"]) for row in own]
         lines = [
-            figures.Line(
-                metric.title, *(row[key] for key in bounds), _sign(row["always_lo"], row["always_hi"]), metric.higher
-            )
-            for row in own
+            figures.Line(metric.title, **{key: row[key] for key in BOUNDS}, sign=sign, better=metric.higher)
+            for row, sign in zip(own, signs, strict=True)
         ]
         days: list[date] = [row["day"] for row in own]
         drawn = figures.over_days(days, lines)
@@ -230,7 +230,7 @@ def _segment_rows(comparison: Comparison) -> list[dict[str, Any]]:
     for each in comparison.segments:
         row = rows.setdefault(each.segment.name, {"name": each.segment.name, "cells": []})
         row["users"] = f"{sum(each.effect.users):,}"
-        interval = f"{signed(each.effect.lo)} to {signed(each.effect.hi)}"
+        interval = between(each.effect.lo, each.effect.hi)
         cell = {"lift": signed(each.effect.lift), "interval": interval, "p": words.p_value(each.adjusted_p)}
         row["cells"].append({**cell, "stands": each.stands})
     return list(rows.values())

@@ -21,6 +21,7 @@ MOST_CONTAMINATED = 0.01  # share of the users who were in two arms, or not in t
 MOST_UNUSABLE = 0.01  # share of the log that could not be used, as in the data contract
 LEAST_USERS = 100  # of each arm: below, a mean is not normal enough for any interval here
 LEAST_DAYS = 7  # a week, before anybody wins: weekdays differ, and what is new draws attention
+PERCENT = "\u00a0%"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def judge(effects: Sequence[Effect], sample_ratio: SampleRatio, log: Log, contro
         reasons = (*(f"{_title(effect.metric)}: {interval(effect)}" for effect in harmed), *rest)
         lead = f"{names} {'are' if len(harmed) > 1 else 'is'} lower with it than with {control}, and that is no chance."
         return Verdict("harms", f"{treatment} does harm", lead, reasons)
-    told = (f"{_title(PRIMARY)}: {interval(primary)}", *held)
+    told = (f"{_title(PRIMARY)}: {interval(primary)}", *held, *_worse(effects))
     if primary.always_lo > 0 and not missing and log.days >= LEAST_DAYS:
         lead = f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
         return Verdict("wins", f"{treatment} wins", lead, told)
@@ -88,9 +89,14 @@ def judge(effects: Sequence[Effect], sample_ratio: SampleRatio, log: Log, contro
 
 def interval(effect: Effect) -> str:
     """Lift and always-valid interval as the page writes them."""
-    return (
-        f"{signed(effect.lift)} (always-valid 95 % interval {signed(effect.always_lo)} to {signed(effect.always_hi)})"
-    )
+    return f"{signed(effect.lift)} (always-valid 95 % interval {between(effect.always_lo, effect.always_hi)})"
+
+
+def between(low: float, high: float) -> str:
+    """An interval of relative changes; a dash where there is none."""
+    if low != low or high != high:
+        return "—"
+    return f"{signed(low).removesuffix(PERCENT)} to {signed(high)}"
 
 
 def signed(share: float | None) -> str:
@@ -98,7 +104,7 @@ def signed(share: float | None) -> str:
     if share is None or share != share:
         return "—"
     digits = 2 if abs(share) < 0.0995 else 1
-    return f"{100 * share:+.{digits}f}\u00a0%".replace("-", "\u2212")
+    return f"{100 * share:+.{digits}f}{PERCENT}".replace("-", "\u2212")
 
 
 def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[str]:
@@ -132,14 +138,25 @@ def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[s
     return found
 
 
+def _worse(effects: Sequence[Effect]) -> list[str]:
+    """What the rule does not look at, and a reader of the verdict must not overlook."""
+    worse = [
+        f"{_name(effect.metric)} {signed(effect.lift)} ({between(effect.always_lo, effect.always_hi)})"
+        for effect in effects
+        if effect.metric not in (PRIMARY, *GUARDRAILS)
+        and {"better": effect.always_hi < 0, "worse": effect.always_lo > 0}.get(METRICS[effect.metric].higher, False)
+    ]
+    return [f"Outside of the rule, and worse beyond chance: {', '.join(worse)}"] if worse else []
+
+
 def _why_open(primary: Effect, missing: Sequence[str], log: Log) -> str:
     if missing:
         return f"{', '.join(map(_title, missing))} could not be measured, and nobody wins without the guardrails."
     if primary.always_lo > 0:
         return f"{_title(PRIMARY)} is higher so far, but {log.days} days are too few: {LEAST_DAYS} are the least."
     return (
-        f"What {_name(PRIMARY)} shows may be chance: anything from {signed(primary.always_lo)} to "
-        f"{signed(primary.always_hi)} goes with these {log.days} days."
+        f"What {_name(PRIMARY)} shows may be chance: anything from {between(primary.always_lo, primary.always_hi)} "
+        f"goes with these {log.days} days."
     )
 
 

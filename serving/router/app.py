@@ -138,11 +138,10 @@ def _operations(app: FastAPI, service: Service) -> None:
     async def readyz() -> Response:
         """A version takes traffic and Triton answers."""
         versions = service.versions
-        ready = versions.serving is not None and versions.reachable
-        status = "ready" if ready else "waiting for a version, or for Triton"
+        status = "ready" if versions.ready else "waiting for a version, or for Triton"
         champion = versions.serving.champion if versions.serving else None
         told = {"status": status, "model_version": champion, "refused": versions.refused}
-        return _json(told, 200 if ready else 503)
+        return _json(told, 200 if versions.ready else 503)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE_LATEST: {}}}})
     async def metrics() -> Response:

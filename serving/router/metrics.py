@@ -1,6 +1,7 @@
 """What Prometheus reads of the router, in a registry of its own."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.core import GaugeMetricFamily
@@ -12,8 +13,19 @@ values.ValueClass = values.MutexValue
 
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0)
 
-
 STAGES = ("history", "engagement", "relevance", "merge", "log", "total")
+PARTS = (*HEADS, "history")  # what an answer may lack
+REASONS = ("slow", "gone", "failed")  # why a head gave none
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version that takes traffic; times in seconds since 1970, None where its package does not tell them."""
+
+    champion: bool
+    items: int
+    packaged: float | None
+    newest_item: float | None  # the time of creation of the newest item that it can answer
 
 
 class Metrics:
@@ -34,12 +46,22 @@ class Metrics:
         self.stage = {stage: self.stage_seconds.labels(stage) for stage in STAGES}  # looked up once: this is hot
         self.merged = Counter("mtmh_merged_candidates", "Candidates answered, by head.", ["head"], registry=registry)
         self.merged_of = {head: self.merged.labels(head) for head in HEADS}
+        self.offers = Counter(
+            "mtmh_offers", "What the merge went through of each head: taken, or the other's came first.", ["head"],
+            registry=registry,
+        )  # fmt: skip
+        self.offers_of = {head: self.offers.labels(head) for head in HEADS}
+        self.quota = Counter(
+            "mtmh_quota_offers", "Of what the merge went through, what alpha gives each head.", ["head"],
+            registry=registry,
+        )  # fmt: skip
+        self.quota_of = {head: self.quota.labels(head) for head in HEADS}
         self.duplicates = Counter(
             "mtmh_duplicates_removed", "Offers dropped because the other head's came first.", registry=registry
         )
         self.degraded = Counter(
             "mtmh_degraded_answers",
-            "Answers without one of: engagement, relevance, history.",
+            f"Answers without one of: {', '.join(PARTS)}.",
             ["part"],
             registry=registry,
         )
@@ -55,24 +77,61 @@ class Metrics:
         self.exposures = Counter(
             "mtmh_exposures", "Exposures, by whether they are on disk.", ["logged"], registry=registry
         )
+        self.engagements = Counter(
+            "mtmh_engagements", "Engagements received, by whether they are on disk.", ["logged"], registry=registry
+        )
+        self.log_kept = Gauge("mtmh_log_kept", "1 where exposures are kept: log.directory is set.", registry=registry)
         self.arm = Counter("mtmh_arm_answers", "Answers by arm.", ["arm"], registry=registry)
-        self.loaded: dict[str, bool] = {}  # version -> whether it is the champion
-        registry.register(_Loaded(self))
+        self.ready = Gauge("mtmh_ready", "1 while a version takes traffic and Triton answers.", registry=registry)
+        self.loaded: dict[str, Loaded] = {}  # by version
+        registry.register(_Versions(self))
         self.swaps = Counter("mtmh_version_swaps", "Champions taken over.", registry=registry)
         self.refused = Counter("mtmh_versions_refused", "Versions that failed to load or warm up.", registry=registry)
         self.reloads = Counter("mtmh_config_reloads", "Configurations read again.", ["outcome"], registry=registry)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Every series that is known: of one that began at 1, Prometheus would not see the first increase."""
+        for part in PARTS:
+            self.degraded.labels(part)
+        for part in ("version", "heads", "history"):
+            self.unanswered.labels(part)
+        for head in HEADS:
+            for reason in REASONS:
+                self.calls_failed.labels(head, reason)
+        for kept in (self.exposures, self.engagements):
+            for logged in ("true", "false"):
+                kept.labels(logged)
+        for outcome in ("taken", "refused"):
+            self.reloads.labels(outcome)
 
 
-class _Loaded:
-    """The versions that take traffic now: what is unloaded is not told of any more."""
+class _Versions:
+    """The versions that take traffic now: what is unloaded is not told of any more.
+
+    Times are told, not ages: an age is `time() -` it, right at any moment and with any router that has stopped.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """As prometheus_client asks its collectors."""
-        told = "1 for each loaded version; champion says which."
-        family = GaugeMetricFamily("mtmh_model_version_loaded", told, labels=["version", "champion"])
-        for version, champion in self.metrics.loaded.items():
-            family.add_metric([version, str(champion).lower()], 1)
-        yield family
+        names = ["version", "champion"]
+        loaded = GaugeMetricFamily(
+            "mtmh_model_version_loaded", "1 for each loaded version; champion says which.", labels=names
+        )
+        items = GaugeMetricFamily("mtmh_index_items", "Items that a version can answer.", labels=names)
+        packaged = GaugeMetricFamily(
+            "mtmh_index_packaged_timestamp_seconds", "When a version was packaged.", labels=names
+        )
+        newest = GaugeMetricFamily(
+            "mtmh_index_newest_item_timestamp_seconds", "When a version's newest item was created.", labels=names
+        )
+        for version, one in self.metrics.loaded.items():
+            labels = [version, str(one.champion).lower()]
+            figures = ((loaded, 1.0), (items, one.items), (packaged, one.packaged), (newest, one.newest_item))
+            for family, value in figures:
+                if value is not None:
+                    family.add_metric(labels, value)
+        yield from (loaded, items, packaged, newest)

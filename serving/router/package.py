@@ -29,12 +29,24 @@ class Package:
     topics: dict[str, pa.Array]  # "l1" and "l2"; Arrow, for a list an item would keep Python's garbage collector busy
     rows_of_topic: dict[str, np.ndarray]  # L1 or L2 topic -> int32 rows
     created: np.ndarray | None  # float64 [items], seconds since 1970, NaN where unknown; None where all are
+    packaged: float | None  # seconds since 1970; None of a package from before that was kept
     row_of: dict[str, int]
     searched: pa.Array  # lower case "title item_id" to search in
 
     @property
     def heads(self) -> list[str]:
         return list(self.serving["heads"])
+
+    @property
+    def newest_item(self) -> float | None:
+        """When the newest item was created, in seconds since 1970; None where that is not known of any.
+
+        An item dated after the packaging has a wrong date, which would hide for ever that no new ones come.
+        """
+        if self.created is None:
+            return None
+        possible = self.created[self.created <= (self.packaged or np.inf)]  # NaN is not
+        return float(possible.max()) if len(possible) else None
 
     @classmethod
     def load(cls, place: Path) -> "Package":
@@ -53,6 +65,7 @@ class Package:
             topics={level: items[f"{level}_topics"].combine_chunks() for level in ("l1", "l2")},
             rows_of_topic=_rows_of_topic(items),
             created=_created(items),
+            packaged=datetime.fromisoformat(told).timestamp() if (told := manifest.get("packaged_at")) else None,
             row_of={item: row for row, item in enumerate(ids)},
             searched=pa.array([f"{title} {item}".lower() for title, item in zip(titles, ids, strict=True)]),
         )

@@ -41,6 +41,7 @@ class Service:
         self.versions = Versions(settings.store, self.client, settings.triton, self.histories, self.metrics)
         self.retrieval = Retrieval(self.client, self.versions, self.histories, self.metrics)
         self.log = Log(settings.log.directory) if settings.log.directory else None
+        self.metrics.log_kept.set(self.log is not None)
         self.watching = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
@@ -125,7 +126,9 @@ class Service:
             raise RequestError(422, str(error)) from None
         except OSError as error:
             log.error("engagements not logged", extra={"told": {"why": str(error)}})
+            self.metrics.engagements.labels("false").inc(len(records))
             raise RequestError(503, "the log cannot be written now; nothing was kept: retry.", RETRY_AFTER) from None
+        self.metrics.engagements.labels("true").inc(len(records))
         return len(records)
 
     async def _answer(

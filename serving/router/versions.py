@@ -19,7 +19,7 @@ from mtmh.experiment.arms import Arm, assign
 from serving.router.heads import Gone, ask, inputs_of
 from serving.router.history import Histories
 from serving.router.limits import Deadline
-from serving.router.metrics import Metrics
+from serving.router.metrics import Loaded, Metrics
 from serving.router.package import Package
 from serving.router.schema import Trigger
 from serving.router.settings import Experiment, Triton
@@ -85,6 +85,11 @@ class Versions:
     draining: dict[str, tuple[float, Live | None]] = field(default_factory=dict)  # version -> unloaded when, users
     pause: tuple[float, float] = (0.0, 0.0)  # until when lost models are not loaded again, how long it was
 
+    @property
+    def ready(self) -> bool:
+        """Whether a version takes traffic and Triton answers."""
+        return self.serving is not None and self.reachable
+
     async def look(self, experiment: Experiment) -> None:
         """One round: what Triton lost is loaded again, what is new is taken over, what is old is unloaded."""
         try:
@@ -99,6 +104,7 @@ class Versions:
             if self.reachable or self.serving is None:
                 log.warning("triton is not ready", extra={"told": {"why": str(error)}})
             self.reachable = False
+        self.metrics.ready.set(self.ready)
 
     async def _take_over(self, experiment: Experiment, ready: set[str]) -> None:
         old = self.serving
@@ -130,7 +136,7 @@ class Versions:
         for number, one in (old.live if old else {}).items():
             if number not in new.live:
                 self.draining[number] = (time.monotonic() + self.settings.drain_seconds, one)
-        self.metrics.loaded = {number: number == new.champion for number in new.live}
+        self.metrics.loaded = {number: _told(one.package, number == new.champion) for number, one in new.live.items()}
         if old is None or old.champion != new.champion:
             self.metrics.swaps.inc()
         arms = [arm.name for arm in new.experiment.arms or ()]
@@ -273,6 +279,10 @@ class Versions:
         return tuple(
             (str(file), found.st_mtime_ns, found.st_size) for file in files if file.is_file() and (found := file.stat())
         )
+
+
+def _told(package: Package, champion: bool) -> Loaded:
+    return Loaded(champion, len(package.item_ids), package.packaged, package.newest_item)
 
 
 def _translated(error: InferenceServerException) -> Exception:

@@ -63,10 +63,18 @@ def test_primary_and_guardrails_decide_and_nothing_else(bounds: dict[str, tuple[
 def test_a_harmed_guardrail_is_named_with_its_numbers() -> None:
     _, said = judged(**{PRIMARY: (0.01, 0.05), "engagement_rate": (-0.04, -0.02)})
     assert said.startswith("new does harm Engagement rate is lower with it than with old")
-    assert (
-        "Engagement rate: \u22123.00\u00a0% (always-valid 95 % interval \u22124.00\u00a0% to \u22122.00\u00a0%)" in said
-    )
+    assert "Engagement rate: \u22123.00\u00a0% (always-valid 95 % interval \u22124.00 to \u22122.00\u00a0%)" in said
     assert "Time spent: +3.00\u00a0%" in said
+
+
+def test_what_got_worse_outside_of_the_rule_is_told_and_changes_nothing() -> None:
+    worse = {PRIMARY: (0.01, 0.05), "novel_interests": (-0.3, -0.2), "gini": (0.2, 0.3), "topic_entropy": (-0.2, -0.1)}
+    outcome, said = judged(**worse)
+    assert outcome == "wins"
+    assert "worse beyond chance: novel interest discovery \u221225.0\u00a0%" in said
+    assert "gini of impressions +25.0\u00a0% (+20.0 to +30.0\u00a0%)" in said
+    assert "entropy" not in said
+    assert "beyond chance" not in judged(**{PRIMARY: (0.01, 0.05)})[1]
 
 
 def test_the_fixed_interval_makes_no_winner() -> None:
@@ -116,7 +124,7 @@ def test_nobody_wins_without_the_guardrails(guardrail: str) -> None:
 
 
 def test_the_rule_is_told_with_the_numbers_that_the_code_uses() -> None:
-    told = " ".join(rule())
+    told = " ".join(rule()).lower()
     for number in (
         "0.001",
         "1%",
@@ -125,7 +133,7 @@ def test_the_rule_is_told_with_the_numbers_that_the_code_uses() -> None:
         METRICS[PRIMARY].title,
         *(METRICS[g].title for g in GUARDRAILS),
     ):
-        assert number in told
+        assert number.lower() in told
 
 
 def test_changes_are_written_with_a_sign_and_without_false_digits() -> None:

@@ -8,11 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from mtmh.retrieval.version import verify, write_manifest
 from serving.router.app import make_server
 from serving.router.service import Service
 from serving.router.settings import Source
@@ -80,6 +84,41 @@ class Router:
 
     def metric(self, name: str, **labels: str) -> float:
         return self.service.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+class Traffic:
+    """Requests without a pause, from several threads, until the block ends."""
+
+    def __init__(self, port: int, asked: dict) -> None:
+        self.url, self.asked = f"http://127.0.0.1:{port}/v1/retrieve", asked
+        self.over, self.answers = threading.Event(), []
+        self.threads = [threading.Thread(target=self._press) for _ in range(3)]
+
+    def _press(self) -> None:
+        with httpx.Client(timeout=30) as client:
+            while not self.over.is_set():
+                self.answers.append(client.post(self.url, json=self.asked))
+
+    def __enter__(self) -> "Traffic":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def dated(retriever: Path, out: Path, dates: list[datetime | None]) -> Path:
+    """A copy of a version whose first items were created at `dates`, the others at a time that is not known."""
+    shutil.copytree(retriever, out)
+    items = pq.read_table(out / "items.parquet")
+    column = pa.array([*dates, *[None] * (len(items) - len(dates))], pa.timestamp("us", tz="UTC"))
+    at = items.column_names.index("created_at")
+    pq.write_table(items.set_column(at, "created_at", column), out / "items.parquet")
+    write_manifest(out, verify(retriever)["created_from"])
+    return out
 
 
 def rewrite(store: Path, number: str, model: str, change: Callable[[str], str]) -> None:

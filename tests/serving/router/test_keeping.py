@@ -115,6 +115,7 @@ def test_what_users_were_shown_and_did_is_on_disk(run_router: Run, tmp_path: Pat
         did = {"user_id": "u03", "item_id": answer["candidates"][0]["item_id"], "request_id": answer["request_id"]}
         asked = {"engagements": [did | {"timestamp": "2026-01-02T03:04:05+01:00"}, did | {"event": "like"}]}
         assert router.post("/v1/engagements", asked)["logged"] == 2
+        assert (router.metric("mtmh_engagements_total", logged="true"), router.metric("mtmh_log_kept")) == (2, 1)
         wrong = {"engagements": [did | {"timestamp": "2026-01-02T03:04:05"}]}
         assert "timestamp" in router.post("/v1/engagements", wrong, 422)["error"]
         log = read(tmp_path / "log", tmp_path / "out")  # while the router has it open
@@ -140,6 +141,7 @@ def test_a_log_that_cannot_be_written_says_so_and_holds_up_no_answer(run_router:
         assert router.metric("mtmh_exposures_total", logged="false") == 1
         asked = {"engagements": [{"user_id": "u03", "item_id": "i00"}]}
         router.post("/v1/engagements", asked, 503)
+        assert router.metric("mtmh_engagements_total", logged="false") == 1
         folder.mkdir()
         assert router.retrieve(**USER)["exposure_logged"]
         assert router.post("/v1/engagements", asked)["logged"] == 1

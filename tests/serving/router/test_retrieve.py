@@ -163,3 +163,16 @@ def test_the_merge_is_measured(router: Router) -> None:
     page = router.client.get("/metrics").text
     assert 'mtmh_stage_seconds_bucket{le="0.001",stage="merge"}' in page
     assert router.metric("mtmh_model_version_loaded", version="1", champion="true") == 1
+
+
+def test_what_the_merge_went_through_of_each_head_is_what_alpha_gives_it(router: Router) -> None:
+    def counted() -> np.ndarray:
+        names, heads = ("mtmh_offers_total", "mtmh_quota_offers_total"), ("engagement", "relevance")
+        return np.array([[router.metric(name, head=head) for head in heads] for name in names])
+
+    before = counted()
+    answer = router.retrieve(triggers=["i00"], k=20, alpha=30)
+    offers, quota = counted() - before
+    assert offers.sum() > len(answer["candidates"])  # some were offered twice
+    assert quota == pytest.approx(offers.sum() * np.array([0.3, 0.7]))
+    assert offers == pytest.approx(quota, abs=1)

@@ -1,0 +1,1 @@
+"""Grafana's dashboards, written as JSON by `python -m monitoring.grafana`."""

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import pyarrow as pa
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from monitoring.figures import FAMILIES
+from monitoring.figures import FAMILIES, title_of
 from mtmh.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Bound(BaseModel):
         return not ((self.min is not None and value < self.min) or (self.max is not None and value > self.max))
 
     def __str__(self) -> str:
-        ends = [f"at least {self.min:g}" if self.min is not None else "", f"at most {self.max:g}" if self.max else ""]
-        return " and ".join(end for end in ends if end) or "at most 0"
+        ends = (("at least", self.min), ("at most", self.max))
+        return " and ".join(f"{words} {end:g}" for words, end in ends if end is not None)
 
 
 class Bounds(BaseModel):
@@ -51,6 +51,7 @@ class Bounds(BaseModel):
 
     bounds: dict[str, dict[str, Bound]] = {}  # family -> figure, or "*" -> bound
     retrain: list[str] = []  # families that raise a retraining run
+    pause_days: Annotated[int, Field(ge=0)] = 7  # and not again for so long
 
     @model_validator(mode="after")
     def _known(self) -> "Bounds":
@@ -87,7 +88,7 @@ class Broken:
     bound: Bound
 
     def __str__(self) -> str:
-        where = f"{FAMILIES[self.family].title}, {self.of}: {self.label.replace('_', ' ')}"
+        where = f"{FAMILIES[self.family].title}, {self.of}: {title_of(self.label)}"
         return f"{self.day}  {where} is {self.value:.4g}; wanted {self.bound}"
 
 

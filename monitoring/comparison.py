@@ -24,8 +24,8 @@ def compare(facts: Facts, first: date) -> Iterator[pa.Table]:
     """
     experiment = facts.experiment
     rows = user_days(facts).to_pyarrow()
-    planned = {"planned_days": experiment.days}
-    effects = effects_by_day(rows, None, experiment.control, experiment.treatment, **planned)
+    arms = (experiment.control, experiment.treatment)
+    effects = effects_by_day(rows, None, *arms, planned_days=experiment.days)
     for day in (day for day in facts.days if day >= first):
         of_day = effects.filter(pc.equal(effects["day"], pa.scalar(day)))
         for end in ENDS:

@@ -51,7 +51,7 @@ def freshness(facts: Facts) -> Iterator[pa.Table]:
 
 
 def heads(facts: Facts, exposures: ir.Table) -> Iterator[pa.Table]:
-    """Of each arm and head: impressions, engagement_rate and topic_match (as the metrics of these names), mean_score."""
+    """Of each arm and head: impressions, engagement_rate and topic_match (as the metrics), mean_score."""
     shown = _of_arms(facts, facts.shown).left_join(facts.matched.mutate(match=True), ["item", "trigger"])
     shown = shown.select("arm", "day", "relevance", "judged", match=ibis._.match.fill_null(False))
     keys = ("arm", "day", "relevance")
@@ -76,8 +76,7 @@ def heads(facts: Facts, exposures: ir.Table) -> Iterator[pa.Table]:
 
 
 def quality(facts: Facts, log: Logged) -> Iterator[pa.Table]:
-    """Of each day: answers and impressions logged, engagements, shares of degraded and of empty answers; and of the
-    last of them, everything that was found in the log of all these days."""
+    """Of each day: answers and impressions logged, share of degraded answers, engagements."""
     exposures = log.exposures.filter(log.exposures.day.between(facts.first, facts.last))
     asked = exposures.group_by("day", "request_id").agg(n=ibis._.count(), degraded=ibis._.degraded.max())
     asked = asked.group_by("day").agg(
@@ -90,7 +89,6 @@ def quality(facts: Facts, log: Logged) -> Iterator[pa.Table]:
         row = shown.get(day, {"answers": 0, "impressions": 0, "degraded": None})
         values = {"answers": row["answers"], "impressions": row["impressions"], "engagements": done.get(day, 0)}
         yield table(day, "quality", "log", values | {"degraded_share": row["degraded"]})
-    yield table(facts.last, "findings", "log", {finding.name: finding.count for finding in facts.findings})
 
 
 def logged_by_arms(facts: Facts, log: Logged) -> ir.Table:

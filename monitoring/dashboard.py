@@ -1,17 +1,16 @@
 """The dashboard: six tabs of lines over the days, which Evidently draws from the snapshots of whole days."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 from evidently.sdk.models import DashboardModel, DashboardPanelPlot, DashboardTabModel, PanelMetric
-from evidently.sdk.panels import counter_panel, line_plot_panel, text_panel
+from evidently.sdk.panels import line_plot_panel, text_panel
 from evidently.ui.workspace import Project, Workspace
 
-from monitoring.figures import FAMILIES
-from monitoring.metrics import title_of
+from monitoring.figures import FAMILIES, definition_of, title_of
 from monitoring.snapshots import DAY_TAG, simulated
-from mtmh.experiment.metrics import METRICS
+from mtmh.experiment.findings import Finding
 from mtmh.experiment.place import Place
 
 TABS = ("A/B", "Freshness", "Diversity", "Heads", "Drift", "Data quality")
@@ -35,8 +34,8 @@ class Line:
     legend: str
 
 
-def draw(workspace: Workspace, project: Project, figures: pa.Table, place: Place) -> None:
-    """Lay out the dashboard anew, with a line for each figure that there is."""
+def draw(workspace: Workspace, project: Project, figures: pa.Table, place: Place, findings: Sequence[Finding]) -> None:
+    """Lay out the dashboard anew, with a line for each figure that there is, and the last `findings` in words."""
     rows = zip(*(figures[name].to_pylist() for name in ("family", "of", "label")), strict=True)
     known = [Line(family, of, label, "") for family, of, label in dict.fromkeys(rows)]
     tabs = {
@@ -48,7 +47,7 @@ def draw(workspace: Workspace, project: Project, figures: pa.Table, place: Place
             *_by_label(known, "heads"),
         ],
         "Drift": [*_by_label(known, "drift"), *_by_of(known, "embeddings"), *_by_of(known, "topics")],
-        "Data quality": [*_quality(known)],
+        "Data quality": [*_quality(known, findings)],
     }
     models = [DashboardTabModel(title=title, panels=[panel.id for panel in tabs[title]]) for title in TABS]
     workspace.save_dashboard(project.id, DashboardModel(tabs=models, panels=[p for title in TABS for p in tabs[title]]))
@@ -70,40 +69,48 @@ def _compared(known: list[Line], place: Place) -> Iterator[DashboardPanelPlot]:
     ends = {"lift": "lift", "always_lo": "lower end", "always_hi": "upper end"}
     for name in COMPARED:
         lines = [Line(one.family, one.of, one.label, ends[one.of]) for one in _of(known, "lift") if one.label == name]
-        yield from _lines(f"Lift of {METRICS[name].title.lower()}", FAMILIES["lift"].definition, lines)
+        yield from _lines(f"Lift: {title_of(name)}", FAMILIES["lift"].definition, lines)
     p = [Line(one.family, one.of, one.label, "p") for one in _of(known, "sample ratio")]
     yield from _lines(FAMILIES["sample ratio"].title, FAMILIES["sample ratio"].definition, p)
 
 
-def _quality(known: list[Line]) -> Iterator[DashboardPanelPlot]:
+def _quality(known: list[Line], findings: Sequence[Finding]) -> Iterator[DashboardPanelPlot]:
+    yield _found(findings)
     yield from _by_label(known, "quality")
-    findings = [Line(one.family, one.of, one.label, title_of(one.label)) for one in _of(known, "findings")]
-    yield from _lines(FAMILIES["findings"].title, FAMILIES["findings"].definition, findings, size="full")
-    bounds = [Line(one.family, one.of, one.label, title_of(one.label)) for one in _of(known, "bounds")]
-    if bounds:
-        metrics = [_metric(line) for line in bounds]
-        yield counter_panel("Broken bounds, last day", metrics, FAMILIES["bounds"].definition, "full")
-        yield from _lines(FAMILIES["bounds"].title, FAMILIES["bounds"].definition, bounds)
+    bounds = [Line(one.family, one.of, one.label, FAMILIES[one.label].title) for one in _of(known, "bounds")]
+    yield from _lines(FAMILIES["bounds"].title, FAMILIES["bounds"].definition, bounds)
+    wrong = {finding.name for finding in findings if finding.count}
+    lines = [Line(one.family, one.of, one.label, title_of(one.label)) for one in _of(known, "findings")]
+    yield from _lines("Findings", FAMILIES["findings"].definition, [one for one in lines if one.label in wrong])
+
+
+def _found(findings: Sequence[Finding]) -> DashboardPanelPlot:
+    """What is wrong in the log, in words."""
+    wrong = [finding for finding in findings if finding.count]
+    told = [f"{one.title}: {one.count:,} {one.of}, such as {one.example}. They are {one.means}" for one in wrong]
+    rest = f"{len(findings) - len(wrong)} of {len(findings)} checks found nothing."
+    return text_panel("What was found in the log", " ".join([*told, rest]))
 
 
 def _online(known: list[Line], *names: str) -> Iterator[DashboardPanelPlot]:
     """A panel a metric, a line an arm."""
     for name in names:
         lines = [Line(one.family, one.of, one.label, one.of) for one in _of(known, "online") if one.label == name]
-        yield from _lines(METRICS[name].title, f"{METRICS[name].definition} Unit: {METRICS[name].unit}.", lines)
+        yield from _lines(title_of(name), definition_of(name), lines)
 
 
 def _by_label(known: list[Line], family: str) -> Iterator[DashboardPanelPlot]:
     """A panel for each figure of a family, a line for each thing that has it."""
     for label in dict.fromkeys(one.label for one in _of(known, family)):
         lines = [Line(one.family, one.of, one.label, one.of) for one in _of(known, family) if one.label == label]
-        yield from _lines(f"{FAMILIES[family].title}: {title_of(label)}", FAMILIES[family].definition, lines)
+        about = f"{FAMILIES[family].definition} {definition_of(label)}".strip()
+        yield from _lines(f"{FAMILIES[family].title}: {title_of(label)}", about, lines)
 
 
 def _by_of(known: list[Line], family: str) -> Iterator[DashboardPanelPlot]:
-    """A panel for each thing (a head, say), a line for each of its figures."""
+    """A panel for each head, a line for each of its figures."""
     for of in dict.fromkeys(one.of for one in _of(known, family)):
-        lines = [Line(family, of, one.label, title_of(one.label)) for one in _of(known, family) if one.of == of]
+        lines = [Line(family, of, one.label, one.label) for one in _of(known, family) if one.of == of]
         yield from _lines(f"{FAMILIES[family].title}: {of} head", FAMILIES[family].definition, lines)
 
 

@@ -86,16 +86,16 @@ def mean_distance(vectors: np.ndarray, counts: np.ndarray, reference: np.ndarray
 
 def embeddings(read: Reference, exposures: ir.Table, engagements: ir.Table) -> Iterator[pa.Table]:
     """Families `embeddings` and `topics` of each day and head. Items that the version does not know are left out."""
-    shown = _counted(read, exposures, "day", "arm", "head")
-    engaged = _counted(read, engagements.filter(engagements["value"] > 0), "day")
+    shown = _counted(read, exposures, "arm", "head")
+    engaged = _counted(read, engagements.filter(engagements["value"] > 0))
     topics = {topic: read.topic == topic for topic in _largest(read)}
-    for day in sorted({day for day, *_ in shown} | {day for day, *_ in engaged}):
-        now = engaged.get((day,), np.zeros(len(read.item_id), np.int64))
+    for day in sorted({*shown, *engaged}):
+        now = engaged.get(day, {}).get((), np.zeros(len(read.item_id), np.int64))
         for head, vectors in read.vectors.items():
             values = {"engaged": mean_distance(vectors, now, read.engaged)}
-            for arm in read.listed:
-                if (day, arm, head) in shown:
-                    values[f"shown, {arm}"] = mean_distance(vectors, shown[day, arm, head], read.shown(arm, head))
+            for (arm, by), counts in shown.get(day, {}).items():
+                if by == head and arm in read.listed:
+                    values[f"shown, {arm}"] = mean_distance(vectors, counts, read.shown(arm, head))
             yield table(day, "embeddings", head, values)
             inside = {topic: mean_distance(vectors, now * own, read.engaged * own) for topic, own in topics.items()}
             yield table(day, "topics", head, inside)
@@ -110,13 +110,15 @@ def unknown(read: Reference, exposures: ir.Table) -> Iterator[pa.Table]:
         yield table(day, "freshness", arm, {"added_share": sums["new"] / sums["n"]})
 
 
-def _counted(read: Reference, rows: ir.Table, *keys: str) -> dict[tuple[date | str, ...], np.ndarray]:
-    """How often each item occurs in each group: int64 [items]."""
-    counts = rows.group_by(*keys, "item_id").agg(n=ibis._.count()).to_pyarrow()
-    frame = counts.select([*keys, "n"]).to_pandas(date_as_object=True).assign(row=read.rows(counts["item_id"]))
-    groups = frame[frame["row"] >= 0].groupby(list(keys))
-    size = len(read.item_id)
-    return {key: np.bincount(part["row"], part["n"], size).astype(np.int64) for key, part in groups}
+def _counted(read: Reference, rows: ir.Table, *keys: str) -> dict[date, dict[tuple[str, ...], np.ndarray]]:
+    """How often each item occurs in each group of a day: day -> keys -> int64 [items]."""
+    counts = rows.group_by("day", *keys, "item_id").agg(n=ibis._.count()).to_pyarrow()
+    frame = counts.select(["day", *keys, "n"]).to_pandas(date_as_object=True).assign(row=read.rows(counts["item_id"]))
+    found: dict[date, dict[tuple[str, ...], np.ndarray]] = {}
+    for (day, *rest), part in frame[frame["row"] >= 0].groupby(["day", *keys]):
+        each = np.bincount(part["row"], part["n"], len(read.item_id)).astype(np.int64)
+        found.setdefault(day, {})[tuple(map(str, rest))] = each
+    return found
 
 
 def _largest(read: Reference) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the model reads of an item's history, computed anew for each day: how old are the features that it serves with?"""
+"""What the model reads of an item's history, computed anew for each day: how old are the features that serve?"""
 
 from datetime import date, timedelta
 from pathlib import Path

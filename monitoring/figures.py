@@ -7,6 +7,9 @@ from datetime import date
 import numpy as np
 import pyarrow as pa
 
+from mtmh.experiment.definitions import DEFINITIONS
+from mtmh.experiment.metrics import METRICS
+
 # `family` says what is measured, `of` on what (an arm, a head, the log), `label` which figure of the family it is.
 FIGURES = pa.schema(
     [
@@ -31,33 +34,71 @@ FAMILIES = {
     "online": Family("Online metrics", "Daily figures of an arm, as mtmh/experiment/metrics.py defines them."),
     "lift": Family(
         "Treatment against control",
-        "Relative lift from the first day to this one, with the interval that is valid at every look.",
+        "Relative lift over all days up to this one, with the ends of the interval that is valid at every look.",
     ),
-    "freshness": Family(
-        "Freshness of what is shown", "Age at the moment of the impression, in hours; shares of items."
-    ),
-    "heads": Family("Heads", "Impressions of one head in one arm."),
+    "sample ratio": Family("Sample ratio", "p of the users by arm, given the arms' shares; below 0.001 is an alarm."),
+    "freshness": Family("Freshness", "How new what an arm shows is, and how much of what is new it shows."),
+    "heads": Family("Heads", "Impressions that come from one head, in one arm."),
     "drift": Family(
         "Drift of scores and features",
-        "Distance between the day's impressions and what the same arm's lists held when the version was evaluated: "
-        "Wasserstein distance in standard deviations, Jensen-Shannon distance for topics.",
+        "Distance between the day's impressions and the same arm's lists when the version was evaluated: Wasserstein "
+        "distance in standard deviations of those, Jensen-Shannon distance for topics.",
     ),
     "embeddings": Family(
         "Drift of embeddings",
-        "Squared distance between the mean vectors, without the part that chance adds: 0 for the same distribution. "
-        "Shown: against the evaluated lists; engaged: against what users engaged with in training.",
+        "Squared distance between two mean vectors in the head's space, less what chance adds: 0 for one distribution. "
+        "Shown: from the arm's evaluated lists. Engaged: from what users engaged with in training.",
     ),
     "topics": Family(
         "Drift of embeddings by topic",
-        "The same, of what users engage with, within one L1 topic.",
+        "Squared distance between the mean vectors, in the head's space, of what users engage with and of what they "
+        "engaged with in training, within an L1 topic, less what chance adds.",
     ),
-    "quality": Family("Volume of the log", "Rows of the day, as they were logged."),
-    "findings": Family(
-        "Findings about the log", "What was wrong with its rows, counted (mtmh/experiment/findings.py); 0 is sound."
-    ),
-    "sample ratio": Family("Sample ratio", "p of the users by arm, given the arms' shares; below 0.001 is an alarm."),
+    "quality": Family("Volume of the log", "What was logged on the day, as it stands there."),
+    "findings": Family("Findings", "What is wrong in the log of all days up to this one, counted; 0 is sound."),
     "bounds": Family("Broken bounds", "Figures of the day outside of their bounds (bounds.yaml), by family."),
 }
+# Those of the online metrics are in mtmh.experiment.metrics.
+LABELS = {
+    "users": ("Users", "Users of the arm, seen by the end of these days."),
+    "active_users": ("Active users", "Users of the arm with at least one positive engagement on the day."),
+    "p": ("p", ""),
+    "median_age_hours": ("Median age, hours", "Age of the items shown, at the moment of the impression."),
+    "newest_age_hours": ("Age of the newest, hours", "Least age of an item at the moment of an impression."),
+    "fresh_coverage": (
+        "Coverage of new items",
+        f"Share of the items created in the {DEFINITIONS.fresh_hours} h before the day's end that the arm showed.",
+    ),
+    "added_share": (
+        "Added since training",
+        "Share of the impressions whose items the version was not trained with: they came in by a refresh.",
+    ),
+    "impressions": ("Impressions", ""),
+    "mean_score": ("Mean score", "As the router logs it."),
+    "score_engagement": ("Scores, engagement head", ""),
+    "score_relevance": ("Scores, relevance head", ""),
+    "log_popularity": ("Popularity (log)", "As the model reads it, computed for the day."),
+    "log_recent_popularity": ("Recent popularity (log)", "As the model reads it, computed for the day."),
+    "log_age_days": ("Age in days (log)", "As the model reads it, computed for the day."),
+    "l1_topic": ("L1 topics", "The first L1 topic of the items shown."),
+    "answers": ("Answers", "Requests that were answered with at least one candidate."),
+    "engagements": ("Engagements", "Of any kind."),
+    "degraded_share": ("Degraded answers", "Share of the answers in which something did not answer in time."),
+}
+
+
+def title_of(label: str) -> str:
+    """The name of a figure, for people."""
+    if label in METRICS:
+        return METRICS[label].title
+    return LABELS[label][0] if label in LABELS else label.replace("_", " ")
+
+
+def definition_of(label: str) -> str:
+    """What a figure is; empty where its family says it all."""
+    if label in METRICS:
+        return f"{METRICS[label].definition} Unit: {METRICS[label].unit}."
+    return LABELS[label][1] if label in LABELS else ""
 
 
 def table(day: date, family: str, of: str, values: Mapping[str, float | None]) -> pa.Table:

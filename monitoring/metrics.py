@@ -10,8 +10,7 @@ from evidently.core.metric_types import ByLabelCalculation, ByLabelMetric, ByLab
 from evidently.core.report import Context
 from evidently.legacy.renderers.html_widgets import table_data
 
-from monitoring.figures import FAMILIES
-from mtmh.experiment.metrics import METRICS
+from monitoring.figures import FAMILIES, definition_of, title_of
 
 DATA = "figures"  # the name of the additional data
 
@@ -32,8 +31,8 @@ class FiguresCalculation(ByLabelCalculation[Figures]):
         wanted = (all_of_them["family"] == self.metric.family) & (all_of_them["of"] == self.metric.of)
         values = {str(label): float(value) for label, value in all_of_them[wanted][["label", "value"]].values}
         result = self.result(values)
-        columns = ["figure", "value", "unit", "definition"]
-        rows = [[title_of(label), f"{value:,.4g}", *_meaning(label)] for label, value in values.items()]
+        columns = ["figure", "value", "definition"]
+        rows = [[title_of(label), f"{value:,.4g}", definition_of(label)] for label, value in values.items()]
         definition = FAMILIES[self.metric.family].definition
         result.widget = [table_data(title=f"{self.display_name()}. {definition}", column_names=columns, data=rows)]
         return result
@@ -47,17 +46,8 @@ class FiguresCalculation(ByLabelCalculation[Figures]):
         return f"{self.display_name()}: {title_of(str(label))}"
 
 
-def title_of(label: str) -> str:
-    """The name of a figure, for people."""
-    return METRICS[label].title if label in METRICS else label.replace("_", " ")
-
-
 def dataset(figures: pa.Table) -> Dataset:
     """A table of figures as Evidently takes it."""
     text = ["family", "of", "label"]
     definition = DataDefinition(numerical_columns=["value"], categorical_columns=text)
     return Dataset.from_pandas(figures.select([*text, "value"]).to_pandas(), data_definition=definition)
-
-
-def _meaning(label: str) -> list[str]:
-    return [METRICS[label].unit, METRICS[label].definition] if label in METRICS else ["", ""]

@@ -1,4 +1,4 @@
-"""A place's days, one after the other, into an Evidently workspace: figures, snapshots, dashboard, what is out of bounds."""
+"""The days of a place, one by one: figures, snapshots in an Evidently workspace, a dashboard, broken bounds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,10 +36,11 @@ class Monitored:
     retrain: list[Broken]  # those of them that raise a retraining run
     notes: list[str]  # what could not be measured, and why
 
-    @property
-    def page(self) -> str:
-        """The dashboard's path on Evidently's server."""
-        return f"/projects/{self.project}"
+    def told(self) -> list[str]:
+        """What to say about it, a line each: notes, and the figures outside of their bounds."""
+        days = f"{self.days[0]} to {self.days[-1]}" if len(self.days) > 1 else str(self.days[0])
+        outside = f"{len(self.broken)} outside of their bounds" if self.broken else "all within their bounds"
+        return [f"{days}: {len(self.figures):,} figures, {outside}", *self.notes, *map(str, self.broken)]
 
 
 def monitor(place: Place, out: Path, bounds: Bounds, first: date | None = None, last: date | None = None) -> Monitored:
@@ -51,7 +52,8 @@ def monitor(place: Place, out: Path, bounds: Bounds, first: date | None = None, 
     from monitoring import dashboard, snapshots  # Evidently takes seconds to import
 
     read = facts(place, first, last)
-    figures, compared, notes = _measured(place, read)
+    whole = read if read.first == place.experiment.first_day else facts(place, None, read.last)
+    figures, compared, notes = _measured(place, read, whole)
     workspace, project = snapshots.open_project(out / WORKSPACE, place)
     days = []
     for day in read.days:
@@ -64,21 +66,24 @@ def monitor(place: Place, out: Path, bounds: Bounds, first: date | None = None, 
         snapshots.keep(workspace, project, snapshots.day_snapshot(of_day, bounds, day), day, "all arms")
         days.append(of_day)
     found = tables(days)
-    dashboard.draw(workspace, project, _keep(found, read.days, out / KEPT), place)
+    dashboard.draw(workspace, project, _keep(found, read.days, out / KEPT), place, whole.findings)
     outside = broken(found, bounds)
     return Monitored(str(project.id), read.days, found, outside, retraining(outside, bounds), notes)
 
 
-def _measured(place: Place, read: Facts) -> tuple[pa.Table, dict[tuple[date, str], Compared], list[str]]:
-    """Every figure that we compute ourselves, what Evidently is to compare for each day and arm, and notes."""
+def _measured(place: Place, read: Facts, whole: Facts) -> tuple[pa.Table, dict[tuple[date, str], Compared], list[str]]:
+    """Every figure that we compute ourselves, what Evidently is to compare for each day and arm, and notes.
+
+    `whole` has the days of `read`, and those before them from the experiment's first on.
+    """
     log = place.logged()
     exposures = daily.logged_by_arms(read, log)
     engagements = log.engagements.filter(log.engagements.day.between(read.first, read.last))
     length = exposures.position.max().as_scalar().to_pyarrow().as_py() or 0
     reference, notes = load_reference(place, length)
-    whole = read if read.first == place.experiment.first_day else facts(place, None, read.last)
     parts = [*daily.online(read), *compare(whole, read.first), *daily.freshness(read), *daily.heads(read, exposures)]
     parts += daily.quality(read, log)
+    parts.append(table(read.last, "findings", "log", {one.name: one.count for one in whole.findings}))
     if reference is None:
         return tables(parts), {}, notes
     parts += [*drift.unknown(reference, exposures), *drift.embeddings(reference, exposures, engagements)]
@@ -94,14 +99,15 @@ def _compared(
     then = {}
     for arm, listed in reference.listed.items():
         few = listed.take(np.random.default_rng(0).permutation(len(listed))[: drift.SAMPLE])
-        columns = (np.asarray(few[name]) for name in ("item", "head", "score"))
-        then[arm] = drift.columns(*columns, reference.features, reference.topic)
-    for (day, arm), rows in sampled.groupby(["day", "arm"]):
-        if arm in then:
-            features = {name: now[name][(day - read.first).days] for name in reference.features}
-            row = reference.rows(pa.array(rows["item_id"]))
-            current = drift.columns(row, rows["head"].to_numpy(), rows["score"].to_numpy(), features, reference.topic)
-            yield (day, arm), Compared(current, then[arm])
+        row, head, score = (np.asarray(few[name]) for name in ("item", "head", "score"))
+        then[arm] = drift.columns(row, head, score, reference.features, reference.topic)
+    for number, day in enumerate(read.days):
+        features = {name: now[name][number] for name in reference.features}
+        for arm, lists in then.items():
+            rows = sampled[(sampled["day"] == day) & (sampled["arm"] == arm)]
+            row = reference.rows(pa.array(rows["item_id"], pa.string()))
+            head, score = rows["head"].to_numpy(), rows["score"].to_numpy()
+            yield (day, arm), Compared(drift.columns(row, head, score, features, reference.topic), lists)
 
 
 def _arms(of_day: pa.Table) -> list[str]:

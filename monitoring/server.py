@@ -60,7 +60,8 @@ def _change(scope: dict[str, Any], workspace: Path) -> Change | None:
     if found := PAGE.fullmatch(scope["path"]):
         titles = [str(tab["title"]) for tab in _dashboard(workspace, found[1]).get("tabs", [])]
         chosen = parse_qs(scope["query_string"].decode()).get("tab", [""])[0]
-        return lambda page: page.replace(b"<body>", b"<body>" + _links(found[1], titles, chosen), 1)
+        links = _links(found[1], titles, chosen)
+        return lambda page: page.replace(b"<body>", b"<body>" + links, 1)
     if found := PANELS.fullmatch(scope["path"]):
         # The page asks for its panels without saying for which tab; the browser says from which address it asks.
         asked_by = next((value.decode() for name, value in scope["headers"] if name == b"referer"), "")

@@ -4,16 +4,19 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from mtmh.config import Config
 from mtmh.errors import UserError
 from pipelines.arguments import of_run
 from pipelines.narrator import Narrator, narrated
 from pipelines.store import keep_rejected, owned, point, sweep
+
+if TYPE_CHECKING:
+    from kfp.dsl.base_component import BaseComponent
 
 
 class StepError(RuntimeError):
@@ -36,7 +39,9 @@ def run(source: str, config: Config, runs: Path, screen: TextIO | None = None) -
         sweep(runs)
         try:
             own = config.content.backbone == "packaged" and config.content.visual_backbone is None
-            _execute(arguments, runs, screen, offline=own)
+            from pipelines.main import STEPS, define
+
+            execute(define, STEPS, arguments, runs / ".pipeline", screen, offline=own)
         except UserError as error:
             raise UserError(keep_rejected(runs, run_id, str(error))) from None
         finally:
@@ -55,16 +60,23 @@ def tracking_uri(runs: Path) -> str:
     return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
 
 
-def _execute(arguments: dict[str, str | int], runs: Path, screen: TextIO, offline: bool) -> None:
+def execute(
+    define: Callable[[], "BaseComponent"],
+    steps: Sequence[str],
+    arguments: dict[str, str | int],
+    root: Path,
+    screen: TextIO,
+    offline: bool,
+) -> None:
+    """Run a pipeline here, a process a step, its artifacts and its log (last.log) in the folder `root`.
+
+    Raises UserError for what the user can mend, and StepError for anything else.
+    """
     from kfp import local
 
-    from pipelines.main import STEPS, define
-
-    log = runs / ".pipeline" / "last.log"
-    with _environment(offline), narrated(STEPS, screen, log) as narrator:
-        local.init(
-            runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(runs / ".pipeline"), enable_caching=True
-        )
+    log = root / "last.log"
+    with _environment(offline), narrated(steps, screen, log) as narrator:
+        local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(root), enable_caching=True)
         try:
             define()(**arguments)
         except RuntimeError as error:

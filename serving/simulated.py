@@ -4,9 +4,12 @@ The router must run the same experiment: its arms and its salt (`experiment` in 
 checked for it. Whatever it logs itself has the times of this machine's clock.
 """
 
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +22,8 @@ from mtmh.data.platform.slates import Csr, Slates
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm
 from mtmh.heads import HEADS
+from mtmh.retrieval.intake import Intake
+from mtmh.retrieval.refresh import refresh
 from mtmh.retrieval.slates import numbers, rows_of
 
 BATCH, BATCHES = 16, 2  # requests in one call, calls at a time
@@ -139,7 +144,7 @@ class ThroughRouter:
         place = np.arange(len(shown)) - np.repeat(np.cumsum(counts) - counts, counts)
 
         def column(values: np.ndarray, fill: int, kind: type) -> np.ndarray:
-            table = np.full((len(answers), k), fill, kind)
+            table: np.ndarray = np.full((len(answers), k), fill, kind)
             table[row, place] = values
             return table
 
@@ -166,3 +171,28 @@ def _passing(status: int, error: str) -> str:
     if status not in (429, 503):
         raise UserError(f"the router refuses a request: {status}: {error}")
     return f"{status}: {error}"
+
+
+@contextmanager
+def into_store(run: Path, store: Path) -> Iterator[TakeIn]:
+    """Adds items to the version of `run`, which serves from `store`, and promotes what comes of it.
+
+    The versions that it makes stay in the store as those of `mtmh refresh` do.
+    """
+    from serving.triton import store as packages
+    from serving.triton.refreshed import install_refresh, retire_refreshes
+
+    with tempfile.TemporaryDirectory(prefix="mtmh-simulated-") as folder:
+        root, versions = Path(folder), [run]
+        intake = Intake.load(run, cache=root / "texts")
+
+        def take_in(items: pa.Table) -> str:
+            out = root / f"version-{len(versions)}"
+            refresh(versions[-1], items, out, intake)
+            number = install_refresh(out, store)
+            packages.promote(store, number)
+            retire_refreshes(store)
+            versions.append(out)
+            return number
+
+        yield take_in

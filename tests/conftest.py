@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkerboard import Stages, write_model, write_stages, write_version
+from fresh_world import FreshWorld, write_fresh_world
 from hypothesis import settings
 
 # Tiny matrices gain nothing from threads, and on a busy machine threads that wait for each other cost tenfold.
@@ -37,3 +38,9 @@ def version(world: Stages, trained: Make, tmp_path_factory: pytest.TempPathFacto
     """Objective -> directory of the stage index."""
     root = tmp_path_factory.mktemp("versions")
     return cache(lambda objective: write_version(world, root / objective, objective, trained(objective)))
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> FreshWorld:
+    """A version, and the same without its newest items; tests only read them."""
+    return write_fresh_world(tmp_path_factory.mktemp("fresh"))

@@ -64,7 +64,7 @@ def write_fresh_world(root: Path) -> FreshWorld:
     stages = (prepared, features, content)
     small = train_settings(epochs=1, batch_size=128, embedding_dim=16, out_dim=16)
     train(*stages, pairs, model, small, 0, root / "checkpoints")
-    train_preranker(*stages, preranker, prerank_settings(candidates=80, epochs=1), 0)
+    train_preranker(*stages, preranker, prerank_settings(candidates=80, epochs=1, batch_size=256), 0)
     build(*stages, model, version, RETRIEVAL, 0, preranker)
     before = root / "before" / "retriever"
     before.mkdir(parents=True)

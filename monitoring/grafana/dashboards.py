@@ -60,8 +60,10 @@ ROUTER = Dashboard(
                   {"{{head}} {{reason}}": _rate("mtmh_head_calls_failed_total", "head", "reason")}, "reqps"),
         ],
         "Heads": [
-            Panel("Share of the candidates", "Of each head, and what alpha gives it.",
-                  {"{{head}}": "mtmh:head:share", "{{head}} by alpha": "mtmh:head:quota"}, "percentunit"),
+            Panel("Share of the candidates", "A candidate that both heads offer counts for the one that has it first.",
+                  {"{{head}}": "mtmh:head:share"}, "percentunit"),
+            Panel("Away from alpha", "Share of what the merge went through, less what alpha gives; a list that ends.",
+                  {"{{head}}": "mtmh:head:off_alpha"}, "percentunit"),
             Panel("Offered by both heads", "Dropped offers for each candidate answered: how alike the heads are.",
                   {"dropped": f"{_rate('mtmh_duplicates_removed_total')} / {_rate('mtmh_merged_candidates_total')}"},
                   "percentunit"),

@@ -2,6 +2,18 @@
 
 from mtmh.cli.application import app, main  # isort: skip
 from mtmh.cli import pipeline, ask, data, refresh, serving  # isort: skip  # the order in which --help lists them
-from mtmh.cli import simulation, experiment, ab  # isort: skip
+from mtmh.cli import simulation, monitoring, experiment, ab  # isort: skip
 
-__all__ = ["ab", "app", "ask", "data", "experiment", "main", "pipeline", "refresh", "serving", "simulation"]
+__all__ = [
+    "ab",
+    "app",
+    "ask",
+    "data",
+    "experiment",
+    "main",
+    "monitoring",
+    "pipeline",
+    "refresh",
+    "serving",
+    "simulation",
+]

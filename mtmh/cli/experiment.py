@@ -56,10 +56,10 @@ def _show(found: "list[Power]", users: int, days: int, lift: float, certainty: f
     from mtmh.experiment.metrics import METRICS
     from pipelines.summary import screen
 
-    title = f"{users:,} users, {days} days, found {certainty:.0%} of the time; now: of control"
+    title = f"{users:,} users in both arms together, {days} days; effects are found {certainty:.0%} of the time"
     table = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
     table.add_column("metric")
-    for name in ("now", "smallest effect", "looking daily", f"users for {lift:+.2%}"):
+    for name in ("in control", "smallest effect", "looking daily", f"users for {lift:+.2%}"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in found:
         if one.reason:
@@ -69,3 +69,4 @@ def _show(found: "list[Power]", users: int, days: int, lift: float, certainty: f
         effects = (f"{one.detectable:.2%}", f"{one.detectable_always:.2%}")
         table.add_row(name, f"{one.baseline:.4g}", *effects, f"{one.users_needed:,.0f}")
     screen().print(table)
+    print("smallest effect: relative, looking once at the end. CUPED: with the users' own past taken into account.")

@@ -8,6 +8,7 @@ import typer
 
 from mtmh.cli.application import app
 from mtmh.cli.options import Run
+from mtmh.errors import UserError
 
 
 @app.command()
@@ -19,8 +20,14 @@ def refresh(
         bool, typer.Option("--skip-known", help="Leave out the items that the version holds already.")
     ] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder of encoded texts to read from and add to.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of the deployed versions: package it there too, as the champion is.")
+    ] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Let it serve from now on.")] = False,
 ) -> None:
     """Add new items to a trained version, without training: each takes its place by its content."""
+    if promote and store is None:
+        raise UserError("--promote needs the folder of the deployed versions: --store runs/serving/synthetic.")
     from mtmh.data.contract import read_parquet
     from mtmh.retrieval.intake import Intake
     from mtmh.retrieval.refresh import refresh as write
@@ -40,3 +47,17 @@ def refresh(
             f"{head}: nlist {tuning.nlist}, nprobe {tuning.nprobe}, recall@{tuning.k} against exact search"
             f" {tuning.recall:.3f}"
         )
+    if store is not None:
+        _deploy(out, store, promote)
+
+
+def _deploy(version: Path, store: Path, promote: bool) -> None:
+    from serving.triton import store as packages
+    from serving.triton.refreshed import install_refresh, retire_refreshes
+
+    number = install_refresh(version, store)
+    if promote:
+        packages.promote(store, number)
+        for old in retire_refreshes(store):
+            print(f"removed version {old} from {store}")
+    print(f"version {number} is in {store}{', and serves' if promote else ''}")

@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtmh.cli.application import app
+from mtmh.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+
+    from mtmh.data.platform.population import Population
     from mtmh.data.platform.simulate import Told
+    from mtmh.data.platform.slates import Server
+    from mtmh.experiment.arms import Arm
+    from mtmh.retrieval.living import MakeServer
 
 
 @app.command()
@@ -25,16 +33,51 @@ def simulate(
     world: Annotated[str, typer.Option(help="How users behave: default, or habit-only.")] = "default",
     seed: Annotated[int, typer.Option(min=0, help="Of what happens; the world's own seed is the run's.")] = 0,
     refresh_hours: Annotated[int, typer.Option(min=1, help="How often new items enter the index.")] = 24,
+    router: Annotated[
+        str | None, typer.Option(help="URL of a router that serves, instead of this process. It needs the same arms.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="That router's folder of deployed versions; without it no item is added.")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with that router's bearer token.")] = None,
 ) -> None:
     """Let simulated users live with the arms of an experiment, and write the log that they leave."""
+    from contextlib import ExitStack
+
     from mtmh.retrieval.living import Plan, live
 
     plan = Plan(days, arms, users, world, seed, refresh_hours)
-    told = live(run, plan, out, after_day=_tell)
+    with ExitStack() as stack:
+        told = live(run, plan, out, _through(router, run, store, token_file, stack), _tell)
     print(
         f"{told.days} days of simulated users in {told.seconds:.1f} s, {told.visits / told.seconds:,.0f} served/s: "
         f"{told.visits:,} visits, {told.exposures:,} exposures, {told.engagements:,} engagements -> {out}"
     )
+
+
+def _through(
+    router: str | None, run: Path, store: Path | None, token_file: Path | None, stack: "ExitStack"
+) -> "MakeServer | None":
+    """The router as the server; None for this process."""
+    if router is None:
+        if store or token_file:
+            raise UserError("--store and --token-file belong to a router: name it with --router http://127.0.0.1:8080.")
+        return None
+    import pyarrow.parquet as pq
+
+    from mtmh.retrieval.ask import retrieval_settings
+    from serving.simulated import ThroughRouter, into_store
+
+    token = token_file.read_text().strip() if token_file else None
+    known = pq.read_table(run / "retriever" / "items.parquet")["item_id"]
+    triggers = retrieval_settings(run).triggers
+
+    def make(people: "Population", arms: "Sequence[Arm]") -> "Server":
+        take_in = stack.enter_context(into_store(run, store)) if store else None
+        server = ThroughRouter(router, people.user_ids, people.item_table, known, triggers, arms, token, take_in)
+        return stack.enter_context(server)
+
+    return make
 
 
 def _tell(told: "Told") -> None:

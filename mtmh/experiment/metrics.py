@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from mtmh.experiment.definitions import DEFINITIONS as D
 from mtmh.experiment.facts import Facts
-from mtmh.experiment.units import SUMS, arm_counts, user_days
+from mtmh.experiment.units import DIGITS, SUMS, counts, unordered_user_days
 
 OfCounts = Callable[[np.ndarray, int], float]
 
@@ -241,18 +241,18 @@ def daily(facts: Facts) -> pa.Table:
 
     There is a row for each arm that has users, and each day, whatever happened on it.
     """
-    table = user_days(facts)
+    table = unordered_user_days(facts)
     sums = table.group_by("arm", "day").agg(**{field.name: table[field.name].sum() for field in SUMS}).to_pyarrow()
     rows = {(row["arm"], row["day"]): row for row in sums.to_pylist()}
-    sets = _set_metrics(arm_counts(facts).to_pyarrow())
+    sets = _set_metrics(facts)
     users = np.bincount(facts.users.arm[facts.users.arm >= 0], minlength=len(facts.experiment.arms))
     found = []
-    for arm, count in zip(facts.experiment.arms, users.tolist(), strict=True):
+    for number, (arm, count) in enumerate(zip(facts.experiment.arms, users.tolist(), strict=True)):
         for day in facts.days if count else []:
-            row, values = rows.get((arm.name, day), {}), sets.get((arm.name, day), {})
-            ratios = {m.name: _ratio(m, row, count) for m in METRICS.values() if m.is_ratio}
+            row, values = rows.get((arm.name, day), {}), sets.get((number, day), {})
+            ratios = {name: _ratio(metric, row, count) for name, metric in METRICS.items() if metric.is_ratio}
             head = {"arm": arm.name, "day": day, "users": count, "active_users": row.get("active", 0)}
-            found.append(head | {name: {**values, **ratios}.get(name) for name in METRICS})
+            found.append(head | {name: _rounded({**values, **ratios}.get(name)) for name in METRICS})
     return pa.Table.from_pylist(found, schema=DAILY)
 
 
@@ -261,19 +261,25 @@ def _ratio(metric: Metric, row: dict[str, Any], users: int) -> float | None:
     return row.get(str(metric.numerator), 0) / below if below else None
 
 
-def _set_metrics(counts: pa.Table) -> dict[tuple[str, date], dict[str, float | None]]:
-    """arm, day -> name -> value."""
-    order = counts.sort_by([("arm", "ascending"), ("day", "ascending"), ("over", "ascending")])
-    keys = order.select(["arm", "day", "over"]).group_by(["arm", "day", "over"], use_threads=False)
-    groups = keys.aggregate([([], "count_all")]).to_pylist()
-    ends = np.cumsum([group["count_all"] for group in groups])
-    found: dict[tuple[str, date], dict[str, float | None]] = {}
-    for group, end in zip(groups, ends.tolist(), strict=True):
-        part = order.slice(end - group["count_all"], group["count_all"])
-        values = found.setdefault((group["arm"], group["day"]), {})
-        for metric in METRICS.values():
-            if metric.of_counts and metric.counts and metric.over == group["over"]:
-                column = part[metric.counts].to_numpy()
-                value = metric.of_counts(column[column > 0], part["size"][0].as_py())
-                values[metric.name] = None if math.isnan(value) else value
+def _rounded(value: float | None) -> float | None:
+    """Without the last digits, which depend on the order in which an engine adds; null for what is no number."""
+    return None if value is None or math.isnan(value) else round(value, DIGITS)
+
+
+def _set_metrics(facts: Facts) -> dict[tuple[int, date], dict[str, float]]:
+    """Number of the arm, day -> name -> value."""
+    sizes = dict(zip(facts.days, facts.catalog.sizes(facts.days).tolist(), strict=True))
+    found: dict[tuple[int, date], dict[str, float]] = {}
+    for over, table in zip(("item", "topic"), counts(facts, ("arm", "day")), strict=True):
+        rows = table.to_pyarrow().sort_by([("arm", "ascending"), ("day", "ascending")])
+        groups = rows.group_by(["arm", "day"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
+        ends = np.cumsum([group["count_all"] for group in groups], dtype=np.int64)
+        for group, end in zip(groups, ends.tolist(), strict=True):
+            part = rows.slice(end - group["count_all"], group["count_all"])
+            values = found.setdefault((group["arm"], group["day"]), {})
+            size = sizes[group["day"]] if over == "item" else len(facts.catalog.topic_names)
+            for name, metric in METRICS.items():
+                if metric.over == over and metric.counts and metric.of_counts:
+                    column = part[metric.counts].to_numpy()
+                    values[name] = metric.of_counts(column[column > 0], size)
     return found

@@ -78,9 +78,10 @@ def without_repeats(shown: ir.Table, repeats: ir.Table) -> ir.Table:
 def matches(shown: ir.Table, topics: ir.Table) -> ir.Table:
     """item and trigger of what was shown and shares a topic, each pair once."""
     pairs = shown.filter(shown.judged).select("item", "trigger").distinct()
-    of_trigger = topics.select(trigger="item", topic="topic")
-    both = pairs.inner_join(topics.select("item", "topic"), "item").inner_join(of_trigger, ["trigger", "topic"])
-    return both.select("item", "trigger").distinct()
+    of_item = pairs.inner_join(topics.select("item", "topic"), "item")
+    # A semi-join: of three tables joined, an engine may take the two of topics first, all items of a topic by all.
+    shared = of_item.semi_join(topics.select(trigger="item", topic="topic"), ["trigger", "topic"])
+    return shared.select("item", "trigger").distinct()
 
 
 def events(engagements: ir.Table, users: ir.Table, items: ir.Table) -> ir.Table:

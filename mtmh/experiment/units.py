@@ -48,6 +48,7 @@ ITEM_COUNTS = pa.schema(  # one row per arm, day, bucket and item, and one per t
         ("size", pa.int64()),  # how many keys there could be: items by the end of that day, or topics of the catalog
     ]
 )
+DIGITS = 9  # of sums of floats
 KEYS = ("arm", "day", "user_id", "bucket")
 SUMS = tuple(field for field in USER_DAYS if field.name not in KEYS)
 
@@ -55,28 +56,66 @@ SUMS = tuple(field for field in USER_DAYS if field.name not in KEYS)
 def user_days(facts: Facts) -> ir.Table:
     """One row per arm, day and user with impressions or engagements on that day, in the columns of `USER_DAYS`.
 
-    Whoever is not there on a day counts with zeros; `facts.users` has all of them.
+    Ordered by the keys, so that the same log gives the same table. Whoever is not there on a day counts with zeros;
+    `facts.users` has all of them.
     """
+    return unordered_user_days(facts).order_by("arm", "day", "user_id")
+
+
+def unordered_user_days(facts: Facts) -> ir.Table:
+    """`user_days` in any order: what sums need."""
     by_topic = _by_topic(facts)
     parts = [_shown(facts), _lists(facts), _events(facts), _engaged(facts), _novel(facts)]
     parts += [_diversity(facts, by_topic), _recalled(facts, by_topic)]
     rows = ibis.union(
         *(part.select("user", "day", **{field.name: _or_zero(part, field) for field in SUMS}) for part in parts)
     )
-    days = rows.group_by("user", "day").agg(**{field.name: rows[field.name].sum() for field in SUMS})
+    days = rows.group_by("user", "day").agg(**{field.name: _total(rows[field.name]) for field in SUMS})
     users = facts.users.numbered().select("user", "user_id", "bucket", number="arm")
     named = days.inner_join(users, "user").inner_join(facts.arms, "number")
     return named.select(USER_DAYS.names).cast({field.name: str(field.type) for field in SUMS})
 
 
 def item_counts(facts: Facts) -> ir.Table:
-    """How often what was shown and viewed, in the columns of `ITEM_COUNTS`: a row per arm, day, bucket and key."""
-    return _counts(facts, ("number", "day", "bucket")).select(ITEM_COUNTS.names)
+    """How often what was shown and viewed, in the columns of `ITEM_COUNTS`: a row per arm, day, bucket and key.
+
+    Ordered by the keys, so that the same log gives the same table.
+    """
+    items, topics = counts(facts, ("arm", "day", "bucket"))
+    catalog = facts.catalog
+    ids = catalog.numbered().select("item", key="item_id")
+    names = pa.table({"topic": pa.array(range(len(catalog.topic_names)), pa.int32()), "key": catalog.topic_names})
+    days = pa.table({"day": pa.array(facts.days, pa.date32()), "size": catalog.sizes(facts.days)})
+    by_item = items.inner_join(ids, "item").inner_join(ibis.memtable(days), "day").mutate(over=ibis.literal("item"))
+    by_topic = topics.inner_join(ibis.memtable(names), "topic")
+    by_topic = by_topic.mutate(size=ibis.literal(len(names), "int64"), over=ibis.literal("topic"))
+    columns = ["arm", *ITEM_COUNTS.names[1:]]
+    rows = by_item.select(columns).union(by_topic.select(columns)).rename(number="arm")
+    rows = rows.inner_join(facts.arms, "number").select(ITEM_COUNTS.names)
+    return rows.order_by("arm", "day", "bucket", "over", "key")
 
 
-def arm_counts(facts: Facts) -> ir.Table:
-    """`item_counts` with the buckets of an arm taken together."""
-    return _counts(facts, ("number", "day")).select(name for name in ITEM_COUNTS.names if name != "bucket")
+def counts(facts: Facts, keys: Sequence[str]) -> tuple[ir.Table, ir.Table]:
+    """Impressions and views by `keys` (of arm, by its number, day and bucket) and item, and by `keys` and topic."""
+    users = facts.users.numbered().select("user", "arm", "bucket")
+    shown, events = facts.shown.select("user", "day", "item"), facts.events.select("user", "day", "item")
+    shown, events = shown.inner_join(users, "user"), events.inner_join(users, "user")
+    group, none = [*keys, "item"], ibis.literal(0, "int64")
+    rows = shown.group_by(group).agg(impressions=shown.count(), views=none)
+    rows = rows.union(events.group_by(group).agg(impressions=none, views=events.count()))
+    items = rows.group_by(group).agg(
+        impressions=rows.impressions.sum().cast("float64"), views=rows.views.sum().cast("float64")
+    )
+    split = items.inner_join(facts.catalog.topics(), "item")
+    topics = split.group_by([*keys, "topic"]).agg(
+        impressions=_total(split.impressions * split.share), views=_total(split.views * split.share)
+    )
+    return items, topics
+
+
+def _total(column: ir.Column) -> ir.Value:
+    """The sum; of floats without the last digits, which depend on the order in which an engine adds them."""
+    return column.sum().round(DIGITS) if column.type().is_floating() else column.sum()
 
 
 def _or_zero(part: ir.Table, field: pa.Field) -> ir.Value:
@@ -154,30 +193,3 @@ def _recalled(facts: Facts, by_topic: ir.Table) -> ir.Table:
     return rows.select(
         "user", "day", recalled_interests=rows.had.fill_null(0) / rows.wanted, interested=ibis.literal(1)
     )
-
-
-def _counts(facts: Facts, keys: Sequence[str]) -> ir.Table:
-    """`keys` of number (the arm), day and bucket; then arm, over, key, impressions, views, size."""
-    users = facts.users.numbered().select("user", "bucket", number="arm")
-    shown, events = facts.shown.select("user", "day", "item"), facts.events.select("user", "day", "item")
-    shown, events = shown.inner_join(users, "user"), events.inner_join(users, "user")
-    group = [*keys, "item"]
-    rows = shown.group_by(group).agg(impressions=shown.count(), views=ibis.literal(0, "int64"))
-    rows = rows.union(events.group_by(group).agg(impressions=ibis.literal(0, "int64"), views=events.count()))
-    items = rows.group_by(group).agg(
-        impressions=rows.impressions.sum().cast("float64"), views=rows.views.sum().cast("float64")
-    )
-    split = items.inner_join(facts.catalog.topics(), "item")
-    topics = split.group_by([*keys, "topic"]).agg(
-        impressions=(split.impressions * split.share).sum(), views=(split.views * split.share).sum()
-    )
-    ids = facts.catalog.numbered().select("item", key="item_id")
-    sizes = facts.catalog.sizes(facts.days)
-    days = ibis.memtable(pa.table({"day": pa.array(facts.days, pa.date32()), "size": sizes}))
-    names = facts.catalog.topic_names
-    named = pa.table({"topic": pa.array(range(len(names)), pa.int32()), "key": names})
-    by_item = items.inner_join(ids, "item").inner_join(days, "day").mutate(over=ibis.literal("item")).drop("item")
-    by_topic = topics.inner_join(ibis.memtable(named), "topic").drop("topic")
-    by_topic = by_topic.mutate(size=ibis.literal(len(names), "int64"), over=ibis.literal("topic"))
-    both = by_item.union(by_topic.select(by_item.columns))
-    return both.inner_join(facts.arms, "number").drop("number")

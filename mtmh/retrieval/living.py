@@ -59,7 +59,7 @@ def live(
     _check_out(out)
     how = behaviour(plan.world)
     users = plan.users or config.data.synthetic.users
-    people = populate(config.data.synthetic, config.seed, users, plan.days, how)
+    people = populate(config.data.synthetic, config.seed, users, plan.days, how, plan.seed)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)  # of one that was killed
     draft.mkdir(parents=True)

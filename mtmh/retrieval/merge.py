@@ -48,6 +48,23 @@ def quota_merge(engagement: np.ndarray, relevance: np.ndarray, alpha: float, k: 
     )
 
 
+def offers_passed(head: int, rank: int, alpha: float, lengths: tuple[int, int]) -> tuple[int, int]:
+    """How many of each head's candidates `quota_merge` went through until it took the last one, `rank` of `head`.
+
+    Those taken, and those dropped because the other head's came first. In proportion to alpha, to one candidate, as
+    long as no list ended; the shares of what was *taken* need not be, as a candidate that both offer goes to one.
+    `lengths`: of the engagement and the relevance head's list.
+    """
+    due = (rank + 0.5) / max(_share(head, alpha), 1e-9)
+    other = 1 - head
+    before = int(min(due * _share(other, alpha) + 0.5, lengths[other]))
+    return (rank + 1, before) if head == ENGAGEMENT else (before, rank + 1)
+
+
+def _share(head: int, alpha: float) -> float:
+    return (alpha if head == ENGAGEMENT else 100 - alpha) / 100
+
+
 @lru_cache(maxsize=256)  # a server asks for the same again and again
 def _turns(engagement: int, relevance: int, alpha: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For lists of these widths: their columns side by side in the order due, and the head and rank of each."""

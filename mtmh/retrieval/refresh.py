@@ -72,9 +72,10 @@ def refresh(run: Path, items: pa.Table, out: Path, intake: Intake, skip_known: b
 
     `run` is a run or a version directory, refreshed before or not; `intake` is its own. What is written is a version
     (see `build`), with the run's config.yaml beside it, so that it is packaged and served with the same settings. Its
-    manifest says besides in `created_from`: {"refreshed": {"items" added since training, "newest", the latest time of
-    creation, "base", the sha256 of the manifest before}}. The same input gives the same files. Raises UserError as
-    `add_items` does, when `run` does not have its checksums, or when `out` is there.
+    manifest says besides in `created_from`: {"refreshed": {"items" added since training, "newest", when the latest of
+    `items` was created, "base", the sha256 of the manifest before}}. The same input gives the same files, but for the
+    last bits of texts that a cache had from other batches. Raises UserError as `add_items` does, when `run` does not
+    have its checksums, or when `out` is there.
     """
     version = run / "retriever" if (run / "retriever").is_dir() else run
     if out.exists():
@@ -114,7 +115,7 @@ def _write(extended: Extended, version: Path, draft: Path) -> None:
 
 def _told(version: Path, manifest: dict[str, Any], extended: Extended) -> dict[str, Any]:
     before = manifest["created_from"].get("refreshed", {"items": 0})
-    newest = pc.max(extended.retriever.items["created_at"]).as_py()
+    newest = pc.max(extended.items["created_at"]).as_py()
     return {
         "items": before["items"] + len(extended.items),
         "newest": newest.isoformat() if newest else None,

@@ -44,7 +44,6 @@ class InProcess:
     def answer(self, users: np.ndarray, triggers: Csr, arms: np.ndarray, k: int) -> Slates:
         """See mtmh.data.platform.slates.Server."""
         asked = rows_of(triggers, self.row_of, self.settings.triggers)
-        pools = [self._pool(head, asked, k) for head in HEADS]
         shape = (len(users), k)
         slates = Slates(
             item=np.full(shape, -1, np.int32),
@@ -56,7 +55,8 @@ class InProcess:
             version=np.full(len(users), f"in-process-{self.refreshed}"),
         )
         for arm in np.unique(arms):
-            self._merge(slates, np.flatnonzero(arms == arm), pools, float(self.alphas[arm]), k)
+            rows, alpha = np.flatnonzero(arms == arm), float(self.alphas[arm])
+            self._merge(slates, rows, self._pools(_of(asked, rows), alpha, k), alpha, k)
         return slates
 
     def refresh(self, items: int) -> None:
@@ -75,6 +75,13 @@ class InProcess:
         )
         self.lists = {head: retriever.similar_items(rows, depth, head) for head in HEADS}
 
+    def _pools(self, triggers: Csr, alpha: float, k: int) -> list[Pool]:
+        """Each head's; where all candidates are the engagement head's, the relevance head need not be asked."""
+        engagement = self._pool(HEADS[ENGAGEMENT], triggers, k)
+        if alpha == 100 and (engagement.item[:, :k] >= 0).all():
+            return [engagement, engagement]
+        return [engagement, self._pool(HEADS[RELEVANCE], triggers, k)]
+
     def _pool(self, head: str, triggers: Csr, k: int) -> Pool:
         """As Retriever.pool, which searches anew every time."""
         ids, scores = self.lists[head]
@@ -86,11 +93,11 @@ class InProcess:
         return pool if ranker is None else prerank(pool, ranker.logits(triggers, pool.item), k)
 
     def _merge(self, slates: Slates, rows: np.ndarray, pools: list[Pool], alpha: float, k: int) -> None:
-        merged = quota_merge(pools[ENGAGEMENT].item[rows], pools[RELEVANCE].item[rows], alpha, k)
+        merged = quota_merge(pools[ENGAGEMENT].item, pools[RELEVANCE].item, alpha, k)
         place, there = np.maximum(merged.rank, 0), merged.item >= 0
         chosen = merged.head == RELEVANCE
         score, trigger = (
-            np.where(chosen, *(np.take_along_axis(getattr(pools[head], name)[rows], place, axis=1) for head in (1, 0)))
+            np.where(chosen, *(np.take_along_axis(getattr(pools[head], name), place, axis=1) for head in (1, 0)))
             for name in ("score", "trigger")
         )
         slates.item[rows] = np.where(there, self.item_of[np.maximum(merged.item, 0)], -1)
@@ -125,6 +132,14 @@ def rows_of(triggers: Csr, row_of: np.ndarray, most: int) -> Csr:
     kept = np.arange(len(user)) - start[user] < most
     user, row = user[kept], row[kept]
     return np.searchsorted(user, np.arange(len(indptr))).astype(np.int64), row
+
+
+def _of(triggers: Csr, users: np.ndarray) -> Csr:
+    """Those of some users, int [n] in order."""
+    indptr, items = triggers
+    counts = np.diff(indptr)
+    chosen = np.isin(np.repeat(np.arange(len(counts)), counts), users)
+    return np.concatenate([[0], np.cumsum(counts[users])]).astype(np.int64), items[chosen]
 
 
 def _sorted_rows(triggers: Csr) -> np.ndarray:

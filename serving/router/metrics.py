@@ -46,8 +46,13 @@ class Metrics:
         self.stage = {stage: self.stage_seconds.labels(stage) for stage in STAGES}  # looked up once: this is hot
         self.merged = Counter("mtmh_merged_candidates", "Candidates answered, by head.", ["head"], registry=registry)
         self.merged_of = {head: self.merged.labels(head) for head in HEADS}
+        self.offers = Counter(
+            "mtmh_offers", "What the merge went through of each head: taken, or the other's came first.", ["head"],
+            registry=registry,
+        )  # fmt: skip
+        self.offers_of = {head: self.offers.labels(head) for head in HEADS}
         self.quota = Counter(
-            "mtmh_quota_candidates", "Of the candidates answered, those that alpha gives each head.", ["head"],
+            "mtmh_quota_offers", "Of what the merge went through, what alpha gives each head.", ["head"],
             registry=registry,
         )  # fmt: skip
         self.quota_of = {head: self.quota.labels(head) for head in HEADS}

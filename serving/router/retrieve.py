@@ -12,7 +12,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm
 from mtmh.heads import HEADS
-from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, Merged, quota_merge
+from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, Merged, offers_passed, quota_merge
 from serving.router.heads import Gone, HeadList, ask, inputs_of
 from serving.router.history import Histories
 from serving.router.limits import Deadline, RequestError
@@ -191,16 +191,25 @@ class Retrieval:
                 self.metrics.merged_of[name].inc(len(own))
                 passed_over += int(own[-1]) + 1 - len(own)
         self.metrics.duplicates.inc(passed_over)
-        answered = int(np.count_nonzero(head >= 0))
-        for name, share in _shares(found.package, found.alpha).items():
-            self.metrics.quota_of[name].inc(share * answered)
-        if not answered:
+        if answered := int(np.count_nonzero(head >= 0)):
+            self._count_offers(found, int(head[answered - 1]), int(rank[answered - 1]))
+        else:
             self.metrics.empty.inc()
         for part in found.missing:
             self.metrics.degraded.labels(part).inc()
         for stage, seconds in found.seconds.items():
             self.metrics.stage[stage].observe(seconds)
         self.metrics.arm.labels(found.arm).inc()
+
+    def _count_offers(self, found: Found, head: int, rank: int) -> None:
+        """What the merge went through of each head, and what alpha gives it: apart where a list ended early."""
+        lengths = [min(len(found.lists.get(name, NOTHING).item), found.k) for name in HEADS]
+        offers = offers_passed(head, rank, found.alpha, (lengths[ENGAGEMENT], lengths[RELEVANCE]))
+        shares = [found.alpha / 100, 1 - found.alpha / 100]
+        for name, own, share in zip(HEADS, offers, shares, strict=True):
+            self.metrics.offers_of[name].inc(own)
+            # A version with one head has no share to keep.
+            self.metrics.quota_of[name].inc(share * sum(offers) if len(found.package.heads) > 1 else own)
 
 
 def check_limits(asked: RetrieveRequest | SimilarRequest, triggers: int, limits: Limits) -> int:
@@ -219,13 +228,6 @@ def _alpha(asked: float | None, arm: Arm | None, package: Package) -> float:
     if asked is not None:
         return asked
     return float(arm.alpha if arm and arm.alpha is not None else package.serving["alpha"])
-
-
-def _shares(package: Package, alpha: float) -> dict[str, float]:
-    """What alpha gives each head of a version; all to the one head of a version that has no other."""
-    if len(package.heads) == 1:
-        return {package.heads[0]: 1.0}
-    return {HEADS[ENGAGEMENT]: alpha / 100, HEADS[RELEVANCE]: 1 - alpha / 100}
 
 
 def _checked(package: Package, triggers: list[Trigger]) -> list[Trigger]:

@@ -29,7 +29,12 @@ CREATED = pa.timestamp("us", tz="UTC")
 
 
 def write_package(
-    run: Path, version: str, out: Path, features: Path | None = None, mlflow: dict[str, str] | None = None
+    run: Path,
+    version: str,
+    out: Path,
+    features: Path | None = None,
+    mlflow: dict[str, str] | None = None,
+    users: list[str] | None = None,
 ) -> Path:
     """Write the package of the version in `run` (a run, or its retriever directory) to the new directory `out`.
 
@@ -37,7 +42,8 @@ def write_package(
     the router must know; items.parquet, row = item number; features/, copied from the embedded feature store at
     `features` where one is given; models/<name>/, Triton's: a head and an ensemble each, and the preranker where the
     version has one.
-    `version` is its number in the registry. Raises UserError when `run` is no version or does not have its checksums,
+    `version` is its number in the registry; `users` whose history is known, by default some that the run was evaluated
+    on. Raises UserError when `run` is no version or does not have its checksums,
     or `version` is no number.
     """
     if not version.isdecimal() or not version.isascii() or int(version) < 1 or version != str(int(version)):
@@ -45,7 +51,8 @@ def write_package(
     retriever = run / "retriever" if (run / "retriever").is_dir() else run
     manifest, settings = verify(retriever), retrieval_settings(run)
     out.mkdir(parents=True)
-    told = {**_serving(retriever, settings), "users": _users(run) if features else []}
+    users = _users(run) if users is None else users
+    told = {**_serving(retriever, settings), "users": users if features else []}
     _write_json(out / "serving.json", told)
     write_parquet(_items(retriever), out / "items.parquet")
     if features is not None:

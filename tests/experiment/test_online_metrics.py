@@ -1,18 +1,33 @@
 """Every metric beside a plain loop over the same records."""
 
+from collections import Counter
+from datetime import timedelta
+from math import log2
 from pathlib import Path
 
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import reference
-from watched import draw, make_place
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2_contingency
+from watched import ARMS, FIRST, at, draw, event, item, make_place
 
-from mtmh.experiment.facts import facts
-from mtmh.experiment.metrics import DAILY, daily
-from mtmh.experiment.place import open_place
-from mtmh.experiment.units import USER_DAYS, user_days
+from mtmh.experiment import relations
+from mtmh.experiment.arms import bucket as bucket_of
+from mtmh.experiment.catalog import UNIT_SALT, Catalog, Users
+from mtmh.experiment.facts import Facts, facts
+from mtmh.experiment.metrics import DAILY, METRICS, coverage, daily, distinct, entropy, gini
+from mtmh.experiment.place import Experiment, open_place
+from mtmh.experiment.records import ENGAGEMENTS, EXPOSURES
+from mtmh.experiment.units import ITEM_COUNTS, USER_DAYS, item_counts, user_days
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_user_days_and_every_metric_equal_a_plain_loop_over_the_records(seed: int, tmp_path: Path) -> None:
     items, history, log = draw(seed)
     found = facts(open_place(make_place(tmp_path / "place", items, history, log)))
@@ -31,3 +46,148 @@ def test_user_days_and_every_metric_equal_a_plain_loop_over_the_records(seed: in
     assert by_day.keys() == expected.keys()
     for key, values in by_day.items():
         assert values == pytest.approx(expected[key]), key
+
+
+def test_a_day_alone_has_the_figures_it_has_among_all_days(tmp_path: Path) -> None:
+    place = open_place(make_place(tmp_path / "place", *draw(7, users=20)))
+    whole = user_days(facts(place)).to_pyarrow()
+    for number in range(4):
+        day = FIRST + timedelta(days=number)
+        alone = user_days(facts(place, day, day)).to_pyarrow()
+        among = whole.filter(pc.equal(whole["day"], day))
+        order = [("user_id", "ascending")]
+        assert alone.sort_by(order).equals(among.sort_by(order))
+
+
+def test_item_counts_add_up_to_what_was_shown_and_viewed(tmp_path: Path) -> None:
+    items, history, log = draw(8)
+    found = facts(open_place(make_place(tmp_path / "place", items, history, log)))
+    table = item_counts(found).to_pyarrow()
+    assert table.schema.equals(ITEM_COUNTS)
+    assert len(set(table["key"].to_pylist())) > 10
+    shown = Counter(item for one in log if one["kind"] == "exposure" for item in one["item_id"])
+    by_item = table.filter(pc.equal(table["over"], "item")).group_by("key").aggregate([("impressions", "sum")])
+    assert {row["key"]: row["impressions_sum"] for row in by_item.to_pylist() if row["impressions_sum"]} == shown
+    viewed = Counter(one["item_id"] for one in log if one["kind"] == "engagement")
+    by_item = table.filter(pc.equal(table["over"], "item")).group_by("key").aggregate([("views", "sum")])
+    assert {row["key"]: row["views_sum"] for row in by_item.to_pylist() if row["views_sum"]} == viewed
+    topics = {one["item_id"]: one["l2_topics"] for one in items}
+    by_topic = table.filter(pc.equal(table["over"], "topic"))
+    total = sum(count for name, count in shown.items() if topics[name])
+    assert pc.sum(by_topic["impressions"]).as_py() == pytest.approx(total)
+    assert set(by_topic["size"].to_pylist()) == {5}
+
+
+def test_a_users_bucket_stays_and_has_nothing_to_do_with_the_arm(tmp_path: Path) -> None:
+    users = [f"user-{n}" for n in range(2000)]
+    log = [event(None, user, at(0), "a") for user in users]
+    table = user_days(facts(open_place(make_place(tmp_path / "place", [item("a", [])], [], log)))).to_pyarrow()
+    arm, bucket = (np.asarray(table[name]) for name in ("arm", "bucket"))
+    assert len(np.unique(bucket)) == 100
+    counts = np.stack([np.bincount(bucket[arm == name], minlength=100) for name in ARMS])
+    assert 0.001 < chi2_contingency(counts).pvalue < 0.999
+    known = {row["user_id"]: row["bucket"] for row in table.to_pylist()}
+    assert [known[user] for user in ("user-0", "user-1", "user-2")] == [
+        bucket_of(f"user-{n}", UNIT_SALT) % 100 for n in range(3)
+    ]
+
+
+@given(counts=st.lists(st.integers(0, 50), min_size=1, max_size=30))
+def test_the_figures_of_sets_equal_their_definitions(counts: list[int]) -> None:
+    present, size = np.array([count for count in counts if count], float), len(counts)
+    assert distinct(present, size) == len(present)
+    assert coverage(present, size) == len(present) / size
+    if not len(present):
+        assert np.isnan(entropy(present, size))
+        assert np.isnan(gini(present, size))
+        return
+    total = sum(counts)
+    assert entropy(present, size) == pytest.approx(-sum(n / total * log2(n / total) for n in counts if n))
+    apart = sum(abs(a - b) for a in counts for b in counts)
+    assert gini(present, size) == pytest.approx(apart / (2 * size * total))
+
+
+def test_the_arrays_may_have_zeros_too() -> None:
+    assert gini(np.array([0.0, 3.0]), 2) == gini(np.array([3.0]), 2) == 0.5
+    assert entropy(np.array([0.0, 1.0, 1.0]), 3) == 1.0
+    assert np.isnan(coverage(np.array([]), 0))
+
+
+def test_every_metric_names_columns_that_there_are_or_a_function() -> None:
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        if metric.is_ratio:
+            assert {metric.numerator, metric.denominator or metric.numerator} <= set(USER_DAYS.names)
+            assert metric.over is metric.counts is metric.of_counts is None
+        else:
+            assert metric.of_counts is not None
+            assert metric.over in ("item", "topic")
+            assert metric.counts in ITEM_COUNTS.names
+
+
+@pytest.mark.parametrize("dialect", ["databricks", "trino", "bigquery", "snowflake", "postgres"])
+def test_the_expressions_are_those_of_other_engines_too(dialect: str) -> None:
+    """Compiled, not run: no such engine is here."""
+    exposures = ibis.table(ibis.Schema.from_pyarrow(EXPOSURES), "exposures")
+    engagements = ibis.table(ibis.Schema.from_pyarrow(ENGAGEMENTS), "engagements")
+    items = ibis.table(
+        {
+            "item_id": "string",
+            "item": "int32",
+            "created": "timestamp('UTC')",
+            "fresh_until": "timestamp('UTC')",
+            "topics": "int32",
+        },
+        "items",
+    )
+    topics = ibis.table({"item": "int32", "topic": "int32", "share": "float64"}, "topics")
+    users = ibis.table({"user_id": "string", "user": "int32", "arm": "int32", "bucket": "int32"}, "users")
+
+    def kept(name: str, rows: ir.Table) -> ir.Table:
+        """As `facts` does between steps."""
+        assert "SELECT" in ibis.to_sql(rows, dialect=dialect)
+        return ibis.table(rows.schema(), name)
+
+    lists = kept("lists", relations.lists(kept("requests", relations.requests(exposures)), users))
+    touched = relations.first_engagements(engagements.select("item_id", "day"))
+    shown = kept("shown", relations.shown(exposures, lists, items, touched))
+    repeats = kept("repeats", relations.repeats(shown))
+    shown = kept("shown_once", relations.without_repeats(shown, repeats))
+    events = kept("events", relations.events(engagements, users, items))
+    found = kept("found", relations.attributed(events, lists, shown))
+    placed = kept("placed", relations.in_time(events, found))
+    past = placed.select("user", "item", "day")
+    catalog = Catalog(
+        pa.array(["a"]),
+        np.array(["NaT"], "datetime64[us]"),
+        pa.array(["x"]),
+        *[np.zeros(1, np.int32)] * 2,
+        1,
+        pa.array([]),
+    )
+    experiment = Experiment(
+        salt="",
+        control=ARMS[0],
+        treatment=ARMS[1],
+        arms=[{"name": name} for name in ARMS],
+        first_day=FIRST,
+        days=4,
+        simulated=True,
+    )
+    facts = Facts(
+        experiment,
+        FIRST,
+        FIRST + timedelta(days=3),
+        Users(pa.array(["u"]), np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, bool)),
+        catalog,
+        shown=shown,
+        lists=lists,
+        matched=kept("matched", relations.matches(shown, topics)),
+        events=placed,
+        engaged=kept("engaged", relations.engaged(placed)),
+        history=past,
+        interests=kept("interests", relations.top_interests(past, topics, 5)),
+        findings=(),
+    )
+    for table in (user_days(facts), item_counts(facts), facts.impressions, facts.engagements):
+        kept("result", table)

@@ -26,7 +26,7 @@ def test_power_says_what_an_experiment_would_find(
 ) -> None:
     assert mtmh(monkeypatch, "power", str(place), "--users", "20000", "--lift", "0.05", "--days", "2") == 0
     told = capsys.readouterr().out
-    assert "20,000 users, 2 days, found 80% of the time" in told
+    assert "20,000 users in both arms together, 2 days;" in told
     assert "users for +5.00%" in told
     assert "Engagement rate" in told
 

@@ -326,6 +326,14 @@ BROKEN = [
         "in to Triton",
     ),
     ("triton_is_the_routers", NETWORK, FROM_ROUTER, "    - ports", "spec.ingress: lets everybody in to Triton"),
+    ("triton_is_the_routers", NETWORK, "port: metrics}", "port: grpc}", "prometheus'}}} in to Triton"),
+    (
+        "triton_is_the_routers",
+        NETWORK,
+        "port: metrics}",
+        "port: metrics}\n        - {port: http}",
+        "prometheus'}}} in to",
+    ),
 ]
 
 

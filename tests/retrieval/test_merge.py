@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, quota_merge
+from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, offers_passed, quota_merge
 
 ITEMS = 14
 
@@ -130,3 +130,29 @@ def test_no_requests_and_empty_heads() -> None:
 def test_an_alpha_or_k_out_of_range_is_refused(alpha: float, k: int) -> None:
     with pytest.raises(ValueError, match=r"alpha must be 0\.\.100 and k at least 1"):
         quota_merge(np.array([[1]]), np.array([[2]]), alpha, k)
+
+
+@given(lists(), alphas, st.integers(1, 30))
+def test_what_was_passed_is_told_by_the_last_one_taken(
+    both: tuple[np.ndarray, np.ndarray], alpha: float, k: int
+) -> None:
+    merged = quota_merge(*both, alpha, k)
+    shares = [alpha / 100, 1 - alpha / 100]
+    for row, own in enumerate(zip(*both, strict=True)):
+        full = [each[each >= 0].tolist() for each in own]
+        taken = int((merged.head[row] >= 0).sum())
+        due = sorted(
+            ((rank + 0.5) / max(shares[head], 1e-9), head, item)
+            for head in (ENGAGEMENT, RELEVANCE)
+            for rank, item in enumerate(full[head])
+        )
+        passed, found = [0, 0], set()
+        while len(found) < taken:
+            _, head, item = due.pop(0)
+            passed[head] += 1
+            found.add(item)
+        if taken:
+            last = int(merged.head[row, taken - 1]), int(merged.rank[row, taken - 1])
+            told = offers_passed(*last, alpha, (len(full[0]), len(full[1])))
+            assert told[last[0]] == passed[last[0]]
+            assert abs(told[1 - last[0]] - passed[1 - last[0]]) <= 1  # two that are due at once

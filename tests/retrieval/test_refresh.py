@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from checkerboard import ITEMS, OLD
-from fresh_world import FreshWorld, write_fresh_world
+from fresh_world import FreshWorld
 
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
@@ -23,11 +23,6 @@ from mtmh.retrieval.retriever import Retriever
 from mtmh.retrieval.version import verify
 
 Make = Callable[[str], Path]
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> FreshWorld:
-    return write_fresh_world(tmp_path_factory.mktemp("fresh"))
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,11 @@ class World:
     pairs: Path
 
 
-def write_world(root: Path) -> World:
-    """Prepared data and pairs as their stages leave them; features and content of random numbers."""
+def write_world(root: Path, length: bool = True) -> World:
+    """Prepared data and pairs as their stages leave them; features and content of random numbers.
+
+    Without `length` the items have no number of their own.
+    """
     world = World(root / "prepared", root / "features", root / "content", root / "pairs")
     prepare("synthetic", world.prepared, SETTINGS, seed=0)
     rng = np.random.default_rng(0)
@@ -44,7 +47,7 @@ def write_world(root: Path) -> World:
         folder.mkdir()
     np.save(world.content / "content.npy", content.astype(np.float32))
     seen = np.bincount(Prepared.load(world.prepared).item, minlength=ITEMS)
-    floats = {"log_popularity": np.log1p(seen), "length": rng.normal(3, 2, ITEMS)}
+    floats = {"log_popularity": np.log1p(seen)} | ({"length": rng.normal(3, 2, ITEMS)} if length else {})
     table = pa.table({name: values.astype(np.float32) for name, values in floats.items()})
     pq.write_table(table, world.features / "item_features.parquet")
     write_pairs(world.prepared, world.content, world.pairs, PairSettings())
@@ -66,5 +69,5 @@ def write_run(world: World, run: Path, objective: str = "mtmh", seed: int = 0, r
     if ranked:
         train_preranker(*stages, preranker, prerank_settings(candidates=150, epochs=1), seed)
     build(*stages, model, retriever, RETRIEVAL, seed, preranker)
-    (run / "config.yaml").write_text(yaml.safe_dump(Config(retrieval=RETRIEVAL).model_dump(mode="json")))
+    (run / "config.yaml").write_text(yaml.safe_dump(Config(data=SETTINGS, retrieval=RETRIEVAL).model_dump(mode="json")))
     return run

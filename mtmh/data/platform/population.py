@@ -46,14 +46,16 @@ class Population:
         return known + int(np.searchsorted(self.items.published[known:], day, side="right"))
 
 
-def populate(world: SyntheticSettings, seed: int, users: int, days: int, behaviour: Behaviour) -> Population:
+def populate(
+    world: SyntheticSettings, seed: int, users: int, days: int, behaviour: Behaviour, luck: int = 0
+) -> Population:
     """`users` people and the items of `days` days after the end of the world of this size and seed.
 
     The first users are the world's own, whom a model of it knows; the others have a history of the same law. New items
-    come at the world's rate, at least one an hour.
+    come at the world's rate, at least one an hour. `luck` is the seed of everything that is not of the world.
     """
     drawn = draw_world(world.users, world.items, world.days, seed)
-    rng = np.random.default_rng([seed, users, days])
+    rng = np.random.default_rng([seed, users, days, luck])
     kept = drawn.engagements.user < users
     people, history = [_first(drawn.users, users)], [_events(drawn.engagements, kept, 0)]
     if users > world.users:

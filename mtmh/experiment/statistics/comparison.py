@@ -44,7 +44,8 @@ class Comparison:
         for arm, values in zip(self.arms, (contrast.control, contrast.treatment), strict=True):
             value = values[-1]
             if np.isnan(value):
-                return f"no {metric.denominator or metric.counts or 'figure'} in arm {arm!r}".replace("_", " ")
+                what = (metric.denominator or metric.counts or "figure").replace("_", " ")
+                return f"no {what} in arm {arm!r}" if metric.counts else f"{what} is 0 in arm {arm!r}: no ratio"
             if value <= 0:
                 return f"{value:.4g} in arm {arm!r}: a relative interval needs figures above 0"
         for arm, users in zip(self.arms, self.users, strict=True):

@@ -45,7 +45,7 @@ def looks(rows: pa.Table, days: pa.Array, columns: Sequence[str], before: pa.Tab
 
     sums = np.zeros((len(users.dictionary), len(columns)))
     ends = np.searchsorted(day, np.arange(len(days)), side="right")
-    seen = np.maximum.accumulate(np.append(who, -1))[ends - 1] + 1  # [looks]; -1 stands for no row yet
+    seen = np.append(-1, np.maximum.accumulate(who))[ends] + 1  # [looks]; -1 stands for no row yet
     means, covariances = [], []
     for start, end, count in zip(np.append(0, ends[:-1]), ends, seen, strict=True):
         np.add.at(sums, who[start:end], values[start:end])

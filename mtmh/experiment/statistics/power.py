@@ -95,7 +95,9 @@ def _of_metric(
 ) -> Power:
     numerator, denominator, nan = metric.numerator or "", metric.denominator, float("nan")
     if denominator and not sums.mean(denominator) > 0:
-        return Power(metric.name, nan, nan, nan, nan, False, f"no {denominator.replace('_', ' ')} in the log")
+        return Power(
+            metric.name, nan, nan, nan, nan, False, f"{denominator.replace('_', ' ')} is 0 in the log: no ratio"
+        )
     baseline = sums.mean(numerator) / sums.mean(denominator)
     told = baseline / (1 if denominator else days)
     if not baseline > 0:

@@ -20,6 +20,14 @@ def test_the_first_users_and_items_are_the_worlds_own(people: Population) -> Non
     assert own.equals(world["interactions"].sort_by([("timestamp", "ascending"), ("user_id", "ascending")]))
 
 
+def test_luck_is_of_what_the_world_does_not_say(people: Population) -> None:
+    other = populate(WORLD, 1, 300, 3, DEFAULT, luck=1)
+    own = people.history.user < 200
+    np.testing.assert_array_equal(people.history.item[own], other.history.item[other.history.user < 200])
+    assert not np.array_equal(people.items.topic[WORLD.items :], other.items.topic[WORLD.items :])
+    assert not np.array_equal(people.users.community[200:], other.users.community[200:])
+
+
 def test_fewer_users_than_the_world_has_are_its_first() -> None:
     few = populate(WORLD, 1, 50, 1, DEFAULT)
     assert few.history.user.max() < 50

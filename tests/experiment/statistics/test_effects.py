@@ -148,9 +148,9 @@ def test_two_users_an_arm_have_an_interval_and_a_wide_one(people: Population) ->
 @pytest.mark.parametrize(
     ("column", "metric", "reason"),
     [
-        ("impressions", "fresh_share", "no impressions in arm 'control'"),
+        ("impressions", "fresh_share", "impressions is 0 in arm 'control': no ratio"),
         ("fresh_impressions", "fresh_share", "0 in arm 'control': a relative interval needs figures above 0"),
-        ("active", "novel_interests", "no active in arm 'control'"),
+        ("active", "novel_interests", "active is 0 in arm 'control': no ratio"),
     ],
 )
 def test_nothing_to_divide_by_is_said(people: Population, column: str, metric: str, reason: str) -> None:

@@ -86,6 +86,30 @@ class Router:
         return self.service.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
+class Traffic:
+    """Requests without a pause, from several threads, until the block ends."""
+
+    def __init__(self, port: int, asked: dict) -> None:
+        self.url, self.asked = f"http://127.0.0.1:{port}/v1/retrieve", asked
+        self.over, self.answers = threading.Event(), []
+        self.threads = [threading.Thread(target=self._press) for _ in range(3)]
+
+    def _press(self) -> None:
+        with httpx.Client(timeout=30) as client:
+            while not self.over.is_set():
+                self.answers.append(client.post(self.url, json=self.asked))
+
+    def __enter__(self) -> "Traffic":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+
 def dated(retriever: Path, out: Path, dates: list[datetime | None]) -> Path:
     """A copy of a version whose first items were created at `dates`, the others at a time that is not known."""
     shutil.copytree(retriever, out)

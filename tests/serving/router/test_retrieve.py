@@ -165,15 +165,14 @@ def test_the_merge_is_measured(router: Router) -> None:
     assert router.metric("mtmh_model_version_loaded", version="1", champion="true") == 1
 
 
-def test_what_alpha_gives_each_head_is_counted_beside_what_it_got(router: Router) -> None:
-    def counted() -> dict[str, float]:
-        names = {"got": "mtmh_merged_candidates_total", "given": "mtmh_quota_candidates_total"}
-        heads = ("engagement", "relevance")
-        return {f"{head} {key}": router.metric(name, head=head) for head in heads for key, name in names.items()}
+def test_what_the_merge_went_through_of_each_head_is_what_alpha_gives_it(router: Router) -> None:
+    def counted() -> np.ndarray:
+        names, heads = ("mtmh_offers_total", "mtmh_quota_offers_total"), ("engagement", "relevance")
+        return np.array([[router.metric(name, head=head) for head in heads] for name in names])
 
     before = counted()
-    router.retrieve(triggers=["i00"], k=10, alpha=80)
-    grown = {key: after - before[key] for key, after in counted().items()}
-    assert grown["engagement given"] == pytest.approx(8)
-    assert grown["relevance given"] == pytest.approx(2)
-    assert grown["engagement got"] + grown["relevance got"] == 10
+    answer = router.retrieve(triggers=["i00"], k=20, alpha=30)
+    offers, quota = counted() - before
+    assert offers.sum() > len(answer["candidates"])  # some were offered twice
+    assert quota == pytest.approx(offers.sum() * np.array([0.3, 0.7]))
+    assert offers == pytest.approx(quota, abs=1)

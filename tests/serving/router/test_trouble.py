@@ -2,15 +2,13 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
-from live_router import Place, Run, eventually, remove, rewrite
+from live_router import Place, Run, Traffic, eventually, remove, rewrite
 from tritonclient.grpc import InferenceServerClient
 
 from mtmh.config import RetrievalSettings
@@ -63,6 +61,8 @@ def test_a_head_that_is_gone_leaves_the_others_answer(
         assert {one["head"] for one in answer["candidates"]} == {left}
         assert router.metric("mtmh_degraded_answers_total", part=gone) == 1
         assert router.metric("mtmh_head_calls_failed_total", head=gone, reason="gone") == 1
+        assert router.metric("mtmh_offers_total", head=left) == 12
+        assert router.metric("mtmh_quota_offers_total", head=gone) == 6  # alpha is not kept
         eventually(lambda: not router.retrieve(**ASKED)["degraded"], "the head is loaded again")
 
 
@@ -109,35 +109,12 @@ def test_a_killed_triton_is_survived_without_a_restart(run_router: Run, place: P
         eventually(lambda: router.client.get("/readyz").status_code == 200, "the router is ready again")
 
 
-class Traffic:
-    """Requests without a pause, from several threads, until the block ends."""
-
-    def __init__(self, port: int) -> None:
-        self.url, self.over, self.answers = f"http://127.0.0.1:{port}/v1/retrieve", threading.Event(), []
-        self.threads = [threading.Thread(target=self._press) for _ in range(3)]
-
-    def _press(self) -> None:
-        with httpx.Client(timeout=30) as client:
-            while not self.over.is_set():
-                self.answers.append(client.post(self.url, json=ASKED))
-
-    def __enter__(self) -> "Traffic":
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
-
-
 def test_versions_are_swapped_under_load_without_a_failed_or_mixed_answer(
     run_router: Run, place: Place, server: InferenceServerClient, offline: dict[str, Retriever]
 ) -> None:
     right = {number: told(retriever, 50) for number, retriever in offline.items()}
     assert right["1"] != right["2"]
-    with run_router() as router, Traffic(router.port) as traffic:
+    with run_router() as router, Traffic(router.port, ASKED) as traffic:
         for number in ("2", "1", "2"):
             promote(place.store, number)
             eventually(lambda n=number: router.retrieve(**ASKED)["model_version"] == n, f"version {number} serves")
@@ -192,7 +169,7 @@ def test_a_version_that_fails_never_takes_traffic(
     with run_router() as router:
         install(place.package(number), place.store)
         harm(place, number)
-        with Traffic(router.port) as traffic:
+        with Traffic(router.port, ASKED) as traffic:
             (place.store / "champion").write_text(f"{number}\n")  # promote would have seen it
             eventually(lambda: router.metric("mtmh_versions_refused_total") == 1, "the version is refused")
             time.sleep(1)

@@ -135,12 +135,15 @@ def test_a_real_prometheus_takes_the_rules_and_sees_a_head_go(run_router: Run, p
             assert sum(both.values()) == pytest.approx(1)
             assert {dict(labels)["head"] for labels in both} == {"engagement", "relevance"}
 
+            assert max(map(abs, watching.values("mtmh:head:off_alpha").values())) < 0.05
+
             triton.unload_model("retrieve_relevance_42")
             work(200)  # five minutes' mean must be above one answer in two seconds
             eventually(lambda: "MtmhHeadGone relevance" in watching.alerts(), "the alert begins")
             told = watching.alerts()
             assert told["MtmhHeadGone relevance"] == told["MtmhDegraded relevance"] == "pending"  # for five minutes
             assert "MtmhDegraded engagement" not in told
+            eventually(lambda: watching.values('mtmh:head:off_alpha{head="relevance"} < -0.1'), "alpha is not kept")
         triton.load_model("retrieve_relevance_42")
 
 

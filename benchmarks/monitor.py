@@ -1,0 +1,125 @@
+"""The monitor: time it takes for the days of a place, and the README's pictures of its dashboard, one a tab.
+
+Monitors the place at MTMH_BENCH_PLACE (default: runs/watched, where `mtmh simulate` writes one) into a temporary folder
+and opens every tab in a real browser. Told is the time a day, with the import of Evidently; its baseline is that
+import alone.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.page import browser, resize
+from benchmarks.result import FOLDER, write
+from benchmarks.served import free_ports
+from mtmh.errors import UserError
+
+WIDTH, SECONDS = 1280, 120
+DRAWN = "return [...document.querySelectorAll('.MuiGrid-container h5')].map((title) => title.textContent)"
+BUSY = "return document.querySelectorAll('[role=progressbar], .MuiSkeleton-root').length"
+# The page is drawn when every panel but those of text has its chart.
+CHARTS = "return document.querySelectorAll('.MuiGrid-container svg').length"
+
+
+@contextmanager
+def served(workspace: Path) -> Iterator[str]:
+    """The monitor's server over a workspace, as `mtmh monitor` starts it: its address."""
+    (port,) = free_ports(1)
+    call = "import sys; from pathlib import Path; from monitoring.server import serve; "
+    call += "serve(Path(sys.argv[1]), int(sys.argv[2]))"
+    command = [sys.executable, "-W", "ignore", "-c", call, str(workspace), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait(f"http://127.0.0.1:{port}", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def open_tab(driver: Any, address: str, panels: int, lines: int) -> list[str]:
+    """Open a page of the dashboard and wait until its `panels` are drawn, `lines` of them charts: their titles."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    driver.get(address)
+
+    def drawn(driver: Any) -> bool:
+        titles, charts = driver.execute_script(DRAWN), driver.execute_script(CHARTS)
+        return len(titles) == panels and charts >= lines and not driver.execute_script(BUSY)
+
+    WebDriverWait(driver, SECONDS, poll_frequency=0.1).until(drawn)
+    return [str(title) for title in driver.execute_script(DRAWN)]
+
+
+def main() -> None:
+    """Monitor the place and take the pictures. Raises UserError when there is none."""
+    place = Path(os.environ.get("MTMH_BENCH_PLACE", "runs/watched"))
+    if not place.is_dir():
+        raise UserError(f"no place at {place}: make one with `mtmh simulate`, or set MTMH_BENCH_PLACE.")
+    start = time.perf_counter()
+    from monitoring import dashboard, snapshots  # noqa: F401  # Evidently, and what it imports
+
+    imported = time.perf_counter() - start
+    from monitoring.bounds import read_bounds
+    from monitoring.monitor import WORKSPACE, monitor
+    from mtmh.experiment.place import open_place
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = monitor(open_place(place), Path(folder), read_bounds())
+        seconds = time.perf_counter() - start
+        pictures(Path(folder) / WORKSPACE, found.project, FOLDER)
+    arms = len(open_place(place).experiment.arms)
+    details: dict[str, float] = {"days": len(found.days), "arms": arms, "figures": len(found.figures), "broken": len(found.broken)}
+    details |= {"seconds": round(seconds, 1), "import": round(imported, 1)}
+    write("monitor", seconds / len(found.days), "s a day, import included", imported / len(found.days), details)
+
+
+def pictures(workspace: Path, project: str, out: Path) -> list[Path]:
+    """A picture of every tab, at the height that shows its first panels."""
+    from monitoring.dashboard import TABS
+    from monitoring.server import slug
+
+    written = []
+    with served(workspace) as base, browser() as driver:
+        for tab in TABS:
+            resize(driver, WIDTH, 1400)
+            model = panels_of(base, project, tab)
+            open_tab(
+                driver, f"{base}/projects/{project}?tab={slug(tab)}", len(model), sum(bool(n) for n in model.values())
+            )
+            time.sleep(1)  # the lines grow into their places
+            written.append(out / f"monitor_{slug(tab).replace('-', '_')}.png")
+            driver.save_screenshot(str(written[-1]))
+            print(f"{written[-1]}: {len(model)} panels")
+    return written
+
+
+def panels_of(base: str, project: str, tab: str) -> dict[str, int]:
+    """The panels of a tab as the server tells them to the page: title -> how many lines."""
+    import json
+
+    from monitoring.server import slug
+
+    asked = urllib.request.Request(f"{base}/api/v2/dashboards/{project}")
+    asked.add_header("Referer", f"{base}/projects/{project}?tab={slug(tab)}")
+    with urllib.request.urlopen(asked) as answer:
+        return {panel["title"]: len(panel["values"]) for panel in json.load(answer)["panels"]}
+
+
+def _wait(base: str, process: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise UserError("the monitor's server ended by itself; start it with `mtmh monitor` to see why.")
+        try:
+            urllib.request.urlopen(f"{base}/api/version").close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise UserError(f"the monitor's server did not answer at {base} within {SECONDS} s.")

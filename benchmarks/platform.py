@@ -1,0 +1,71 @@
+"""Simulated users served a second by the retriever in this process, beside the platform alone with lists of chance.
+
+The run is that of MTMH_BENCH_RUN (default: runs/latest, over the synthetic world).
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.result import write
+from mtmh.data.platform.chance import uniform
+from mtmh.data.platform.population import Population
+from mtmh.data.platform.simulate import Told
+from mtmh.data.platform.slates import Csr, Slates
+from mtmh.retrieval.living import Plan, live
+
+RUN = Path(os.environ.get("MTMH_BENCH_RUN", "runs/latest"))
+SIZES = ((1500, 14), (10_000, 3))  # users, days: the first is what make monitor simulates
+
+STRIDE = 7919  # a prime: places that far apart are all different
+
+
+def main() -> None:
+    """Raises UserError when there is no such run."""
+    _lived(Plan(days=1, users=50))  # Numba compiles, the backbone is read
+    rows = []
+    for users, days in SIZES:
+        plan = Plan(days=days, users=users)
+        told, alone = _lived(plan), _lived(plan, by_chance=True)
+        rows.append({**_figures(users, days, told), "platform_alone_per_s": round(alone.visits / alone.seconds)})
+    for row in rows:
+        print("  " + ", ".join(f"{name} {value:,.5g}" for name, value in row.items()))
+    details: dict[str, Any] = {"baseline": "the platform alone, with lists of chance, users/s", "sizes": rows}
+    write("platform", rows[0]["served_per_s"], "users/s", rows[0]["platform_alone_per_s"], details)
+
+
+def _lived(plan: Plan, by_chance: bool = False) -> Told:
+    with tempfile.TemporaryDirectory(prefix="mtmh-platform-") as folder:
+        return live(RUN, plan, Path(folder) / "place", _ByChance if by_chance else None)
+
+
+def _figures(users: int, days: int, told: Told) -> dict[str, float]:
+    return {
+        "users": users,
+        "days": days,
+        "seconds": round(told.seconds, 1),
+        "visits": told.visits,
+        "exposures": told.exposures,
+        "served_per_s": round(told.visits / told.seconds),
+    }
+
+
+class _ByChance:
+    """Any items in any order: no retrieval at all."""
+
+    def __init__(self, people: Population, arms: object) -> None:
+        self.people, self.items = people, 1
+
+    def refresh(self, items: int) -> None:
+        self.items = items
+
+    def answer(self, users: np.ndarray, triggers: Csr, arms: np.ndarray, k: int) -> Slates:
+        start = uniform(0, "chance", users, len(triggers[1])) * self.items
+        item = ((start.astype(int)[:, None] + STRIDE * np.arange(k)) % self.items).astype(np.int32)
+        rank = np.broadcast_to(np.arange(1, k + 1, dtype=np.int32), item.shape)
+        head, score = np.zeros(item.shape, np.int8), np.zeros(item.shape, np.float32)
+        version = np.full(len(users), "chance")
+        return Slates(item, head, rank, score, np.zeros_like(item), np.zeros(len(users), bool), version)

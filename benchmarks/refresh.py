@@ -1,0 +1,137 @@
+"""New items into a trained version: what refreshing finds and costs, beside training anew with them, and doing nothing.
+
+On the synthetic world, three seeds: a version is trained on a world without the items that nobody engaged with before
+the split. Then those come, once by a refresh of that version and once by a run of all stages on the whole world. All
+are asked for the same test users' lists. Writes refresh.json: recall@500 on targets among the new items, their share of
+the lists, how many stand in any list, the figures over all targets, and the seconds that each took to take them in,
+with the texts of all other items encoded before.
+"""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from benchmarks.quality import SEEDS
+from benchmarks.result import spread, write
+from mtmh.config import Config, load_config
+from mtmh.data.files import write_parquet
+from mtmh.data.prepared import Prepared
+from mtmh.data.synthetic import make_world
+from mtmh.evaluation.champion import champion_pools
+from mtmh.evaluation.evaluate import Test, measure, summary
+from mtmh.retrieval.intake import Intake
+from mtmh.retrieval.refresh import refresh
+from mtmh.retrieval.retriever import Pool
+from pipelines.arguments import layers
+
+SHOWN = ("cold_recall_at_500", "cold_share", "recall_at_500", "l2_relevance", "coverage")
+
+
+def main() -> None:
+    """Train without the new items, refresh, train with them; compare."""
+    runs = []
+    for seed in SEEDS:
+        with tempfile.TemporaryDirectory() as folder:
+            runs.append(_seed(Path(folder), seed))
+        for name, told in runs[-1].items():
+            print(f"refresh: seed {seed}: {name}: " + ", ".join(f"{k} {v:.4f}" for k, v in told.items()), flush=True)
+    table = {
+        name: {figure: spread([run[name][figure] for run in runs]) for figure in runs[0][name]} for name in runs[0]
+    }
+    found, whole = (table[name]["cold_recall_at_500"]["mean"] for name in ("refreshed", "trained anew"))
+    details = {"baseline": "trained anew", "seeds": len(runs), "versions": table}
+    write("refresh", found, "recall@500 on new items", whole, details)
+
+
+def _seed(work: Path, seed: int) -> dict[str, dict[str, float]]:
+    config = load_config(*layers("synthetic", "laptop", None), settings=[f"seed={seed}"])
+    size = config.data.synthetic
+    world = make_world(size.users, size.items, size.days, seed).tables
+    whole = _write(world, work / "whole-data")
+    data = _prepared(whole, work / "look", config)
+    known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
+    old = data.items["item_id"].filter(pa.array(known)).combine_chunks()
+    is_old = pc.is_in(world["items"]["item_id"], value_set=old)
+    log = world["interactions"].filter(pc.is_in(world["interactions"]["item_id"], value_set=old))
+    before = _write({"items": world["items"].filter(is_old), "interactions": log}, work / "before-data")
+    # The same moment of the split, though the log after it is shorter.
+    share = 1 - (data.is_train.sum() + 0.5) / len(log)
+    same_split = config.model_copy(update={"data": config.data.model_copy(update={"test_fraction": float(share)})})
+    _stages(before, work / "before", same_split, work / "cache")
+    if (trained := int(Prepared.load(work / "before" / "prepare").is_train.sum())) != int(data.is_train.sum()):
+        raise AssertionError(f"{trained:,} engagements to train on before, {data.is_train.sum():,} after")
+    write_parquet(world["items"].filter(pc.invert(is_old)), work / "new.parquet")
+
+    seconds = {"not refreshed": 0.0}
+    shutil.copytree(work / "cache", work / "other-cache")
+    start = time.perf_counter()
+    intake = Intake.load(work / "before", cache=work / "cache")
+    done = refresh(work / "before", pq.read_table(work / "new.parquet"), work / "refreshed", intake)
+    seconds["refreshed"] = time.perf_counter() - start
+    print(f"refresh: seed {seed}: {len(done.items):,} items in {seconds['refreshed']:.2f} s", flush=True)
+    start = time.perf_counter()
+    _stages(whole, work / "anew", config, work / "other-cache")
+    seconds["trained anew"] = time.perf_counter() - start
+
+    content, retrieval = np.load(work / "anew" / "content" / "content.npy"), config.retrieval
+    test = Test.of(data, content, retrieval.triggers, config.evaluation.fresh_hours)
+    versions = {"not refreshed": work / "before" / "retriever", "refreshed": work / "refreshed"}
+    versions |= {"trained anew": work / "anew" / "retriever"}
+    told = {}
+    for name, version in versions.items():
+        pool = champion_pools(version, data, test.triggers, test.seen, retrieval)[0]
+        told[name] = {**_figures(pool, test, ~known), "seconds": seconds[name]}
+    return told
+
+
+def _figures(pool: Pool, test: Test, new: np.ndarray) -> dict[str, float]:
+    row: dict[str, Any] = summary(measure(pool, test), pool, test)
+    told = {name: float(row[name]) for name in SHOWN}
+    for depth in (100, pool.item.shape[1]):
+        top = pool.item[:, :depth]
+        told[f"new_items_in_top_{depth}"] = float(np.isin(np.flatnonzero(new), top).mean())
+    return told
+
+
+def _write(tables: dict[str, pa.Table], folder: Path) -> Path:
+    for name, table in tables.items():
+        write_parquet(table, folder / f"{name}.parquet")
+    return folder
+
+
+def _prepared(source: Path, out: Path, config: Config) -> Prepared:
+    from mtmh.data.prepare import prepare
+
+    prepare(str(source), out, config.data, config.seed)
+    return Prepared.load(out)
+
+
+def _stages(source: Path, out: Path, config: Config, cache: Path) -> None:
+    """All stages from the data to a version, each in a folder of `out`, which so becomes a run."""
+    from feature_repo.stage import build_features
+    from mtmh.content.encode import encode
+    from mtmh.data.pairs import write_pairs
+    from mtmh.retrieval.version import build
+    from mtmh.training.preranker import train_preranker
+    from mtmh.training.train import train
+
+    names = ("prepare", "content", "features", "pairs", "train", "preranker", "retriever")
+    data, content, features, pairs, model, ranker, version = (out / name for name in names)
+    for name in names:
+        (out / name).mkdir(parents=True)
+    _prepared(source, data, config)
+    encode(data, content, config.content, cache, config.seed)
+    build_features(data, None, features, features / "store", config.data)
+    write_pairs(data, content, pairs, config.pairs)
+    train(data, features, content, pairs, model, config.train, config.seed, out / "checkpoints")
+    train_preranker(data, features, content, ranker, config.prerank, config.seed)
+    build(data, features, content, model, version, config.retrieval, config.seed, ranker)
+    (out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))

@@ -1,0 +1,28 @@
+"""Step retrain: the main pipeline, on what is known by now. Never cached."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def retrain(place: str, out: str, day: str, data: str, command: str) -> None:
+    """Write history and log up to `day` (empty: yesterday) as the data set `data`, and run `mtmh COMMAND --data DATA`.
+
+    `command` is a list of words, as JSON: ["run", ..] runs the main pipeline here, ["submit", HOST, ..] hands it to a
+    cluster.
+    """
+    from pathlib import Path
+
+    from components.step import running
+
+    with running("retrain"):
+        import json
+        from datetime import UTC, date, datetime, timedelta
+
+        from monitoring.retraining import start, write_data
+        from mtmh.experiment.place import open_place
+
+        until = date.fromisoformat(day) if day else (datetime.now(UTC) - timedelta(days=1)).date()
+        written = write_data(open_place(Path(place)), until, Path(data))
+        start(json.loads(command), written, Path(out), until)

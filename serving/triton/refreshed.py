@@ -1,0 +1,75 @@
+"""A refreshed version into the store, as the refresh of the version that serves there."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mtmh.errors import UserError
+from mtmh.retrieval.version import verify
+from serving.triton import store as packages
+from serving.triton.export import write_package
+
+REFRESHES = 10_000  # of a version of the registry; the third of version 7 is 70003
+
+
+def trained(version: str) -> int:
+    """The registry's number of the version that `version` is, or is a refresh of."""
+    number = int(version)
+    return number if number < REFRESHES else number // REFRESHES
+
+
+def install_refresh(retriever: Path, store: Path) -> str:
+    """Package what `mtmh.retrieval.refresh` wrote, install it beside the champion, and return its number.
+
+    Histories, users and the registry's names stay the champion's: what is new are items alone. Raises UserError when
+    `retriever` was not refreshed, or from another version than the one that serves.
+    """
+    serving = packages.champion(store)
+    if "refreshed" not in verify(retriever)["created_from"]:
+        raise UserError(f"{retriever} was not refreshed: package a run with mtmh package.")
+    manifest = packages.verify(store, serving)
+    _check_same(retriever, store, serving)
+    taken = [int(version) for version in packages.versions(store) if trained(version) == trained(serving)]
+    number = str(max(*taken, trained(serving) * REFRESHES) + 1)
+    place = store / "versions" / serving
+    features = place / "features" if (place / "features").is_dir() else None
+    users = json.loads((place / "serving.json").read_text()).get("users", [])
+    with tempfile.TemporaryDirectory(prefix=".package-", dir=store) as folder:  # there, so that it can be hard links
+        out = Path(folder) / number
+        packages.install(write_package(retriever, number, out, features, manifest["mlflow"], users), store)
+    return number
+
+
+def retire_refreshes(store: Path) -> list[str]:
+    """Remove the champion's older refreshes, as `store.retire` does; what was trained stays. Returns those removed."""
+    base = trained(packages.champion(store))
+    kept = [one for one in packages.versions(store) if int(one) < REFRESHES or trained(one) != base]
+    return packages.retire(store, needed=kept)
+
+
+def _check_same(retriever: Path, store: Path, serving: str) -> None:
+    """Of one model, and no item that is served is gone: a refresh adds."""
+    served, mine = (
+        pq.read_table(folder / "items.parquet", columns=["item_id", "in_train"])
+        for folder in (store / "versions" / serving, retriever)
+    )
+    gone = served.filter(pc.invert(pc.is_in(served["item_id"], value_set=mine["item_id"].combine_chunks())))
+    if len(gone):
+        raise UserError(
+            f"{len(gone):,} items that version {serving} serves are not in {retriever}, such as"
+            f" {gone['item_id'][0].as_py()!r}. Refresh what was refreshed last, or name all items that are new since"
+            " the training."
+        )
+    known = [np.flatnonzero(table["in_train"].to_numpy()) for table in (served, mine)]
+    for head in json.loads((store / "versions" / serving / "serving.json").read_text())["heads"]:
+        places = store / "models" / f"{head}_{serving}" / serving / "vectors.npy", retriever / f"{head}.npy"
+        one, two = (np.load(path, mmap_mode="r")[rows] for path, rows in zip(places, known, strict=True))
+        if not np.array_equal(one, two):
+            raise UserError(
+                f"{retriever} is no refresh of version {serving}, which serves: their {head} heads differ. Refresh the"
+                " run that it was packaged from, or package this one with mtmh package."
+            )

@@ -1,0 +1,38 @@
+"""Evidently is imported once, before the tests: its import warns about NumPy's names, and warnings are errors here."""
+
+import os
+import warnings
+from pathlib import Path
+
+os.environ["DO_NOT_TRACK"] = "true"
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import evidently.ui.service.app
+    import evidently.ui.workspace  # noqa: F401
+
+import pytest
+from small_place import DAYS, write_place
+
+from monitoring.bounds import read_bounds
+from monitoring.monitor import Monitored, monitor
+from mtmh.experiment.place import Place, open_place
+
+SHIFTED = DAYS - 1  # the last day shows and likes the first topic alone
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Four days, the last of them another world; tests only read it."""
+    return open_place(write_place(tmp_path_factory.mktemp("watched") / "place", shifted=[SHIFTED]))
+
+
+@pytest.fixture(scope="session")
+def out(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The monitor's folder over it."""
+    return tmp_path_factory.mktemp("monitoring")
+
+
+@pytest.fixture(scope="session")
+def monitored(place: Place, out: Path) -> Monitored:
+    """All days of it, with the project's own bounds."""
+    return monitor(place, out, read_bounds())

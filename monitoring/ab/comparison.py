@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,11 +14,8 @@ from mtmh.experiment.arms import shares
 from mtmh.experiment.facts import facts
 from mtmh.experiment.findings import Finding
 from mtmh.experiment.place import Experiment, Place
-from mtmh.experiment.statistics import Effect, SampleRatio, effects, effects_by_day, sample_ratio
+from mtmh.experiment.statistics import Effect, SampleRatio, effects, effects_by_day, pre_period, sample_ratio
 from mtmh.experiment.units import item_counts, user_days
-
-PRE_PERIOD_DAYS = 28  # of the history, for CUPED
-
 
 # Findings about rows that were not used, and what they are shares of.
 UNUSABLE = {
@@ -126,24 +123,3 @@ def _log(user_days: pa.Table, tables: Tables, experiment: Experiment) -> Log:
     }
     contaminated = sum(found[name].count for name in MISPLACED if name in found)
     return Log(len(days), users, contaminated, unusable, vanished)
-
-
-def pre_period(history: pa.Table, first_day: date) -> pa.Table:
-    """What users did in the days before the experiment, by columns of user_days: engagements, active days, seconds.
-
-    `seconds` is there where the history has dwell_seconds.
-    """
-    end = datetime.combine(first_day, time(), UTC)
-    bounds = [pa.scalar(at, pa.timestamp("us", tz="UTC")) for at in (end - timedelta(days=PRE_PERIOD_DAYS), end)]
-    time_ = history["timestamp"].cast(pa.timestamp("us", tz="UTC"))
-    inside = pc.and_(pc.greater_equal(time_, bounds[0]), pc.less(time_, bounds[1]))
-    rows = history.append_column("day", time_.cast(pa.date32())).filter(inside)
-    positive = rows.filter(pc.greater(rows["value"], 0.0)) if "value" in rows.column_names else rows
-    sums = positive.group_by("user_id").aggregate([([], "count_all"), ("day", "count_distinct")])
-    found = sums.rename_columns({"count_all": "engagements", "day_count_distinct": "active"})
-    if "dwell_seconds" in rows.column_names:
-        seconds = rows.group_by("user_id").aggregate([("dwell_seconds", "sum")])
-        seconds = seconds.rename_columns({"dwell_seconds_sum": "seconds"})
-        found = found.join(seconds, "user_id", join_type="full outer")
-    columns = {name: found[name] if name == "user_id" else pc.fill_null(found[name], 0) for name in found.column_names}
-    return pa.table(columns)

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from monitoring.ab.comparison import PRE_PERIOD_DAYS, Comparison
+from monitoring.ab.comparison import Comparison
 from monitoring.ab.segments import HEAVY_SHARE, LEAST_USERS, NEW_DAYS, NEW_ENGAGEMENTS
 from monitoring.ab.verdict import PRIMARY, signed
 from mtmh.experiment.metrics import METRICS
+from mtmh.experiment.statistics.pre_period import DAYS
 from mtmh.experiment.statistics.sample_ratio import ALARM, SampleRatio
 
 
@@ -85,7 +86,7 @@ def corrected(comparison: Comparison) -> list[str]:
     past = "Users' own past: for no metric, as there is no history with its figures."
     if adjusted:
         past = (
-            f"Users' own past (CUPED, from up to {PRE_PERIOD_DAYS} days before the experiment): {', '.join(adjusted)}. "
+            f"Users' own past (CUPED, from up to {DAYS} days before the experiment): {', '.join(adjusted)}. "
             "It makes intervals narrower and shifts no effect."
         )
     return [

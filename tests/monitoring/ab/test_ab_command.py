@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 from watched_users import write_place
 
+from monitoring.ab.comparison import MISPLACED, UNUSABLE, read_tables
 from mtmh.cli import app
 from mtmh.errors import UserError
+from mtmh.experiment.place import open_place
 
 
 def plain_rate(place: Path, arm: str) -> float:
@@ -47,6 +49,11 @@ def test_users_in_both_arms_are_left_out_and_stop_the_verdict(tmp_path: Path) ->
     assert "Contamination: 20 of 400 users" in " ".join(verdict["verdict"]["reasons"])
     ab = json.loads((tmp_path / "out" / "ab.json").read_text())
     assert sum(ab["sample_ratio"]["observed"].values()) == 380
+
+
+def test_the_findings_that_stop_a_verdict_are_among_those_looked_for(tmp_path: Path) -> None:
+    looked_for = {finding.name for finding in read_tables(open_place(write_place(tmp_path / "place"))).findings}
+    assert {*UNUSABLE, *MISPLACED} <= looked_for
 
 
 def test_a_folder_that_is_no_place_is_an_error_for_people(tmp_path: Path) -> None:

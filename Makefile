@@ -15,7 +15,7 @@ TRITON_PIP := $(TRITON)/venv/bin/python -m pip install --quiet --disable-pip-ver
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run serve test lint types k8s-check ui bench servers clean
+.PHONY: help run serve monitor test lint types k8s-check ui bench servers clean
 
 help:  ## What can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## */make \1|/' | column -t -s '|'
@@ -26,6 +26,11 @@ run: $(VENV)/.ready  ## Run the whole pipeline; DATA=folder for your own data, A
 serve: $(VENV)/.ready $(TRITON_READY)  ## Serve the champion of the latest run; runs the pipeline first where there is none
 	@ls runs/serving/*/champion > /dev/null 2>&1 || $(BIN)/mtmh run --data $(DATA)
 	@exec $(BIN)/mtmh serve $(ARGS)
+
+monitor: $(VENV)/.ready  ## Monitor an experiment of simulated users and serve the dashboard; runs the pipeline and simulates where that is missing
+	@test -e runs/latest || $(BIN)/mtmh run --data synthetic
+	@test -e runs/watched/experiment.json || $(BIN)/mtmh simulate
+	@exec $(BIN)/mtmh monitor $(ARGS)
 
 test: $(VENV)/.ready $(TRITON_READY) servers lint types  ## Check style and types, then run all tests
 	@$(BIN)/python -m pytest $(ARGS)

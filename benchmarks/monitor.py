@@ -75,7 +75,12 @@ def main() -> None:
         seconds = time.perf_counter() - start
         pictures(Path(folder) / WORKSPACE, found.project, FOLDER)
     arms = len(open_place(place).experiment.arms)
-    details: dict[str, float] = {"days": len(found.days), "arms": arms, "figures": len(found.figures), "broken": len(found.broken)}
+    details: dict[str, float] = {
+        "days": len(found.days),
+        "arms": arms,
+        "figures": len(found.figures),
+        "broken": len(found.broken),
+    }
     details |= {"seconds": round(seconds, 1), "import": round(imported, 1)}
     write("monitor", seconds / len(found.days), "s a day, import included", imported / len(found.days), details)
 

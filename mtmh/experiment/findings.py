@@ -65,7 +65,7 @@ def _rejected(e: Evidence) -> Iterator[Finding]:
         row = rows.slice(0, 1).to_pylist()[0]
         content = row["content"][:80].decode(errors="replace")
         example = f"{row['segment']} at byte {row['start']}: {row['reason']}: {content}"
-    means = "no whole, valid record: not counted anywhere; kept in tables/rejected."
+    means = "of the whole log: no valid record, so not in any figure; kept in tables/rejected."
     yield Finding("rejected", "Malformed records", rows.num_rows, "records", means, example)
 
 
@@ -141,15 +141,15 @@ def _duplicates(e: Evidence) -> Iterator[Finding]:
 
 def _order(e: Evidence) -> Iterator[Finding]:
     items = e.catalog.numbered().select("item", "item_id")
-    events = e.events.filter(e.events.day >= e.first).inner_join(items, "item")
-    events = events.select("event_id", "request_id", "item_id", "timestamp")
+    named = e.events.filter(e.events.day >= e.first, e.events.request_id.notnull())  # others may be of one's own accord
+    events = named.inner_join(items, "item").select("event_id", "request_id", "item_id", "timestamp")
     known = events.inner_join(e.found.select("event_id", "answered"), "event_id")
     minutes = int(relations.SKEW.total_seconds()) // 60
     means = f"counted; those more than {minutes} minutes before it go back to no impression."
     early = known.filter(known.timestamp < known.answered).drop("event_id")
     yield _finding("out_of_order", "Engagements before their exposure", "engagements", means, early)
     hours = ibis.interval(seconds=int(relations.WINDOW.total_seconds()))
-    lost = events.filter(events.request_id.notnull()).anti_join(e.found, "event_id")
+    lost = events.anti_join(e.found, "event_id")
     asked = e.asked.select("request_id", answered="timestamp", asked_day="day")
     lost = lost.left_join(asked, "request_id").select(*events.columns, "answered", "asked_day")
     old = (lost.asked_day < max(e.first - timedelta(days=1), e.place.experiment.first_day)).fill_null(False)

@@ -11,6 +11,7 @@ costs more than the record that it is in: a reader that finds damage goes on at 
 A segment that is written has the suffix .open, a finished one .segment, and what was cut from the end of one .torn.
 """
 
+import errno
 import os
 import re
 import zlib
@@ -109,6 +110,8 @@ class SegmentFile:
         while left:
             left = left[os.write(self._handle, left) :]  # a disk that fills up takes a part, then raises
         os.fsync(self._handle)
+        if not os.fstat(self._handle).st_nlink:  # a deleted file takes everything, for nobody
+            raise OSError(errno.ESTALE, f"the segment {self.path} was deleted while it was written")
         self.size = size
 
     def close(self) -> None:

@@ -69,10 +69,8 @@ class InProcess:
     def _hold(self, retriever: Retriever) -> None:
         self.retriever = retriever
         self.item_of, self.row_of = numbers(retriever.items["item_id"], self.items["item_id"])
-        rows, depth = (
-            np.arange(len(retriever.items), dtype=np.int32),
-            min(self.settings.k_ann, len(retriever.items) - 1),
-        )
+        rows = np.arange(len(retriever.items), dtype=np.int32)
+        depth = min(self.settings.k_ann, len(rows) - 1)
         self.lists = {head: retriever.similar_items(rows, depth, head) for head in HEADS}
 
     def _pools(self, triggers: Csr, alpha: float, k: int) -> list[Pool]:

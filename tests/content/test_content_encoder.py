@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
 from small_catalog import CORRUPT, EACH, NEITHER, NO_IMAGE, NO_TEXT, MakeCatalog, subject_of
 
-from mtmh.config import ContentSettings
+from mtmh.config import ContentSettings, RetrievalSettings
 from mtmh.content.concepts import read_concepts
 from mtmh.content.encode import encode
 from mtmh.content.encoder import ContentEncoder
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
+from mtmh.model.two_heads import TwoHeads
+from mtmh.retrieval.intake import Intake
 
 ITEMS = 4 * EACH
 PLACE = np.arange(ITEMS) % EACH
@@ -205,3 +209,18 @@ def test_concepts_are_read_once_each_and_never_the_name_of_a_topic(make_catalog:
     kept = found.of(np.arange(ITEMS) < 3)
     assert set(kept.item) == {0, 1, 2}
     assert kept.names == found.names
+
+
+def test_new_items_are_encoded_as_those_of_the_training_were(
+    make_catalog: MakeCatalog, cache: Path, tmp_path: Path, vit: Path
+) -> None:
+    vectors = run(make_catalog(), tmp_path / "out", cache, visual_backbone=str(vit))
+    source = tmp_path / "source"
+    nothing = torch.zeros(0)
+    model = TwoHeads([2], [4], nothing, nothing, [4], 4)  # knows one item's id, and no numbers
+    encoder = ContentEncoder.load(tmp_path / "out", "cpu", cache)
+    intake = Intake(encoder, 16, model, {"item_id": ["i00"]}, {}, 0.1, RetrievalSettings(), 0, source)
+    encoded = intake.encode(intake.check(pq.read_table(source / "items.parquet")))
+    np.testing.assert_allclose(encoded.content, vectors, atol=1e-5)
+    np.testing.assert_array_equal(encoded.told, PLACE != NEITHER)
+    np.testing.assert_array_equal(encoded.ids, 0)  # nobody has engaged with them, whatever their ids

@@ -143,6 +143,12 @@ def test_an_engagement_days_after_its_exposure_is_late_and_not_without_one(first
     assert {name: finding.count for name, finding in findings.items()} == {"late_engagement_of_exposure": 1}
 
 
+def test_engagements_of_ones_own_accord_are_nothing_wrong(tmp_path: Path) -> None:
+    rows = [event(None, CONTROL, at(3, 9000), "new"), event(None, CONTROL, at(0), "b")]
+    findings, _ = look(make_place(tmp_path / "place", ITEMS, HISTORY, [*sound(2), *rows]))
+    assert findings.keys() == {"empty_days", "quiet_days"}
+
+
 def test_engagements_that_name_no_exposure_are_counted_and_told(tmp_path: Path) -> None:
     rows = [event("lost", CONTROL, at(1), "a"), event(f"{CONTROL}-0", TREATED, at(0, 3700), "a")]
     rows += [event(f"{CONTROL}-0", CONTROL, at(0, 3800), "new")]

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -317,6 +318,23 @@ def test_what_is_no_record_is_refused_before_anything_is_written(
 
     asyncio.run(run())
     assert segments(tmp_path) == []
+
+
+def test_a_log_that_is_deleted_under_its_writer_is_not_written(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+
+    async def run() -> None:
+        async with Log(folder) as log:
+            await log.append([exposure(0)])
+            shutil.rmtree(folder)
+            for _ in range(2):
+                with pytest.raises(OSError, match=str(folder)):
+                    await log.append([exposure(1)])
+            folder.mkdir()
+            await log.append([exposure(2)])
+
+    asyncio.run(run())
+    assert request_ids(folder) == [exposure(2)["request_id"]]
 
 
 def test_a_closed_log_takes_nothing_more(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
-from watched import ARMS, FIRST, at, draw, event, item, make_place
+from watched import ARMS, FIRST, arm_of, at, draw, event, item, make_place
 
 from mtmh.experiment import relations
 from mtmh.experiment.arms import bucket as bucket_of
@@ -57,6 +57,24 @@ def test_a_day_alone_has_the_figures_it_has_among_all_days(tmp_path: Path) -> No
         among = whole.filter(pc.equal(whole["day"], day))
         order = [("user_id", "ascending")]
         assert alone.sort_by(order).equals(among.sort_by(order))
+
+
+def test_impressions_and_engagements_can_be_read_with_their_names(tmp_path: Path) -> None:
+    items, history, log = draw(9)
+    found = facts(open_place(make_place(tmp_path / "place", items, history, log)))
+    shown = found.impressions.select("arm", "user_id", "item_id", "request_id", "position", "relevance").to_pyarrow()
+    answers = [one for one in log if one["kind"] == "exposure"]
+    assert set(map(tuple, (row.values() for row in shown.to_pylist()))) == {
+        (arm_of(one["user_id"]), one["user_id"], name, one["request_id"], place, head == "relevance")
+        for one in answers
+        for place, (name, head) in enumerate(zip(one["item_id"], one["head"], strict=True), 1)
+    }
+    events = found.engagements.select("arm", "user_id", "item_id", "timestamp", "value").to_pyarrow()
+    assert set(map(tuple, (row.values() for row in events.to_pylist()))) == {
+        (arm_of(one["user_id"]), one["user_id"], one["item_id"], one["timestamp"], one["value"])
+        for one in log
+        if one["kind"] == "engagement"
+    }
 
 
 def test_item_counts_add_up_to_what_was_shown_and_viewed(tmp_path: Path) -> None:

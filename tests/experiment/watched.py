@@ -66,14 +66,19 @@ def event(request: str | None, user: str, time: datetime, item_id: str, **other:
     return engagement(0, request_id=request, user_id=user, timestamp=time, item_id=item_id, **other)
 
 
-def append(folder: Path, records: list[Row]) -> None:
-    """Into the log of the place, then into its tables."""
+def write(directory: Path, records: list[Row]) -> None:
+    """Into a log, and no further."""
 
-    async def write() -> None:
-        async with Log(folder / "log") as log:
+    async def appended() -> None:
+        async with Log(directory) as log:
             await log.append(records)
 
-    asyncio.run(write())
+    asyncio.run(appended())
+
+
+def append(folder: Path, records: list[Row]) -> None:
+    """Into the log of the place, then into its tables."""
+    write(folder / "log", records)
     compact(folder / "log", folder / "tables")
 
 

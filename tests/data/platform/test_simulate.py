@@ -1,6 +1,7 @@
 """Days on the platform: what is logged is a log of the contract's, in which everything happens in its order."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from small_platform import Popular
 from mtmh.data.platform.behaviour import DEFAULT
 from mtmh.data.platform.lives import Lives
 from mtmh.data.platform.population import LATENT, Population
+from mtmh.data.platform.respond import respond
 from mtmh.data.platform.simulate import simulate, write_place
 from mtmh.experiment.arms import Arm, assign_all
 from mtmh.experiment.place import open_place
@@ -122,6 +124,21 @@ def test_a_page_shows_nothing_engaged_with_and_nothing_of_the_last_two_days(defa
     assert pc.max(per_page["position_max"]).as_py() == DEFAULT.shown
 
 
+@pytest.mark.parametrize("start", [0, 364 * 24])
+def test_what_was_shown_is_hidden_for_two_days_and_then_comes_again(people: Population, start: int) -> None:
+    lives, server, users = Lives.begin(people, DEFAULT, seed=0), Popular(people), np.arange(len(people.topics))
+    server.refresh(400)
+    slates = server.answer(users, lives.triggers(users), np.zeros(len(users), int), 100)
+    first, place = lives.page(users, start, slates)
+    assert (first.item >= 0).all()
+    np.testing.assert_array_equal(np.take_along_axis(slates.item, place, axis=1), first.item)
+    untouched = respond(first, people, DEFAULT, 0)
+    lives.live(first, replace(untouched, engaged=np.zeros_like(untouched.engaged)))
+    soon, later = (lives.page(users, start + hours, slates)[0].item for hours in (47, 48))
+    assert not (soon[:, :, None] == first.item[:, None, :]).any()
+    np.testing.assert_array_equal(later, first.item)
+
+
 @pytest.mark.parametrize("hours", [6, 24])
 def test_new_items_are_shown_after_the_next_refresh_and_not_before(
     run: Simulate, people: Population, hours: int
@@ -154,8 +171,6 @@ def test_a_latent_interest_wakes_by_exposure_and_satisfaction_brings_users_back(
     assert (lives.awake[:, -LATENT:] == 0).all()
     simulated, indifferent = Popular(people), lives.satisfaction.copy()
     simulated.refresh(len(people.items.topic))
-    from mtmh.data.platform.respond import respond
-
     for hour in range(0, 200, 50):
         users = np.arange(len(people.topics))
         slates = simulated.answer(users, lives.triggers(users), np.zeros(len(users), int), 100)

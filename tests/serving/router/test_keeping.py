@@ -134,7 +134,8 @@ def test_what_users_were_shown_and_did_is_on_disk(run_router: Run, tmp_path: Pat
 def test_a_log_that_cannot_be_written_says_so_and_holds_up_no_answer(run_router: Run, tmp_path: Path) -> None:
     folder = tmp_path / "log"
     with run_router(f"log.directory={folder}") as router:
-        shutil.rmtree(folder)
+        assert router.retrieve(**USER)["exposure_logged"]
+        shutil.rmtree(folder)  # while a segment in it is open
         answer = router.retrieve(**USER)
         assert len(answer["candidates"]) == 5
         assert not answer["exposure_logged"]

@@ -99,7 +99,9 @@ def prometheus(folder: Path, router: int, triton: int) -> Iterator[Prometheus]:
 
 
 @pytest.mark.usefixtures("of_today")
-def test_a_real_prometheus_takes_the_rules_and_sees_a_head_go(run_router: Run, place: Place, tmp_path: Path) -> None:
+def test_a_real_prometheus_takes_the_rules_and_sees_the_log_and_a_head_go(
+    run_router: Run, place: Place, tmp_path: Path
+) -> None:
     if shutil.which("prometheus") is None:
         message = "no prometheus on the PATH: install it with 'apt-get install -y prometheus'"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
@@ -108,7 +110,6 @@ def test_a_real_prometheus_takes_the_rules_and_sees_a_head_go(run_router: Run, p
         run_router(log, "triton.poll_seconds=600") as router,  # it does not look after the head again
         InferenceServerClient(f"127.0.0.1:{place.ports.grpc}") as triton,
     ):
-        router.retrieve(**ASKED)
         engaged = {"user_id": "u03", "item_id": "i00"}
         with prometheus(tmp_path, router.port, place.ports.metrics) as watching:
 
@@ -117,8 +118,6 @@ def test_a_real_prometheus_takes_the_rules_and_sees_a_head_go(run_router: Run, p
                     router.retrieve(**ASKED)
                     router.post("/v1/engagements", {"engagements": [engaged]})
 
-            work(10)
-            eventually(lambda: watching.values("mtmh:answers:rate5m > 0"), "the answers are seen")
             found = [rule for group in watching.ask("rules")["groups"] for rule in group["rules"]]
             assert len(found) == len(list(rules()))
             eventually(
@@ -128,13 +127,21 @@ def test_a_real_prometheus_takes_the_rules_and_sees_a_head_go(run_router: Run, p
                 "every rule was evaluated without an error",
             )
             eventually(lambda: watching.alerts() == {}, "nothing to wake anybody for")
+
+            shutil.rmtree(tmp_path / "log")
+            for _ in range(20):
+                assert not router.retrieve(**ASKED)["exposure_logged"]
+            eventually(lambda: watching.alerts() == {"MtmhLogNotWritable": "pending"}, "the log's alert begins")
+            (tmp_path / "log").mkdir()
+
+            work(10)
+            eventually(lambda: watching.values("mtmh:answers:rate5m > 0"), "the answers are seen")
             for query in dashboards():
                 eventually(lambda query=query: answers(watching, query), f"an answer to {query}", seconds=20)
             assert 0 < sum(watching.values("mtmh:index_age_seconds").values()) < 86400
             both = watching.values("mtmh:head:share")
             assert sum(both.values()) == pytest.approx(1)
             assert {dict(labels)["head"] for labels in both} == {"engagement", "relevance"}
-
             assert max(map(abs, watching.values("mtmh:head:off_alpha").values())) < 0.05
 
             triton.unload_model("retrieve_relevance_42")

@@ -33,15 +33,16 @@ def freshness(facts: Facts) -> Iterator[pa.Table]:
     """
     items = facts.catalog.numbered().select("item", "created")
     rows = _of_arms(facts, facts.shown).inner_join(facts.lists.select("list", "timestamp"), "list")
-    rows = rows.inner_join(items, "item").filter(ibis._.created <= ibis._.timestamp)
+    rows = rows.inner_join(items, "item")
     age = (rows.timestamp.epoch_seconds() - rows.created.epoch_seconds()) / HOUR
+    # Conditions on both sides of a join stand in columns, not in filters: DuckDB would join by inequality, slowly.
+    age = ibis.ifelse(age >= 0, age, ibis.null("float64"))
     by_day = rows.mutate(age=age).group_by("arm", "day").agg(median=ibis._.age.median(), newest=ibis._.age.min())
     distinct = _of_arms(facts, facts.shown).select("arm", "day", "item").distinct().inner_join(items, "item")
     end = distinct.day.cast("timestamp('UTC')") + ibis.interval(days=1)
-    recent = distinct.filter(
-        distinct.created >= end - ibis.interval(hours=DEFINITIONS.fresh_hours), distinct.created < end
-    )
-    fresh = {(row["arm"], row["day"]): row["n"] for row in _rows(recent.group_by("arm", "day").agg(n=ibis._.count()))}
+    recent = (distinct.created >= end - ibis.interval(hours=DEFINITIONS.fresh_hours)) & (distinct.created < end)
+    counts = distinct.mutate(recent=recent).group_by("arm", "day").agg(n=ibis._.recent.sum())
+    fresh = {(row["arm"], row["day"]): row["n"] or 0 for row in _rows(counts)}
     there = {day: _created_before_end(facts.catalog.created, day) for day in facts.days}
     for row in _rows(by_day):
         arm, day = row["arm"], row["day"]

@@ -48,10 +48,14 @@ def place(version: Make, features: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(autouse=True)
-def _champion_one(request: pytest.FixtureRequest) -> None:
-    """Every test begins with version 1."""
-    if "place" in request.fixturenames:
-        promote(request.getfixturevalue("place").store, "1")
+def _champion_one(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test begins with version 1, and ends with it: a module's router starts before the module's first test."""
+    store = request.getfixturevalue("place").store if "place" in request.fixturenames else None
+    if store is not None:
+        promote(store, "1")
+    yield
+    if store is not None:
+        promote(store, "1")
 
 
 @pytest.fixture(scope="session")

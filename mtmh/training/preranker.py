@@ -104,7 +104,9 @@ def objective(towers: Towers, batch: NextBatch, table: Items, new: Tensor) -> Te
     columns = towers.items(table.ids[at], table.floats[at], table.content[at], new)
     past = towers.history(table.ids[batch.past], table.content[batch.past])
     interest = table.interest[batch.past][batch.event]
-    users = towers.users(past[batch.event], interest, batch.row, batch.age, len(batch.positive))
+    # Not past[event]: its gradient is summed in the order in which threads come, other bits each time.
+    entries = past.index_select(0, batch.event)
+    users = towers.users(entries, interest, batch.row, batch.age, len(batch.positive))
     positive = batch.positive.unsqueeze(1)
     losses = []
     for task in towers.tasks:

@@ -12,10 +12,11 @@ import torch
 from checkerboard import ITEMS, OLD, SIDE, SUBJECT, Stages, prerank_settings, write_preranker
 
 from mtmh.config import load_config
+from mtmh.data.next_items import NextItems
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
-from mtmh.model.preranker import ENGAGEMENT, LONG_DWELL, Preranker
-from mtmh.training.preranker import interests_of, long_dwell
+from mtmh.model.preranker import ENGAGEMENT, LONG_DWELL, Preranker, Towers
+from mtmh.training.preranker import Items, interests_of, long_dwell, objective
 
 
 def every_item(ranker: Preranker, data: Prepared) -> np.ndarray:
@@ -132,3 +133,28 @@ def test_items_without_content_share_an_interest_of_their_own() -> None:
     assert interest[4:].tolist() == [4, 4]
     assert sorted(interest[:4].tolist()) == [0, 1, 2, 3]
     assert interests_of(np.zeros((3, 4), np.float32), np.ones(3, bool), 8, seed=0)[1] == 1
+
+
+def test_the_same_batch_gives_the_same_gradients_to_the_bit() -> None:
+    """With histories long enough that threads share the work."""
+    rng = np.random.default_rng(0)
+    users, length, catalog = 400, 40, 300
+    items = np.concatenate([rng.choice(catalog, length, replace=False) for _ in range(users)]).astype(np.int32)
+    history = np.arange(users + 1, dtype=np.int64) * length, items
+    examples = NextItems(history, np.full(len(items), np.nan, np.float32), catalog, 512, 128, 30, seed=0)
+    ids = torch.arange(1, catalog + 1)[:, None]
+    table = Items(ids, torch.zeros(catalog, 0), torch.zeros(catalog, 16), torch.zeros(catalog, dtype=torch.int64))
+    none = torch.zeros(0)
+    towers = Towers(
+        [catalog + 1], [32], none, none, content_dim=16, interests=1, hidden=32, dim=32, tasks=(ENGAGEMENT,)
+    )
+    batch = next(examples.epoch(0))
+    new = torch.zeros(len(batch.columns), dtype=torch.bool)
+
+    def gradients() -> list[bytes]:
+        towers.zero_grad(set_to_none=True)
+        objective(towers, batch, table, new).backward()
+        return [weight.grad.to_dense().numpy().tobytes() for weight in towers.parameters() if weight.grad is not None]
+
+    first = gradients()
+    assert all(gradients() == first for _ in range(10))

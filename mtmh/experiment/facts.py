@@ -87,13 +87,8 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     experiment = place.experiment
     if now is None:
         now = datetime.max.replace(tzinfo=UTC) - DAY if experiment.simulated else datetime.now(UTC)
-    start, end = experiment.first_day, min(experiment.last_day, now.date())
-    first, last = first or start, last or max(end, start)
-    if not start <= first <= last <= experiment.last_day:
-        raise UserError(
-            f"{place.folder}: the days {first} to {last} are not days of the experiment, which runs from {start} to "
-            f"{experiment.last_day}."
-        )
+    start = experiment.first_day
+    first, last = _span(place, first, last, now)
     log = place.logged()
     keep = partial(_keep, log.exposures.get_backend())
     late_clock = ibis.literal(now + relations.SKEW)
@@ -102,23 +97,14 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
         for table in (log.exposures, log.engagements)
     )
     before = _history(place, log.exposures, start)
-    # Who was there.
     asked = keep(relations.requests(exposures))
     sound = asked.filter(
         asked.user_id == asked.other_user,
         asked.arm == asked.other_arm,
         asked.arm.isin([arm.name for arm in experiment.arms]),
     )
-    served = sound.group_by("user_id").agg(arm=sound.arm.min(), other_arm=sound.arm.max()).to_pyarrow()
-    others = engagements.select("user_id").distinct().anti_join(sound, "user_id").to_pyarrow()["user_id"]
-    people = place_users(served, others.combine_chunks(), experiment.salt, experiment.arms)
-    users = people.numbered()
-    # What was there.
-    catalog = read_catalog(place.items)
-    ids = exposures.select("item_id").union(engagements.select("item_id"))
-    unknown = ids.anti_join(catalog.numbered(), "item_id").distinct().order_by("item_id").to_pyarrow()["item_id"]
-    catalog = catalog.with_unknown(unknown.combine_chunks())
-    items, topics = catalog.numbered(), catalog.topics()
+    people, catalog = _people(experiment, sound, engagements), _catalog(place, exposures, engagements)
+    users, items, topics = people.numbered(), catalog.numbered(), catalog.topics()
     # What happened, from the day before the first on: an engagement may go back to an impression of the day before.
     eve = max(start, first - DAY)
     lists = keep(relations.lists(sound.filter(sound.day >= eve), users))
@@ -153,6 +139,34 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
         interests=keep(relations.top_interests(past, topics, DEFINITIONS.interests)),
         findings=find(evidence),
     )
+
+
+def _span(place: Place, first: date | None, last: date | None, now: datetime) -> tuple[date, date]:
+    """The days that are looked at."""
+    experiment = place.experiment
+    start, end = experiment.first_day, min(experiment.last_day, now.date())
+    first, last = first or start, last or max(end, start)
+    if not start <= first <= last <= experiment.last_day:
+        raise UserError(
+            f"{place.folder}: the days {first} to {last} are not days of the experiment, which runs from {start} to "
+            f"{experiment.last_day}."
+        )
+    return first, last
+
+
+def _people(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> Users:
+    """Who was served (`sound` requests), and who only engaged."""
+    served = sound.group_by("user_id").agg(arm=sound.arm.min(), other_arm=sound.arm.max()).to_pyarrow()
+    others = engagements.select("user_id").distinct().anti_join(sound, "user_id").to_pyarrow()["user_id"]
+    return place_users(served, others.combine_chunks(), experiment.salt, experiment.arms)
+
+
+def _catalog(place: Place, exposures: ir.Table, engagements: ir.Table) -> Catalog:
+    """The items of the place, and those that only the log knows."""
+    catalog = read_catalog(place.items)
+    ids = exposures.select("item_id").union(engagements.select("item_id"))
+    unknown = ids.anti_join(catalog.numbered(), "item_id").distinct().order_by("item_id").to_pyarrow()["item_id"]
+    return catalog.with_unknown(unknown.combine_chunks())
 
 
 def _keep(backend: SQLBackend, rows: ir.Table) -> ir.Table:

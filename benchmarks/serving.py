@@ -39,7 +39,6 @@ from mtmh.retrieval.retriever import Pool, Retriever, prerank
 from mtmh.retrieval.version import verify
 from serving.router.heads import connect, inputs_of
 from serving.router.package import Package
-from serving.router.schema import Trigger
 from serving.triton.store import promote
 
 ITEMS, RUN = int(os.environ.get("MTMH_BENCH_ITEMS", "100000")), os.environ.get("MTMH_BENCH_RUN")
@@ -158,8 +157,7 @@ def _by_triton(triton: InferenceServerClient, package: Package) -> Work:
         assert result.as_numpy("item")[0, 0] >= 0
 
     async def work(triggers: Sequence[str]) -> None:
-        named = [Trigger.model_construct(item_id=item) for item in triggers]
-        inputs = inputs_of(package, named, triggers, package.serving["k_ann"])
+        inputs = inputs_of(package, dict.fromkeys(triggers), triggers, package.serving["k_ann"])
         await asyncio.gather(*(one(f"retrieve_{head}_{package.number}", inputs) for head in package.heads))
 
     return work

@@ -32,20 +32,13 @@ def quota_merge(engagement: np.ndarray, relevance: np.ndarray, alpha: float, k: 
     if not 0 <= alpha <= 100 or k < 1:
         raise ValueError(f"alpha must be 0..100 and k at least 1, found alpha {alpha} and k {k}")
     turns, head, rank = _turns(engagement.shape[1], relevance.shape[1], alpha)
-    items = np.concatenate([engagement, relevance], axis=1)[:, turns]
-    offers = np.where(_first_in_row(items), np.arange(items.shape[1]), items.shape[1])
-    chosen = np.sort(offers, axis=1)[:, :k]
-    if (short := k - chosen.shape[1]) > 0:
-        chosen = np.pad(chosen, ((0, 0), (0, short)), constant_values=items.shape[1])
-    if not items.shape[1]:  # neither head has anything
-        return Merged(*(np.full(chosen.shape, -1, kind) for kind in (np.int32, np.int8, np.int32)))
-    filled = chosen < items.shape[1]
-    turn = np.where(filled, chosen, 0)
-    return Merged(
-        item=np.where(filled, np.take_along_axis(items, turn, axis=1), -1).astype(np.int32),
-        head=np.where(filled, head[turn], -1).astype(np.int8),
-        rank=np.where(filled, rank[turn], -1).astype(np.int32),
-    )
+    items = np.concatenate([engagement, relevance], axis=1).take(turns, axis=1)
+    place = np.cumsum(first := _first_in_row(items), axis=1)
+    row, turn = np.nonzero(first & (place <= k))
+    merged = Merged(*(np.full((len(items), k), -1, kind) for kind in (np.int32, np.int8, np.int32)))
+    at = row, place[row, turn] - 1
+    merged.item[at], merged.head[at], merged.rank[at] = items[row, turn], head[turn], rank[turn]
+    return merged
 
 
 def offers_passed(head: int, rank: int, alpha: float, lengths: tuple[int, int]) -> tuple[int, int]:
@@ -80,9 +73,10 @@ def _turns(engagement: int, relevance: int, alpha: float) -> tuple[np.ndarray, n
 def _first_in_row(items: np.ndarray) -> np.ndarray:
     """Bool [R, N]: true at the first place of each distinct item of a row, never at -1."""
     order = np.argsort(items, axis=1, kind="stable")
-    ordered = np.take_along_axis(items, order, axis=1)
+    order += np.arange(len(items))[:, None] * items.shape[1]  # places in all of it: quicker than along an axis
+    ordered = items.take(order)
     first = ordered >= 0
     first[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
     found = np.empty_like(first)
-    np.put_along_axis(found, order, first, axis=1)
+    found.put(order, first)
     return found

@@ -6,15 +6,13 @@ from mtmh.heads import HEADS
 from serving.router.limits import Deadline
 from serving.router.package import Package
 from serving.router.retrieve import Found
-from serving.router.service import milliseconds
+from serving.router.service import milliseconds, rows_of
 
 
 def comparison(found: Found, request_id: str, deadline: Deadline) -> dict[str, Any]:
     """The answer of /v1/compare (schema.Comparison)."""
     package = found.package
-    columns = found.columns()
-    merged = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    lists = {**{head: _head(found, head) for head in HEADS}, "merged": merged}
+    lists = {**{head: _head(found, head) for head in HEADS}, "merged": rows_of(found.columns())}
     rows = [row for each in lists.values() for row in each]
     shown = dict.fromkeys([*found.triggers, *(row["item_id"] for row in rows)])
     items = {known: item(package, package.row_of[known]) for known in shown if known in package.row_of}

@@ -32,6 +32,9 @@ RANKED = ("item", "score", "trigger_at", "cold")
 NEAREST = ("item", "similarity", "trigger_at", "cold")
 
 
+Triggers = Mapping[str, Trigger | None]  # item ids, newest first -> what the request says of it, if that counts
+
+
 @dataclass(frozen=True)
 class HeadList:
     """One head's candidates, best first."""
@@ -69,12 +72,12 @@ async def ask(
     return dict(zip(models, await asyncio.gather(*calls), strict=True))
 
 
-def inputs_of(package: Package, triggers: Sequence[Trigger], exclude: Sequence[str], k_ann: int) -> list[InferInput]:
+def inputs_of(package: Package, triggers: Triggers, exclude: Sequence[str], k_ann: int) -> list[InferInput]:
     """What a head is asked: item ids newest first, ids not to return, and features where a trigger has any."""
-    told = package.serving["features"]
-    features = _features(triggers, told) if any(trigger.is_told for trigger in triggers) else {}
+    is_told = any(trigger is not None and trigger.is_told for trigger in triggers.values())
+    features = _features(list(triggers.values()), package.serving["features"]) if is_told else {}
     return [
-        _bytes("trigger", [trigger.item_id for trigger in triggers]),
+        _bytes("trigger", list(triggers)),
         _bytes("exclude", exclude),
         _tensor("k_ann", "INT32", np.array([[k_ann]], np.int32)),
         features.get("id_features", NO_IDS),
@@ -125,9 +128,9 @@ def _reason(error: InferenceServerException) -> str:
     return "gone" if status in map(str, missing) else "failed"
 
 
-def _features(triggers: Sequence[Trigger], told: Mapping[str, Any]) -> dict[str, InferInput]:
+def _features(given: Sequence[Trigger | None], told: Mapping[str, Any]) -> dict[str, InferInput]:
     """Rows of what each trigger says of itself; empty, NaN and zeros where it says nothing."""
-    found = {}
+    triggers, found = [trigger or NOTHING_TOLD for trigger in given], {}
     if told["id"]:
         ids = [trigger.id_features.get(name, "") for trigger in triggers for name in told["id"]]
         found["id_features"] = _bytes("id_features", ids)
@@ -156,6 +159,7 @@ def _tensor(name: str, kind: str, values: np.ndarray) -> InferInput:
     return tensor
 
 
+NOTHING_TOLD = Trigger.model_construct(item_id="")
 NO_IDS = _bytes("id_features", [])
 NO_FLOATS, NO_CONTENT = (_tensor(name, "FP32", np.zeros((1, 0), np.float32)) for name in ("float_features", "content"))
 OUTPUTS = {names[1]: [InferRequestedOutput(name) for name in names] for names in (RANKED, NEAREST)}

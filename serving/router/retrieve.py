@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm
 from mtmh.heads import HEADS
 from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, Merged, offers_passed, quota_merge
-from serving.router.heads import Gone, HeadList, ask, inputs_of
+from serving.router.heads import Gone, HeadList, Triggers, ask, inputs_of
 from serving.router.history import Histories
 from serving.router.limits import Deadline, RequestError
 from serving.router.metrics import Metrics
@@ -93,14 +94,12 @@ class Retrieval:
         with self.version(asked.user_id) as (package, arm):
             seen = await self._history(package, asked, deadline)
             wanted = _distinct((seen or []) if asked.triggers is None else asked.triggers)
-            triggers = _checked(package, wanted[: package.serving["triggers"]])
-            exclude = []
-            if asked.filters.exclude_seen:
-                exclude = list(dict.fromkeys([*(trigger.item_id for trigger in triggers), *(seen or [])]))
+            triggers = _checked(package, dict(islice(wanted.items(), package.serving["triggers"])))
+            exclude = list(dict.fromkeys([*triggers, *(seen or [])])) if asked.filters.exclude_seen else []
             depth = (arm and arm.k_ann) or package.serving["k_ann"]
             found = Found(
                 package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), k,
-                [trigger.item_id for trigger in triggers], {}, NO_MERGE, [],
+                list(triggers), {}, NO_MERGE, [],
             )  # fmt: skip
             if seen is None:
                 found.missing.append("history")
@@ -118,7 +117,7 @@ class Retrieval:
             depth = min(max(2 * k, 50), max(len(package.item_ids) - 1, 1))
             found = Found(
                 package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), k,
-                [triggers[0].item_id], {}, NO_MERGE, [],
+                list(triggers), {}, NO_MERGE, [],
             )  # fmt: skip
             models = {head: f"{head}_{package.number}" for head in package.heads}
             await self._ask(found, models, triggers, [], depth, "similarity", deadline)
@@ -140,7 +139,7 @@ class Retrieval:
         self,
         found: Found,
         models: Mapping[str, str],
-        triggers: list[Trigger],
+        triggers: Triggers,
         exclude: list[str],
         depth: int,
         score: str,
@@ -230,38 +229,40 @@ def _alpha(asked: float | None, arm: Arm | None, package: Package) -> float:
     return float(arm.alpha if arm and arm.alpha is not None else package.serving["alpha"])
 
 
-def _checked(package: Package, triggers: list[Trigger]) -> list[Trigger]:
+def _checked(package: Package, triggers: Triggers) -> Triggers:
     """The triggers; of an item that the version knows its own features count, not the request's.
 
     Raises RequestError 422 on features that the version does not have.
     """
-    told = package.serving["features"]
-    known = [trigger.item_id in package.row_of for trigger in triggers]
-    for trigger, is_known in zip(triggers, known, strict=True):
-        if is_known:
-            continue
-        where = f"trigger {trigger.item_id!a}"
-        for key, given in (("id", trigger.id_features), ("float", trigger.float_features)):
-            if unknown := sorted(set(given) - set(told[key])):
-                text = f"{where}, {key}_features: no feature {unknown[0]!a} in this version"
-                raise RequestError(422, f"{text}; it has {', '.join(told[key]) or 'none'}.")
-        if trigger.content is not None and told["content"] and len(trigger.content) != told["content"]:
-            text = f"{where}, content: {len(trigger.content)} numbers"
-            raise RequestError(422, f"{text}, this version's have {told['content']}.")
-    told_anyway = zip(triggers, known, strict=True)
-    return [
-        Trigger.model_construct(item_id=one.item_id) if is_known and one.is_told else one
-        for one, is_known in told_anyway
-    ]
+    checked = dict(triggers)
+    for item_id, told in triggers.items():
+        if told is not None and item_id not in package.row_of:
+            _check_features(told, package.serving["features"])
+        else:
+            checked[item_id] = None
+    return checked
 
 
-def _distinct(asked: Sequence[str | Trigger]) -> list[Trigger]:
-    """Each item once, where it is first named."""
-    triggers: dict[str, Trigger] = {}
+def _check_features(trigger: Trigger, known: Mapping[str, Any]) -> None:
+    where = f"trigger {trigger.item_id!a}"
+    for key, given in (("id", trigger.id_features), ("float", trigger.float_features)):
+        if unknown := sorted(set(given) - set(known[key])):
+            text = f"{where}, {key}_features: no feature {unknown[0]!a} in this version"
+            raise RequestError(422, f"{text}; it has {', '.join(known[key]) or 'none'}.")
+    if trigger.content is not None and known["content"] and len(trigger.content) != known["content"]:
+        text = f"{where}, content: {len(trigger.content)} numbers"
+        raise RequestError(422, f"{text}, this version's have {known['content']}.")
+
+
+def _distinct(asked: Sequence[str | Trigger]) -> dict[str, Trigger | None]:
+    """Each item once, where it is first named, and what is said of it there."""
+    triggers: dict[str, Trigger | None] = {}
     for one in asked:
-        trigger = Trigger.model_construct(item_id=one) if isinstance(one, str) else one  # checked, or the store's
-        triggers.setdefault(trigger.item_id, trigger)
-    return list(triggers.values())
+        if isinstance(one, str):
+            triggers.setdefault(one, None)
+        else:
+            triggers.setdefault(one.item_id, one)
+    return triggers
 
 
 NO_MERGE = Merged(np.zeros((1, 0), np.int32), np.zeros((1, 0), np.int8), np.zeros((1, 0), np.int32))

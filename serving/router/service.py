@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -143,7 +143,6 @@ class Service:
             self.metrics.stage["log"].observe(found.seconds["log"])
         found.seconds["total"] = time.perf_counter() - deadline.start
         self.metrics.stage["total"].observe(found.seconds["total"])
-        rows = zip(*columns.values(), strict=True)
         return {
             "request_id": request_id,
             "model_version": found.package.number,
@@ -151,7 +150,7 @@ class Service:
             "alpha": found.alpha,
             "degraded": bool(found.missing),
             "missing": found.missing,
-            "candidates": [dict(zip(columns, row, strict=True)) for row in rows],
+            "candidates": rows_of(columns),
             "timings_ms": milliseconds(found),
             "exposure_logged": logged,
         }
@@ -191,6 +190,14 @@ class Service:
             return False
         self.metrics.exposures.labels("true").inc()
         return True
+
+
+def rows_of(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """The candidates of `Found.columns`, each as it is answered."""
+    return [
+        {"item_id": item_id, "score": score, "head": head, "head_rank": head_rank, "trigger_id": trigger_id}
+        for item_id, score, head, head_rank, trigger_id in zip(*columns.values(), strict=True)
+    ]
 
 
 def milliseconds(found: Found) -> dict[str, float]:

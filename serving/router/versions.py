@@ -21,7 +21,6 @@ from serving.router.history import Histories
 from serving.router.limits import Deadline
 from serving.router.metrics import Loaded, Metrics
 from serving.router.package import Package
-from serving.router.schema import Trigger
 from serving.router.settings import Experiment, Triton
 from serving.triton import store
 
@@ -197,10 +196,11 @@ class Versions:
         """Ask every model as requests will; raises ValueError on an answer that cannot be right."""
         n = len(package.item_ids)
         depth = min(package.serving["k_ann"], max(n - 1, 1))
-        many = [Trigger(item_id=item) for item in package.item_ids[: package.serving["triggers"]]]
+        one = dict.fromkeys(package.item_ids[:1])
+        many = dict.fromkeys(package.item_ids[: package.serving["triggers"]])
         for prefix, score in (("", "similarity"), ("retrieve_", "score")):
             models = {head: f"{prefix}{head}_{package.number}" for head in package.heads}
-            for triggers in [many] + [many[:1]] * WARM_UPS:
+            for triggers in [many] + [one] * WARM_UPS:
                 inputs = inputs_of(package, triggers, [], depth)
                 answers = await ask(self.client, models, inputs, score, Deadline(1000 * self.settings.load_seconds))
                 for head, found in answers.items():

@@ -1,12 +1,16 @@
 """What w_r and both temperatures do to recall and relevance: two data sets, three seeds, validation tail of T1.
 
 Reads the folders named in MTMH_BENCH_DATA (default: ../shared/data/yelp2019 and ../shared/data/amazon-beauty) and
-writes one result a folder, sweep_<folder>.json, and one picture of all, sweep.png. All else is as a run over that data
-set has it. Told are recall@500 and L2 relevance of the merge, and their change in percent against the reference (w_r
-0.5 as in the paper's Table 4, tau_p 0.1, tau_q 0.05) at the same seed: mean [least, most] over the seeds.
+writes one result a folder, sweep_<folder>.json, and one picture of all that are kept, sweep.png. MTMH_BENCH_SWEPT names
+what is swept (default: w_r tau_p tau_q); all else is as a run over that data set has it. Told are recall@500 and L2
+relevance of the merge, and their change in percent against the reference (w_r 0.5 as in the paper's Table 4, tau_p 0.1,
+tau_q 0.05) at the same seed: mean [least, most] over the seeds.
 """
 
+import json
+import os
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -15,6 +19,7 @@ from matplotlib.figure import Figure
 from benchmarks.quality import folders
 from benchmarks.result import FOLDER, Spread, spread, write
 from benchmarks.trials import Setting, each, try_all
+from mtmh.errors import UserError
 from mtmh.evaluation.figures import INK, QUIET, STYLE
 from pipelines.trial import Figures
 
@@ -33,19 +38,33 @@ Changes = dict[str, dict[float, dict[str, Spread]]]  # {swept: {value: {metric: 
 
 def main() -> None:
     """Try every value, compare with the reference, draw."""
-    drawn: dict[str, Changes] = {}
+    wanted = asked()
     for data in folders():
-        name = data.resolve().name
-        found = try_all(data, [setting(swept, value) for swept, (values, _) in SWEPT.items() for value in values])
-        told = {swept: changes(found, swept) for swept in SWEPT}
-        rises = relevance_rises(found)
-        _write(name, found, told, rises)
+        settings = [setting(swept, value) for swept in wanted for value in SWEPT[swept][0]]
+        found = try_all(data, settings)
+        told = {swept: changes(found, swept) for swept in wanted}
+        rises = relevance_rises(found) if "w_r" in wanted else []
+        _write(data.resolve().name, found, told, rises)
         print("\n".join(table(told)))
-        drawn[label(name, found)] = told
-        print(f"  {'holds' if all(rises) else 'FAILS'} at {sum(rises)} of {len(rises)} seeds: L2 rises with w_r")
+        if rises:
+            print(f"  {'holds' if all(rises) else 'FAILS'} at {sum(rises)} of {len(rises)} seeds: L2 rises with w_r")
     with rc_context(STYLE):
-        draw(drawn).savefig(FOLDER / "sweep.png", dpi=160)
+        draw(kept()).savefig(FOLDER / "sweep.png", dpi=160)
     print(f"wrote {FOLDER / 'sweep.png'}")
+
+
+def asked() -> list[str]:
+    """What is to be swept, of SWEPT."""
+    names = os.environ.get("MTMH_BENCH_SWEPT", " ".join(SWEPT)).split()
+    if unknown := sorted(set(names) - set(SWEPT)):
+        raise UserError(f"MTMH_BENCH_SWEPT: there is no {unknown[0]!a} to sweep; write some of {', '.join(SWEPT)}.")
+    return names
+
+
+def kept() -> dict[str, dict[str, dict[str, dict[str, Spread]]]]:
+    """{data set and where it stands at the reference: its changes, {swept: {value: {metric: change}}}}, of results."""
+    results = [json.loads(file.read_text()) for file in sorted(FOLDER.glob("sweep_*.json"))]
+    return {_label(one): one["details"]["change_in_percent"] for one in results}
 
 
 def setting(swept: str, value: float) -> Setting:
@@ -67,11 +86,13 @@ def _change(runs: list[Figures], base: list[Figures], metric: str) -> list[float
     return [100 * (one / other - 1) for one, other in zip(each(runs, metric), each(base, metric), strict=True)]
 
 
-def label(name: str, found: Mapping[Setting, list[Figures]]) -> str:
-    """The data set and where it stands at the reference: changes alone do not tell."""
-    runs = found[setting("w_r", SWEPT["w_r"][1])]
-    recall, relevance = (100 * spread(each(runs, metric))["mean"] for metric in MEASURES)
-    return f"{name} (at w_r {SWEPT['w_r'][1]:g}: recall {recall:.1f} %, L2 {relevance:.1f} %)"
+def _label(result: Mapping[str, Any]) -> str:
+    """The data set and where it stands at the first reference: changes alone do not tell."""
+    details, swept = result["details"], next(iter(result["details"]["change_in_percent"]))
+    at = details["merged"][setting(swept, SWEPT[swept][1])[0]]
+    recall, relevance = (100 * at[metric]["mean"] for metric in MEASURES)
+    name = result["name"].removeprefix("sweep_")
+    return f"{name} (at {swept} {SWEPT[swept][1]:g}: recall {recall:.1f} %, L2 {relevance:.1f} %)"
 
 
 def relevance_rises(found: Mapping[Setting, list[Figures]]) -> list[bool]:
@@ -92,8 +113,8 @@ def table(told: Changes) -> list[str]:
     return lines
 
 
-def draw(found: Mapping[str, Changes]) -> Figure:
-    """A column a swept setting, recall above, relevance below; a line a data set, bars from least to most seed.
+def draw(found: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """A column a swept setting, recall above, relevance below; a line a data set of `kept`, bars from least to most.
 
     The temperatures share their scale; w_r, which does far more, has its own.
     """
@@ -110,8 +131,9 @@ def draw(found: Mapping[str, Changes]) -> Figure:
                 paper = [PAPER[value][row] for value in values]
                 axes.plot(paper, color=QUIET, marker="D", markersize=5, linestyle=":", label="paper, Table 4")
             for place, (data, told) in enumerate(found.items()):
-                shift = 0.14 * (place - (len(found) - 1) / 2)
-                _line(axes, [told[swept][value][metric] for value in values], shift, *LOOKS[place % len(LOOKS)], data)
+                shift, look = 0.14 * (place - (len(found) - 1) / 2), LOOKS[place % len(LOOKS)]
+                if swept in told:
+                    _line(axes, [told[swept][str(value)][metric] for value in values], shift, *look, data)
             axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
             axes.margins(x=0.12)
             if column == 0:
@@ -139,11 +161,15 @@ def _write(name: str, found: Mapping[Setting, list[Figures]], told: Changes, ris
         "seeds": len(rises),
         "relevance_rises_with_w_r": rises,
         "merged": ours,
-        "change_in_percent": told,
+        "change_in_percent": {
+            swept: {str(value): one for value, one in values.items()} for swept, values in told.items()
+        },
         "paper_change_in_percent": {value: dict(zip(MEASURES, pair, strict=True)) for value, pair in PAPER.items()},
     }
-    with_, without = (ours[setting("w_r", value)[0]]["l2_relevance"]["mean"] for value in (0.5, 0.0))
-    write(f"sweep_{name}", with_, "L2 relevance of the merge at w_r 0.5, beside w_r 0", without, details)
+    swept = next(iter(told))  # w_r where all are swept: 0.5 beside 0
+    (least, *_), reference = SWEPT[swept]
+    at, beside = (ours[setting(swept, value)[0]]["l2_relevance"]["mean"] for value in (reference, least))
+    write(f"sweep_{name}", at, f"L2 relevance of the merge at {swept} {reference}, beside {least}", beside, details)
 
 
 def _percent(found: Spread) -> str:

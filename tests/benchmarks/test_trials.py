@@ -138,6 +138,14 @@ def test_the_benchmarks_over_a_tiny_world_share_their_trials(monkeypatch: pytest
     merged = json.loads((out / "sweep_tiny.json").read_text())["details"]["merged"]
     assert merged["train.w_r=0.5"]["recall_at_500"]["mean"] == pytest.approx(told["value"], abs=1e-4)
     assert (out / "sweep.png").stat().st_size > 10_000
+    monkeypatch.setenv("MTMH_BENCH_SWEPT", "w_r")
+    sweep.main()
+    ((label, changes),) = sweep.kept().items()
+    assert label.startswith("tiny (at w_r 0.5: recall ")
+    assert list(changes) == ["w_r"]
+    monkeypatch.setenv("MTMH_BENCH_SWEPT", "w_r tau")
+    with pytest.raises(UserError, match=r"no 'tau' to sweep; write some of w_r, tau_p, tau_q"):
+        sweep.main()
     cold.main()
     found = json.loads((out / "cold_tiny.json").read_text())
     variants = found["details"]["variants"]

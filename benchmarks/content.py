@@ -171,23 +171,27 @@ def random_vit(folder: Path) -> Path:
 def without_topics(concepts: Concepts, data: Prepared) -> Concepts:
     """The pairs whose concept has no topic's name among its words: "civil war" teaches "War".
 
-    Names that are made of others are taken apart: "football_nfl" is football and nfl, "newspolitics" of the topic
-    "news" is politics.
+    L2 names that are made of others are taken apart: "football_nfl" is football and nfl, "newspolitics" of the topic
+    "news" is politics. What is left of a name counts from three letters on, or "videos" would leave the s of "Macy's".
     """
-    upper = [name.lower() for name in data.topic_names("l1")]
-    names = {*upper, *(name.lower() for name in data.topic_names("l2"))}
-    names |= {name.removeprefix(one).strip("-_ ") for name in names for one in upper}
-    words = {word for name in names for word in (name, *name.split("_")) if word}
+    upper, lower = ({name.lower() for name in data.topic_names(level)} for level in ("l1", "l2"))
+    rests = {name.removeprefix(one).strip("-_ ") for name in lower - upper for one in upper}
+    words = upper | lower | {word for name in rests for word in (name, *name.split("_")) if len(word) > 2}
     spelled = re.compile(rf"\b({'|'.join(map(re.escape, sorted(words)))})\b")
     clean = np.array([spelled.search(name) is None for name in concepts.names])
     return concepts.where(clean[concepts.concept])
 
 
 def _topics(data: Prepared) -> dict[str, np.ndarray]:
-    """Bits of the topics, uint64 [items, words], by what the names of their figures begin with."""
+    """Bits of the topics, uint64 [items, words], by what the names of their figures begin with.
+
+    Raises UserError when a level has none.
+    """
     l1, l2 = data.topic_bits("l1"), data.topic_bits("l2")
-    assert l1 is not None
-    assert l2 is not None
+    if l1 is None or l2 is None:
+        raise UserError(
+            f"{data.info['path']} has no topics at both levels to judge by; name others in MTMH_BENCH_DATA."
+        )
     return {"": l2} if np.array_equal(l1, l2) else {"": l2, "l1_": l1}
 
 

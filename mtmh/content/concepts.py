@@ -1,7 +1,8 @@
 """The concepts that items are tagged with (hashtags, queries, tags), as the contrastive training reads them."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ class Concepts:
     names: list[str]  # trimmed, in lower case
     sources: dict[str, int]  # source -> rows
     topic_rows: int  # rows left out because the concept is the name of a topic
+    left_out: dict[str, int] = field(default_factory=dict)  # source -> rows left out because of it
 
     def of(self, items: np.ndarray) -> "Concepts":
         """The pairs of the items chosen by `items`, bool [items]; `names` stay as they are."""
@@ -30,13 +32,17 @@ class Concepts:
         return replace(self, item=self.item[pairs], concept=self.concept[pairs], weight=self.weight[pairs])
 
 
-def read_concepts(data: Prepared) -> Concepts:
-    """All concepts of the prepared data; a pair that is there several times (or from several sources) adds up.
+def read_concepts(data: Prepared, leave_out: Sequence[str] = ()) -> Concepts:
+    """The concepts of the prepared data, but for those of the sources `leave_out`.
 
-    Case and outer spaces make no difference. A concept that is the name of a topic is left out: relevance is measured
-    on topics, so the encoder must not be taught them.
+    A pair that is there several times (or from several sources) adds up. Case and outer spaces make no difference. A
+    concept that is the name of a topic is left out: relevance is measured on topics, so the encoder must not be taught
+    them.
     """
     table = data.concepts()
+    unwanted = pc.is_in(table["source"], value_set=pa.array(leave_out, pa.string()))
+    left_out = Counter(table["source"].filter(unwanted).to_pylist())
+    table = table.filter(pc.invert(unwanted))
     name = pc.utf8_lower(pc.utf8_trim_whitespace(table["concept"]))
     topics = pa.array([*data.topic_names("l1"), *data.topic_names("l2")], pa.string())
     is_topic = pc.is_in(name, value_set=pc.utf8_lower(pc.utf8_trim_whitespace(topics)))
@@ -52,4 +58,5 @@ def read_concepts(data: Prepared) -> Concepts:
         names=names.to_pylist(),
         sources=dict(sorted(Counter(table["source"].to_pylist()).items())),
         topic_rows=int(pc.sum(is_topic).as_py() or 0),
+        left_out=dict(sorted(left_out.items())),
     )

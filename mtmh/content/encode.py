@@ -86,7 +86,10 @@ def fit_encoder(
     tower = untrained_tower(features, start, settings.dim, settings.concepts.hidden, seed)
     encoder = ContentEncoder(tower, backbones)
     figures: dict[str, Any] = {"variance_kept": round(start.kept, 4), "trained": False}
-    concepts = read_concepts(data).of(features.known())
+    concepts = read_concepts(data, settings.concepts.leave_out).of(features.known())
+    if settings.concepts.train and concepts.left_out:
+        rows = ", ".join(f"{rows:,} of source {source}" for source, rows in concepts.left_out.items())
+        print(f"content: concepts are left out: {rows} (content.concepts.leave_out)", flush=True)
     if settings.concepts.train and concepts.topic_rows:
         print(f"content: {concepts.topic_rows:,} concepts are names of topics: they are left out", flush=True)
     if not settings.concepts.train or not _enough(concepts):

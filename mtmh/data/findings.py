@@ -161,9 +161,8 @@ def _features(found: Description, settings: DataSettings) -> Iterator[Finding]:
 def _further(found: Description) -> Iterator[Finding]:
     catalog, log = found.catalog, found.log
     if catalog.concepts:
-        yield Finding(
-            "ok", "concepts", f"{catalog.concepts:,} items have one: from 50 on the content encoder learns from them."
-        )
+        means = f"{catalog.concepts:,} items have one: from 50 on the content encoder learns from them"
+        yield Finding("ok", "concepts", f"{means} (but for the sources in content.concepts.leave_out).")
     if catalog.image:
         means = f"{catalog.image:.0%} of the items have one: content.visual_backbone says what reads them."
         yield Finding("ok", "images", means)

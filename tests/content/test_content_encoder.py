@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -209,6 +210,27 @@ def test_concepts_are_read_once_each_and_never_the_name_of_a_topic(make_catalog:
     kept = found.of(np.arange(ITEMS) < 3)
     assert set(kept.item) == {0, 1, 2}
     assert kept.names == found.names
+    assert found.left_out == {}
+    without = read_concepts(data, ["query"])
+    assert (len(without.item), without.topic_rows) == (0, 1)
+    assert without.left_out == {"query": 2 * ITEMS}
+
+
+def test_a_source_left_out_teaches_nothing_and_is_told(
+    make_catalog: MakeCatalog, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared = make_catalog(images=False)
+    table = pq.read_table(prepared / "concepts.parquet")
+    entities = pa.repeat(pa.scalar("entity"), table.num_rows)
+    pq.write_table(
+        table.set_column(table.column_names.index("source"), "source", entities), prepared / "concepts.parquet"
+    )
+    left = run(prepared, tmp_path / "left", cache)
+    assert not told(tmp_path / "left")["trained"]
+    assert f"concepts are left out: {table.num_rows} of source entity" in capsys.readouterr().out
+    np.testing.assert_array_equal(left, run(prepared, tmp_path / "none", cache, concepts={"train": False}))
+    run(prepared, tmp_path / "taught", cache, concepts={**QUICK, "leave_out": []})
+    assert told(tmp_path / "taught")["trained"]
 
 
 def test_new_items_are_encoded_as_those_of_the_training_were(

@@ -48,4 +48,7 @@ def test_the_mind_sample_is_read(capsys: pytest.CaptureFixture[str]) -> None:
         {"values": "click", "counts": 175},
     ]
     assert set(interactions.rejected["reason"].to_pylist()) == {"item_id is not among the items"}
+    entities = checked["concepts"]
+    assert (entities.clean.num_rows, entities.rejected.num_rows) == (4705, 0)
+    assert len(set(entities.clean["item_id"].to_pylist())) == 1736
     assert interactions.clean.num_rows + interactions.rejected.num_rows == 138_932 + 7_542

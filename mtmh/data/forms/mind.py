@@ -67,6 +67,30 @@ NEWS = """
         case when reason is not null then raw end as "line.tsv"
     from fields
 """
+# A row an entity of a news, or a list of entities that cannot be read; its weight is the confidence, where an entity
+# stands in title and abstract the greater one.
+ENTITIES = r"""
+    , fields as (select string_split(text, chr(9)) as field from lines),
+    written as (select field[1] as item_id, unnest(field[7:8]) as text from fields where len(field) = 8),
+    lists as (select item_id, text, try_cast(text as json) as list from written where trim(text) <> ''),
+    entities as (
+        select item_id, unnest(case when json_type(list) = 'ARRAY' then from_json(list, '["JSON"]') else [null] end)
+            as entity, coalesce(entity::varchar, text) as text from lists
+    ),
+    words as (
+        select item_id, entity ->> 'Label' as concept, entity ->> 'Confidence' as confidence,
+            try_cast(confidence as double) as weight, text,
+            case
+                when entity is null then 'the entities are not a JSON list of objects'
+                when concept is null then 'the entity has no Label'
+                when confidence is not null and weight is null then 'Confidence is not a number'
+            end as reason
+        from entities
+    )
+    select item_id, concept, 'entity' as source, max(weight) as weight, reason,
+        case when reason is not null then text end as "line.tsv"
+    from words group by all order by item_id, concept, "line.tsv"
+"""
 
 
 def find(folder: Path) -> list[Path]:
@@ -81,7 +105,8 @@ def read(paths: list[Path]) -> Source:
     and that it lies before the impression. So each user's history is taken from the user's earliest impression (in
     MIND it is the same in all of them) and placed just before it, oldest first, one second apart, as event "history":
     the order within a user holds, the times are invented. The run says how many rows this is; `data.positive_events`
-    = [click] does without them. L1 is the category, L2 the subcategory.
+    = [click] does without them. L1 is the category, L2 the subcategory. The entities that the publisher found in title
+    and abstract are concepts.
     """
     behaviors_tsv, news_tsv = paths
     behaviors = select_lines(behaviors_tsv, BEHAVIORS)
@@ -100,7 +125,11 @@ def read(paths: list[Path]) -> Source:
         flush=True,
     )
     tables = {"interactions": interactions, "items": select_lines(news_tsv, NEWS)}
-    return as_source(tables, {"interactions": [behaviors_tsv], "items": [news_tsv]}, frozenset({"line.tsv"}))
+    entities = select_lines(news_tsv, ENTITIES)
+    if entities.num_rows:
+        tables["concepts"] = entities
+    files = {"interactions": [behaviors_tsv], "items": [news_tsv], "concepts": [news_tsv]}
+    return as_source(tables, files, frozenset({"line.tsv"}))
 
 
 FORM = Form("MIND", "behaviors.tsv, news.tsv", find, read)

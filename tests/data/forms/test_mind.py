@@ -1,12 +1,13 @@
 """MIND as it is published: behaviors.tsv and news.tsv."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from mtmh.data.contract import INTERACTIONS, ITEMS
+from mtmh.data.contract import CONCEPTS, INTERACTIONS, ITEMS
 from mtmh.data.importers import check, fingerprint, read, write_contract
 from mtmh.errors import UserError
 
@@ -67,6 +68,55 @@ def test_the_contract_it_becomes_has_no_further_columns(tmp_path: Path) -> None:
     for name, columns in known.items():
         written = pq.read_schema(tmp_path / "out" / f"{name}.parquet").names
         assert written == [column.name for column in columns]
+
+
+def entity(label: object, confidence: object = 1.0) -> dict[str, object]:
+    more = {"Type": "P", "WikidataId": "Q1", "OccurrenceOffsets": [0], "SurfaceForms": ["x"]}
+    return {"Label": label, "Confidence": confidence, **more}
+
+
+def news(item: str, title: str, abstract: str) -> str:
+    """A line with these two fields of entities."""
+    return f"{item}\tsports\ttennis\tA final\tFive sets\thttps://x\t{title}\t{abstract}\n"
+
+
+def test_entities_of_title_and_abstract_are_concepts(tmp_path: Path) -> None:
+    lines = [
+        news("N6", json.dumps([entity("Serena Williams", 0.95), entity('The "Open"')]), "[]"),
+        news("N5", json.dumps([entity("Paris", 0.9)]), json.dumps([entity("Paris", 0.99), entity("Clay", 0.91)])),
+        news("N7", "", ""),
+    ]
+    folder = mind(tmp_path / "mind", news=NEWS + "".join(lines))
+    assert write_contract(folder, tmp_path / "out", 0.0)["concepts"] == 4
+    concepts = pq.read_table(tmp_path / "out" / "concepts.parquet")
+    assert concepts.schema.names == [column.name for column in CONCEPTS]
+    assert [tuple(row.values()) for row in concepts.to_pylist()] == [
+        ("N5", "Clay", "entity", 0.91),
+        ("N5", "Paris", "entity", 0.99),
+        ("N6", "Serena Williams", "entity", 0.95),
+        ("N6", 'The "Open"', "entity", 1.0),
+    ]
+
+
+def test_entities_that_cannot_be_read_are_rejected_as_written(tmp_path: Path) -> None:
+    odd = [entity("Ace", "high"), entity(None), 7, entity("Deuce", 0.0), entity("Let")]
+    lines = [
+        news("N5", '[{"Label": "cut', "[]"),
+        news("N6", '{"Label": "one"}', json.dumps([entity("Court")])),
+        news("N7", json.dumps(odd), "[]"),
+    ]
+    concepts = check(read(mind(tmp_path, news=NEWS + "".join(lines))), [], [])["concepts"]
+    assert concepts.clean["concept"].to_pylist() == ["Court", "Let"]
+    assert sorted((row["reason"], json.loads(row["content"])["item_id"]) for row in concepts.rejected.to_pylist()) == [
+        ("Confidence is not a number", "N7"),
+        ("the entities are not a JSON list of objects", "N5"),
+        ("the entities are not a JSON list of objects", "N6"),
+        ("the entity has no Label", "N7"),
+        ("the entity has no Label", "N7"),
+        ("weight is zero or negative", "N7"),
+    ]
+    told = " ".join(concepts.rejected["content"].to_pylist())
+    assert all(written in told for written in ("cut", "one", "high", '"7"'))
 
 
 def test_what_cannot_be_read_is_rejected_as_written(tmp_path: Path) -> None:

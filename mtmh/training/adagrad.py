@@ -5,44 +5,81 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
+from mtmh.model.side_by_side import each, lanes, ranges
+
 EPS = 1e-10
 
 
 def adagrad(model: nn.Module, lr: float) -> torch.optim.Adagrad:
-    """PyTorch's Adagrad, which keeps the sums of squares and steps the dense weights."""
-    on_cpu = all(weight.device.type == "cpu" for weight in model.parameters())
-    return torch.optim.Adagrad(model.parameters(), lr=lr, eps=EPS, fused=on_cpu)
+    """PyTorch's Adagrad, which keeps the sums of squares."""
+    return torch.optim.Adagrad(model.parameters(), lr=lr, eps=EPS)
 
 
 @torch.no_grad()
 def step(optimizer: torch.optim.Adagrad) -> None:
-    """`optimizer.step()`, with own code for the rows of tables: PyTorch's makes a dozen passes over them.
+    """`optimizer.step()`, with own code where PyTorch's takes long: rows of tables, and all weights on the CPU.
 
     The gradients are gone afterwards.
     """
     for group in optimizer.param_groups:
-        for table in group["params"]:
-            if table.grad is not None and table.grad.is_sparse:
-                grad = table.grad.coalesce()
-                _step_rows(table, optimizer.state[table]["sum"], grad.indices()[0], grad.values(), group["lr"])
-                table.grad = None
+        for weight in group["params"]:
+            if weight.grad is None or not (weight.grad.is_sparse or weight.device.type == "cpu"):
+                continue
+            of_weight = _step_rows if weight.grad.is_sparse else _step_dense
+            of_weight(weight, optimizer.state[weight]["sum"], weight.grad, group["lr"])
+            weight.grad = None
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
 
-def _step_rows(table: Tensor, sums: Tensor, rows: Tensor, grad: Tensor, lr: float) -> None:
+def _step_dense(weight: Tensor, sums: Tensor, grad: Tensor, lr: float) -> None:
+    flat = (one.reshape(-1).numpy() for one in (weight, sums, grad))
+    _step(*flat, np.float32(lr), np.float32(EPS))
+
+
+def _step_rows(table: Tensor, sums: Tensor, grad: Tensor, lr: float) -> None:
     if table.device.type == "cpu":
-        _rows(table.numpy(), sums.numpy(), rows.numpy(), grad.numpy(), np.float32(lr), np.float32(EPS))
+        rows, values = grad._indices()[0].numpy(), grad._values().numpy()
+        arrays = table.numpy(), sums.numpy(), rows, _first(rows), values, np.float32(lr), np.float32(EPS)
+        each(lambda columns: _rows(*arrays, columns.start, columns.stop), ranges(values.shape[1], lanes()))
         return
-    total = sums[rows].addcmul_(grad, grad)
+    grad = grad.coalesce()
+    rows, values = grad.indices()[0], grad.values()
+    total = sums[rows].addcmul_(values, values)
     sums[rows] = total
-    table.index_add_(0, rows, grad / total.sqrt_().add_(EPS), alpha=-lr)
+    table.index_add_(0, rows, values / total.sqrt_().add_(EPS), alpha=-lr)
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
-def _rows(table, sums, rows, grad, lr, eps):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _step(weight, total, slope, lr, eps):  # type: ignore[no-untyped-def]
+    for j in range(len(slope)):
+        total[j] += slope[j] * slope[j]
+        weight[j] -= lr * slope[j] / (np.sqrt(total[j]) + eps)
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _rows(table, sums, rows, first, grad, lr, eps, start, stop):  # type: ignore[no-untyped-def]
+    """The step of some columns; gradients of one row are summed, and the step is that of their sum."""
     for i in range(len(rows)):
-        weight, total, slope = table[rows[i]], sums[rows[i]], grad[i]
-        for j in range(len(slope)):
-            total[j] += slope[j] * slope[j]
-            weight[j] -= lr * slope[j] / (np.sqrt(total[j]) + eps)
+        if first[i] != i:
+            grad[first[i], start:stop] += grad[i, start:stop]
+    for i in range(len(rows)):
+        if first[i] == i:
+            _step(table[rows[i], start:stop], sums[rows[i], start:stop], grad[i, start:stop], lr, eps)
+
+
+@njit(nogil=True, cache=True)
+def _first(rows):  # type: ignore[no-untyped-def]
+    """The first place of the same row, for each; found in a table of its own, not of the catalog's size."""
+    size = 2
+    while size < 2 * len(rows):
+        size *= 2
+    at, first = np.full(size, -1), np.empty(len(rows), np.int64)
+    for i in range(len(rows)):
+        slot = rows[i] % size
+        while at[slot] >= 0 and rows[at[slot]] != rows[i]:
+            slot = (slot + 1) % size
+        if at[slot] < 0:
+            at[slot] = i
+        first[i] = at[slot]
+    return first

@@ -21,4 +21,6 @@ class _Known(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.saved_tensors[0] * upstream[0], None, None
+        (gradient,), (scale,) = ctx.saved_tensors, upstream
+        as_it_is = scale.device.type == "cpu" and scale == 1  # elsewhere, to look would be to wait
+        return gradient if as_it_is else gradient * scale, None, None

@@ -12,7 +12,6 @@ tasks are worked on side by side.
 """
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -24,7 +23,7 @@ from mtmh.model.losses.gradient import with_gradient
 from mtmh.model.losses.matrix import losses_by_matrix
 from mtmh.model.losses.relevance import MASKED
 from mtmh.model.losses.rows import losses_by_row
-from mtmh.model.side_by_side import each, lanes
+from mtmh.model.side_by_side import each, lanes, ranges
 from mtmh.model.unit_vectors import to_whole_rows, whole_rows
 
 HEADS_OF = {
@@ -58,7 +57,7 @@ def objective_loss(
     taus = [(content, tau_q), *((unit, tau_p) for unit in units.values())]
     teacher, *students = each(lambda one: _Factors.of(*one, batch, precision), taus)
     whole = _in_whole_columns(batch)
-    rows = [(some, _rows_of(whole, some)) for some in _slices(len(batch.trigger), lanes())]
+    rows = [(some, _rows_of(whole, some)) for some in ranges(len(batch.trigger), lanes())]
     found = each(
         lambda task: _of_rows(*task),
         [(one, teacher, *some, shares[head], logq) for head, one in zip(heads, students, strict=True) for some in rows],
@@ -80,13 +79,14 @@ class _Factors(NamedTuple):
     """What a similarity matrix is the product of."""
 
     trigger: Tensor  # float [B, d], divided by tau
-    columns: Tensor  # float [P and some rows of zeros, d]
+    columns: Tensor  # float [P and some masked ones, d]
 
     @classmethod
     def of(cls, unit: Tensor, tau: float, batch: Batch, precision: torch.dtype | None) -> "_Factors":
         precision = precision or unit.dtype
         trigger = unit.index_select(0, batch.trigger).div_(tau).to(precision)
-        return cls(trigger, to_whole_rows(unit[: len(batch.log_count)].to(precision)))
+        # Triggers may stand in the place of masked columns: what is there does not count.
+        return cls(trigger, to_whole_rows(unit[: whole_rows(len(batch.log_count))], precision))
 
 
 _Found = tuple[Tensor, Tensor, Tensor]  # the two losses, their gradient in the columns, and in the triggers times tau
@@ -126,14 +126,9 @@ def _in_whole_columns(batch: Batch) -> Batch:
     return replace(batch, log_count=pad(batch.log_count, more, value=MASKED), log_q=pad(batch.log_q, more))
 
 
-def _slices(rows: int, count: int) -> list[slice]:
-    bounds = [rows * i // count for i in range(count + 1)]
-    return [slice(start, stop) for start, stop in pairwise(bounds) if stop > start]
-
-
 def _rows_of(batch: Batch, rows: slice) -> Batch:
     """Some rows of a batch, with all its columns."""
-    hit = (batch.hit_row >= rows.start) & (batch.hit_row < rows.stop)
+    hit = slice(*torch.searchsorted(batch.hit_row, batch.hit_row.new_tensor([rows.start, rows.stop])).tolist())
     return replace(
         batch,
         trigger=batch.trigger[rows],

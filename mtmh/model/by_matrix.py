@@ -1,5 +1,7 @@
 """What stands between the heads' products, for any device and precision (`by_row` is for the CPU)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -42,3 +44,10 @@ def through_relu(slope: Tensor, at: Tensor, out: Tensor) -> Tensor:
     gated = torch.ops.aten.threshold_backward(slope, at, 0)
     out[:, : at.shape[1]] = gated
     return gated.sum(dim=0, dtype=torch.promote_types(slope.dtype, torch.float32))
+
+
+def add_up(parts: Sequence[Tensor], out: Tensor) -> None:
+    """The sum of matrices into `out`, of as many of their rows as it has, in its type."""
+    out.copy_(parts[0][: len(out)])
+    for part in parts[1:]:
+        out += part[: len(out)]

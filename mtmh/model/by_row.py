@@ -3,6 +3,8 @@
 Matrices are float32 or bfloat16; sums are float32's for both.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numba import njit
@@ -38,6 +40,11 @@ def through_relu(slope: Tensor, at: Tensor, out: Tensor) -> Tensor:
     bias = torch.zeros(at.shape[1])
     _through_relu(numbers(slope), numbers(at), numbers(out), bias.numpy())
     return bias
+
+
+def add_up(parts: Sequence[Tensor], out: Tensor) -> None:
+    """As in `by_matrix`."""
+    _add_up(tuple(numbers(part) for part in parts), out.numpy())
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -89,3 +96,14 @@ def _through_relu(slope, at, out, bias):  # type: ignore[no-untyped-def]
             number = single(come[j]) if single(gate[j]) > 0 else np.float32(0)
             bias[j] += number
             to[j] = stored(number, to[j])
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _add_up(parts, out):  # type: ignore[no-untyped-def]
+    for row in range(len(out)):
+        to = out[row]
+        to[:] = 0
+        for part in parts:
+            one = part[row]
+            for j in range(len(to)):
+                to[j] += single(one[j])

@@ -59,11 +59,10 @@ class _Units(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        found = each(lambda one: _backward(*one), zip(ctx.passed, upstream, strict=True))
-        slope = found[0][0]
-        for more, _ in found[1:]:
-            slope += more
-        return slope, None, None, *(one for _, weights in found for one in weights)
+        slopes, found = zip(*each(lambda one: _backward(*one), zip(ctx.passed, upstream, strict=True)), strict=True)
+        slope = upstream[0].new_empty(len(upstream[0]), ctx.passed[0].x.shape[1])
+        _between(slopes[0], upstream).add_up(slopes, slope)
+        return slope, None, None, *(one for weights in found for one in weights)
 
 
 class _Passed(NamedTuple):
@@ -92,7 +91,7 @@ def _forward(x: Tensor, weights: Weights, n: int) -> _Passed:
 
 
 def _backward(passed: _Passed, upstream: Tensor) -> tuple[Tensor, Weights]:
-    """The gradients in the head's input, float [n, bottom width], and in its weights, in the order of the weights."""
+    """The gradients in the head's input, of the products' type [whole rows of n, bottom width], and in its weights."""
     x, first, later, hidden, unit, length = passed
     between, dtype, width = _between(x, [upstream]), upstream.dtype, len(first) - unit.shape[1] if later else 0
     both = x.new_empty(len(x), len(first))  # the gradients in the first layer and in the linear map, side by side
@@ -106,7 +105,7 @@ def _backward(passed: _Passed, upstream: Tensor) -> tuple[Tensor, Weights]:
     widest = (both.T @ x).to(dtype)
     found.append(widest[: slope.shape[1]])
     layers = [one for pair in zip(reversed(found), reversed(biases), strict=True) for one in pair]
-    return (both @ first)[: len(upstream)].to(dtype), layers + ([widest[width:]] if later else [])
+    return both @ first, layers + ([widest[width:]] if later else [])
 
 
 def _between(x: Tensor, exact: Weights) -> ModuleType:

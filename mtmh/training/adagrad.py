@@ -1,5 +1,8 @@
 """Adagrad whose step reads and writes what has a gradient and nothing else: rows of tables, and the dense weights."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from numba import njit
@@ -21,33 +24,37 @@ def step(optimizer: torch.optim.Adagrad) -> None:
 
     The gradients are gone afterwards.
     """
+    on_cpu: list[Callable[[], None]] = []
     for group in optimizer.param_groups:
         for weight in group["params"]:
-            if weight.grad is None or not (weight.grad.is_sparse or weight.device.type == "cpu"):
+            grad, state = weight.grad, optimizer.state[weight]["sum"]
+            if grad is None or not (grad.is_sparse or weight.device.type == "cpu"):
                 continue
-            of_weight = _step_rows if weight.grad.is_sparse else _step_dense
-            of_weight(weight, optimizer.state[weight]["sum"], weight.grad, group["lr"])
+            if weight.device.type != "cpu":
+                _step_rows(weight, state, grad.coalesce(), group["lr"])
+            else:
+                on_cpu += _steps(weight, state, grad, np.float32(group["lr"]))
             weight.grad = None
+    each(lambda one: one(), on_cpu)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
 
-def _step_dense(weight: Tensor, sums: Tensor, grad: Tensor, lr: float) -> None:
-    flat = (one.reshape(-1).numpy() for one in (weight, sums, grad))
-    _step(*flat, np.float32(lr), np.float32(EPS))
-
-
 def _step_rows(table: Tensor, sums: Tensor, grad: Tensor, lr: float) -> None:
-    if table.device.type == "cpu":
-        rows, values = grad._indices()[0].numpy(), grad._values().numpy()
-        arrays = table.numpy(), sums.numpy(), rows, _first(rows), values, np.float32(lr), np.float32(EPS)
-        each(lambda columns: _rows(*arrays, columns.start, columns.stop), ranges(values.shape[1], lanes()))
-        return
-    grad = grad.coalesce()
     rows, values = grad.indices()[0], grad.values()
     total = sums[rows].addcmul_(values, values)
     sums[rows] = total
     table.index_add_(0, rows, values / total.sqrt_().add_(EPS), alpha=-lr)
+
+
+def _steps(weight: Tensor, sums: Tensor, grad: Tensor, lr: np.float32) -> list[Callable[[], None]]:
+    """The step of one weight on the CPU, in parts that can be done side by side: of a table, some columns each."""
+    if not grad.is_sparse:
+        flat = weight.view(-1).numpy(), sums.view(-1).numpy(), grad.reshape(-1).numpy()
+        return [lambda: _step(*flat, lr, np.float32(EPS))]
+    rows, values = grad._indices()[0].numpy(), grad._values().numpy()
+    some = partial(_rows, weight.numpy(), sums.numpy(), rows, _first(rows), values, lr, np.float32(EPS))
+    return [partial(some, columns.start, columns.stop) for columns in ranges(values.shape[1], lanes())]
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")

@@ -20,9 +20,9 @@ from torch.nn.functional import pad
 
 from mtmh.data.sampler import Batch
 from mtmh.model.losses.gradient import with_gradient
-from mtmh.model.losses.matrix import losses_by_matrix
+from mtmh.model.losses.matrix import gradient_by_matrix, losses_by_matrix
 from mtmh.model.losses.relevance import MASKED
-from mtmh.model.losses.rows import losses_by_row
+from mtmh.model.losses.rows import gradient_by_row, losses_by_row
 from mtmh.model.side_by_side import each, lanes, ranges
 from mtmh.model.unit_vectors import to_whole_rows, whole_rows
 
@@ -102,8 +102,7 @@ def _of_rows(
     taught, known = None, torch.zeros_like(batch.trigger, dtype=torch.bool)
     if share[1] > 0:  # a trigger without content has nothing to teach
         taught, known = content @ teacher.columns.T, content.any(dim=1)
-    by_row = similarity.device.type == "cpu" and similarity.dtype != torch.float64
-    losses = losses_by_row if by_row else losses_by_matrix
+    losses = losses_by_row if _by_row(similarity) else losses_by_matrix
     *found, slope = losses(similarity, taught, batch, (share[0] * part, share[1] * part), known, logq)
     slope = slope.to(trigger.dtype)
     return torch.stack(found) * part, slope.T @ trigger, slope @ student.columns
@@ -112,12 +111,12 @@ def _of_rows(
 def _of_head(found: list[_Found], unit: Tensor, batch: Batch, tau: float) -> tuple[Tensor, Tensor]:
     """The two losses of all rows, [2], and their gradient in the head's vectors."""
     losses, to_columns, to_triggers = zip(*found, strict=True)
-    gradient = torch.zeros_like(unit)
-    columns = gradient[: len(batch.log_count)]
-    for one in to_columns:
-        columns += one[: len(columns)]
-    gradient.index_add_(0, batch.trigger, torch.cat(to_triggers).to(unit.dtype), alpha=1 / tau)
-    return torch.stack(losses).sum(dim=0), gradient
+    of_vectors = gradient_by_row if _by_row(unit) else gradient_by_matrix
+    return torch.stack(losses).sum(dim=0), of_vectors(to_columns, torch.cat(to_triggers), batch, tau, unit)
+
+
+def _by_row(matrix: Tensor) -> bool:
+    return matrix.device.type == "cpu" and matrix.dtype != torch.float64
 
 
 def _in_whole_columns(batch: Batch) -> Batch:

@@ -6,6 +6,8 @@ so that the compiler turns every loop below into vector instructions. Sums and e
 the matrix is of bfloat16.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numba import njit
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from mtmh.data.sampler import Batch
 from mtmh.model.bfloat16 import numbers, single, stored
+from mtmh.model.by_row import add_up
 from mtmh.model.losses.relevance import MASKED
 
 LOG2_E = np.float32(1.4426950408889634)
@@ -43,6 +46,16 @@ def losses_by_row(
     )
     engagement, relevance = torch.from_numpy(found.mean(axis=1))
     return engagement, relevance, similarity
+
+
+def gradient_by_row(columns: Sequence[Tensor], triggers: Tensor, batch: Batch, tau: float, unit: Tensor) -> Tensor:
+    """What `gradient_by_matrix` returns."""
+    gradient = torch.empty_like(unit)
+    size = len(batch.log_count)
+    add_up(columns, gradient[:size])
+    gradient[size:] = 0
+    _add_rows(numbers(triggers), batch.trigger.numpy(), np.float32(1 / tau), gradient.numpy())
+    return gradient
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -119,3 +132,11 @@ def _greatest(logit):  # type: ignore[no-untyped-def]
         number = numbers[column]
         greatest = max(greatest, number ^ ((number >> np.int32(31)) & low))
     return np.int32(greatest ^ ((greatest >> np.int32(31)) & low)).view(np.float32)
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _add_rows(rows, at, scale, out):  # type: ignore[no-untyped-def]
+    for i in range(len(rows)):
+        row, to = rows[i], out[at[i]]
+        for j in range(len(row)):
+            to[j] += single(row[j]) * scale

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,44 +25,60 @@ def step(optimizer: torch.optim.Adagrad) -> None:
 
     The gradients are gone afterwards.
     """
-    on_cpu: list[Callable[[], None]] = []
-    for group in optimizer.param_groups:
-        for weight in group["params"]:
-            grad, state = weight.grad, optimizer.state[weight]["sum"]
-            if grad is None or not (grad.is_sparse or weight.device.type == "cpu"):
-                continue
-            if weight.device.type != "cpu":
-                _step_rows(weight, state, grad.coalesce(), group["lr"])
-            else:
-                on_cpu += _steps(weight, state, grad, np.float32(group["lr"]))
-            weight.grad = None
-    each(lambda one: one(), on_cpu)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    (group,) = optimizer.param_groups
+    moved = [_Weight(one, optimizer.state[one]["sum"], one.grad) for one in group["params"] if one.grad is not None]
+    tables = [one for one in moved if one.grad.is_sparse]
+    if all(one.weight.device.type == "cpu" for one in moved):
+        _step_on_cpu(tables, [one for one in moved if not one.grad.is_sparse], np.float32(group["lr"]))
+    else:
+        for one in tables:
+            _step_rows(*one, group["lr"])
+            one.weight.grad = None
+        optimizer.step()
+    for one in moved:
+        one.weight.grad = None
+
+
+class _Weight(NamedTuple):
+    weight: Tensor
+    sums: Tensor  # of squares of its gradients
+    grad: Tensor
 
 
 def _step_rows(table: Tensor, sums: Tensor, grad: Tensor, lr: float) -> None:
+    grad = grad.coalesce()
     rows, values = grad.indices()[0], grad.values()
     total = sums[rows].addcmul_(values, values)
     sums[rows] = total
     table.index_add_(0, rows, values / total.sqrt_().add_(EPS), alpha=-lr)
 
 
-def _steps(weight: Tensor, sums: Tensor, grad: Tensor, lr: np.float32) -> list[Callable[[], None]]:
-    """The step of one weight on the CPU, in parts that can be done side by side: of a table, some columns each."""
-    if not grad.is_sparse:
-        flat = weight.view(-1).numpy(), sums.view(-1).numpy(), grad.reshape(-1).numpy()
-        return [lambda: _step(*flat, lr, np.float32(EPS))]
-    rows, values = grad._indices()[0].numpy(), grad._values().numpy()
-    some = partial(_rows, weight.numpy(), sums.numpy(), rows, _first(rows), values, lr, np.float32(EPS))
-    return [partial(some, columns.start, columns.stop) for columns in ranges(values.shape[1], lanes())]
+def _step_on_cpu(tables: list[_Weight], dense: list[_Weight], lr: np.float32) -> None:
+    """Side by side: some columns of a table each, and all dense weights."""
+    work: list[Callable[[], None]] = []
+    for table, sums, grad in tables:
+        rows, values = grad._indices()[0].numpy(), grad._values().numpy()
+        some = partial(_rows, table.numpy(), sums.numpy(), rows, _first(rows), values, lr, np.float32(EPS))
+        work += [partial(some, columns.start, columns.stop) for columns in ranges(values.shape[1], 2 * lanes())]
+    if dense:
+        weights = tuple(one.weight.view(-1).numpy() for one in dense)
+        of_squares = tuple(one.sums.view(-1).numpy() for one in dense)
+        grads = tuple(one.grad.reshape(-1).numpy() for one in dense)
+        work.append(lambda: _dense(weights, of_squares, grads, lr, np.float32(EPS)))
+    each(lambda one: one(), work)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy")
 def _step(weight, total, slope, lr, eps):  # type: ignore[no-untyped-def]
     for j in range(len(slope)):
         total[j] += slope[j] * slope[j]
         weight[j] -= lr * slope[j] / (np.sqrt(total[j]) + eps)
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _dense(weights, sums, grads, lr, eps):  # type: ignore[no-untyped-def]
+    for i in range(len(weights)):
+        _step(weights[i], sums[i], grads[i], lr, eps)
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")

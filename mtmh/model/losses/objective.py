@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mtmh.data.sampler import Batch
-from mtmh.model.losses.gradient import with_gradient
+from mtmh.model.losses.gradient import with_gradients
 from mtmh.model.losses.matrix import gradient_by_matrix, losses_by_matrix
 from mtmh.model.losses.relevance import MASKED
 from mtmh.model.losses.rows import gradient_by_row, losses_by_row
@@ -66,13 +66,15 @@ def objective_loss(
     sums = each(lambda one: _of_head(*one, batch, tau_p), list(zip(by_head, units.values(), strict=True)))
     of_head = dict(zip(heads, sums, strict=True))
     parts: dict[str, Tensor] = {}
-    totals = []
-    for head, unit in vectors.items():
-        share, (both, gradient) = shares[head], of_head[head]
-        totals.append(with_gradient(unit, (share[0] * both[0] + share[1] * both[1]).to(unit.dtype), gradient))
-        named = zip(("engagement_loss", "relevance_loss"), share, both, strict=True)
-        parts |= {f"{head}_head_{name}": loss for name, part, loss in named if part > 0}
-    return torch.stack(totals).sum(), parts
+    weighed = []
+    for head in vectors:
+        named = zip(("engagement_loss", "relevance_loss"), shares[head], of_head[head][0], strict=True)
+        for name, share, loss in named:
+            if share > 0:
+                parts[f"{head}_head_{name}"] = loss
+                weighed.append(share * loss)
+    value = torch.stack(weighed).sum().to(units[heads[0]].dtype)
+    return with_gradients(list(vectors.values()), value, [of_head[head][1] for head in vectors]), parts
 
 
 class _Factors(NamedTuple):

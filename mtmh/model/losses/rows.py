@@ -70,7 +70,7 @@ def _rows(similarity, teacher, log_count, rarity, positive, weight, known, hits,
             last += 1
         at, masked, first = positive[row], hit_column[first:last], last
         _logits(similarity[row], log_count, at, masked, logit)
-        most, total, rare = _exponentials(logit, rarity, p)
+        most, total, rare = exponentials(logit, rarity, p)
         log_z = most + np.log(np.float64(total))
         by_engagement = share[0] * weight[row] / np.float32(rows)
         by_relevance = share[1] / np.float32(rows)
@@ -80,7 +80,7 @@ def _rows(similarity, teacher, log_count, rarity, positive, weight, known, hits,
             found[0, row] = weight[row] * (log_rare - logit[at])
         if share[1] > 0 and known[row]:
             _logits(teacher[row], log_count, at, masked, taught)
-            most, total_q, _ = _exponentials(taught, rarity, q)
+            most, total_q, _ = exponentials(taught, rarity, q)
             apart = np.float32(0)
             for column in range(columns):
                 apart += q[column] * (taught[column] - logit[column])
@@ -107,7 +107,7 @@ def _logits(similarity, log_count, positive, masked, out):  # type: ignore[no-un
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _exponentials(logit, rarity, out):  # type: ignore[no-untyped-def]
+def exponentials(logit, rarity, out):  # type: ignore[no-untyped-def]
     """exp(logit - most) into `out`; returns most, their sum, and their sum with each times its column's rarity."""
     most, total, rare = _greatest(logit), np.float32(0), np.float32(0)
     for column in range(len(logit)):  # exp(x) = 2^whole * 2^rest

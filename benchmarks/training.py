@@ -3,7 +3,9 @@
 512 in-batch and 512 uniform negatives, the real loop (mtmh/training/loop.py) on an invented log. The ceiling counts
 what a step cannot do without: its matrix products, at the rate of a large square product of the same type, and the rows
 of the tables that it reads and writes, at the rate of a copy; both measured in the same run. Beside it stand the
-products alone in their own shapes, and the speed at 10^4 to 10^6 items: a step must not cost more for a larger catalog.
+ceiling that also counts the softmaxes' exponentials, at the rate of the loop that has them on rows that stay in the
+first cache, the products alone in their own shapes, and the speed at 10^4 to 10^6 items: a step must not cost more for
+a larger catalog.
 """
 
 import statistics
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 
 from benchmarks.result import median_seconds, write
 from mtmh.config import TrainSettings
@@ -20,6 +23,8 @@ from mtmh.data.sampler import Batch, PairSampler
 from mtmh.device import pick_device, pick_precision
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import objective_loss
+from mtmh.model.losses.rows import exponentials
+from mtmh.model.side_by_side import each, lanes, side_by_side
 from mtmh.model.two_heads import TwoHeads
 from mtmh.training.loop import fit
 
@@ -61,15 +66,21 @@ def _measure(precision: torch.dtype, device: torch.device) -> dict[str, float]:
     # Weights and Adagrad's sums of the rows, read and written in float32; the teacher's rows, read.
     size = len(batch.items)
     moved = size * SETTINGS.embedding_dim * 4 * 4 + size * 128 * precision.itemsize
+    softmaxes = 3 * 512 * len(batch.log_count)  # two students' and the teacher's
     rate, bandwidth = _product_rate(precision, device), _copy_rate(device)
+    least = operations / rate + moved / bandwidth
+    exponential_rate = _exponential_rate(device)
     return {
         "pairs_per_second": round(_speed(ITEMS, precision, device)),
         "products_alone": round(512 / _products(shapes, precision, device)),
-        "ceiling": round(512 / (operations / rate + moved / bandwidth)),
+        "ceiling": round(512 / least),
+        "ceiling_with_exponentials": round(512 / (least + softmaxes / exponential_rate)),
         "gigaflop_a_step": round(operations / 1e9, 3),
         "megabytes_a_step": round(moved / 1e6, 2),
         "gigaflop_per_second": round(rate / 1e9, 1),
         "gigabytes_per_second": round(bandwidth / 1e9, 1),
+        "megaexponentials_a_step": round(softmaxes / 1e6, 2),
+        "gigaexponentials_per_second": round(exponential_rate / 1e9, 2),
     }
 
 
@@ -134,6 +145,25 @@ def _copy_rate(device: torch.device, size: int = 1 << 26) -> float:
     a = torch.zeros(size, device=device)
     b = torch.empty_like(a)
     return 2 * a.nbytes / median_seconds(lambda: _done(b.copy_(a)), ROUNDS)
+
+
+def _exponential_rate(device: torch.device, size: int = 1024, rows: int = 1000) -> float:
+    """Exponentials/s: on the CPU of the loop in the losses, a row of `size` again and again in every thread."""
+    if device.type == "cuda":
+        a = torch.zeros(size * rows, device=device)
+        return a.numel() / median_seconds(lambda: _done(a.exp()), ROUNDS)
+    with side_by_side(device):
+        threads = [(np.zeros(size, np.float32), np.ones(size, np.float32), np.empty(size, np.float32))] * lanes()
+        seconds = median_seconds(lambda: each(lambda some: _again(rows, *map(np.copy, some)), threads), ROUNDS)
+        return len(threads) * rows * size / seconds
+
+
+@njit(nogil=True)
+def _again(times, logit, rarity, out):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for _ in range(times):
+        total += exponentials(logit, rarity, out)[1]
+    return total
 
 
 def _done(last: torch.Tensor) -> None:

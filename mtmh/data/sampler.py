@@ -24,8 +24,8 @@ class Batch:
     positive: Tensor  # int64 [B], columns
     log_count: Tensor  # float32 [P], of the columns
     log_q: Tensor  # float32 [P], log of the mixture law that the columns were drawn from
-    hit_row: Tensor  # int64 [hits], accidental hits: columns that are the row's trigger or engaged by its user,
-    hit_column: Tensor  # int64 [hits], save the positive
+    hit_row: Tensor  # int64 [hits], ascending; accidental hits: columns that are the row's trigger or engaged by its
+    hit_column: Tensor  # int64 [hits], user, save the positive
     weight: Tensor  # float32 [B], mean 1
     hidden: Tensor  # int64 [h], rows of `items` that this step shows as T1 would not know them
 

@@ -22,7 +22,8 @@ class SparseNN(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """int64 [n, features] -> float32 [n, sum of dims]."""
-        return torch.cat([table(ids[:, i]) for i, table in enumerate(self.tables)], dim=1)
+        latent = [table(ids[:, i]) for i, table in enumerate(self.tables)]
+        return torch.cat(latent, dim=1) if len(latent) > 1 else latent[0]
 
 
 class DenseNN(nn.Module):

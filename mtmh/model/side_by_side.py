@@ -1,9 +1,11 @@
 """Threads of our own for a training step on the CPU: most of its operations are too small for torch's to share."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -41,10 +43,28 @@ def lanes() -> int:
 
 def each(work: Callable[[T], R], tasks: Iterable[T]) -> list[R]:
     """[work(task) for task in tasks], without a graph: side by side within `side_by_side`, else in turn."""
+    count, pool = _LANES.get()
+    waiting = deque(enumerate(tasks))
+    found: dict[int, R] = {}
 
-    def without_graph(task: T) -> R:
+    def lane() -> None:
         with torch.no_grad():
-            return work(task)
+            while waiting:
+                try:
+                    place, task = waiting.popleft()
+                except IndexError:  # another lane took the last one
+                    return
+                found[place] = work(task)
 
-    pool = _LANES.get()[1]
-    return list((map if pool is None else pool.map)(without_graph, tasks))
+    if pool is None:
+        lane()
+    else:  # not in the caller's thread: the C library hands its large blocks back to the system, and takes them again
+        for one in [pool.submit(lane) for _ in range(min(count, len(waiting)))]:
+            one.result()
+    return [found[place] for place in range(len(found))]
+
+
+def ranges(size: int, count: int) -> list[slice]:
+    """range(size) in `count` parts of nearly one size, empty ones left out."""
+    bounds = [size * i // count for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds) if stop > start]

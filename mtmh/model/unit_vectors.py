@@ -6,16 +6,16 @@ products' type once a step.
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from mtmh.model import by_matrix, by_row
 from mtmh.model.side_by_side import each
 
 ROWS = 64  # products have a multiple of so many rows: the library compiles code for every shape that it meets
-SHORTEST = 1e-12  # a shorter vector is divided by this and not by its length
 
 Weights = Sequence[Tensor]  # of a head: weight and bias of each layer, then the linear map's weight if there is one
 
@@ -36,9 +36,14 @@ def whole_rows(n: int) -> int:
     return n + -n % ROWS
 
 
-def to_whole_rows(rows: Tensor) -> Tensor:
-    """`rows`, and zeros until there are `whole_rows` of them."""
-    return pad(rows, (0, 0, 0, -len(rows) % ROWS))
+def to_whole_rows(rows: Tensor, precision: torch.dtype) -> Tensor:
+    """`rows` as `precision`, and zeros until there are `whole_rows` of them."""
+    if len(rows) % ROWS == 0:
+        return rows.to(precision)
+    whole = rows.new_empty((whole_rows(len(rows)), *rows.shape[1:]), dtype=precision)
+    whole[: len(rows)] = rows
+    whole[len(rows) :] = 0
+    return whole
 
 
 class _Units(torch.autograd.Function):
@@ -46,63 +51,63 @@ class _Units(torch.autograd.Function):
     def forward(
         ctx: Any, bottom: Tensor, precision: torch.dtype, starts: list[int], *weights: Tensor
     ) -> tuple[Tensor, ...]:
-        x, heads = to_whole_rows(bottom.to(precision)), [weights[a:b] for a, b in pairwise(starts)]
-        ctx.passed = each(lambda head: _forward(x, head, bottom.dtype), heads)
-        return tuple(passed.unit[: len(bottom)] for passed in ctx.passed)
+        x, heads = to_whole_rows(bottom, precision), [weights[a:b] for a, b in pairwise(starts)]
+        ctx.passed = each(lambda head: _forward(x, head, len(bottom)), heads)
+        # Views: a tensor that is returned holds this graph, and the graph would hold it until garbage is collected.
+        return tuple(passed.unit.detach() for passed in ctx.passed)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        found = each(lambda one: _backward(*one), zip(ctx.passed, upstream, strict=True))
-        slope = found[0][0]
-        for more, _ in found[1:]:
-            slope += more
-        return slope, None, None, *(one for _, weights in found for one in weights)
+        slopes, found = zip(*each(lambda one: _backward(*one), zip(ctx.passed, upstream, strict=True)), strict=True)
+        slope = upstream[0].new_empty(len(upstream[0]), ctx.passed[0].x.shape[1])
+        _between(slopes[0], upstream).add_up(slopes, slope)
+        return slope, None, None, *(one for weights in found for one in weights)
 
 
 class _Passed(NamedTuple):
     """What the backward pass of a head needs of its forward pass."""
 
-    x: Tensor  # [rows, bottom width], of the products' type as are the next four
+    x: Tensor  # [whole rows of n, bottom width], of the products' type as are the next three
     first: Tensor  # [first width + out_dim, bottom width], first layer over linear map; without one the layer alone
     later: list[Tensor]  # weights of the other layers
-    hidden: list[Tensor]  # [rows, width], their inputs
-    unit: Tensor  # float [rows, out_dim]
-    length: Tensor  # float [rows, 1]
+    hidden: list[Tensor]  # [whole rows, width], their inputs
+    unit: Tensor  # float [n, out_dim]
+    length: Tensor  # float [n, 1]
 
 
-def _forward(x: Tensor, weights: Weights, dtype: torch.dtype) -> _Passed:
-    low = [one.to(x.dtype) for one in weights]
-    layers = list(zip(low[::2], low[1::2], strict=False))
-    (first, bias), later = layers[0], layers[1:]
-    if not later:
-        final, hidden = torch.addmm(bias, x, first.T).to(dtype), []
-    else:
-        width, linear = len(first), low[-1]
-        wide = torch.addmm(pad(bias, (0, len(linear))), x, (first := torch.cat([first, linear])).T)
-        hidden = [wide[:, :width].relu()]
-        for weight, bias in later[:-1]:
-            hidden.append(torch.addmm(bias, hidden[-1], weight.T).relu_())
-        weight, bias = later[-1]
-        final = torch.addmm(bias, hidden[-1], weight.T).to(dtype).add_(wide[:, width:])
-    length = torch.linalg.vector_norm(final, dim=1, keepdim=True).clamp_min_(SHORTEST)
-    return _Passed(x, first, [weight for weight, _ in later], hidden, final.div_(length), length)
+def _forward(x: Tensor, weights: Weights, n: int) -> _Passed:
+    between = _between(x, weights)
+    layers = list(zip(weights[::2], weights[1::2], strict=False))
+    (first, bias), later = layers[0], [(weight.to(x.dtype), bias) for weight, bias in layers[1:]]
+    first = torch.cat([first, weights[-1]] if later else [first]).to(x.dtype)
+    wide, deep, hidden = x[:, :0], x @ first.T, list[Tensor]()
+    for weight, next_bias in later:
+        if not hidden:
+            wide = deep
+        hidden.append(between.relu(deep, bias))
+        deep, bias = hidden[-1] @ weight.T, next_bias
+    return _Passed(x, first, [weight for weight, _ in later], hidden, *between.normalized(deep, wide, bias, n))
 
 
 def _backward(passed: _Passed, upstream: Tensor) -> tuple[Tensor, Weights]:
-    """The gradients in the head's input, float [n, bottom width], and in its weights, in the order of the weights."""
+    """The gradients in the head's input, of the products' type [whole rows of n, bottom width], and in its weights."""
     x, first, later, hidden, unit, length = passed
-    n, dtype = len(upstream), upstream.dtype
-    along = torch.linalg.vecdot(upstream, unit[:n]).unsqueeze(1)
-    exact = torch.addcmul(upstream, unit[:n], along, value=-1).div_(length[:n])
-    slope = last = to_whole_rows(exact.to(x.dtype))
-    biases, found = [exact.sum(dim=0)], list[Tensor]()
+    between, dtype, width = _between(x, [upstream]), upstream.dtype, len(first) - unit.shape[1] if later else 0
+    both = x.new_empty(len(x), len(first))  # the gradients in the first layer and in the linear map, side by side
+    biases, found = [between.through_norm(upstream, unit, length, both)], list[Tensor]()
+    slope = both[:, width:]
     for weight, at in zip(reversed(later), reversed(hidden), strict=True):
         found.append((slope.T @ at).to(dtype))
-        slope = torch.ops.aten.threshold_backward(slope @ weight, at, 0)
-        biases.append(slope.sum(dim=0, dtype=dtype))
-    both = torch.cat([slope, last], dim=1) if later else slope
+        to = both if at is hidden[0] else torch.empty_like(at)
+        biases.append(between.through_relu(slope @ weight, at, to))
+        slope = to[:, : at.shape[1]]
     widest = (both.T @ x).to(dtype)
     found.append(widest[: slope.shape[1]])
     layers = [one for pair in zip(reversed(found), reversed(biases), strict=True) for one in pair]
-    return (both @ first)[:n].to(dtype), layers + ([widest[slope.shape[1] :]] if later else [])
+    return both @ first, layers + ([widest[width:]] if later else [])
+
+
+def _between(x: Tensor, exact: Weights) -> ModuleType:
+    """What is quicker of the two ways to do what stands between products."""
+    return by_row if x.device.type == "cpu" and exact[0].dtype == torch.float32 else by_matrix

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from mtmh.training.adagrad import adagrad, step
 CURVE_EVERY = 50  # steps a point of the training curves averages
 CHECKPOINT_EVERY = 500  # steps
 
+T = TypeVar("T")
 Loss = Callable[[dict[str, Tensor], Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -63,11 +64,16 @@ def fit(
     started = time.perf_counter() - state.seconds
     done, first = divmod(state.step, per_epoch)
     batches = (one for epoch in range(done, epochs) for one in sampler.epoch(epoch, first if epoch == done else 0))
-    with side_by_side(device):
-        for batch in ahead(batches):
+
+    def with_inputs() -> Iterator[tuple[Batch, tuple[Tensor, Tensor], Tensor]]:
+        for batch in batches:
             batch = to_device(batch, device)
-            shown = catalog.hide(ids.index_select(0, batch.items), floats.index_select(0, batch.items), batch.hidden)
-            total, parts = loss(model(*shown, precision), content.index_select(0, batch.items), batch)
+            of_items = [one.index_select(0, batch.items) for one in (ids, floats, content)]
+            yield batch, catalog.hide(of_items[0], of_items[1], batch.hidden), of_items[2]
+
+    with side_by_side(device):
+        for batch, shown, taught in ahead(with_inputs()):
+            total, parts = loss(model(*shown, precision), taught, batch)
             total.backward()
             step(optimizer)
             state.step += 1
@@ -79,9 +85,9 @@ def fit(
     return state.curves
 
 
-def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, each drawn in another thread while the one before it is worked on."""
-    with ThreadPoolExecutor(1) as pool:
+def ahead(batches: Iterator[T]) -> Iterator[T]:
+    """The same batches, each made in another thread while the one before it is worked on."""
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         batch = pool.submit(next, batches, None)
         while (drawn := batch.result()) is not None:
             batch = pool.submit(next, batches, None)

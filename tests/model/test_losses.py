@@ -80,6 +80,19 @@ def test_a_row_at_a_time_gives_what_whole_matrices_give(share: tuple[float, floa
 
 
 @pytest.mark.parametrize("objective", list(HEADS_OF))
+def test_the_gradient_a_row_at_a_time_is_that_of_whole_matrices(objective: str) -> None:
+    """Float32 goes a row at a time, float64 by whole matrices; the loss is weighed by what follows it."""
+    batch = some_batch()
+    n, slopes = len(batch.items), {}
+    for dtype in (torch.float32, torch.float64):
+        heads = {head: unit(n, 8, i, dtype).requires_grad_() for i, head in enumerate(HEADS_OF[objective])}
+        total = objective_loss(heads, unit(n, 8, 9, dtype), batch, objective, TAU_P, TAU_Q, W_R, True)[0]
+        slopes[dtype] = torch.autograd.grad(3 * total, list(heads.values()))
+    for single, double in zip(*slopes.values(), strict=True):
+        torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", list(HEADS_OF))
 def test_bfloat16_products_give_the_gradient_within_their_rounding(objective: str) -> None:
     batch = some_batch()
     n = len(batch.items)

@@ -1,5 +1,7 @@
 """Gradients written out by hand, against autograd; work in threads, against work in turn."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -42,6 +44,38 @@ def test_unit_vectors_and_their_gradients_are_autograds(hidden: list[int], n: in
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
     for one, other in zip(*(torch.autograd.grad(units, leaves, upstream) for units in (found, exact)), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("hidden", [[], [6], [6, 4]])
+def test_a_row_at_a_time_they_are_what_whole_matrices_give(hidden: list[int]) -> None:
+    """Float32 goes a row at a time, float64 by whole matrices."""
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        heads = some_heads(hidden, torch.float32)
+        leaves = [torch.randn(70, 7, generator=torch.Generator().manual_seed(1)).requires_grad_()]
+        leaves += [weight for head in heads for weight in head.parameters()]
+        units = unit_vectors(leaves[0].to(dtype), [[one.to(dtype) for one in head.weights()] for head in heads], dtype)
+        upstream = [torch.randn(70, 5, generator=torch.Generator().manual_seed(i)).to(dtype) for i in range(2)]
+        found.append([*units, *torch.autograd.grad(units, leaves, upstream)])
+    for single, double in zip(*found, strict=True):
+        torch.testing.assert_close(single, double.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_leaves_no_garbage() -> None:
+    """Nothing holds itself: memory that waits for the collector is fresh memory for the next step, page by page."""
+    gc.collect()
+    gc.disable()
+    try:
+        for_good = weakref.ref(one_step("mtmh").total)
+        bottom = torch.randn(70, 7, requires_grad=True)
+        units = unit_vectors(bottom, [head.weights() for head in some_heads([6], torch.float32)], torch.float32)
+        kept = weakref.ref(units[0])
+        units[0].sum().backward()
+        del units
+        assert kept() is None
+        assert for_good() is None
+    finally:
+        gc.enable()
 
 
 def test_in_bfloat16_they_are_within_its_rounding() -> None:

@@ -1,9 +1,12 @@
 """Both losses with their gradients from whole matrices, for any device and precision (`rows` is for the CPU)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from mtmh.data.sampler import Batch
+from mtmh.model.by_matrix import add_up
 from mtmh.model.losses.engagement import engagement_gradient
 from mtmh.model.losses.relevance import MASKED, relevance_gradient
 
@@ -29,6 +32,17 @@ def losses_by_matrix(
         relevance, slope = relevance_gradient(logits, _logits(teacher, batch), known)
         gradient.add_(slope, alpha=share[1])
     return engagement, relevance, gradient
+
+
+def gradient_by_matrix(columns: Sequence[Tensor], triggers: Tensor, batch: Batch, tau: float, unit: Tensor) -> Tensor:
+    """The gradient in the vectors `unit` of the batch's items, like them.
+
+    Arguments: `columns` gradients in the batch's columns and in masked ones after them, to be summed; `triggers` float
+    [B, d], the gradient in the triggers' vectors over tau.
+    """
+    gradient = torch.zeros_like(unit)
+    add_up(columns, gradient[: len(batch.log_count)])
+    return gradient.index_add_(0, batch.trigger, triggers.to(unit.dtype), alpha=1 / tau)
 
 
 def _logits(similarity: Tensor, batch: Batch) -> Tensor:

@@ -12,7 +12,6 @@ tasks are worked on side by side.
 """
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -20,11 +19,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mtmh.data.sampler import Batch
-from mtmh.model.losses.gradient import with_gradient
-from mtmh.model.losses.matrix import losses_by_matrix
+from mtmh.model.losses.gradient import with_gradients
+from mtmh.model.losses.matrix import gradient_by_matrix, losses_by_matrix
 from mtmh.model.losses.relevance import MASKED
-from mtmh.model.losses.rows import losses_by_row
-from mtmh.model.side_by_side import each, lanes
+from mtmh.model.losses.rows import gradient_by_row, losses_by_row
+from mtmh.model.side_by_side import each, lanes, ranges
 from mtmh.model.unit_vectors import to_whole_rows, whole_rows
 
 HEADS_OF = {
@@ -58,7 +57,7 @@ def objective_loss(
     taus = [(content, tau_q), *((unit, tau_p) for unit in units.values())]
     teacher, *students = each(lambda one: _Factors.of(*one, batch, precision), taus)
     whole = _in_whole_columns(batch)
-    rows = [(some, _rows_of(whole, some)) for some in _slices(len(batch.trigger), lanes())]
+    rows = [(some, _rows_of(whole, some)) for some in ranges(len(batch.trigger), lanes())]
     found = each(
         lambda task: _of_rows(*task),
         [(one, teacher, *some, shares[head], logq) for head, one in zip(heads, students, strict=True) for some in rows],
@@ -67,26 +66,29 @@ def objective_loss(
     sums = each(lambda one: _of_head(*one, batch, tau_p), list(zip(by_head, units.values(), strict=True)))
     of_head = dict(zip(heads, sums, strict=True))
     parts: dict[str, Tensor] = {}
-    totals = []
-    for head, unit in vectors.items():
-        share, (both, gradient) = shares[head], of_head[head]
-        totals.append(with_gradient(unit, (share[0] * both[0] + share[1] * both[1]).to(unit.dtype), gradient))
-        named = zip(("engagement_loss", "relevance_loss"), share, both, strict=True)
-        parts |= {f"{head}_head_{name}": loss for name, part, loss in named if part > 0}
-    return torch.stack(totals).sum(), parts
+    weighed = []
+    for head in vectors:
+        named = zip(("engagement_loss", "relevance_loss"), shares[head], of_head[head][0], strict=True)
+        for name, share, loss in named:
+            if share > 0:
+                parts[f"{head}_head_{name}"] = loss
+                weighed.append(share * loss)
+    value = torch.stack(weighed).sum().to(units[heads[0]].dtype)
+    return with_gradients(list(vectors.values()), value, [of_head[head][1] for head in vectors]), parts
 
 
 class _Factors(NamedTuple):
     """What a similarity matrix is the product of."""
 
     trigger: Tensor  # float [B, d], divided by tau
-    columns: Tensor  # float [P and some rows of zeros, d]
+    columns: Tensor  # float [P and some masked ones, d]
 
     @classmethod
     def of(cls, unit: Tensor, tau: float, batch: Batch, precision: torch.dtype | None) -> "_Factors":
         precision = precision or unit.dtype
         trigger = unit.index_select(0, batch.trigger).div_(tau).to(precision)
-        return cls(trigger, to_whole_rows(unit[: len(batch.log_count)].to(precision)))
+        # Triggers may stand in the place of masked columns: what is there does not count.
+        return cls(trigger, to_whole_rows(unit[: whole_rows(len(batch.log_count))], precision))
 
 
 _Found = tuple[Tensor, Tensor, Tensor]  # the two losses, their gradient in the columns, and in the triggers times tau
@@ -102,8 +104,7 @@ def _of_rows(
     taught, known = None, torch.zeros_like(batch.trigger, dtype=torch.bool)
     if share[1] > 0:  # a trigger without content has nothing to teach
         taught, known = content @ teacher.columns.T, content.any(dim=1)
-    by_row = similarity.device.type == "cpu" and similarity.dtype != torch.float64
-    losses = losses_by_row if by_row else losses_by_matrix
+    losses = losses_by_row if _by_row(similarity) else losses_by_matrix
     *found, slope = losses(similarity, taught, batch, (share[0] * part, share[1] * part), known, logq)
     slope = slope.to(trigger.dtype)
     return torch.stack(found) * part, slope.T @ trigger, slope @ student.columns
@@ -112,12 +113,12 @@ def _of_rows(
 def _of_head(found: list[_Found], unit: Tensor, batch: Batch, tau: float) -> tuple[Tensor, Tensor]:
     """The two losses of all rows, [2], and their gradient in the head's vectors."""
     losses, to_columns, to_triggers = zip(*found, strict=True)
-    gradient = torch.zeros_like(unit)
-    columns = gradient[: len(batch.log_count)]
-    for one in to_columns:
-        columns += one[: len(columns)]
-    gradient.index_add_(0, batch.trigger, torch.cat(to_triggers).to(unit.dtype), alpha=1 / tau)
-    return torch.stack(losses).sum(dim=0), gradient
+    of_vectors = gradient_by_row if _by_row(unit) else gradient_by_matrix
+    return torch.stack(losses).sum(dim=0), of_vectors(to_columns, torch.cat(to_triggers), batch, tau, unit)
+
+
+def _by_row(matrix: Tensor) -> bool:
+    return matrix.device.type == "cpu" and matrix.dtype != torch.float64
 
 
 def _in_whole_columns(batch: Batch) -> Batch:
@@ -126,14 +127,9 @@ def _in_whole_columns(batch: Batch) -> Batch:
     return replace(batch, log_count=pad(batch.log_count, more, value=MASKED), log_q=pad(batch.log_q, more))
 
 
-def _slices(rows: int, count: int) -> list[slice]:
-    bounds = [rows * i // count for i in range(count + 1)]
-    return [slice(start, stop) for start, stop in pairwise(bounds) if stop > start]
-
-
 def _rows_of(batch: Batch, rows: slice) -> Batch:
     """Some rows of a batch, with all its columns."""
-    hit = (batch.hit_row >= rows.start) & (batch.hit_row < rows.stop)
+    hit = slice(*torch.searchsorted(batch.hit_row, batch.hit_row.new_tensor([rows.start, rows.stop])).tolist())
     return replace(
         batch,
         trigger=batch.trigger[rows],

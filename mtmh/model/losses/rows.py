@@ -2,17 +2,20 @@
 
 The values of `losses_by_matrix` (a test holds them together) from one pass over memory in place of some twenty: a row
 and its scratch stay in the first cache, and the gradient takes the similarity's place. The exponential is a polynomial,
-so that the compiler turns every loop below into vector instructions. A bfloat16 is the upper half of a float32; sums
-and exponentials are float32's for both.
+so that the compiler turns every loop below into vector instructions. Sums and exponentials are float32's also where
+the matrix is of bfloat16.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numba import njit, uint16
-from numba.extending import overload
+from numba import njit
 from torch import Tensor
 
 from mtmh.data.sampler import Batch
+from mtmh.model.bfloat16 import numbers, single, stored
+from mtmh.model.by_row import add_up
 from mtmh.model.losses.relevance import MASKED
 
 LOG2_E = np.float32(1.4426950408889634)
@@ -28,19 +31,16 @@ def losses_by_row(
 
     The losses are float64, the gradient lies where `similarity` was and is of its type.
     """
-    rows = len(similarity)
-    hit_row, order = torch.sort(batch.hit_row)
-    start = torch.searchsorted(hit_row, torch.arange(rows + 1))
-    found = np.zeros((2, rows))
+    found = np.zeros((2, len(similarity)))
     _rows(
-        _numbers(similarity),
-        _numbers(similarity[:0] if teacher is None else teacher),
+        numbers(similarity),
+        numbers(similarity[:0] if teacher is None else teacher),
         batch.log_count.numpy(),
         np.exp(-batch.log_q.numpy()) if logq else np.ones(len(batch.log_q), dtype=np.float32),
         batch.positive.numpy(),
         batch.weight.numpy(),
         known.numpy(),
-        (start.numpy(), batch.hit_column[order].numpy()),
+        (batch.hit_row.numpy(), batch.hit_column.numpy()),
         (np.float32(share[0]), np.float32(share[1])),
         found,
     )
@@ -48,22 +48,29 @@ def losses_by_row(
     return engagement, relevance, similarity
 
 
-def _numbers(matrix: Tensor) -> np.ndarray:
-    """The matrix as NumPy can hold it: a bfloat16 by its bits."""
-    numbers: np.ndarray = (matrix.view(torch.uint16) if matrix.dtype == torch.bfloat16 else matrix).numpy()
-    return numbers
+def gradient_by_row(columns: Sequence[Tensor], triggers: Tensor, batch: Batch, tau: float, unit: Tensor) -> Tensor:
+    """What `gradient_by_matrix` returns."""
+    gradient = torch.empty_like(unit)
+    size = len(batch.log_count)
+    add_up(columns, gradient[:size])
+    gradient[size:] = 0
+    _add_rows(numbers(triggers), batch.trigger.numpy(), np.float32(1 / tau), gradient.numpy())
+    return gradient
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def _rows(similarity, teacher, log_count, rarity, positive, weight, known, hits, share, found):  # type: ignore[no-untyped-def]
     rows, columns = similarity.shape
-    start, hit = hits
+    hit_row, hit_column = hits
+    first = last = 0  # the row's hits
     logit, taught = np.empty(columns, dtype=np.float32), np.empty(columns, dtype=np.float32)
     p, q = np.empty(columns, dtype=np.float32), np.zeros(columns, dtype=np.float32)
     for row in range(rows):
-        at, masked = positive[row], hit[start[row] : start[row + 1]]
+        while last < len(hit_row) and hit_row[last] == row:
+            last += 1
+        at, masked, first = positive[row], hit_column[first:last], last
         _logits(similarity[row], log_count, at, masked, logit)
-        most, total, rare = _exponentials(logit, rarity, p)
+        most, total, rare = exponentials(logit, rarity, p)
         log_z = most + np.log(np.float64(total))
         by_engagement = share[0] * weight[row] / np.float32(rows)
         by_relevance = share[1] / np.float32(rows)
@@ -73,7 +80,7 @@ def _rows(similarity, teacher, log_count, rarity, positive, weight, known, hits,
             found[0, row] = weight[row] * (log_rare - logit[at])
         if share[1] > 0 and known[row]:
             _logits(teacher[row], log_count, at, masked, taught)
-            most, total_q, _ = _exponentials(taught, rarity, q)
+            most, total_q, _ = exponentials(taught, rarity, q)
             apart = np.float32(0)
             for column in range(columns):
                 apart += q[column] * (taught[column] - logit[column])
@@ -84,21 +91,23 @@ def _rows(similarity, teacher, log_count, rarity, positive, weight, known, hits,
         for column in range(columns):
             logit[column] = p[column] * (from_p + from_rare * rarity[column]) - from_q * q[column]
         logit[at] -= by_engagement
-        _store(logit, similarity[row])
+        to = similarity[row]
+        for column in range(columns):
+            to[column] = stored(logit[column], to[column])
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _logits(similarity, log_count, positive, masked, out):  # type: ignore[no-untyped-def]
     """Similarity plus the column's log multiplicity, which the positive has not; MASKED at accidental hits."""
     for column in range(len(out)):
-        out[column] = _single(similarity[column]) + log_count[column]
-    out[positive] = _single(similarity[positive])
+        out[column] = single(similarity[column]) + log_count[column]
+    out[positive] = single(similarity[positive])
     for column in masked:
         out[column] = MASK
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _exponentials(logit, rarity, out):  # type: ignore[no-untyped-def]
+def exponentials(logit, rarity, out):  # type: ignore[no-untyped-def]
     """exp(logit - most) into `out`; returns most, their sum, and their sum with each times its column's rarity."""
     most, total, rare = _greatest(logit), np.float32(0), np.float32(0)
     for column in range(len(logit)):  # exp(x) = 2^whole * 2^rest
@@ -125,31 +134,9 @@ def _greatest(logit):  # type: ignore[no-untyped-def]
     return np.int32(greatest ^ ((greatest >> np.int32(31)) & low)).view(np.float32)
 
 
-def _single(number):  # type: ignore[no-untyped-def]
-    """A number of the matrix as float32: a bfloat16's bits are its upper half."""
-
-
-@overload(_single)
-def _single_of(number):  # type: ignore[no-untyped-def]
-    if number == uint16:
-        return lambda number: np.int32(np.int32(number) << np.int32(16)).view(np.float32)
-    return lambda number: number
-
-
-def _store(row, out):  # type: ignore[no-untyped-def]
-    """A row of float32 into the matrix."""
-
-
-@overload(_store)
-def _store_of(row, out):  # type: ignore[no-untyped-def]
-    def exact(row, out):  # type: ignore[no-untyped-def]
-        for column in range(len(out)):
-            out[column] = row[column]
-
-    def rounded(row, out):  # type: ignore[no-untyped-def]
-        for column in range(len(out)):  # to the nearest, between two to the even one
-            bits = np.float32(row[column]).view(np.int32)
-            odd = (bits >> np.int32(16)) & np.int32(1)
-            out[column] = np.uint16(np.int32(bits + np.int32(0x7FFF) + odd) >> np.int32(16))
-
-    return rounded if out.dtype == uint16 else exact
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _add_rows(rows, at, scale, out):  # type: ignore[no-untyped-def]
+    for i in range(len(rows)):
+        row, to = rows[i], out[at[i]]
+        for j in range(len(row)):
+            to[j] += single(row[j]) * scale

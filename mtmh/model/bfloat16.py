@@ -1,0 +1,43 @@
+"""Matrices of float32 or bfloat16 in compiled loops: NumPy has no bfloat16, so a loop reads and writes its bits.
+
+A bfloat16 is the upper half of a float32.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import uint16
+from numba.extending import overload
+from torch import Tensor
+
+
+def numbers(matrix: Tensor) -> np.ndarray:
+    """The matrix as NumPy can hold it: float32, or the bits of bfloat16 as uint16. Shares its memory."""
+    held: np.ndarray = (matrix.view(torch.uint16) if matrix.dtype == torch.bfloat16 else matrix).numpy()
+    return held
+
+
+def single(number: Any) -> Any:
+    """A number of such a matrix as float32; for compiled loops."""
+
+
+def stored(number: Any, place: Any) -> Any:
+    """A float32 as the matrix that `place` is a number of holds it; for compiled loops."""
+
+
+@overload(single)
+def _single(number):  # type: ignore[no-untyped-def]
+    if number == uint16:
+        return lambda number: np.int32(np.int32(number) << np.int32(16)).view(np.float32)
+    return lambda number: number
+
+
+@overload(stored)
+def _stored(number, place):  # type: ignore[no-untyped-def]
+    def rounded(number, place):  # type: ignore[no-untyped-def]  # to the nearest, between two to the even one
+        bits = np.float32(number).view(np.int32)
+        odd = (bits >> np.int32(16)) & np.int32(1)
+        return np.uint16(np.int32(bits + np.int32(0x7FFF) + odd) >> np.int32(16))
+
+    return rounded if place == uint16 else lambda number, place: number

@@ -6,7 +6,7 @@ shuffled, until most have had UPDATES updates. An update of an item is a step wh
 or negative: the paper's 2000 do not exist in data of this size. Both runs differ in w_r alone: the default, and 0.
 
 Reads the folders named in MTMH_BENCH_DATA (default: ../shared/data/yelp2019 and ../shared/data/amazon-beauty) and
-writes convergence_<folder>.json for each and convergence.png for all.
+writes convergence_<folder>.json and convergence_<folder>.png for each.
 """
 
 import itertools
@@ -52,11 +52,9 @@ Paths = dict[str, np.ndarray]  # embedding -> float32 [new items, UPDATES + 1, d
 
 def main() -> None:
     """Follow the new items of each data set through both runs at every seed, and draw the curves."""
-    found = {}
     for folder in folders():
-        found[folder.resolve().name] = compare(str(folder))
-    FOLDER.mkdir(exist_ok=True)
-    draw(found).savefig(FOLDER / "convergence.png", dpi=160)
+        name = folder.resolve().name
+        draw({name: compare(str(folder))}).savefig(FOLDER / f"convergence_{name}.png", dpi=160)
 
 
 @dataclass(frozen=True)

@@ -117,9 +117,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     recent = events.filter(events.day >= eve)
     found = keep(relations.attributed(recent, lists, shown))
     placed = keep(relations.in_time(recent, found))
-    past = before.filter(before["value"] > 0).inner_join(users, "user_id").inner_join(items, "item_id")
-    past = past.select("user", "item", "day")
-    liked = events.filter(events["value"] > 0).select("user", "item", "day")
+    past = _liked(before.inner_join(users, "user_id").inner_join(items, "item_id"))
     engaged = relations.engaged(placed)
     evidence = Evidence(
         place, log, now, first, last, people, catalog, before, asked, lists, shown, repeats, recent, found
@@ -135,7 +133,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
         matched=keep(relations.matches(shown, topics)),
         events=placed.filter(placed.day >= first),
         engaged=keep(engaged.filter(engaged.day >= first)),
-        history=past.union(liked),
+        history=past.union(_liked(events)),
         interests=keep(relations.top_interests(past, topics, DEFINITIONS.interests)),
         findings=find(evidence),
     )
@@ -167,6 +165,11 @@ def _catalog(place: Place, exposures: ir.Table, engagements: ir.Table) -> Catalo
     ids = exposures.select("item_id").union(engagements.select("item_id"))
     unknown = ids.anti_join(catalog.numbered(), "item_id").distinct().order_by("item_id").to_pyarrow()["item_id"]
     return catalog.with_unknown(unknown.combine_chunks())
+
+
+def _liked(events: ir.Table) -> ir.Table:
+    """user, item, day of those with a positive value."""
+    return events.filter(events["value"] > 0).select("user", "item", "day")
 
 
 def _keep(backend: SQLBackend, rows: ir.Table) -> ir.Table:

@@ -19,11 +19,13 @@ def numbers(matrix: Tensor) -> np.ndarray:
 
 
 def single(number: Any) -> Any:
-    """A number of such a matrix as float32; for compiled loops."""
+    """A number of such a matrix as float32; in compiled loops alone, where `_single` takes its place."""
+    raise RuntimeError("single is for compiled loops")
 
 
 def stored(number: Any, place: Any) -> Any:
-    """A float32 as the matrix that `place` is a number of holds it; for compiled loops."""
+    """A float32 as the matrix that `place` is a number of holds it; in compiled loops alone, by `_stored`."""
+    raise RuntimeError("stored is for compiled loops")
 
 
 @overload(single)

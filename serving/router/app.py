@@ -38,10 +38,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schema.Problem, "description": text} for status, text in WRONG.items()
 }
 
-BUSIEST: dict[str, type[schema.Asked]] = {
+BUSIEST: dict[str, type[schema.Asked]] = {  # POST
     "/v1/retrieve": schema.RetrieveRequest,
     "/v1/similar": schema.SimilarRequest,
-}  # POST
+}
 
 
 def create_app(service: Service) -> FastAPI:

@@ -31,7 +31,6 @@ def user_days(items: list[Row], history: list[Row], log: list[Row]) -> dict[tupl
         if one["value"] > 0
         for topic in catalog[one["item_id"]]["l2_topics"]
     ]
-    before = [(user, topic) for user, topic, day in liked if day < FIRST]
     for one in answers:
         user, time, day = one["user_id"], one["timestamp"], one["timestamp"].date()
         row = rows[arm_of(user), day, user]
@@ -68,6 +67,18 @@ def user_days(items: list[Row], history: list[Row], log: list[Row]) -> dict[tupl
                 first_liked[key] = one["timestamp"], row
     for _, row in first_liked.values():
         row["engaged_impressions"] += 1
+    add_interests(rows, answers, liked, catalog)
+    return dict(rows)
+
+
+def add_interests(
+    rows: dict[tuple[str, date, str], Row],
+    answers: list[Row],
+    liked: list[tuple[str, str, date]],
+    catalog: dict[str, Row],
+) -> None:
+    """Into the rows: what was new to a user that day, and what of the interests from before the log was shown."""
+    before = [(user, topic) for user, topic, day in liked if day < FIRST]
     for (_, day, user), row in rows.items():
         today = {topic for who, topic, when in liked if who == user and when == day}
         lately = {topic for who, topic, when in liked if who == user and day - 28 * DAY <= when < day}
@@ -79,7 +90,6 @@ def user_days(items: list[Row], history: list[Row], log: list[Row]) -> dict[tupl
         if top and lists:
             row["interested"] = 1
             row["recalled_interests"] = len(had & set(top)) / len(top)
-    return dict(rows)
 
 
 def impression(event: Row, answers: list[Row]) -> tuple[str, str] | None:

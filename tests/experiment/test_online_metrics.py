@@ -1,7 +1,7 @@
 """Every metric beside a plain loop over the same records."""
 
 from collections import Counter
-from datetime import timedelta
+from datetime import date, timedelta
 from math import log2
 from pathlib import Path
 
@@ -143,6 +143,25 @@ def test_every_metric_names_columns_that_there_are_or_a_function() -> None:
             assert metric.counts in ITEM_COUNTS.names
 
 
+def some_days() -> tuple[Experiment, date, date, Users, Catalog]:
+    """An experiment with one user and one item, which expressions need and do not look into."""
+    experiment = Experiment(
+        salt="",
+        control=ARMS[0],
+        treatment=ARMS[1],
+        arms=[{"name": name} for name in ARMS],
+        first_day=FIRST,
+        days=4,
+        simulated=True,
+    )
+    zero = np.zeros(1, np.int32)
+    users = Users(pa.array(["u"]), zero, zero, np.zeros(1, bool))
+    catalog = Catalog(
+        pa.array(["a"]), np.array(["NaT"], "datetime64[us]"), pa.array(["x"]), zero, zero, 1, pa.array([])
+    )
+    return experiment, FIRST, FIRST + timedelta(days=3), users, catalog
+
+
 @pytest.mark.parametrize("dialect", ["databricks", "trino", "bigquery", "snowflake", "postgres"])
 def test_the_expressions_are_those_of_other_engines_too(dialect: str) -> None:
     """Compiled, not run: no such engine is here."""
@@ -175,29 +194,8 @@ def test_the_expressions_are_those_of_other_engines_too(dialect: str) -> None:
     found = kept("found", relations.attributed(events, lists, shown))
     placed = kept("placed", relations.in_time(events, found))
     past = placed.select("user", "item", "day")
-    catalog = Catalog(
-        pa.array(["a"]),
-        np.array(["NaT"], "datetime64[us]"),
-        pa.array(["x"]),
-        *[np.zeros(1, np.int32)] * 2,
-        1,
-        pa.array([]),
-    )
-    experiment = Experiment(
-        salt="",
-        control=ARMS[0],
-        treatment=ARMS[1],
-        arms=[{"name": name} for name in ARMS],
-        first_day=FIRST,
-        days=4,
-        simulated=True,
-    )
     facts = Facts(
-        experiment,
-        FIRST,
-        FIRST + timedelta(days=3),
-        Users(pa.array(["u"]), np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, bool)),
-        catalog,
+        *some_days(),
         shown=shown,
         lists=lists,
         matched=kept("matched", relations.matches(shown, topics)),

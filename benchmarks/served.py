@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -47,6 +48,7 @@ class Served:
     store: Path
     log: Path  # exposures and engagements
     seconds: float  # from the start of the process until it was ready
+    secret: str  # of Triton's management
 
     def triton(self) -> psutil.Process:
         """Triton's process. Raises UserError where there is none just now."""
@@ -82,7 +84,9 @@ def serve(runs: Path, *settings: str, environment: Mapping[str, str] | None = No
     store = runs / "serving" / NAME
     command = [sys.executable, "-m", "mtmh.cli", "serve", "--runs", str(runs), "--data", NAME, "--port", str(port)]
     command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
-    for setting in ("listen.grpc_port=null", *settings):
+    secret = secrets.token_hex(16)
+    (runs / "secret").write_text(secret)
+    for setting in ("listen.grpc_port=null", f"triton.secret_file={runs / 'secret'}", *settings):
         command += ["--set", setting]
     start = time.perf_counter()
     with (runs / "serve.log").open("ab") as log:
@@ -96,7 +100,7 @@ def serve(runs: Path, *settings: str, environment: Mapping[str, str] | None = No
                 raise UserError(f"mtmh serve is not ready ({process.returncode}); {runs / 'serve.log'} says why.")
             time.sleep(0.02)
         seconds = time.perf_counter() - start
-        yield Served(process, url, f"127.0.0.1:{grpc}", store, store / "log", seconds)
+        yield Served(process, url, f"127.0.0.1:{grpc}", store, store / "log", seconds, secret)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

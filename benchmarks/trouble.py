@@ -19,6 +19,7 @@ from benchmarks.served import Served, free_ports
 from mtmh.errors import UserError
 from serving.router.heads import connect
 from serving.triton.export import write_package
+from serving.triton.management import headers
 from serving.triton.store import CHAMPION, install, promote
 
 SWAPS, SLOW_CLIENTS, DRIBBLE_SECONDS, OUT_SECONDS = 20, 8, 8.0, 3.0  # clients of each kind
@@ -93,10 +94,11 @@ class Place:
 
 async def head_unloaded(place: Place) -> None:
     """Both models of a head are taken away, then those of the other; the router loads them again."""
+    secret = headers(place.served.secret)
     async with connect(place.served.triton_url) as triton:
         for head in ("relevance", "engagement"):
             for name in (f"retrieve_{head}_1", f"{head}_1"):
-                await triton.unload_model(name)
+                await triton.unload_model(name, headers=secret)
             end = time.monotonic() + 30
             while not await triton.is_model_ready(f"retrieve_{head}_1"):
                 if time.monotonic() > end:

@@ -1,7 +1,9 @@
 """Triton and the router together, in the foreground of one machine; on a cluster each has pods of its own (k8s/)."""
 
 import logging
+import secrets
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 from serving.router.app import serve as route
@@ -18,13 +20,17 @@ def serve(store: Path, ports: Ports, source: Source) -> None:
     logging.getLogger("mtmh.triton").setLevel(logging.INFO)
     ours = [f"store={store.resolve()}", f"triton.url={HOST}:{ports.grpc}", "triton.manages_models=true"]
     own = Source(source.path, [*source.settings, *ours])
-    listen = own.read().listen  # what is wrong with the settings is said before Triton starts
+    settings = own.read()  # what is wrong with them is said before Triton starts
+    listen = settings.listen
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)  # the terminal was closed
+    secret = settings.triton.read_secret() or secrets.token_hex(16)
     try:
-        with triton(store, ports, load_champion=False) as server:
-            print(f"Triton  gRPC {HOST}:{ports.grpc}, HTTP :{ports.http}, metrics :{ports.metrics}; log {server.log}")
+        with triton(store, ports, load_champion=False, secret=secret) as server:
+            http = "off" if ports.http is None else f":{ports.http}"
+            print(f"Triton  gRPC {HOST}:{ports.grpc}, HTTP {http}, metrics :{ports.metrics}; log {server.log}")
             print(f"Router  http://{listen.host}:{listen.port}, the page is there too", flush=True)
-            route(own)
+            route(replace(own, secret=secret))
     except KeyboardInterrupt:
         pass
     print("stopped", flush=True)

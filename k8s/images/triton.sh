@@ -17,4 +17,8 @@ for version in ${MTMH_VERSIONS:-}; do
     exit 1
   fi
 done
+# Nobody loads, configures or traces through the server: a pod's secret is known to nobody.
+secret=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+closed="model-repository,model-config,shared-memory,statistics,trace,logging:mtmh-management=$secret"
+set -- "$@" "--http-restricted-api=$closed" "--grpc-restricted-protocol=$closed"
 exec tritonserver --model-repository="$models" --model-control-mode=explicit --disable-auto-complete-config "$@"

@@ -47,11 +47,13 @@ def serve(
     config: RouterFile = None,
     settings: Settings = None,
     port: Port = 8080,
-    http_port: Port = 8000,
+    http_port: Annotated[
+        int | None, typer.Option(help="Let Triton answer over HTTP, too.", min=1, max=65535, show_default="off")
+    ] = None,
     grpc_port: Port = 8001,
     metrics_port: Port = 8002,
 ) -> None:
-    """Serve the champion until Ctrl-C: the router on `port` (gRPC one above), Triton behind it on the three others.
+    """Serve the champion until Ctrl-C: the router on `port` (gRPC one above), Triton behind it on the others.
 
     Exposures and engagements go to the folder `log` beside the served versions.
     """

@@ -28,6 +28,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from mtmh.errors import UserError
 
 BUCKETS = 10_000
+MAX_ARMS, MAX_K_ANN = 100, 100_000
+NO_ARM = "none"  # what stands in the log where there is no experiment
+
+
+def _usable(name: str) -> str:
+    if name == NO_ARM:
+        raise ValueError(f"{NO_ARM!r} stands for answers without an experiment: choose another name")
+    if not name.isprintable():
+        raise ValueError("the name has characters that cannot be printed")
+    return name
 
 
 class Arm(BaseModel):
@@ -35,14 +45,16 @@ class Arm(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^\S(.*\S)?$")]
-    weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0  # 0: nobody, and the arms after it stay
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\S(.*\S)?$"), AfterValidator(_usable)]
+    weight: Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)] = 1.0  # 0: nobody, and the arms after it stay
     alpha: Annotated[float, Field(ge=0.0, le=100.0)] | None = None  # percent from the engagement head
-    k_ann: Annotated[int, Field(ge=1)] | None = None
+    k_ann: Annotated[int, Field(ge=1, le=MAX_K_ANN)] | None = None
     version: Annotated[str, Field(pattern=r"^[0-9]+$")] | None = None  # of the registered model
 
 
 def _consistent(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
+    if len(arms) > MAX_ARMS:
+        raise ValueError(f"{len(arms):,} arms are more than an experiment has, {MAX_ARMS}")
     names = [arm.name for arm in arms]
     if again := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"each arm needs a name of its own; there twice: {', '.join(again)}")

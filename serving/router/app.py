@@ -70,7 +70,7 @@ def create_app(service: Service) -> FastAPI:
     add_page(app, service, PROBLEMS)
     app.add_middleware(Shortcut, routes=app.routes)
     app.add_middleware(
-        Guard, limits=lambda: service.settings.limits, token=lambda: service.token, metrics=service.metrics
+        Guard, limits=lambda: service.settings.limits, tokens=lambda: service.tokens, metrics=service.metrics
     )
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)  # of a RequestError the guard makes an answer

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
@@ -23,12 +23,12 @@ log = logging.getLogger("mtmh.router")
 
 
 class Guard:
-    """ASGI middleware. `limits` and `token` are asked for with every request: they may be read again."""
+    """ASGI middleware. `limits` and `tokens` are asked for with every request: they may be read again."""
 
     def __init__(
-        self, app: ASGIApp, limits: Callable[[], Limits], token: Callable[[], bytes | None], metrics: Metrics
+        self, app: ASGIApp, limits: Callable[[], Limits], tokens: Callable[[], Collection[bytes]], metrics: Metrics
     ) -> None:
-        self.app, self.limits, self.token, self.metrics = app, limits, token, metrics
+        self.app, self.limits, self.tokens, self.metrics = app, limits, tokens, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,7 +49,7 @@ class Guard:
             await send(message)
 
         try:
-            if not _is_open(scope["path"]) and not shows_token(headers.get(b"authorization", b""), self.token()):
+            if not _is_open(scope["path"]) and not shows_token(headers.get(b"authorization", b""), self.tokens()):
                 raise RequestError(401, "Authorization: Bearer TOKEN is missing, or its token is not the router's.")
             await self.app(scope, await self._whole_body(headers, receive), reply)
         except RequestError as error:

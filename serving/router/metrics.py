@@ -88,6 +88,9 @@ class Metrics:
         self.swaps = Counter("mtmh_version_swaps", "Champions taken over.", registry=registry)
         self.refused = Counter("mtmh_versions_refused", "Versions that failed to load or warm up.", registry=registry)
         self.reloads = Counter("mtmh_config_reloads", "Configurations read again.", ["outcome"], registry=registry)
+        self.config_refused = Gauge(
+            "mtmh_config_refused", "1 while a changed configuration is refused.", registry=registry
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from mtmh.errors import UserError
 from mtmh.experiment.log import Log
 from serving.router.heads import connect
 from serving.router.history import Histories
@@ -16,8 +15,9 @@ from serving.router.limits import Admission, Deadline, RequestError
 from serving.router.metrics import Metrics
 from serving.router.retrieve import RETRY_AFTER, Found, Retrieval
 from serving.router.schema import Engagement, RetrieveRequest, SimilarRequest
-from serving.router.settings import Source, needs_restart
+from serving.router.settings import Source
 from serving.router.versions import Versions
+from serving.triton.management import headers
 
 log = logging.getLogger("mtmh.router")
 
@@ -28,7 +28,7 @@ class Service:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.settings = source.read()
-        self.token = self.settings.read_token()
+        self.tokens = self.settings.read_tokens()
         self.metrics = Metrics()
         self.admission = Admission(self.settings.limits.in_flight, self.metrics)
         self.stamp = source.stamp(self.settings)
@@ -38,7 +38,8 @@ class Service:
         settings = self.settings
         self.client = connect(settings.triton.url)
         self.histories = Histories(settings.features)
-        self.versions = Versions(settings.store, self.client, settings.triton, self.histories, self.metrics)
+        secret = headers(self.source.secret or settings.triton.read_secret())
+        self.versions = Versions(settings.store, self.client, settings.triton, self.histories, self.metrics, secret)
         self.retrieval = Retrieval(self.client, self.versions, self.histories, self.metrics)
         self.log = Log(settings.log.directory) if settings.log.directory else None
         self.metrics.log_kept.set(self.log is not None)
@@ -56,31 +57,33 @@ class Service:
     async def _watch(self) -> None:
         while True:
             try:
-                self._reload()
+                await self._reload()
                 await self.versions.look(self.settings.experiment)
             except Exception:  # a router that stopped watching would serve an old champion for ever
                 log.exception("the watch failed; it goes on")
             await asyncio.sleep(self.settings.triton.poll_seconds)
 
-    def _reload(self) -> None:
-        stamp = self.source.stamp(self.settings)
+    async def _reload(self) -> None:
+        """Take a changed configuration over; whatever is wrong with it, the old one stays."""
+        stamp = await asyncio.to_thread(self.source.stamp, self.settings)
         if stamp == self.stamp:
             return
         self.stamp = stamp
         try:
-            new = self.source.read()
-            token = new.read_token()
-        except UserError as error:
+            new, late = await asyncio.to_thread(self.source.read_again, self.settings)
+            tokens = await asyncio.to_thread(new.read_tokens)
+        except Exception as error:  # of any kind: a file that cannot be read must not end the watch
             self.metrics.reloads.labels("refused").inc()
+            self.metrics.config_refused.set(1)
             log.error("configuration refused, the old one stays", extra={"told": {"why": str(error)}})
             return
-        if late := needs_restart(self.settings, new):
+        if late:
             log.warning("these settings need a restart", extra={"told": {"settings": late}})
-        kept = {name: getattr(self.settings, name) for name in ("store", "listen", "triton", "features", "log")}
-        self.settings, self.token = new.model_copy(update=kept), token
+        self.settings, self.tokens = new, tokens
         self.admission.limit = new.limits.in_flight
-        self.stamp = self.source.stamp(self.settings)
+        self.stamp = await asyncio.to_thread(self.source.stamp, new)
         self.metrics.reloads.labels("taken").inc()
+        self.metrics.config_refused.set(0)
         log.info("configuration read again")
 
     @contextmanager

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from serving.router.settings import Experiment, Triton
 from serving.triton import store
 
 WARM_UPS = 3
+INDEX_SECONDS = 2.0  # in which Triton lists its models; one that hangs must not hold the watch
 LONGEST_PAUSE = 30.0  # seconds between two tries to load again what Triton lost
 
 log = logging.getLogger("mtmh.router")
@@ -77,6 +78,7 @@ class Versions:
     settings: Triton
     histories: Histories
     metrics: Metrics
+    secret: dict[str, str]  # metadata of the calls that manage models
     serving: Serving | None = None
     reachable: bool = False
     refused: dict[str, str] = field(default_factory=dict)  # version -> why
@@ -102,7 +104,7 @@ class Versions:
         except NotReadyError as error:
             if self.reachable or self.serving is None:
                 log.warning("triton is not ready", extra={"told": {"why": str(error)}})
-            self.reachable = False
+            self.reachable = await self._answers()
         self.metrics.ready.set(self.ready)
 
     async def _take_over(self, experiment: Experiment, ready: set[str]) -> None:
@@ -185,7 +187,10 @@ class Versions:
         missing = [model for model in models if model not in ready and self.settings.manages_models]
         parts = [model for model in missing if not model.startswith("retrieve_")]
         for together in (parts, [model for model in missing if model not in parts]):  # ensembles come last
-            loads = [self.client.load_model(model, client_timeout=self.settings.load_seconds) for model in together]
+            loads = [
+                self.client.load_model(model, headers=self.secret, client_timeout=self.settings.load_seconds)
+                for model in together
+            ]
             for failure in await asyncio.gather(*loads, return_exceptions=True):
                 if isinstance(failure, InferenceServerException):
                     raise _translated(failure)
@@ -255,13 +260,38 @@ class Versions:
             return
         for model in sorted(models, reverse=True):  # the ensembles, retrieve_*, before what they are made of
             try:
-                await self.client.unload_model(model, client_timeout=self.settings.load_seconds)
+                await self.client.unload_model(model, headers=self.secret, client_timeout=self.settings.load_seconds)
             except InferenceServerException as error:
                 raise _translated(error) from None
 
+    async def _answers(self) -> bool:
+        """Whether all models that take traffic are ready, though Triton cannot list its repository now."""
+        live = self.serving.live.values() if self.serving else ()
+        models = [model for version in live for model in version.package.models]
+        return bool(models) and await self._ready_of(models) == set(models)
+
+    async def _ready_of(self, models: Iterable[str]) -> set[str]:
+        """Those of `models` that are ready, by Triton's health interface, which is open to everybody."""
+
+        async def ready(model: str) -> bool:
+            try:
+                return bool(await self.client.is_model_ready(model, client_timeout=INDEX_SECONDS))
+            except InferenceServerException:
+                return False
+
+        models = list(models)
+        answers = await asyncio.gather(*map(ready, models))
+        return {model for model, is_ready in zip(models, answers, strict=True) if is_ready}
+
     async def _ready_models(self) -> set[str]:
+        """What is loaded. Where somebody else manages the models, Triton lists them to that one alone."""
+        if not self.settings.manages_models:
+            if not await self._is_up():
+                raise NotReadyError("Triton does not answer")
+            folders = await asyncio.to_thread(lambda: list((self.place / "models").iterdir()))
+            return await self._ready_of(folder.name for folder in folders)
         try:
-            index = await self.client.get_model_repository_index(client_timeout=self.settings.load_seconds)
+            index = await self.client.get_model_repository_index(headers=self.secret, client_timeout=INDEX_SECONDS)
         except InferenceServerException as error:
             raise NotReadyError(str(error.message())) from None
         return {model.name for model in index.models if model.state == "READY"}

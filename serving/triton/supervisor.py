@@ -8,6 +8,7 @@ import ctypes
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,18 +19,23 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO
 
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
 from mtmh.errors import UserError
 from serving.triton import store as packages
+from serving.triton.leftovers import SHARED_MEMORY, end_with_us, hide, sweep
+from serving.triton.management import headers, restriction
 
 HOST = "127.0.0.1"
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before a Triton that died is started again
 STEADY = 60.0  # seconds after which its pauses begin anew
 EXIT = 5  # seconds that it may take to stop
-SHARED_MEMORY = Path("/dev/shm")
+LIVE_SECONDS = 2.0  # within which a healthy server says that it is alive, also on a busy machine
+MISSES = 3  # times in a row that it did not: it hangs, and is started again
 PREFIX = "mtmh-triton"  # of its shared memory, whose name goes on with our process number
 
 log = logging.getLogger("mtmh.triton")
@@ -38,23 +44,27 @@ _libc = ctypes.CDLL(None)  # before any fork
 
 @dataclass(frozen=True)
 class Ports:
-    """Where Triton listens, on this machine only."""
+    """Where Triton listens, on this machine only; HTTP is off unless it has a port."""
 
-    http: int = 8000
+    http: int | None = None
     grpc: int = 8001
     metrics: int = 8002
 
-    def numbers(self) -> tuple[int, int, int]:
-        """All three."""
-        return self.http, self.grpc, self.metrics
+    def numbers(self) -> list[int]:
+        """All that are used."""
+        return [port for port in (self.http, self.grpc, self.metrics) if port is not None]
 
 
 @dataclass
 class Triton:
-    """A running Triton. `starts` counts how often it was started; `pid` is the present process's."""
+    """A running Triton. `starts` counts how often it was started; `pid` is the present process's.
+
+    `secret` lets its owner load and unload models (serving/triton/management.py); a new one is made for each server.
+    """
 
     ports: Ports
     log: Path
+    secret: str = field(repr=False)
     starts: int = 0
     pid: int = 0
     ready: threading.Event = field(default_factory=threading.Event)  # serving; cleared while it is started again
@@ -72,21 +82,23 @@ class Triton:
 
 
 @contextmanager
-def triton(store: Path, ports: Ports | None = None, load_champion: bool = True) -> Iterator[Triton]:
+def triton(
+    store: Path, ports: Ports | None = None, load_champion: bool = True, secret: str | None = None
+) -> Iterator[Triton]:
     """Run Triton over the models of `store` and yield it once it serves; it has stopped when this ends.
 
     Model control is explicit: the champion is loaded at every start, unless `load_champion` is false because somebody
     else (the router) does it; whatever else was loaded is not after a restart. Its log is `store`/triton.log.
+    `secret` opens Triton's management interface; a random one is made where it is None.
 
     Raises UserError when Triton is not installed, a port is taken, the store has no champion or Triton cannot load it.
     """
-    ports = ports or Ports()
-    command, environment = _command(store, ports)
+    server = Triton(ports or Ports(), store / "triton.log", secret or secrets.token_hex(16))
+    command, environment = _command(store, server)
     packages.champion(store)
-    for port in ports.numbers():
+    for port in server.ports.numbers():
         _check_free(port)
-    _sweep_shared_memory()
-    server = Triton(ports, store / "triton.log")
+    sweep(PREFIX)
     # The kernel ends Triton when the thread that started it ends: this one lives as long as the server.
     keeper = threading.Thread(
         target=_keep, args=(server, command, environment, store if load_champion else None), name="triton", daemon=True
@@ -100,14 +112,20 @@ def triton(store: Path, ports: Ports | None = None, load_champion: bool = True) 
         keeper.join()
 
 
-def _command(store: Path, ports: Ports) -> tuple[list[str], dict[str, str]]:
+def _command(store: Path, server: Triton) -> tuple[list[str], dict[str, str]]:
     place = Path(os.environ.get("MTMH_TRITON", ".triton")).resolve()
     root = place / "server" / "pytriton" / "tritonserver"
     python = place / "venv" / "bin" / "python"
     if not (root / "bin" / "tritonserver").is_file() or not python.exists():
         raise UserError(f"Triton is not installed in {place}: run `make .triton/.ready`.")
+    ports = server.ports
     addresses = {f"{name}-address": HOST for name in ("http", "grpc", "metrics")}
-    numbers = {"http-port": ports.http, "grpc-port": ports.grpc, "metrics-port": ports.metrics}
+    numbers: dict[str, object] = {"grpc-port": ports.grpc, "metrics-port": ports.metrics}
+    if ports.http is None:
+        numbers["allow-http"] = "false"
+    else:
+        numbers |= {"http-port": ports.http, "http-restricted-api": restriction(server.secret)}
+    numbers["grpc-restricted-protocol"] = restriction(server.secret)
     options = {
         "model-repository": store.resolve() / "models",
         "model-control-mode": "explicit",
@@ -148,10 +166,10 @@ def _keep(server: Triton, command: list[str], environment: dict[str, str], store
             process = _start(command, environment, file)
         server.pid = process.pid
         server.starts += 1
+        guardian = end_with_us(process.pid, f"{PREFIX}-{os.getpid()}-")
         try:
             _until_ready(server, process, store)
-            while process.poll() is None and not server.stopping.wait(0.05):
-                pass
+            _watch(server, process)
         except Exception as error:  # whatever it is: Triton is stopped, and whoever waits for it is told
             log.error("%s", error)
             if server.starts == 1:
@@ -159,6 +177,8 @@ def _keep(server: Triton, command: list[str], environment: dict[str, str], store
         finally:
             server.ready.clear()
             _stop(process)
+            guardian.kill()
+            guardian.communicate()
         if server.stopping.is_set() or server.failure is not None:
             return
         if time.monotonic() - started > STEADY:
@@ -189,44 +209,63 @@ def _start(command: list[str], environment: dict[str, str], file: IO[bytes]) -> 
 
 
 def _until_ready(server: Triton, process: subprocess.Popen[bytes], store: Path | None) -> None:
-    while not server.stopping.is_set():
-        if process.poll() is not None:
-            ended = f"Triton ended at once ({process.returncode}); its log, {server.log}, ends:"
-            raise UserError(f"{ended}\n{_tail(server.log)}")
-        if _asked(server.ports, "GET", "/v2/health/live")[0] == 200:
-            break
-        server.stopping.wait(0.02)
+    with InferenceServerClient(f"{HOST}:{server.ports.grpc}") as client:
+        while not server.stopping.is_set():
+            if process.poll() is not None:
+                ended = f"Triton ended at once ({process.returncode}); its log, {server.log}, ends:"
+                raise UserError(f"{ended}\n{_tail(server.log)}")
+            if _is_live(client):
+                break
+            server.stopping.wait(0.02)
+    hide(process.pid, server.secret)
     if store is not None:
-        load(server.ports, store, packages.champion(store))
+        load(server, store, packages.champion(store))
     if not server.stopping.is_set():
         server.ready.set()
 
 
-def load(ports: Ports, store: Path, version: str) -> None:
+def _watch(server: Triton, process: subprocess.Popen[bytes]) -> None:
+    """Return when Triton has ended, hangs, or is to stop."""
+    misses, next_look = 0, time.monotonic()
+    with InferenceServerClient(f"{HOST}:{server.ports.grpc}") as client:
+        while process.poll() is None and not server.stopping.wait(0.05):
+            if time.monotonic() < next_look:
+                continue
+            misses = 0 if _is_live(client) else misses + 1
+            next_look = time.monotonic() + 1.0
+            if misses == MISSES and process.poll() is None:
+                log.error("Triton has not said for %s times %s s that it is alive", MISSES, LIVE_SECONDS)
+                os.killpg(process.pid, signal.SIGKILL)  # a stopped process cannot take a gentler signal
+                return
+
+
+def _is_live(client: InferenceServerClient) -> bool:
+    try:
+        return bool(client.is_server_live(client_timeout=LIVE_SECONDS))
+    except InferenceServerException:
+        return False
+
+
+def load(server: Triton, store: Path, version: str) -> None:
     """Load a version's models. Raises UserError with Triton's reason when one cannot be."""
     models: list[str] = json.loads((store / "versions" / version / "manifest.json").read_text())["models"]
     ensembles = [name for name in models if name.startswith("retrieve_")]
-    # An ensemble would bring its models with it, but two that share one are loaded one after the other.
-    for names in (sorted(set(models) - set(ensembles)), ensembles):
-        with ThreadPoolExecutor(len(names)) as pool:
-            answers = list(pool.map(lambda name: _asked(ports, "POST", f"/v2/repository/models/{name}/load"), names))
-        for name, (status, told) in zip(names, answers, strict=True):
-            if status != 200:
-                reason = json.loads(told)["error"].partition("\n")[0] if status else told
-                raise UserError(f"Triton cannot load {name} of {store}: {reason}")
+    with InferenceServerClient(f"{HOST}:{server.ports.grpc}") as client:
 
+        def failure(name: str) -> str | None:
+            try:
+                client.load_model(name, headers=headers(server.secret), client_timeout=120.0)
+            except InferenceServerException as error:
+                return str(error.message()).partition("\n")[0]
+            return None
 
-def _asked(ports: Ports, method: str, path: str) -> tuple[int, str]:
-    """Status and body of a request to Triton; 0 where it does not answer."""
-    connection = HTTPConnection(HOST, ports.http, timeout=120)
-    try:
-        connection.request(method, path)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    except (OSError, HTTPException) as error:
-        return 0, str(error)
-    finally:
-        connection.close()
+        # An ensemble would bring its models with it, but two that share one are loaded one after the other.
+        for names in (sorted(set(models) - set(ensembles)), ensembles):
+            with ThreadPoolExecutor(len(names)) as pool:
+                reasons = list(pool.map(failure, names))
+            for name, reason in zip(names, reasons, strict=True):
+                if reason is not None:
+                    raise UserError(f"Triton cannot load {name} of {store}: {reason}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -241,14 +280,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for region in SHARED_MEMORY.glob(f"{PREFIX}-{os.getpid()}-*"):
         region.unlink(missing_ok=True)
-
-
-def _sweep_shared_memory() -> None:
-    """Remove what servers left that were killed together with their supervisor."""
-    for region in SHARED_MEMORY.glob(f"{PREFIX}-*"):
-        owner = region.name.removeprefix(f"{PREFIX}-").split("-")[0]
-        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
-            region.unlink(missing_ok=True)
 
 
 def _tail(path: Path, lines: int = 15) -> str:

@@ -50,7 +50,7 @@ class Serving:
 
     def load(self, version: str) -> None:
         """Load a version that a test needs beside the champion."""
-        load(self.triton.ports, self.store, version)
+        load(self.triton, self.store, version)
 
 
 def ask(client: grpc.InferenceServerClient, model: str, question: Question) -> dict[str, np.ndarray]:

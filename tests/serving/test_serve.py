@@ -14,7 +14,7 @@ import pytest
 from processes import children, free_ports, running, until
 
 from serving.client import Client
-from serving.triton.supervisor import SHARED_MEMORY
+from serving.triton.leftovers import SHARED_MEMORY
 
 
 @dataclass

@@ -13,6 +13,7 @@ from asking import Question, Serving, ask
 from processes import children, free_ports, running, until
 
 from mtmh.errors import UserError
+from serving.triton.management import headers
 from serving.triton.store import install, promote
 from serving.triton.supervisor import Ports, Triton, triton
 
@@ -29,7 +30,7 @@ def test_a_corrupt_index_is_not_loaded_and_the_others_go_on(
     index.unlink()  # the package has it too, by a link
     index.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     try:
-        serving.client.unload_model("relevance_2")
+        serving.client.unload_model("relevance_2", headers=headers(serving.triton.secret))
         with pytest.raises(UserError, match=r"relevance_2.*index\.faiss does not have its checksum"):
             serving.load("2")
         index.unlink()

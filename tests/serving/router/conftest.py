@@ -62,7 +62,7 @@ def _champion_one(request: pytest.FixtureRequest) -> Iterator[None]:
 def run_router(place: Place) -> Run:
     """Run a router over the store, with settings of its own, until the block ends."""
 
-    return partial(running, place.store, place.ports)
+    return partial(running, place.store, place.ports, place.triton.secret)
 
 
 @pytest.fixture(scope="module")

@@ -151,14 +151,20 @@ Run = Callable[..., AbstractContextManager[Router]]
 
 @contextmanager
 def running(
-    store: Path, ports: Ports, *settings: str, config: Path | None = None, wait: bool = True, token: str = ""
+    store: Path,
+    ports: Ports,
+    secret: str,
+    *settings: str,
+    config: Path | None = None,
+    wait: bool = True,
+    token: str = "",
 ) -> Iterator[Router]:
     """A router over the store, a real uvicorn in a thread on a free port, with settings of its own."""
     port = free_ports(1)[0]
     own = [f"store={store}", f"triton.url=127.0.0.1:{ports.grpc}", f"listen.port={port}"]
     own += ["listen.grpc_port=null", f"triton.poll_seconds={POLL}", "triton.drain_seconds=0.5"]
     own += ["limits.deadline_ms=5000", "features.timeout_ms=4000"]  # a busy machine is no slow head
-    service, server = make_server(Source(config, [*own, *settings]))
+    service, server = make_server(Source(config, [*own, *settings], secret))
     thread = threading.Thread(target=server.run)
     thread.start()
     headers = {"authorization": f"Bearer {token}"} if token else {}

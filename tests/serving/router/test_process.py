@@ -85,7 +85,7 @@ def test_wrong_settings_are_named_all_at_once(settings: list[str], words: list[s
 def test_a_token_file_that_is_missing_or_empty_is_explained(tmp_path: Path) -> None:
     settings = Source(None, [f"auth.token_file={tmp_path / 'token'}", "listen.host=0.0.0.0"]).read()
     with pytest.raises(UserError, match="No such file"):
-        settings.read_token()
+        settings.read_tokens()
     (tmp_path / "token").write_text("\n")
     with pytest.raises(UserError, match="empty"):
-        settings.read_token()
+        settings.read_tokens()

@@ -15,6 +15,7 @@ from mtmh.config import RetrievalSettings
 from mtmh.experiment.arms import Arm, assign
 from mtmh.retrieval import ask
 from mtmh.retrieval.retriever import Retriever
+from serving.triton.management import headers
 from serving.triton.store import install, promote
 
 ASKED = {"triggers": ["i00", "i11", "i25"], "k": 12}
@@ -50,10 +51,16 @@ def items(answer: dict) -> list[str]:
 
 @pytest.mark.parametrize(("gone", "left", "alpha"), [("relevance", "engagement", 100), ("engagement", "relevance", 0)])
 def test_a_head_that_is_gone_leaves_the_others_answer(
-    run_router: Run, server: InferenceServerClient, offline: dict[str, Retriever], gone: str, left: str, alpha: int
+    run_router: Run,
+    place: Place,
+    server: InferenceServerClient,
+    offline: dict[str, Retriever],
+    gone: str,
+    left: str,
+    alpha: int,
 ) -> None:
     with run_router("triton.poll_seconds=1.5") as router:
-        server.unload_model(f"retrieve_{gone}_1")
+        server.unload_model(f"retrieve_{gone}_1", headers=headers(place.triton.secret))
         answer = router.retrieve(**ASKED, alpha=50)
         assert answer["degraded"]
         assert answer["missing"] == [gone]
@@ -66,10 +73,10 @@ def test_a_head_that_is_gone_leaves_the_others_answer(
         eventually(lambda: not router.retrieve(**ASKED)["degraded"], "the head is loaded again")
 
 
-def test_without_heads_a_503_says_when_to_retry(run_router: Run, server: InferenceServerClient) -> None:
+def test_without_heads_a_503_says_when_to_retry(run_router: Run, place: Place, server: InferenceServerClient) -> None:
     with run_router("triton.poll_seconds=1.5") as router:
         for head in ("engagement", "relevance"):
-            server.unload_model(f"retrieve_{head}_1")
+            server.unload_model(f"retrieve_{head}_1", headers=headers(place.triton.secret))
         response = router.client.post("/v1/retrieve", json=ASKED)
         assert response.status_code == 503
         assert int(response.headers["retry-after"]) >= 1
@@ -207,7 +214,7 @@ def test_where_somebody_else_loads_the_models_the_router_waits(
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         models = sorted(path.name for path in (place.store / "models").glob("*_6"))
         for model in models:  # the ensembles, retrieve_*, come last
-            server.load_model(model)
+            server.load_model(model, headers=headers(place.triton.secret))
         eventually(lambda: router.client.get("/readyz").status_code == 200, "it is ready")
         assert router.retrieve(**ASKED)["model_version"] == "6"
         promote(place.store, "1")

@@ -17,6 +17,7 @@ from tritonclient.grpc import InferenceServerClient
 
 from monitoring.queries import PLACE, Query, dashboards, exported, names, rules, unknown
 from serving.triton.export import write_package
+from serving.triton.management import headers
 from serving.triton.store import install, promote
 
 ASKED = {"user_id": "u03", "triggers": ["i00", "i11", "i25"], "k": 12}
@@ -144,14 +145,14 @@ def test_a_real_prometheus_takes_the_rules_and_sees_the_log_and_a_head_go(
             assert {dict(labels)["head"] for labels in both} == {"engagement", "relevance"}
             assert max(map(abs, watching.values("mtmh:head:off_alpha").values())) < 0.05
 
-            triton.unload_model("retrieve_relevance_42")
+            triton.unload_model("retrieve_relevance_42", headers=headers(place.triton.secret))
             work(200)  # five minutes' mean must be above one answer in two seconds
             eventually(lambda: "MtmhHeadGone relevance" in watching.alerts(), "the alert begins")
             told = watching.alerts()
             assert told["MtmhHeadGone relevance"] == told["MtmhDegraded relevance"] == "pending"  # for five minutes
             assert "MtmhDegraded engagement" not in told
             eventually(lambda: watching.values('mtmh:head:off_alpha{head="relevance"} < -0.1'), "alpha is not kept")
-        triton.load_model("retrieve_relevance_42")
+        triton.load_model("retrieve_relevance_42", headers=headers(place.triton.secret))
 
 
 def answers(watching: Prometheus, query: Query) -> bool:

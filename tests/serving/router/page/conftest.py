@@ -30,7 +30,7 @@ def shown(place: Place) -> Iterator[str]:
     write_parquet(pa.table({"user_id": ["u00", "u00", "u01"]}), run / "candidates.parquet")
     install(write_package(run, NUMBER, place.root / "packages" / NUMBER, place.features), place.store)
     promote(place.store, NUMBER)
-    load(place.ports, place.store, NUMBER)
+    load(place.triton, place.store, NUMBER)
     yield NUMBER
     promote(place.store, "1")
     remove(place.store, NUMBER)

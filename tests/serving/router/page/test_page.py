@@ -13,6 +13,7 @@ from tritonclient.grpc import InferenceServerClient
 
 from benchmarks.page import drawn
 from serving.triton.export import write_package
+from serving.triton.management import headers
 from serving.triton.store import install, promote
 from serving.triton.supervisor import load
 
@@ -177,16 +178,17 @@ def test_trouble_is_told_and_passes_by_itself(page: Page, place: Place) -> None:
     page.open("item=i08&k=10&alpha=50")
     whole = page.items("merged")
     ensembles = [f"retrieve_{head}_{NUMBER}" for head in ("relevance", "engagement")]
+    secret = headers(place.triton.secret)
     with InferenceServerClient(f"127.0.0.1:{place.ports.grpc}") as triton:
         try:
-            triton.unload_model(ensembles[0])
+            triton.unload_model(ensembles[0], headers=secret)
             page.focus("#alpha")
             page.press(Keys.ARROW_RIGHT)
             page.until(lambda: page.text("#state") == "degraded: without the relevance head")
             assert page.items("merged") == page.items("engagement")
             assert len(page.items("merged")) == 10  # filled up
             assert "did not answer" in page.text(".list.relevance ol")
-            triton.unload_model(ensembles[1])
+            triton.unload_model(ensembles[1], headers=secret)
             page.press(Keys.ARROW_LEFT)
             page.until(lambda: "(503)" in page.text("#trouble"))
             assert "last good answer" in page.text("#trouble")
@@ -194,7 +196,7 @@ def test_trouble_is_told_and_passes_by_itself(page: Page, place: Place) -> None:
             assert page.get("#trouble").get_attribute("role") == "alert"
         finally:
             for ensemble in ensembles:
-                triton.load_model(ensemble)
+                triton.load_model(ensemble, headers=secret)
     page.until(lambda: page.text("#trouble") == "" and page.text("#state") == "both heads answer")
     assert page.items("merged") == whole
 
@@ -202,7 +204,7 @@ def test_trouble_is_told_and_passes_by_itself(page: Page, place: Place) -> None:
 def test_a_version_with_one_head_takes_over(page: Page, place: Place, version: Callable[[str], Path]) -> None:
     page.open("item=i08&k=10")
     install(write_package(version("engagement"), "9", place.root / "packages" / "9"), place.store)
-    load(place.ports, place.store, "9")
+    load(place.triton, place.store, "9")
     try:
         promote(place.store, "9")
         page.until(lambda: page.router.client.get("/readyz").json()["model_version"] == "9")

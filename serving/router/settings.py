@@ -125,7 +125,8 @@ class Settings(Section):
         path = self.auth.token_file
         if path is None:
             return ()
-        tokens = tuple(_read_secret(path, "auth.token_file").encode().split())
+        lines = _read_secret(path, "auth.token_file").encode().splitlines()
+        tokens = tuple(line.strip() for line in lines if line.strip())
         if len(tokens) > MAX_TOKENS:
             raise UserError(
                 f"auth.token_file {path} has {len(tokens)} tokens: write one, or two while you rotate them."

@@ -19,7 +19,7 @@ from mtmh.retrieval.cold import place_cold
 from mtmh.retrieval.retriever import Retriever
 
 RetrieverOf = Callable[[str], Retriever]
-WIDTH = 150  # the preranker's candidates
+WIDTH = 150  # the preranker's candidatesfrom serving.triton.management import headers
 
 
 def ids_of(retriever: Retriever) -> list[str]:
@@ -157,7 +157,7 @@ def test_requests_at_once_are_answered_as_alone(serving: Serving, retriever_of: 
 
 
 def executions(serving: Serving, model: str) -> int:
-    (told,) = serving.client.get_inference_statistics(model).model_stats
+    (told,) = serving.client.get_inference_statistics(model, headers=headers(serving.triton.secret)).model_stats
     return int(told.execution_count)
 
 

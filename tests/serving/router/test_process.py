@@ -24,9 +24,12 @@ def start(*settings: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", CODE, *settings], env=environment, **pipes)  # type: ignore[call-overload]
 
 
-def test_it_serves_until_it_is_interrupted(place: Place) -> None:
+def test_it_serves_until_it_is_interrupted(place: Place, tmp_path: Path) -> None:
     http, rpc = free_ports(2)
     own = [f"store={place.store}", f"triton.url=127.0.0.1:{place.ports.grpc}", f"listen.port={http}"]
+    secret = tmp_path / "secret"
+    secret.write_text(place.triton.secret)
+    own.append(f"triton.secret_file={secret}")
     router = start(*own, f"listen.grpc_port={rpc}", "triton.poll_seconds=0.2", "limits.deadline_ms=5000")
     url = f"http://127.0.0.1:{http}"
 

@@ -41,7 +41,11 @@ def router(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     experiment = {"salt": SALT, "arms": [{"name": arm.name, "alpha": arm.alpha} for arm in ARMS]}
     (root / "router.yaml").write_text(yaml.safe_dump({"experiment": experiment}))
     with running(
-        serving.store, serving.triton.ports, f"log.directory={root / 'log'}", config=root / "router.yaml"
+        serving.store,
+        serving.triton.ports,
+        serving.triton.secret,
+        f"log.directory={root / 'log'}",
+        config=root / "router.yaml",
     ) as one:
         yield one
 

@@ -44,7 +44,7 @@ def served(installed: None, run: Path, tmp_path_factory: pytest.TempPathFactory)
     (root / "router.yaml").write_text(yaml.safe_dump({"experiment": {"salt": "salt", "arms": arms}}))
     with (
         triton(root / "store", free_ports()) as server,
-        running(root / "store", server.ports, config=root / "router.yaml") as router,
+        running(root / "store", server.ports, server.secret, config=root / "router.yaml") as router,
     ):
         yield router, root / "store"
 

@@ -17,6 +17,7 @@ from mtmh.heads import HEADS
 from mtmh.model.two_heads import load_model
 from mtmh.retrieval.cold import place_cold
 from mtmh.retrieval.retriever import Retriever
+from serving.triton.management import headers
 
 RetrieverOf = Callable[[str], Retriever]
 WIDTH = 150  # the preranker's candidatesfrom serving.triton.management import headers

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtmh.data.forms.form import REASON, Form, Source, as_source, present
-from mtmh.data.forms.text import once, parse, read_csv
+from mtmh.data.forms.text import once, read_csv, unclosed_quote
+from mtmh.data.typed import numbers, times
 from mtmh.errors import UserError
 
 CONCEPTS = {"keywords.csv": "concept", "tags.csv": "tag"}  # file -> its column; the first that is there
@@ -27,20 +28,22 @@ def read(paths: list[Path]) -> Source:
     ratings_csv, movies_csv, *others = paths
     ratings = read_csv(ratings_csv, ["userId", "movieId", "rating", "timestamp"])
     movies = once(read_csv(movies_csv, ["movieId", "title", "genres"]), movies_csv)
-    value, bad_value = parse(ratings["rating"], r"^-?\d+(\.\d+)?$", pa.float64())
-    seconds, bad_time = parse(ratings["timestamp"], r"^-?\d{1,12}$", pa.int64())
+    _check_quotes(movies, movies_csv)
+    value, _ = numbers(ratings["rating"], f"{ratings_csv}: rating")
+    moment, _ = times(ratings["timestamp"], f"{ratings_csv}: timestamp")
     genres = pc.split_pattern(movies["genres"], "|")
     genres = pc.if_else(pc.equal(movies["genres"], "(no genres listed)"), pa.scalar([], genres.type), genres)
     interactions = {
         "user_id": ratings["userId"],
         "item_id": ratings["movieId"],
-        "timestamp": seconds.cast(pa.timestamp("s", tz="UTC")),
+        "timestamp": moment,
         "event": pa.repeat("rating", ratings.num_rows),
         "value": value,
         "rating.csv": ratings["rating"],  # as written, so that a rejected row can be found again
         "timestamp.csv": ratings["timestamp"],
         REASON: pc.coalesce(
-            _reason(bad_value, "rating is not a number"), _reason(bad_time, "timestamp is not a number")
+            _reason(pc.is_null(value), "rating is not a number"),
+            _reason(pc.is_null(moment), "timestamp is not a number"),
         ),
     }
     items = {"item_id": movies["movieId"], "title": movies["title"], "l1_topics": genres, "l2_topics": genres}
@@ -55,6 +58,15 @@ def read(paths: list[Path]) -> Source:
         tables["concepts"] = pa.table({"item_id": concepts["movieId"], "concept": concepts[column], "source": source})
         files["concepts"] = [path]
     return as_source(tables, files, frozenset({"rating.csv", "timestamp.csv"}))
+
+
+def _check_quotes(movies: pa.Table, path: Path) -> None:
+    """Raises UserError where a quote that is not closed made one movie of several lines."""
+    quote = unclosed_quote(path)
+    if quote and any(pc.any(pc.match_substring(column, "\n")).as_py() for column in movies.itercolumns()):
+        raise UserError(
+            f"{path}: line {quote[0]:,} has a quote that is not closed: {quote[1]}. Double it, or remove it."
+        )
 
 
 def _reason(bad: pa.ChunkedArray, reason: str) -> pa.ChunkedArray:

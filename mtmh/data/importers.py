@@ -25,7 +25,7 @@ TABLES = {"interactions": contract.INTERACTIONS, "items": contract.ITEMS, "conce
 
 
 def fingerprint(folder: Path, columns: dict[str, str] | None = None) -> str:
-    """Sha256 of what `read` would read: names and content of the files, how columns are named, names and sizes of images.
+    """Sha256 of what `read` would read: content of files, names of columns, sizes of images.
 
     Raises UserError as `read` does.
     """
@@ -33,7 +33,7 @@ def fingerprint(folder: Path, columns: dict[str, str] | None = None) -> str:
     with redirect_stdout(StringIO()), _form(folder) as (_, paths, root, _):  # what is read is said by `read`
         for path in paths:
             with path.open("rb") as stream:
-                digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+                digest.update(str(path.relative_to(root)).encode() + hashlib.file_digest(stream, "sha256").digest())
         digest.update(images.fingerprint(root))
     if columns:
         digest.update(json.dumps(columns, sort_keys=True).encode())

@@ -17,7 +17,7 @@ FORMS: dict[str, Callable[[pa.Array], pa.Array]] = {
 
 
 def near_ids(item_id: pa.ChunkedArray, known: pa.ChunkedArray, table: str) -> list[tuple[str, np.ndarray]]:
-    """Reasons and their rows (bool [rows]): for each way of writing in which an id of `table` would be `known`; the rest."""
+    """Reasons and their rows (bool [rows]): for each way of writing that keeps ids from being `known`; all others."""
     known = known.combine_chunks()
     unknown = ~_mask(pc.is_in(item_id, value_set=known))
     rules = []

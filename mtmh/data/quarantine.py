@@ -89,7 +89,11 @@ def set_aside(tables: dict[str, Checked], out: Path, max_share: float) -> int:
     for name, checked in tables.items():
         bad, rows = checked.rejected.num_rows, checked.rejected.num_rows + checked.clean.num_rows
         if bad:
-            print(f"{name}: {bad:,} of {rows:,} rows ({bad / rows:.2%}) rejected, see {path}", flush=True)
+            print(
+                f"{name}: {bad:,} of {rows:,} rows ({bad / rows:.2%}) rejected, see {path}"
+                + "".join(worst(checked.rejected)),
+                flush=True,
+            )
         if bad > max_share * rows:
             head = f"{name}: {bad:,} of {rows:,} rows ({bad / rows:.1%}) break the contract; {max_share:.1%} may."
             complaints.append(head + "".join(worst(checked.rejected)))

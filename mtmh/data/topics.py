@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from mtmh.errors import UserError
 
-SEPARATORS = ("|", ";", "\t")  # in the order in which they are tried
+SEPARATORS = ("|", ";")  # in the order in which they are tried; in a list of one text, "|" alone
 LIST = r"(?s)^\s*\[.*\]\s*$"
 ENTITY = r"&#?\w+;"  # of HTML, such as &amp;: no separator
 UNSEPARATED = r"""['"]\s+['"]"""  # numpy's ['a' 'b']
@@ -31,7 +31,7 @@ def as_topics(values: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
     text = pc.if_else(pc.equal(pc.utf8_trim_whitespace(text), ""), pa.scalar(None, pa.string()), text)
     different = pc.unique(text).drop_null()
     topics, manner = _split(different, name, file)
-    example = next((f", e.g. {t.as_py()!r} is {l}" for t, l in zip(different, topics, strict=True)), "")
+    example = next((f", e.g. {text!r} is {row}" for text, row in zip(different.to_pylist(), topics, strict=True)), "")
     print(f"{file}: {name} is text, read as lists {manner}{example}", flush=True)
     lists = pa.array(topics, pa.list_(pa.string())).take(pc.index_in(text, value_set=different).combine_chunks())
     return pa.chunked_array([lists])
@@ -48,8 +48,8 @@ def _padded(lists: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _written_as_one(text: pa.ChunkedArray) -> bool:
-    listed = pc.any(pc.match_substring_regex(text, LIST)).as_py()
-    return bool(listed) or _separator(text) is not None
+    listed = pc.all(pc.match_substring_regex(text, LIST), min_count=1).as_py()
+    return bool(listed) or _separator(text) == SEPARATORS[0]
 
 
 def _separator(text: pa.ChunkedArray | pa.Array) -> str | None:

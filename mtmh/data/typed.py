@@ -1,4 +1,4 @@
-"""Columns that came as text (CSV, JSON) in the contract's types; what was made of them is said, what cannot is named."""
+"""Columns that came as text (CSV, JSON) in the contract's types; what was made of them is said."""
 
 import duckdb
 import pyarrow as pa
@@ -12,6 +12,7 @@ COLUMNS = {"interactions": contract.INTERACTIONS, "items": contract.ITEMS, "conc
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 COMMA = r"^([+-]?\d+),(\d{1,2})$"  # 4,5; with three digits after it, the comma may stand for thousands
 MISSING = r"(?i)^\s*(nan|na|n/a|null|none)?\s*$"  # in a column of numbers or times
+ZONE = r":\d{2}(\.\d+)?(Z|[+-]\d{2}(:?\d{2})?)$|UTC$"  # at the end of a time, not of a date alone
 NO_TEXT = pa.scalar(None, pa.string())
 UNITS = {"seconds": 10**6, "milliseconds": 10**3, "microseconds": 1}  # in microseconds; nanoseconds are finer
 
@@ -87,7 +88,7 @@ def _parsed(table: pa.Table, column: contract.Column, file: str) -> pa.Table:
 
 
 def _from_numbers(text: pa.ChunkedArray, numeric: pa.ChunkedArray, about: str) -> pa.ChunkedArray:
-    whole = pc.match_substring_regex(text, r"^[+-]?\d{1,18}(\.0*)?$")
+    whole = pc.match_substring_regex(text, r"^[+-]?(\d{1,18}|[1-8]\d{18})(\.0*)?$")
     whole_text = pc.replace_substring_regex(pc.if_else(whole, text, NO_TEXT), r"^\+|\.0*$", "")
     integer = whole_text.cast(pa.int64())
     number = pc.if_else(numeric, text, NO_TEXT).cast(pa.float64())
@@ -110,11 +111,15 @@ def _from_numbers(text: pa.ChunkedArray, numeric: pa.ChunkedArray, about: str) -
 
 def _from_dates(text: pa.ChunkedArray, about: str) -> pa.ChunkedArray:
     """ISO 8601, with a zone or without (then it is UTC)."""
-    with duckdb.connect(config={"TimeZone": "UTC"}) as connection:
+    with duckdb.connect() as connection:
         connection.register("written", pa.table({"text": text}))
-        sql = "select epoch_us(try_cast(text as timestamptz)) as moment from written"
+        sql = f"""
+            select case when regexp_matches(text, '{ZONE}') then epoch_us(try_cast(text as timestamptz))
+                else epoch_us(try_cast(text as timestamp)) end as moment
+            from written
+        """
         moment = connection.sql(sql).to_arrow_table()["moment"]
-    zoned = pc.any(pc.match_substring_regex(text, r"\d(Z|[+-]\d{2}(:?\d{2})?)$|UTC$")).as_py()
+    zoned = pc.any(pc.match_substring_regex(text, ZONE)).as_py()
     print(f"{about}: read as dates and times{'' if zoned else ' without a zone, taken for UTC'}", flush=True)
     return moment.cast(contract.UTC_MICROSECONDS)
 

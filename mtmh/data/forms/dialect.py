@@ -2,6 +2,7 @@
 
 import codecs
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,7 +46,7 @@ def _encoding(path: Path) -> str:
     """UTF-16 by its mark or its zero bytes; one byte a letter where more lines speak against UTF-8 than for it."""
     good = broken = 0
     western = "cp1252"
-    with pa.input_stream(str(path), compression="detect") as stream:
+    with BufferedReader(pa.input_stream(str(path), compression="detect")) as stream:
         block = stream.read(BLOCK)
         if wide := _wide(block):
             return wide

@@ -18,9 +18,14 @@ POSTERS = "posters.zip"
 
 def find(folder: Path) -> list[Path]:
     """Ratings, movies, and where they are there the first file of concepts and the posters."""
-    found = present(folder, "ratings.csv", "movies.csv")
-    concepts = [path for name in CONCEPTS for path in present(folder, name)]
-    return found + concepts[:1] + present(folder, POSTERS) if found else []
+    ratings, movies = _perhaps_packed(folder, "ratings.csv"), _perhaps_packed(folder, "movies.csv")
+    concepts = [path for name in CONCEPTS for path in _perhaps_packed(folder, name)]
+    return ratings + movies + concepts[:1] + present(folder, POSTERS) if ratings and movies else []
+
+
+def _perhaps_packed(folder: Path, name: str) -> list[Path]:
+    """The file of that name, or else its .gz."""
+    return present(folder, name) or present(folder, f"{name}.gz")
 
 
 def read(paths: list[Path]) -> Source:
@@ -52,9 +57,9 @@ def read(paths: list[Path]) -> Source:
         items["image_path"] = _posters(others.pop(), movies["movieId"])
     tables = {"interactions": pa.table(interactions), "items": pa.table(items)}
     for path in others:
-        column = CONCEPTS[path.name]
+        column = CONCEPTS[path.name.removesuffix(".gz")]
         concepts = read_csv(path, ["movieId", column])
-        source = pa.repeat(SOURCES[path.name], concepts.num_rows)
+        source = pa.repeat(SOURCES[path.name.removesuffix(".gz")], concepts.num_rows)
         tables["concepts"] = pa.table({"item_id": concepts["movieId"], "concept": concepts[column], "source": source})
         files["concepts"] = [path]
     return as_source(tables, files, frozenset({"rating.csv", "timestamp.csv"}))
@@ -85,4 +90,4 @@ def _posters(archive: Path, movies: pa.ChunkedArray) -> pa.Array:
     return paths.take(pc.index_in(movies.combine_chunks(), value_set=named))
 
 
-FORM = Form("MovieLens", "ratings.csv, movies.csv", find, read)
+FORM = Form("MovieLens", "ratings.csv, movies.csv (also .gz)", find, read)

@@ -25,7 +25,7 @@ def table_files(folder: Path) -> dict[str, list[Path]]:
     Raises UserError naming files of which it is not clear whether they belong to a table.
     """
     entries: dict[str, list[Path]] = {name: [] for name in TABLES}
-    strays = []
+    strays: list[Path] = []
     for path in sorted(folder.iterdir()):
         match = NAME.fullmatch(path.name)
         if not match or not (path.is_dir() or match[3]):
@@ -55,7 +55,7 @@ def read_table(root: Path, files: list[Path]) -> tuple[pa.Table, bool]:
         names = ", ".join(path.name for path in files[:3])
         message = str(error).splitlines()[0]
         raise UserError(
-            f"{root}: the parts of a table ({names}, ..) do not fit together: {message}. Write all with the same columns."
+            f"{root}: the parts of a table ({names}, ..) do not fit together: {message}. Write all alike."
         ) from None
     if len(files) > 1:
         print(f"{root}: {len(files)} files are read as one table, from {files[0].name} to {files[-1].name}", flush=True)

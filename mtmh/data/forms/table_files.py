@@ -50,7 +50,8 @@ def read_table(root: Path, files: list[Path]) -> tuple[pa.Table, bool]:
                 values = pa.repeat(pa.scalar(value, pa.string()), tables[position].num_rows)
                 tables[position] = tables[position].append_column(name, values)
     try:
-        whole = pa.concat_tables(tables, promote_options="permissive")
+        # A single table may have a column twice: the contract says so better.
+        whole = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
         names = ", ".join(path.name for path in files[:3])
         message = str(error).splitlines()[0]
@@ -105,6 +106,8 @@ def _read(path: Path) -> pa.Table:
         return _read_parquet(path)
     if ".json" in path.name.lower() or ".ndjson" in path.name.lower():
         names = json_names(path)
+        if not names:
+            raise UserError(f"{path}: no line is a JSON object with fields. Write one object a line, no list of them.")
         broken = "case when broken then 'the line is not a JSON object' end as reason"
         raw = 'case when broken then raw end as "line.json"'
         return select_json(

@@ -154,6 +154,16 @@ def test_what_may_belong_to_a_table_is_refused_by_name(make_folder: MakeFolder, 
     assert stray in str(caught.value)
 
 
+def test_files_without_rows_of_fields_are_one_message(tmp_path: Path) -> None:
+    folder = csv_folder(tmp_path, "user_id,user_id,item_id,timestamp\nu,u,01,1700000000\n")
+    with pytest.raises(UserError, match="'user_id' is there 2 times"):
+        check(read(folder), [], [])
+    (folder / "interactions.csv").unlink()
+    (folder / "interactions.json").write_text('[{"user_id": "u"}]\n')
+    with pytest.raises(UserError, match="Write one object a line"):
+        read(folder)
+
+
 def test_topics_in_one_text_are_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, written in enumerate(["a|b", "a;b", "\"['a', 'b']\"", '"[""a"", ""b""]"']):
         _, items = clean(csv_folder(tmp_path / str(number), items=f"item_id,l2_topics\n01,{written}\n1e5,\n"))

@@ -8,8 +8,10 @@ import typer
 
 from mtmh.cli.application import app
 from mtmh.cli.options import (
+    Columns,
     ConfigFile,
     Settings,
+    with_columns,
 )
 from mtmh.errors import UserError
 
@@ -37,6 +39,7 @@ def check(
     data: Annotated[Path, typer.Argument(help="Folder with the data.")],
     config: ConfigFile = None,
     settings: Settings = None,
+    columns: Columns = None,
 ) -> None:
     """Check data against the contract, split it as a run would, and say what was found."""
     import tempfile
@@ -45,7 +48,7 @@ def check(
     from mtmh.data.prepare import prepare
     from pipelines.arguments import layers
 
-    chosen = load_config(*layers(str(data), "laptop", config), settings=settings)
+    chosen = load_config(*layers(str(data), "laptop", config), settings=with_columns(settings, columns))
     with tempfile.TemporaryDirectory() as out:
         try:
             prepare(str(data), Path(out) / "prepared", chosen.data, chosen.seed)
@@ -58,6 +61,7 @@ def check(
 def describe(
     folder: Annotated[Path, typer.Argument(help="Folder with the data.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    columns: Columns = None,
 ) -> None:
     """Say what a data set holds, and what it lacks for this method."""
     import json
@@ -69,7 +73,7 @@ def describe(
     from pipelines import description
     from pipelines.arguments import layers
 
-    settings = load_config(*layers(str(folder), "laptop", None)).data
+    settings = load_config(*layers(str(folder), "laptop", None), settings=with_columns(None, columns)).data
     with redirect_stdout(sys.stderr if as_json else sys.stdout):  # what the readers say is no JSON
         found = figures(folder, settings)
     means = findings(found, settings)

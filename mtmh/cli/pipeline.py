@@ -9,12 +9,14 @@ import typer
 
 from mtmh.cli.application import app
 from mtmh.cli.options import (
+    Columns,
     ConfigFile,
     Data,
     Runs,
     Seed,
     Settings,
     Size,
+    with_columns,
 )
 from mtmh.errors import UserError
 
@@ -27,6 +29,7 @@ def run(
     settings: Settings = None,
     seed: Seed = None,
     runs: Runs = Path("runs"),
+    columns: Columns = None,
 ) -> None:
     """Run the whole pipeline: prepare, train, index, evaluate, gate, report, register, package, deploy."""
     from mtmh.config import load_config
@@ -35,7 +38,7 @@ def run(
     from pipelines.summary import announce, summarize
 
     files = layers(data, size, config)
-    chosen = load_config(*files, settings=_with_seed(settings, seed))
+    chosen = load_config(*files, settings=_with_seed(with_columns(settings, columns), seed))
     announce(data, files)
     try:
         finished = local.run(data, chosen, runs)

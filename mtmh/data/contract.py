@@ -105,10 +105,12 @@ def _fault(table: pa.Table, column: Column, file: str) -> str | None:
         found = ", ".join(table.column_names) or "none"
         return (
             f"{file}: column {column.name!r} ({column.type}) is missing; it has {found}."
-            f" Add it, or rename the column that holds it: {_advice(column)}."
+            f" Add it, or name the column that holds it, as in --columns {column.name}=COLUMN: {_advice(column)}."
         )
     if present > 1:
         return f"{file}: column {column.name!r} is there {present} times. Keep one."
+    if present and not column.required and _all_missing(table[column.name]):
+        return None
     if present and not accepts(column.type, table[column.name].type):
         found = table[column.name].type
         return f"{file}: column {column.name!r} has type {found}, expected {column.type}. Write {_advice(column)}."
@@ -143,13 +145,21 @@ def accepts(expected: pa.DataType, found: pa.DataType) -> bool:
 
 
 def _conform_column(table: pa.Table, column: Column) -> pa.ChunkedArray:
-    if column.name not in table.column_names:
+    if column.name not in table.column_names or (not column.required and _all_missing(table[column.name])):
         return pa.chunked_array([pa.repeat(pa.scalar(column.default, column.type), table.num_rows)])
     values = table[column.name]
     if pa.types.is_timestamp(values.type):
         values = _as_utc(values)
     values = values.cast(column.type, safe=False)
+    if pa.types.is_floating(column.type) and not column.required:  # NaN says that there is no value
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, column.type), values)
     return values if column.default is None else pc.coalesce(values, pa.scalar(column.default, column.type))
+
+
+def _all_missing(values: pa.ChunkedArray) -> bool:
+    """Whether there is nothing but NaN and null, as a column of any type becomes where no row has a value."""
+    floats = pc.list_flatten(values) if pa.types.is_list(values.type) else values
+    return pa.types.is_floating(floats.type) and bool(pc.all(pc.is_null(floats, nan_is_null=True)).as_py())
 
 
 def _as_utc(values: pa.ChunkedArray) -> pa.ChunkedArray:

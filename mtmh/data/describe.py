@@ -123,7 +123,7 @@ class Description:
 
 def describe(folder: Path, settings: DataSettings) -> Description:
     """Read and check a data folder and describe it. Raises UserError as a run would on data that cannot be read."""
-    checked = importers.check(importers.read(folder), settings.id_features, settings.float_features)
+    checked = importers.check(importers.read(folder, settings.columns), settings.id_features, settings.float_features)
     items, interactions = checked["items"].clean, checked["interactions"].clean
     try:
         engaged = engagements(interactions, settings)

@@ -52,7 +52,8 @@ def fingerprint(folder: Path) -> bytes:
     if not contract.accepts(pa.string(), column.type) or column.null_count == len(column):
         return b""
     digest = hashlib.sha256()
-    for file in sorted({_split(folder, path)[0] for path in column.drop_null().to_pylist()}):
+    paths = [path.decode(errors="replace") for path in column.drop_null().cast(pa.binary()).to_pylist()]
+    for file in sorted({_split(folder, path)[0] for path in paths}):
         size = getsize(folder / file) if isfile(folder / file) else "absent"
         digest.update(f"{file} {size}\n".encode())
     return digest.digest()

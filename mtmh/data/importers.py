@@ -1,42 +1,89 @@
 """The door to data: a folder in any known form (mtmh/data/forms, one reader a form) to the contract's tables."""
 
 import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mtmh.data import contract, images
 from mtmh.data.files import write_parquet
-from mtmh.data.forms import amazon, kuairand, mind, movielens, parquet, yelp
+from mtmh.data.forms import amazon, kuairand, mind, movielens, tables, yelp
 from mtmh.data.forms.form import Form, Source
+from mtmh.data.opened import opened
 from mtmh.data.quarantine import Checked, check_concepts, check_interactions, check_items, set_aside
+from mtmh.data.utf8 import as_utf8
 from mtmh.errors import UserError
 
-FORMS = (parquet.FORM, mind.FORM, movielens.FORM, amazon.FORM, kuairand.FORM, yelp.FORM)  # the first that fits
+FORMS = (tables.FORM, mind.FORM, movielens.FORM, amazon.FORM, kuairand.FORM, yelp.FORM)  # the first that fits
+TABLES = {"interactions": contract.INTERACTIONS, "items": contract.ITEMS, "concepts": contract.CONCEPTS}
 
 
-def fingerprint(folder: Path) -> str:
-    """Sha256 over names and content of the files that `read` would read, and names and sizes of the items' images.
+def fingerprint(folder: Path, columns: dict[str, str] | None = None) -> str:
+    """Sha256 of what `read` would read: content of files, names of columns, sizes of images.
 
     Raises UserError as `read` does.
     """
     digest = hashlib.sha256()
-    for path in _form(folder)[1]:
-        with path.open("rb") as stream:
-            digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
-    digest.update(images.fingerprint(folder))
+    with redirect_stdout(StringIO()), _form(folder) as (_, paths, root, _):  # what is read is said by `read`
+        for path in paths:
+            with path.open("rb") as stream:
+                digest.update(str(path.relative_to(root)).encode() + hashlib.file_digest(stream, "sha256").digest())
+        digest.update(images.fingerprint(root))
+    if columns:
+        digest.update(json.dumps(columns, sort_keys=True).encode())
     return digest.hexdigest()
 
 
-def read(folder: Path) -> Source:
-    """Read a data folder in whichever form it is. Raises UserError saying what was looked for if it is in none."""
-    form, paths = _form(folder)
-    return form.read(paths)
+def read(folder: Path, columns: dict[str, str] | None = None) -> Source:
+    """Read a data folder in whichever form it is; `columns` (contract's name -> the files') names columns.
+
+    Raises UserError saying what was looked for if it is in none, or when `columns` do not fit.
+    """
+    with _form(folder) as (form, paths, _, lead):
+        if form is tables.FORM:
+            source = tables.read(paths, columns)
+        elif columns:
+            raise UserError(
+                f"--columns: {folder} is in the form {form.name}, whose columns have fixed names. Leave it out."
+            )
+        else:
+            source = form.read(paths)
+    return _in_utf8(_images_below(source, lead))
 
 
 def form_name(folder: Path) -> str:
     """What the form is called that the folder is in. Raises UserError as `read` does."""
-    return _form(folder)[0].name
+    with redirect_stdout(StringIO()), _form(folder) as (form, *_):
+        return form.name
+
+
+def _in_utf8(source: Source) -> Source:
+    """Every table's text as UTF-8; rows that held other bytes count as unreadable."""
+    text, unreadable = {}, dict(source.unreadable)
+    for name, table in source.tables.items():
+        wanted = {column.name for column in TABLES[name] if not pa.types.is_floating(column.type)}
+        text[name], reasons = as_utf8(table, wanted)
+        if name in unreadable:
+            reasons = pc.coalesce(unreadable[name], reasons)
+        if reasons.null_count < len(reasons):
+            unreadable[name] = reasons
+    return replace(source, tables=text, unreadable=unreadable)
+
+
+def _images_below(source: Source, lead: str) -> Source:
+    """Paths of images that are relative to the folder, or archive, `lead` below the one that was named."""
+    items = source.tables["items"]
+    if not lead or "image_path" not in items.column_names or not pa.types.is_string(items["image_path"].type):
+        return source
+    paths = pc.binary_join_element_wise(lead, items["image_path"], "")
+    items = items.set_column(items.column_names.index("image_path"), "image_path", paths)
+    return replace(source, tables={**source.tables, "items": items})
 
 
 def check(source: Source, id_features: list[str], float_features: list[str]) -> dict[str, Checked]:
@@ -89,17 +136,20 @@ def _features(source: Source) -> tuple[list[str], list[str]]:
     return ids, floats
 
 
-def _form(folder: Path) -> tuple[Form, list[Path]]:
-    """The form that the folder is in, and its files."""
+@contextmanager
+def _form(folder: Path) -> Iterator[tuple[Form, list[Path], Path, str]]:
+    """The form that the folder is in, its files, the folder that they lie in, and what leads there from `folder`."""
     if not folder.is_dir():
         raise UserError(
             f"data folder {folder}: {'it is a file' if folder.exists() else 'no such folder'}. Give a folder."
         )
-    for form in FORMS:
-        paths = form.find(folder)
-        if paths:
-            return form, paths
+    with opened(folder, lambda path: any(form.find(path) for form in FORMS)) as (root, lead):
+        for form in FORMS:
+            paths = form.find(root)
+            if paths:
+                yield form, paths, root, lead
+                return
     names = sorted(path.name for path in folder.iterdir())
-    found = ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
-    known = "".join(f"\n  {form.name}: {form.files}" for form in FORMS)
-    raise UserError(f"data folder {folder}: found {found or 'nothing'}. Give a folder in one of these forms:{known}")
+    listed = ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
+    forms = "".join(f"\n  {form.name}: {form.files}" for form in FORMS)
+    raise UserError(f"data folder {folder}: found {listed or 'nothing'}. Give a folder in one of these forms:{forms}")

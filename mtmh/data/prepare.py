@@ -26,7 +26,7 @@ OUTPUTS = ("prepared.json", "interactions.parquet", "items.parquet", "concepts.p
 def fingerprint(source: str, settings: DataSettings, seed: int) -> str:
     """Sha256 of what the data are made from: the content of the source's files, or the synthetic world's settings."""
     if source != SYNTHETIC:
-        return importers.fingerprint(Path(source))
+        return importers.fingerprint(Path(source), settings.columns)
     from mtmh.data.synthetic import LAW
 
     recipe = {"law": LAW, "seed": seed, **settings.synthetic.model_dump()}
@@ -75,7 +75,7 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
 
 def _read(source: str, settings: DataSettings, seed: int) -> Source:
     if source != SYNTHETIC:
-        return importers.read(Path(source))
+        return importers.read(Path(source), settings.columns)
     from mtmh.data.synthetic import make_world
 
     size = settings.synthetic

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from mtmh.data import contract
 from mtmh.data.files import write_parquet
+from mtmh.data.near_ids import near_ids
 from mtmh.errors import UserError
 
 REJECTED = pa.schema([("table", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())])
@@ -55,7 +56,7 @@ def check_interactions(
     rules += [("dwell_seconds is NaN or infinite", _not_finite(table["dwell_seconds"]))]
     rules += [("dwell_seconds is negative", _mask(pc.less(table["dwell_seconds"], 0.0)))]
     if items is not None:
-        rules += [("item_id is not among the items", _unknown(table, items))]
+        rules += near_ids(table["item_id"], items.clean["item_id"], "interactions")
     same = _repeated(
         ~_any(rules, table.num_rows), *(table[name] for name in ("user_id", "item_id", "timestamp", "event"))
     )
@@ -70,7 +71,7 @@ def check_concepts(raw: pa.Table, file: str, items: Checked, unreadable: pa.Arra
     rules += [("concept is blank", _mask(pc.equal(pc.utf8_trim_whitespace(table["concept"]), "")))]
     rules += [("weight is NaN or infinite", _not_finite(table["weight"]))]
     rules += [("weight is zero or negative", _mask(pc.less_equal(table["weight"], 0.0)))]
-    rules += [("item_id is not among the items", _unknown(table, items))]
+    rules += near_ids(table["item_id"], items.clean["item_id"], "concepts")
     return _split("concepts", raw, table, rules)
 
 
@@ -88,7 +89,11 @@ def set_aside(tables: dict[str, Checked], out: Path, max_share: float) -> int:
     for name, checked in tables.items():
         bad, rows = checked.rejected.num_rows, checked.rejected.num_rows + checked.clean.num_rows
         if bad:
-            print(f"{name}: {bad:,} of {rows:,} rows ({bad / rows:.2%}) rejected, see {path}", flush=True)
+            print(
+                f"{name}: {bad:,} of {rows:,} rows ({bad / rows:.2%}) rejected, see {path}"
+                + "".join(worst(checked.rejected)),
+                flush=True,
+            )
         if bad > max_share * rows:
             head = f"{name}: {bad:,} of {rows:,} rows ({bad / rows:.1%}) break the contract; {max_share:.1%} may."
             complaints.append(head + "".join(worst(checked.rejected)))
@@ -180,10 +185,6 @@ def _nameless_topics(table: pa.Table) -> list[Rule]:
 
 def _not_finite(values: pa.ChunkedArray) -> np.ndarray:
     return _mask(pc.invert(pc.is_finite(values)))
-
-
-def _unknown(table: pa.Table, items: Checked) -> np.ndarray:
-    return ~_mask(pc.is_in(table["item_id"], value_set=items.clean["item_id"].combine_chunks()))
 
 
 def _repeated(among: np.ndarray, *columns: pa.ChunkedArray) -> np.ndarray:

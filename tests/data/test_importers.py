@@ -181,3 +181,20 @@ def test_the_fingerprint_follows_the_content(make_folder: MakeFolder) -> None:
     assert fingerprint(folder) == before
     write_parquet(pa.table({"item_id": ["i00"], "concept": ["cat"]}), folder / "concepts.parquet")
     assert fingerprint(folder) != before
+
+
+def test_blank_lines_and_other_times_of_movielens_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    header = RATINGS.splitlines()[0]
+    expected = datetime(2000, 7, 30, 18, 45, 3, tzinfo=UTC)
+    for number, moment in enumerate(["964982703", "964982703000", "964982703.0", "2000-07-30 18:45:03"]):
+        folder = movielens(tmp_path / str(number), ratings=f"{header}\n1,1,4.0,{moment}\n\n   \n")
+        assert read(folder).tables["interactions"]["timestamp"].to_pylist() == [expected]
+    assert "taken for UTC" in capsys.readouterr().out
+
+
+def test_a_quote_that_is_not_closed_is_shown_with_its_line(tmp_path: Path) -> None:
+    movies = MOVIES + '8,"Open (1999),Comedy\n9,"Closed, The (1999)",Drama\n'
+    with pytest.raises(UserError, match=r'(?i)line 5 has a quote that is not closed: 8,"Open \(1999\),Comedy'):
+        read(movielens(tmp_path / "ml", movies=movies))
+    with pytest.raises(UserError, match="Line 5 has 2 fields, not 4: 1,2"):
+        read(movielens(tmp_path / "short", ratings=RATINGS + "1,2\n"))

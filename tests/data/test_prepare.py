@@ -91,7 +91,7 @@ def test_above_the_share_the_run_stops_and_nothing_is_lost(make_folder: MakeFold
     out = tmp_path / "out"
     run(make_folder(), out)
     values = np.ones(EVENTS)
-    values[:10] = NAN
+    values[:10] = np.inf
     users = [f"u{e % 8}" for e in range(EVENTS - 3)] + ["", "", ""]
     folder = make_folder(interactions={"value": pa.array(values), "user_id": pa.array(users)})
     with pytest.raises(UserError) as caught:

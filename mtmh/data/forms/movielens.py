@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtmh.data.forms.form import REASON, Form, Source, as_source, present
-from mtmh.data.forms.text import once, parse, read_csv
+from mtmh.data.forms.text import once, read_csv, unclosed_quote
+from mtmh.data.typed import numbers, times
 from mtmh.errors import UserError
 
 CONCEPTS = {"keywords.csv": "concept", "tags.csv": "tag"}  # file -> its column; the first that is there
@@ -17,9 +18,14 @@ POSTERS = "posters.zip"
 
 def find(folder: Path) -> list[Path]:
     """Ratings, movies, and where they are there the first file of concepts and the posters."""
-    found = present(folder, "ratings.csv", "movies.csv")
-    concepts = [path for name in CONCEPTS for path in present(folder, name)]
-    return found + concepts[:1] + present(folder, POSTERS) if found else []
+    ratings, movies = _perhaps_packed(folder, "ratings.csv"), _perhaps_packed(folder, "movies.csv")
+    concepts = [path for name in CONCEPTS for path in _perhaps_packed(folder, name)]
+    return ratings + movies + concepts[:1] + present(folder, POSTERS) if ratings and movies else []
+
+
+def _perhaps_packed(folder: Path, name: str) -> list[Path]:
+    """The file of that name, or else its .gz."""
+    return present(folder, name) or present(folder, f"{name}.gz")
 
 
 def read(paths: list[Path]) -> Source:
@@ -27,20 +33,22 @@ def read(paths: list[Path]) -> Source:
     ratings_csv, movies_csv, *others = paths
     ratings = read_csv(ratings_csv, ["userId", "movieId", "rating", "timestamp"])
     movies = once(read_csv(movies_csv, ["movieId", "title", "genres"]), movies_csv)
-    value, bad_value = parse(ratings["rating"], r"^-?\d+(\.\d+)?$", pa.float64())
-    seconds, bad_time = parse(ratings["timestamp"], r"^-?\d{1,12}$", pa.int64())
+    _check_quotes(movies, movies_csv)
+    value, _ = numbers(ratings["rating"], f"{ratings_csv}: rating")
+    moment, _ = times(ratings["timestamp"], f"{ratings_csv}: timestamp")
     genres = pc.split_pattern(movies["genres"], "|")
     genres = pc.if_else(pc.equal(movies["genres"], "(no genres listed)"), pa.scalar([], genres.type), genres)
     interactions = {
         "user_id": ratings["userId"],
         "item_id": ratings["movieId"],
-        "timestamp": seconds.cast(pa.timestamp("s", tz="UTC")),
+        "timestamp": moment,
         "event": pa.repeat("rating", ratings.num_rows),
         "value": value,
         "rating.csv": ratings["rating"],  # as written, so that a rejected row can be found again
         "timestamp.csv": ratings["timestamp"],
         REASON: pc.coalesce(
-            _reason(bad_value, "rating is not a number"), _reason(bad_time, "timestamp is not a number")
+            _reason(pc.is_null(value), "rating is not a number"),
+            _reason(pc.is_null(moment), "timestamp is not a number"),
         ),
     }
     items = {"item_id": movies["movieId"], "title": movies["title"], "l1_topics": genres, "l2_topics": genres}
@@ -49,12 +57,21 @@ def read(paths: list[Path]) -> Source:
         items["image_path"] = _posters(others.pop(), movies["movieId"])
     tables = {"interactions": pa.table(interactions), "items": pa.table(items)}
     for path in others:
-        column = CONCEPTS[path.name]
+        column = CONCEPTS[path.name.removesuffix(".gz")]
         concepts = read_csv(path, ["movieId", column])
-        source = pa.repeat(SOURCES[path.name], concepts.num_rows)
+        source = pa.repeat(SOURCES[path.name.removesuffix(".gz")], concepts.num_rows)
         tables["concepts"] = pa.table({"item_id": concepts["movieId"], "concept": concepts[column], "source": source})
         files["concepts"] = [path]
     return as_source(tables, files, frozenset({"rating.csv", "timestamp.csv"}))
+
+
+def _check_quotes(movies: pa.Table, path: Path) -> None:
+    """Raises UserError where a quote that is not closed made one movie of several lines."""
+    quote = unclosed_quote(path)
+    if quote and any(pc.any(pc.match_substring(column, "\n")).as_py() for column in movies.itercolumns()):
+        raise UserError(
+            f"{path}: line {quote[0]:,} has a quote that is not closed: {quote[1]}. Double it, or remove it."
+        )
 
 
 def _reason(bad: pa.ChunkedArray, reason: str) -> pa.ChunkedArray:
@@ -73,4 +90,4 @@ def _posters(archive: Path, movies: pa.ChunkedArray) -> pa.Array:
     return paths.take(pc.index_in(movies.combine_chunks(), value_set=named))
 
 
-FORM = Form("MovieLens", "ratings.csv, movies.csv", find, read)
+FORM = Form("MovieLens", "ratings.csv, movies.csv (also .gz)", find, read)

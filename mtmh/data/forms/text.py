@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
+from mtmh.data.forms.dialect import dialect, say
 from mtmh.errors import UserError
 
 BLOCK = 1 << 24  # bytes read at a time; no line may be longer
@@ -20,28 +21,77 @@ TEXT, TEXTS = "VARCHAR", ("VARCHAR",)  # what a JSON field holds, as DuckDB's js
 LINES = "lines as (select try(decode(bytes)) as text, coalesce(text, bytes::varchar) as raw from batch)"
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> pa.Table:
-    """The named columns, all as text. Raises UserError naming a missing column or the line that cannot be read."""
-    return pa.Table.from_batches(csv_batches(path, columns))
+def read_csv(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The named columns (all of them where none is named), as text; single values may hold bytes that are no UTF-8.
+
+    Raises UserError naming a missing column or the line that cannot be read.
+    """
+    return pa.Table.from_batches(csv_batches(path, columns, check_utf8=False))
 
 
-def csv_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def csv_batches(path: Path, columns: Sequence[str] | None = None, check_utf8: bool = True) -> Iterator[pa.RecordBatch]:
     """As `read_csv`, block by block; the first batch is empty and has the columns."""
-    quoted = csv.ParseOptions(newlines_in_values=True)
+    written = dialect(path)
+    say(path, written)
+    encoding = "utf8" if written.encoding == "utf-8" else written.encoding
+    # Without threads, a line that cannot be read is named by its number.
+    read = csv.ReadOptions(block_size=BLOCK, use_threads=False, encoding=encoding)
+    handler = _PassBlanks()
+    quoted = csv.ParseOptions(delimiter=written.separator, newlines_in_values=True, invalid_row_handler=handler)
     try:
-        found = csv.open_csv(path, parse_options=quoted).schema.names
-        missing = [name for name in columns if name not in found]
+        names = csv.open_csv(path, read_options=read, parse_options=quoted).schema.names
+        missing = [name for name in columns or [] if name not in names]
         if missing:
             raise UserError(
-                f"{path}: column {missing[0]!r} is missing; it has {', '.join(found)}. Give the file as it was"
+                f"{path}: column {missing[0]!r} is missing; it has {', '.join(names)}. Give the file as it was"
                 " published."
             )
-        wanted = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=columns)
-        # Without threads, a line that cannot be read is named by its number.
-        read = csv.ReadOptions(block_size=BLOCK, use_threads=False)
+        wanted = csv.ConvertOptions(
+            column_types=dict.fromkeys(columns or names, pa.string()),
+            include_columns=columns or names,
+            check_utf8=check_utf8,
+            quoted_strings_can_be_null=False,
+        )
         yield from _batches(csv.open_csv(path, read_options=read, parse_options=quoted, convert_options=wanted))
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path} is not readable as CSV: {error}. Mend or remove that line.") from None
+    except (pa.ArrowInvalid, UnicodeError, KeyError) as error:
+        raise UserError(f"{path} is not readable as CSV: {error}. {handler.advice(path)}") from None
+
+
+class _PassBlanks:
+    """What to do with a line of another number of fields: one of blanks alone is passed over, any other an error."""
+
+    def __init__(self) -> None:
+        self.line: csv.InvalidRow | None = None
+
+    def __call__(self, row: csv.InvalidRow) -> str:
+        if not row.text.strip():
+            return "skip"
+        self.line = row
+        return "error"
+
+    def advice(self, path: Path) -> str:
+        """What to do about the line that was an error, or about a quote that is never closed."""
+        quote = unclosed_quote(path)
+        if quote:
+            return f"Line {quote[0]:,} has a quote that is not closed: {quote[1]}. Double it, or remove it."
+        if self.line is None:
+            return "Mend or remove that line."
+        return (
+            f"Line {self.line.number or 0:,} has {self.line.actual_columns} fields, not"
+            f" {self.line.expected_columns}: {self.line.text[:200]}. Mend or remove that line."
+        )
+
+
+def unclosed_quote(path: Path) -> tuple[int, str] | None:
+    """Number (from 1) and text of the first line on which a quoted field does not end; None where there is none."""
+    written = dialect(path)
+    with pa.input_stream(str(path), compression="detect") as stream:
+        lines = stream.read(1 << 26).decode(written.encoding, errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        opens = line.startswith('"') or f'{written.separator}"' in line
+        if opens and line.count('"') % 2:
+            return number, line[:200]
+    return None
 
 
 def select(batches: Iterable[pa.RecordBatch], sql: str) -> tuple[pa.Table, int]:
@@ -86,6 +136,14 @@ def select_json(path: Path, fields: Mapping[str, str | Sequence[str]], needed: S
         objects as (select field.*, field is null as broken, raw from parsed)
     """
     return select(_lines(path), f"with {LINES}, {objects} {sql}")[0]
+
+
+def json_names(path: Path) -> list[str]:
+    """The fields of a JSON Lines file's objects, in the order in which they first appear."""
+    one = "json_valid(text) and json_type(text) = 'OBJECT'"
+    keys = f"with {LINES} select distinct json_keys(text) as keys from lines where {one}"
+    rows = select(_lines(path), keys)[0]["keys"].to_pylist()
+    return list(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
 
 
 def once(table: pa.Table, path: Path) -> pa.Table:

@@ -28,7 +28,7 @@ def test_a_line_longer_than_a_block_is_an_error_not_a_loss(tmp_path: Path, monke
         text.select_lines(path, "select raw from lines")
 
 
-def test_a_csv_that_is_not_utf8_is_named(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_bytes(b"a,b\n1,\xff\n")
-    with pytest.raises(UserError, match=r"rows\.csv is not readable as CSV: .*invalid UTF8"):
-        text.read_csv(tmp_path / "rows.csv", ["b"])
+def test_a_csv_of_one_byte_a_letter_is_read_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"a,b\n1,caf\xe9\n")
+    assert text.read_csv(tmp_path / "rows.csv", ["b"])["b"].to_pylist() == ["caf\u00e9"]
+    assert "rows.csv: read as cp1252" in capsys.readouterr().out

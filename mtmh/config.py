@@ -42,6 +42,7 @@ class DataSettings(Section):
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     period: Literal["test", "validation"] = "test"
     max_rejected_share: Share = 0.01
+    missing_ids: Literal["reject", "keep"] = "reject"
     positive_events: list[str] = []
     min_value: float | None = None
     id_features: list[str] = ["creator_id"]

@@ -39,7 +39,9 @@ def form_name(folder: Path) -> str:
     return _form(folder)[0].name
 
 
-def check(source: Source, id_features: list[str], float_features: list[str]) -> dict[str, Checked]:
+def check(
+    source: Source, id_features: list[str], float_features: list[str], reject_missing_ids: bool = True
+) -> dict[str, Checked]:
     """Check all tables of a source against the contract; the result has the same keys, items first.
 
     Columns that are neither in the contract nor declared as features are left out, and named.
@@ -47,7 +49,11 @@ def check(source: Source, id_features: list[str], float_features: list[str]) -> 
     tables, files, unreadable = source.tables, source.files, source.unreadable
     items = check_items(tables["items"], files["items"], id_features, float_features, unreadable.get("items"))
     interactions = check_interactions(
-        tables["interactions"], files["interactions"], items, unreadable.get("interactions")
+        tables["interactions"],
+        files["interactions"],
+        items,
+        unreadable.get("interactions"),
+        reject_missing_ids,
     )
     checked = {"items": items, "interactions": interactions}
     if "concepts" in tables:

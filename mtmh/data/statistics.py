@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from ibis.expr.types import FloatingValue, NumericValue, Table, TimestampValue
 
 from mtmh.data.files import replacing, write_parquet
+from mtmh.data.times import storable
 from mtmh.errors import UserError
 
 SNAPSHOTS = 30  # most snapshots of the item statistics, whatever the span of the data
@@ -171,6 +172,7 @@ def _item_content(prepared: Path, content: Path, births: pa.Table) -> pa.Table:
     flat = pa.array(vectors[rows].astype(np.float32).ravel())
     with_text = item_ids.take(pa.array(rows))
     born = births["born"].combine_chunks().take(pc.index_in(with_text, births["item_id"].combine_chunks()))
+    born = storable(born)
     return pa.table(
         {
             "item_id": with_text,

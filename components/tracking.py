@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,7 +50,7 @@ def champion_of(client: "MlflowClient", model_name: str) -> "ModelVersion | None
 
 def champion_location(tracking_uri: str, model_name: str) -> str:
     """Where the champion's retriever directory lies (a path or a remote URI); empty when there is none."""
-    if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
+    if tracking_uri.startswith("sqlite:///") and not Path(unquote(tracking_uri.removeprefix("sqlite:///"))).exists():
         print(f"{model_name} has no champion yet")
         return ""
     version = champion_of(connect(tracking_uri), model_name)

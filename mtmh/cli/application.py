@@ -1,9 +1,11 @@
 """The application that commands register with, and its entry point."""
 
 import sys
+from pathlib import Path
 
 import typer
 
+from mtmh.disk import explain_full_disk
 from mtmh.errors import UserError
 
 app = typer.Typer(
@@ -15,11 +17,17 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point: a UserError is one message and exit status 2."""
+    """Entry point: a UserError and a full disk are one message and exit status 2."""
     try:
         app()
     except UserError as error:
         print(f"mtmh: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        message = explain_full_disk(error, Path.cwd())
+        if message is None:
+            raise
+        print(f"mtmh: {message}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("mtmh: interrupted. Finished steps are kept: the same command goes on from there.", file=sys.stderr)

@@ -27,6 +27,9 @@ def run(
     settings: Settings = None,
     seed: Seed = None,
     runs: Runs = Path("runs"),
+    name: Annotated[
+        str | None, typer.Option(help="What champion and served store go by.", show_default="the data's folder")
+    ] = None,
 ) -> None:
     """Run the whole pipeline: prepare, train, index, evaluate, gate, report, register, package, deploy."""
     from mtmh.config import load_config
@@ -38,7 +41,7 @@ def run(
     chosen = load_config(*files, settings=_with_seed(settings, seed))
     announce(data, files)
     try:
-        finished = local.run(data, chosen, runs)
+        finished = local.run(data, chosen, runs, name=name)
     except local.StepError as error:
         print(f"mtmh: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

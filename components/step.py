@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mtmh.clock import measured
-from mtmh.disk import explain_full_disk
+from mtmh.disk import full_disk_explained
 from mtmh.errors import UserError
 
 MARK = "::mtmh"
@@ -30,16 +30,11 @@ def running(step: str, out: Path | None = None) -> Iterator[None]:
         if out is not None:
             stack.enter_context(measured(step, out))
         try:
-            yield
+            with full_disk_explained(*([out] if out is not None else [])):
+                yield
         except UserError as error:
             print(f"{MARK} error {step} {json.dumps(str(error))}", flush=True)
             raise
-        except Exception as error:
-            message = explain_full_disk(error, *([out] if out is not None else []))
-            if message is None:
-                raise
-            print(f"{MARK} error {step} {json.dumps(message)}", flush=True)
-            raise UserError(message) from error
     print(f"{MARK} end {step}", flush=True)
 
 

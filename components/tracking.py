@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+from urllib.request import url2pathname
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,7 +58,9 @@ def champion_location(tracking_uri: str, model_name: str) -> str:
     if version is None:
         print(f"{model_name} has no champion yet")
         return ""
-    location = (version.source or "").removeprefix("file://")
+    location = version.source or ""
+    if location.startswith("file://"):
+        location = url2pathname(location.removeprefix("file://"))
     if "://" not in location and not Path(location).is_dir():
         print(f"version {version.version} is the champion, but its files are gone from {location}: going on without it")
         return ""

@@ -5,7 +5,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from mtmh.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # What SQLite, Arrow, DuckDB, faiss and the C library say; some raise it as a RuntimeError, or wrap it.
@@ -36,6 +39,20 @@ def explain_full_disk(error: BaseException | str, *folders: Path) -> str | None:
         f" written; {room} now. Nothing is lost: what was finished is kept, and half-written files are removed."
         " Make room there (or look at its quota), and give the same command again: it goes on from there."
     )
+
+
+@contextmanager
+def full_disk_explained(*folders: Path) -> Iterator[None]:
+    """Raise UserError in place of an error that a full disk led to; `folders` as in `explain_full_disk`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        message = explain_full_disk(error, *folders)
+        if message is None:
+            raise
+        raise UserError(message) from error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from mtmh.config import Config
-from mtmh.disk import explain_full_disk
+from mtmh.disk import explain_full_disk, full_disk_explained
 from mtmh.errors import UserError
 from pipelines.arguments import of_run
 from pipelines.names import explain_name, record
@@ -37,12 +37,12 @@ def run(source: str, config: Config, runs: Path, screen: TextIO | None = None, n
     runs = runs.resolve()
     source = source if source == "synthetic" else str(Path(source).resolve())
     arguments = of_run(source, config, tracking_uri(runs), runs, runs / ".scratch", name)
-    arguments["artifacts"] = str(runs / "mlartifacts")
+    arguments["artifacts"] = (runs / "mlartifacts").as_uri()
     model_name = str(arguments["model_name"]).removeprefix("mtmh-")
     if line := explain_name(runs, model_name, source):
         print(line, file=screen, flush=True)
     run_id, champion = str(arguments["run_id"]), Path(str(arguments["place"]))
-    with owned(runs):
+    with full_disk_explained(runs), owned(runs):
         sweep(runs)
         try:
             own = config.content.backbone == "packaged" and config.content.visual_backbone is None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from mtmh.disk import explain_full_disk
+from mtmh.disk import full_disk_explained
 from mtmh.errors import UserError
 
 app = typer.Typer(
@@ -19,15 +19,10 @@ app = typer.Typer(
 def main() -> None:
     """Entry point: a UserError and a full disk are one message and exit status 2."""
     try:
-        app()
+        with full_disk_explained(Path.cwd()):
+            app()
     except UserError as error:
         print(f"mtmh: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Exception as error:
-        message = explain_full_disk(error, Path.cwd())
-        if message is None:
-            raise
-        print(f"mtmh: {message}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("mtmh: interrupted. Finished steps are kept: the same command goes on from there.", file=sys.stderr)

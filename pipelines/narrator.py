@@ -112,7 +112,7 @@ def narrated(steps: Sequence[str], screen: TextIO, log: Path) -> Iterator[Narrat
     """Route this process's standard output through a narrator for a while; `log` lies in the pipeline's root."""
     root = logging.getLogger()
     level = root.level
-    with TextIOWrapper(FileIO(log, "w"), encoding="utf-8", write_through=True) as file:  # type: ignore[type-var]
+    with TextIOWrapper(FileIO(log, "w"), encoding="utf-8", write_through=True) as file:
         narrator = Narrator(steps, screen, file, log.parent)
         hits = _CacheHits(narrator)
         root.addHandler(hits)

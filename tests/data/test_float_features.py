@@ -36,7 +36,9 @@ def test_a_value_out_of_all_proportion_is_bounded_and_said(spoiled: float, capsy
     result = bounded(values)
     assert np.array_equal(np.delete(result, 7), np.delete(values, 7))
     assert abs(result[7]) < 1e8
-    assert f"1 values of price bounded to -1e+06 .. 1e+06: item 'i7' has {spoiled:.6g}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 values of price bounded to" in printed
+    assert f"item 'i7' has {spoiled:.6g}" in printed
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-300, 1e-40, 1e15, 1e38, 1e300])

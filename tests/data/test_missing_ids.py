@@ -26,7 +26,7 @@ def test_the_word_in_masses_is_rejected_with_its_share(make_folder: MakeFolder, 
 
 def test_items_too(make_folder: MakeFolder, tmp_path: Path) -> None:
     items = pa.array(["nan" if row % 3 == 0 else f"i{row % 30:02d}" for row in range(EVENTS)])
-    with pytest.raises(UserError, match="item_id is 'nan' in 33.5% of the rows"):
+    with pytest.raises(UserError, match=r"item_id is 'nan' in 33\.5% of the rows"):
         prepare(str(make_folder(interactions={"item_id": items})), tmp_path / "out", DataSettings(), seed=0)
 
 

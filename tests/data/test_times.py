@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_log import EVENTS, ITEMS, MakeFolder
+from small_log import EVENTS, ITEMS, MakeFolder, small_tables
 
 from feature_repo.stage import build_features
 from mtmh.config import DataSettings, PairSettings
@@ -17,6 +17,10 @@ from mtmh.errors import UserError
 TIME = pa.timestamp("us", tz="UTC")
 YEAR_1, YEAR_1601, YEAR_9999 = -62_135_596_800, -11_644_473_600, 253_402_300_799  # seconds since 1970
 GOOD = 1_704_067_200
+
+
+def with_created_at(times: pa.Array) -> pa.Table:
+    return small_tables()["items"].append_column("created_at", times)
 
 
 def chain(folder: Path, out: Path) -> Prepared:
@@ -36,7 +40,7 @@ def chain(folder: Path, out: Path) -> Prepared:
 @pytest.mark.parametrize("second", [0, 60, -1, YEAR_1, YEAR_1601, YEAR_9999])
 def test_items_of_any_time_are_served(make_folder: MakeFolder, tmp_path: Path, second: int) -> None:
     created = pa.array([second * 10**6, *[None] * (ITEMS - 1)], TIME)
-    data = chain(make_folder(items={"created_at": created}), tmp_path / "out")
+    data = chain(make_folder(items=with_created_at(created)), tmp_path / "out")
     assert data.n_items == ITEMS
     assert data.items["created_at"].null_count == ITEMS - (second not in (0, 60))
 
@@ -44,7 +48,7 @@ def test_items_of_any_time_are_served(make_folder: MakeFolder, tmp_path: Path, s
 def test_a_created_at_of_1970_is_said_to_be_missing(
     make_folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = make_folder(items={"created_at": pa.array([0] * ITEMS, TIME)})
+    folder = make_folder(items=with_created_at(pa.array([0] * ITEMS, TIME)))
     prepare(str(folder), tmp_path / "out", DataSettings(), seed=0)
     assert "created_at lies in January 1970 in 30 of 30 rows: taken for missing" in capsys.readouterr().out
 
@@ -82,6 +86,6 @@ def test_times_without_a_zone_are_named(
     assert "timestamp has no time zone: taken for UTC" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("mark", list("%#?:'\"& ü") + ["%20"])
+@pytest.mark.parametrize("mark", [*"%#?:'\"& ü", "%20"])
 def test_the_chain_works_in_a_folder_of_any_name(make_folder: MakeFolder, tmp_path: Path, mark: str) -> None:
     assert chain(make_folder(), tmp_path / f"out{mark}put").n_items == ITEMS

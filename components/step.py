@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mtmh.clock import measured
+from mtmh.disk import full_disk_explained
 from mtmh.errors import UserError
 
 MARK = "::mtmh"
@@ -21,6 +22,7 @@ def running(step: str, out: Path | None = None) -> Iterator[None]:
     """Run the body of a step, measured into `out/step.json` when it has a directory of its own.
 
     Prints `::mtmh start STEP`, then `::mtmh end STEP` or, for a UserError, `::mtmh error STEP "message as JSON"`.
+    A full disk is such an error.
     """
     print(f"{MARK} start {step}", flush=True)
     with ExitStack() as stack:
@@ -28,7 +30,8 @@ def running(step: str, out: Path | None = None) -> Iterator[None]:
         if out is not None:
             stack.enter_context(measured(step, out))
         try:
-            yield
+            with full_disk_explained(*([out] if out is not None else [])):
+                yield
         except UserError as error:
             print(f"{MARK} error {step} {json.dumps(str(error))}", flush=True)
             raise

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+from urllib.request import url2pathname
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,14 +51,16 @@ def champion_of(client: "MlflowClient", model_name: str) -> "ModelVersion | None
 
 def champion_location(tracking_uri: str, model_name: str) -> str:
     """Where the champion's retriever directory lies (a path or a remote URI); empty when there is none."""
-    if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
+    if tracking_uri.startswith("sqlite:///") and not Path(unquote(tracking_uri.removeprefix("sqlite:///"))).exists():
         print(f"{model_name} has no champion yet")
         return ""
     version = champion_of(connect(tracking_uri), model_name)
     if version is None:
         print(f"{model_name} has no champion yet")
         return ""
-    location = (version.source or "").removeprefix("file://")
+    location = version.source or ""
+    if location.startswith("file://"):
+        location = url2pathname(location.removeprefix("file://"))
     if "://" not in location and not Path(location).is_dir():
         print(f"version {version.version} is the champion, but its files are gone from {location}: going on without it")
         return ""

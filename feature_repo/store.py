@@ -56,7 +56,7 @@ def open_store(directory: Path | None = None) -> FeatureStore:
         directory.mkdir(parents=True, exist_ok=True)
         variables["MTMH_FEATURE_STORE"] = str(directory.resolve())
     try:
-        config = RepoConfig(**yaml.safe_load(Template(path.read_text()).substitute(variables)))
+        config = RepoConfig(**_filled(yaml.safe_load(path.read_text()), variables))
     except FileNotFoundError:
         raise UserError(
             f"FEAST_FS_YAML_FILE_PATH is {path}: no such file. Beside {EMBEDDED} lie the two to choose from."
@@ -66,6 +66,13 @@ def open_store(directory: Path | None = None) -> FeatureStore:
             f"{path} asks for the environment variable {error.args[0]}, which is not set. Set it."
         ) from None
     return FeatureStore(config=config)
+
+
+def _filled(setting: Any, variables: dict[str, str]) -> Any:
+    """The settings with ${NAME} replaced in every text, after YAML was read: a value may hold any character."""
+    if isinstance(setting, dict):
+        return {key: _filled(value, variables) for key, value in setting.items()}
+    return Template(setting).substitute(variables) if isinstance(setting, str) else setting
 
 
 def apply(store: FeatureStore, sources: Path) -> list[str]:

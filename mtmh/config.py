@@ -43,6 +43,7 @@ class DataSettings(Section):
     period: Literal["test", "validation"] = "test"
     max_rejected_share: Share = 0.01
     columns: dict[str, str] = {}  # the contract's name -> the name in the files
+    missing_ids: Literal["reject", "keep"] = "reject"
     positive_events: list[str] = []
     min_value: float | None = None
     id_features: list[str] = ["creator_id"]

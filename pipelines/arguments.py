@@ -34,15 +34,20 @@ def of_config(config: Config) -> dict[str, str | int]:
     }
 
 
-def of_run(source: str, config: Config, tracking_uri: str, runs: Path, scratch: Path) -> dict[str, str | int]:
+def of_run(
+    source: str, config: Config, tracking_uri: str, runs: Path, scratch: Path, name: str | None = None
+) -> dict[str, str | int]:
     """All arguments of a run over the data at `source` (a path, or "synthetic"); its id is UTC time and a short hash.
 
+    `name` is what the champion, the registered model and the served store go by; by default see `pipelines.names`.
     Raises UserError when there is no data at `source`.
     """
     from mtmh.data.prepare import fingerprint
+    from pipelines.names import name_in
 
     settings = of_config(config)
     told = fingerprint(source, config.data, config.seed)
+    name = data_name(name) if name else name_in(runs, source, told)
     version = code_version()
     key = hashlib.sha256(json.dumps([told, version, settings]).encode()).hexdigest()[:8]
     return {
@@ -50,13 +55,13 @@ def of_run(source: str, config: Config, tracking_uri: str, runs: Path, scratch: 
         "source": source,
         "fingerprint": told,
         "code_version": version,
-        "model_name": f"mtmh-{data_name(source)}",
+        "model_name": f"mtmh-{name}",
         "tracking_uri": tracking_uri,
         "scratch": str(scratch),
         "runs": str(runs),
         "run_id": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{key}",
-        "place": str(runs / "champions" / data_name(source)),
-        "store": str(runs / "serving" / data_name(source)),
+        "place": str(runs / "champions" / name),
+        "store": str(runs / "serving" / name),
     }
 
 

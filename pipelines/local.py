@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from mtmh.config import Config
+from mtmh.disk import explain_full_disk, full_disk_explained
 from mtmh.errors import UserError
 from pipelines.arguments import of_run
+from pipelines.names import explain_name, record
 from pipelines.narrator import Narrator, narrated
 from pipelines.store import keep_rejected, owned, point, sweep
 
@@ -23,8 +25,10 @@ class StepError(RuntimeError):
     """A step ended with an error that is not the user's; the message holds what it printed last."""
 
 
-def run(source: str, config: Config, runs: Path, screen: TextIO | None = None) -> Path:
+def run(source: str, config: Config, runs: Path, screen: TextIO | None = None, name: str | None = None) -> Path:
     """Run the pipeline over the data at `source` (a path, or "synthetic") and return the run directory.
+
+    `name` is what the data set goes by in `runs`; by default its folder's, unless that stands for other data there.
 
     Finished steps of earlier runs come from the cache. Raises UserError for what the user can mend (bad data, bad
     settings) and StepError for anything else; what an unfinished step wrote is removed.
@@ -32,10 +36,13 @@ def run(source: str, config: Config, runs: Path, screen: TextIO | None = None) -
     screen = screen or sys.stdout
     runs = runs.resolve()
     source = source if source == "synthetic" else str(Path(source).resolve())
-    arguments = of_run(source, config, tracking_uri(runs), runs, runs / ".scratch")
-    arguments["artifacts"] = str(runs / "mlartifacts")
+    arguments = of_run(source, config, tracking_uri(runs), runs, runs / ".scratch", name)
+    arguments["artifacts"] = (runs / "mlartifacts").as_uri()
+    model_name = str(arguments["model_name"]).removeprefix("mtmh-")
+    if line := explain_name(runs, model_name, source):
+        print(line, file=screen, flush=True)
     run_id, champion = str(arguments["run_id"]), Path(str(arguments["place"]))
-    with owned(runs):
+    with full_disk_explained(runs), owned(runs):
         sweep(runs)
         try:
             own = config.content.backbone == "packaged" and config.content.visual_backbone is None
@@ -48,6 +55,7 @@ def run(source: str, config: Config, runs: Path, screen: TextIO | None = None) -
             sweep(runs)
         finished = runs / run_id
         point(runs / "latest", finished)
+        record(runs, model_name, source, str(arguments["fingerprint"]))
     retriever = finished / "retriever"
     passed = json.loads((finished / "metrics.json").read_text())["gate"]["passed"]
     if passed and champion.resolve() != retriever:
@@ -57,7 +65,10 @@ def run(source: str, config: Config, runs: Path, screen: TextIO | None = None) -
 
 def tracking_uri(runs: Path) -> str:
     """MLflow's database in the folder `runs`."""
-    return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+    from sqlalchemy import URL
+
+    database = str(runs.resolve() / "mlflow.db")
+    return URL.create("sqlite", database=database).render_as_string(hide_password=False)
 
 
 def execute(
@@ -86,6 +97,8 @@ def execute(
 def _explain(error: RuntimeError, narrator: Narrator, log: Path) -> Exception:
     if narrator.error is not None:
         return UserError(narrator.error)
+    if message := explain_full_disk(f"{error}\n" + "\n".join(narrator.traceback), log.parent):
+        return UserError(message)
     step = f"step {narrator.running}" if narrator.running else "the pipeline"
     told = "\n".join(narrator.traceback[-15:]) or f"{error} Without a word: perhaps killed for lack of memory."
     return StepError(f"{step} failed; the whole log: {log}\n{told}")

@@ -14,8 +14,8 @@ from components.monitor import monitor
 from components.retrain import retrain
 from mtmh.config import ClusterSettings
 from mtmh.errors import UserError
-from pipelines.arguments import data_name
 from pipelines.local import execute
+from pipelines.names import name_in
 from pipelines.store import owned
 
 NAME = "mtmh-monitor"
@@ -57,9 +57,9 @@ def run(
 
     out, runs = out.resolve(), runs.resolve()
     before = _modified(out / RAISED)
-    told = arguments(
-        place.resolve(), out, data_name(_source(place)), ["run", "--runs", str(runs), *as_options(settings)]
-    )
+    name = name_in(runs, _source(place))
+    command = ["run", "--runs", str(runs), "--name", name, *as_options(settings)]
+    told = arguments(place.resolve(), out, name, command)
     told |= {"day": str(day), "bounds": str(bounds.resolve()) if bounds else ""}
     with owned(out):
         execute(define, STEPS, told, out / ".pipeline", screen or sys.stdout, offline=True)

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from io import TextIOBase
+from io import FileIO, TextIOBase, TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -32,20 +32,20 @@ class Narrator(TextIOBase):
         self.error: str | None = None  # a UserError's message
         self.traceback: list[str] = []  # of the step that failed
         self.buffer = ""
+        self.log_ended = False
 
     def write(self, text: str, /) -> int:
         """Take text as it comes, and handle it line by line."""
         *lines, self.buffer = (self.buffer + text).split("\n")
         for line in lines:
-            self.log.write(line + "\n")
+            self._keep(line + "\n")
             if line.startswith(INDENT):  # the runner indents what a step's process prints
                 self._line(line.removeprefix(INDENT))
         return len(text)
 
     def flush(self) -> None:
-        """Flush screen and log."""
+        """Flush the screen; the log is written as it comes."""
         self.screen.flush()
-        self.log.flush()
 
     def isatty(self) -> bool:
         """Never a terminal: a step's lines are for reading one by one."""
@@ -54,6 +54,16 @@ class Narrator(TextIOBase):
     def cached(self, step: str) -> None:
         """Say that the outputs of `step` came from the cache."""
         self._say(f"{self._number(step)} {step}: from the cache")
+
+    def _keep(self, text: str) -> None:
+        """Write to the log; where its disk is full the log ends, and the step's own error follows."""
+        if self.log_ended:
+            return
+        try:
+            self.log.write(text)
+        except OSError as error:
+            self.log_ended = True
+            self._say(f"        the log ends here ({error.strerror})")
 
     def _line(self, line: str) -> None:
         if line.startswith(MARK):
@@ -102,7 +112,7 @@ def narrated(steps: Sequence[str], screen: TextIO, log: Path) -> Iterator[Narrat
     """Route this process's standard output through a narrator for a while; `log` lies in the pipeline's root."""
     root = logging.getLogger()
     level = root.level
-    with log.open("w") as file:
+    with TextIOWrapper(FileIO(log, "w"), encoding="utf-8", write_through=True) as file:
         narrator = Narrator(steps, screen, file, log.parent)
         hits = _CacheHits(narrator)
         root.addHandler(hits)

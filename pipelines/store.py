@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mtmh.errors import UserError
-from pipelines.arguments import data_name
+from pipelines.names import name_in
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def serving(runs: Path, source: str | None = None) -> Path:
         if not metrics.is_file():
             raise UserError(f"{runs} has no run to serve: make one with `make run` (mtmh run), or name its folder.")
         source = str(json.loads(metrics.read_text())["data"]["path"])
-    return runs / "serving" / data_name(source)
+    return runs / "serving" / name_in(runs, source)
 
 
 def point(link: Path, target: Path) -> None:

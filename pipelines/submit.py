@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mtmh.config import Config
 from mtmh.errors import UserError
-from pipelines.arguments import of_run
+from pipelines.arguments import data_name, of_run
 
 
 def submit(host: str, source: str, config: Config, tracking_uri: str) -> str:
@@ -23,7 +23,7 @@ def submit(host: str, source: str, config: Config, tracking_uri: str) -> str:
     if not config.cluster.volume_claim:
         raise UserError("the steps need a volume: write --set cluster.volume_claim=NAME (a PersistentVolumeClaim).")
     volume = Path(config.cluster.volume)
-    arguments = of_run(source, config, tracking_uri, volume / "runs", volume / "scratch")
+    arguments = of_run(source, config, tracking_uri, volume / "runs", volume / "scratch", data_name(source))
     try:
         account = config.cluster.service_account or None
         started = Client(host=host).create_run_from_pipeline_func(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.arguments import data_name
+from pipelines.store import serving
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,7 +105,7 @@ def _places(console: "Console", run: Path, runs: Path, metrics: dict[str, Any]) 
     shown = _short(runs)
     option = "" if shown == "runs" else f" --runs {shown}"
     seconds = sum(metrics["seconds"].values())
-    store = runs / "serving" / data_name(metrics["data"]["path"])
+    store = serving(runs, metrics["data"]["path"])
     for line in (
         "",
         f"Run      {_short(run)}   (also {shown}/latest; steps up to the gate: {seconds:.0f} s when they ran)",

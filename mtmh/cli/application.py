@@ -1,9 +1,11 @@
 """The application that commands register with, and its entry point."""
 
 import sys
+from pathlib import Path
 
 import typer
 
+from mtmh.disk import full_disk_explained
 from mtmh.errors import UserError
 
 app = typer.Typer(
@@ -15,9 +17,10 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point: a UserError is one message and exit status 2."""
+    """Entry point: a UserError and a full disk are one message and exit status 2."""
     try:
-        app()
+        with full_disk_explained(Path.cwd()):
+            app()
     except UserError as error:
         print(f"mtmh: {error}", file=sys.stderr)
         sys.exit(2)

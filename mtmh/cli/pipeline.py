@@ -30,6 +30,9 @@ def run(
     seed: Seed = None,
     runs: Runs = Path("runs"),
     columns: Columns = None,
+    name: Annotated[
+        str | None, typer.Option(help="What champion and served store go by.", show_default="the data's folder")
+    ] = None,
 ) -> None:
     """Run the whole pipeline: prepare, train, index, evaluate, gate, report, register, package, deploy."""
     from mtmh.config import load_config
@@ -41,7 +44,7 @@ def run(
     chosen = load_config(*files, settings=_with_seed(with_columns(settings, columns), seed))
     announce(data, files)
     try:
-        finished = local.run(data, chosen, runs)
+        finished = local.run(data, chosen, runs, name=name)
     except local.StepError as error:
         print(f"mtmh: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

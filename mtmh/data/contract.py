@@ -119,7 +119,7 @@ def _fault(table: pa.Table, column: Column, file: str) -> str | None:
 
 def _advice(column: Column) -> str:
     if pa.types.is_string(column.type):
-        return f"text, e.g. df[{column.name!r}] = df[{column.name!r}].astype(str)"
+        return f"text, e.g. df[{column.name!r}] = df[{column.name!r}].astype('string')"
     if pa.types.is_timestamp(column.type):
         call = f"df[{column.name!r}] = pd.to_datetime(df[{column.name!r}], utc=True)"
         return f'a timestamp in UTC, e.g. {call} (with unit="s" for seconds since 1970)'

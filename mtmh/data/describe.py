@@ -12,15 +12,14 @@ import pyarrow.compute as pc
 
 from mtmh.config import DataSettings
 from mtmh.data import importers
-from mtmh.data.prepare import engagements
+from mtmh.data.engagement import doubtful_events, engagements, event_counts
 from mtmh.data.prepared import distinct, unseen_pairs
-from mtmh.data.quarantine import Checked
+from mtmh.data.quarantine import Checked, worst
 from mtmh.data.split import split_time
 from mtmh.errors import UserError
 
 DAY = 86_400_000_000  # microseconds
 UNITS = {"hours": DAY // 24, "minutes": DAY // 1440, "seconds": 10**6, "milliseconds": 10**3, "microseconds": 1}
-EXPOSURES = ("impression", "exposure", "show")  # events that say what was shown, not what was engaged with
 WORDS = "create macro words(said) as trim(regexp_replace(lower(said), '[^\\p{L}\\p{N}]+', ' ', 'g'))"
 # An item spells a topic when the topic's words stand in its title and text, next to each other and whole (so that
 # little is found in scripts without spaces).
@@ -55,6 +54,8 @@ class Log:
     same_time_of_day: float  # share of engagements at the most frequent time of the day
     tied: float  # share of engagements at the same time as another one of the user
     events: dict[str, int]  # rows of each kind, most frequent first
+    counted: dict[str, int]  # engagements of each kind
+    negative: int  # rows with a value below 0
     events_per_user_median: float
     events_per_user_p90: float
     density: float  # share of the user-item pairs (of those above) that are engaged
@@ -62,7 +63,7 @@ class Log:
     dwell: float  # share of engagements with a dwell time
     dwell_median: float | None  # seconds
     arms: dict[str, int]
-    exposures: int  # engagements whose event says that something was shown
+    exposures: int  # engagements whose event sounds like an exposure, a skip or a dislike
 
 
 @dataclass(frozen=True)
@@ -123,12 +124,15 @@ class Description:
 
 def describe(folder: Path, settings: DataSettings) -> Description:
     """Read and check a data folder and describe it. Raises UserError as a run would on data that cannot be read."""
-    checked = importers.check(importers.read(folder, settings.columns), settings.id_features, settings.float_features)
+    tables = importers.read(folder, settings.columns)
+    reject_missing = settings.missing_ids == "reject"
+    checked = importers.check(tables, settings.id_features, settings.float_features, reject_missing)
     items, interactions = checked["items"].clean, checked["interactions"].clean
     try:
         engaged = engagements(interactions, settings)
     except UserError as error:
-        raise UserError(f"{error} `mtmh check {folder}` says which rows were rejected, and why.") from None
+        reasons = "".join(worst(checked["interactions"].rejected))
+        raise UserError(f"{error}{reasons}\n`mtmh check {folder}` says which rows were rejected, and why.") from None
     times = np.sort(_microseconds(engaged))
     split, not_split = None, None
     try:
@@ -162,6 +166,7 @@ def _log(interactions: pa.Table, engaged: pa.Table, times: np.ndarray) -> Log:
     same = np.unique(times % DAY, return_counts=True)[1].max() / len(times)
     finest = next(name for name, unit in UNITS.items() if (times % unit == 0).mean() >= 0.99)
     least, most = pc.min_max(engaged["value"]).values()
+    counted = event_counts(engaged)
     return Log(
         rows=interactions.num_rows,
         engagements=engaged.num_rows,
@@ -173,6 +178,8 @@ def _log(interactions: pa.Table, engaged: pa.Table, times: np.ndarray) -> Log:
         same_time_of_day=float(same),
         tied=_tied(user, _microseconds(engaged)),
         events=_counts(interactions["event"]),
+        counted=counted,
+        negative=pc.sum(pc.less(interactions["value"], 0.0)).as_py() or 0,
         events_per_user_median=float(np.median(per_user)),
         events_per_user_p90=float(np.quantile(per_user, 0.9)),
         density=len(pairs) / (len(per_user) * items),
@@ -180,7 +187,7 @@ def _log(interactions: pa.Table, engaged: pa.Table, times: np.ndarray) -> Log:
         dwell=_share(pc.is_valid(engaged["dwell_seconds"])),
         dwell_median=_median(engaged["dwell_seconds"].drop_null().to_numpy()),
         arms=_counts(engaged["arm"].drop_null()),
-        exposures=pc.sum(pc.is_in(engaged["event"], value_set=pa.array(EXPOSURES))).as_py(),
+        exposures=sum(counted[name] for name in doubtful_events(counted)),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from mtmh.config import DataSettings
 from mtmh.data.describe import Description
+from mtmh.data.engagement import doubtful_events, listed
 
 FEW_TEST_USERS = 1000  # below it, one user is more than a tenth of a point of recall
 MANY_TIES = 0.05  # share of the engagements
@@ -57,9 +58,14 @@ def _engagement(found: Description, settings: DataSettings) -> Iterator[Finding]
     for number, one in ((log.users, "user"), (log.items, "item")):
         if number < 2:
             yield Finding("lacks", f"{one}s", f"all engagements are of one {one}: a run stops.")
+    yield Finding("ok", "events", f"count as engagement: {listed(log.counted)}.")
+    if log.negative and settings.min_value is None:
+        means = f"{log.negative:,} rows have a negative value and do not count (data.min_value sets another bound)."
+        yield Finding("warn", "values", means)
     if log.exposures:
-        means = "rows say what was shown, and count as engagement: name the other events in data.positive_events."
-        yield Finding("warn", "engagement", f"{log.exposures:,} {means}")
+        names = ", ".join(doubtful_events(log.counted))
+        means = f"rows sound like what was shown, passed over or disliked ({names}), and count as engagement"
+        yield Finding("warn", "engagement", f"{log.exposures:,} {means}: name the others in data.positive_events.")
     if settings.min_value is None and least < most:
         means = f"values run from {least:g} to {most:g}, and the lowest counts as much as the highest"
         yield Finding("warn", "engagement", f"{means}: data.min_value leaves the lower ones out.")

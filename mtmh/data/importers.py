@@ -86,7 +86,9 @@ def _images_below(source: Source, lead: str) -> Source:
     return replace(source, tables={**source.tables, "items": items})
 
 
-def check(source: Source, id_features: list[str], float_features: list[str]) -> dict[str, Checked]:
+def check(
+    source: Source, id_features: list[str], float_features: list[str], reject_missing_ids: bool = True
+) -> dict[str, Checked]:
     """Check all tables of a source against the contract; the result has the same keys, items first.
 
     Columns that are neither in the contract nor declared as features are left out, and named.
@@ -94,7 +96,11 @@ def check(source: Source, id_features: list[str], float_features: list[str]) -> 
     tables, files, unreadable = source.tables, source.files, source.unreadable
     items = check_items(tables["items"], files["items"], id_features, float_features, unreadable.get("items"))
     interactions = check_interactions(
-        tables["interactions"], files["interactions"], items, unreadable.get("interactions")
+        tables["interactions"],
+        files["interactions"],
+        items,
+        unreadable.get("interactions"),
+        reject_missing_ids,
     )
     checked = {"items": items, "interactions": interactions}
     if "concepts" in tables:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtmh.config import PairSettings
+from mtmh.data.files import write_relation
 from mtmh.data.pair_source import ROW_GROUP, Pairs, write_blocks
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
@@ -81,7 +82,7 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
     """
     data = Prepared.load(prepared)
     connection = ibis.duckdb.connect()
-    events = connection.read_parquet(prepared / "interactions.parquet")
+    events = connection.read_parquet(prepared.resolve() / "interactions.parquet")
     events = events.filter(events.period == "train").select("user", "item", "timestamp")
     vectors = np.load(content / "content.npy")
     bits = data.topic_bits("l2") if settings.sim == "hard" else None
@@ -95,7 +96,7 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
         return Pairs(user, trigger, candidate, weight)
 
     mined = out / "mined.parquet"
-    mine_pairs(events, settings.window).to_parquet(mined)
+    write_relation(mine_pairs(events, settings.window), mined)
     with pq.ParquetFile(mined) as file:
         count = write_blocks(out / "pairs.parquet", map(weighed, file.iter_batches(ROW_GROUP)))
     mined.unlink()

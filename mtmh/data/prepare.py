@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from mtmh.clock import measured
 from mtmh.config import DataSettings
 from mtmh.data import importers
+from mtmh.data.engagement import engagements, say_events
 from mtmh.data.files import write_json, write_parquet
+from mtmh.data.float_features import bounded_features
 from mtmh.data.importers import Source
 from mtmh.data.prepared import distinct, unseen_pairs
 from mtmh.data.quarantine import set_aside
@@ -45,11 +47,12 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
         for name in OUTPUTS:
             (out / name).unlink(missing_ok=True)
         raw = _read(source, settings, seed)
-        checked = importers.check(raw, settings.id_features, settings.float_features)
+        checked = importers.check(raw, settings.id_features, settings.float_features, settings.missing_ids == "reject")
         rejected_rows = set_aside(checked, out, settings.max_rejected_share)
 
-        items = _fill_features(checked["items"].clean.sort_by("item_id"), settings.float_features)
+        items = bounded_features(checked["items"].clean.sort_by("item_id"), settings.float_features)
         engaged = engagements(checked["interactions"].clean, settings)
+        say_events(checked["interactions"].clean, engaged)
         events, cut = _split_events(_numbered(engaged, items), settings)
         counts = _count(events, items.num_rows)
 
@@ -80,40 +83,6 @@ def _read(source: str, settings: DataSettings, seed: int) -> Source:
 
     size = settings.synthetic
     return make_world(size.users, size.items, size.days, seed)
-
-
-def _fill_features(items: pa.Table, float_features: list[str]) -> pa.Table:
-    """A float feature that is null becomes the mean of the others (0 if there are none): it then says nothing."""
-    for name in float_features:
-        missing = items[name].null_count
-        if missing:
-            mean = pc.mean(items[name]).as_py() or 0.0
-            print(f"items: {missing:,} null values of {name} filled with the mean, {mean:.6g}", flush=True)
-            items = items.set_column(items.column_names.index(name), name, pc.fill_null(items[name], mean))
-    return items
-
-
-def engagements(interactions: pa.Table, settings: DataSettings) -> pa.Table:
-    """The rows that count as engagement. Raises UserError when none does."""
-    kept = interactions
-    if settings.positive_events:
-        kept = kept.filter(pc.is_in(kept["event"], value_set=pa.array(settings.positive_events)))
-        if not kept.num_rows and interactions.num_rows:
-            found = ", ".join(sorted(pc.unique(interactions["event"]).to_pylist())[:20])
-            raise UserError(
-                f"no row has an event of data.positive_events {settings.positive_events}; the data have: {found}."
-            )
-    if settings.min_value is not None:
-        before = kept
-        kept = kept.filter(pc.greater_equal(kept["value"], settings.min_value))
-        if not kept.num_rows and before.num_rows:
-            most = pc.max(before["value"]).as_py()
-            raise UserError(
-                f"no row has a value of data.min_value {settings.min_value} or more; the largest is {most}."
-            )
-    if not kept.num_rows:
-        raise UserError("no interactions are left after the checks: there is nothing to learn from.")
-    return kept
 
 
 def _numbered(engaged: pa.Table, items: pa.Table) -> pa.Table:

@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 
 from mtmh.data import contract
 from mtmh.data.files import write_parquet
+from mtmh.data.missing_ids import missing_ids
 from mtmh.data.near_ids import near_ids
+from mtmh.data.times import EARLY, EVENTS, LATE, before, name_local, without_zeros
 from mtmh.errors import UserError
 
 REJECTED = pa.schema([("table", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())])
@@ -36,7 +38,8 @@ def check_items(
 ) -> Checked:
     """Check `items`. `unreadable` (string [rows]) names rows that an importer could not read; null = fine."""
     columns = contract.item_columns(id_features or [], float_features or [])
-    table = contract.conform(raw, columns, file)
+    name_local(raw, "created_at", file)
+    table = without_zeros(contract.conform(raw, columns, file), "created_at")
     rules = [*_empty_ids(table, ["item_id"]), *_outside_calendar(table, "created_at"), *_nameless_topics(table)]
     rules += [(f"{name} is NaN or infinite", _not_finite(table[name])) for name in float_features or []]
     rules = _unreadable(unreadable) + rules
@@ -45,18 +48,30 @@ def check_items(
 
 
 def check_interactions(
-    raw: pa.Table, file: str, items: Checked | None = None, unreadable: pa.Array | None = None
+    raw: pa.Table,
+    file: str,
+    items: Checked | None = None,
+    unreadable: pa.Array | None = None,
+    reject_missing_ids: bool = True,
 ) -> Checked:
-    """Check `interactions`; with `items`, an item_id that is not among its clean rows is rejected."""
+    """Check `interactions`; with `items`, an item_id that is not among its clean rows is rejected.
+
+    `reject_missing_ids`: so are the rows of a user or item whose id is the word for a missing value, in masses.
+    """
+    name_local(raw, "timestamp", file)
     table = contract.conform(raw, contract.INTERACTIONS, file)
     rules = _unreadable(unreadable) + _empty_ids(table, ["user_id", "item_id"])
     rules += [("timestamp is null", _mask(pc.is_null(table["timestamp"])))]
     rules += _outside_calendar(table, "timestamp")
+    if reject_missing_ids:
+        rules += [rule for name in ("user_id", "item_id") for rule in missing_ids(table[name], name)]
     rules += [("value is NaN or infinite", _not_finite(table["value"]))]
     rules += [("dwell_seconds is NaN or infinite", _not_finite(table["dwell_seconds"]))]
     rules += [("dwell_seconds is negative", _mask(pc.less(table["dwell_seconds"], 0.0)))]
     if items is not None:
         rules += near_ids(table["item_id"], items.clean["item_id"], "interactions")
+    rules += [(f"timestamp {EARLY}", _mask(before(table["timestamp"], EVENTS[0])))]
+    rules += [(f"timestamp {LATE}", _mask(pc.invert(before(table["timestamp"], EVENTS[1]))))]
     same = _repeated(
         ~_any(rules, table.num_rows), *(table[name] for name in ("user_id", "item_id", "timestamp", "event"))
     )
@@ -169,7 +184,9 @@ def _outside_calendar(table: pa.Table, name: str) -> list[Rule]:
     number = table[name].cast(pa.int64())
     early = pc.less(number, contract.YEAR_1 * 10**6)
     late = pc.greater_equal(number, contract.YEAR_10000 * 10**6)
-    return [(f"{name} is outside the years 1 to 9999 (wrong unit?)", _mask(pc.or_(early, late)))]
+    return [
+        (f"{name} is outside the years 1 to 9999 (milliseconds or finer, read as seconds?)", _mask(pc.or_(early, late)))
+    ]
 
 
 def _nameless_topics(table: pa.Table) -> list[Rule]:

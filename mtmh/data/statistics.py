@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ibis.expr.types import FloatingValue, NumericValue, Table, TimestampValue
 
-from mtmh.data.files import replacing, write_parquet
+from mtmh.data.files import write_parquet, write_relation
+from mtmh.data.times import storable
 from mtmh.errors import UserError
 
 SNAPSHOTS = 30  # most snapshots of the item statistics, whatever the span of the data
@@ -144,14 +145,12 @@ def write_sources(prepared: Path, content: Path | None, out: Path, at: datetime)
     does not belong to the prepared items.
     """
     connection = ibis.duckdb.connect()
-    interactions = connection.read_parquet(prepared / "interactions.parquet")
-    items = connection.read_parquet(prepared / "items.parquet")
+    interactions = connection.read_parquet(prepared.resolve() / "interactions.parquet")
+    items = connection.read_parquet(prepared.resolve() / "items.parquet")
     known = interactions.filter(interactions.timestamp < ibis.literal(at))
     first = known.timestamp.min().as_scalar().to_pyarrow().as_py() or at
-    with replacing(out / "item_statistics.parquet") as path:
-        item_statistics(known, items, snapshot_times(first, at)).to_parquet(path)
-    with replacing(out / "user_history.parquet") as path:
-        user_history(known, items, [at]).to_parquet(path)
+    write_relation(item_statistics(known, items, snapshot_times(first, at)), out / "item_statistics.parquet")
+    write_relation(user_history(known, items, [at]), out / "user_history.parquet")
     if content is not None:
         births = item_births(interactions, items).to_pyarrow()
         write_parquet(_item_content(prepared, content, births), out / "item_content.parquet")
@@ -171,6 +170,7 @@ def _item_content(prepared: Path, content: Path, births: pa.Table) -> pa.Table:
     flat = pa.array(vectors[rows].astype(np.float32).ravel())
     with_text = item_ids.take(pa.array(rows))
     born = births["born"].combine_chunks().take(pc.index_in(with_text, births["item_id"].combine_chunks()))
+    born = storable(born)
     return pa.table(
         {
             "item_id": with_text,

@@ -8,12 +8,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.heads import HEADS
 from mtmh.retrieval.retriever import Csr, Pool, Retriever, merge_pools, pool_lists, prerank
 from mtmh.retrieval.version import MANIFEST, verify
+
+OTHER_DATA = 0.01  # share of T1's items that a champion of an older catalog of the same data still knows, at least
+
+
+def is_of_other_data(version: Path, data: Prepared) -> bool:
+    """Whether the version at `version` knows next to none of the items that T1 engages with."""
+    item_ids = pq.read_table(version / "items.parquet", columns=["item_id"])["item_id"]
+    engaged = data.items["item_id"].take(pa.array(np.unique(data.item[data.is_train])))
+    return bool((_numbers_in(item_ids, engaged) >= 0).mean() < OTHER_DATA)
 
 
 def champion_pools(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from mtmh.config import EvaluationSettings, RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation.baselines import content_pool, item_knn_pool, popularity_pool
-from mtmh.evaluation.champion import champion_pools
+from mtmh.evaluation.champion import champion_pools, is_of_other_data
 from mtmh.evaluation.metrics import (
     RECALL_AT,
     coverage,
@@ -112,7 +112,10 @@ def evaluate(
             for_gate |= _for_gate("challenger", figures, pool)
         print(f"evaluate: {name}: {_line(models[name])}", flush=True)
     result: dict[str, Any] = {"models": models, "sample": sampled}
-    if champion is not None:
+    if champion is not None and is_of_other_data(champion, data):
+        result["other_data"] = True
+        print("evaluate: the champion is of other data (it knows none of the items): not compared", flush=True)
+    elif champion is not None:
         pool, told = champion_pools(champion, data, test.triggers, test.seen, retrieval)
         figures = measure(pool, test)
         for_gate |= _for_gate("champion", figures, pool)

@@ -65,9 +65,10 @@ def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, s
             rules = floor_rules(report["models"], figures(users, "challenger", has_topics), settings)
             champion = _champion(report, users)
             if champion is None:
-                rules.append(
-                    Rule("champion", "all", None, None, None, True, "There is no champion yet to compare with.")
-                )
+                why = "There is no champion yet to compare with."
+                if report.get("other_data"):
+                    why = "The champion is of other data (it knows none of the items): not compared."
+                rules.append(Rule("champion", "all", None, None, None, True, why))
             elif np.array_equal(users["challenger_items"], users["champion_items"]):
                 why = f"Every list is that of champion {champion.version}: nothing changed, and nothing changes."
                 rules.append(Rule("champion", "all", None, None, None, True, why))

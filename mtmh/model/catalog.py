@@ -73,11 +73,14 @@ class Catalog:
 
 
 def moments(floats: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each column of float32 [items, float features]; 1 in place of a deviation of 0."""
+    """Mean and deviation of each column of float32 [items, float features], finite; 1 where it is constant."""
     if not floats.shape[1]:
         return [], []  # torch warns of empty columns
-    varies = floats.std(dim=0, correction=0)
-    return floats.mean(dim=0).tolist(), torch.where(varies > 0, varies, 1.0).tolist()
+    mean, deviation = floats.mean(dim=0), floats.std(dim=0, correction=0)
+    if not (mean.isfinite() & deviation.isfinite()).all():  # squares of large numbers are past float32
+        mean, deviation = floats.double().mean(dim=0), floats.double().std(dim=0, correction=0)
+    varies = (floats.amax(dim=0) > floats.amin(dim=0)) & (deviation > 0)
+    return mean.tolist(), torch.where(varies, deviation, 1.0).tolist()
 
 
 def number_ids(column: pa.Array, known: list[str]) -> np.ndarray:

@@ -53,6 +53,7 @@ def build(
         vectors = np.load(model / f"{head}.npy")
         if settings.cold == "content":
             vectors = place_cold(vectors, encoded, known, tau_q)
+        _check_finite(vectors, head, data, features)
         index, tuning = build_index(vectors, settings.k_ann, settings.min_recall, seed)
         faiss.write_index(index, str(out / f"{head}.faiss"))
         tunings[head] = tuning.as_dict()
@@ -76,6 +77,23 @@ def build(
     (out / "index.json").write_text(json.dumps(tunings))
     created_from = {name: data.info[name] for name in ("path", "fingerprint", "split_time")}
     write_manifest(out, created_from)
+
+
+def _check_finite(vectors: np.ndarray, head: str, data: Prepared, features: Path) -> None:
+    """Raises UserError naming an item without a finite vector, and the feature that is largest there."""
+    spoiled = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if not len(spoiled):
+        return
+    table = pq.read_table(features / "item_features.parquet")
+    item = int(spoiled[0])
+    numbers = {name: float(table[name][item].as_py()) for name in table.column_names}
+    largest = max(numbers, key=lambda name: np.nan_to_num(abs(numbers[name]), nan=np.inf), default=None)
+    suspect = f"; its largest feature is {largest} = {numbers[largest]:g}" if largest else ""
+    raise UserError(
+        f"{head}: the vectors of {len(spoiled):,} of {len(vectors):,} items are not finite, e.g. of item"
+        f" {data.items['item_id'][item].as_py()!r}{suspect}. Mend or leave out that feature (data.float_features), or"
+        " train with a smaller train.lr."
+    )
 
 
 def write_manifest(version: Path, created_from: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ def test_catalog_and_topics(make_folder: MakeFolder) -> None:
         text=pa.array(["some text", *[""] * (ITEMS - 1)]),
         creator_id=pa.array(["c1", "c2", "", None, *["c1"] * (ITEMS - 4)]),
         image_path=pa.array(["a.jpg", *[None] * (ITEMS - 1)]),
-        created_at=pa.array([0, *[None] * (ITEMS - 1)], TIME),
+        created_at=pa.array([10**15, *[None] * (ITEMS - 1)], TIME),
     )
     found = describe(make_folder(items=items), DataSettings())
     catalog = found.catalog
@@ -130,7 +130,7 @@ def test_events_values_dwell_and_arms(make_folder: MakeFolder) -> None:
     assert (log.exposures, log.dwell, log.dwell_median, log.arms) == (50, 0.5, 7.0, {"a": 150, "b": 50})
     assert log.values == (1.0, 5.0)
     means = [one.means for one in findings(describe(folder, DataSettings()), DataSettings())]
-    assert any(one.startswith("50 rows say what was shown, and count as engagement") for one in means)
+    assert any(one.startswith("50 rows sound like what was shown") for one in means)
     clicks = said(folder, positive_events=["click"], min_value=1.0)
     assert clicks["engagement"] == ("ok", "50 of 200 rows do not count, by data's settings.")
     assert said(folder)["engagement"][1].endswith("data.min_value leaves the lower ones out.")
@@ -154,7 +154,7 @@ def test_rejected_rows_are_told_not_raised(make_folder: MakeFolder) -> None:
         ("user_id", pa.repeat("me", EVENTS), "users"),
         ("item_id", pa.repeat("i03", EVENTS), "items"),
         ("user_id", pa.array([f"u{e}" for e in range(EVENTS)]), "test users"),
-        ("timestamp", pa.repeat(pa.scalar(0, TIME), EVENTS), "split"),
+        ("timestamp", pa.repeat(pa.scalar(10**15, TIME), EVENTS), "split"),
     ],
 )
 def test_what_stops_a_run_is_lacking(
@@ -171,5 +171,7 @@ def test_what_stops_a_run_is_lacking(
 
 def test_nothing_left_is_an_error_that_leads_on(make_folder: MakeFolder) -> None:
     folder = make_folder(interactions={"user_id": pa.array([""] * EVENTS)})
-    with pytest.raises(UserError, match=r"no interactions are left.*`mtmh check .*` says which rows were rejected"):
+    with pytest.raises(
+        UserError, match=r"no interactions are left(.|\n)*`mtmh check .*` says which rows were rejected"
+    ):
         describe(folder, DataSettings())

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from checkerboard import ITEMS, OLD, SUBJECT, USERS, Stages, retrieval_settings, write_stages, write_version
 
-from mtmh.config import EvaluationSettings
+from mtmh.config import EvaluationSettings, GateSettings
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation import evaluate as stage
 from mtmh.evaluation.evaluate import evaluate
+from mtmh.evaluation.gate import judge
 
 Make = Callable[[str], Path]
 SAMPLE = 25
@@ -251,3 +252,20 @@ def test_a_champion_of_another_catalog_is_judged_by_what_it_knows(
     for user, own in enumerate(offered):
         assert len(own) == retrieval_settings().pool
         assert not set(own) & {*NEW, *seen[f"u{user:02d}"]}
+
+
+def test_a_champion_of_other_data_is_not_compared(
+    today: tuple[Stages, Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    stages, challenger = today
+    champion = tmp_path_factory.mktemp("other") / "version"
+    write_version(write_stages(champion.parent, gone=(0, 7, 11)), champion, "mtmh")
+    items = pq.read_table(champion / "items.parquet")
+    other = pa.array([f"other {item_id}" for item_id in items["item_id"].to_pylist()])
+    pq.write_table(items.set_column(0, "item_id", other), champion / "items.parquet")
+    settings = EvaluationSettings(sample_users=SAMPLE)
+    evaluate(stages.prepared, stages.content, challenger, champion, tmp_path, retrieval_settings(), settings, 0)
+    assert read(tmp_path)["other_data"] is True
+    with np.load(tmp_path / "users.npz") as users:
+        assert "champion_recall" not in users
+    assert judge(stages.prepared, tmp_path, tmp_path / "gate", GateSettings(baseline_recall_ratio=0.0), seed=0)

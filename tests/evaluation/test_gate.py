@@ -227,3 +227,10 @@ def test_no_baseline_at_all_is_an_error(bench: Bench) -> None:
         del bench.report["models"][name]
     with pytest.raises(ValueError, match="none of the baselines"):
         bench.judge()
+
+
+def test_a_champion_of_other_data_is_not_compared(bench: Bench) -> None:
+    bench.report["other_data"] = True
+    passed, rules = bench.judge()
+    assert passed
+    assert rules["champion"]["why"].startswith("The champion is of other data")

@@ -87,7 +87,7 @@ class Guard:
         token = self.token()
         shown = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(shown) > 1 or not shows_token(headers.get(b"authorization", b""), token):
-            raise RequestError(401, "Authorization: Bearer TOKEN is missing, given twice, or not the router's token.")
+            raise RequestError(401, "Authorization: Bearer TOKEN is missing, given twice, or not the router's.")
         if token is None and b"origin" in headers and is_foreign(headers[b"origin"], headers.get(b"host", b"")):
             text = "a page of another site asks, and this router asks nobody for a token: set auth.token_file."
             raise RequestError(403, text)

@@ -82,7 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.overhead > HEADER_BYTES:
                 self._turn_away("headers")
         # uvicorn has stopped its own timer of idle connections: ours goes on until the headers are complete.
-        if self.in_headers and self.header_timer is None:
+        if self.in_headers and self.overhead and self.header_timer is None:
             self._await_headers()
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -23,6 +23,7 @@ from serving.router.limits import Deadline, RequestError, shows_token
 from serving.router.service import Service
 from serving.router.settings import Limits
 
+STREAMS = 1000  # calls at once: far more than are worked on, so that who is over hears of it by a 429
 OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.server_handshake_timeout_ms", 10_000),  # who connects and says nothing
@@ -118,7 +119,7 @@ async def start(service: Service) -> Rpc | None:
     listen, limits = service.settings.listen, service.settings.limits
     if listen.grpc_port is None:
         return None
-    server = aio.server(options=[*OPTIONS, *_bounds(limits)], maximum_concurrent_rpcs=4 * limits.in_flight)
+    server = aio.server(options=[*OPTIONS, *_bounds(limits)], maximum_concurrent_rpcs=STREAMS)
     calls, healthy = Calls(service), health.aio.HealthServicer()
     handlers = {"Retrieve": _handler(calls.retrieve), "Similar": _handler(calls.similar)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("mtmh.v1.Router", handlers),))
@@ -141,7 +142,7 @@ def _bounds(limits: Limits) -> list[tuple[str, int]]:
     connections = limits.connections if files == resource.RLIM_INFINITY else min(limits.connections, files // 4)
     return [
         ("grpc.max_receive_message_length", 1024 * min(limits.body_kb, BODY_KB["/v1/retrieve"])),
-        ("grpc.max_concurrent_streams", 4 * limits.in_flight),
+        ("grpc.max_concurrent_streams", STREAMS),
         ("grpc.max_allowed_incoming_connections", connections),
     ]
 

@@ -4,6 +4,7 @@ Requests are checked by these models; answers are written by hand, for speed, an
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
@@ -22,13 +23,13 @@ DAY = 86_400.0  # seconds
 
 
 def _written_out(value: Any) -> Any:
-    """Refuse a number of seconds, as a text too: nobody knows whether it is seconds or milliseconds."""
-    if isinstance(value, str) and "-" not in value[1:8]:
-        raise ValueError("write the time as 2026-03-01T12:00:00Z")
-    return value
+    """Refuse a number, as a text too: nobody knows whether it is seconds or milliseconds."""
+    if isinstance(value, str | datetime) and "-" in str(value)[1:8]:
+        return value
+    raise ValueError("write the time as 2026-03-01T12:00:00Z")
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written_out)]
 
 
 class Asked(BaseModel):

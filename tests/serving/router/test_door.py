@@ -1,7 +1,7 @@
 """Types, sizes and times of what is asked, and pages of other sites."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +9,8 @@ import httpx
 import pytest
 from live_router import Router, Run
 from test_guard import TOKEN, said
+
+from serving.router import schema
 
 NUMBERS = ["5", " 7 ", "1_0", 5.0, True, "", [5], {"k": 5}]
 
@@ -53,7 +55,7 @@ def test_every_other_value_has_its_own_type_too(router: Router, asked: dict, whe
 
 
 def test_a_whole_number_may_stand_where_a_fraction_may(router: Router) -> None:
-    answer = router.retrieve(triggers=["i00"], alpha=30, filters={"max_age_hours": 1000000}, k=3)
+    answer = router.retrieve(triggers=["i00"], alpha=30, k=3)
     assert answer["alpha"] == 30
 
 
@@ -84,12 +86,14 @@ def keys(count: int) -> bytes:
 def test_many_faults_are_told_by_the_first(
     router: Router, monkeypatch: pytest.MonkeyPatch, call: str, body: bytes
 ) -> None:
-    counts = []
-    explain = "serving.router.schema.explain"
-    from serving.router import schema
+    counts: list[int] = []
+    explain = schema.explain
 
-    real = schema.explain
-    monkeypatch.setattr(explain, lambda errors: counts.append(len(errors)) or real(errors))
+    def counted(errors: Sequence[Any]) -> str:
+        counts.append(len(errors))
+        return explain(errors)
+
+    monkeypatch.setattr(schema, "explain", counted)
     answer = router.client.post(f"/v1/{call}", content=body, headers={"content-type": "application/json"})
     error = said(answer, 422)["error"]
     assert len(error) < 2000

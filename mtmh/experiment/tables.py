@@ -1,7 +1,9 @@
 """From the bytes of a segment to tables: whole columns at once, and what cannot be read set aside with a reason."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +26,8 @@ REJECTED = pa.schema(
 )  # start: byte of the segment
 DAMAGED = "damaged: no whole record with its checksum"
 UNFINISHED = "torn: the writer was stopped in the middle of it, and had not acknowledged it"
+FAR_OFF = "timestamp {} is more than 5 years before, or a year after, {}, when it was written"
+OLDEST, NEWEST = timedelta(days=5 * 365), timedelta(days=365)
 
 
 @dataclass(frozen=True)
@@ -45,23 +49,37 @@ class Tables:
 def read_segment(name: str, data: bytes, finished: bool = True) -> Tables:
     """Tables of a segment's bytes. The tail of one that is not `finished` is being written, and no damage.
 
-    `name` stands in `rejected`; one that ends in .torn holds a tail that was cut off, and no records.
+    `name` stands in `rejected`, and says when the segment was begun: records of a time far from it are rejected, as
+    each of their days would be a folder. One that ends in .torn holds a tail that was cut off, and no records.
     """
     if name.endswith(TORN):
         return Tables(EXPOSURES.empty_table(), ENGAGEMENTS.empty_table(), _rejected(name, [(0, UNFINISHED, data)]))
     found = scan(data)
     spans = [*found.damage, *([(found.end, len(data))] if finished and found.end < len(data) else [])]
     bad = [(start, DAMAGED, data[start:end]) for start, end in spans]
+    written = _written(name)
     lines: dict[str, list[str]] = {"exposure": [], "engagement": []}
     for start, content in found.records:
         try:
             record = RECORD.validate_json(content)
         except ValidationError as error:  # from a version of this project that knew other records
             bad.append((start, explain(error), content))
+            continue
+        if written is not None and not written - OLDEST <= record.timestamp <= written + NEWEST:
+            bad.append((start, FAR_OFF.format(record.timestamp.isoformat(), written.date()), content))
         else:
             lines[record.kind].append(record.model_dump_json())
     exposures, engagements = _exposures(lines["exposure"]), _with_day(_parse(lines["engagement"], _EVENT), ENGAGEMENTS)
     return Tables(exposures, engagements, _rejected(name, sorted(bad)))
+
+
+def _written(name: str) -> datetime | None:
+    """When a segment was begun, by its name (log.py); None for a name that does not tell."""
+    stamp = re.match(r"\d{8}T\d{6}", name.rpartition("/")[2])
+    try:
+        return None if stamp is None else datetime.strptime(f"{stamp[0]}Z", "%Y%m%dT%H%M%S%z")
+    except ValueError:
+        return None
 
 
 _EVENT = pa.schema([field for field in ENGAGEMENTS if field.name != "day"])

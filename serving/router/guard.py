@@ -1,4 +1,4 @@
-"""Around every HTTP request: id, token, size, time to send it, one line in the log, and no traceback to anyone."""
+"""Around every HTTP request: id, token, its body read, one line in the log, and no traceback to anyone."""
 
 import asyncio
 import logging
@@ -6,17 +6,21 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.router.body import HungUpError, has_body, linger, whole_body
 from serving.router.limits import RequestError, shows_token
 from serving.router.metrics import Metrics
-from serving.router.settings import Limits
+from serving.router.settings import Limits, is_loopback
 
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")  # without a token, as is the page
+KEPT = ("/v1/engagements",)  # what came whole is kept, whether or not the caller waits for the answer
+HUNG_UP = 499  # the status, in figures and log, of a caller who went away: no fault of the server
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 log = logging.getLogger("mtmh.router")
@@ -38,8 +42,10 @@ class Guard:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
-        status = 0
+        # A HEAD is answered as its GET is: the server leaves the body out.
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        call = {**scope, "method": method, "state": {**scope.get("state", {}), "request_id": request_id}}
+        status, unread = 0, has_body(headers)
 
         async def reply(message: Message) -> None:
             nonlocal status
@@ -49,49 +55,67 @@ class Guard:
             await send(message)
 
         try:
-            if not _is_open(scope["path"]) and not shows_token(headers.get(b"authorization", b""), self.tokens()):
-                raise RequestError(401, "Authorization: Bearer TOKEN is missing, or its token is not the router's.")
-            await self.app(scope, await self._whole_body(headers, receive), reply)
+            self._check_caller(call, headers)
+            body = await whole_body(call["path"], headers, receive, self.limits())
+            unread = False
+            if call["path"] in KEPT:
+                await self.app(call, body, reply)
+            else:
+                await self._while_connected(scope, self.app(call, body, reply))
         except RequestError as error:
             if not status:
-                await refuse(scope, receive, reply, error.status, error.message, error.retry_after)
+                await refuse(call, reply, error.status, error.message, error.retry_after, unread)
+        except HungUpError:
+            status = HUNG_UP
         except Exception:
             log.exception("request failed", extra={"told": {"request_id": request_id, "path": scope["path"]}})
             if not status:
-                await refuse(scope, receive, reply, 500, "the router failed; its log says why, under this request_id.")
-        route = scope.get("route")
-        path = getattr(route, "path", "other")
+                await refuse(call, reply, 500, "the router failed; its log says why, under this request_id.")
+        path = getattr(call.get("route"), "path", "other")
         self.metrics.requests.labels(path, str(status)).inc()
         told = {"request_id": request_id, "method": scope["method"], "path": path, "status": status}
         told["ms"] = round(1e3 * (time.perf_counter() - start), 2)
-        log.info("request", extra={"told": told | scope["state"].get("told", {})})
+        log.info("request", extra={"told": told | call["state"].get("told", {})})
+        if unread and status != HUNG_UP:
+            await linger(receive)
+            await reply({"type": "http.response.body", "body": b""})
 
-    async def _whole_body(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
-        """Read the body within its limits before anything works on it: a slow sender holds no place."""
-        limits = self.limits()
-        most = 1024 * limits.body_kb
-        length = headers.get(b"content-length", b"")
-        too_large = RequestError(413, f"the body is larger than {limits.body_kb} KB (limits.body_kb): send less.")
-        if length.isdigit() and int(length) > most:
-            raise too_large
-        if not length and b"transfer-encoding" not in headers:
-            return receive
-        parts, size = [], 0
+    def _check_caller(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        """Raises RequestError 401 without the token; without one to ask for, 403 for a page of another site; 415."""
+        if _is_open(scope["path"]):
+            return
+        tokens = self.tokens()
+        shown = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(shown) > 1 or not shows_token(headers.get(b"authorization", b""), tokens):
+            raise RequestError(401, "Authorization: Bearer TOKEN is missing, given twice, or not the router's.")
+        if not tokens and b"origin" in headers and is_foreign(headers[b"origin"], headers.get(b"host", b"")):
+            text = "a page of another site asks, and this router asks nobody for a token: set auth.token_file."
+            raise RequestError(403, text)
+        kind = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
+        if scope["method"] == "POST" and kind != b"application/json" and not kind.endswith(b"+json"):
+            raise RequestError(415, f"content-type: {kind.decode('latin-1')!a} is no JSON: send application/json.")
+
+    async def _while_connected(self, scope: Scope, answer: Awaitable[None]) -> None:
+        """Make an answer for as long as somebody waits for it. Raises HungUpError when nobody does (connection.py)."""
+        task, hung_up = asyncio.current_task(), False
+
+        def hang_up() -> None:
+            nonlocal hung_up
+            hung_up = True
+            if task is not None:
+                task.cancel()
+
+        scope["on_hang_up"] = hang_up
         try:
-            async with asyncio.timeout(limits.body_seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return _once(message)
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > most:
-                        raise too_large
-                    if not message.get("more_body", False):
-                        break
-        except TimeoutError:
-            raise RequestError(408, f"the body did not arrive in {limits.body_seconds:g} s: send it faster.") from None
-        return _once({"type": "http.request", "body": b"".join(parts), "more_body": False}, receive)
+            await answer
+        except asyncio.CancelledError:
+            if not hung_up:
+                raise
+            if task is not None:
+                task.uncancel()
+            raise HungUpError from None
+        finally:
+            del scope["on_hang_up"]
 
 
 def problem(request_id: str, status: int, message: str, retry_after: int | None = None) -> tuple[bytes, list[Any]]:
@@ -101,19 +125,28 @@ def problem(request_id: str, status: int, message: str, retry_after: int | None 
         headers.append((b"retry-after", str(retry_after).encode()))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if status in (408, 413):  # what is left of the body is not read
-        headers.append((b"connection", b"close"))
     return orjson.dumps({"error": message, "request_id": request_id}), headers
 
 
 async def refuse(
-    scope: Scope, receive: Receive, send: Send, status: int, message: str, retry_after: int | None = None
+    scope: Scope, send: Send, status: int, message: str, retry_after: int | None = None, unread: bool = False
 ) -> None:
-    """Send such an answer."""
+    """Send such an answer; of a request whose body is `unread` without its end: the caller may be sending still."""
     body, headers = problem(scope["state"]["request_id"], status, message, retry_after)
     headers.append((b"content-length", str(len(body)).encode()))
+    if unread:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": unread})
+
+
+def is_foreign(origin: bytes, host: bytes) -> bool:
+    """Whether a browser's page comes from elsewhere than this machine's router, by another name for it too."""
+    try:
+        site = urlsplit(origin.decode("latin-1"))
+        return site.netloc.lower() != host.decode("latin-1").lower() or not is_loopback(site.hostname or "")
+    except ValueError:
+        return True
 
 
 class JsonLines(logging.Formatter):
@@ -138,17 +171,3 @@ def log_as_json(level: int = logging.INFO) -> None:
 
 def _is_open(path: str) -> bool:
     return path in OPEN or not path.startswith("/v1/")
-
-
-def _once(message: Message, then: Receive | None = None) -> Receive:
-    """A `receive` that gives this message first."""
-    given = False
-
-    async def receive() -> Message:
-        nonlocal given
-        if given and then is not None:
-            return await then()
-        given = True
-        return message
-
-    return receive

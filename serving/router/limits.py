@@ -2,10 +2,14 @@
 
 import hmac
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 from serving.router.metrics import Metrics
+from serving.router.schema import Engagement
+
+SKEW = timedelta(minutes=5)  # by which a caller's clock may be ahead
 
 
 class RequestError(Exception):
@@ -60,3 +64,14 @@ def shows_token(authorization: bytes, tokens: Collection[bytes]) -> bool:
     scheme, _, shown = authorization.partition(b" ")
     matches = [hmac.compare_digest(shown.strip(), token) for token in tokens]
     return any(matches) and scheme.lower() == b"bearer"
+
+
+def check_times(engagements: Sequence[Engagement], days: int) -> None:
+    """Raises RequestError 422 for an engagement older than `days`, or later than now by more than clocks differ."""
+    now = datetime.now(UTC)
+    oldest, newest = now - timedelta(days=days), now + SKEW
+    for number, engagement in enumerate(engagements):
+        time = engagement.timestamp
+        if time is not None and not oldest <= time <= newest:
+            text = f"engagements.{number}.timestamp: {time.isoformat()} is not between {oldest:%Y-%m-%dT%H:%M:%SZ}"
+            raise RequestError(422, f"{text} (limits.engagement_days) and {newest:%Y-%m-%dT%H:%M:%SZ}.")

@@ -73,6 +73,12 @@ class Metrics:
         self.cold = Counter("mtmh_cold_triggers", "Triggers of which a version knows nothing.", registry=registry)
         self.empty = Counter("mtmh_empty_answers", "Answers without a candidate.", registry=registry)
         self.shed = Counter("mtmh_shed_requests", "Requests turned away with 429.", registry=registry)
+        self.connections_closed = Counter(
+            "mtmh_connections_closed",
+            "Connections turned away: headers too large, headers too slow, or too many connections.",
+            ["reason"],
+            registry=registry,
+        )
         self.in_flight = Gauge("mtmh_in_flight", "Requests being worked on.", registry=registry)
         self.exposures = Counter(
             "mtmh_exposures", "Exposures, by whether they are on disk.", ["logged"], registry=registry
@@ -105,6 +111,8 @@ class Metrics:
         for kept in (self.exposures, self.engagements):
             for logged in ("true", "false"):
                 kept.labels(logged)
+        for reason in ("headers", "slow", "full"):
+            self.connections_closed.labels(reason)
         for outcome in ("taken", "refused"):
             self.reloads.labels(outcome)
 

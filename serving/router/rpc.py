@@ -1,21 +1,40 @@
 """The router over gRPC: mtmh.proto's two calls, in the same process, by the same checks and the same service."""
 
+import asyncio
 import logging
+import resource
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from mtmh.errors import UserError
 from serving.router import schema
+from serving.router.body import BODY_KB
+from serving.router.connection import HEADER_BYTES
 from serving.router.generated import mtmh_pb2 as wire
-from serving.router.guard import REQUEST_ID
+from serving.router.guard import HUNG_UP, REQUEST_ID
 from serving.router.limits import Deadline, RequestError, shows_token
 from serving.router.service import Service
+from serving.router.settings import Limits
 
+STREAMS = 1000  # calls at once: far more than are worked on, so that who is over hears of it by a 429
+OPTIONS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.server_handshake_timeout_ms", 10_000),  # who connects and says nothing
+    ("grpc.keepalive_time_ms", 60_000),  # who is gone without a word
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_connection_age_ms", 3_600_000),  # callers spread anew over the routers that there are
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.max_metadata_size", HEADER_BYTES),
+    ("grpc.absolute_max_metadata_size", HEADER_BYTES),
+]
 CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     422: grpc.StatusCode.INVALID_ARGUMENT,
@@ -34,75 +53,130 @@ class Calls:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    async def retrieve(self, request: wire.RetrieveRequest, context: aio.ServicerContext) -> wire.Answer:
+    async def retrieve(self, message: bytes, context: aio.ServicerContext) -> wire.Answer:
         """As POST /v1/retrieve."""
-        asked = _given(request, "user_id", "k", "alpha")
-        if request.triggers:
-            asked["triggers"] = [_trigger(one) for one in request.triggers]
-        if request.HasField("filters"):
-            asked["filters"] = _filters(request.filters)
-        return await self._answer(schema.RetrieveRequest, asked, self.service.retrieve, context)
+        return await self._answer(_retrieve_request, message, self.service.retrieve, context)
 
-    async def similar(self, request: wire.SimilarRequest, context: aio.ServicerContext) -> wire.Answer:
+    async def similar(self, message: bytes, context: aio.ServicerContext) -> wire.Answer:
         """As POST /v1/similar."""
-        asked = _given(request, "k", "alpha", "user_id") | {"item_id": _trigger(request.item)}
-        return await self._answer(schema.SimilarRequest, asked, self.service.similar, context)
+        return await self._answer(_similar_request, message, self.service.similar, context)
 
     async def _answer(
-        self, model: type[Asked], asked: dict[str, Any], call: Answering[Asked], context: aio.ServicerContext
+        self, read: Callable[[bytes], Asked], message: bytes, call: Answering[Asked], context: aio.ServicerContext
     ) -> wire.Answer:
-        metadata = {key: _text(value).encode() for key, value in context.invocation_metadata() or ()}
+        """The token first, then the message, which nobody has looked into yet.
+
+        A caller's own deadline cancels the call, so it never counts as an answer that the router owes.
+        """
+        pairs = [(key, _text(value).encode()) for key, value in context.invocation_metadata() or ()]
+        metadata, name = dict(pairs), read.__annotations__["return"].__name__
         given = metadata.get("x-request-id", b"")
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         context.set_trailing_metadata((("x-request-id", request_id),))
         status = 200
         try:
-            if not shows_token(metadata.get("authorization", b""), self.service.tokens):
-                raise RequestError(401, "authorization: Bearer TOKEN is missing, or its token is not the router's.")
+            several = sum(key == "authorization" for key, _ in pairs) > 1
+            if several or not shows_token(metadata.get("authorization", b""), self.service.tokens):
+                raise RequestError(
+                    401, "authorization: Bearer TOKEN is missing, given twice, or not the router's token."
+                )
             with self.service.admit() as deadline:
-                if (left := context.time_remaining()) is not None:  # the caller may have less patience
-                    deadline.end = min(deadline.end, deadline.start + left)
-                return _wire(await call(model.model_validate(asked), request_id, deadline))
+                return _wire(await call(read(message), request_id, deadline))
+        except DecodeError:
+            status, text = 422, "the message is none of mtmh.proto's: send what it describes."
         except ValidationError as error:
-            status, message = 422, schema.explain(error.errors(include_url=False))
+            status, text = 422, schema.explain(error.errors(include_url=False))
         except RequestError as error:
-            status, message = error.status, error.message
+            status, text = error.status, error.message
+        except asyncio.CancelledError:
+            status = HUNG_UP
+            raise
         except Exception:
             log.exception("request failed", extra={"told": {"request_id": request_id}})
-            status, message = 500, "the router failed; its log says why, under this request's id."
+            status, text = 500, "the router failed; its log says why, under this request's id."
         finally:
-            name = model.__name__
             self.service.metrics.requests.labels(f"grpc {name}", str(status)).inc()
             log.info("request", extra={"told": {"request_id": request_id, "method": f"grpc {name}", "status": status}})
-        await context.abort(CODES.get(status, grpc.StatusCode.INTERNAL), message)
+        await context.abort(CODES.get(status, grpc.StatusCode.INTERNAL), text)
         raise AssertionError("abort raises")
 
 
-async def start(service: Service) -> aio.Server | None:
+class Rpc:
+    """The server on listen.grpc_port, and what keeps its health as /readyz has it."""
+
+    def __init__(self, server: aio.Server, watching: "asyncio.Task[None]") -> None:
+        self.server, self.watching = server, watching
+
+    async def stop(self, grace: float) -> None:
+        """Let calls end, for `grace` seconds."""
+        self.watching.cancel()
+        await asyncio.gather(self.watching, return_exceptions=True)
+        await self.server.stop(grace)
+
+
+async def start(service: Service) -> Rpc | None:
     """Listen on listen.grpc_port; None where that is null. Raises UserError when the port is taken."""
-    listen = service.settings.listen
+    listen, limits = service.settings.listen, service.settings.limits
     if listen.grpc_port is None:
         return None
-    options = [("grpc.max_receive_message_length", 1024 * service.settings.limits.body_kb), ("grpc.so_reuseport", 0)]
-    server = aio.server(options=options)
-    calls = Calls(service)
-    handlers = {
-        "Retrieve": _handler(calls.retrieve, wire.RetrieveRequest),
-        "Similar": _handler(calls.similar, wire.SimilarRequest),
-    }
+    server = aio.server(options=[*OPTIONS, *_bounds(limits)], maximum_concurrent_rpcs=STREAMS)
+    calls, healthy = Calls(service), health.aio.HealthServicer()
+    handlers = {"Retrieve": _handler(calls.retrieve), "Similar": _handler(calls.similar)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("mtmh.v1.Router", handlers),))
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    address, pair = f"{listen.host}:{listen.grpc_port}", listen.tls.read()
     try:
-        server.add_insecure_port(f"{listen.host}:{listen.grpc_port}")
+        if pair is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, grpc.ssl_server_credentials([(pair[1], pair[0])]))
     except RuntimeError:
         raise UserError(f"port {listen.grpc_port} is taken: give the router another listen.grpc_port.") from None
     await server.start()
-    return server
+    return Rpc(server, asyncio.create_task(_tell_health(service, healthy)))
 
 
-def _handler(call: Any, request: Any) -> grpc.RpcMethodHandler:
-    return grpc.unary_unary_rpc_method_handler(
-        call, request_deserializer=request.FromString, response_serializer=wire.Answer.SerializeToString
-    )
+def _bounds(limits: Limits) -> list[tuple[str, int]]:
+    """Of one connection, and of all: a quarter of the files that this process may open, beside HTTP's half."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections = limits.connections if files == resource.RLIM_INFINITY else min(limits.connections, files // 4)
+    return [
+        ("grpc.max_receive_message_length", 1024 * min(limits.body_kb, BODY_KB["/v1/retrieve"])),
+        ("grpc.max_concurrent_streams", STREAMS),
+        ("grpc.max_allowed_incoming_connections", connections),
+    ]
+
+
+async def _tell_health(service: Service, healthy: health.aio.HealthServicer) -> None:
+    """The standard health check answers what /readyz does, without a token as well."""
+    status = health_pb2.HealthCheckResponse.ServingStatus
+    while True:
+        now = status.SERVING if service.versions.ready else status.NOT_SERVING
+        for name in ("", "mtmh.v1.Router"):
+            await healthy.set(name, now)
+        await asyncio.sleep(min(service.settings.triton.poll_seconds, 1.0))
+
+
+def _handler(call: Any) -> grpc.RpcMethodHandler:
+    return grpc.unary_unary_rpc_method_handler(call, response_serializer=wire.Answer.SerializeToString)
+
+
+def _retrieve_request(message: bytes) -> schema.RetrieveRequest:
+    """Raises DecodeError, ValidationError."""
+    request = wire.RetrieveRequest.FromString(message)
+    asked = _given(request, "user_id", "k", "alpha")
+    if request.triggers:
+        asked["triggers"] = [_trigger(one) for one in request.triggers]
+    if request.HasField("filters"):
+        asked["filters"] = _filters(request.filters)
+    return schema.RetrieveRequest.model_validate(asked)
+
+
+def _similar_request(message: bytes) -> schema.SimilarRequest:
+    """Raises DecodeError, ValidationError."""
+    request = wire.SimilarRequest.FromString(message)
+    asked = _given(request, "k", "alpha", "user_id") | {"item_id": _trigger(request.item)}
+    return schema.SimilarRequest.model_validate(asked)
 
 
 def _given(request: Any, *names: str) -> dict[str, Any]:

@@ -4,28 +4,38 @@ Requests are checked by these models; answers are written by hand, for speed, an
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Topic = Annotated[str, Field(min_length=1, max_length=256)]
-Alpha = Annotated[
-    float, Field(strict=True, ge=0, le=100, description="Percent from the engagement head; default: the arm's.")
-]
+Alpha = Annotated[float, Field(ge=0, le=100, description="Percent from the engagement head; default: the arm's.")]
 K = Annotated[
     int,
     Field(ge=1, le=MAX_K, description="How many candidates; default 50, or the router's limit."),
 ]
-Number = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]  # what float32 holds
+Number = Annotated[float, Field(ge=-1e30, le=1e30)]  # what float32 holds
+DAY = 86_400.0  # seconds
+
+
+def _written_out(value: Any) -> Any:
+    """Refuse a number, as a text too: nobody knows whether it is seconds or milliseconds."""
+    if isinstance(value, str | datetime) and "-" in str(value)[1:8]:
+        return value
+    raise ValueError("write the time as 2026-03-01T12:00:00Z")
+
+
+Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written_out)]
 
 
 class Asked(BaseModel):
-    """Base of the requests: an unknown key is an error, not a silent no."""
+    """Base of the requests: an unknown key is an error, not a silent no, and so is a number in the form of a text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Trigger(Asked):
@@ -38,7 +48,9 @@ class Trigger(Asked):
     float_features: dict[str, Number] = Field(
         default_factory=dict, max_length=256, description="Such as {'log_age_days': 0.1}."
     )
-    content: list[Number] | None = Field(default=None, max_length=4096, description="The content encoder's vector.")
+    content: list[Number] | None = Field(
+        default=None, max_length=4096, fail_fast=True, description="The content encoder's vector."
+    )
 
     @property
     def is_told(self) -> bool:
@@ -49,14 +61,14 @@ class Trigger(Asked):
 class Filters(Asked):
     """What may not come back. The heads' first thousand candidates are sifted, so a narrow filter may leave few."""
 
-    exclude_seen: bool = Field(default=True, strict=True, description="Leave out the triggers and the user's history.")
+    exclude_seen: bool = Field(default=True, description="Leave out the triggers and the user's history.")
     allow_topics: list[Topic] | None = Field(
-        default=None, max_length=100, description="Only items with one of these topics."
+        default=None, max_length=100, fail_fast=True, description="Only items with one of these topics."
     )
     deny_topics: list[Topic] = Field(
-        default_factory=list, max_length=100, description="No item with one of these topics."
+        default_factory=list, max_length=100, fail_fast=True, description="No item with one of these topics."
     )
-    max_age_hours: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = Field(
+    max_age_hours: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         default=None, description="Only items created within these hours; an item of unknown age is left out."
     )
 
@@ -68,7 +80,7 @@ class RetrieveRequest(Asked):
     """A user, or triggers (newest first), or both; with both, the user's history says what was seen."""
 
     user_id: Id | None = None
-    triggers: list[Id | Trigger] | None = Field(default=None, max_length=MAX_TRIGGERS)
+    triggers: list[Id | Trigger] | None = Field(default=None, max_length=MAX_TRIGGERS, fail_fast=True)
     k: K = 50
     alpha: Alpha | None = None
     filters: Filters = Field(default_factory=lambda: NO_FILTERS)
@@ -86,7 +98,7 @@ class SimilarRequest(Asked):
 class BatchRequest(Asked):
     """Several requests in one; each gets its own answer, in order."""
 
-    requests: list[RetrieveRequest] = Field(min_length=1, max_length=MAX_BATCH)
+    requests: list[RetrieveRequest] = Field(min_length=1, max_length=MAX_BATCH, fail_fast=True)
 
 
 class Engagement(Asked):
@@ -95,14 +107,16 @@ class Engagement(Asked):
     user_id: Id
     item_id: Id
     event: Annotated[str, Field(min_length=1, max_length=64)] = "engagement"
-    timestamp: AwareDatetime | None = Field(default=None, description="With a time zone; default: now.")
+    timestamp: Time | None = Field(
+        default=None, description="With a time zone, not later than now nor older than the router takes; default: now."
+    )
     request_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    value: Number = 1.0
-    dwell_seconds: Annotated[float, Field(strict=True, ge=0.0, le=1e9)] | None = None
+    value: Annotated[float, Field(ge=-1e9, le=1e9)] = 1.0
+    dwell_seconds: Annotated[float, Field(ge=0.0, le=DAY, description="At most a day: 86,400.")] | None = None
 
 
 class EngagementsRequest(Asked):
-    engagements: list[Engagement] = Field(min_length=1, max_length=1000)
+    engagements: list[Engagement] = Field(min_length=1, max_length=1000, fail_fast=True)
 
 
 class Candidate(BaseModel):
@@ -206,6 +220,13 @@ class Problem(BaseModel):
     request_id: str
 
 
+def digits(text: Any) -> Any:
+    """A number in an address: digits alone, where Python takes ` 7 ` and `1_0` as well."""
+    if isinstance(text, str) and not (text.isascii() and text.isdigit()):
+        raise ValueError("write a whole number, in digits alone")
+    return text
+
+
 def explain(errors: Sequence[Any]) -> str:
     """Every error of a request in one text: where, what, and what was found; never longer than a screen."""
     lines = [_line(error) for error in errors[:8]]
@@ -217,6 +238,8 @@ def explain(errors: Sequence[Any]) -> str:
 # Parts of pydantic's paths that say nothing to a caller.
 PLACES = ("body", "query", "path", "constrained-str", "str", "Trigger")
 
+SHOWN = (str, int, float, bool, type(None))  # what was given is repeated where it is short
+
 
 def _line(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"] if part not in PLACES) or "body"
@@ -224,5 +247,5 @@ def _line(error: Any) -> str:
         return f"{where}: no such key"
     if error["type"] == "json_invalid":
         return f"the body is no JSON ({error.get('ctx', {}).get('error', 'cannot be read')})"
-    found = ascii(error.get("input"))
+    found = ascii(error["input"]) if isinstance(error.get("input"), SHOWN) else "a list or an object"
     return f"{where}: {error['msg'].lower()}" + (f", found {found}" if len(found) < 80 else "")

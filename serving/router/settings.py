@@ -1,6 +1,7 @@
 """Configuration of the router: router.yaml, checked as a whole, and read again when it changes."""
 
 import ipaddress
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -19,19 +20,52 @@ AT_START = ("store", "listen", "triton", "features", "log")  # sections that are
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
+class Tls(Section):
+    """The certificate (with its chain) and its key, PEM, of both ports; both null: no TLS."""
+
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> "Tls":
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file go together: set both, or none")
+        return self
+
+    def read(self) -> tuple[bytes, bytes] | None:
+        """Certificate and key, None without TLS. Raises UserError when they are not a pair."""
+        if self.certificate_file is None or self.key_file is None:
+            return None
+        try:
+            pair = self.certificate_file.read_bytes(), self.key_file.read_bytes()
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self.certificate_file, self.key_file)
+        except OSError as error:  # an SSLError is one
+            where = f"listen.tls {self.certificate_file}, {self.key_file}"
+            raise UserError(
+                f"{where}: {error.strerror or error}. Give a certificate in PEM and the key that belongs to it."
+            ) from None
+        return pair
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Listen(Section):
     """Where the router answers; no gRPC where `grpc_port` is null."""
 
     host: str = "127.0.0.1"
     port: Port = 8080
     grpc_port: Port | None = 8081
+    tls: Tls = Tls()
 
     @property
     def is_loopback(self) -> bool:
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 class Triton(Section):
@@ -70,6 +104,8 @@ class Limits(Section):
     batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = MAX_BATCH
     deadline_ms: Annotated[int, Field(ge=10, le=60_000)] = 1000
     in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
+    connections: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    engagement_days: Annotated[int, Field(ge=1, le=36_500)] = 365
 
     @model_validator(mode="after")
     def _a_batch_fits(self) -> "Limits":

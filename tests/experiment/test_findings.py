@@ -1,6 +1,6 @@
 """A log with everything wrong in it: each kind counted, with an example, and nothing else changed by it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
 CASES: dict[str, tuple[list[Row], int, str]] = {
     "exposures_before": ([answer("early", CONTROL, at(-2), ["a", "b"], [None, None])], 2, "early"),
     "exposures_after": ([answer("future", CONTROL, at(400), ["a"], [None])], 1, "future"),
-    "engagements_before": ([event(None, CONTROL, datetime(2, 1, 1, tzinfo=UTC), "a")], 1, "0002-01-01"),
-    "engagements_after": ([event(None, CONTROL, datetime(9998, 1, 1, tzinfo=UTC), "a")], 1, "9998-01-01"),
+    "engagements_before": ([event(None, CONTROL, at(-300), "a")], 1, "2024-05-06"),
+    "engagements_after": ([event(None, CONTROL, at(400), "a")], 1, "2026-04-06"),
     "no_user": ([answer("nobody", None, at(1), ["a", "b"], [None, None], arm=ARMS[0])], 1, "nobody"),
     "unknown_arm": ([answer("odd", "someone", at(1), ["a"], [None], arm="holdout")], 1, "holdout"),
     "mixed_answers": (

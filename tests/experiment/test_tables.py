@@ -75,8 +75,6 @@ LATE = [
     engagement(51, timestamp=NOON - timedelta(days=400), dwell_seconds=None),
     exposure(52, timestamp=NOON + timedelta(days=1), user_id=None, trigger_id=[None, "a", None]),
     exposure(53, candidates=0),
-    engagement(54, timestamp=datetime(2, 1, 1, tzinfo=UTC)),  # clocks that are wrong
-    engagement(55, timestamp=datetime(9998, 1, 1, tzinfo=UTC)),
 ]
 
 
@@ -100,6 +98,22 @@ def test_the_tables_are_the_same_before_during_and_after_compaction(tmp_path: Pa
     assert {path.parent.name for path in (out / "exposures").rglob("*.parquet")} == {
         f"day=2026-{day}" for day in ("02-26", "03-01", "03-02")
     }
+
+
+def test_records_of_a_time_far_off_are_rejected_and_make_no_folder(tmp_path: Path) -> None:
+    directory, out = tmp_path / "log", tmp_path / "tables"
+    years = [2, 1970, 2999, 9998]
+    far_off = [engagement(number, timestamp=datetime(year, 1, 1, tzinfo=UTC)) for number, year in enumerate(years)]
+    write(directory, [engagement(9), *far_off])
+    assert found_rows(directory, out) == expected_rows([engagement(9)])
+    assert read(directory, out).rejected.num_rows == 4
+    assert compact(directory, out).rejected == 4
+    assert [path.name for path in (out / "engagements").iterdir()] == ["day=2026-03-01"]
+    rejected = read(directory, out).rejected.to_pylist()
+    for year, row in zip(years, rejected, strict=True):
+        assert f"{year:04}-01-01" in row["reason"]
+        assert "when it was written" in row["reason"]
+        assert json.loads(row["content"])["user_id"]  # nothing is lost
 
 
 def test_a_segment_that_is_being_written_is_read_and_left_alone(tmp_path: Path) -> None:

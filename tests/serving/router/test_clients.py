@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
-from live_router import Router, Run, free_ports
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from live_router import Router, Run, eventually, free_ports
 
 import serving.router
 from serving.client import Client, RouterError
@@ -40,6 +42,14 @@ def both(run_router: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         yield router, RouterStub(channel)
+
+
+@pytest.fixture
+def channel(both: tuple[Router, RouterStub]) -> Iterator[grpc.Channel]:
+    """For calls of any bytes."""
+    port = both[0].service.settings.listen.grpc_port
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as opened:
+        yield opened
 
 
 def agrees(answer: wire.Answer, told: dict) -> bool:
@@ -87,6 +97,58 @@ def test_grpc_says_what_was_wrong(
     assert refused.value.code() == code
     assert word in refused.value.details()
     assert "x-request-id" in dict(refused.value.trailing_metadata())
+
+
+def code_of(call: Callable[[], object]) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as refused:
+        call()
+    return refused.value.code()
+
+
+@pytest.mark.parametrize("name", ["Retrieve", "Similar"])
+@pytest.mark.parametrize("message", [b"\xff\xff\xff\xff", b"\x0a\x02\xff\xfe", b"\x08"])
+def test_bytes_that_are_no_message_are_told_after_the_token(
+    both: tuple[Router, RouterStub], channel: grpc.Channel, caplog: pytest.LogCaptureFixture, name: str, message: bytes
+) -> None:
+    call = channel.unary_unary(f"/mtmh.v1.Router/{name}")
+    path = f"grpc {name}Request"
+    before = both[0].metric("mtmh_requests_total", path=path, status="422")
+    assert code_of(lambda: call(message)) == grpc.StatusCode.UNAUTHENTICATED
+    assert code_of(lambda: call(message, metadata=BEARER)) == grpc.StatusCode.INVALID_ARGUMENT
+    eventually(lambda: both[0].metric("mtmh_requests_total", path=path, status="422") == before + 1, "it is counted")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_of_two_tokens_none_counts_over_grpc(both: tuple[Router, RouterStub]) -> None:
+    metadata = (("authorization", "Bearer wrong"), *BEARER)
+    asked = wire.RetrieveRequest(user_id="u03")
+    assert code_of(lambda: both[1].Retrieve(asked, metadata=metadata)) == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_callers_own_deadline_is_no_answer_that_the_router_owes(both: tuple[Router, RouterStub]) -> None:
+    router, stub = both
+    asked = wire.RetrieveRequest(triggers=[wire.Trigger(item_id=f"i{number:02}") for number in range(30)], k=30)
+    calls = [stub.Retrieve.future(asked, metadata=BEARER, timeout=ms / 1000) for ms in range(1, 12)]
+    codes = {call.code() for call in calls}  # waits for each
+    assert codes <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.OK}
+    assert grpc.StatusCode.DEADLINE_EXCEEDED in codes
+    eventually(lambda: router.metric("mtmh_in_flight") == 0, "nothing is worked on")
+    assert router.metric("mtmh_unanswered_total", part="heads") == 0
+    assert router.metric("mtmh_requests_total", path="grpc RetrieveRequest", status="503") == 0
+
+
+def test_the_standard_health_check_answers_without_a_token(
+    both: tuple[Router, RouterStub], channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, status = HealthStub(channel).Check, HealthCheckResponse
+    for name in ("", "mtmh.v1.Router"):
+        request = HealthCheckRequest(service=name)
+        eventually(lambda request=request: check(request).status == status.SERVING, "it serves")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(both[0].service.versions), "ready", False)
+        eventually(lambda: check(HealthCheckRequest()).status == status.NOT_SERVING, "it is not ready")
+    eventually(lambda: check(HealthCheckRequest()).status == status.SERVING, "it serves again")
+    assert code_of(lambda: check(HealthCheckRequest(service="other"))) == grpc.StatusCode.NOT_FOUND
 
 
 def test_the_python_client(both: tuple[Router, RouterStub]) -> None:

@@ -28,6 +28,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from mtmh.errors import UserError
 
 BUCKETS = 10_000
+MOST_ARMS = 100  # one has a hundredth of the buckets; dealing takes time with the square of their number
+MOST_WEIGHT = 1e6
+MOST_K_ANN = 10_000  # candidates of a head, 20 times what an answer may hold
+NO_ARM = "none"  # what answers to units outside of an experiment are logged under
+
+
+def _is_name(name: str) -> str:
+    if name.casefold() == NO_ARM:
+        raise ValueError(f"{name!r} is what the log says of answers without an arm; give the arm another name")
+    if not name.isprintable():
+        raise ValueError("a name is of printable characters, as it stands in logs, figures and pages")
+    return name
 
 
 class Arm(BaseModel):
@@ -35,11 +47,11 @@ class Arm(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^\S(.*\S)?$")]
-    weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0  # 0: nobody, and the arms after it stay
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$"), AfterValidator(_is_name)]
+    weight: Annotated[float, Field(ge=0.0, le=MOST_WEIGHT, allow_inf_nan=False)] = 1.0  # 0: nobody; those after it stay
     alpha: Annotated[float, Field(ge=0.0, le=100.0)] | None = None  # percent from the engagement head
-    k_ann: Annotated[int, Field(ge=1)] | None = None
-    version: Annotated[str, Field(pattern=r"^[0-9]+$")] | None = None  # of the registered model
+    k_ann: Annotated[int, Field(ge=1, le=MOST_K_ANN)] | None = None
+    version: Annotated[str, Field(max_length=18, pattern=r"^[0-9]+$")] | None = None  # of the registered model
 
 
 def _consistent(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
@@ -56,7 +68,7 @@ def _consistent(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
 
 
 # For configurations: pydantic checks each arm, then all of them together.
-Arms = Annotated[tuple[Arm, ...], AfterValidator(_consistent)]
+Arms = Annotated[tuple[Arm, ...], Field(max_length=MOST_ARMS), AfterValidator(_consistent)]
 _ARMS = TypeAdapter(Arms)
 
 

@@ -70,7 +70,7 @@ def create_app(service: Service) -> FastAPI:
     add_page(app, service, PROBLEMS)
     app.add_middleware(Shortcut, routes=app.routes)
     app.add_middleware(
-        Guard, limits=lambda: service.settings.limits, token=lambda: service.token, metrics=service.metrics
+        Guard, limits=lambda: service.settings.limits, token=lambda: service.tokens, metrics=service.metrics
     )
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)  # of a RequestError the guard makes an answer
@@ -160,9 +160,10 @@ def _operations(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", response_model=schema.Health, responses={503: {"model": schema.Health}})
     async def readyz() -> Response:
-        """A version takes traffic and Triton answers."""
+        """A version takes traffic, and its heads answer."""
         versions = service.versions
-        status = "ready" if versions.ready else "waiting for a version, or for Triton"
+        waiting = "waiting for the heads to answer" if versions.serving else "waiting for a version"
+        status = "ready" if versions.ready else waiting
         champion = versions.serving.champion if versions.serving else None
         told = {"status": status, "model_version": champion, "refused": versions.refused}
         return _json(told, 200 if versions.ready else 503)

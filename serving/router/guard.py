@@ -6,7 +6,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -26,7 +26,7 @@ class Guard:
     """ASGI middleware. `limits` and `token` are asked for with every request: they may be read again."""
 
     def __init__(
-        self, app: ASGIApp, limits: Callable[[], Limits], token: Callable[[], bytes | None], metrics: Metrics
+        self, app: ASGIApp, limits: Callable[[], Limits], token: Callable[[], Sequence[bytes] | None], metrics: Metrics
     ) -> None:
         self.app, self.limits, self.token, self.metrics = app, limits, token, metrics
 

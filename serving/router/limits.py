@@ -2,7 +2,7 @@
 
 import hmac
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from serving.router.metrics import Metrics
@@ -53,9 +53,10 @@ class Admission:
             self.metrics.in_flight.set(self.taken)
 
 
-def shows_token(authorization: bytes, token: bytes | None) -> bool:
-    """Whether the header's value is `Bearer` and the token, in constant time; always where no token is asked for."""
-    if token is None:
+def shows_token(authorization: bytes, tokens: Sequence[bytes] | None) -> bool:
+    """Whether the header's value is `Bearer` and one of the tokens, in constant time; always where none is asked for."""
+    if tokens is None:
         return True
     scheme, _, shown = authorization.partition(b" ")
-    return hmac.compare_digest(shown.strip(), token) and scheme.lower() == b"bearer"
+    matches = [hmac.compare_digest(shown.strip(), token) for token in tokens]  # all are compared
+    return any(matches) and scheme.lower() == b"bearer"

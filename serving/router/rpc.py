@@ -57,7 +57,7 @@ class Calls:
         context.set_trailing_metadata((("x-request-id", request_id),))
         status = 200
         try:
-            if not shows_token(metadata.get("authorization", b""), self.service.token):
+            if not shows_token(metadata.get("authorization", b""), self.service.tokens):
                 raise RequestError(401, "authorization: Bearer TOKEN is missing, or its token is not the router's.")
             with self.service.admit() as deadline:
                 if (left := context.time_remaining()) is not None:  # the caller may have less patience

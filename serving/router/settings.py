@@ -1,26 +1,28 @@
-"""Configuration of the router: router.yaml, checked as a whole, and read again when it changes."""
+"""Settings of the router: router.yaml, every value within bounds, checked as a whole. When it changes: configuration.py."""
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from mtmh.config import Count, Positive, Section, check, read_layers
-from mtmh.errors import UserError
+from mtmh.config import Section, check
 from mtmh.experiment.arms import Arms
+from mtmh.layers import read_layers, read_sections
 
 DEFAULTS = Path(__file__).with_name("router.yaml")
 MAX_TRIGGERS, MAX_K, MAX_BATCH = 50, 500, 32  # what the interface declares; a configuration may lower them
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+Milliseconds = Annotated[int, Field(ge=10, le=60_000)]
 
 
 class Listen(Section):
     """Where the router answers; no gRPC where `grpc_port` is null."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
     port: Port = 8080
     grpc_port: Port | None = 8081
 
@@ -40,29 +42,29 @@ class Triton(Section):
 
     url: str = "127.0.0.1:8001"
     manages_models: bool = True
-    poll_seconds: Positive = 1.0
-    drain_seconds: Annotated[float, Field(ge=0.0)] = 3.0
-    load_seconds: Positive = 120.0
+    poll_seconds: Annotated[float, Field(ge=0.05, le=3600.0, allow_inf_nan=False)] = 1.0
+    drain_seconds: Annotated[float, Field(ge=0.0, le=3600.0, allow_inf_nan=False)] = 3.0
+    load_seconds: Annotated[float, Field(ge=1.0, le=3600.0, allow_inf_nan=False)] = 120.0
 
 
 class Features(Section):
     """Feast's online store: `directory` null is the store that the version carries."""
 
     directory: Path | None = None
-    timeout_ms: Count = 300
-    threads: Count = 4
+    timeout_ms: Milliseconds = 300
+    threads: Annotated[int, Field(ge=1, le=64)] = 4
 
 
 class Limits(Section):
     """What one request may ask, and how many are worked on at once; more are turned away with 429."""
 
-    body_kb: Count = 1024
-    body_seconds: Positive = 10.0
+    body_kb: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    body_seconds: Annotated[float, Field(ge=0.1, le=600.0, allow_inf_nan=False)] = 10.0
     triggers: Annotated[int, Field(ge=1, le=MAX_TRIGGERS)] = MAX_TRIGGERS
     k: Annotated[int, Field(ge=1, le=MAX_K)] = MAX_K
     batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = MAX_BATCH
-    deadline_ms: Count = 1000
-    in_flight: Count = 64
+    deadline_ms: Milliseconds = 1000
+    in_flight: Annotated[int, Field(ge=1, le=10_000)] = 64
 
     @model_validator(mode="after")
     def _a_batch_fits(self) -> "Limits":
@@ -72,7 +74,10 @@ class Limits(Section):
 
 
 class Auth(Section):
-    """Callers show `Authorization: Bearer <the token in this file>`; null asks nobody, on loopback alone."""
+    """Callers show `Authorization: Bearer <a token in this file>`; null asks nobody, on loopback alone.
+
+    The file holds one token, or two, each on a line of its own: the old and the new one while callers change over.
+    """
 
     token_file: Path | None = None
 
@@ -86,8 +91,13 @@ class ExposureLog(Section):
 class Experiment(Section):
     """Arms and the salt of their assignment: a new salt is a new experiment. Without arms all get the champion."""
 
-    salt: str = ""
+    salt: Annotated[str, Field(max_length=256)] = ""
     arms: Arms | None = None
+
+    @property
+    def versions(self) -> list[str]:
+        """Those that arms name, each once."""
+        return list(dict.fromkeys(arm.version for arm in self.arms or () if arm.version))
 
 
 class Settings(Section):
@@ -110,21 +120,6 @@ class Settings(Section):
             )
         return self
 
-    def read_token(self) -> bytes | None:
-        """The token callers must show, None where none is asked for. Raises UserError when its file has none."""
-        path = self.auth.token_file
-        if path is None:
-            return None
-        try:
-            token = path.read_bytes().strip()
-        except OSError as error:
-            raise UserError(
-                f"auth.token_file {path}: {error.strerror}. Write the token there, readable to the router."
-            ) from None
-        if not token:
-            raise UserError(f"auth.token_file {path} is empty. Write a token there, say with: openssl rand -hex 32.")
-        return token
-
 
 @dataclass(frozen=True)
 class Source:
@@ -133,26 +128,17 @@ class Source:
     path: Path | None = None
     settings: list[str] = field(default_factory=list)
 
-    def read(self) -> Settings:
-        """The settings as they stand now. Raises UserError naming every wrong key at once."""
-        layers = [DEFAULTS, *([self.path] if self.path else [])]
-        where = " + ".join([path.name for path in layers] + self.settings)
-        return check(Settings, read_layers(layers, self.settings), where)
+    def written(self) -> dict[str, Any]:
+        """What the file says, unchecked; nothing where there is no file. Raises UserError where it cannot be read."""
+        return {} if self.path is None else read_sections(self.path)
 
-    def stamp(self, settings: Settings) -> tuple[tuple[int, int] | None, ...]:
-        """Changes when the file, or the token's file that `settings` name, does."""
-        return tuple(_stamp(path) for path in (self.path, settings.auth.token_file))
+    def read(self, written: Mapping[str, Any] | None = None) -> Settings:
+        """The settings, of what is `written` in the file (None: it is read). Raises UserError naming every wrong key."""
+        layers = [DEFAULTS, self.written() if written is None else written]
+        return check(Settings, read_layers(layers, self.settings), self.where)
 
-
-def needs_restart(old: Settings, new: Settings) -> list[str]:
-    """Keys that differ and are read once, at the start."""
-    once = {"store": (old.store, new.store), "listen": (old.listen, new.listen), "triton": (old.triton, new.triton)}
-    once |= {"features": (old.features, new.features), "log": (old.log, new.log)}
-    return [name for name, (before, after) in once.items() if before != after]
-
-
-def _stamp(path: Path | None) -> tuple[int, int] | None:
-    try:
-        return None if path is None else ((found := path.stat()).st_mtime_ns, found.st_ino)
-    except FileNotFoundError:
-        return None
+    @property
+    def where(self) -> str:
+        """The file and the settings beside it, for messages."""
+        files = [DEFAULTS.name, *([self.path.name] if self.path else [])]
+        return " + ".join(files + self.settings)

@@ -79,8 +79,7 @@ def _parse(path: Path, content: bytes) -> Any:
     except Exception as error:  # besides its own errors, PyYAML raises whatever a value that is no value leads to
         why = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UserError(f"configuration {path} is not YAML: {why}. Mend it there.") from None
-    line = alias.start_mark.line + 1
-    raise UserError(f"configuration {path}, line {line}: *{alias.anchor} is an alias. Write out what it stands for.")
+    raise UserError(f"configuration {path}: *{alias.anchor} is an alias. Write out what it stands for.")
 
 
 def _parse_setting(setting: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The configuration in force: read again when its files change, and never for the worse.
 
-What is wrong, empty, gone or only half there is refused, and what was in force stays. The token and a running experiment
-do not go away because a file says nothing of them.
+What is wrong, empty, gone or only half there is refused, and what was in force stays. The token and a running
+experiment do not go away because a file says nothing of them.
 """
 
 import logging
@@ -66,7 +66,7 @@ class Configuration:
         self.file, self.token_file = Watched(stamp, stamp), Watched(token_stamp, token_stamp)
 
     def look(self) -> bool:
-        """Whether something new is in force. What is refused is counted, and said in the log once; nothing is raised."""
+        """Whether something new is in force. Raises nothing: what is refused is counted, and said in the log once."""
         before = self.in_force
         self._follow(self.file, self.source.path, self._read_file)
         self._follow(self.token_file, self.in_force.settings.auth.token_file, self._read_token_file)
@@ -106,12 +106,12 @@ class Configuration:
         if late := [name for name in START_ONLY if getattr(new, name) != getattr(old.settings, name)]:
             log.warning("these settings need a restart", extra={"told": {"settings": late}})
         # What goes into force is the new file with the sections that are read once as they were: that must be right.
-        parts = {
-            name: getattr(old.settings if name in START_ONLY else new, name) for name in Settings.model_fields
-        }
+        parts = {name: getattr(old.settings if name in START_ONLY else new, name) for name in Settings.model_fields}
         settings = check(Settings, parts, self.source.where)
         if old.tokens is not None and settings.auth.token_file is None:
-            raise UserError("auth.token_file is not set any more: a router that asks for a token goes on asking for it.")
+            raise UserError(
+                "auth.token_file is not set any more: a router that asks for a token goes on asking for it."
+            )
         stamp = _stamp(settings.auth.token_file)
         tokens = read_tokens(settings.auth.token_file)
         self.in_force, self.token_file = InForce(settings, tokens, written), Watched(stamp, stamp)
@@ -145,7 +145,7 @@ class Configuration:
 
 
 def read_tokens(path: Path | None) -> Tokens | None:
-    """The tokens in a file, one a line; None without a file. Raises UserError on a file that holds none, or no tokens."""
+    """The tokens in a file, one a line; None without a file. Raises UserError on a file without, or of other things."""
     if path is None:
         return None
     name = f"auth.token_file {path}"

@@ -39,12 +39,13 @@ class Histories:
         if package not in self.directories:
             self.directories[package] = await asyncio.to_thread(self._directory, package)
         directory = self.directories[package]
-        if directory is None or directory in self.stores or directory in self.opening:
+        if directory is None or directory in self.stores:
             return
-        # A store that hangs takes one thread, not all.
-        opening = asyncio.get_running_loop().run_in_executor(self.threads, _open, directory)
-        self.opening[directory] = opening
-        opening.add_done_callback(lambda _: self.opening.pop(directory, None))
+        opening = self.opening.get(directory)
+        if opening is None:  # a store that hangs takes one thread, not all
+            opening = asyncio.get_running_loop().run_in_executor(self.threads, _open, directory)
+            self.opening[directory] = opening
+            opening.add_done_callback(lambda _: self.opening.pop(directory, None))
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 self.stores[directory] = await asyncio.shield(opening)

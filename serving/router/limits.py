@@ -54,7 +54,7 @@ class Admission:
 
 
 def shows_token(authorization: bytes, tokens: Sequence[bytes] | None) -> bool:
-    """Whether the header's value is `Bearer` and one of the tokens, in constant time; always where none is asked for."""
+    """Whether the header's value is `Bearer` and one of the tokens, in constant time; always where there are none."""
     if tokens is None:
         return True
     scheme, _, shown = authorization.partition(b" ")

@@ -162,6 +162,7 @@ class Retrieval:
             self.metrics.unanswered.labels("heads").inc()
             why = ", ".join(f"{head}: {a.reason}" for head, a in answers.items() if isinstance(a, Gone))
             raise RequestError(503, f"no head answered ({why}): retry.", RETRY_AFTER)
+        self.versions.readiness.note_answer(found.package.number)
         self.metrics.triggers.inc(len(triggers))
         self.metrics.cold.inc(cold)
 

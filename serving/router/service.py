@@ -3,20 +3,23 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from mtmh.errors import UserError
 from mtmh.experiment.log import Log
+from serving.router.configuration import Configuration, Tokens
 from serving.router.heads import connect
 from serving.router.history import Histories
 from serving.router.limits import Admission, Deadline, RequestError
+from serving.router.loading import Models
 from serving.router.metrics import Metrics
+from serving.router.readiness import PAUSE as PROBE_PAUSE
+from serving.router.readiness import Readiness
 from serving.router.retrieve import RETRY_AFTER, Found, Retrieval
 from serving.router.schema import Engagement, RetrieveRequest, SimilarRequest
-from serving.router.settings import Source, needs_restart
+from serving.router.settings import Settings, Source
 from serving.router.versions import Versions
 
 log = logging.getLogger("mtmh.router")
@@ -26,62 +29,78 @@ class Service:
     """One router. Raises UserError when its configuration is wrong."""
 
     def __init__(self, source: Source) -> None:
-        self.source = source
-        self.settings = source.read()
-        self.token = self.settings.read_token()
         self.metrics = Metrics()
+        self.configuration = Configuration(source, self.metrics)
         self.admission = Admission(self.settings.limits.in_flight, self.metrics)
-        self.stamp = source.stamp(self.settings)
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force now."""
+        return self.configuration.in_force.settings
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """Of which a caller must show one; None where nobody is asked."""
+        return self.configuration.in_force.tokens
 
     async def start(self) -> None:
         """Connect, open the log, and begin to watch. Raises UserError when another process has the log."""
         settings = self.settings
         self.client = connect(settings.triton.url)
         self.histories = Histories(settings.features)
-        self.versions = Versions(settings.store, self.client, settings.triton, self.histories, self.metrics)
+        self.readiness = Readiness(self.client)
+        self.versions = Versions(
+            settings.store,
+            Models(self.client, settings.triton),
+            self.histories,
+            self.readiness,
+            self.metrics,
+            settings.experiment,
+        )
         self.retrieval = Retrieval(self.client, self.versions, self.histories, self.metrics)
         self.log = Log(settings.log.directory) if settings.log.directory else None
         self.metrics.log_kept.set(self.log is not None)
-        self.watching = asyncio.create_task(self._watch())
+        self.metrics.ready.set_function(lambda: float(self.versions.ready))
+        # Each in a task of its own: where one hangs, the others go on.
+        watches = (
+            self._repeat("configuration", self._reload),
+            self._repeat("versions", self.versions.look),
+            self._repeat("readiness", self._probe, PROBE_PAUSE),
+        )
+        self.watching = [asyncio.create_task(watch) for watch in watches]
 
     async def stop(self) -> None:
         """Finish what is written, and hang up; Triton keeps its models for whoever comes next."""
-        self.watching.cancel()
-        await asyncio.gather(self.watching, return_exceptions=True)
+        for task in self.watching:
+            task.cancel()
+        await asyncio.gather(*self.watching, return_exceptions=True)
         if self.log is not None:
             await self.log.close()
         self.histories.threads.shutdown(wait=False, cancel_futures=True)
         await self.client.close()
 
-    async def _watch(self) -> None:
+    async def _repeat(self, name: str, look: Callable[[], Awaitable[None]], pause: float | None = None) -> None:
+        """Look again and again, whatever happens: a router that stopped would serve an old champion for ever."""
+        trouble = ""
         while True:
             try:
-                self._reload()
-                await self.versions.look(self.settings.experiment)
-            except Exception:  # a router that stopped watching would serve an old champion for ever
-                log.exception("the watch failed; it goes on")
-            await asyncio.sleep(self.settings.triton.poll_seconds)
+                await look()
+                trouble = ""
+            except Exception as error:  # said once, not at every look
+                if trouble != repr(error):
+                    log.exception("a watch failed; it goes on", extra={"told": {"watch": name}})
+                trouble = repr(error)
+            await asyncio.sleep(self.settings.triton.poll_seconds if pause is None else pause)
 
-    def _reload(self) -> None:
-        stamp = self.source.stamp(self.settings)
-        if stamp == self.stamp:
-            return
-        self.stamp = stamp
-        try:
-            new = self.source.read()
-            token = new.read_token()
-        except UserError as error:
-            self.metrics.reloads.labels("refused").inc()
-            log.error("configuration refused, the old one stays", extra={"told": {"why": str(error)}})
-            return
-        if late := needs_restart(self.settings, new):
-            log.warning("these settings need a restart", extra={"told": {"settings": late}})
-        kept = {name: getattr(self.settings, name) for name in ("store", "listen", "triton", "features", "log")}
-        self.settings, self.token = new.model_copy(update=kept), token
-        self.admission.limit = new.limits.in_flight
-        self.stamp = self.source.stamp(self.settings)
-        self.metrics.reloads.labels("taken").inc()
-        log.info("configuration read again")
+    async def _reload(self) -> None:
+        if await asyncio.to_thread(self.configuration.look):
+            self.admission.limit = self.settings.limits.in_flight
+            self.versions.adopt(self.settings.experiment)
+
+    async def _probe(self) -> None:
+        """Where nobody has had an answer of the champion's lately, ask for one."""
+        if (serving := self.versions.serving) is not None:
+            await self.readiness.probe(serving.live[serving.champion].package)
 
     @contextmanager
     def admit(self, requests: int = 1) -> Iterator[Deadline]:

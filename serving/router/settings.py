@@ -1,4 +1,4 @@
-"""Settings of the router: router.yaml, every value within bounds, checked as a whole. When it changes: configuration.py."""
+"""Settings of the router: router.yaml, each value within bounds, checked as a whole. Read again by configuration.py."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -133,8 +133,8 @@ class Source:
         return {} if self.path is None else read_sections(self.path)
 
     def read(self, written: Mapping[str, Any] | None = None) -> Settings:
-        """The settings, of what is `written` in the file (None: it is read). Raises UserError naming every wrong key."""
-        layers = [DEFAULTS, self.written() if written is None else written]
+        """The settings, of what is `written` in the file (None: read it). Raises UserError naming every wrong key."""
+        layers: list[Path | Mapping[str, Any]] = [DEFAULTS, self.written() if written is None else written]
         return check(Settings, read_layers(layers, self.settings), self.where)
 
     @property

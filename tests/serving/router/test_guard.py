@@ -56,7 +56,7 @@ def test_a_call_without_the_token_is_refused(guarded: Router, shown: str | None)
 
 def test_the_token_opens(guarded: Router) -> None:
     assert guarded.retrieve(triggers=["i00"], k=3)["candidates"]
-    assert shows_token(f"bearer {TOKEN}".encode(), TOKEN.encode())
+    assert shows_token(f"bearer {TOKEN}".encode(), (TOKEN.encode(),))
 
 
 def test_a_body_over_the_limit_is_not_read(guarded: Router) -> None:

@@ -3,19 +3,19 @@
 Configurations never enter the method's classes: a stage function reads its own section and passes plain arguments on.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mtmh.errors import UserError
+from mtmh.layers import read_layers, shown
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[int, Field(ge=0, le=100)]
+MOST_PROBLEMS = 20  # of a configuration are said one by one
 
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -229,53 +229,9 @@ def check(model: type[Settings], content: dict[str, Any], where: str) -> Setting
         raise UserError(_explain(error, where, model)) from None
 
 
-def read_layers(layers: Sequence[Path], settings: Sequence[str] = ()) -> dict[str, Any]:
-    """YAML files, later ones over earlier ones, then `section.key=value` settings, unchecked."""
-    merged: dict[str, Any] = {}
-    for path in layers:
-        merged = _overlay(merged, _read(path))
-    for setting in settings:
-        merged = _overlay(merged, _parse_setting(setting))
-    return merged
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        known = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "none"
-        raise UserError(f"configuration {path}: no such file. In that folder there is: {known}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"configuration {path} is not YAML: {str(error).splitlines()[0]}. Mend it there.") from None
-    if content is not None and not isinstance(content, dict):
-        raise UserError(f"configuration {path}: expected sections such as 'train:' with keys below, found {content!r}.")
-    return content or {}
-
-
-def _parse_setting(setting: str) -> dict[str, Any]:
-    key, equals, value = setting.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"setting {setting!r} is not of the form section.key=value; write, say, train.epochs=3.")
-    try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"setting {setting!r}: {value!r} is no YAML value; quote it, or close its bracket.") from None
-    for part in reversed(key.strip().split(".")):
-        nested = {part: nested}
-    return nested
-
-
-def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in top.items():
-        below = merged.get(key)
-        merged[key] = _overlay(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
-
-
 def _explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
-    lines = []
-    for problem in error.errors():
+    lines, problems = [], error.errors()
+    for problem in problems[:MOST_PROBLEMS]:
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: no such setting. {_known_keys(problem['loc'], model)}")
@@ -284,8 +240,10 @@ def _explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         elif problem["type"] == "missing":
             lines.append(f"  {key}: is not there, and has no default. Add it.")
         else:
-            lines.append(f"  {key}: {problem['msg'].lower()}, found {problem['input']!r}")
-    count = f"{len(lines)} errors" if len(lines) > 1 else "1 error"
+            lines.append(f"  {key}: {problem['msg'].lower()}, found {shown(problem['input'])}")
+    if left := len(problems) - len(lines):
+        lines.append(f"  and {left:,} more")
+    count = f"{len(problems)} errors" if len(problems) > 1 else "1 error"
     return f"configuration ({where}) has {count}:\n" + "\n".join(lines)
 
 

@@ -28,15 +28,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from mtmh.errors import UserError
 
 BUCKETS = 10_000
-MAX_ARMS, MAX_K_ANN = 100, 100_000
-NO_ARM = "none"  # what stands in the log where there is no experiment
+MOST_ARMS = 100  # one has a hundredth of the buckets; dealing takes time with the square of their number
+MOST_WEIGHT = 1e6
+MOST_K_ANN = 10_000  # candidates of a head, 20 times what an answer may hold
+NO_ARM = "none"  # what answers to units outside of an experiment are logged under
 
 
-def _usable(name: str) -> str:
-    if name == NO_ARM:
-        raise ValueError(f"{NO_ARM!r} stands for answers without an experiment: choose another name")
+def _is_name(name: str) -> str:
+    if name.casefold() == NO_ARM:
+        raise ValueError(f"{name!r} is what the log says of answers without an arm; give the arm another name")
     if not name.isprintable():
-        raise ValueError("the name has characters that cannot be printed")
+        raise ValueError("a name is of printable characters, as it stands in logs, figures and pages")
     return name
 
 
@@ -45,16 +47,14 @@ class Arm(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\S(.*\S)?$"), AfterValidator(_usable)]
-    weight: Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)] = 1.0  # 0: nobody, and the arms after it stay
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$"), AfterValidator(_is_name)]
+    weight: Annotated[float, Field(ge=0.0, le=MOST_WEIGHT, allow_inf_nan=False)] = 1.0  # 0: nobody; those after it stay
     alpha: Annotated[float, Field(ge=0.0, le=100.0)] | None = None  # percent from the engagement head
-    k_ann: Annotated[int, Field(ge=1, le=MAX_K_ANN)] | None = None
-    version: Annotated[str, Field(pattern=r"^[0-9]+$")] | None = None  # of the registered model
+    k_ann: Annotated[int, Field(ge=1, le=MOST_K_ANN)] | None = None
+    version: Annotated[str, Field(max_length=18, pattern=r"^[0-9]+$")] | None = None  # of the registered model
 
 
 def _consistent(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
-    if len(arms) > MAX_ARMS:
-        raise ValueError(f"{len(arms):,} arms are more than an experiment has, {MAX_ARMS}")
     names = [arm.name for arm in arms]
     if again := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"each arm needs a name of its own; there twice: {', '.join(again)}")
@@ -68,7 +68,7 @@ def _consistent(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
 
 
 # For configurations: pydantic checks each arm, then all of them together.
-Arms = Annotated[tuple[Arm, ...], AfterValidator(_consistent)]
+Arms = Annotated[tuple[Arm, ...], Field(max_length=MOST_ARMS), AfterValidator(_consistent)]
 _ARMS = TypeAdapter(Arms)
 
 

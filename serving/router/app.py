@@ -168,9 +168,10 @@ def _operations(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", response_model=schema.Health, responses={503: {"model": schema.Health}})
     async def readyz() -> Response:
-        """A version takes traffic and Triton answers."""
+        """A version takes traffic, and its heads answer."""
         versions = service.versions
-        status = "ready" if versions.ready else "waiting for a version, or for Triton"
+        waiting = "waiting for the heads to answer" if versions.serving else "waiting for a version"
+        status = "ready" if versions.ready else waiting
         champion = versions.serving.champion if versions.serving else None
         told = {"status": status, "model_version": champion, "refused": versions.refused}
         return _json(told, 200 if versions.ready else 503)

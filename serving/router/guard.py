@@ -6,7 +6,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +30,7 @@ class Guard:
     """ASGI middleware. `limits` and `tokens` are asked for with every request: they may be read again."""
 
     def __init__(
-        self, app: ASGIApp, limits: Callable[[], Limits], tokens: Callable[[], Collection[bytes]], metrics: Metrics
+        self, app: ASGIApp, limits: Callable[[], Limits], tokens: Callable[[], Sequence[bytes] | None], metrics: Metrics
     ) -> None:
         self.app, self.limits, self.tokens, self.metrics = app, limits, tokens, metrics
 
@@ -88,7 +88,7 @@ class Guard:
         shown = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(shown) > 1 or not shows_token(headers.get(b"authorization", b""), tokens):
             raise RequestError(401, "Authorization: Bearer TOKEN is missing, given twice, or not the router's.")
-        if not tokens and b"origin" in headers and is_foreign(headers[b"origin"], headers.get(b"host", b"")):
+        if tokens is None and b"origin" in headers and is_foreign(headers[b"origin"], headers.get(b"host", b"")):
             text = "a page of another site asks, and this router asks nobody for a token: set auth.token_file."
             raise RequestError(403, text)
         kind = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,40 +24,60 @@ class Histories:
     def __init__(self, settings: Features) -> None:
         self.settings = settings
         self.threads = ThreadPoolExecutor(settings.threads, "history")
+        self.directories: dict[Path, Path | None] = {}  # a version's folder -> its store, None where it carries none
         self.stores: dict[Path, FeatureStore] = {}
-        self.opening: set[Path] = set()
+        self.opening: dict[Path, asyncio.Future[FeatureStore]] = {}
+        self.background: set[asyncio.Task[None]] = set()
         self.quiet_until = 0.0
 
     async def open(self, package: Path) -> None:
-        """Open the store of a version, unless it is open. Says in the log why it cannot be; ask again later."""
-        place = self._place(package)
-        if place is None or place in self.stores or place in self.opening:
+        """Open the store of a version, unless it is open. Says in the log why it cannot be; ask again later.
+
+        Whether the version has a store is looked up once, when it is loaded: one that goes missing is no version
+        without a store.
+        """
+        if package not in self.directories:
+            self.directories[package] = await asyncio.to_thread(self._directory, package)
+        directory = self.directories[package]
+        if directory is None or directory in self.stores:
             return
-        self.opening.add(place)  # a store that hangs takes one thread, not all
-        opening = asyncio.get_running_loop().run_in_executor(self.threads, _open, place)
-        opening.add_done_callback(lambda _: self.opening.discard(place))
+        opening = self.opening.get(directory)
+        if opening is None:  # a store that hangs takes one thread, not all
+            opening = asyncio.get_running_loop().run_in_executor(self.threads, _open, directory)
+            self.opening[directory] = opening
+            opening.add_done_callback(lambda _: self.opening.pop(directory, None))
         try:
             async with asyncio.timeout(OPEN_SECONDS):
-                self.stores[place] = await asyncio.shield(opening)
+                self.stores[directory] = await asyncio.shield(opening)
         except TimeoutError:
-            self._warn(f"{place} is not open after {OPEN_SECONDS:g} s")
+            self._warn(f"{directory} is not open after {OPEN_SECONDS:g} s")
         except Exception as error:  # Feast raises what its backend does: sqlite3, redis, or its own
-            self._warn(f"{place} cannot be opened: {type(error).__name__}: {error}")
+            self._warn(f"{directory} cannot be opened: {type(error).__name__}: {error}")
 
-    def close(self, packages: list[Path]) -> None:
+    def reopen(self, packages: Collection[Path]) -> None:
+        """Try again, behind what goes on, to open those stores of these versions that are not open."""
+        for package in packages:
+            directory = self.directories.get(package)
+            if directory is not None and directory not in self.stores and directory not in self.opening:
+                task = asyncio.create_task(self.open(package))
+                self.background.add(task)
+                task.add_done_callback(self.background.discard)
+
+    def close(self, packages: Collection[Path]) -> None:
         """Forget the stores of all but these versions."""
-        kept = {self._place(package) for package in packages}
-        self.stores = {place: store for place, store in self.stores.items() if place in kept}
+        self.directories = {package: store for package, store in self.directories.items() if package in packages}
+        needed = set(self.directories.values())
+        self.stores = {directory: store for directory, store in self.stores.items() if directory in needed}
 
     async def read(self, package: Path, user_id: str, seconds: float) -> list[str] | None:
         """Item ids newest first, empty for an unknown user; None when the store does not answer in time.
 
-        `seconds` is what the request has left. A version without a store knows no user.
+        `seconds` is what the request has left. A version that was loaded without a store knows no user.
         """
-        place = self._place(package)
-        if place is None:
+        directory = self.directories.get(package, package)
+        if directory is None:
             return []
-        store = self.stores.get(place)
+        store = self.stores.get(directory)
         if store is None:
             return None
         try:
@@ -75,15 +96,19 @@ class Histories:
             self.quiet_until = time.monotonic() + 1.0
             log.warning("history unavailable", extra={"told": {"why": why}})
 
-    def _place(self, package: Path) -> Path | None:
-        place = self.settings.directory or package / "features"
-        return place if (place / "registry.db").is_file() else None
+    def _directory(self, package: Path) -> Path | None:
+        directory = self.settings.directory or package / "features"
+        if (directory / "registry.db").is_file():
+            return directory
+        log.warning("no feature store: users have no history", extra={"told": {"directory": str(directory)}})
+        return None
 
 
-def _open(place: Path) -> "FeatureStore":
+def _open(directory: Path) -> "FeatureStore":
     from feature_repo.store import online_user_history, open_store
 
-    store = open_store(place)
+    (directory / "registry.db").stat()  # Feast would begin an empty store where there is none
+    store = open_store(directory)
     online_user_history(store, [""])  # reads the registry and connects
     return store
 

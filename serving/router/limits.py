@@ -2,7 +2,7 @@
 
 import hmac
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -57,12 +57,12 @@ class Admission:
             self.metrics.in_flight.set(self.taken)
 
 
-def shows_token(authorization: bytes, tokens: Collection[bytes]) -> bool:
+def shows_token(authorization: bytes, tokens: Sequence[bytes] | None) -> bool:
     """Whether the header's value is `Bearer` and one of the tokens, in constant time; always where there are none."""
-    if not tokens:
+    if tokens is None:
         return True
     scheme, _, shown = authorization.partition(b" ")
-    matches = [hmac.compare_digest(shown.strip(), token) for token in tokens]
+    matches = [hmac.compare_digest(shown.strip(), token) for token in tokens]  # all are compared
     return any(matches) and scheme.lower() == b"bearer"
 
 

@@ -88,14 +88,17 @@ class Metrics:
         )
         self.log_kept = Gauge("mtmh_log_kept", "1 where exposures are kept: log.directory is set.", registry=registry)
         self.arm = Counter("mtmh_arm_answers", "Answers by arm.", ["arm"], registry=registry)
-        self.ready = Gauge("mtmh_ready", "1 while a version takes traffic and Triton answers.", registry=registry)
+        self.ready = Gauge("mtmh_ready", "1 while a version takes traffic and its heads answer.", registry=registry)
         self.loaded: dict[str, Loaded] = {}  # by version
         registry.register(_Versions(self))
         self.swaps = Counter("mtmh_version_swaps", "Champions taken over.", registry=registry)
         self.refused = Counter("mtmh_versions_refused", "Versions that failed to load or warm up.", registry=registry)
         self.reloads = Counter("mtmh_config_reloads", "Configurations read again.", ["outcome"], registry=registry)
         self.config_refused = Gauge(
-            "mtmh_config_refused", "1 while a changed configuration is refused.", registry=registry
+            "mtmh_config_refused", "1 while the configuration or the token file on disk is refused.", registry=registry
+        )
+        self.experiment_pending = Gauge(
+            "mtmh_experiment_pending", "1 while an experiment waits for a version that an arm names.", registry=registry
         )
         self._begin_at_zero()
 
@@ -113,7 +116,7 @@ class Metrics:
                 kept.labels(logged)
         for reason in ("headers", "slow", "full"):
             self.connections_closed.labels(reason)
-        for outcome in ("taken", "refused"):
+        for outcome in ("taken", "pending", "refused"):
             self.reloads.labels(outcome)
 
 

@@ -3,19 +3,23 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from mtmh.experiment.log import Log
+from serving.router.configuration import Configuration, Tokens
 from serving.router.heads import connect
 from serving.router.history import Histories
 from serving.router.limits import Admission, Deadline, RequestError
+from serving.router.loading import Models
 from serving.router.metrics import Metrics
+from serving.router.readiness import PAUSE as PROBE_PAUSE
+from serving.router.readiness import Readiness
 from serving.router.retrieve import RETRY_AFTER, Found, Retrieval
 from serving.router.schema import Engagement, RetrieveRequest, SimilarRequest
-from serving.router.settings import Source
+from serving.router.settings import Settings, Source
 from serving.router.versions import Versions
 from serving.triton.management import headers
 
@@ -26,65 +30,79 @@ class Service:
     """One router. Raises UserError when its configuration is wrong."""
 
     def __init__(self, source: Source) -> None:
-        self.source = source
-        self.settings = source.read()
-        self.tokens = self.settings.read_tokens()
         self.metrics = Metrics()
+        self.configuration = Configuration(source, self.metrics)
         self.admission = Admission(self.settings.limits.in_flight, self.metrics)
-        self.stamp = source.stamp(self.settings)
+        self.secret = source.secret or self.settings.triton.read_secret()
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force now."""
+        return self.configuration.in_force.settings
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """Of which a caller must show one; None where nobody is asked."""
+        return self.configuration.in_force.tokens
 
     async def start(self) -> None:
         """Connect, open the log, and begin to watch. Raises UserError when another process has the log."""
         settings = self.settings
         self.client = connect(settings.triton.url)
         self.histories = Histories(settings.features)
-        secret = headers(self.source.secret or settings.triton.read_secret())
-        self.versions = Versions(settings.store, self.client, settings.triton, self.histories, self.metrics, secret)
+        self.readiness = Readiness(self.client)
+        self.versions = Versions(
+            settings.store,
+            Models(self.client, settings.triton, headers(self.secret)),
+            self.histories,
+            self.readiness,
+            self.metrics,
+            settings.experiment,
+        )
         self.retrieval = Retrieval(self.client, self.versions, self.histories, self.metrics)
         self.log = Log(settings.log.directory) if settings.log.directory else None
         self.metrics.log_kept.set(self.log is not None)
-        self.watching = asyncio.create_task(self._watch())
+        self.metrics.ready.set_function(lambda: float(self.versions.ready))
+        # Each in a task of its own: where one hangs, the others go on.
+        watches = (
+            self._repeat("configuration", self._reload),
+            self._repeat("versions", self.versions.look),
+            self._repeat("readiness", self._probe, PROBE_PAUSE),
+        )
+        self.watching = [asyncio.create_task(watch) for watch in watches]
 
     async def stop(self) -> None:
         """Finish what is written, and hang up; Triton keeps its models for whoever comes next."""
-        self.watching.cancel()
-        await asyncio.gather(self.watching, return_exceptions=True)
+        for task in self.watching:
+            task.cancel()
+        await asyncio.gather(*self.watching, return_exceptions=True)
         if self.log is not None:
             await self.log.close()
         self.histories.threads.shutdown(wait=False, cancel_futures=True)
         await self.client.close()
 
-    async def _watch(self) -> None:
+    async def _repeat(self, name: str, look: Callable[[], Awaitable[None]], pause: float | None = None) -> None:
+        """Look again and again, whatever happens: a router that stopped would serve an old champion for ever."""
+        trouble = ""
         while True:
             try:
-                await self._reload()
-                await self.versions.look(self.settings.experiment)
-            except Exception:  # a router that stopped watching would serve an old champion for ever
-                log.exception("the watch failed; it goes on")
-            await asyncio.sleep(self.settings.triton.poll_seconds)
+                await look()
+                trouble = ""
+            except Exception as error:  # said once, not at every look
+                if trouble != repr(error):
+                    log.exception("a watch failed; it goes on", extra={"told": {"watch": name}})
+                trouble = repr(error)
+            await asyncio.sleep(self.settings.triton.poll_seconds if pause is None else pause)
 
     async def _reload(self) -> None:
-        """Take a changed configuration over; whatever is wrong with it, the old one stays."""
-        stamp = await asyncio.to_thread(self.source.stamp, self.settings)
-        if stamp == self.stamp:
-            return
-        self.stamp = stamp
-        try:
-            new, late = await asyncio.to_thread(self.source.read_again, self.settings)
-            tokens = await asyncio.to_thread(new.read_tokens)
-        except Exception as error:  # of any kind: a file that cannot be read must not end the watch
-            self.metrics.reloads.labels("refused").inc()
-            self.metrics.config_refused.set(1)
-            log.error("configuration refused, the old one stays", extra={"told": {"why": str(error)}})
-            return
-        if late:
-            log.warning("these settings need a restart", extra={"told": {"settings": late}})
-        self.settings, self.tokens = new, tokens
-        self.admission.limit = new.limits.in_flight
-        self.stamp = await asyncio.to_thread(self.source.stamp, new)
-        self.metrics.reloads.labels("taken").inc()
-        self.metrics.config_refused.set(0)
-        log.info("configuration read again")
+        if await asyncio.to_thread(self.configuration.look):
+            self.admission.limit = self.settings.limits.in_flight
+            self.versions.adopt(self.settings.experiment)
+
+    async def _probe(self) -> None:
+        """Where nobody has had an answer of the champion's lately, ask for one."""
+        if (serving := self.versions.serving) is not None:
+            await self.readiness.probe(serving.live[serving.champion].package)
 
     @contextmanager
     def admit(self, requests: int = 1) -> Iterator[Deadline]:

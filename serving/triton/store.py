@@ -10,6 +10,7 @@ A version is there when versions/<version> is: its models come before it and go 
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -58,9 +59,12 @@ def promote(store: Path, version: str) -> None:
 def champion(store: Path) -> str:
     """The version that serves. Raises UserError when the store has none."""
     try:
-        version = (store / CHAMPION).read_text().strip()
+        with (store / CHAMPION).open() as file:
+            version = file.read(100).strip()
     except FileNotFoundError:
         raise UserError(f"{store} has no champion to serve: make one with `make run` (mtmh run).") from None
+    if not re.fullmatch("[0-9]{1,18}", version):
+        raise UserError(f"{store / CHAMPION} holds {version[:20]!r}, which is no version: write its number there.")
     _manifest(store / "versions" / version)
     return version
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from checkerboard import Stages
 from live_router import Place, Router, Run, free_ports, running
+from tritonclient.grpc import InferenceServerClient
 
 from mtmh.config import DataSettings
 from mtmh.retrieval.retriever import Retriever
@@ -56,6 +57,13 @@ def _champion_one(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if store is not None:
         promote(store, "1")
+
+
+@pytest.fixture
+def server(place: Place) -> Iterator[InferenceServerClient]:
+    """Triton's own client."""
+    with InferenceServerClient(f"127.0.0.1:{place.ports.grpc}") as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

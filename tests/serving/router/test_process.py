@@ -12,6 +12,7 @@ import pytest
 from live_router import Place, eventually, free_ports
 
 from mtmh.errors import UserError
+from serving.router.configuration import read_tokens
 from serving.router.settings import Source
 
 CODE = "import sys; from serving.router.app import serve; from serving.router.settings import Source; "
@@ -87,8 +88,8 @@ def test_wrong_settings_are_named_all_at_once(settings: list[str], words: list[s
 
 def test_a_token_file_that_is_missing_or_empty_is_explained(tmp_path: Path) -> None:
     settings = Source(None, [f"auth.token_file={tmp_path / 'token'}", "listen.host=0.0.0.0"]).read()
-    with pytest.raises(UserError, match="No such file"):
-        settings.read_tokens()
+    with pytest.raises(UserError, match="no such file"):
+        read_tokens(settings.auth.token_file)
     (tmp_path / "token").write_text("\n")
     with pytest.raises(UserError, match="empty"):
-        settings.read_tokens()
+        read_tokens(settings.auth.token_file)

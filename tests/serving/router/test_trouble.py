@@ -22,13 +22,6 @@ ASKED = {"triggers": ["i00", "i11", "i25"], "k": 12}
 
 
 @pytest.fixture
-def server(place: Place) -> Iterator[InferenceServerClient]:
-    """Triton's own client."""
-    with InferenceServerClient(f"127.0.0.1:{place.ports.grpc}") as client:
-        yield client
-
-
-@pytest.fixture
 def slow_version(place: Place) -> Iterator[tuple[str, Path]]:
     """Version 5, whose relevance head takes three seconds while the file given with it exists."""
     flag = place.root / "slow"

@@ -1,0 +1,103 @@
+"""Configuration in layers: YAML files, later ones over earlier ones, then `section.key=value` settings over all."""
+
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtmh.errors import UserError
+
+LARGEST = 65_536  # bytes of a configuration file; one with a hundred arms has 10,000
+
+
+def read_layers(layers: Sequence[Path | Mapping[str, Any]], settings: Sequence[str] = ()) -> dict[str, Any]:
+    """YAML files and sections that are read already, later ones over earlier ones, then the settings, unchecked.
+
+    Raises UserError, from an OSError where a file cannot be read.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _overlay(merged, read_sections(layer) if isinstance(layer, Path) else layer)
+    for setting in settings:
+        merged = _overlay(merged, _parse_setting(setting))
+    return merged
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """The sections of one YAML file, unchecked. Raises UserError as `read_layers`."""
+    content = _parse(path, read_small(path, LARGEST, f"configuration {path}"))
+    if content is not None and not isinstance(content, dict):
+        raise UserError(
+            f"configuration {path}: expected sections such as 'train:' with keys below, found {shown(content)}."
+        )
+    return content or {}
+
+
+def read_small(path: Path, most: int, name: str) -> bytes:
+    """The bytes of a regular file of `most` bytes or fewer.
+
+    Raises UserError that begins with `name`, from an OSError where the file cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise UserError(f"{name} is no regular file: put a file in its place.")
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise UserError(f"{name}: {_why(path, error)}") from error
+    except ValueError:
+        raise UserError(f"{name}: no file can be called that.") from None
+    if len(content) > most:
+        raise UserError(f"{name} has more than {most:,} bytes, which is the most: make it smaller.")
+    return content
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}.. ({len(text):,} characters)"
+
+
+def _why(path: Path, error: OSError) -> str:
+    if not isinstance(error, FileNotFoundError):
+        return f"{(error.strerror or str(error)).lower()}. Make it a file that can be read."
+    there = ", ".join(sorted(other.name for other in path.parent.glob("*.yaml"))) or "none"
+    return f"no such file. Of YAML that folder has: {there}."
+
+
+def _parse(path: Path, content: bytes) -> Any:
+    """What the YAML says. An alias is refused: nine lines of them stand for more values than a machine can hold."""
+    try:
+        text = content.decode()
+        alias = next((event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)), None)
+        if alias is None:
+            return yaml.safe_load(text)
+    except RecursionError:
+        raise UserError(f"configuration {path} is nested too deeply: sections have keys, and keys values.") from None
+    except Exception as error:  # besides its own errors, PyYAML raises whatever a value that is no value leads to
+        why = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UserError(f"configuration {path} is not YAML: {why}. Mend it there.") from None
+    raise UserError(f"configuration {path}: *{alias.anchor} is an alias. Write out what it stands for.")
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    key, equals, value = setting.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"setting {setting!r} is not of the form section.key=value; write, say, train.epochs=3.")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"setting {setting!r}: {value!r} is no YAML value; quote it, or close its bracket.") from None
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return dict(nested)
+
+
+def _overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        merged[key] = _overlay(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged

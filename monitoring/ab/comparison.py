@@ -49,7 +49,7 @@ def read_tables(place: Place) -> Tables:
     logged = {
         "exposures": log.exposures.count(),
         "engagements": log.engagements.count(),
-        "answers": log.exposures.request_id.nunique(),
+        "answers": log.exposures.exposure_id.nunique(),
     }
     counts = {of: int(number.to_pyarrow().as_py()) for of, number in logged.items()}
     counts["records"] = counts["answers"] + counts["engagements"] + log.rejected.num_rows

@@ -55,8 +55,10 @@ class Facts:
 
     @property
     def impressions(self) -> ir.Table:
-        """`shown` for readers: arm, day, user_id, item_id, request_id, position, and the flags of relations.shown."""
-        rows = self.shown.drop("trigger").inner_join(self.lists.select("list", "request_id"), "list")
+        """`shown` for readers: arm, day, user_id, item_id, exposure_id, request_id (the caller's), position, and the
+        flags of relations.shown."""
+        named = self.lists.select("list", "exposure_id", "request_id")
+        rows = self.shown.drop("trigger").inner_join(named, "list")
         return self._named(rows.drop("list"))
 
     @property
@@ -96,6 +98,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
         table.filter(table.day.between(start, last), table.timestamp <= late_clock)
         for table in (log.exposures, log.engagements)
     )
+    engagements = keep(relations.once(engagements))
     before = _history(place, log.exposures, start)
     asked = keep(relations.requests(exposures))
     sound = asked.filter(
@@ -107,7 +110,9 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     users, items, topics = people.numbered(), catalog.numbered(), catalog.topics()
     # What happened, from the day before the first on: an engagement may go back to an impression of the day before.
     eve = max(start, first - DAY)
-    lists = keep(relations.lists(sound.filter(sound.day >= eve), users))
+    own_alpha = keep(relations.with_own_alpha(sound, experiment.arms))
+    of_arms = sound.anti_join(own_alpha, "exposure_id")
+    lists = keep(relations.lists(of_arms.filter(of_arms.day >= eve), users))
     touched = relations.first_engagements(engagements.select("item_id", "day").union(before.select("item_id", "day")))
     shown = keep(relations.shown(exposures.filter(exposures.day >= eve), lists, items, touched))
     repeats = keep(relations.repeats(shown))
@@ -120,7 +125,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     past = _liked(before.inner_join(users, "user_id").inner_join(items, "item_id"))
     engaged = relations.engaged(placed)
     evidence = Evidence(
-        place, log, now, first, last, people, catalog, before, asked, lists, shown, repeats, recent, found
+        place, log, now, first, last, people, catalog, before, asked, own_alpha, lists, shown, repeats, recent, found
     )
     return Facts(
         experiment,

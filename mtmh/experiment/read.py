@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Logged:
-    """Relations over everything that was logged, each row once, in the schemas of records.py."""
+    """Relations over everything that was logged, each row once, in the schemas of records.py.
 
-    exposures: "ibis.Table"
+    An engagement that was sent twice is two rows: `relations.once` makes one of them.
+    """
+
+    exposures: "ibis.Table"  # exposure_id is never null: in log_version 1 it is the request_id
     engagements: "ibis.Table"
     rejected: pa.Table  # tables.REJECTED: what could not be read; nothing is left out in silence
 
@@ -58,17 +61,24 @@ def read(directory: Path, out: Path) -> Logged:
     ]
     rejected = [path for path in sorted((out / "rejected").glob("*.parquet")) if path.stem in done.batches]
     aside = pa.concat_tables([*(pq.read_table(path, schema=REJECTED) for path in rejected), rest.rejected])
-    return Logged(relations[0], relations[1], aside)
+    exposures, engagements = relations
+    exposures = exposures.mutate(exposure_id=exposures.exposure_id.coalesce(exposures.request_id))
+    return Logged(exposures, engagements, aside)
 
 
 def _with_parquet(
     backend: "Backend", live: str, folder: Path, schema: pa.Schema, batches: frozenset[str]
 ) -> "ibis.Table":
+    import ibis
+
     files = [str(path) for path in sorted(folder.glob("day=*/*.parquet")) if path.stem in batches]
     rows = backend.table(live).select(schema.names)
     if not files:
         return rows
-    compacted = backend.read_parquet(files, hive_partitioning=True)  # `day` as a date
+    compacted = backend.read_parquet(files, hive_partitioning=True, union_by_name=True)  # `day` as a date
+    # Tables of an earlier log_version lack columns of later ones: null there.
+    lacking = {name: kind for name, kind in rows.schema().items() if name not in compacted.columns}
+    compacted = compacted.mutate(**{name: ibis.null(kind) for name, kind in lacking.items()})
     return compacted.select(schema.names).union(rows)
 
 

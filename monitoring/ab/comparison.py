@@ -14,6 +14,7 @@ from mtmh.experiment.arms import shares
 from mtmh.experiment.facts import facts
 from mtmh.experiment.findings import Finding
 from mtmh.experiment.place import Experiment, Place
+from mtmh.experiment.relations import identified
 from mtmh.experiment.statistics import Effect, SampleRatio, effects, effects_by_day, pre_period, sample_ratio
 from mtmh.experiment.units import item_counts, user_days
 
@@ -49,7 +50,7 @@ def read_tables(place: Place) -> Tables:
     logged = {
         "exposures": log.exposures.count(),
         "engagements": log.engagements.count(),
-        "answers": log.exposures.exposure_id.nunique(),
+        "answers": identified(log.exposures).exposure_id.nunique(),
     }
     counts = {of: int(number.to_pyarrow().as_py()) for of, number in logged.items()}
     counts["records"] = counts["answers"] + counts["engagements"] + log.rejected.num_rows

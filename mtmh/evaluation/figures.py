@@ -40,6 +40,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar sign in a title or topic is a dollar sign
 }
 
 

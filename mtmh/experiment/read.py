@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 class Logged:
     """Relations over everything that was logged, each row once, in the schemas of records.py.
 
-    An engagement that was sent twice is two rows: `relations.once` makes one of them.
+    An engagement that was sent twice is two rows: `relations.once` makes one of them; exposures of log_version 1 get
+    their exposure_id by `relations.identified`.
     """
 
-    exposures: "ibis.Table"  # exposure_id is never null: in log_version 1 it is the request_id
+    exposures: "ibis.Table"
     engagements: "ibis.Table"
     rejected: pa.Table  # tables.REJECTED: what could not be read; nothing is left out in silence
 
@@ -61,9 +62,7 @@ def read(directory: Path, out: Path) -> Logged:
     ]
     rejected = [path for path in sorted((out / "rejected").glob("*.parquet")) if path.stem in done.batches]
     aside = pa.concat_tables([*(pq.read_table(path, schema=REJECTED) for path in rejected), rest.rejected])
-    exposures, engagements = relations
-    exposures = exposures.mutate(exposure_id=exposures.exposure_id.coalesce(exposures.request_id))
-    return Logged(exposures, engagements, aside)
+    return Logged(relations[0], relations[1], aside)
 
 
 def _with_parquet(

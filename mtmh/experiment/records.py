@@ -6,7 +6,7 @@ they were shown; the table has a row for each of them. An answer without candida
 stands in the log, and gives no row.
 
 An exposure is named by its `exposure_id`, which the router gives it; `request_id` is the caller's, for tracing, and may
-stand on many. Records of log_version 1 have no exposure_id: their request_id names them (mtmh/experiment/read.py).
+stand on many. Records of log_version 1 have no exposure_id: their request_id names them (`relations.identified`).
 
 All times are UTC, in microseconds. A table's `day` is the UTC day of its timestamp: rows that come late, or from a
 clock that is wrong, are filed under the day that they name.

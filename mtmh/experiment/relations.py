@@ -19,6 +19,11 @@ TIMED = ("timestamp", "request_id", "exposure_id")  # what tells engagements apa
 WINDOW = timedelta(hours=DEFINITIONS.attribution_hours)
 
 
+def identified(exposures: ir.Table) -> ir.Table:
+    """The exposures, each with an exposure_id: in log_version 1 the request_id."""
+    return exposures.mutate(exposure_id=exposures.exposure_id.coalesce(exposures.request_id))
+
+
 def requests(exposures: ir.Table) -> ir.Table:
     """One row per exposure_id: day, timestamp, request_id, user_id, arm, degraded, alpha, arm_alpha, and other_user and
     other_arm, which are the same in a sound log (the least and the greatest of what its rows say)."""

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from mtmh.display import visible_lines
 from mtmh.errors import UserError
 
 app = typer.Typer(
@@ -19,7 +20,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"mtmh: {error}", file=sys.stderr)
+        print(f"mtmh: {visible_lines(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("mtmh: interrupted. Finished steps are kept: the same command goes on from there.", file=sys.stderr)

@@ -98,7 +98,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
         table.filter(table.day.between(start, last), table.timestamp <= late_clock)
         for table in (log.exposures, log.engagements)
     )
-    exposures, engagements = relations.identified(exposures), keep(relations.once(engagements))
+    exposures = relations.identified(exposures)
     before = _history(place, log.exposures, start)
     asked = keep(relations.requests(exposures))
     sound = asked.filter(

@@ -274,7 +274,19 @@ def _past(e: Evidence) -> Iterator[Finding]:
     )
 
 
-_CHECKS: tuple[Check, ...] = (_rejected, _clocks, _late, _answers, _deviations, _duplicates, _order, _items, _users, _days, _past)
+_CHECKS: tuple[Check, ...] = (
+    _rejected,
+    _clocks,
+    _late,
+    _answers,
+    _deviations,
+    _duplicates,
+    _order,
+    _items,
+    _users,
+    _days,
+    _past,
+)
 
 
 def _finding(name: str, title: str, of: str, means: str, bad: ir.Table, weight: str | None = None) -> Finding:

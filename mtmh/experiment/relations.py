@@ -138,11 +138,15 @@ def once(engagements: ir.Table) -> ir.Table:
     return first.select(*engagements.columns, "copies")
 
 
-def events(once: ir.Table, users: ir.Table, items: ir.Table) -> ir.Table:
-    """One row an engagement: event_id (its number), exposure_id, request_id, user, item, event, day, timestamp, value,
+def events(engagements: ir.Table, users: ir.Table, items: ir.Table) -> ir.Table:
+    """One row an engagement, each `once`: event_id (its number), exposure_id, request_id, user, item, event, day, timestamp, value,
     dwell_seconds, copies (how often it stands in the log)."""
     keys = ["request_id", "exposure_id", "user_id", "item_id", "event", "timestamp", "day", "value"]
-    coded = once.drop("event_id", "call_id", "log_version").inner_join(users.select("user_id", "user"), "user_id")
+    coded = (
+        once(engagements)
+        .drop("event_id", "call_id", "log_version")
+        .inner_join(users.select("user_id", "user"), "user_id")
+    )
     coded = coded.inner_join(items.select("item_id", "item"), "item_id")
     columns = ("exposure_id", "request_id", "user", "item", "event", "day", "timestamp", "value", "dwell_seconds")
     return coded.select(*columns, "copies", event_id=ibis.row_number().over(order_by=[coded[key] for key in keys]))

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mtmh.display import visible
 from serving.router.limits import RequestError, shows_token
 from serving.router.metrics import Metrics
 from serving.router.settings import Limits
@@ -124,7 +125,7 @@ class JsonLines(logging.Formatter):
         line |= {"logger": record.name, "message": record.getMessage(), **getattr(record, "told", {})}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return visible(orjson.dumps(line, default=str).decode())
 
 
 def log_as_json(level: int = logging.INFO) -> None:

@@ -148,7 +148,7 @@ ENGAGEMENTS = pa.schema(  # one row an event
 def encode(record: dict[str, Any]) -> bytes:
     """A record as one line of JSON, without the line's end. Raises ValueError that names what is wrong with it."""
     try:
-        return RECORD.validate_python(record).model_dump_json().encode()
+        return RECORD.validate_python(record).model_dump_json(exclude_none=True).encode()
     except ValidationError as error:
         raise ValueError(f"no record of the log: {explain(error)}") from None
 

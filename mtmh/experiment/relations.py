@@ -126,8 +126,8 @@ def once(engagements: ir.Table) -> ir.Table:
     row = called.union(rest.mutate(attempt=ibis.literal(0, "int64")))
     timed = row.event_id.isnull() & row.call_id.isnull()
     keys = {name: row[name] for name in (*thing, "event_id", "attempt")}
-    keys |= {"call": row.event_id.isnull().ifelse(row.call_id, ibis.null("string"))}
-    keys |= {f"own_{name}": timed.ifelse(row[name], ibis.null(row[name].type())) for name in TIMED}
+    keys |= {"call": ibis.cases((row.event_id.isnull(), row.call_id))}
+    keys |= {f"own_{name}": ibis.cases((timed, row[name])) for name in TIMED}
     first = row.group_by(**keys).agg(
         **{name: row[name].min() for name in ("request_id", "exposure_id", "timestamp", "day", "call_id")},
         value=row["value"].max(),
@@ -139,8 +139,8 @@ def once(engagements: ir.Table) -> ir.Table:
 
 
 def events(engagements: ir.Table, users: ir.Table, items: ir.Table) -> ir.Table:
-    """One row an engagement, each `once`: event_id (its number), exposure_id, request_id, user, item, event, day, timestamp, value,
-    dwell_seconds, copies (how often it stands in the log)."""
+    """One row an engagement, each `once`: event_id (its number), exposure_id, request_id, user, item, event, day,
+    timestamp, value, dwell_seconds, copies (how often it stands in the log)."""
     keys = ["request_id", "exposure_id", "user_id", "item_id", "event", "timestamp", "day", "value"]
     coded = (
         once(engagements)

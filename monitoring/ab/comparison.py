@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from monitoring.ab.segments import Segment, SegmentEffect, compare_segments, segments
 from monitoring.ab.verdict import Log, Verdict, judge
 from mtmh.experiment.arms import shares
+from mtmh.experiment.deviations import Deviation, deviations
 from mtmh.experiment.facts import facts
 from mtmh.experiment.findings import Finding
 from mtmh.experiment.place import Experiment, Place
@@ -41,6 +42,7 @@ class Tables:
     history: pa.Table
     findings: Sequence[Finding]
     logged: Mapping[str, int]  # records, exposures, engagements, answers: how many the log has
+    deviations: Sequence[Deviation] = ()
 
 
 def read_tables(place: Place) -> Tables:
@@ -61,6 +63,7 @@ def read_tables(place: Place) -> Tables:
         pq.read_table(place.history),
         found.findings,
         counts,
+        deviations(found.answered, (place.experiment.control, place.experiment.treatment)),
     )
 
 
@@ -123,4 +126,4 @@ def _log(user_days: pa.Table, tables: Tables, experiment: Experiment) -> Log:
         if name in found
     }
     contaminated = sum(found[name].count for name in MISPLACED if name in found)
-    return Log(len(days), users, contaminated, unusable, vanished)
+    return Log(len(days), users, contaminated, unusable, vanished, tables.deviations)

@@ -41,6 +41,7 @@ class Facts:
     catalog: Catalog
     shown: ir.Table  # one row a candidate shown on these days: relations.shown
     lists: ir.Table  # one row an answer on these days: relations.lists
+    answered: ir.Table  # exposure_id, user_id, arm, degraded, own_alpha: one row an answer on these days
     matched: ir.Table  # item, trigger of what was shown and shares an L2 topic
     events: ir.Table  # one row an engagement on these days: relations.in_time
     engaged: ir.Table  # user, day: one row an impression, the day of its first positive engagement being one of these
@@ -135,6 +136,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
         catalog,
         shown=shown.filter(shown.day >= first),
         lists=lists.filter(lists.day >= first),
+        answered=_answered(sound.filter(sound.day >= first), own_alpha),
         matched=keep(relations.matches(shown, topics)),
         events=placed.filter(placed.day >= first),
         engaged=keep(engaged.filter(engaged.day >= first)),
@@ -162,6 +164,12 @@ def _people(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> U
     served = sound.group_by("user_id").agg(arm=sound.arm.min(), other_arm=sound.arm.max()).to_pyarrow()
     others = engagements.select("user_id").distinct().anti_join(sound, "user_id").to_pyarrow()["user_id"]
     return place_users(served, others.combine_chunks(), experiment.salt, experiment.arms)
+
+
+def _answered(sound: ir.Table, own_alpha: ir.Table) -> ir.Table:
+    """`Facts.answered`, of the `sound` requests."""
+    rows = sound.left_join(own_alpha.select("exposure_id", own_alpha=True), "exposure_id")
+    return rows.select("exposure_id", "user_id", "arm", "degraded", own_alpha=rows.own_alpha.fill_null(False))
 
 
 def _catalog(place: Place, exposures: ir.Table, engagements: ir.Table) -> Catalog:

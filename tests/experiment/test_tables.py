@@ -136,7 +136,7 @@ def test_what_cannot_be_read_is_set_aside_with_its_place_and_reason(tmp_path: Pa
     directory.mkdir()
     frames = [bytearray(frame(encode(exposure(number)))) for number in range(3)]
     frames[1][60] ^= 4
-    unknown = frame(encode(exposure(3)).replace(b'"log_version":1', b'"log_version":2'))
+    unknown = frame(encode(exposure(3)).replace(b'"log_version":1', b'"log_version":3'))
     tail = b"\0" * 30
     (directory / "20260301T120000-a.segment").write_bytes(b"".join([*frames, unknown, tail]))
     for _ in range(2):

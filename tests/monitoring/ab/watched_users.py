@@ -157,7 +157,11 @@ def write_place(folder: Path, users: int = 400, days: int = 2, in_both: int = 0)
         "position": (np.tile(np.arange(k), lists) + 1).astype(np.int32),
         "day": pa.array(time[row].astype("datetime64[D]")),
     }
-    answers |= {"exposure_id": answers["request_id"], "arm_alpha": answers["alpha"], "own_alpha": np.zeros(lists * k, bool)}
+    answers |= {
+        "exposure_id": answers["request_id"],
+        "arm_alpha": answers["alpha"],
+        "own_alpha": np.zeros(lists * k, bool),
+    }
     exposures = pa.table({name: answers[name] for name in EXPOSURES.names}, schema=EXPOSURES)
     liked = exposures.filter(pa.array(rng.random(lists * k) < 0.3))
     rows = liked.num_rows

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.result import write
@@ -123,16 +124,19 @@ def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, r
     requests = pa.array([f"{day:08x}-{number:04x}-4000-8000-{number:012x}" for number in range(answers)])
     n = len(row)
     exposures = {
+        "exposure_id": requests.take(pa.array(row)),
         "request_id": requests.take(pa.array(row)),
         "timestamp": _times(at).take(pa.array(row)),
         "user_id": _ids("user", user[row]),
         "arm": arms.take(pa.array(user[row])),
         "model_version": pa.repeat("7", n),
-        "alpha": np.full(n, 50.0),
+        "alpha": np.where(pc.equal(arms, ARMS[1].name), 50.0, 100.0)[user[row]],
+        "arm_alpha": np.where(pc.equal(arms, ARMS[1].name), 50.0, 100.0)[user[row]],
+        "own_alpha": np.zeros(n, bool),
         "degraded": np.zeros(n, bool),
         "k": np.full(n, LIST, np.int32),
         "surface": pa.repeat("retrieve", n),
-        "log_version": np.ones(n, np.int32),
+        "log_version": np.full(n, 2, np.int32),
         "item_id": _ids("item", item.ravel()),
         "head": pa.array(["engagement", "relevance"]).take(pa.array(position % 2)),
         "head_rank": position // 2 + 1,
@@ -145,14 +149,17 @@ def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, r
     late = at[row[chosen]] + rng.uniform(0, 0.02, len(chosen))
     take = pa.array(chosen)
     engagements = {
+        "exposure_id": exposures["exposure_id"].take(take),
         "request_id": exposures["request_id"].take(take),
+        "event_id": pa.nulls(len(chosen), pa.string()),
+        "call_id": pa.nulls(len(chosen), pa.string()),
         "timestamp": _times(late),
         "user_id": exposures["user_id"].take(take),
         "item_id": exposures["item_id"].take(take),
         "event": pa.repeat("click", len(chosen)),
         "value": (rng.random(len(chosen)) < 0.9).astype(np.float64),
         "dwell_seconds": rng.lognormal(3, 1, len(chosen)),
-        "log_version": np.ones(len(chosen), np.int32),
+        "log_version": np.full(len(chosen), 2, np.int32),
         "day": exposures["day"].take(take),
     }
     shown, acted = pa.table(exposures, schema=EXPOSURES), pa.table(engagements, schema=ENGAGEMENTS)

@@ -14,6 +14,7 @@ from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.facts import Facts
 from mtmh.experiment.metrics import METRICS, daily
 from mtmh.experiment.read import Logged
+from mtmh.experiment.relations import identified, once
 from mtmh.heads import HEADS
 
 HOUR = 3600.0
@@ -78,12 +79,14 @@ def heads(facts: Facts, exposures: ir.Table) -> Iterator[pa.Table]:
 
 def quality(facts: Facts, log: Logged) -> Iterator[pa.Table]:
     """Of each day: answers and impressions logged, share of degraded answers, engagements."""
-    exposures = log.exposures.filter(log.exposures.day.between(facts.first, facts.last))
-    asked = exposures.group_by("day", "request_id").agg(n=ibis._.count(), degraded=ibis._.degraded.max())
+    exposures = identified(log.exposures)
+    exposures = exposures.filter(exposures.day.between(facts.first, facts.last))
+    asked = exposures.group_by("day", "exposure_id").agg(n=ibis._.count(), degraded=ibis._.degraded.max())
     asked = asked.group_by("day").agg(
         answers=ibis._.count(), impressions=ibis._.n.sum(), degraded=ibis._.degraded.mean()
     )
-    engagements = log.engagements.filter(log.engagements.day.between(facts.first, facts.last))
+    engagements = once(log.engagements)
+    engagements = engagements.filter(engagements.day.between(facts.first, facts.last))
     done = {row["day"]: row["n"] for row in _rows(engagements.group_by("day").agg(n=ibis._.count()))}
     shown = {row["day"]: row for row in _rows(asked)}
     for day in facts.days:
@@ -95,7 +98,8 @@ def quality(facts: Facts, log: Logged) -> Iterator[pa.Table]:
 def logged_by_arms(facts: Facts, log: Logged) -> ir.Table:
     """The exposures of these days and of the experiment's arms, as they were logged: scores and heads."""
     arms = [arm.name for arm in facts.experiment.arms]
-    return log.exposures.filter(log.exposures.day.between(facts.first, facts.last), log.exposures.arm.isin(arms))
+    exposures = identified(log.exposures)
+    return exposures.filter(exposures.day.between(facts.first, facts.last), exposures.arm.isin(arms))
 
 
 def _of_arms(facts: Facts, rows: ir.Table) -> ir.Table:

@@ -10,10 +10,12 @@ from evidently.ui.workspace import Project, Workspace
 
 from monitoring.figures import FAMILIES, definition_of, title_of
 from monitoring.snapshots import DAY_TAG, simulated
+from mtmh.display import visible
 from mtmh.experiment.findings import Finding
 from mtmh.experiment.place import Place
 
 TABS = ("A/B", "Freshness", "Diversity", "Heads", "Drift", "Data quality")
+EXAMPLE = 200  # letters of a finding's example
 COMPARED = (
     "time_spent",
     "daily_active_users",
@@ -61,7 +63,7 @@ def _about(place: Place) -> DashboardPanelPlot:
     days = f"{experiment.days} days from {experiment.first_day} on; arms: {arms}."
     verdict = "The verdict, with intervals for every metric, is in the A/B report (mtmh ab)."
     title = f"{experiment.treatment} against {experiment.control}"
-    return text_panel(title, " ".join(part for part in (simulated(place), days, verdict) if part))
+    return text_panel(visible(title), visible(" ".join(part for part in (simulated(place), days, verdict) if part)))
 
 
 def _compared(known: list[Line], place: Place) -> Iterator[DashboardPanelPlot]:
@@ -75,7 +77,7 @@ def _compared(known: list[Line], place: Place) -> Iterator[DashboardPanelPlot]:
 
 
 def _quality(known: list[Line], findings: Sequence[Finding]) -> Iterator[DashboardPanelPlot]:
-    yield _found(findings)
+    yield from _found(findings)
     yield from _by_label(known, "quality")
     bounds = [Line(one.family, one.of, one.label, FAMILIES[one.label].title) for one in _of(known, "bounds")]
     yield from _lines(FAMILIES["bounds"].title, FAMILIES["bounds"].definition, bounds)
@@ -84,12 +86,15 @@ def _quality(known: list[Line], findings: Sequence[Finding]) -> Iterator[Dashboa
     yield from _lines("Findings", FAMILIES["findings"].definition, [one for one in lines if one.label in wrong])
 
 
-def _found(findings: Sequence[Finding]) -> DashboardPanelPlot:
-    """What is wrong in the log, in words."""
+def _found(findings: Sequence[Finding]) -> Iterator[DashboardPanelPlot]:
+    """What is wrong in the log, in words: a panel a finding."""
     wrong = [finding for finding in findings if finding.count]
-    told = [f"{one.title}: {one.count:,} {one.of}, such as {one.example}. They are {one.means}" for one in wrong]
-    rest = f"{len(findings) - len(wrong)} of {len(findings)} checks found nothing."
-    return text_panel("What was found in the log", " ".join([*told, rest]))
+    about = f"{len(findings) - len(wrong)} of {len(findings)} checks found nothing."
+    yield text_panel("What was found in the log", about)
+    for finding in wrong:
+        example = f" Example: {visible(finding.example, EXAMPLE)}" if finding.example else ""
+        means = visible(finding.means[0].upper() + finding.means[1:])
+        yield text_panel(f"{finding.title}: {finding.count:,} {finding.of}", f"{means}{example}")
 
 
 def _online(known: list[Line], *names: str) -> Iterator[DashboardPanelPlot]:
@@ -126,4 +131,4 @@ def _lines(title: str, about: str, lines: list[Line], size: str = "half") -> Ite
 def _metric(line: Line) -> PanelMetric:
     # An arm must be told by a label: Evidently looks only at the first line whose labels fit, whatever its metadata.
     labels = {"family": line.family, "of": line.of, "label": line.label}
-    return PanelMetric(metric="Figures", metric_labels=labels, tags=[DAY_TAG], legend=line.legend)
+    return PanelMetric(metric="Figures", metric_labels=labels, tags=[DAY_TAG], legend=visible(line.legend, 60))

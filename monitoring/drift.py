@@ -40,7 +40,7 @@ class Compared:
 def sample(exposures: ir.Table, size: int = SAMPLE) -> pd.DataFrame:
     """About `size` impressions an arm and day, the same ones every time: day, arm, head, score, item_id."""
     counts = exposures.group_by("arm", "day").agg(n=exposures.count())
-    rows = exposures.select("day", "arm", "head", "score", "item_id", key=exposures.request_id + exposures.item_id)
+    rows = exposures.select("day", "arm", "head", "score", "item_id", key=exposures.exposure_id + exposures.item_id)
     rows = rows.inner_join(counts, ["arm", "day"])
     chance = (rows.key.hash() % 1_000_003).abs() / 1_000_003  # a prime, so that all of the hash counts
     kept = rows.filter(chance * rows.n < size).order_by("day", "arm", "key")

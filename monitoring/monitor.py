@@ -21,6 +21,7 @@ from mtmh.data.files import write_parquet
 from mtmh.experiment.facts import Facts, facts
 from mtmh.experiment.place import Place
 from mtmh.experiment.read import Logged
+from mtmh.experiment.relations import once
 
 WORKSPACE, KEPT = "workspace", "figures.parquet"
 
@@ -78,7 +79,8 @@ def _measured(place: Place, read: Facts, whole: Facts) -> tuple[pa.Table, dict[t
     """
     log = place.logged()
     exposures = daily.logged_by_arms(read, log)
-    engagements = log.engagements.filter(log.engagements.day.between(read.first, read.last))
+    engagements = once(log.engagements)
+    engagements = engagements.filter(engagements.day.between(read.first, read.last))
     length = exposures.position.max().as_scalar().to_pyarrow().as_py() or 0
     reference, notes = load_reference(place, length)
     parts = [*daily.online(read), *compare(whole, read.first), *daily.freshness(read), *daily.heads(read, exposures)]
@@ -95,7 +97,7 @@ def _compared(
 ) -> Iterator[tuple[tuple[date, str], Compared]]:
     """The sampled impressions of each day and arm beside the evaluated lists of the arm."""
     sampled = drift.sample(daily.logged_by_arms(read, log))
-    now = statistics_by_day(place, log.engagements, reference.item_id, read.first, read.last)
+    now = statistics_by_day(place, once(log.engagements), reference.item_id, read.first, read.last)
     then = {}
     for arm, listed in reference.listed.items():
         few = listed.take(np.random.default_rng(0).permutation(len(listed))[: drift.SAMPLE])

@@ -24,6 +24,7 @@ from monitoring.bounds import Bounds
 from monitoring.drift import TOPIC, Compared, comparable
 from monitoring.figures import FAMILIES, table
 from monitoring.metrics import DATA, Figures, dataset
+from mtmh.display import visible
 from mtmh.experiment.place import Place
 
 DAY_TAG, ARM_TAG = "day", "arm"
@@ -35,7 +36,7 @@ def open_project(workspace: Path, place: Place) -> tuple[Workspace, Project]:
     store = Workspace.create(str(workspace))
     key = (experiment.salt, experiment.first_day, experiment.treatment, experiment.world, experiment.seed)
     own = uuid.uuid5(uuid.NAMESPACE_URL, f"mtmh/{key}")
-    name = f"{experiment.treatment} against {experiment.control}"
+    name = visible(f"{experiment.treatment} against {experiment.control}", 200)
     who = simulated(place)
     project = ProjectModel(id=own, name=name, description=f"From {experiment.first_day} on. {who}".strip())
     return store, store.add_project(project)
@@ -46,7 +47,7 @@ def simulated(place: Place) -> str:
     experiment = place.experiment
     if not experiment.simulated:
         return ""
-    return f"Users are simulated: the world is {experiment.world!r}, the seed {experiment.seed}."
+    return visible(f"Users are simulated: the world is {experiment.world!r}, the seed {experiment.seed}.")
 
 
 def arm_snapshot(figures: pa.Table, compared: Compared | None, bounds: Bounds, day: date, arm: str) -> Snapshot:

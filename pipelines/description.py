@@ -6,6 +6,7 @@ from typing import Any
 
 from mtmh.data.describe import Description, Log, Rejected, Split, Topics
 from mtmh.data.findings import Finding
+from mtmh.display import visible
 from pipelines.summary import screen
 
 STYLES = {"ok": "green", "warn": "yellow", "lacks": "red"}
@@ -14,13 +15,13 @@ STYLES = {"ok": "green", "warn": "yellow", "lacks": "red"}
 def show_description(found: Description, means: list[Finding]) -> None:
     """Print the figures, a line each, and what they mean for the method."""
     console = screen()
-    console.print(f"{found.path}: {found.form}", soft_wrap=True)
+    console.print(f"{visible(str(found.path))}: {found.form}", soft_wrap=True)
     for name, value in _lines(found):
-        console.print(f"  {name:13} {value}", soft_wrap=True)
+        console.print(f"  {name:13} {visible(value, 1000)}", soft_wrap=True)
     console.print("For this method")
     for finding in means:
         console.print(f"  {finding.state:5} ", style=STYLES[finding.state], end="")
-        console.print(f"{finding.about}: {finding.means}", soft_wrap=True)
+        console.print(f"{visible(f'{finding.about}: {finding.means}')}", soft_wrap=True)
 
 
 def as_json(found: Description, means: list[Finding]) -> dict[str, Any]:

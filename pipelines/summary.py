@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtmh.display import visible
 from pipelines.store import serving
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ def show_candidates(title: str, found: "list[Found]", with_trigger: bool = False
     table.add_column("p(item | user)" if with_trigger else "cosine", justify="right")
     for one in found:
         trigger = [one.trigger_id] if with_trigger else []
-        table.add_row(
-            one.item_id, one.title, one.topics, one.head, *trigger, f"{one.score:.{4 if with_trigger else 3}f}"
-        )
+        texts = (visible(text, 120) for text in (one.item_id, one.title, one.topics, one.head, *trigger))
+        table.add_row(*texts, f"{one.score:.{4 if with_trigger else 3}f}")
     screen().print(table)
 
 

@@ -5,6 +5,7 @@ with Client("http://127.0.0.1:8080") as client:
         print(one.item_id, one.head, one.score)
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -36,9 +37,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was retrieved, and how."""
+    """What was retrieved, and how. Engagements with the candidates name its `exposure_id`."""
 
     request_id: str
+    exposure_id: str
     model_version: str
     arm: str
     alpha: float
@@ -81,6 +83,18 @@ class Client:
     ) -> Answer:
         """The items most like one item; `user_id`, who is shown them, decides the arm."""
         return self._ask("/v1/similar", {"item_id": item_id, "k": k, "alpha": alpha, "user_id": user_id})
+
+    def engage(self, engagements: Sequence[Mapping[str, Any]], key: str | None = None) -> int:
+        """Log what users did (see Engagement in /openapi.json); how many are on disk.
+
+        Under the same `key` a call may be sent again, and counts once.
+        """
+        headers = {"idempotency-key": key or uuid.uuid4().hex}
+        response = self._http.post("/v1/engagements", json={"engagements": list(engagements)}, headers=headers)
+        if not response.is_success:
+            raise _error(response)
+        logged: int = response.json()["logged"]
+        return logged
 
     def close(self) -> None:
         """Hang up."""

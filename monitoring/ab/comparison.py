@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 from monitoring.ab.segments import Segment, SegmentEffect, compare_segments, segments
 from monitoring.ab.verdict import Log, Verdict, judge
 from mtmh.experiment.arms import shares
+from mtmh.experiment.deviations import Deviation, deviations
 from mtmh.experiment.facts import facts
 from mtmh.experiment.findings import Finding
 from mtmh.experiment.place import Experiment, Place
+from mtmh.experiment.relations import identified
 from mtmh.experiment.statistics import Effect, SampleRatio, effects, effects_by_day, pre_period, sample_ratio
 from mtmh.experiment.units import item_counts, user_days
 
@@ -40,6 +42,7 @@ class Tables:
     history: pa.Table
     findings: Sequence[Finding]
     logged: Mapping[str, int]  # records, exposures, engagements, answers: how many the log has
+    deviations: Sequence[Deviation] = ()
 
 
 def read_tables(place: Place) -> Tables:
@@ -49,7 +52,7 @@ def read_tables(place: Place) -> Tables:
     logged = {
         "exposures": log.exposures.count(),
         "engagements": log.engagements.count(),
-        "answers": log.exposures.request_id.nunique(),
+        "answers": identified(log.exposures).exposure_id.nunique(),
     }
     counts = {of: int(number.to_pyarrow().as_py()) for of, number in logged.items()}
     counts["records"] = counts["answers"] + counts["engagements"] + log.rejected.num_rows
@@ -60,6 +63,7 @@ def read_tables(place: Place) -> Tables:
         pq.read_table(place.history),
         found.findings,
         counts,
+        deviations(found.answered, (place.experiment.control, place.experiment.treatment)),
     )
 
 
@@ -122,4 +126,4 @@ def _log(user_days: pa.Table, tables: Tables, experiment: Experiment) -> Log:
         if name in found
     }
     contaminated = sum(found[name].count for name in MISPLACED if name in found)
-    return Log(len(days), users, contaminated, unusable, vanished)
+    return Log(len(days), users, contaminated, unusable, vanished, tables.deviations)

@@ -11,10 +11,12 @@ from matplotlib.dates import ConciseDateFormatter, DayLocator
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from mtmh.display import visible
 from mtmh.evaluation.figures import INK, STYLE
 
 OK, BAD, OPEN = "#17673a", "#a61b1b", "#0b5cad"
 WIDTH = 4.8  # inches: a phone's width at a readable size
+LABEL = 32  # letters of a label: a longer one leaves no room for its line
 FURTHEST = 4.0  # an interval that reaches this many times as far as the median one is cut, and marked with an arrow
 
 
@@ -51,7 +53,7 @@ def forest(lines: Sequence[Line]) -> Figure:
         axes.grid(axis="y", visible=False)
         for place, line in enumerate(reversed(shown)):
             _interval(axes, place, line, reach)
-        axes.set_yticks(range(len(shown)), [line.label for line in reversed(shown)])
+        axes.set_yticks(range(len(shown)), [visible(line.label, LABEL) for line in reversed(shown)])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_ylim(-0.7, len(shown) - 0.3)
         ends = np.clip([100 * end for line in shown for end in (line.always_lo, line.always_hi)], -reach, reach)

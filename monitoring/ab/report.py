@@ -18,6 +18,7 @@ from monitoring.ab.comparison import Comparison
 from monitoring.ab.segments import METRICS_SHOWN
 from monitoring.ab.verdict import GUARDRAILS, PRIMARY, between, rule, signed
 from mtmh.data.files import replacing
+from mtmh.display import shown, visible
 from mtmh.evaluation.figures import svg
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics.effects import Effect
@@ -100,6 +101,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
+        finalize=shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -253,4 +255,4 @@ def _sign(low: float, high: float) -> int:
 
 
 def _svg(figure: Any, name: str, description: str) -> Markup:
-    return Markup(svg(figure, name, str(Markup.escape(description))))
+    return Markup(svg(figure, name, str(Markup.escape(visible(description, 1000)))))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mtmh.experiment.deviations import DEVIATIONS, Deviation
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics.effects import Effect
 from mtmh.experiment.statistics.sample_ratio import ALARM, SampleRatio
@@ -19,6 +20,8 @@ PRIMARY = "time_spent"
 GUARDRAILS = ("daily_active_users", "engagement_rate")
 MOST_CONTAMINATED = 0.01  # share of the users who were in two arms, or not in that of their bucket
 MOST_UNUSABLE = 0.01  # share of the log that could not be used, as in the data contract
+MOST_DEVIATING = 0.05  # share of an arm's answers that were degraded, or had an alpha of their own
+UNLIKE_FROM = 0.01  # and from this share on, the arms must not differ in it
 LEAST_USERS = 100  # of each arm: below, a mean is not normal enough for any interval here
 LEAST_DAYS = 7  # a week, before anybody wins: weekdays differ, and what is new draws attention
 PERCENT = "\u00a0%"
@@ -33,6 +36,7 @@ class Log:
     contaminated: int  # users in two arms, who are left out, and in another one than their bucket's
     unusable: Mapping[str, tuple[int, int]]  # what was wrong -> how many were not used, and of how many
     vanished: Mapping[str, str]  # arm -> the day from which on it answered nobody
+    deviations: Sequence[Deviation] = ()  # answers that are not what their arm stands for
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ def rule() -> list[str]:
         f"It cannot be judged when the sample ratio's p is below {ALARM:g}, when more than {MOST_CONTAMINATED:.0%} of "
         "the users were in two arms (or not in that of their bucket), when more than "
         f"{MOST_UNUSABLE:.0%} of the log could not be used, when an arm vanished from it, when an arm has fewer than "
-        f"{LEAST_USERS} users, or when {primary} could not be measured.",
+        f"{LEAST_USERS} users, when more than {MOST_DEVIATING:.0%} of an arm's answers were degraded or had another "
+        f"alpha than the arm's, when more than {UNLIKE_FROM:.0%} were and the arms differ in it (p below {ALARM:g}, "
+        f"users as units), or when {primary} could not be measured.",
         f"The treatment harms when the always-valid interval of {guards} (the guardrails), or of {primary} itself, "
         "lies below 0. Guardrails are not corrected for being several: a false alarm costs less than a missed one.",
         f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies above 0, no "
@@ -133,9 +139,22 @@ def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[s
         for arm, users in log.users.items()
         if users < LEAST_USERS
     ]
+    found += [text for deviation in log.deviations if (text := _deviating(deviation))]
     if not has_primary:
         found.append(f"{_title(PRIMARY)} could not be measured in both arms.")
     return found
+
+
+def _deviating(deviation: Deviation) -> str:
+    """Why so many answers of this kind are an obstacle; empty where they are none."""
+    most = max(deviation.shares.values())
+    words = DEVIATIONS[deviation.name]
+    shares = ", ".join(f"{arm} {share:.1%}" for arm, share in deviation.shares.items())
+    if most > MOST_DEVIATING:
+        return f"Log: {words}, {shares}; the bound is {MOST_DEVIATING:.0%} of an arm's answers."
+    if most > UNLIKE_FROM and not deviation.p >= ALARM:
+        return f"Log: {words}, {shares} (p = {deviation.p:.1g}): the arms were not served alike."
+    return ""
 
 
 def _worse(effects: Sequence[Effect]) -> list[str]:

@@ -16,6 +16,7 @@ def ab(
     """Compare a place's two arms: ab.html (verdict first), ab.json (every effect), verdict.json (all the rest)."""
     from monitoring.ab.comparison import compare, read_tables
     from monitoring.ab.report import write
+    from mtmh.display import visible
     from mtmh.experiment.place import open_place
     from pipelines.arguments import code_version
 
@@ -24,7 +25,7 @@ def ab(
     folder = out or place / "ab"
     write(comparison, folder, code_version())
     verdict = comparison.verdict
-    print("\n  ".join([f"{verdict.title}. {verdict.lead}", *verdict.reasons]))
+    print("\n  ".join(map(visible, [f"{verdict.title}. {verdict.lead}", *verdict.reasons])))
     if opened.experiment.simulated:
         print("The users are simulated.")
     print(f"report: {folder / 'ab.html'}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from mtmh.disk import full_disk_explained
+from mtmh.display import visible_lines
 from mtmh.errors import UserError
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ def main() -> None:
         with full_disk_explained(Path.cwd()):
             app()
     except UserError as error:
-        print(f"mtmh: {error}", file=sys.stderr)
+        print(f"mtmh: {visible_lines(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("mtmh: interrupted. Finished steps are kept: the same command goes on from there.", file=sys.stderr)

@@ -10,6 +10,7 @@ from mtmh.cli.options import (
     Count,
     Run,
 )
+from mtmh.display import visible
 from mtmh.errors import UserError
 
 
@@ -26,7 +27,7 @@ def similar(
 
     retriever = ask.load(run)
     quota = ask.retrieval_settings(run).alpha if alpha is None else alpha
-    print(ask.describe(retriever, item))
+    print(visible(ask.describe(retriever, item), 300))
     for name, found in ask.similar(retriever, item, count, quota).items():
         show_candidates(f"{name}, alpha {quota}" if name == "merged" else f"{name} head", found)
 

@@ -8,6 +8,7 @@ import typer
 
 from mtmh.cli.application import app
 from mtmh.cli.options import ConfigFile, Port, Runs, Settings
+from mtmh.display import visible
 from mtmh.errors import UserError
 
 Place = Annotated[Path, typer.Argument(help="A watched place, as `mtmh simulate` writes it.")]
@@ -37,7 +38,7 @@ def monitor(
 
     days = (first.date() if first else None, last.date() if last else None)
     monitored = monitor(opened, out, read_bounds(bounds or DEFAULT), *days)
-    print("\n".join(monitored.told()))
+    print("\n".join(map(visible, monitored.told())))
     if monitored.retrain:
         print(f"{len(monitored.retrain)} of these raise a retraining run: mtmh watch run does the last day, and that.")
     print(f"workspace {out / WORKSPACE}, figures {out / 'figures.parquet'}")

@@ -2,7 +2,9 @@
 
 import io
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar sign in a title or topic is a dollar sign
 }
 
 
@@ -123,7 +126,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
     `name` tells its ids from those of other figures on the page; `description` is the alternative text.
     """
     buffer = io.StringIO()
-    with rc_context({**STYLE, "svg.hashsalt": name}):
+    with rc_context({**STYLE, "svg.hashsalt": name}), without_glyph_warnings():
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :]
@@ -134,9 +137,18 @@ def svg(figure: Figure, name: str, description: str) -> str:
     return f'{head} role="img" aria-label="{description}">{rest}'.replace("xlink:href", "href")
 
 
+@contextmanager
+def without_glyph_warnings() -> Iterator[None]:
+    """Letters that the measuring font lacks, such as Chinese ones, are no fault: a browser draws them by its own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support", category=UserWarning)
+        yield
+
+
 def save(figure: Figure, run: Path, name: str) -> None:
     """Write the figure as `name`.svg and `name`.png into the run directory."""
-    with rc_context({**STYLE, "svg.hashsalt": name}):
+    with rc_context({**STYLE, "svg.hashsalt": name}), without_glyph_warnings():
         figure.savefig(run / f"{name}.svg", metadata={"Date": None})
         figure.savefig(run / f"{name}.png", dpi=160)
 

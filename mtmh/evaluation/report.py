@@ -16,6 +16,7 @@ import yaml
 from markupsafe import Markup
 
 from mtmh.data.files import replacing
+from mtmh.display import shown
 from mtmh.evaluation import examples, figures
 from mtmh.evaluation.gate import BASELINES
 
@@ -102,6 +103,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

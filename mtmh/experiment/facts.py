@@ -41,6 +41,7 @@ class Facts:
     catalog: Catalog
     shown: ir.Table  # one row a candidate shown on these days: relations.shown
     lists: ir.Table  # one row an answer on these days: relations.lists
+    answered: ir.Table  # exposure_id, user_id, arm, degraded, own_alpha: one row an answer on these days
     matched: ir.Table  # item, trigger of what was shown and shares an L2 topic
     events: ir.Table  # one row an engagement on these days: relations.in_time
     engaged: ir.Table  # user, day: one row an impression, the day of its first positive engagement being one of these
@@ -55,8 +56,10 @@ class Facts:
 
     @property
     def impressions(self) -> ir.Table:
-        """`shown` for readers: arm, day, user_id, item_id, request_id, position, and the flags of relations.shown."""
-        rows = self.shown.drop("trigger").inner_join(self.lists.select("list", "request_id"), "list")
+        """`shown` for readers: arm, day, user_id, item_id, exposure_id, request_id (the caller's), position, and the
+        flags of relations.shown."""
+        named = self.lists.select("list", "exposure_id", "request_id")
+        rows = self.shown.drop("trigger").inner_join(named, "list")
         return self._named(rows.drop("list"))
 
     @property
@@ -96,6 +99,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
         table.filter(table.day.between(start, last), table.timestamp <= late_clock)
         for table in (log.exposures, log.engagements)
     )
+    exposures = relations.identified(exposures)
     before = _history(place, log.exposures, start)
     asked = keep(relations.requests(exposures))
     sound = asked.filter(
@@ -107,7 +111,9 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     users, items, topics = people.numbered(), catalog.numbered(), catalog.topics()
     # What happened, from the day before the first on: an engagement may go back to an impression of the day before.
     eve = max(start, first - DAY)
-    lists = keep(relations.lists(sound.filter(sound.day >= eve), users))
+    own_alpha = keep(relations.with_own_alpha(sound, experiment.arms))
+    of_arms = sound.anti_join(own_alpha, "exposure_id")
+    lists = keep(relations.lists(of_arms.filter(of_arms.day >= eve), users))
     touched = relations.first_engagements(engagements.select("item_id", "day").union(before.select("item_id", "day")))
     shown = keep(relations.shown(exposures.filter(exposures.day >= eve), lists, items, touched))
     repeats = keep(relations.repeats(shown))
@@ -120,7 +126,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     past = _liked(before.inner_join(users, "user_id").inner_join(items, "item_id"))
     engaged = relations.engaged(placed)
     evidence = Evidence(
-        place, log, now, first, last, people, catalog, before, asked, lists, shown, repeats, recent, found
+        place, log, now, first, last, people, catalog, before, asked, own_alpha, lists, shown, repeats, recent, found
     )
     return Facts(
         experiment,
@@ -130,6 +136,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
         catalog,
         shown=shown.filter(shown.day >= first),
         lists=lists.filter(lists.day >= first),
+        answered=_answered(sound.filter(sound.day >= first), own_alpha),
         matched=keep(relations.matches(shown, topics)),
         events=placed.filter(placed.day >= first),
         engaged=keep(engaged.filter(engaged.day >= first)),
@@ -157,6 +164,12 @@ def _people(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> U
     served = sound.group_by("user_id").agg(arm=sound.arm.min(), other_arm=sound.arm.max()).to_pyarrow()
     others = engagements.select("user_id").distinct().anti_join(sound, "user_id").to_pyarrow()["user_id"]
     return place_users(served, others.combine_chunks(), experiment.salt, experiment.arms)
+
+
+def _answered(sound: ir.Table, own_alpha: ir.Table) -> ir.Table:
+    """`Facts.answered`, of the `sound` requests."""
+    rows = sound.left_join(own_alpha.select("exposure_id", own_alpha=True), "exposure_id")
+    return rows.select("exposure_id", "user_id", "arm", "degraded", own_alpha=rows.own_alpha.fill_null(False))
 
 
 def _catalog(place: Place, exposures: ir.Table, engagements: ir.Table) -> Catalog:

@@ -43,6 +43,7 @@ class Evidence:
     catalog: Catalog
     history: ir.Table  # user_id, item_id, day, value
     asked: ir.Table  # relations.requests, from the experiment's first day to `last`
+    own_alpha: ir.Table  # those of them in one arm that relations.with_own_alpha gives
     lists: ir.Table
     shown: ir.Table
     repeats: ir.Table
@@ -120,7 +121,7 @@ def _answers(e: Evidence) -> Iterator[Finding]:
         asked.filter(asked.user_id.isnull()),
     )
     two = (asked.user_id != asked.other_user) | (asked.arm != asked.other_arm)
-    means = "one request_id, but two users or two arms: nobody knows whose they are; not counted."
+    means = "one id, but two users or two arms: nobody knows whose they are; not counted."
     yield _finding("mixed_answers", "Answers of two users or arms", "answers", means, asked.filter(two))
     means = f"served by an arm that experiment.json does not name ({', '.join(arms)}): not counted."
     unknown = ~asked.arm.isin(arms) & ~two.fill_null(False)
@@ -129,20 +130,48 @@ def _answers(e: Evidence) -> Iterator[Finding]:
 
 def _duplicates(e: Evidence) -> Iterator[Finding]:
     items = e.catalog.numbered().select("item", "item_id")
-    rows = e.repeats.inner_join(e.lists.select("list", "request_id", "day"), "list").inner_join(items, "item")
-    rows = rows.filter(rows.day >= e.first).select("request_id", "item_id", "rows", more=rows.rows - 1)
+    rows = e.repeats.inner_join(e.lists.select("list", "exposure_id", "day"), "list").inner_join(items, "item")
+    rows = rows.filter(rows.day >= e.first).select("exposure_id", "item_id", "rows", more=rows.rows - 1)
     means = "the same item again in the same answer: counted once."
     yield _finding("duplicate_exposures", "Duplicate exposures", "exposures", means, rows, weight="more")
     rows = e.events.filter(e.events.day >= e.first, e.events.copies > 1).inner_join(items, "item")
     rows = rows.select("request_id", "item_id", "event", "timestamp", "copies", more=rows.copies - 1)
-    means = "the same event of the same user and item at the same microsecond: counted once."
+    means = "sent again, by event_id, by a call that came again, or by user, item, event and microsecond: counted once."
     yield _finding("duplicate_engagements", "Duplicate engagements", "engagements", means, rows, weight="more")
+
+
+def _deviations(e: Evidence) -> Iterator[Finding]:
+    """Answers that are not what the arm stands for."""
+    means = "answered with another alpha than the arm's, such as the caller's own: these exposures are left out."
+    yield _by_arm(e, "own_alpha", "Answers with an alpha of their own", means, e.own_alpha)
+    means = "something did not answer in time: counted as they were answered, for that is what the arm's users got."
+    degraded = e.asked.filter(e.asked.degraded, e.asked.user_id.notnull())
+    yield _by_arm(e, "degraded", "Degraded answers", means, degraded)
+
+
+def _by_arm(e: Evidence, name: str, title: str, means: str, answers: ir.Table) -> Finding:
+    """How many `answers` there are, and their share in each arm as the example."""
+    days = e.asked.day >= e.first
+    counts = {
+        row["arm"]: row["n"]
+        for row in e.asked.filter(days).group_by("arm").agg(n=ibis._.count()).to_pyarrow().to_pylist()
+    }
+    rows = answers.filter(answers.day >= e.first).group_by("arm").agg(n=ibis._.count()).to_pyarrow().to_pylist()
+    deviating = {row["arm"]: row["n"] for row in rows}
+    arms = [arm.name for arm in e.place.experiment.arms if counts.get(arm.name)]
+    shares = [f"{arm}: {deviating.get(arm, 0) / counts[arm]:.2%} of {counts[arm]:,}" for arm in arms]
+    count = sum(deviating.get(arm, 0) for arm in arms)
+    return Finding(name, title, count, "answers", means, "; ".join(shares) if count else None)
 
 
 def _order(e: Evidence) -> Iterator[Finding]:
     items = e.catalog.numbered().select("item", "item_id")
-    named = e.events.filter(e.events.day >= e.first, e.events.request_id.notnull())  # others may be of one's own accord
-    events = named.inner_join(items, "item").select("event_id", "request_id", "item_id", "timestamp")
+    recent = e.events.filter(e.events.day >= e.first)
+    # Others may be of one's own accord.
+    named = recent.mutate(answer=recent.exposure_id.coalesce(recent.request_id)).filter(ibis._.answer.notnull())
+    own = e.own_alpha.select(answer="exposure_id").union(e.own_alpha.select(answer="request_id"))
+    named = named.anti_join(own, "answer")
+    events = named.inner_join(items, "item").select("event_id", "answer", "item_id", "timestamp")
     known = events.inner_join(e.found.select("event_id", "answered"), "event_id")
     minutes = int(relations.SKEW.total_seconds()) // 60
     means = f"counted; those more than {minutes} minutes before it go back to no impression."
@@ -150,8 +179,10 @@ def _order(e: Evidence) -> Iterator[Finding]:
     yield _finding("out_of_order", "Engagements before their exposure", "engagements", means, early)
     hours = ibis.interval(seconds=int(relations.WINDOW.total_seconds()))
     lost = events.anti_join(e.found, "event_id")
-    asked = e.asked.select("request_id", answered="timestamp", asked_day="day")
-    lost = lost.left_join(asked, "request_id").select(*events.columns, "answered", "asked_day")
+    asked = e.asked.select("timestamp", "day", answer="exposure_id")
+    asked = asked.union(e.asked.select("timestamp", "day", answer="request_id"))
+    asked = asked.group_by("answer").agg(answered=ibis._.timestamp.min(), asked_day=ibis._.day.min())
+    lost = lost.left_join(asked, "answer").select(*events.columns, "answered", "asked_day")
     old = (lost.asked_day < max(e.first - timedelta(days=1), e.place.experiment.first_day)).fill_null(False)
     late = known.filter(known.timestamp > known.answered + hours)
     late = late.union(lost.filter(old).select(*late.columns)).drop("event_id")
@@ -243,7 +274,19 @@ def _past(e: Evidence) -> Iterator[Finding]:
     )
 
 
-_CHECKS: tuple[Check, ...] = (_rejected, _clocks, _late, _answers, _duplicates, _order, _items, _users, _days, _past)
+_CHECKS: tuple[Check, ...] = (
+    _rejected,
+    _clocks,
+    _late,
+    _answers,
+    _deviations,
+    _duplicates,
+    _order,
+    _items,
+    _users,
+    _days,
+    _past,
+)
 
 
 def _finding(name: str, title: str, of: str, means: str, bad: ir.Table, weight: str | None = None) -> Finding:

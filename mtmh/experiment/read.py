@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Logged:
-    """Relations over everything that was logged, each row once, in the schemas of records.py."""
+    """Relations over everything that was logged, each row once, in the schemas of records.py.
+
+    An engagement that was sent twice is two rows: `relations.once` makes one of them; exposures of log_version 1 get
+    their exposure_id by `relations.identified`.
+    """
 
     exposures: "ibis.Table"
     engagements: "ibis.Table"
@@ -64,11 +68,16 @@ def read(directory: Path, out: Path) -> Logged:
 def _with_parquet(
     backend: "Backend", live: str, folder: Path, schema: pa.Schema, batches: frozenset[str]
 ) -> "ibis.Table":
+    import ibis
+
     files = [str(path) for path in sorted(folder.glob("day=*/*.parquet")) if path.stem in batches]
     rows = backend.table(live).select(schema.names)
     if not files:
         return rows
-    compacted = backend.read_parquet(files, hive_partitioning=True)  # `day` as a date
+    compacted = backend.read_parquet(files, hive_partitioning=True, union_by_name=True)  # `day` as a date
+    # Tables of an earlier log_version lack columns of later ones: null there.
+    lacking = {name: kind for name, kind in rows.schema().items() if name not in compacted.columns}
+    compacted = compacted.mutate(**{name: ibis.null(kind) for name, kind in lacking.items()})
     return compacted.select(schema.names).union(rows)
 
 

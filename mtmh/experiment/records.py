@@ -5,6 +5,9 @@ Two kinds of record go into the log as dicts (`Exposure`, `Engagement`); two tab
 they were shown; the table has a row for each of them. An answer without candidates exposes nobody to anything: it
 stands in the log, and gives no row.
 
+An exposure is named by its `exposure_id`, which the router gives it; `request_id` is the caller's, for tracing, and may
+stand on many. Records of log_version 1 have no exposure_id: their request_id names them (`relations.identified`).
+
 All times are UTC, in microseconds. A table's `day` is the UTC day of its timestamp: rows that come late, or from a
 clock that is wrong, are filed under the day that they name.
 """
@@ -35,6 +38,7 @@ def _in_utc(time: datetime) -> datetime:
         raise ValueError("the time lies outside the years 1 to 9999") from None
 
 
+Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
@@ -44,12 +48,15 @@ class Exposure(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     kind: Literal["exposure"]
-    request_id: Id
+    exposure_id: Id | None = None  # the router's own, never the same again; None in log_version 1
+    request_id: Id  # the caller's, for tracing: several answers may have the same one
     timestamp: Time  # when it was answered
     user_id: Id | None = None
     arm: Id  # the name of the arm
     model_version: Id
-    alpha: Annotated[float, Field(ge=0.0, le=100.0)]  # as used, in percent
+    alpha: Percent  # as used
+    arm_alpha: Percent | None = None  # what the arm has; None in log_version 1
+    own_alpha: bool | None = None  # whether the caller named an alpha; None in log_version 1
     degraded: bool  # something did not answer in time, such as a head
     k: Annotated[int, Field(ge=1, lt=2**31)]  # candidates that were asked for
     surface: Literal["retrieve", "similar"]
@@ -58,7 +65,13 @@ class Exposure(BaseModel):
     head_rank: list[Annotated[int, Field(ge=1, lt=2**31)]]  # place in that head's own list, from 1
     score: list[Number]
     trigger_id: list[Id | None]  # the item that retrieved it
-    log_version: Literal[1] = 1
+    log_version: Literal[1, 2] = 1
+
+    @model_validator(mode="after")
+    def _named(self) -> "Exposure":
+        if self.log_version > 1 and None in (self.exposure_id, self.arm_alpha, self.own_alpha):
+            raise ValueError("log_version 2 has exposure_id, arm_alpha and own_alpha")
+        return self
 
     @model_validator(mode="after")
     def _side_by_side(self) -> "Exposure":
@@ -74,14 +87,17 @@ class Engagement(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     kind: Literal["engagement"]
-    request_id: Id | None = None  # of the answer that led to it, where that is known
+    event_id: Id | None = None  # tells it from the user's others: sent again, it counts once
+    call_id: Id | None = None  # of the call that brought it, and its place there, where that call's time is its own
+    exposure_id: Id | None = None  # of the answer that led to it, where that is known
+    request_id: Id | None = None  # the same by the caller's id, or by the exposure's
     timestamp: Time  # when it happened
     user_id: Id
     item_id: Id
     event: Id
     value: Number = 1.0
     dwell_seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
-    log_version: Literal[1] = 1
+    log_version: Literal[1, 2] = 1
 
 
 RECORD: TypeAdapter[Exposure | Engagement] = TypeAdapter(Annotated[Exposure | Engagement, Field(discriminator="kind")])
@@ -97,6 +113,9 @@ ANSWER = [
     pa.field("k", pa.int32(), nullable=False),
     pa.field("surface", pa.string(), nullable=False),
     pa.field("log_version", pa.int32(), nullable=False),
+    pa.field("exposure_id", pa.string()),  # from here on null in log_version 1, whose files may lack the columns
+    pa.field("arm_alpha", pa.float64()),
+    pa.field("own_alpha", pa.bool_()),
 ]
 CANDIDATE = [
     pa.field("item_id", pa.string(), nullable=False),
@@ -118,6 +137,9 @@ ENGAGEMENTS = pa.schema(  # one row an event
         pa.field("value", pa.float64(), nullable=False),
         pa.field("dwell_seconds", pa.float64()),
         pa.field("log_version", pa.int32(), nullable=False),
+        pa.field("exposure_id", pa.string()),  # from here on as above
+        pa.field("event_id", pa.string()),
+        pa.field("call_id", pa.string()),
         _DAY,
     ]
 )
@@ -126,7 +148,7 @@ ENGAGEMENTS = pa.schema(  # one row an event
 def encode(record: dict[str, Any]) -> bytes:
     """A record as one line of JSON, without the line's end. Raises ValueError that names what is wrong with it."""
     try:
-        return RECORD.validate_python(record).model_dump_json().encode()
+        return RECORD.validate_python(record).model_dump_json(exclude_none=True).encode()
     except ValidationError as error:
         raise ValueError(f"no record of the log: {explain(error)}") from None
 

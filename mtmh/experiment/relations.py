@@ -4,35 +4,61 @@ The expressions are Ibis: DuckDB here, a cluster's engine by the connection. Wha
 said at each; `Catalog` and `Users` (mtmh/experiment/catalog.py) give those of items and users.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import ibis
 import ibis.expr.types as ir
 
+from mtmh.experiment.arms import Arm
 from mtmh.experiment.definitions import DEFINITIONS
 
 SKEW = timedelta(minutes=5)  # so much may two machines' clocks differ
+RETRY = timedelta(minutes=10)  # so long after it may a call come again
+TIMED = ("timestamp", "request_id", "exposure_id")  # what tells engagements apart that have no id
 WINDOW = timedelta(hours=DEFINITIONS.attribution_hours)
 
 
+def identified(exposures: ir.Table) -> ir.Table:
+    """The exposures, each with an exposure_id: in log_version 1 the request_id."""
+    return exposures.mutate(exposure_id=exposures.exposure_id.coalesce(exposures.request_id))
+
+
 def requests(exposures: ir.Table) -> ir.Table:
-    """One row per request_id: day, timestamp, user_id, arm, and other_user and other_arm, which are the same in a
-    sound log (the least and the greatest of what its rows say)."""
+    """One row per exposure_id: day, timestamp, request_id, user_id, arm, degraded, alpha, arm_alpha, and other_user and
+    other_arm, which are the same in a sound log (the least and the greatest of what its rows say)."""
     row = exposures
-    return exposures.group_by("request_id").agg(
+    return exposures.group_by("exposure_id").agg(
         day=row.day.min(),
         timestamp=row.timestamp.min(),
+        request_id=row.request_id.min(),
         user_id=row.user_id.min(),
         other_user=row.user_id.max(),
         arm=row.arm.min(),
         other_arm=row.arm.max(),
+        degraded=row.degraded.max(),
+        alpha=row.alpha.min(),
+        arm_alpha=row.arm_alpha.min(),
     )
 
 
+def with_own_alpha(requests: ir.Table, arms: Sequence[Arm]) -> ir.Table:
+    """Those that were answered with another alpha than their arm's.
+
+    The arm's is what the experiment says; of an arm without one, what the router logged beside the answer.
+    """
+    planned = {arm.name: arm.alpha for arm in arms if arm.alpha is not None}
+    alpha = ibis.literal(None, "float64")
+    if planned:
+        alpha = requests.arm.cases(*planned.items(), else_=alpha)
+    return requests.filter(requests.alpha != alpha.coalesce(requests.arm_alpha))
+
+
 def lists(sound: ir.Table, users: ir.Table) -> ir.Table:
-    """request_id, list (its number), user, day, timestamp of the requests of users who are in one arm."""
+    """exposure_id, request_id, list (its number), user, day, timestamp of the requests of users who are in one arm."""
     mine = sound.inner_join(users.select("user_id", "user"), "user_id")
-    return mine.select("request_id", "user", "day", "timestamp", list=ibis.row_number().over(order_by=mine.request_id))
+    number = ibis.row_number().over(order_by=mine.exposure_id)
+    return mine.select("exposure_id", "request_id", "user", "day", "timestamp", list=number)
 
 
 def shown(exposures: ir.Table, lists: ir.Table, items: ir.Table, engaged: ir.Table) -> ir.Table:
@@ -40,11 +66,11 @@ def shown(exposures: ir.Table, lists: ir.Table, items: ir.Table, engaged: ir.Tab
     position, and the flags relevance (its head), fresh, cold, early (shown before the item was there), judged (item
     and trigger have topics). `engaged` has the day of each item's first engagement by anybody: item_id, engaged_day.
     """
-    asked = lists.select("request_id", "list", "user", "day", "timestamp")
+    asked = lists.select("exposure_id", "list", "user", "day", "timestamp")
     items = items.left_join(engaged, "item_id").select(*items.columns, "engaged_day")
     triggers = items.select(trigger_id="item_id", trigger="item", trigger_topics="topics")
-    rows = exposures.select("request_id", "item_id", "trigger_id", "head", "position")
-    rows = rows.inner_join(asked, "request_id").inner_join(items, "item_id").left_join(triggers, "trigger_id")
+    rows = exposures.select("exposure_id", "item_id", "trigger_id", "head", "position")
+    rows = rows.inner_join(asked, "exposure_id").inner_join(items, "item_id").left_join(triggers, "trigger_id")
     return rows.select(
         "list",
         "user",
@@ -84,44 +110,72 @@ def matches(shown: ir.Table, topics: ir.Table) -> ir.Table:
     return shared.select("item", "trigger").distinct()
 
 
+def once(engagements: ir.Table) -> ir.Table:
+    """Each engagement once, in its own columns, and copies: how often it was sent. The first one's time counts.
+
+    An engagement is known again by its event_id; without one, by the call that brought it when that came again within
+    `RETRY` (a tracing id may be constant for days); without a call, by its time. User, item and event are the same.
+    """
+    thing = ["user_id", "item_id", "event"]
+    called = engagements.filter(engagements.event_id.isnull(), engagements.call_id.notnull())
+    rest = engagements.filter(engagements.event_id.notnull() | engagements.call_id.isnull())
+    before = called.timestamp.lag().over(ibis.window(group_by=[*thing, "call_id"], order_by="timestamp"))
+    called = called.mutate(new=before.isnull() | (called.timestamp > before + ibis.interval(seconds=RETRY.seconds)))
+    attempts = ibis.window(group_by=[*thing, "call_id"], order_by="timestamp", following=0)
+    called = called.mutate(attempt=called.new.cast("int64").sum().over(attempts)).drop("new")
+    row = called.union(rest.mutate(attempt=ibis.literal(0, "int64")))
+    timed = row.event_id.isnull() & row.call_id.isnull()
+    keys = {name: row[name] for name in (*thing, "event_id", "attempt")}
+    keys |= {"call": ibis.cases((row.event_id.isnull(), row.call_id))}
+    keys |= {f"own_{name}": ibis.cases((timed, row[name])) for name in TIMED}
+    first = row.group_by(**keys).agg(
+        **{name: row[name].min() for name in ("request_id", "exposure_id", "timestamp", "day", "call_id")},
+        value=row["value"].max(),
+        dwell_seconds=row.dwell_seconds.max(),
+        log_version=row.log_version.max(),
+        copies=row.count(),
+    )
+    return first.select(*engagements.columns, "copies")
+
+
 def events(engagements: ir.Table, users: ir.Table, items: ir.Table) -> ir.Table:
-    """One row an engagement, each once: request_id, user, item, event, day, timestamp, value, dwell_seconds, copies
-    (how often it stands in the log)."""
-    keys = ["request_id", "user_id", "item_id", "event", "timestamp", "day"]
-    row = engagements
-    once = engagements.group_by(keys).agg(
-        value=row["value"].max(), dwell_seconds=row.dwell_seconds.max(), copies=row.count()
+    """One row an engagement, each `once`: event_id (its number), exposure_id, request_id, user, item, event, day,
+    timestamp, value, dwell_seconds, copies (how often it stands in the log)."""
+    keys = ["request_id", "exposure_id", "user_id", "item_id", "event", "timestamp", "day", "value"]
+    coded = (
+        once(engagements)
+        .drop("event_id", "call_id", "log_version")
+        .inner_join(users.select("user_id", "user"), "user_id")
     )
-    coded = once.inner_join(users.select("user_id", "user"), "user_id").inner_join(
-        items.select("item_id", "item"), "item_id"
-    )
-    kept = ("request_id", "user", "item", "event", "day", "timestamp", "value", "dwell_seconds", "copies")
-    return coded.select(*kept, event_id=ibis.row_number().over(order_by=[coded[key] for key in keys]))
+    coded = coded.inner_join(items.select("item_id", "item"), "item_id")
+    columns = ("exposure_id", "request_id", "user", "item", "event", "day", "timestamp", "value", "dwell_seconds")
+    return coded.select(*columns, "copies", event_id=ibis.row_number().over(order_by=[coded[key] for key in keys]))
 
 
 def attributed(events: ir.Table, lists: ir.Table, shown: ir.Table) -> ir.Table:
     """The impression that each event goes back to: event_id, list, relevance, answered (its time).
 
-    With a request_id, it is that answer's impression of the item, when it went to the same user; without one, the last
-    impression of the item to the user. Time is not looked at here but for the last: see `in_time`.
+    It is an impression of the item to the user: of the exposure that the event names, in exposure_id or in request_id;
+    else of the only answer with its request_id that showed the item. Where the event names nothing, or several such
+    answers, it is the last impression before it. Time is not looked at here but for the last: see `in_time`.
     """
-    impressions = shown.select("list", "user", "item", "relevance").inner_join(
-        lists.select("list", answered="timestamp"), "list"
+    names = lists.select("list", "exposure_id", "request_id", answered="timestamp")
+    names = names.rename(of_exposure="exposure_id", of_request="request_id")
+    impressions = shown.select("list", "user", "item", "relevance").inner_join(names, "list")
+    row = events.select("event_id", "exposure_id", "request_id", "user", "item", "timestamp").inner_join(
+        impressions, ["user", "item"]
     )
-    named = events.filter(events.request_id.notnull())
-    asked = lists.select("request_id", "list", "user", answered="timestamp")
-    named = named.select("event_id", "request_id", "user", "item", "timestamp").inner_join(
-        asked, ["request_id", "user"]
-    )
-    named = named.inner_join(shown.select("list", "item", "relevance"), ["list", "item"])
-    unnamed = events.filter(events.request_id.isnull()).select("event_id", "user", "item", "timestamp")
-    unnamed = unnamed.inner_join(impressions, ["user", "item"])
-    unnamed = unnamed.filter(unnamed.answered <= unnamed.timestamp)
-    latest = ibis.window(group_by="event_id", order_by=[unnamed.answered.desc(), unnamed["list"].desc()])
-    unnamed = unnamed.mutate(copy=ibis.row_number().over(latest))
-    unnamed = unnamed.filter(unnamed.copy == 0)
-    columns = ("event_id", "list", "relevance", "answered")
-    return named.select(*columns).union(unnamed.select(*columns))
+    named = (row.exposure_id == row.of_exposure) | (row.request_id == row.of_exposure)
+    row = row.mutate(named=named.fill_null(False), traced=(row.request_id == row.of_request).fill_null(False))
+    of_event = ibis.window(group_by="event_id")
+    row = row.mutate(exact=row.named.any().over(of_event), traces=row.traced.cast("int64").sum().over(of_event))
+    nameless = row.exposure_id.isnull() & row.request_id.isnull()
+    by_trace = ~row.exact & row.traced & (row.traces == 1)
+    by_time = ~row.exact & (nameless | (row.traces > 1)) & (row.answered <= row.timestamp)
+    row = row.filter(row.named | by_trace | by_time)
+    latest = ibis.window(group_by="event_id", order_by=[row.named.desc(), row.answered.desc(), row["list"].desc()])
+    row = row.mutate(copy=ibis.row_number().over(latest))
+    return row.filter(row.copy == 0).select("event_id", "list", "relevance", "answered")
 
 
 def in_time(events: ir.Table, found: ir.Table) -> ir.Table:

@@ -24,7 +24,7 @@ from serving.router.body import read_request
 from serving.router.compare import comparison, item
 from serving.router.connection import BoundedProtocol
 from serving.router.guard import Guard, log_as_json, problem
-from serving.router.limits import check_times
+from serving.router.limits import RequestError, check_times
 from serving.router.pages import add_page
 from serving.router.service import Service
 from serving.router.settings import Source
@@ -144,7 +144,8 @@ def _reading(app: FastAPI, service: Service) -> None:
         """Keep what users did: on disk when this answers."""
         check_times(body.engagements, service.settings.limits.engagement_days)
         with service.admit():
-            logged = await service.engagements(body.engagements)
+            key = _idempotency_key(request)
+            logged = await service.engagements(body.engagements, request.state.request_id, key)
         return _json({"request_id": request.state.request_id, "logged": logged})
 
     @app.get("/v1/items", response_model=schema.Items, responses=PROBLEMS)
@@ -180,6 +181,14 @@ def _operations(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """The call's Idempotency-Key. Raises RequestError 422 when it is empty, too long or not plain text."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (0 < len(key) <= 128 and key.isascii() and key.isprintable()):
+        raise RequestError(422, "Idempotency-Key: give 1 to 128 printable ASCII characters, such as a UUID.")
+    return key
 
 
 def _answered(request: Request, answer: dict[str, Any]) -> Response:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mtmh.display import visible
 from serving.router.body import HungUpError, has_body, linger, whole_body
 from serving.router.limits import RequestError, shows_token
 from serving.router.metrics import Metrics
@@ -157,7 +158,7 @@ class JsonLines(logging.Formatter):
         line |= {"logger": record.name, "message": record.getMessage(), **getattr(record, "told", {})}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return visible(orjson.dumps(line, default=str).decode())
 
 
 def log_as_json(level: int = logging.INFO) -> None:

@@ -34,6 +34,8 @@ class Found:
     package: Package
     arm: str
     alpha: float
+    arm_alpha: float  # what the arm, or the version without one, has
+    own_alpha: bool  # the caller named an alpha
     k: int
     triggers: list[str]
     lists: dict[str, HeadList]  # after the filters
@@ -97,7 +99,7 @@ class Retrieval:
             exclude = list(dict.fromkeys([*triggers, *(seen or [])])) if asked.filters.exclude_seen else []
             depth = (arm and arm.k_ann) or package.serving["k_ann"]
             found = Found(
-                package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), k,
+                package, arm.name if arm else NO_ARM, *_alpha(asked.alpha, arm, package), k,
                 list(triggers), {}, NO_MERGE, [],
             )  # fmt: skip
             if seen is None:
@@ -115,7 +117,7 @@ class Retrieval:
             triggers = _checked(package, _distinct([asked.item_id]))
             depth = min(max(2 * k, 50), max(len(package.item_ids) - 1, 1))
             found = Found(
-                package, arm.name if arm else NO_ARM, _alpha(asked.alpha, arm, package), k,
+                package, arm.name if arm else NO_ARM, *_alpha(asked.alpha, arm, package), k,
                 list(triggers), {}, NO_MERGE, [],
             )  # fmt: skip
             models = {head: f"{head}_{package.number}" for head in package.heads}
@@ -223,10 +225,10 @@ def check_limits(asked: RetrieveRequest | SimilarRequest, triggers: int, limits:
     return asked.k
 
 
-def _alpha(asked: float | None, arm: Arm | None, package: Package) -> float:
-    if asked is not None:
-        return asked
-    return float(arm.alpha if arm and arm.alpha is not None else package.serving["alpha"])
+def _alpha(own: float | None, arm: Arm | None, package: Package) -> tuple[float, float, bool]:
+    """The alpha to use, the arm's, and whether the caller named `own`."""
+    of_arm = float(arm.alpha if arm and arm.alpha is not None else package.serving["alpha"])
+    return (of_arm, of_arm, False) if own is None else (own, of_arm, True)
 
 
 def _checked(package: Package, triggers: Triggers) -> Triggers:

@@ -102,7 +102,11 @@ class BatchRequest(Asked):
 
 
 class Engagement(Asked):
-    """Something a user did with an item; `request_id` is that of the answer which showed it."""
+    """Something a user did with an item; `exposure_id` is that of the answer which showed it.
+
+    Sent again after an answer that was lost, an engagement counts once when it has an `event_id`, its call an
+    Idempotency-Key, or it has a timestamp; else when the call has the same x-request-id within ten minutes.
+    """
 
     user_id: Id
     item_id: Id
@@ -110,7 +114,13 @@ class Engagement(Asked):
     timestamp: Time | None = Field(
         default=None, description="With a time zone, not later than now nor older than the router takes; default: now."
     )
-    request_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    event_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+        default=None, description="The caller's own for this event of this user; sent again, it counts once."
+    )
+    exposure_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    request_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+        default=None, description="Of callers without exposure_id: counts where one answer to the user has it."
+    )
     value: Annotated[float, Field(ge=-1e9, le=1e9)] = 1.0
     dwell_seconds: Annotated[float, Field(ge=0.0, le=DAY, description="At most a day: 86,400.")] | None = None
 
@@ -128,7 +138,8 @@ class Candidate(BaseModel):
 
 
 class Answer(BaseModel):
-    request_id: str
+    request_id: str = Field(description="The caller's x-request-id, for tracing; made here where there is none.")
+    exposure_id: str = Field(description="Of this answer alone; engagements with its candidates name it.")
     model_version: str
     arm: str = Field(description="none: no experiment runs, or the request names no user to assign.")
     alpha: float

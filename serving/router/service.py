@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -132,13 +133,16 @@ class Service:
                 return {"error": error.message, "request_id": own_id, "status": error.status}
 
         with self.admit(len(requests)) as deadline:
-            ids = [f"{request_id[:60]}-{place}" for place in range(len(requests))]
+            ids = [f"{request_id}-{place}" for place in range(len(requests))]
             return list(await asyncio.gather(*map(one, requests, ids, [deadline] * len(requests))))
 
-    async def engagements(self, engagements: Sequence[Engagement]) -> int:
-        """Write them to the log; how many are on disk. Raises RequestError 503 when they are not."""
+    async def engagements(self, engagements: Sequence[Engagement], call_id: str, key: str | None = None) -> int:
+        """Write them to the log; how many are on disk. Raises RequestError 503 when they are not.
+
+        `call_id` and, where the caller named one, its idempotency `key` tell a call that comes again from a new one.
+        """
         now = datetime.now(UTC)
-        records = [{**one.model_dump(), "kind": "engagement", "timestamp": one.timestamp or now} for one in engagements]
+        records = [record_of(each, place, now, call_id, key) for place, each in enumerate(engagements)]
         if self.log is None:
             raise RequestError(503, "this router keeps no log: set log.directory in its configuration.", 60)
         try:
@@ -156,16 +160,18 @@ class Service:
         self, found: Found, request_id: str, user_id: str | None, surface: str, deadline: Deadline
     ) -> dict[str, Any]:
         columns = found.columns()
+        exposure_id = uuid.uuid4().hex
         logged = False
         if self.log is not None and user_id is not None:
             start = time.perf_counter()
-            logged = await self._expose(found, columns, request_id, user_id, surface, deadline)
+            logged = await self._expose(found, columns, (exposure_id, request_id), user_id, surface, deadline)
             found.seconds["log"] = time.perf_counter() - start
             self.metrics.stage["log"].observe(found.seconds["log"])
         found.seconds["total"] = time.perf_counter() - deadline.start
         self.metrics.stage["total"].observe(found.seconds["total"])
         return {
             "request_id": request_id,
+            "exposure_id": exposure_id,
             "model_version": found.package.number,
             "arm": found.arm,
             "alpha": found.alpha,
@@ -180,21 +186,29 @@ class Service:
         self,
         found: Found,
         columns: dict[str, list[Any]],
-        request_id: str,
+        ids: tuple[str, str],
         user_id: str,
         surface: str,
         deadline: Deadline,
     ) -> bool:
-        """Whether the exposure is on disk, within the deadline; an answer does not fail for want of its log."""
+        """Whether the exposure is on disk, within the deadline; an answer does not fail for want of its log.
+
+        `ids` are the exposure's own and the caller's request_id.
+        """
         assert self.log is not None
+        exposure_id, request_id = ids
         record = {
             "kind": "exposure",
+            "log_version": 2,
+            "exposure_id": exposure_id,
             "request_id": request_id,
             "timestamp": datetime.now(UTC),
             "user_id": user_id,
             "arm": found.arm,
             "model_version": found.package.number,
             "alpha": found.alpha,
+            "arm_alpha": found.arm_alpha,
+            "own_alpha": found.own_alpha,
             "degraded": bool(found.missing),
             "k": found.k,
             "surface": surface,
@@ -211,6 +225,20 @@ class Service:
             return False
         self.metrics.exposures.labels("true").inc()
         return True
+
+
+def record_of(engagement: Engagement, place: int, now: datetime, call_id: str, key: str | None) -> dict[str, Any]:
+    """The log's record of the engagement at `place` of a call.
+
+    A call that comes again under the same `key` gives the same event_id; without a key, the call's id counts where the
+    engagement has no time of its own, as two times tell two engagements.
+    """
+    record = {**engagement.model_dump(), "kind": "engagement", "log_version": 2}
+    if record["event_id"] is None and key is not None:
+        record["event_id"] = f"{key}/{place}"
+    if record["event_id"] is None and engagement.timestamp is None:
+        record["call_id"] = f"{call_id}/{place}"
+    return {**record, "timestamp": engagement.timestamp or now}
 
 
 def rows_of(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:

@@ -198,6 +198,7 @@ def test_the_expressions_are_those_of_other_engines_too(dialect: str) -> None:
         *some_days(),
         shown=shown,
         lists=lists,
+        answered=kept("answered", shown.select("request_id", "arm").distinct()),
         matched=kept("matched", relations.matches(shown, topics)),
         events=placed,
         engaged=kept("engaged", relations.engaged(placed)),

@@ -36,8 +36,9 @@ def expected_rows(records: list[Row]) -> tuple[list[Row], list[Row]]:
         time = record["timestamp"].astimezone(UTC)
         whole = {**record, "timestamp": time, "day": time.date(), "log_version": 1}
         if whole.pop("kind") == "engagement":
-            engagements.append(whole)
+            engagements.append({**dict.fromkeys(("exposure_id", "event_id", "call_id")), **whole})
             continue
+        whole = {**dict.fromkeys(("exposure_id", "arm_alpha", "own_alpha")), **whole}
         columns = {name: whole.pop(name) for name in lists}
         for place, values in enumerate(zip(*columns.values(), strict=True)):
             exposures.append({**whole, **dict(zip(lists, values, strict=True)), "position": place + 1})
@@ -149,7 +150,7 @@ def test_what_cannot_be_read_is_set_aside_with_its_place_and_reason(tmp_path: Pa
     directory.mkdir()
     frames = [bytearray(frame(encode(exposure(number)))) for number in range(3)]
     frames[1][60] ^= 4
-    unknown = frame(encode(exposure(3)).replace(b'"log_version":1', b'"log_version":2'))
+    unknown = frame(encode(exposure(3)).replace(b'"log_version":1', b'"log_version":3'))
     tail = b"\0" * 30
     (directory / "20260301T120000-a.segment").write_bytes(b"".join([*frames, unknown, tail]))
     for _ in range(2):
@@ -158,7 +159,7 @@ def test_what_cannot_be_read_is_set_aside_with_its_place_and_reason(tmp_path: Pa
         assert [row["start"] for row in rejected] == starts
         assert rejected[0]["reason"] == rejected[2]["reason"] == DAMAGED
         assert rejected[0]["content"] == bytes(frames[1])
-        assert "log_version: input should be 1" in rejected[1]["reason"]
+        assert "log_version: input should be 1 or 2" in rejected[1]["reason"]
         assert {row["segment"] for row in rejected} == {"20260301T120000-a.segment"}
         assert found_rows(directory, out) == expected_rows([exposure(0), exposure(2)])
         compact(directory, out)  # and again from Parquet

@@ -57,9 +57,9 @@ def answer(
 ) -> Row:
     """An exposure of the items, by turns from both heads."""
     lists = {"item_id": items, "trigger_id": triggers}
-    return exposure(
-        0, len(items), request_id=request, user_id=user, timestamp=time, **{"arm": arm_of(user or ""), **lists, **other}
-    )
+    columns = {"arm": arm_of(user or ""), **lists, **other}
+    columns.setdefault("alpha", 100.0 if columns["arm"] == ARMS[0] else 50.0)
+    return exposure(0, len(items), request_id=request, user_id=user, timestamp=time, **columns)
 
 
 def event(request: str | None, user: str, time: datetime, item_id: str, **other: Any) -> Row:

@@ -160,16 +160,19 @@ def _exposures(answers: _Answers, arm: np.ndarray) -> pa.Table:
     request = np.array([f"r{number}" for number in range(n)])
     day = np.array([FIRST + timedelta(days=int(number)) for number in answers.day])
     of_request = {
+        "exposure_id": request,
         "request_id": request,
         "timestamp": pa.array(_times(answers.day * 24 + 12)).cast(pa.timestamp("us", tz="UTC")).to_numpy(),
         "user_id": USER_IDS[answers.user],
         "arm": arm[answers.user],
         "model_version": np.full(n, "1"),
         "alpha": np.where(arm[answers.user] == ARMS[0]["name"], 100.0, 50.0),
+        "arm_alpha": np.where(arm[answers.user] == ARMS[0]["name"], 100.0, 50.0),
+        "own_alpha": np.zeros(n, bool),
         "degraded": np.arange(n) % 50 == 0,
         "k": np.full(n, K, np.int32),
         "surface": np.full(n, "retrieve"),
-        "log_version": np.full(n, 1, np.int32),
+        "log_version": np.full(n, 2, np.int32),
         "day": day,
     }
     columns = {name: np.repeat(values, K) for name, values in of_request.items()}
@@ -183,14 +186,17 @@ def _engagements(answers: _Answers, rng: np.random.Generator) -> pa.Table:
     request, place = np.nonzero(rng.random(answers.item.shape) < 0.3)
     day = answers.day[request]
     columns = {
+        "exposure_id": np.array([f"r{number}" for number in request]),
         "request_id": np.array([f"r{number}" for number in request]),
+        "event_id": pa.nulls(len(request), pa.string()),
+        "call_id": pa.nulls(len(request), pa.string()),
         "timestamp": pa.array(_times(day * 24 + 13)).cast(pa.timestamp("us", tz="UTC")).to_numpy(),
         "user_id": USER_IDS[answers.user[request]],
         "item_id": ITEM_IDS[answers.item[request, place]],
         "event": np.full(len(request), "engage"),
         "value": np.ones(len(request)),
         "dwell_seconds": rng.lognormal(3, 0.5, len(request)),
-        "log_version": np.full(len(request), 1, np.int32),
+        "log_version": np.full(len(request), 2, np.int32),
         "day": np.array([FIRST + timedelta(days=int(number)) for number in day]),
     }
     return pa.table({name: columns[name] for name in ENGAGEMENTS.names}).cast(ENGAGEMENTS)

@@ -82,16 +82,19 @@ class Diary:
         count, item_ids = len(of["user"]), self.people.item_table["item_id"].combine_chunks()
         arm = self.arm_of[of["user"]]
         columns = {
+            "exposure_id": self._requests(of),
             "request_id": self._requests(of),
             "timestamp": timestamps(of["day"]),
             "user_id": self.people.user_ids.take(pa.array(of["user"])),
             "arm": pa.array([one.name for one in self.arms]).take(pa.array(arm)),
             "model_version": pa.array(of["version"]),
             "alpha": np.array([one.alpha for one in self.arms], np.float64)[arm],
+            "arm_alpha": np.array([one.alpha for one in self.arms], np.float64)[arm],
+            "own_alpha": np.zeros(count, bool),
             "degraded": of["degraded"],
             "k": pa.repeat(pa.scalar(self.asked, pa.int32()), count),
             "surface": pa.repeat("retrieve", count),
-            "log_version": pa.repeat(pa.scalar(1, pa.int32()), count),
+            "log_version": pa.repeat(pa.scalar(2, pa.int32()), count),
             "item_id": item_ids.take(pa.array(of["item"])),
             "head": pa.array(HEADS).take(pa.array(of["head"])),
             "head_rank": of["head_rank"],
@@ -109,6 +112,9 @@ class Diary:
         of = {name: column[order] for name, column in of.items()}
         engaged = of["value"] > 0
         columns = {
+            "event_id": pa.nulls(len(engaged), pa.string()),
+            "call_id": pa.nulls(len(engaged), pa.string()),
+            "exposure_id": self._requests(of),
             "request_id": self._requests(of),
             "timestamp": timestamps(of["day"]),
             "user_id": self.people.user_ids.take(pa.array(of["user"])),
@@ -116,7 +122,7 @@ class Diary:
             "event": pa.array(["view", "engage"]).take(pa.array(engaged.astype(np.int8))),
             "value": of["value"],
             "dwell_seconds": of["dwell"],
-            "log_version": pa.repeat(pa.scalar(1, pa.int32()), len(engaged)),
+            "log_version": pa.repeat(pa.scalar(2, pa.int32()), len(engaged)),
         }
         return _with_day(columns, ENGAGEMENTS)
 

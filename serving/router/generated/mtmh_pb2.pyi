@@ -85,7 +85,7 @@ class Candidate(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., score: _Optional[float] = ..., head: _Optional[str] = ..., head_rank: _Optional[int] = ..., trigger_id: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("request_id", "model_version", "arm", "alpha", "degraded", "missing", "candidates", "timings_ms", "exposure_logged")
+    __slots__ = ("request_id", "model_version", "arm", "alpha", "degraded", "missing", "candidates", "timings_ms", "exposure_logged", "exposure_id")
     class TimingsMsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class Answer(_message.Message):
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_MS_FIELD_NUMBER: _ClassVar[int]
     EXPOSURE_LOGGED_FIELD_NUMBER: _ClassVar[int]
+    EXPOSURE_ID_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model_version: str
     arm: str
@@ -111,4 +112,5 @@ class Answer(_message.Message):
     candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
     timings_ms: _containers.ScalarMap[str, float]
     exposure_logged: bool
-    def __init__(self, request_id: _Optional[str] = ..., model_version: _Optional[str] = ..., arm: _Optional[str] = ..., alpha: _Optional[float] = ..., degraded: _Optional[bool] = ..., missing: _Optional[_Iterable[str]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., timings_ms: _Optional[_Mapping[str, float]] = ..., exposure_logged: _Optional[bool] = ...) -> None: ...
+    exposure_id: str
+    def __init__(self, request_id: _Optional[str] = ..., model_version: _Optional[str] = ..., arm: _Optional[str] = ..., alpha: _Optional[float] = ..., degraded: _Optional[bool] = ..., missing: _Optional[_Iterable[str]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., timings_ms: _Optional[_Mapping[str, float]] = ..., exposure_logged: _Optional[bool] = ..., exposure_id: _Optional[str] = ...) -> None: ...

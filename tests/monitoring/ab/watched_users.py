@@ -148,7 +148,7 @@ def write_place(folder: Path, users: int = 400, days: int = 2, in_both: int = 0)
         "degraded": pa.array(np.zeros(lists * k, bool)),
         "k": np.full(lists * k, k, np.int32),
         "surface": pa.repeat("retrieve", lists * k),
-        "log_version": np.ones(lists * k, np.int32),
+        "log_version": np.full(lists * k, 2, np.int32),
         "item_id": np.char.add("i", shown.ravel().astype(str)),
         "head": np.where((served[row] == "new") & (np.arange(lists * k) % 2 == 1), "relevance", "engagement"),
         "head_rank": (np.tile(np.arange(k), lists) + 1).astype(np.int32),
@@ -157,11 +157,17 @@ def write_place(folder: Path, users: int = 400, days: int = 2, in_both: int = 0)
         "position": (np.tile(np.arange(k), lists) + 1).astype(np.int32),
         "day": pa.array(time[row].astype("datetime64[D]")),
     }
+    answers |= {
+        "exposure_id": answers["request_id"],
+        "arm_alpha": answers["alpha"],
+        "own_alpha": np.zeros(lists * k, bool),
+    }
     exposures = pa.table({name: answers[name] for name in EXPOSURES.names}, schema=EXPOSURES)
     liked = exposures.filter(pa.array(rng.random(lists * k) < 0.3))
     rows = liked.num_rows
     done = {
-        **{name: liked[name] for name in ("request_id", "user_id", "item_id", "day", "log_version")},
+        **{name: liked[name] for name in ("exposure_id", "request_id", "user_id", "item_id", "day", "log_version")},
+        **{name: pa.nulls(rows, pa.string()) for name in ("event_id", "call_id")},
         "timestamp": pc.add(liked["timestamp"], pa.scalar(timedelta(minutes=5))),
         "event": pa.repeat("engage", rows),
         "value": np.ones(rows),

@@ -16,6 +16,7 @@ from mtmh.data.contract import INTERACTIONS, ITEMS, conform, read_parquet
 from mtmh.data.files import write_json, write_parquet
 from mtmh.errors import UserError
 from mtmh.experiment.place import Place
+from mtmh.experiment.relations import possible
 
 RAISED = "retraining.json"  # below the monitor's folder: the last retraining that was raised, and why
 
@@ -42,7 +43,7 @@ def write_data(place: Place, day: date, out: Path) -> Path:
     """
     log = place.logged()
     end = datetime.combine(day + timedelta(days=1), time(), UTC)
-    events = log.engagements.filter(log.engagements.timestamp < ibis.literal(end))
+    events = log.engagements.filter(log.engagements.timestamp < ibis.literal(end), possible(log.engagements))
     arms = log.exposures.filter(log.exposures.user_id.notnull()).group_by("user_id").agg(arm=ibis._.arm.min())
     columns = [column.name for column in INTERACTIONS]
     events = events.left_join(arms, "user_id").select(*(name for name in columns if name != "arm"), "arm")

@@ -24,6 +24,7 @@ UNUSABLE = {
     "exposures_after": "exposures",
     "engagements_before": "engagements",
     "engagements_after": "engagements",
+    "impossible_engagements": "engagements",
     "mixed_answers": "answers",
     "unknown_arm": "answers",
 }

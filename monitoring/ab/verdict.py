@@ -5,7 +5,7 @@ that decides is the always-valid one, so that looking every day costs nothing: t
 effect is ever called a winner, on whatever day one stops, is at most 5 %.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ PRIMARY = "time_spent"
 GUARDRAILS = ("daily_active_users", "engagement_rate")
 MOST_CONTAMINATED = 0.01  # share of the users who were in two arms, or not in that of their bucket
 MOST_UNUSABLE = 0.01  # share of the log that could not be used, as in the data contract
+MOST_OF_ONE_USER = 0.1  # share of an arm's sum that a single user holds: above, the arm is that user
 LEAST_USERS = 100  # of each arm: below, a mean is not normal enough for any interval here
 LEAST_DAYS = 7  # a week, before anybody wins: weekdays differ, and what is new draws attention
 PERCENT = "\u00a0%"
@@ -52,7 +53,8 @@ def rule() -> list[str]:
         f"It cannot be judged when the sample ratio's p is below {ALARM:g}, when more than {MOST_CONTAMINATED:.0%} of "
         "the users were in two arms (or not in that of their bucket), when more than "
         f"{MOST_UNUSABLE:.0%} of the log could not be used, when an arm vanished from it, when an arm has fewer than "
-        f"{LEAST_USERS} users, or when {primary} could not be measured.",
+        f"{LEAST_USERS} users, when one user holds more than {MOST_OF_ONE_USER:.0%} of what an arm's {primary} or "
+        f"a guardrail is made of, or when {primary} could not be measured.",
         f"The treatment harms when the always-valid interval of {guards} (the guardrails), or of {primary} itself, "
         "lies below 0. Guardrails are not corrected for being several: a false alarm costs less than a missed one.",
         f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies above 0, no "
@@ -64,7 +66,8 @@ def rule() -> list[str]:
 def judge(effects: Sequence[Effect], sample_ratio: SampleRatio, log: Log, control: str, treatment: str) -> Verdict:
     """The verdict. Guardrails that could not be measured are said to be so, and a treatment cannot win without them."""
     measured = {effect.metric: effect for effect in effects if effect.always_lo == effect.always_lo}
-    if obstacles := _obstacles(PRIMARY in measured, sample_ratio, log):
+    obstacles = [*_obstacles(PRIMARY in measured, sample_ratio, log), *_dominated(effects)]
+    if obstacles:
         lead = f"What is wrong with the experiment itself decides nothing about {treatment}. Mend that first."
         return Verdict("unjudged", "This comparison cannot be judged", lead, tuple(obstacles))
     primary = measured[PRIMARY]
@@ -136,6 +139,19 @@ def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[s
     if not has_primary:
         found.append(f"{_title(PRIMARY)} could not be measured in both arms.")
     return found
+
+
+def _dominated(effects: Sequence[Effect]) -> Iterator[str]:
+    """Primary metric and guardrails of which a single user holds too much."""
+    for effect in effects:
+        if effect.metric not in (PRIMARY, *GUARDRAILS):
+            continue
+        for largest in effect.largest:
+            if largest.share > MOST_OF_ONE_USER:
+                yield (
+                    f"{_title(effect.metric)}: one user ({largest.user_id}) holds {largest.share:.0%} of the "
+                    f"{largest.column.replace('_', ' ')} of the arm {largest.arm}; the bound is {MOST_OF_ONE_USER:.0%}."
+                )
 
 
 def _worse(effects: Sequence[Effect]) -> list[str]:

@@ -1,5 +1,6 @@
 """The page's sentences and numbers: what was corrected for, and what a comparison cannot tell."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ from scipy.stats import norm
 from monitoring.ab.comparison import Comparison
 from monitoring.ab.segments import HEAVY_SHARE, LEAST_USERS, NEW_DAYS, NEW_ENGAGEMENTS
 from monitoring.ab.verdict import PRIMARY, signed
+from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
+from mtmh.experiment.statistics import Effect
 from mtmh.experiment.statistics.pre_period import DAYS
 from mtmh.experiment.statistics.sample_ratio import ALARM, SampleRatio
 
@@ -96,9 +99,23 @@ def corrected(comparison: Comparison) -> list[str]:
         "fixed interval: for one look, at the planned end.",
         "Several segments: corrected among themselves, see there.",
         past,
+        *winsorized(comparison.effects),
         "Days of one user are not independent: the user is the unit, ratios by the delta method, and what is counted "
         "over sets of items or topics by a jackknife over 100 buckets of users, with arms brought to equal size.",
         f"Users who were in two arms are left out ({comparison.log.contaminated:,}).",
+    ]
+
+
+def winsorized(effects: Sequence[Effect]) -> list[str]:
+    """What was done to the users who had most, and what the change would be without it."""
+    percentile = f"{100 * DEFINITIONS.winsorized_share:g}th percentile"
+    return [
+        f"Few users who have very much: {METRICS[effect.metric].title.lower()} is winsorized at the {percentile} of "
+        f"both arms' users who have any: {count(effect.winsorized.users, 'user')}, whose totals count as "
+        f"{effect.winsorized.limit:,.4g}. Without that and without their past, the change of the means is "
+        f"{signed(effect.winsorized.plain_lift)}, here {signed(effect.lift)}."
+        for effect in effects
+        if effect.winsorized is not None
     ]
 
 

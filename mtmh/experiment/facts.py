@@ -94,7 +94,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     late_clock = ibis.literal(now + relations.SKEW)
     exposures, engagements = (
         table.filter(table.day.between(start, last), table.timestamp <= late_clock)
-        for table in (log.exposures, log.engagements)
+        for table in (log.exposures, log.engagements.filter(relations.possible(log.engagements)))
     )
     before = _history(place, log.exposures, start)
     asked = keep(relations.requests(exposures))

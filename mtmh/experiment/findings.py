@@ -139,6 +139,22 @@ def _duplicates(e: Evidence) -> Iterator[Finding]:
     yield _finding("duplicate_engagements", "Duplicate engagements", "engagements", means, rows, weight="more")
 
 
+def _beyond_a_day(e: Evidence) -> Iterator[Finding]:
+    """Dwell and values that nobody can have: of one engagement, and of a user on one day."""
+    rows = e.log.engagements.filter(e.log.engagements.day.between(e.first, e.last))
+    rows = rows.select("user_id", "item_id", "day", "timestamp", "value", "dwell_seconds")
+    longest, largest = DEFINITIONS.longest_dwell_seconds, DEFINITIONS.largest_value
+    means = f"dwell below 0 or above {longest:,.0f} s, or a value beyond {largest:,.0f}: not counted."
+    yield _finding(
+        "impossible_engagements", "Impossible engagements", "engagements", means, rows.filter(~relations.possible(rows))
+    )
+    capped = relations.capped(e.events.filter(e.events.day >= e.first)).inner_join(e.users.numbered(), "user")
+    cut = (capped.seconds - longest).sum().to_pyarrow().as_py() or 0.0
+    means = f"more dwell than a day has: counted as {longest:,.0f} s each, {cut:,.0f} s less in all."
+    rows = capped.select("user_id", "day", "seconds")
+    yield _finding("capped_days", "Days with too much dwell", "user days", means, rows)
+
+
 def _order(e: Evidence) -> Iterator[Finding]:
     items = e.catalog.numbered().select("item", "item_id")
     named = e.events.filter(e.events.day >= e.first, e.events.request_id.notnull())  # others may be of one's own accord
@@ -243,7 +259,19 @@ def _past(e: Evidence) -> Iterator[Finding]:
     )
 
 
-_CHECKS: tuple[Check, ...] = (_rejected, _clocks, _late, _answers, _duplicates, _order, _items, _users, _days, _past)
+_CHECKS: tuple[Check, ...] = (
+    _rejected,
+    _clocks,
+    _late,
+    _answers,
+    _duplicates,
+    _beyond_a_day,
+    _order,
+    _items,
+    _users,
+    _days,
+    _past,
+)
 
 
 def _finding(name: str, title: str, of: str, means: str, bad: ir.Table, weight: str | None = None) -> Finding:

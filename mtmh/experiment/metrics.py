@@ -34,6 +34,7 @@ class Metric:
     numerator: str | None = None  # column of user_days
     denominator: str | None = None  # column of user_days; None: the users of the arm, each on every day
     over: Literal["item", "topic"] | None = None  # of a set metric: the rows of item_counts that it reads
+    winsorized: bool = False  # whether users' totals above a percentile of both arms' count as that percentile
     counts: Literal["impressions", "views"] | None = None  # and the column
     of_counts: OfCounts | None = None  # (counts above 0, one an item or topic; how many there could be) -> value
 
@@ -89,10 +90,13 @@ _ALL = (
     Metric(
         "time_spent",
         "Time spent",
-        "Seconds of dwell per user and day, over all users of the arm.",
+        "Seconds of dwell per user and day, over all users of the arm; of a user on a day at most "
+        f"{D.longest_dwell_seconds:,.0f} s. Between arms, users' totals are winsorized at the "
+        f"{100 * D.winsorized_share:g}th percentile of both arms' users who have any.",
         "s per user and day",
         "better",
         "seconds",
+        winsorized=True,
     ),
     Metric(
         "distinct_item_views",

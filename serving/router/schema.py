@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from mtmh.experiment.records import Dwell, Value
 from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
@@ -97,8 +98,8 @@ class Engagement(Asked):
     event: Annotated[str, Field(min_length=1, max_length=64)] = "engagement"
     timestamp: AwareDatetime | None = Field(default=None, description="With a time zone; default: now.")
     request_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    value: Number = 1.0
-    dwell_seconds: Annotated[float, Field(strict=True, ge=0.0, le=1e9)] | None = None
+    value: Value = 1.0
+    dwell_seconds: Dwell | None = None
 
 
 class EngagementsRequest(Asked):

@@ -11,7 +11,7 @@ from typing import Literal
 
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics.effects import Effect
-from mtmh.experiment.statistics.sample_ratio import ALARM, SampleRatio
+from mtmh.experiment.statistics.sample_ratio import ALARM, NeverServed, SampleRatio
 
 Outcome = Literal["wins", "open", "harms", "unjudged"]
 
@@ -50,7 +50,8 @@ def rule() -> list[str]:
     """The rule in words, from the numbers that the code uses."""
     primary, guards = _name(PRIMARY), " or ".join(_name(name) for name in GUARDRAILS)
     return [
-        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, when more than {MOST_CONTAMINATED:.0%} of "
+        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, or that of as many users in each arm who "
+        "engaged and were never served, when more than {MOST_CONTAMINATED:.0%} of "
         "the users were in two arms (or not in that of their bucket), when more than "
         f"{MOST_UNUSABLE:.0%} of the log could not be used, when an arm vanished from it, when an arm has fewer than "
         f"{LEAST_USERS} users, when one user holds more than {MOST_OF_ONE_USER:.0%} of what an arm's {primary} or "
@@ -63,10 +64,12 @@ def rule() -> list[str]:
     ]
 
 
-def judge(effects: Sequence[Effect], sample_ratio: SampleRatio, log: Log, control: str, treatment: str) -> Verdict:
+def judge(
+    effects: Sequence[Effect], ratio: SampleRatio, unserved: NeverServed, log: Log, control: str, treatment: str
+) -> Verdict:
     """The verdict. Guardrails that could not be measured are said to be so, and a treatment cannot win without them."""
     measured = {effect.metric: effect for effect in effects if effect.always_lo == effect.always_lo}
-    obstacles = [*_obstacles(PRIMARY in measured, sample_ratio, log), *_dominated(effects)]
+    obstacles = [*_lost(ratio, unserved), *_obstacles(PRIMARY in measured, log), *_dominated(effects)]
     if obstacles:
         lead = f"What is wrong with the experiment itself decides nothing about {treatment}. Mend that first."
         return Verdict("unjudged", "This comparison cannot be judged", lead, tuple(obstacles))
@@ -110,16 +113,28 @@ def signed(share: float | None) -> str:
     return f"{100 * share:+.{digits}f}{PERCENT}".replace("-", "\u2212")
 
 
-def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[str]:
-    everyone = sum(log.users.values()) + log.contaminated
+def _lost(ratio: SampleRatio, unserved: NeverServed) -> list[str]:
+    """Users, or their exposures, that an arm lost."""
     found = []
-    if sample_ratio.alarm:
-        shares = ", ".join(f"{arm} {users:,}" for arm, users in sample_ratio.observed.items())
-        wanted = ", ".join(f"{arm} {users:,.0f}" for arm, users in sample_ratio.expected.items())
+    if ratio.alarm:
+        shares = ", ".join(f"{arm} {users:,}" for arm, users in ratio.observed.items())
+        wanted = ", ".join(f"{arm} {users:,.0f}" for arm, users in ratio.expected.items())
         found.append(
-            f"Sample ratio: {shares} users, where {wanted} were to be expected (p = {sample_ratio.p:.1g}). Users are "
+            f"Sample ratio: {shares} users served, where {wanted} were to be expected (p = {ratio.p:.1g}). Users are "
             "lost or counted in one arm only, and those who are left are not alike."
         )
+    if unserved.alarm:
+        shares = ", ".join(f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items())
+        found.append(
+            f"Never served: {shares} users engaged and were answered nothing that is in the log "
+            f"(p = {unserved.p:.1g}). An arm's exposures are lost, or come without an arm."
+        )
+    return found
+
+
+def _obstacles(has_primary: bool, log: Log) -> list[str]:
+    everyone = sum(log.users.values()) + log.contaminated
+    found = []
     if log.contaminated > MOST_CONTAMINATED * everyone:
         found.append(
             f"Contamination: {log.contaminated:,} of {everyone:,} users ({log.contaminated / everyone:.1%}) were in "

@@ -13,7 +13,7 @@ from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import Effect
 from mtmh.experiment.statistics.pre_period import DAYS
-from mtmh.experiment.statistics.sample_ratio import ALARM, SampleRatio
+from mtmh.experiment.statistics.sample_ratio import ALARM, NeverServed, SampleRatio
 
 
 def count(number: int, noun: str) -> str:
@@ -37,8 +37,8 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def ratio(found: SampleRatio) -> dict[str, Any]:
-    """The sample ratio in a sentence, and a row an arm."""
+def ratio(found: SampleRatio, unserved: NeverServed) -> dict[str, Any]:
+    """The sample ratio in a sentence, users who were never served in another, and a row an arm."""
     rows = [
         {
             "arm": arm,
@@ -48,13 +48,17 @@ def ratio(found: SampleRatio) -> dict[str, Any]:
         }
         for arm, expected in found.expected.items()
     ]
-    says = f"A chi-square test of the users in each arm against the buckets' shares gives p = {p_value(found.p)}"
+    says = f"A chi-square test of the users served in each arm against the buckets' shares gives p = {p_value(found.p)}"
     end = (
         f": an alarm (p below {ALARM:g}). Users are missing from an arm, and no figure here can be trusted."
         if found.alarm
         else f": no alarm (that is at p below {ALARM:g})."
     )
-    return {"words": (says + end).replace("= <", "<"), "rows": rows}
+    counts = ", ".join(f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items())
+    others = f" Users who engaged and were never served: {counts}"
+    if not np.isnan(unserved.p):
+        others += f"; as many in each arm: p = {p_value(unserved.p)}, {'an' if unserved.alarm else 'no'} alarm"
+    return {"words": (says + end + others + ".").replace("= <", "<"), "rows": rows}
 
 
 def segments(comparison: Comparison) -> str:

@@ -28,6 +28,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from mtmh.errors import UserError
 
 BUCKETS = 10_000
+NO_ARM = "none"  # what the log has where no experiment runs, or there is no user to assign
 
 
 class Arm(BaseModel):

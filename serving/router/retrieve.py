@@ -11,7 +11,7 @@ import numpy as np
 from tritonclient.grpc.aio import InferenceServerClient
 
 from mtmh.errors import UserError
-from mtmh.experiment.arms import Arm
+from mtmh.experiment.arms import NO_ARM, Arm
 from mtmh.heads import HEADS
 from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, Merged, offers_passed, quota_merge
 from serving.router.heads import Gone, HeadList, Triggers, ask, inputs_of
@@ -23,7 +23,6 @@ from serving.router.schema import Filters, RetrieveRequest, SimilarRequest, Trig
 from serving.router.settings import Limits
 from serving.router.versions import Versions
 
-NO_ARM = "none"
 NOTHING = HeadList(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int32), 0, 0.0)
 RETRY_AFTER = 1  # seconds; by then Triton's models or the store may be back
 

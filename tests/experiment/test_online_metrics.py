@@ -155,10 +155,11 @@ def some_days() -> tuple[Experiment, date, date, Users, Catalog]:
         simulated=True,
     )
     zero = np.zeros(1, np.int32)
-    users = Users(pa.array(["u"]), zero, zero, np.zeros(1, bool))
-    catalog = Catalog(
-        pa.array(["a"]), np.array(["NaT"], "datetime64[us]"), pa.array(["x"]), zero, zero, 1, pa.array([])
-    )
+    no, seen = np.zeros(1, bool), np.array([FIRST], "datetime64[D]")
+    users = Users(pa.array(["u"]), zero, zero, no, ~no, seen)
+    nothing = np.array([], "datetime64[us]")
+    created = np.array(["NaT"], "datetime64[us]")
+    catalog = Catalog(pa.array(["a"]), created, pa.array(["x"]), zero, zero, 1, nothing, pa.array([]))
     return experiment, FIRST, FIRST + timedelta(days=3), users, catalog
 
 

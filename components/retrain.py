@@ -6,11 +6,12 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def retrain(place: str, out: str, day: str, data: str, command: str) -> None:
+def retrain(place: str, out: str, day: str, data: str, command: str, bounds: str) -> None:
     """Write history and log up to `day` (empty: yesterday) as the data set `data`, and run `mtmh COMMAND --data DATA`.
 
     `command` is a list of words, as JSON: ["run", ..] runs the main pipeline here, ["submit", HOST, ..] hands it to a
-    cluster.
+    cluster. `bounds` is a file, empty for the project's own: a run that was raised within its `pause_days` is not
+    raised again.
     """
     from pathlib import Path
 
@@ -20,9 +21,11 @@ def retrain(place: str, out: str, day: str, data: str, command: str) -> None:
         import json
         from datetime import UTC, date, datetime, timedelta
 
-        from monitoring.retraining import start, write_data
+        from monitoring.bounds import DEFAULT, read_bounds
+        from monitoring.retraining import retrain
         from mtmh.experiment.place import open_place
 
         until = date.fromisoformat(day) if day else (datetime.now(UTC) - timedelta(days=1)).date()
-        written = write_data(open_place(Path(place)), until, Path(data))
-        start(json.loads(command), written, Path(out), until)
+        limits = read_bounds(Path(bounds) if bounds else DEFAULT)
+        if not retrain(open_place(Path(place)), until, Path(data), Path(out), json.loads(command), limits):
+            print("a retraining run was raised not long ago: not again")

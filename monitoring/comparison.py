@@ -1,42 +1,86 @@
-"""Treatment against control, as it looked at the end of each day."""
+"""Treatment against control, for the dashboard and the A/B report alike: one way to every figure that both show."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
+from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from monitoring.figures import table
 from mtmh.experiment.arms import shares
 from mtmh.experiment.facts import Facts
-from mtmh.experiment.statistics import effects_by_day, sample_ratio
+from mtmh.experiment.metrics import METRICS, Metric
+from mtmh.experiment.place import Experiment
+from mtmh.experiment.statistics import (
+    Effect,
+    NeverServed,
+    SampleRatio,
+    effects,
+    effects_by_day,
+    never_served,
+    pre_period,
+    sample_ratio,
+)
 from mtmh.experiment.units import user_days
 
 ENDS = ("lift", "always_lo", "always_hi")
+RATIOS = {name: metric for name, metric in METRICS.items() if metric.is_ratio}
 
 
-def compare(facts: Facts, first: date) -> Iterator[pa.Table]:
+def compare_arms(
+    experiment: Experiment,
+    history: Path | pa.Table,
+    user_days: pa.Table,
+    item_counts: pa.Table | None,
+    metrics: Mapping[str, Metric] = METRICS,
+) -> tuple[list[Effect], pa.Table]:
+    """Effects of the experiment's treatment over all days, and at the end of each day (`effects_by_day`).
+
+    history: of the place; adjusts for what users did before the experiment. Raises UserError as `effects` does.
+    """
+    tables = (user_days, item_counts, experiment.control, experiment.treatment, metrics)
+    before = pre_period(history, experiment.first_day)
+    return (
+        effects(*tables, before=before, planned_days=experiment.days),
+        effects_by_day(*tables, before=before, planned_days=experiment.days),
+    )
+
+
+def check_arms(experiment: Experiment, user_days: pa.Table) -> tuple[SampleRatio, NeverServed]:
+    """Whether as many users were served in each arm as should have been, and whether an arm lost its exposures.
+
+    Who was never served is in the arm of their bucket, and would fill the hole that lost exposures leave.
+    """
+    arms = (experiment.control, experiment.treatment)
+    lists = user_days.group_by(["arm", "user_id"]).aggregate([("lists", "sum")])
+    counts = {}
+    for name, rows in (
+        ("served", lists.filter(pc.greater(lists["lists_sum"], 0))),
+        ("others", lists.filter(pc.equal(lists["lists_sum"], 0))),
+    ):
+        counts[name] = {arm: int(pc.sum(pc.equal(rows["arm"], arm)).as_py() or 0) for arm in arms}
+    dealt = shares(experiment.arms)
+    return (
+        sample_ratio(counts["served"], {arm: dealt[arm] for arm in arms}),
+        never_served(counts["served"], counts["others"]),
+    )
+
+
+def compare(facts: Facts, history: Path, first: date) -> Iterator[pa.Table]:
     """Families `lift` (of: lift, always_lo, always_hi; label: a ratio metric) and `sample ratio`, from day `first` on.
 
     `facts` begin with the experiment: a lift is of all days up to its own. The metrics over sets of items are left to
     the A/B report (mtmh ab), whose jackknife takes longer.
     """
-    experiment = facts.experiment
     rows = user_days(facts).to_pyarrow()
-    arms = (experiment.control, experiment.treatment)
-    effects = effects_by_day(rows, None, *arms, planned_days=experiment.days)
+    _, by_day = compare_arms(facts.experiment, history, rows, None, RATIOS)
     for day in (day for day in facts.days if day >= first):
-        of_day = effects.filter(pc.equal(effects["day"], pa.scalar(day)))
+        of_day = by_day.filter(pc.equal(by_day["day"], pa.scalar(day)))
         for end in ENDS:
             values = dict(zip(of_day["metric"].to_pylist(), of_day[end].to_pylist(), strict=True))
             yield table(day, "lift", end, values)
-        yield table(day, "sample ratio", "users", {"p": _sample_ratio(rows, facts, day)})
-
-
-def _sample_ratio(rows: pa.Table, facts: Facts, day: date) -> float:
-    """p of the users by arm that were there up to the end of `day`; NaN while there are none."""
-    so_far = rows.filter(pc.less_equal(rows["day"], pa.scalar(day)))
-    users = so_far.group_by("arm").aggregate([("user_id", "count_distinct")])
-    counts = dict(zip(users["arm"].to_pylist(), users["user_id_count_distinct"].to_pylist(), strict=True))
-    return sample_ratio(counts, shares(facts.experiment.arms)).p if counts else float(np.nan)
+        so_far = rows.filter(pc.less_equal(rows["day"], pa.scalar(day)))
+        ratio, unserved = check_arms(facts.experiment, so_far)
+        yield table(day, "sample ratio", "served", {"p": ratio.p})
+        yield table(day, "sample ratio", "never served", {"p": unserved.p})

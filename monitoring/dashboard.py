@@ -72,7 +72,7 @@ def _compared(known: list[Line], place: Place) -> Iterator[DashboardPanelPlot]:
     for name in COMPARED:
         lines = [Line(one.family, one.of, one.label, ends[one.of]) for one in _of(known, "lift") if one.label == name]
         yield from _lines(f"Lift: {title_of(name)}", FAMILIES["lift"].definition, lines)
-    p = [Line(one.family, one.of, one.label, "p") for one in _of(known, "sample ratio")]
+    p = [Line(one.family, one.of, one.label, one.of) for one in _of(known, "sample ratio")]
     yield from _lines(FAMILIES["sample ratio"].title, FAMILIES["sample ratio"].definition, p)
 
 

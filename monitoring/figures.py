@@ -36,7 +36,11 @@ FAMILIES = {
         "Treatment against control",
         "Relative lift over all days up to this one, with the ends of the interval that is valid at every look.",
     ),
-    "sample ratio": Family("Sample ratio", "p of the users by arm, given the arms' shares; below 0.001 is an alarm."),
+    "sample ratio": Family(
+        "Sample ratio",
+        "p of the users by arm who were served, given the arms' shares, and of those who engaged and were never "
+        "served; below 0.001 is an alarm.",
+    ),
     "freshness": Family("Freshness", "How new what an arm shows is, and how much of what is new it shows."),
     "heads": Family("Heads", "Impressions that come from one head, in one arm."),
     "drift": Family(
@@ -60,7 +64,7 @@ FAMILIES = {
 }
 # Those of the online metrics are in mtmh.experiment.metrics.
 LABELS = {
-    "users": ("Users", "Users of the arm, seen by the end of these days."),
+    "users": ("Users", "Users of the arm, seen by the end of the day."),
     "active_users": ("Active users", "Users of the arm with at least one positive engagement on the day."),
     "p": ("p", ""),
     "median_age_hours": ("Median age, hours", "Age of the items shown, at the moment of the impression."),

@@ -83,7 +83,12 @@ def _measured(place: Place, read: Facts, whole: Facts) -> tuple[pa.Table, dict[t
     engagements = engagements.filter(engagements.day.between(read.first, read.last))
     length = exposures.position.max().as_scalar().to_pyarrow().as_py() or 0
     reference, notes = load_reference(place, length)
-    parts = [*daily.online(read), *compare(whole, read.first), *daily.freshness(read), *daily.heads(read, exposures)]
+    parts = [
+        *daily.online(read),
+        *compare(whole, place.history, read.first),
+        *daily.freshness(read),
+        *daily.heads(read, exposures),
+    ]
     parts += daily.quality(read, log)
     parts.append(table(read.last, "findings", "log", {one.name: one.count for one in whole.findings}))
     if reference is None:

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -15,25 +17,73 @@ from monitoring.monitor import Monitored
 from mtmh.data.contract import INTERACTIONS, ITEMS, conform, read_parquet
 from mtmh.data.files import write_json, write_parquet
 from mtmh.errors import UserError
+from mtmh.experiment.log import lock
 from mtmh.experiment.place import Place
-from mtmh.experiment.relations import once
+from mtmh.experiment.relations import once, possible
 
 RAISED = "retraining.json"  # below the monitor's folder: the last retraining that was raised, and why
 
 
 def due(monitored: Monitored, out: Path, bounds: Bounds) -> bool:
-    """Whether the last day that was monitored raises a retraining run.
-
-    It does when a bound of a family under `retrain` is broken on it, unless one was raised less than `pause_days` ago:
-    what that one trains does not serve yet.
-    """
+    """Whether the last day that was monitored raises a retraining run: a bound of a family under `retrain` is broken on
+    it, and none was raised within `pause_days` before it, or for a later day."""
     day = monitored.days[-1]
-    if not any(one.day == day for one in monitored.retrain):
-        return False
+    return any(broken.day == day for broken in monitored.retrain) and not _raised_lately(day, out, bounds)
+
+
+def _raised_lately(day: date, out: Path, bounds: Bounds) -> bool:
+    """What was raised less than `pause_days` ago does not serve yet; a later day's run knew what this one does."""
     if not (out / RAISED).is_file():
-        return True
+        return False
     last = date.fromisoformat(json.loads((out / RAISED).read_text())["day"])
-    return not timedelta(0) < day - last < timedelta(days=bounds.pause_days)
+    return day - last < timedelta(days=max(bounds.pause_days, 1))
+
+
+def retrain(place: Place, day: date, data: Path, out: Path, command: list[str], bounds: Bounds) -> bool:
+    """Train on what is known by the end of `day`, unless that was raised already; whether it was done.
+
+    The note is written before anything starts, so that of two at once, or of the same day again, one trains. Where the
+    run fails, the note before it comes back, and the next day that is out of bounds raises one again.
+    Raises UserError with what the run said when it did not succeed.
+    """
+    before = _claim(day, out, command, bounds)
+    if before is None:
+        return False
+    try:
+        start(command, write_data(place, day, data))
+    except BaseException:
+        with _claiming(out):
+            _put_back(before, out / RAISED)
+        raise
+    return True
+
+
+def _claim(day: date, out: Path, command: list[str], bounds: Bounds) -> str | None:
+    """Note that `day` raises a run; what was noted before (empty: nothing), None where a run was raised lately."""
+    out.mkdir(parents=True, exist_ok=True)
+    with _claiming(out):
+        if _raised_lately(day, out, bounds):
+            return None
+        before = (out / RAISED).read_text() if (out / RAISED).is_file() else ""
+        write_json({"day": str(day), "command": command}, out / RAISED)
+    return before
+
+
+@contextmanager
+def _claiming(out: Path) -> Iterator[None]:
+    """Alone with the note."""
+    handle = lock(out, f"another process is raising a retraining run in {out}", f"{RAISED}.lock")
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _put_back(note: str, path: Path) -> None:
+    if note:
+        write_json(json.loads(note), path)
+    else:
+        path.unlink()
 
 
 def write_data(place: Place, day: date, out: Path) -> Path:
@@ -44,7 +94,7 @@ def write_data(place: Place, day: date, out: Path) -> Path:
     log = place.logged()
     end = datetime.combine(day + timedelta(days=1), time(), UTC)
     events = once(log.engagements)
-    events = events.filter(events.timestamp < ibis.literal(end))
+    events = events.filter(events.timestamp < ibis.literal(end), possible(events))
     arms = log.exposures.filter(log.exposures.user_id.notnull()).group_by("user_id").agg(arm=ibis._.arm.min())
     columns = [column.name for column in INTERACTIONS]
     events = events.left_join(arms, "user_id").select(*(name for name in columns if name != "arm"), "arm")
@@ -57,8 +107,8 @@ def write_data(place: Place, day: date, out: Path) -> Path:
     return out
 
 
-def start(command: list[str], data: Path, out: Path, day: date) -> None:
-    """Run `mtmh COMMAND.. --data DATA`, as a person would: `run` here, `submit` to a cluster; then note that it was.
+def start(command: list[str], data: Path) -> None:
+    """Run `mtmh COMMAND.. --data DATA`, as a person would: `run` here, `submit` to a cluster.
 
     Raises UserError with what it said when it did not succeed.
     """
@@ -70,4 +120,3 @@ def start(command: list[str], data: Path, out: Path, day: date) -> None:
     ended = subprocess.run(call, env=surroundings, stderr=subprocess.PIPE, text=True)
     if ended.returncode != 0:
         raise UserError(f"the retraining run failed: {ended.stderr.strip()[-2000:]}")
-    write_json({"day": str(day), "command": words}, out / RAISED)

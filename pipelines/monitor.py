@@ -30,7 +30,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         watched = {"place": place, "out": out, "day": day}
         looked = monitor(**watched, bounds=bounds).set_caching_options(False)
         with dsl.If(eq(looked.output, True), name="broken"):
-            again = retrain(**watched, data=data, command=command).set_caching_options(False)
+            again = retrain(**watched, data=data, command=command, bounds=bounds).set_caching_options(False)
         if cluster is not None:
             from pipelines.cluster import mount_on
 

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 
 from monitoring.ab.segments import Segment, SegmentEffect, compare_segments, segments
 from monitoring.ab.verdict import Log, Verdict, judge
-from mtmh.experiment.arms import shares
+from monitoring.comparison import check_arms, compare_arms
 from mtmh.experiment.deviations import Deviation, deviations
 from mtmh.experiment.facts import facts
 from mtmh.experiment.findings import Finding
 from mtmh.experiment.place import Experiment, Place
 from mtmh.experiment.relations import identified
-from mtmh.experiment.statistics import Effect, SampleRatio, effects, effects_by_day, pre_period, sample_ratio
+from mtmh.experiment.statistics import Effect, NeverServed, SampleRatio
 from mtmh.experiment.units import item_counts, user_days
 
 # Findings about rows that were not used, and what they are shares of.
@@ -26,6 +26,7 @@ UNUSABLE = {
     "exposures_after": "exposures",
     "engagements_before": "engagements",
     "engagements_after": "engagements",
+    "impossible_engagements": "engagements",
     "mixed_answers": "answers",
     "unknown_arm": "answers",
 }
@@ -76,6 +77,7 @@ class Comparison:
     effects: Sequence[Effect]
     by_day: pa.Table
     sample_ratio: SampleRatio
+    never_served: NeverServed
     log: Log
     verdict: Verdict
     segments: Sequence[SegmentEffect]
@@ -94,17 +96,14 @@ def compare(place: Place, tables: Tables) -> Comparison:
     both = (experiment.control, experiment.treatment)
     own = tables.user_days.filter(pc.is_in(tables.user_days["arm"], pa.array(both)))
     log = _log(own, tables, experiment)
-    past = pre_period(tables.history, experiment.first_day)
-    counts, planned = tables.item_counts, experiment.days
-    found = effects(own, counts, *both, before=past, planned_days=planned)
-    by_day = effects_by_day(own, counts, *both, before=past, planned_days=planned)
-    expected = shares(experiment.arms)
-    ratio = sample_ratio(log.users, {arm: expected[arm] for arm in both})
+    found, by_day = compare_arms(experiment, tables.history, own, tables.item_counts)
+    ratio, unserved = check_arms(experiment, own)
     groups = segments(pc.unique(own["user_id"]), tables.history, tables.items, experiment.first_day)
-    compared, too_small = compare_segments(own, groups, *both, planned)
+    compared, too_small = compare_segments(own, groups, *both, experiment.days)
     days = tuple(sorted(pc.unique(own["day"]).to_pylist()))
-    verdict = judge(found, ratio, log, *both)
-    return Comparison(place, days, found, by_day, ratio, log, verdict, compared, too_small, tuple(tables.findings))
+    verdict = judge(found, ratio, unserved, log, *both)
+    findings = tuple(tables.findings)
+    return Comparison(place, days, found, by_day, ratio, unserved, log, verdict, compared, too_small, findings)
 
 
 def _log(user_days: pa.Table, tables: Tables, experiment: Experiment) -> Log:

@@ -45,19 +45,22 @@ def write(comparison: Comparison, out: Path, code_version: str) -> None:
 
 
 def ab(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """What ab.json holds: one entry a metric, and `sample_ratio` beside them.
+    """What ab.json holds: one entry a metric, and `sample_ratio` and `never_served` beside them.
 
     Of a metric: control and treatment (in the metric's unit), lift with lo and hi (relative change and its fixed 95 %
     interval), adjusted_p (corrected over all metrics); further p (uncorrected), always_lo and always_hi (the
     always-valid 95 % interval), cuped (whether the pre-period was made use of), users ([control, treatment]), reason
-    (why something is null). Of the sample ratio: observed and expected users by arm, p, alarm. A figure that could not
-    be computed is null.
+    (why something is null, or was left out), winsorized (users above the limit, the limit, plain_lift without it),
+    largest (the user with the largest share of an arm's sum). Of the sample ratio: observed and expected users by arm
+    who were served, p, alarm. Of never_served: users by arm who engaged and were not, of how many, p, alarm. A figure
+    that could not be computed is null.
     """
     entries: dict[str, dict[str, Any]] = {}
     for effect in comparison.effects:
         entry = asdict(effect)
         entries[entry.pop("metric")] = entry
-    return {**entries, "sample_ratio": asdict(comparison.sample_ratio)}
+    checks = {"sample_ratio": asdict(comparison.sample_ratio), "never_served": asdict(comparison.never_served)}
+    return {**entries, **checks}
 
 
 def details(comparison: Comparison, code_version: str) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def _view(comparison: Comparison, code_version: str) -> dict[str, Any]:
             _group("shown", "What they were shown, and from where", rest),
         ],
         "series": _series(comparison),
-        "ratio": words.ratio(comparison.sample_ratio),
+        "ratio": words.ratio(comparison.sample_ratio, comparison.never_served),
         "notes": words.notes(comparison),
         "segment_words": words.segments(comparison),
         "segment_notes": words.segment_notes(comparison),
@@ -156,8 +159,8 @@ def _tiles(comparison: Comparison) -> list[dict[str, str]]:
             continue
         bounds = between(effect.always_lo, effect.always_hi)
         tiles.append({"name": METRICS[name].title, "value": signed(effect.lift), "note": f"{role}; {bounds}"})
-    users = sum(comparison.sample_ratio.observed.values())
-    alarm = "alarm" if comparison.sample_ratio.alarm else "as it should be"
+    users = sum(comparison.log.users.values())
+    alarm = "alarm" if comparison.sample_ratio.alarm or comparison.never_served.alarm else "as it should be"
     tiles.append({"name": "users compared", "value": f"{users:,}", "note": f"sample ratio: {alarm}"})
     return tiles
 

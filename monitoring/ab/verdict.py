@@ -5,14 +5,14 @@ that decides is the always-valid one, so that looking every day costs nothing: t
 effect is ever called a winner, on whatever day one stops, is at most 5 %.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from mtmh.experiment.deviations import DEVIATIONS, Deviation
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics.effects import Effect
-from mtmh.experiment.statistics.sample_ratio import ALARM, SampleRatio
+from mtmh.experiment.statistics.sample_ratio import ALARM, NeverServed, SampleRatio
 
 Outcome = Literal["wins", "open", "harms", "unjudged"]
 
@@ -22,6 +22,7 @@ MOST_CONTAMINATED = 0.01  # share of the users who were in two arms, or not in t
 MOST_UNUSABLE = 0.01  # share of the log that could not be used, as in the data contract
 MOST_DEVIATING = 0.05  # share of an arm's answers that were degraded, or had an alpha of their own
 UNLIKE_FROM = 0.01  # and from this share on, the arms must not differ in it
+MOST_OF_ONE_USER = 0.1  # share of an arm's sum that a single user holds: above, the arm is that user
 LEAST_USERS = 100  # of each arm: below, a mean is not normal enough for any interval here
 LEAST_DAYS = 7  # a week, before anybody wins: weekdays differ, and what is new draws attention
 PERCENT = "\u00a0%"
@@ -53,12 +54,14 @@ def rule() -> list[str]:
     """The rule in words, from the numbers that the code uses."""
     primary, guards = _name(PRIMARY), " or ".join(_name(name) for name in GUARDRAILS)
     return [
-        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, when more than {MOST_CONTAMINATED:.0%} of "
+        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, or that of as many users in each arm who "
+        f"engaged and were never served, when more than {MOST_CONTAMINATED:.0%} of "
         "the users were in two arms (or not in that of their bucket), when more than "
         f"{MOST_UNUSABLE:.0%} of the log could not be used, when an arm vanished from it, when an arm has fewer than "
         f"{LEAST_USERS} users, when more than {MOST_DEVIATING:.0%} of an arm's answers were degraded or had another "
         f"alpha than the arm's, when more than {UNLIKE_FROM:.0%} were and the arms differ in it (p below {ALARM:g}, "
-        f"users as units), or when {primary} could not be measured.",
+        f"users as units), when one user holds more than {MOST_OF_ONE_USER:.0%} of what an arm's {primary} or "
+        f"a guardrail is made of, or when {primary} could not be measured.",
         f"The treatment harms when the always-valid interval of {guards} (the guardrails), or of {primary} itself, "
         "lies below 0. Guardrails are not corrected for being several: a false alarm costs less than a missed one.",
         f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies above 0, no "
@@ -67,10 +70,13 @@ def rule() -> list[str]:
     ]
 
 
-def judge(effects: Sequence[Effect], sample_ratio: SampleRatio, log: Log, control: str, treatment: str) -> Verdict:
+def judge(
+    effects: Sequence[Effect], ratio: SampleRatio, unserved: NeverServed, log: Log, control: str, treatment: str
+) -> Verdict:
     """The verdict. Guardrails that could not be measured are said to be so, and a treatment cannot win without them."""
     measured = {effect.metric: effect for effect in effects if effect.always_lo == effect.always_lo}
-    if obstacles := _obstacles(PRIMARY in measured, sample_ratio, log):
+    obstacles = [*_lost(ratio, unserved), *_obstacles(PRIMARY in measured, log), *_dominated(effects)]
+    if obstacles:
         lead = f"What is wrong with the experiment itself decides nothing about {treatment}. Mend that first."
         return Verdict("unjudged", "This comparison cannot be judged", lead, tuple(obstacles))
     primary = measured[PRIMARY]
@@ -113,16 +119,28 @@ def signed(share: float | None) -> str:
     return f"{100 * share:+.{digits}f}{PERCENT}".replace("-", "\u2212")
 
 
-def _obstacles(has_primary: bool, sample_ratio: SampleRatio, log: Log) -> list[str]:
-    everyone = sum(log.users.values()) + log.contaminated
+def _lost(ratio: SampleRatio, unserved: NeverServed) -> list[str]:
+    """Users, or their exposures, that an arm lost."""
     found = []
-    if sample_ratio.alarm:
-        shares = ", ".join(f"{arm} {users:,}" for arm, users in sample_ratio.observed.items())
-        wanted = ", ".join(f"{arm} {users:,.0f}" for arm, users in sample_ratio.expected.items())
+    if ratio.alarm:
+        shares = ", ".join(f"{arm} {users:,}" for arm, users in ratio.observed.items())
+        wanted = ", ".join(f"{arm} {users:,.0f}" for arm, users in ratio.expected.items())
         found.append(
-            f"Sample ratio: {shares} users, where {wanted} were to be expected (p = {sample_ratio.p:.1g}). Users are "
+            f"Sample ratio: {shares} users served, where {wanted} were to be expected (p = {ratio.p:.1g}). Users are "
             "lost or counted in one arm only, and those who are left are not alike."
         )
+    if unserved.alarm:
+        shares = ", ".join(f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items())
+        found.append(
+            f"Never served: {shares} users engaged and were answered nothing that is in the log "
+            f"(p = {unserved.p:.1g}). An arm's exposures are lost, or come without an arm."
+        )
+    return found
+
+
+def _obstacles(has_primary: bool, log: Log) -> list[str]:
+    everyone = sum(log.users.values()) + log.contaminated
+    found = []
     if log.contaminated > MOST_CONTAMINATED * everyone:
         found.append(
             f"Contamination: {log.contaminated:,} of {everyone:,} users ({log.contaminated / everyone:.1%}) were in "
@@ -155,6 +173,19 @@ def _deviating(deviation: Deviation) -> str:
     if most > UNLIKE_FROM and not deviation.p >= ALARM:
         return f"Log: {words}, {shares} (p = {deviation.p:.1g}): the arms were not served alike."
     return ""
+
+
+def _dominated(effects: Sequence[Effect]) -> Iterator[str]:
+    """Primary metric and guardrails of which a single user holds too much."""
+    for effect in effects:
+        if effect.metric not in (PRIMARY, *GUARDRAILS):
+            continue
+        for largest in effect.largest:
+            if largest.share > MOST_OF_ONE_USER:
+                yield (
+                    f"{_title(effect.metric)}: one user ({largest.user_id}) holds {largest.share:.0%} of the "
+                    f"{largest.column.replace('_', ' ')} of the arm {largest.arm}; the bound is {MOST_OF_ONE_USER:.0%}."
+                )
 
 
 def _worse(effects: Sequence[Effect]) -> list[str]:

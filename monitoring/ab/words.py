@@ -1,5 +1,6 @@
 """The page's sentences and numbers: what was corrected for, and what a comparison cannot tell."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,11 @@ from scipy.stats import norm
 from monitoring.ab.comparison import Comparison
 from monitoring.ab.segments import HEAVY_SHARE, LEAST_USERS, NEW_DAYS, NEW_ENGAGEMENTS
 from monitoring.ab.verdict import PRIMARY, signed
+from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
+from mtmh.experiment.statistics import Effect
 from mtmh.experiment.statistics.pre_period import DAYS
-from mtmh.experiment.statistics.sample_ratio import ALARM, SampleRatio
+from mtmh.experiment.statistics.sample_ratio import ALARM, NeverServed, SampleRatio
 
 
 def count(number: int, noun: str) -> str:
@@ -34,8 +37,8 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def ratio(found: SampleRatio) -> dict[str, Any]:
-    """The sample ratio in a sentence, and a row an arm."""
+def ratio(found: SampleRatio, unserved: NeverServed) -> dict[str, Any]:
+    """The sample ratio in a sentence, users who were never served in another, and a row an arm."""
     rows = [
         {
             "arm": arm,
@@ -45,13 +48,17 @@ def ratio(found: SampleRatio) -> dict[str, Any]:
         }
         for arm, expected in found.expected.items()
     ]
-    says = f"A chi-square test of the users in each arm against the buckets' shares gives p = {p_value(found.p)}"
+    says = f"A chi-square test of the users served in each arm against the buckets' shares gives p = {p_value(found.p)}"
     end = (
         f": an alarm (p below {ALARM:g}). Users are missing from an arm, and no figure here can be trusted."
         if found.alarm
         else f": no alarm (that is at p below {ALARM:g})."
     )
-    return {"words": (says + end).replace("= <", "<"), "rows": rows}
+    counts = ", ".join(f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items())
+    others = f" Users who engaged and were never served: {counts}"
+    if not np.isnan(unserved.p):
+        others += f"; as many in each arm: p = {p_value(unserved.p)}, {'an' if unserved.alarm else 'no'} alarm"
+    return {"words": (says + end + others + ".").replace("= <", "<"), "rows": rows}
 
 
 def segments(comparison: Comparison) -> str:
@@ -96,9 +103,23 @@ def corrected(comparison: Comparison) -> list[str]:
         "fixed interval: for one look, at the planned end.",
         "Several segments: corrected among themselves, see there.",
         past,
+        *winsorized(comparison.effects),
         "Days of one user are not independent: the user is the unit, ratios by the delta method, and what is counted "
         "over sets of items or topics by a jackknife over 100 buckets of users, with arms brought to equal size.",
         f"Users who were in two arms are left out ({comparison.log.contaminated:,}).",
+    ]
+
+
+def winsorized(effects: Sequence[Effect]) -> list[str]:
+    """What was done to the users who had most, and what the change would be without it."""
+    percentile = f"{100 * DEFINITIONS.winsorized_share:g}th percentile"
+    return [
+        f"Few users who have very much: {METRICS[effect.metric].title.lower()} is winsorized at the {percentile} of "
+        f"both arms' users who have any: {count(effect.winsorized.users, 'user')}, whose totals count as "
+        f"{effect.winsorized.limit:,.4g}. Without that and without their past, the change of the means is "
+        f"{signed(effect.winsorized.plain_lift)}, here {signed(effect.lift)}."
+        for effect in effects
+        if effect.winsorized is not None
     ]
 
 

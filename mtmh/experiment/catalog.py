@@ -30,6 +30,7 @@ class Catalog:
     item: np.ndarray  # int32 [n], with `topic`: which item has which topic, each pair once
     topic: np.ndarray  # int32 [n]
     known: int  # items of the item table; the rest comes from the log
+    logged: np.ndarray  # datetime64[us] [items - known], the day on which the log first names each of the rest
     repeated: pa.Array  # item_id that the item table has again: the first row counts
 
     def numbered(self) -> ir.Table:
@@ -50,17 +51,25 @@ class Catalog:
         count = np.bincount(self.item, minlength=len(self.item_id))
         return ibis.memtable(pa.table({"item": self.item, "topic": self.topic, "share": 1 / count[self.item]}))
 
-    def with_unknown(self, ids: pa.Array) -> "Catalog":
-        """The same with items behind it of which nothing but the id is known."""
+    def with_unknown(self, ids: pa.Array, days: np.ndarray) -> "Catalog":
+        """The same with items behind it of which nothing is known but the id, and the day on which it is first named.
+
+        days: datetime64[us], as long as `ids`.
+        """
         nothing = np.full(len(ids), "NaT", "datetime64[us]")
         item_id = pa.concat_arrays([self.item_id, ids.cast(pa.string())])
-        return replace(self, item_id=item_id, created=np.concatenate([self.created, nothing]))
+        created = np.concatenate([self.created, nothing])
+        return replace(self, item_id=item_id, created=created, logged=np.concatenate([self.logged, days]))
 
     def sizes(self, days: list[date]) -> np.ndarray:
-        """Items that there are by the end of each day, int64 [days]; one without a creation time is always there."""
+        """Items that there are by the end of each day, int64 [days].
+
+        An item of the table without a creation time is always there, one that only the log has from its first day on.
+        """
         end = np.array([day + timedelta(days=1) for day in days], "datetime64[us]")
-        born = np.sort(self.created[~np.isnat(self.created)])
-        return np.searchsorted(born, end) + int(np.isnat(self.created).sum())
+        created = self.created[: self.known]
+        born = np.sort(np.concatenate([created[~np.isnat(created)], self.logged]))
+        return np.searchsorted(born, end) + int(np.isnat(created).sum())
 
 
 def read_catalog(path: Path) -> Catalog:
@@ -85,6 +94,7 @@ def read_catalog(path: Path) -> Catalog:
         item=(pairs // max(len(names), 1)).astype(np.int32),
         topic=(pairs % max(len(names), 1)).astype(np.int32),
         known=len(first),
+        logged=np.array([], "datetime64[us]"),
         repeated=ids.take(again),
     )
 
@@ -97,11 +107,19 @@ class Users:
     arm: np.ndarray  # int32 [users], index into the experiment's arms; -1: served by two arms, in no comparison
     bucket: np.ndarray  # int32 [users], 0..99
     misplaced: np.ndarray  # bool [users]: served by an arm, but by the salt and the weights another one is theirs
+    served: np.ndarray  # bool [users]: the others engaged and have no answer that can be used
+    seen: np.ndarray  # datetime64[D] [users], the first day on which they were served or engaged
 
     @property
     def contaminated(self) -> pa.Array:
         """Users whom two arms served."""
         return self.user_id.filter(pa.array(self.arm < 0))
+
+    def by_day(self, arms: int, days: list[date]) -> np.ndarray:
+        """Users of each of the `arms` that were seen by the end of each day, int64 [arms, days]."""
+        firsts = [np.sort(self.seen[self.arm == arm]) for arm in range(arms)]
+        ends = np.array(days, "datetime64[D]")
+        return np.array([np.searchsorted(first, ends, side="right") for first in firsts])
 
     def numbered(self) -> ir.Table:
         """user_id, user, arm (its number), bucket, of those who are in one arm."""
@@ -110,17 +128,20 @@ class Users:
         return ibis.memtable(table.filter(pc.greater_equal(table["arm"], 0)))
 
 
-def place_users(served: pa.Table, engaged: pa.Array, salt: str, arms: tuple[Arm, ...]) -> Users:
-    """`served`: user_id, arm, other_arm (the least and the greatest name of those that served the user), each user
-    once; `engaged`: users who did something and were never served. Those are in the arm that would have served them.
+def place_users(served: pa.Table, engaged: pa.Table, salt: str, arms: tuple[Arm, ...]) -> Users:
+    """`served`: user_id, arm, other_arm (the least and the greatest name of those that served the user), seen (their
+    first day), each user once; `engaged`: user_id and seen of those who did something and were never served, who are
+    in the arm that would have served them.
     """
     names = pa.array([arm.name for arm in arms])
-    ids = pa.concat_arrays([_column(served, "user_id"), engaged.cast(pa.string())])
+    ids = pa.concat_arrays([_column(served, "user_id"), _column(engaged, "user_id")])
     due = pc.index_in(pa.array(assign_all(ids, salt, arms)), value_set=names).to_numpy()
     one, other = (pc.index_in(_column(served, name), value_set=names).to_numpy() for name in ("arm", "other_arm"))
     arm = np.concatenate([np.where(one == other, one, -1), due[len(one) :]]).astype(np.int32)
     bucket = buckets(ids, UNIT_SALT).to_numpy() % UNIT_BUCKETS
-    return Users(ids, arm, bucket.astype(np.int32), (arm >= 0) & (arm != due))
+    seen = np.concatenate([table["seen"].to_numpy() for table in (served, engaged)]).astype("datetime64[D]")
+    was_served = np.arange(len(ids)) < len(one)
+    return Users(ids, arm, bucket.astype(np.int32), (arm >= 0) & (arm != due), was_served, seen)
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:

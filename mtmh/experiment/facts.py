@@ -84,8 +84,10 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     """Read what happened at `place` from day `first` to day `last`, both included; by default, the whole experiment.
 
     What is later than `now` (by default this moment; no limit where users are simulated) comes from a wrong clock.
-    A single day costs less than all of them, and gives the same figures for it. Raises UserError when the days lie
-    outside the experiment.
+    A single day costs less than all of them, and gives the same figures for it, now or when the experiment is over: a
+    day's users are those seen by its end. Only what the log itself changes about a day changes them: rows that come
+    late, and users who turn out later to be in two arms, who are left out of all days. Raises UserError when the days
+    lie outside the experiment.
     """
     experiment = place.experiment
     if now is None:
@@ -97,7 +99,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     late_clock = ibis.literal(now + relations.SKEW)
     exposures, engagements = (
         table.filter(table.day.between(start, last), table.timestamp <= late_clock)
-        for table in (log.exposures, log.engagements)
+        for table in (log.exposures, log.engagements.filter(relations.possible(log.engagements)))
     )
     exposures = relations.identified(exposures)
     before = _history(place, log.exposures, start)
@@ -161,9 +163,12 @@ def _span(place: Place, first: date | None, last: date | None, now: datetime) ->
 
 def _people(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> Users:
     """Who was served (`sound` requests), and who only engaged."""
-    served = sound.group_by("user_id").agg(arm=sound.arm.min(), other_arm=sound.arm.max()).to_pyarrow()
-    others = engagements.select("user_id").distinct().anti_join(sound, "user_id").to_pyarrow()["user_id"]
-    return place_users(served, others.combine_chunks(), experiment.salt, experiment.arms)
+    served = sound.group_by("user_id").agg(arm=sound.arm.min(), other_arm=sound.arm.max(), answered=sound.day.min())
+    engaged = engagements.group_by("user_id").agg(seen=engagements.day.min())
+    first = served.left_join(engaged, "user_id").select(*served.columns, "seen")
+    first = first.mutate(seen=ibis.least(first.answered, first.seen.fill_null(first.answered)))
+    others = engaged.anti_join(sound, "user_id")
+    return place_users(first.to_pyarrow(), others.to_pyarrow(), experiment.salt, experiment.arms)
 
 
 def _answered(sound: ir.Table, own_alpha: ir.Table) -> ir.Table:
@@ -175,9 +180,10 @@ def _answered(sound: ir.Table, own_alpha: ir.Table) -> ir.Table:
 def _catalog(place: Place, exposures: ir.Table, engagements: ir.Table) -> Catalog:
     """The items of the place, and those that only the log knows."""
     catalog = read_catalog(place.items)
-    ids = exposures.select("item_id").union(engagements.select("item_id"))
-    unknown = ids.anti_join(catalog.numbered(), "item_id").distinct().order_by("item_id").to_pyarrow()["item_id"]
-    return catalog.with_unknown(unknown.combine_chunks())
+    ids = exposures.select("item_id", "day").union(engagements.select("item_id", "day"))
+    unknown = ids.anti_join(catalog.numbered(), "item_id").group_by("item_id").agg(day=ibis._.day.min())
+    named = unknown.order_by("item_id").to_pyarrow()
+    return catalog.with_unknown(named["item_id"].combine_chunks(), named["day"].to_numpy().astype("datetime64[us]"))
 
 
 def _liked(events: ir.Table) -> ir.Table:

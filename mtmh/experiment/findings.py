@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtmh.experiment import relations
+from mtmh.experiment.arms import NO_ARM
 from mtmh.experiment.catalog import Catalog, Users
 from mtmh.experiment.compact import TABLES, committed
 from mtmh.experiment.definitions import DEFINITIONS
@@ -124,8 +125,27 @@ def _answers(e: Evidence) -> Iterator[Finding]:
     means = "one id, but two users or two arms: nobody knows whose they are; not counted."
     yield _finding("mixed_answers", "Answers of two users or arms", "answers", means, asked.filter(two))
     means = f"served by an arm that experiment.json does not name ({', '.join(arms)}): not counted."
-    unknown = ~asked.arm.isin(arms) & ~two.fill_null(False)
+    outside = _outside_arms(e, asked)
+    unknown = ~asked.arm.isin(arms) & ~two.fill_null(False) & ~outside
     yield _finding("unknown_arm", "Answers of unknown arms", "answers", means, asked.filter(unknown))
+    means = "answered without an arm on the first day before an arm's first answer, or on the last day after its last: "
+    means += "not part of the experiment, not counted."
+    yield _finding("outside_arms", "Answers before or after the arms", "answers", means, asked.filter(outside))
+
+
+def _outside_arms(e: Evidence, asked: ir.Table) -> ir.BooleanValue:
+    """Whether an answer without an arm came before the first answer of an arm, on the first day, or after the last one,
+    on the last day: an experiment begins and ends within a day."""
+    experiment = e.place.experiment
+    of_arms = e.asked.filter(e.asked.arm.isin([arm.name for arm in experiment.arms]))
+    begin, end = (
+        value.as_scalar().to_pyarrow().as_py() for value in (of_arms.timestamp.min(), of_arms.timestamp.max())
+    )
+    if begin is None:
+        return ibis.literal(False)
+    early = (asked.day == experiment.first_day) & (asked.timestamp < ibis.literal(begin))
+    late = (asked.day == experiment.last_day) & (asked.timestamp > ibis.literal(end))
+    return (asked.arm == NO_ARM) & (early | late)
 
 
 def _duplicates(e: Evidence) -> Iterator[Finding]:
@@ -162,6 +182,22 @@ def _by_arm(e: Evidence, name: str, title: str, means: str, answers: ir.Table) -
     shares = [f"{arm}: {deviating.get(arm, 0) / counts[arm]:.2%} of {counts[arm]:,}" for arm in arms]
     count = sum(deviating.get(arm, 0) for arm in arms)
     return Finding(name, title, count, "answers", means, "; ".join(shares) if count else None)
+
+
+def _beyond_a_day(e: Evidence) -> Iterator[Finding]:
+    """Dwell and values that nobody can have: of one engagement, and of a user on one day."""
+    rows = e.log.engagements.filter(e.log.engagements.day.between(e.first, e.last))
+    rows = rows.select("user_id", "item_id", "day", "timestamp", "value", "dwell_seconds")
+    longest, largest = DEFINITIONS.longest_dwell_seconds, DEFINITIONS.largest_value
+    means = f"dwell below 0 or above {longest:,.0f} s, or a value beyond {largest:,.0f}: not counted."
+    yield _finding(
+        "impossible_engagements", "Impossible engagements", "engagements", means, rows.filter(~relations.possible(rows))
+    )
+    capped = relations.capped(e.events.filter(e.events.day >= e.first)).inner_join(e.users.numbered(), "user")
+    cut = (capped.seconds - longest).sum().to_pyarrow().as_py() or 0.0
+    means = f"more dwell than a day has: counted as {longest:,.0f} s each, {cut:,.0f} s less in all."
+    rows = capped.select("user_id", "day", "seconds")
+    yield _finding("capped_days", "Days with too much dwell", "user days", means, rows)
 
 
 def _order(e: Evidence) -> Iterator[Finding]:
@@ -229,9 +265,21 @@ def _users(e: Evidence) -> Iterator[Finding]:
     means = "served by two arms up to the last of these days: left out of all figures."
     yield Finding("contaminated", "Users in two arms", len(both), "users", means, example)
     other = e.users.user_id.filter(pa.array(e.users.misplaced))
+    yield _never_served(e)
     means = "served by another arm than salt and weights give them: counted in the arm that served them."
     example = other[0].as_py() if len(other) else None
     yield Finding("misplaced", "Users in another arm than theirs", len(other), "users", means, example)
+
+
+def _never_served(e: Evidence) -> Finding:
+    """Users whose answers are lost, or who came without one; the example tells whether one arm has more of them."""
+    counts = []
+    for number, arm in enumerate(e.place.experiment.arms):
+        own = e.users.arm == number
+        counts.append(f"{arm.name}: {int((own & ~e.users.served).sum()):,} of {int(own.sum()):,}")
+    count = int((~e.users.served).sum())
+    means = "engaged, but no answer of an arm to them is in the log: counted in the arm of their bucket."
+    return Finding("never_served", "Users never served", count, "users", means, "; ".join(counts) if count else None)
 
 
 def _days(e: Evidence) -> Iterator[Finding]:
@@ -281,6 +329,7 @@ _CHECKS: tuple[Check, ...] = (
     _answers,
     _deviations,
     _duplicates,
+    _beyond_a_day,
     _order,
     _items,
     _users,

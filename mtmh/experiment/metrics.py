@@ -1,9 +1,9 @@
 """The online metrics (paper section 7): what each one means, and its figure an arm and day.
 
 Two kinds. A *ratio* is the sum of one column of `user_days` over the sum of another (or, where `denominator` is None,
-over the number of users: everybody in the arm counts on every day, with zeros where nothing happened). A *set* metric
-is a function of how often each item, or each topic, was shown or viewed: it is no sum over users, so arms of unequal
-size do not compare (effects are taken between arms of equal size, mtmh/experiment/statistics).
+over the number of users: who was seen in the arm counts from then on, with zeros where nothing happened). A *set*
+metric is a function of how often each item, or each topic, was shown or viewed: it is no sum over users, so arms of
+unequal size do not compare (effects are taken between arms of equal size, mtmh/experiment/statistics).
 """
 
 import math
@@ -34,6 +34,7 @@ class Metric:
     numerator: str | None = None  # column of user_days
     denominator: str | None = None  # column of user_days; None: the users of the arm, each on every day
     over: Literal["item", "topic"] | None = None  # of a set metric: the rows of item_counts that it reads
+    winsorized: bool = False  # whether users' totals above a percentile of both arms' count as that percentile
     counts: Literal["impressions", "views"] | None = None  # and the column
     of_counts: OfCounts | None = None  # (counts above 0, one an item or topic; how many there could be) -> value
 
@@ -89,10 +90,13 @@ _ALL = (
     Metric(
         "time_spent",
         "Time spent",
-        "Seconds of dwell per user and day, over all users of the arm.",
+        "Seconds of dwell per user and day, over all users of the arm; of a user on a day at most "
+        f"{D.longest_dwell_seconds:,.0f} s. Between arms, users' totals are winsorized at the "
+        f"{100 * D.winsorized_share:g}th percentile of both arms' users who have any.",
         "s per user and day",
         "better",
         "seconds",
+        winsorized=True,
     ),
     Metric(
         "distinct_item_views",
@@ -236,19 +240,22 @@ DAILY = pa.schema(
 
 
 def daily(facts: Facts) -> pa.Table:
-    """Every metric, an arm and day: arm, day, users (of the arm, seen by the last of these days), active_users, and a
+    """Every metric, an arm and day: arm, day, users (of the arm, seen by the end of that day), active_users, and a
     float column a metric, null where it has no meaning (such as a share of no impressions).
 
-    There is a row for each arm that has users, and each day, whatever happened on it.
+    There is a row for each day and each arm that has users by then, whatever happened on it. A day's row is the same
+    whatever comes after it; rows that come late, filed under a day, change that day and the users of those after it.
     """
     table = unordered_user_days(facts)
     sums = table.group_by("arm", "day").agg(**{field.name: table[field.name].sum() for field in SUMS}).to_pyarrow()
     rows = {(row["arm"], row["day"]): row for row in sums.to_pylist()}
     sets = _set_metrics(facts)
-    users = np.bincount(facts.users.arm[facts.users.arm >= 0], minlength=len(facts.experiment.arms))
+    users = facts.users.by_day(len(facts.experiment.arms), facts.days).tolist()
     found = []
-    for number, (arm, count) in enumerate(zip(facts.experiment.arms, users.tolist(), strict=True)):
-        for day in facts.days if count else []:
+    for number, arm in enumerate(facts.experiment.arms):
+        for day, count in zip(facts.days, users[number], strict=True):
+            if not count:
+                continue
             row, values = rows.get((arm.name, day), {}), sets.get((number, day), {})
             ratios = {name: _ratio(metric, row, count) for name, metric in METRICS.items() if metric.is_ratio}
             head = {"arm": arm.name, "day": day, "users": count, "active_users": row.get("active", 0)}

@@ -27,8 +27,13 @@ from pydantic import (
     model_validator,
 )
 
+from mtmh.experiment.definitions import DEFINITIONS
+
 Id = Annotated[str, Field(min_length=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+
+Value = Annotated[float, Field(strict=True, ge=-DEFINITIONS.largest_value, le=DEFINITIONS.largest_value)]
+Dwell = Annotated[float, Field(strict=True, ge=0.0, le=DEFINITIONS.longest_dwell_seconds)]
 
 
 def _in_utc(time: datetime) -> datetime:
@@ -95,8 +100,8 @@ class Engagement(BaseModel):
     user_id: Id
     item_id: Id
     event: Id
-    value: Number = 1.0
-    dwell_seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    value: Value = 1.0
+    dwell_seconds: Dwell | None = None
     log_version: Literal[1, 2] = 1
 
 

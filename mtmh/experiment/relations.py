@@ -54,6 +54,20 @@ def with_own_alpha(requests: ir.Table, arms: Sequence[Arm]) -> ir.Table:
     return requests.filter(requests.alpha != alpha.coalesce(requests.arm_alpha))
 
 
+def possible(engagements: ir.Table) -> ir.BooleanValue:
+    """Whether value and dwell are within DEFINITIONS: a log that is older than these bounds has others."""
+    value, dwell = engagements["value"], engagements.dwell_seconds
+    sound_value = value.between(-DEFINITIONS.largest_value, DEFINITIONS.largest_value)
+    sound_dwell = dwell.isnull() | dwell.between(0.0, DEFINITIONS.longest_dwell_seconds)
+    return sound_value & sound_dwell
+
+
+def capped(events: ir.Table) -> ir.Table:
+    """user, day, seconds of those who dwelt longer on a day than a day is."""
+    days = events.group_by("user", "day").agg(seconds=events.dwell_seconds.sum())
+    return days.filter(days.seconds > DEFINITIONS.longest_dwell_seconds)
+
+
 def lists(sound: ir.Table, users: ir.Table) -> ir.Table:
     """exposure_id, request_id, list (its number), user, day, timestamp of the requests of users who are in one arm."""
     mine = sound.inner_join(users.select("user_id", "user"), "user_id")

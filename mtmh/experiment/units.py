@@ -29,7 +29,7 @@ USER_DAYS = pa.schema(  # one row per arm, day and user with impressions or enga
         ("engagements", pa.int64()),  # positive ones: value > 0
         ("attributed_engagements", pa.int64()),  # positive ones that go back to an impression
         ("relevance_engagements", pa.int64()),  # of those: to one of the relevance head
-        ("seconds", pa.float64()),  # dwell of all engagements
+        ("seconds", pa.float64()),  # dwell of all engagements, at most a day's
         ("active", pa.int64()),  # 1 with at least one positive engagement, else 0
         ("novel_interests", pa.int64()),
         ("recalled_interests", pa.float64()),  # share of the user's top topics that the impressions had
@@ -143,7 +143,7 @@ def _events(facts: Facts) -> ir.Table:
         engagements=liked.cast("int64").sum(),
         attributed_engagements=found.cast("int64").sum(),
         relevance_engagements=(found & rows.relevance.fill_null(False)).cast("int64").sum(),
-        seconds=rows.dwell_seconds.fill_null(0.0).sum(),
+        seconds=ibis.least(rows.dwell_seconds.fill_null(0.0).sum(), DEFINITIONS.longest_dwell_seconds),
         active=liked.cast("int64").max(),
     )
 

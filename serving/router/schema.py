@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from mtmh.experiment.records import Dwell, Value
 from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
@@ -19,7 +20,6 @@ K = Annotated[
     Field(ge=1, le=MAX_K, description="How many candidates; default 50, or the router's limit."),
 ]
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]  # what float32 holds
-DAY = 86_400.0  # seconds
 
 
 def _written_out(value: Any) -> Any:
@@ -121,8 +121,8 @@ class Engagement(Asked):
     request_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         default=None, description="Of callers without exposure_id: counts where one answer to the user has it."
     )
-    value: Annotated[float, Field(ge=-1e9, le=1e9)] = 1.0
-    dwell_seconds: Annotated[float, Field(ge=0.0, le=DAY, description="At most a day: 86,400.")] | None = None
+    value: Value = 1.0
+    dwell_seconds: Dwell | None = Field(default=None, description="At most a day: 86,400.")
 
 
 class EngagementsRequest(Asked):

@@ -111,11 +111,11 @@ def daily(items: list[Row], history: list[Row], log: list[Row], days: int) -> di
     """arm, day -> every metric, None where it has no meaning."""
     rows = user_days(items, history, log)
     catalog = {one["item_id"]: one for one in items}
-    people = {one["user_id"] for one in log}
     found = {}
     for arm in ARMS:
-        users = sum(arm_of(user) == arm for user in people)
         for day in (FIRST + n * DAY for n in range(days)):
+            seen = {one["user_id"] for one in log if one["timestamp"].date() <= day}
+            users = sum(arm_of(user) == arm for user in seen)
             if not users:
                 continue
             total = {name: sum(row[name] for key, row in rows.items() if key[:2] == (arm, day)) for name in SUMS}

@@ -181,7 +181,7 @@ candidates = st.lists(
 def any_record(draw: st.DrawFn) -> Row:
     common = {"timestamp": draw(times), "request_id": draw(text)}
     if draw(st.booleans()):
-        dwell = draw(st.none() | st.floats(0, 1e6))
+        dwell = draw(st.none() | st.floats(0, 86_400))
         return engagement(**common, user_id=draw(text), item_id=draw(text), event=draw(text), dwell_seconds=dwell)
     columns = list(zip(*draw(candidates), strict=True)) or [()] * 5
     names = ("item_id", "head", "head_rank", "score", "trigger_id")

@@ -104,7 +104,7 @@ def test_the_last_day_raises_a_retraining_run_and_not_twice(place: Place, monito
     found = monitor(place, tmp_path, bounds)
     assert {one.day for one in found.retrain} == {LAST}
     assert due(found, tmp_path, bounds)
-    for ago, again in ((3, False), (7, True)):
+    for ago, again in ((3, False), (7, True), (0, False), (-3, False), (-40, False)):
         (tmp_path / "retraining.json").write_text(json.dumps({"day": str(LAST - timedelta(days=ago))}))
         assert due(found, tmp_path, bounds) == again
     assert not due(monitor(place, tmp_path, bounds, FIRST, FIRST), tmp_path, bounds)
@@ -117,7 +117,9 @@ def test_an_empty_day_is_monitored_too(tmp_path: Path) -> None:
     assert value(found, empty, "quality", "log", "answers") == 0
     assert value(found, empty, "online", "mtmh", "time_spent") == 0
     assert value(found, LAST, "findings", "log", "empty_days") == 1
-    assert {one.family for one in found.broken if one.day == empty} == set()
+    outside = {(one.family, one.label) for one in found.broken if one.day == empty}
+    assert outside == {("quality", "answers"), ("quality", "engagements")}
+    assert any(f"{empty}  Volume of the log, log: Answers is 0; wanted at least 1" in line for line in found.told())
 
 
 def test_without_a_version_there_is_no_drift_and_it_is_said(tmp_path: Path) -> None:

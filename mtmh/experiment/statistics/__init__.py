@@ -7,6 +7,17 @@ are not independent. Everything takes Arrow tables (mtmh/experiment/units.py mak
 from mtmh.experiment.statistics.effects import Effect, effects, effects_by_day
 from mtmh.experiment.statistics.power import Power, power
 from mtmh.experiment.statistics.pre_period import pre_period
-from mtmh.experiment.statistics.sample_ratio import SampleRatio, sample_ratio
+from mtmh.experiment.statistics.sample_ratio import NeverServed, SampleRatio, never_served, sample_ratio
 
-__all__ = ["Effect", "Power", "SampleRatio", "effects", "effects_by_day", "power", "pre_period", "sample_ratio"]
+__all__ = [
+    "Effect",
+    "NeverServed",
+    "Power",
+    "SampleRatio",
+    "effects",
+    "effects_by_day",
+    "never_served",
+    "power",
+    "pre_period",
+    "sample_ratio",
+]

@@ -1,6 +1,6 @@
 """One arm beside another: every metric at the end of every day, and in words why a figure is missing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from mtmh.errors import UserError
 from mtmh.experiment.metrics import Metric
 from mtmh.experiment.statistics.contrast import Contrast, Intervals, intervals, ratio_contrast
-from mtmh.experiment.statistics.moments import BEFORE, looks
+from mtmh.experiment.statistics.moments import BEFORE, Extremes, looks
 from mtmh.experiment.statistics.set_metrics import set_contrasts
 from mtmh.experiment.units import ITEM_COUNTS
 
@@ -28,11 +28,18 @@ class Comparison:
     contrasts: dict[str, Contrast]
     intervals: dict[str, Intervals]
     cuped: frozenset[str]
+    refused: frozenset[str]  # not adjusted by their past, as an arm would be 0 or less
+    extremes: tuple[Mapping[str, Extremes], Mapping[str, Extremes]]  # by column, of both arms
     left_out: str  # days that were not compared, in words
 
     def reason(self, metric: Metric) -> str:
         """Why there is no interval at the last look, and which days were left out; empty when nothing is to be said."""
-        return "; ".join(filter(None, [self._missing(metric), self.left_out]))
+        return "; ".join(filter(None, [self._missing(metric), self._past(metric), self.left_out]))
+
+    def _past(self, metric: Metric) -> str:
+        if metric.name not in self.refused:
+            return ""
+        return "not adjusted by the users' own past (CUPED): an arm would be 0 or less"
 
     def _missing(self, metric: Metric) -> str:
         for arm, users in zip(self.arms, self.users, strict=True):
@@ -76,21 +83,25 @@ def compare(
         contrasts = {name: _nothing() for name in metrics if name in ratios or name in sets}
         found = {name: intervals(contrast, np.ones(1)) for name, contrast in contrasts.items()}
         users = tuple(pc.count_distinct(arm["user_id"]).as_py() for arm in rows)
-        return Comparison(arms, days, (users[0], users[1]), contrasts, found, frozenset(), left_out)
+        return Comparison(
+            arms, days, (users[0], users[1]), contrasts, found, frozenset(), frozenset(), ({}, {}), left_out
+        )
 
     if before is not None:
         _has_columns(before, "before", ["user_id"])
-    control, treatment = (looks(arm, days, columns, before) for arm in rows)
-    contrasts, cuped = {}, set()
+    control, treatment = looks(rows, days, columns, before, winsorized(ratios.values()))
+    contrasts, cuped, refused = {}, set(), set()
     for name, metric in ratios.items():
         numerator, denominator = _columns(metric)
-        contrasts[name], slope = ratio_contrast(
+        contrasts[name], slope, left = ratio_contrast(
             control.aggregates, treatment.aggregates, (numerator, denominator), past_of(metric, before)
         )
         if metric.denominator is None:
             contrasts[name] = contrasts[name].over(np.arange(1.0, len(days) + 1))
         if slope[-1]:
             cuped.add(name)
+        if left[-1]:
+            refused.add(name)
     if sets and item_counts is not None:
         _has_columns(item_counts, "item_counts", ITEM_COUNTS.names)
         counts = [item_counts.filter(pc.equal(item_counts["arm"], arm)) for arm in arms]
@@ -101,7 +112,13 @@ def compare(
     progress = so_far / (planned_days * so_far[0])
     found = {name: intervals(contrast, progress) for name, contrast in contrasts.items()}
     users = (int(control.users[-1]), int(treatment.users[-1]))
-    return Comparison(arms, days, users, contrasts, found, frozenset(cuped), left_out)
+    extremes = (control.extremes, treatment.extremes)
+    return Comparison(arms, days, users, contrasts, found, frozenset(cuped), frozenset(refused), extremes, left_out)
+
+
+def winsorized(metrics: Iterable[Metric]) -> set[str]:
+    """The columns of which users' largest totals do not count in full."""
+    return {metric.numerator for metric in metrics if metric.winsorized and metric.numerator}
 
 
 def _columns(metric: Metric) -> tuple[str, str | None]:

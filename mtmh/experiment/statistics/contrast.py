@@ -71,35 +71,62 @@ def ratio_contrast(
     treatment: Aggregates,
     columns: tuple[str, str | None],
     past: tuple[str, str | None] | None = None,
-) -> tuple[Contrast, Floats]:
+) -> tuple[Contrast, Floats, NDArray[np.bool_]]:
     """Ratio of the means of two columns (None: of 1) by the delta method, adjusted by the ratio `past` (CUPED).
 
     The aggregates' figures are float64 [looks]. Also returns by how much each look's ratio was adjusted per unit of the
-    past ratio, float64 [looks]: 0 without CUPED, with too few users for it, and where the past does not vary.
+    past ratio, float64 [looks]: 0 without CUPED, with too few users for it, and where the past does not vary; and where
+    it was left out, bool [looks], because an arm's adjusted ratio would be 0 or less, or its variance below 0.
     Sources: Deng, Knoblich and Lu (2018) for ratios; Deng, Xu, Kohavi and Walker (2013) for CUPED.
     """
     arms: tuple[Any, Any] = (control, treatment)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope, level = np.zeros(len(control.count())), 0.0
+        plain = [(arm.mean(columns[0]) / arm.mean(columns[1]), arm.ratio_var(*columns)) for arm in arms]
+        slope, refused = np.zeros(len(control.count())), np.zeros(len(control.count()), bool)
+        ratios = plain
         if past is not None:
-            names = [name for name in (*columns, *past) if name]
-            both: Any = _only(control, names) + _only(treatment, names)
-            slope = both.ratio_cov(*columns, *past) / both.ratio_var(*past)
-            level = both.mean(past[0]) / both.mean(past[1])
-            enough = np.minimum(control.count(), treatment.count()) >= FEWEST_FOR_CUPED
-            slope = np.where(enough & np.isfinite(slope) & np.isfinite(level), slope, 0.0)
-        values, variances = [], []
-        for arm in arms:
-            value, variance = arm.mean(columns[0]) / arm.mean(columns[1]), arm.ratio_var(*columns)
-            if past is not None and slope.any():
-                value = value - np.where(slope, slope * (arm.mean(past[0]) / arm.mean(past[1]) - level), 0.0)
-                adjusted = slope**2 * arm.ratio_var(*past) - 2 * slope * arm.ratio_cov(*columns, *past)
-                variance = variance + np.where(slope, adjusted, 0.0)
-            value = np.where(np.isfinite(value), value, np.nan)
-            values.append(value)
-            variances.append(variance / arm.count() / value**2)
+            slope, level = _slope(control, treatment, columns, past)
+            adjusted = [
+                _adjusted(arm, values, slope, level, columns, past) for arm, values in zip(arms, plain, strict=True)
+            ]
+            for (value, _), (other, variance) in zip(plain, adjusted, strict=True):
+                refused |= (slope != 0) & (value > 0) & ~((other > 0) & (variance >= 0))
+            slope = np.where(refused, 0.0, slope)
+            ratios = [
+                (np.where(slope, other, value), np.where(slope, other_variance, variance))
+                for (value, variance), (other, other_variance) in zip(plain, adjusted, strict=True)
+            ]
+        values = [np.where(np.isfinite(value), value, np.nan) for value, _ in ratios]
+        variances = [
+            variance / arm.count() / value**2 for arm, value, (_, variance) in zip(arms, values, ratios, strict=True)
+        ]
     freedoms = [np.asarray(arm.count() - 1, np.float64) for arm in arms]
-    return Contrast(values[0], values[1], (variances[0], variances[1]), (freedoms[0], freedoms[1])), slope
+    return Contrast(values[0], values[1], (variances[0], variances[1]), (freedoms[0], freedoms[1])), slope, refused
+
+
+def _slope(
+    control: Aggregates, treatment: Aggregates, columns: tuple[str, str | None], past: tuple[str, str | None]
+) -> tuple[Floats, Floats]:
+    """How much of the past ratio both arms' ratio follows, 0 where that is not known; and the past ratio of both."""
+    names = [name for name in (*columns, *past) if name]
+    both: Any = _only(control, names) + _only(treatment, names)
+    slope = both.ratio_cov(*columns, *past) / both.ratio_var(*past)
+    level = both.mean(past[0]) / both.mean(past[1])
+    enough = np.minimum(control.count(), treatment.count()) >= FEWEST_FOR_CUPED
+    return np.where(enough & np.isfinite(slope) & np.isfinite(level), slope, 0.0), level
+
+
+def _adjusted(
+    arm: Any,
+    plain: tuple[Floats, Floats],
+    slope: Floats,
+    level: Floats,
+    columns: tuple[str, str | None],
+    past: tuple[str, str | None],
+) -> tuple[Floats, Floats]:
+    """An arm's ratio at the past of both arms, and its variance times users."""
+    value = plain[0] - slope * (arm.mean(past[0]) / arm.mean(past[1]) - level)
+    return value, plain[1] + slope**2 * arm.ratio_var(*past) - 2 * slope * arm.ratio_cov(*columns, *past)
 
 
 def _only(arm: Aggregates, names: Sequence[str]) -> Aggregates:

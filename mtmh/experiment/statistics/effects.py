@@ -7,9 +7,28 @@ import numpy as np
 import pyarrow as pa
 
 from mtmh.experiment.metrics import METRICS, Metric
-from mtmh.experiment.statistics.comparison import compare
+from mtmh.experiment.statistics.comparison import Comparison, compare
 
 PLANNED_DAYS = 14
+
+
+@dataclass(frozen=True)
+class Winsorized:
+    """What winsorizing did to a metric."""
+
+    users: int  # whose totals were above the limit, in both arms
+    limit: float  # a user's total over all days that counts at most
+    plain_lift: float  # treatment / control - 1 of the plain means: neither winsorized nor adjusted by the past
+
+
+@dataclass(frozen=True)
+class Largest:
+    """How much of an arm's sum one user holds."""
+
+    arm: str
+    user_id: str
+    column: str
+    share: float  # after winsorizing
 
 
 @dataclass(frozen=True)
@@ -33,7 +52,9 @@ class Effect:
     always_hi: float
     cuped: bool
     users: tuple[int, int]  # of control and treatment
-    reason: str = ""  # why a figure is NaN, or which days were left out
+    reason: str = ""  # why a figure is NaN, is not adjusted by the past, or which days were left out
+    winsorized: Winsorized | None = None  # None: every user's total counts in full
+    largest: tuple[Largest, ...] = ()  # of control and treatment, the user with the largest share of a column's sum
 
 
 def effects(
@@ -72,9 +93,30 @@ def effects(
             cuped=name in found.cuped,
             users=found.users,
             reason=found.reason(metrics[name]),
+            winsorized=_winsorized(found, metrics[name]),
+            largest=_largest(found, metrics[name]),
         )
         for (name, each), p in zip(found.intervals.items(), adjusted, strict=True)
     ]
+
+
+def _winsorized(comparison: Comparison, metric: Metric) -> Winsorized | None:
+    control, treatment = (extremes.get(metric.numerator or "") for extremes in comparison.extremes)
+    if not metric.winsorized or control is None or treatment is None:
+        return None
+    plain = treatment.mean / control.mean - 1 if control.mean > 0 else float("nan")
+    return Winsorized(control.winsorized + treatment.winsorized, control.limit, plain)
+
+
+def _largest(comparison: Comparison, metric: Metric) -> tuple[Largest, ...]:
+    """Of a metric's columns, in each arm, the one of which a single user holds most."""
+    found = []
+    for arm, extremes in zip(comparison.arms, comparison.extremes, strict=True):
+        columns = [name for name in (metric.numerator, metric.denominator) if name is not None and name in extremes]
+        if columns:
+            name = max(columns, key=lambda column: extremes[column].share)
+            found.append(Largest(arm, extremes[name].user_id, name, extremes[name].share))
+    return tuple(found)
 
 
 def effects_by_day(

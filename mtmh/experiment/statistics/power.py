@@ -17,7 +17,7 @@ from tea_tasting.metrics import RatioOfMeans
 from mtmh.errors import UserError
 from mtmh.experiment.metrics import METRICS, Metric
 from mtmh.experiment.statistics.always_valid import multiplier
-from mtmh.experiment.statistics.comparison import past_of
+from mtmh.experiment.statistics.comparison import past_of, winsorized
 from mtmh.experiment.statistics.contrast import ALPHA, FEWEST_FOR_CUPED, NO_SPREAD
 from mtmh.experiment.statistics.moments import looks
 
@@ -66,7 +66,8 @@ def power(
     planned = there if users is None else users
     if min(there, planned) < 4:
         raise UserError(f"power takes at least four users, in the log and in the plan; found {there} and {planned}.")
-    sums = _last(looks(user_days, days, columns, before).aggregates, there)
+    (all_users,) = looks([user_days], days, columns, before, winsorized(ratios.values()))
+    sums = _last(all_users.aggregates, there)
     return [
         _of_metric(metric, sums, len(days), planned, lift, share, power, past_of(metric, before))
         for metric in ratios.values()

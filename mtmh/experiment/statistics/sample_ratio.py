@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare, fisher_exact
 from tea_tasting.aggr import Aggregates
 from tea_tasting.metrics import SampleRatio as TwoArms
 
@@ -40,6 +40,30 @@ def sample_ratio(users_by_arm: Mapping[str, int], expected_shares: Mapping[str, 
     expected = {arm: sum(observed.values()) * share / whole for arm, share in expected_shares.items()}
     p = _p(observed, expected)
     return SampleRatio(observed, expected, p, p < ALARM)
+
+
+@dataclass(frozen=True)
+class NeverServed:
+    """Users by arm who engaged and were never served, of all its users. p is NaN when there are none, or no others."""
+
+    users: dict[str, int]
+    of: dict[str, int]
+    p: float  # of as large a share of them in every arm
+    alarm: bool  # p < 0.001
+
+
+def never_served(served_by_arm: Mapping[str, int], others_by_arm: Mapping[str, int]) -> NeverServed:
+    """Whether users who engaged without being served are as frequent in each arm: else an arm's exposures are lost.
+
+    Two arms: Fisher's exact test; more: the chi-square.
+    """
+    users = {arm: int(others_by_arm.get(arm, 0)) for arm in served_by_arm}
+    of = {arm: served + users[arm] for arm, served in served_by_arm.items()}
+    table = [(served_by_arm[arm], users[arm]) for arm in users if of[arm]]
+    p = float("nan")
+    if len(table) > 1 and all(map(sum, zip(*table, strict=True))):
+        p = float((fisher_exact(table) if len(table) == 2 else chi2_contingency(table)).pvalue)
+    return NeverServed(users, of, p, p < ALARM)
 
 
 def _p(observed: Mapping[str, int], expected: Mapping[str, float]) -> float:

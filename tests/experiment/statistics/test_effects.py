@@ -36,7 +36,16 @@ def per_user(people: Population) -> pa.Table:
         [(name, "sum") for name in ("seconds", "active", "novel_interests", "engaged_impressions", "impressions")]
     )
     past = people.before.rename_columns(["user_id", "active_before", "seconds_before"])
-    return sums.join(past, "user_id", join_type="left outer")
+    joined = sums.join(past, "user_id", join_type="left outer")
+    for name in ("seconds_sum", "seconds_before"):
+        joined = joined.set_column(joined.column_names.index(name), name, winsorized(joined[name].to_numpy()))
+    return joined
+
+
+def winsorized(totals: np.ndarray) -> pa.Array:
+    """The users' totals, at most the 99.9th percentile of those that are above 0."""
+    present = np.sort(totals[totals > 0])
+    return pa.array(np.minimum(totals, present[int(0.999 * (len(present) - 1))]))
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def out(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_ab_json_has_every_metric_and_the_sample_ratio(comparison: Comparison, out: Path) -> None:
     ab = json.loads((out / "ab.json").read_text())
-    assert set(ab) == {*METRICS, "sample_ratio"}
+    assert set(ab) == {*METRICS, "sample_ratio", "never_served"}
     for effect in comparison.effects:
         entry = ab[effect.metric]
         assert {"control", "treatment", "lift", "lo", "hi", "adjusted_p"} <= set(entry)
@@ -120,6 +120,7 @@ def test_ab_json_has_every_metric_and_the_sample_ratio(comparison: Comparison, o
     assert ab["time_spent"]["lift"] == pytest.approx(ab["time_spent"]["treatment"] / ab["time_spent"]["control"] - 1)
     assert ab["relevance_share"]["lift"] is None  # the control has nothing of it: no relative change
     assert set(ab["sample_ratio"]) == {"observed", "expected", "p", "alarm"}
+    assert set(ab["never_served"]) == {"users", "of", "p", "alarm"}
 
 
 def test_the_table_shows_what_ab_json_says(out: Path) -> None:

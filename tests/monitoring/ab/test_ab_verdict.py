@@ -18,9 +18,10 @@ from monitoring.ab.verdict import (
     signed,
 )
 from mtmh.experiment.metrics import METRICS
-from mtmh.experiment.statistics import Effect, SampleRatio
+from mtmh.experiment.statistics import Effect, NeverServed, SampleRatio
 
 FINE = SampleRatio({"old": 5000, "new": 5010}, {"old": 5005.0, "new": 5005.0}, 0.92, False)
+NONE = NeverServed({"old": 12, "new": 9}, {"old": 5012, "new": 5019}, 0.5, False)
 LOG = Log(
     days=14,
     users={"old": 5000, "new": 5010},
@@ -36,10 +37,12 @@ def effect(metric: str, lo: float, hi: float) -> Effect:
     return Effect(metric, 1.0, 1 + lift, lift, lift - half, lift + half, 0.5, 0.5, lo, hi, False, (5000, 5010))
 
 
-def judged(log: Log = LOG, ratio: SampleRatio = FINE, **bounds: tuple[float, float]) -> tuple[Outcome, str]:
+def judged(
+    log: Log = LOG, ratio: SampleRatio = FINE, unserved: NeverServed = NONE, **bounds: tuple[float, float]
+) -> tuple[Outcome, str]:
     """Outcome and all the words, where the metrics that are not named move by -1 % to +1 %."""
     wide = {name: (-0.01, 0.01) for name in METRICS} | bounds
-    verdict = judge([effect(name, *ends) for name, ends in wide.items()], ratio, log, "old", "new")
+    verdict = judge([effect(name, *ends) for name, ends in wide.items()], ratio, unserved, log, "old", "new")
     return verdict.outcome, " ".join([verdict.title, verdict.lead, *verdict.reasons])
 
 
@@ -100,6 +103,13 @@ def test_what_is_wrong_with_the_experiment_comes_before_any_effect(log: Log, rat
     outcome, said = judged(log, ratio, **bounds)
     assert outcome == "unjudged"
     assert word in said
+
+
+def test_an_arm_whose_users_engaged_without_being_served_decides_nothing() -> None:
+    lost = NeverServed({"old": 0, "new": 149}, {"old": 740, "new": 754}, 1e-30, True)
+    outcome, said = judged(unserved=lost, **{PRIMARY: (0.1, 0.2)})
+    assert outcome == "unjudged"
+    assert "Never served: old 0 of 740, new 149 of 754 users engaged and were answered nothing" in said
 
 
 def test_bounds_themselves_are_still_good() -> None:

@@ -4,25 +4,35 @@
     models/<name>/        Triton's model repository; a model's name ends with its version
     champion              the version that serves
 
-A version is there when versions/<version> is: its models come before it and go after it.
+A version is there when versions/<version> is: its models come before it and go after it. What a manifest does not list
+is in no package: a file more is as wrong as one less, and neither may be a link.
 """
 
 import fcntl
-import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from mtmh.data.files import replacing
 from mtmh.errors import UserError
-from serving.triton.backend.files import sha256
+from serving.triton.backend.files import disagreement, files_of
 
 MANIFEST, CHAMPION = "manifest.json", "champion"
 KEPT = 2  # versions beside the champion
+
+
+class Manifest(BaseModel, extra="allow"):
+    """What of a manifest must be so that nothing is read, moved or loaded from elsewhere than its package."""
+
+    version: Annotated[str, Field(pattern="^[1-9][0-9]{0,17}$")]
+    models: list[Annotated[str, Field(pattern="^[a-z_]+_[1-9][0-9]{0,17}$")]]
+    sha256: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
 
 
 def install(package: Path, store: Path) -> str:
@@ -30,12 +40,12 @@ def install(package: Path, store: Path) -> str:
 
     Another package of a version that is there (the same retriever with other settings) takes its place; a server that
     has the version loaded goes on with what it read. Hard links where the file system has them, copies otherwise.
-    Raises UserError when the package does not have the checksums of its manifest.
+    Raises UserError when the package is not what its manifest lists, no file less and none more.
     """
     manifest = _manifest(package)
     version = str(manifest["version"])
     place = store / "versions" / version
-    _check(manifest, lambda name: package / name)
+    _check(manifest, files_of(package), package)
     with _owned(store) as drafts:
         if place.is_dir() and _manifest(place) == manifest:
             return version
@@ -73,7 +83,8 @@ def verify(store: Path, version: str) -> dict[str, Any]:
     """Check every file of an installed version and return its manifest. Raises UserError naming what does not agree."""
     place = store / "versions" / version
     manifest = _manifest(place)
-    _check(manifest, lambda name: (store if name.startswith("models/") else place) / name)
+    models = {f"models/{name}": path for name, path in files_of(store / "models").items() if _of(version, name)}
+    _check(manifest, files_of(place) | models, place)
     return manifest
 
 
@@ -125,19 +136,28 @@ def _remove(store: Path, version: str, drafts: Path) -> None:
 
 def _manifest(package: Path) -> dict[str, Any]:
     try:
-        manifest: dict[str, Any] = json.loads((package / MANIFEST).read_text())
+        return Manifest.model_validate_json((package / MANIFEST).read_bytes()).model_dump()
     except FileNotFoundError:
         raise UserError(f"{package} holds no {MANIFEST}: it is no package. Make one with mtmh package RUN.") from None
-    return manifest
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in wrong["loc"]) or "the file"
+        raise UserError(f"{package / MANIFEST}: {where}: {wrong['msg']}. Make the package again.") from None
 
 
-def _check(manifest: dict[str, Any], place: Callable[[str], Path]) -> None:
-    for name, expected in manifest["sha256"].items():
-        path = place(name)
-        if not path.is_file():
-            raise UserError(f"{path} is missing, though the manifest lists it: make the package again.")
-        if sha256(path) != expected:
-            raise UserError(f"{path} does not have the checksum of its manifest: make the package again.")
+def _check(manifest: dict[str, Any], files: dict[str, Path], package: Path) -> None:
+    """Raises UserError when `files`, by their names in the package, are not what the manifest lists."""
+    files.pop(MANIFEST)
+    models = {name.split("/")[1] for name in manifest["sha256"] if name.startswith("models/")}
+    if models != set(manifest["models"]) or not all(_of(manifest["version"], model) for model in models):
+        raise UserError(f"{package / MANIFEST} does not list the models whose files it lists: make the package again.")
+    if complaint := disagreement(files, manifest["sha256"], package):
+        raise UserError(f"{complaint}: make the package again.")
+
+
+def _of(version: str, model: str) -> bool:
+    """Whether a file or folder of the models' belongs to the version; Triton loads what is called so."""
+    return model.split("/")[0].endswith(f"_{version}")
 
 
 def _link(source: str, target: str) -> None:

@@ -47,11 +47,69 @@ def test_an_installed_package_is_there_whole(package_of: PackageOf, tmp_path: Pa
 def test_a_spoiled_package_is_not_installed(package_of: PackageOf, tmp_path: Path) -> None:
     package = shutil.copytree(package_of("1"), tmp_path / "package")
     (package / "items.parquet").write_bytes(b"")
-    with pytest.raises(UserError, match=r"items\.parquet does not have the checksum"):
+    with pytest.raises(UserError, match=r"items\.parquet does not have its checksum"):
         packages.install(package, tmp_path / "store")
     assert packages.versions(tmp_path / "store") == []
     with pytest.raises(UserError, match="it is no package"):
         packages.install(tmp_path, tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", ["extra.txt", "models/engagement_1/1/numpy.py", "models/engagement_1/2/model.py"])
+def test_what_the_manifest_does_not_list_is_refused(package_of: PackageOf, tmp_path: Path, name: str) -> None:
+    package = shutil.copytree(package_of("1"), tmp_path / "package")
+    (package / name).parent.mkdir(exist_ok=True)
+    (package / name).write_text("import os")
+    with pytest.raises(UserError, match=rf"{name} is there, though no checksum of it is listed"):
+        packages.install(package, tmp_path / "store")
+    packages.install(package_of("1"), tmp_path / "store")
+    placed = tmp_path / "store" / (name if name.startswith("models/") else f"versions/1/{name}")
+    placed.parent.mkdir(exist_ok=True)
+    placed.write_text("import os")
+    with pytest.raises(UserError, match=r"is there, though no checksum of it is listed"):
+        packages.promote(tmp_path / "store", "1")
+
+
+def test_a_model_folder_of_its_own_is_not_loaded_with_the_version(package_of: PackageOf, tmp_path: Path) -> None:
+    packages.install(package_of("1"), tmp_path)
+    (tmp_path / "models" / "more_1").mkdir()
+    (tmp_path / "models" / "more_1" / "config.pbtxt").write_text('name: "more_1"')
+    with pytest.raises(UserError, match=r"more_1/config\.pbtxt is there"):
+        packages.promote(tmp_path, "1")
+
+
+def test_links_are_no_files_of_a_package(package_of: PackageOf, tmp_path: Path) -> None:
+    package = shutil.copytree(package_of("1"), tmp_path / "package")
+    index = package / "models" / "engagement_1" / "1" / "index.faiss"
+    index.unlink()
+    index.symlink_to(package_of("1") / "models" / "engagement_1" / "1" / "index.faiss")
+    with pytest.raises(UserError, match=r"index\.faiss is a link"):
+        packages.install(package, tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("version", "../1"),
+        ("version", 1.5),
+        ("models", ["../engagement_1"]),
+        ("models", ["engagement_1"]),
+        ("sha256", {"../../secret": "0" * 64}),
+        ("sha256", {"serving.json": "short"}),
+    ],
+)
+def test_a_manifest_cannot_reach_out_of_its_package(
+    package_of: PackageOf, tmp_path: Path, key: str, value: object
+) -> None:
+    package = shutil.copytree(package_of("1"), tmp_path / "package")
+    manifest = json.loads((package / "manifest.json").read_text())
+    (package / "manifest.json").unlink()
+    (package / "manifest.json").write_text(json.dumps({**manifest, key: value}))
+    with pytest.raises(UserError, match="ake the package again"):
+        packages.install(package, tmp_path / "store")
+    assert not (tmp_path / "store").exists() or packages.versions(tmp_path / "store") == []
+    (package / "manifest.json").write_text("[1, ")
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        packages.install(package, tmp_path / "store")
 
 
 def test_only_what_is_whole_becomes_champion(package_of: PackageOf, tmp_path: Path) -> None:

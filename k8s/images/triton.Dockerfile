@@ -1,17 +1,17 @@
-# Triton with what the Python backend of our models imports. Not built here: no Docker engine was at hand; tests/k8s checks
-# the paths and the pins. From the root of the repository:
-#   docker build -f k8s/images/triton.Dockerfile -t mtmh-triton:24.10-cpu .
-#   docker build -f k8s/images/triton.Dockerfile -t mtmh-triton:24.10-gpu . --build-arg FAISS=faiss-gpu-cu12==1.14.1.post1
-FROM nvcr.io/nvidia/tritonserver:24.10-py3
+# Triton with what the Python backend of our models imports. Not built here over NVIDIA's image: no registry was at hand;
+# tests/k8s checks the paths and the pins. 26.09 has the mends of NVIDIA's bulletins of 2025 and 2026 (SECURITY.md), and
+# Python 3.12; the backend's code runs from 3.10 on. From the root of the repository:
+#   docker build -f k8s/images/triton.Dockerfile -t mtmh-triton:26.09-cpu .
+#   docker build -f k8s/images/triton.Dockerfile -t mtmh-triton:26.09-gpu . --build-arg BACKEND=backend-gpu.txt
+FROM nvcr.io/nvidia/tritonserver:26.09-py3
 
-ARG FAISS=faiss-cpu==1.15.1
+ARG BACKEND=backend.txt
 
-# Into the system's Python 3.10: it is the one that this image's backend was built for, and nothing else runs in it.
-COPY serving/triton/backend.txt /tmp/backend.txt
-RUN grep -v '^faiss-cpu==' /tmp/backend.txt > /tmp/rest.txt \
-    && python3 -m pip install --no-cache-dir --requirement /tmp/rest.txt "$FAISS" \
+# Into the system's Python, which this image's backend was built for: nothing else runs in it.
+COPY serving/triton/backend.txt serving/triton/backend-gpu.txt /tmp/
+RUN PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir --no-deps --require-hashes --requirement "/tmp/$BACKEND" \
     && python3 -c "import faiss, numpy; assert numpy.__version__ < '2'; print(faiss.__version__, numpy.__version__)" \
-    && rm /tmp/backend.txt /tmp/rest.txt
+    && rm /tmp/backend.txt /tmp/backend-gpu.txt
 
 COPY --chmod=755 k8s/images/triton.sh /usr/local/bin/triton.sh
 

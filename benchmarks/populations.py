@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.units import ITEM_COUNTS, USER_DAYS
 
@@ -26,13 +27,18 @@ class Population:
     before: pa.Table
 
 
-def population(rng: np.random.Generator, users: int, days: int, lift: float = 0.0, share: float = 0.5) -> Population:
+def population(
+    rng: np.random.Generator, users: int, days: int, lift: float = 0.0, share: float = 0.5, outliers: float = 0.0
+) -> Population:
     """`users` who visit over `days`; each is in the treatment with probability `share`.
 
-    lift: by how much every ratio metric of the treatment is truly above the control's.
+    lift: by how much every ratio metric of the treatment is truly above the control's. outliers: the share of users whose
+    every visit lasts as long as a record may say (a tab left open, a program); with any, the others' dwell times have
+    a heavy tail too, and the lift of time spent is that of what is counted, which is less.
     """
     treated = rng.random(users) < share
-    visits, taste, dwell = rng.beta(0.8, 1.6, users), rng.lognormal(0.0, 0.7, users), rng.lognormal(3.5, 0.5, users)
+    visits, taste = rng.beta(0.8, 1.6, users), rng.lognormal(0.0, 0.7, users)
+    dwell = rng.lognormal(3.5, 1.2 if outliers else 0.5, users)
     day, user = np.nonzero(rng.random((days, users)) < visits)
     rows = len(user)
     engagement = np.minimum(0.15 * taste, 0.9)
@@ -64,6 +70,11 @@ def population(rng: np.random.Generator, users: int, days: int, lift: float = 0.
     }
     for name, values in _raised(rng, columns, lift).items():
         columns[name] = np.where(treated[user], columns[name], values)
+    if outliers:
+        stuck = rng.random(users) < outliers
+        longest = DEFINITIONS.longest_dwell_seconds
+        pareto = np.minimum(columns["seconds"] * (1 + rng.pareto(1.5, rows)), longest)
+        columns["seconds"] = np.where(stuck[user] & (columns["active"] > 0), longest, pareto)
     names = pc.binary_join_element_wise("user", pa.array(np.arange(users)).cast(pa.string()), "-")
     table = {
         "arm": pa.array(ARMS).take(pa.array(treated[user].astype(np.int8))),

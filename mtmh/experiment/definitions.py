@@ -14,7 +14,7 @@ class Definitions:
     attribution_hours: int = 24  # an engagement without a request goes back to an impression at most so old
     longest_dwell_seconds: float = 86_400.0  # of one engagement, and of a user on one day: a day has no more
     largest_value: float = 1e6  # of an engagement, to both sides of 0; what lies beyond is no rating or weight
-    winsorized_share: float = 0.999  # users' totals above this percentile, of both arms together, count as it
+    winsorized_share: float = 0.995  # users' totals above this percentile, of both arms together, count as it
 
 
 DEFINITIONS = Definitions()

@@ -10,6 +10,7 @@ import tea_tasting as tt
 
 from benchmarks.populations import Population, population
 from mtmh.errors import UserError
+from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import effects, effects_by_day
 from mtmh.experiment.statistics.effects import Effect, holm
@@ -45,7 +46,7 @@ def per_user(people: Population) -> pa.Table:
 def winsorized(totals: np.ndarray) -> pa.Array:
     """The users' totals, at most the 99.9th percentile of those that are above 0."""
     present = np.sort(totals[totals > 0])
-    return pa.array(np.minimum(totals, present[int(0.999 * (len(present) - 1))]))
+    return pa.array(np.minimum(totals, present[int(DEFINITIONS.winsorized_share * (len(present) - 1))]))
 
 
 @pytest.mark.parametrize(

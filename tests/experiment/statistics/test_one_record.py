@@ -147,7 +147,7 @@ def test_a_past_that_would_make_an_arm_negative_is_left_out_and_told() -> None:
 def test_an_arm_that_is_few_users_cannot_be_judged(experiments: dict[float, Population], column: str) -> None:
     """Bots, more than winsorizing takes: a user whose share of an arm is too large is named by its id and share."""
     people = experiments[0.5]
-    bots = [_record(f"bot-{n}", ARMS[1], 1, 0.0).to_pylist()[0] | {column: 3_000_000} for n in range(4)]
+    bots = [_record(f"bot-{n}", ARMS[1], 1, 0.0).to_pylist()[0] | {column: 3_000_000} for n in range(8)]
     rows = pa.concat_tables([people.user_days, pa.Table.from_pylist(bots, schema=USER_DAYS)])
     found = effects(rows, None, *ARMS, DECIDING, people.before, planned_days=DAYS)
     judged = verdict({effect.metric: effect for effect in found})

@@ -33,14 +33,17 @@ def test_the_effect_said_to_be_detectable_is_found_as_often_as_said(
     for found in power(user_days, users=1500, share=share, metrics=ASKED, before=before):
         metric = {found.metric: METRICS[found.metric]}
         tests = []
-        for seed in range(100):
+        for seed in range(200):
             people = population(np.random.default_rng(seed), 2300, 3, lift=found.detectable, share=share)
             effect = effects(people.user_days, None, "control", "treatment", metric, people.before)[0]
-            tests.append((effect.lo > 0, sum(effect.users)))
-        hits, users = np.mean(tests, axis=0)
-        # Power at the number of users that came, which is not exactly 1,500; 100 tests know a share within 0.08.
-        z = (norm.ppf(0.975) + norm.ppf(0.8)) * math.sqrt(users / 1500) - norm.ppf(0.975)
-        assert hits == pytest.approx(norm.cdf(z), abs=0.13), found.metric
+            tests.append((effect.lo > 0, sum(effect.users), math.log1p(effect.lift)))
+        hits, users, lift = np.mean(tests, axis=0)
+        # What is cut off a winsorized metric does not rise with the rest: its lift is a little less than was planted.
+        counted = lift / math.log1p(found.detectable) if METRICS[found.metric].winsorized else 1.0
+        assert counted > 0.88
+        # Power at the number of users that came, which is not exactly 1,500; 200 tests know a share within 0.07.
+        z = (norm.ppf(0.975) + norm.ppf(0.8)) * counted * math.sqrt(users / 1500) - norm.ppf(0.975)
+        assert hits == pytest.approx(norm.cdf(z), abs=0.12), found.metric
 
 
 def test_users_needed_and_detectable_effect_are_the_same_answer(earlier: tuple[pa.Table, pa.Table]) -> None:

@@ -5,6 +5,8 @@ Each test draws new users (benchmarks/populations.py) and asks the code that the
 - A/A, ratio metrics: a look a day for 28 days. False alarms of the fixed interval looked at once, at the end (nominal
   5 %, wanted 4 to 6 %), of the fixed interval looked at every day, and of the always-valid one (wanted: at most 5 %).
 - A/B, ratio metrics: how often the interval holds the lift that was planted, 5 % (nominal 95 %).
+- time spent again, of users with heavy-tailed dwell times of whom 1 % stay as long as a record may say: A/A, and an A/B
+  whose truth is the mean over all tests, as winsorizing takes from a lift what it takes from the largest.
 - A/A and A/B, set metrics: the same over two days, and in a tenth of the tests 28 daily looks, because a look takes
   them longest. The lift of a set metric cannot be planted; what is true is the mean over all tests.
 - the sample ratio, 20 draws a test: how often it alarms (nominal 0.1 %).
@@ -30,8 +32,10 @@ USERS, DAYS, LIFT = 2000, 28, 0.05
 SET_USERS, SET_DAYS, ITEMS, FLATNESS = 600, 2, 1000, (0.3, 0.35)
 LOOKED_AT_USERS, LOOKED_AT_ITEMS, LOOKED_AT_SHARE = 400, 600, 10  # a tenth of the tests
 DRAWS = 20
+OUTLIERS = 0.01  # share of the users
 RATIOS = {name: metric for name, metric in METRICS.items() if metric.is_ratio}
 SETS = {name: metric for name, metric in METRICS.items() if not metric.is_ratio}
+TIME = {"time_spent": METRICS["time_spent"]}
 AT_ONCE = 50
 Figures = np.ndarray  # [tests, metrics, columns]
 
@@ -46,6 +50,7 @@ def main() -> None:
         none, some = _all(workers, sets_without), _all(workers, sets_with)  # [tests, metrics, (lift, lo, hi)]
         sets_looked = _all(workers, sets_watched, max(TESTS // LOOKED_AT_SHARE, 1))  # as `looked`
         ratio = _all(workers, ratio_alarm)
+        wild, wild_lifts = _all(workers, outliers_watched), _all(workers, outliers_covered)  # as `looked`, as `some`
     metrics: dict[str, dict[str, float]] = {}
     for i, name in enumerate(RATIOS):
         once, daily, always = (float(looked[:, i, column].mean()) for column in range(3))
@@ -54,6 +59,9 @@ def main() -> None:
         daily, always = (float(sets_looked[:, i, column].mean()) for column in (1, 2))
         once, coverage = 1 - _held(none[:, i], 0.0), _held(some[:, i], _mean_lift(some[:, i]))
         metrics[name] = {"once": once, "daily": daily, "always": always, "coverage": coverage}
+    once, daily, always = (float(wild[:, 0, column].mean()) for column in range(3))
+    coverage = _held(wild_lifts[:, 0], _mean_lift(wild_lifts[:, 0]))
+    metrics["time_spent, 1 % outliers"] = {"once": once, "daily": daily, "always": always, "coverage": coverage}
     for name, found in metrics.items():
         print(f"  {name:27}" + "  ".join(f"{column} {100 * value:6.2f} %" for column, value in found.items()))
     print("  nominal                    once   5.00 %  daily      -    always <= 5.00 %  coverage  95.00 %")
@@ -67,6 +75,7 @@ def main() -> None:
         "always_worst": max(found["always"] for found in metrics.values()),
         "daily_looks_at_the_fixed_interval": round(pooled["daily"], 4),
         "sample_ratio_alarms": float(ratio.mean()),
+        "lift_counted_of_the_planted_with_outliers": round(_mean_lift(wild_lifts[:, 0]), 4),
         "seconds": round(time.perf_counter() - started, 1),
         "nominal": {"once": 0.05, "always": "at most 0.05", "coverage": 0.95, "sample_ratio_alarms": 0.001},
     }
@@ -102,6 +111,19 @@ def covered(seed: int) -> np.ndarray:
     people = population(np.random.default_rng([2, seed]), USERS, 7, lift=LIFT)
     found = effects(people.user_days, None, *ARMS, RATIOS, people.before, planned_days=7)
     return np.array([[each.lo <= LIFT <= each.hi] for each in found])
+
+
+def outliers_watched(seed: int) -> np.ndarray:
+    """As `watched`, of time spent with outliers: bool [1, 3]."""
+    people = population(np.random.default_rng([6, seed]), USERS, DAYS, outliers=OUTLIERS)
+    return _left_out(effects_by_day(people.user_days, None, *ARMS, TIME, people.before, planned_days=DAYS), 1)
+
+
+def outliers_covered(seed: int) -> np.ndarray:
+    """Time spent with outliers and a planted effect: float64 [1, (lift, lo, hi)]."""
+    people = population(np.random.default_rng([7, seed]), USERS, DAYS, lift=LIFT, outliers=OUTLIERS)
+    (found,) = effects(people.user_days, None, *ARMS, TIME, people.before, planned_days=DAYS)
+    return np.array([[found.lift, found.lo, found.hi]])
 
 
 def sets_without(seed: int) -> np.ndarray:

@@ -32,9 +32,9 @@ def population(
 ) -> Population:
     """`users` who visit over `days`; each is in the treatment with probability `share`.
 
-    lift: by how much every ratio metric of the treatment is truly above the control's. outliers: the share of users whose
-    every visit lasts as long as a record may say (a tab left open, a program); with any, the others' dwell times have
-    a heavy tail too, and the lift of time spent is that of what is counted, which is less.
+    lift: by how much every ratio metric of the treatment is truly above the control's. outliers: the share of users
+    whose every visit lasts as long as a record may say (a tab left open, a program); with any, the others' dwell times
+    have a heavy tail too, and the lift of time spent is that of what is counted, which is less.
     """
     treated = rng.random(users) < share
     visits, taste = rng.beta(0.8, 1.6, users), rng.lognormal(0.0, 0.7, users)

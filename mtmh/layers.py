@@ -10,6 +10,7 @@ import yaml
 from mtmh.errors import UserError
 
 LARGEST = 65_536  # bytes of a configuration file; one with a hundred arms has 10,000
+DEEPEST = 20  # sections within sections, and lists within them
 
 
 def read_layers(layers: Sequence[Path | Mapping[str, Any]], settings: Sequence[str] = ()) -> dict[str, Any]:
@@ -68,18 +69,41 @@ def _why(path: Path, error: OSError) -> str:
 
 
 def _parse(path: Path, content: bytes) -> Any:
-    """What the YAML says. An alias is refused: nine lines of them stand for more values than a machine can hold."""
+    """What the YAML says, of what settings can mean."""
     try:
         text = content.decode()
-        alias = next((event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)), None)
-        if alias is None:
-            return yaml.safe_load(text)
-    except RecursionError:
-        raise UserError(f"configuration {path} is nested too deeply: sections have keys, and keys values.") from None
+        if complaint := _complaint(text):
+            raise UserError(f"configuration {path}: {complaint}")
+        return yaml.safe_load(text)
+    except UserError:
+        raise
     except Exception as error:  # besides its own errors, PyYAML raises whatever a value that is no value leads to
         why = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UserError(f"configuration {path} is not YAML: {why}. Mend it there.") from None
-    raise UserError(f"configuration {path}: *{alias.anchor} is an alias. Write out what it stands for.")
+
+
+def _complaint(text: str) -> str | None:
+    """What is YAML and no settings: nine lines of aliases stand for more values than a machine can hold, thousands of
+    brackets keep the parser busy for minutes, and of a key that is there twice the first would be silently dropped.
+    """
+    depth = 0
+    for event in yaml.parse(text):
+        if isinstance(event, yaml.AliasEvent):
+            return f"*{event.anchor} is an alias. Write out what it stands for."
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            return f"line {event.start_mark.line + 1} is nested too deeply: sections have keys, and keys values."
+    nodes = [yaml.compose(text)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                return f"{shown(twice[0])} is there twice. Keep one."
+            nodes += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+    return None
 
 
 def _parse_setting(setting: str) -> dict[str, Any]:
@@ -87,9 +111,12 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     if not equals or not key.strip():
         raise UserError(f"setting {setting!r} is not of the form section.key=value; write, say, train.epochs=3.")
     try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
+        complaint = _complaint(value)
+        nested: Any = None if complaint else yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):  # ValueError: 2025-13-45 looks like a date
         raise UserError(f"setting {setting!r}: {value!r} is no YAML value; quote it, or close its bracket.") from None
+    if complaint:
+        raise UserError(f"setting {shown(key)}: {complaint}")
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
     return dict(nested)

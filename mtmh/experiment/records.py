@@ -160,4 +160,6 @@ def encode(record: dict[str, Any]) -> bytes:
 
 def explain(error: ValidationError) -> str:
     """What is wrong with a record, in one line: the first five errors of it."""
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg'].lower()}" for one in error.errors()[:5])
+    return "; ".join(
+        f"{'.'.join(map(str, one['loc']))}: {one['msg'][:1].lower()}{one['msg'][1:]}" for one in error.errors()[:5]
+    )

@@ -259,4 +259,4 @@ def _line(error: Any) -> str:
     if error["type"] == "json_invalid":
         return f"the body is no JSON ({error.get('ctx', {}).get('error', 'cannot be read')})"
     found = ascii(error["input"]) if isinstance(error.get("input"), SHOWN) else "a list or an object"
-    return f"{where}: {error['msg'].lower()}" + (f", found {found}" if len(found) < 80 else "")
+    return f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}" + (f", found {found}" if len(found) < 80 else "")

@@ -78,6 +78,8 @@ TEXTS: dict[str, bytes | str] = {
     "NUL bytes, as a disk leaves them": b"\0" * 4096,
     "too large": "#" * 70_000,
     "nested": "limits: " + "[" * 30_000,
+    "nested in one line each": "limits:\n" + "".join(" " * n + "- \n" for n in range(1, 300)),
+    "a key that is there twice": "limits: {k: 100}\nauth: {token_file: null}\nlimits: {k: 200}\n",
     "an alias bomb": bomb(),
     "an alias that holds itself": "limits: &a [*a]\n",
     "a date that is none": "limits: {k: 2026-13-45}\n",

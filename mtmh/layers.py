@@ -92,7 +92,7 @@ def _complaint(text: str) -> str | None:
             return f"*{event.anchor} is an alias. Write out what it stands for."
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            return f"line {event.start_mark.line + 1} is nested too deeply: sections have keys, and keys values."
+            return "it is nested too deeply: sections have keys, and keys values."
     nodes = [yaml.compose(text)]
     while nodes:
         node = nodes.pop()

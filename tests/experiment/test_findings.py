@@ -78,6 +78,37 @@ def test_what_belongs_to_nobody_or_came_twice_changes_no_figure(name: str, clean
     assert figures == clean
 
 
+def test_an_engagement_sent_again_by_its_id_counts_once_whatever_time_it_names(
+    clean: list[Row], tmp_path: Path
+) -> None:
+    rows = sound()
+    rows[1] |= {"event_id": "mine"}
+    again = [rows[1] | {"timestamp": at(day, 5000)} for day in (0, 1, 2)]
+    findings, figures = look(make_place(tmp_path / "place", ITEMS, HISTORY, [*rows, *again]))
+    assert {name: finding.count for name, finding in findings.items()} == {"duplicate_engagements": 3}
+    assert figures == clean
+
+
+def test_an_id_of_another_user_hides_nothing(clean: list[Row], tmp_path: Path) -> None:
+    rows = sound()
+    for number, row in enumerate(rows):
+        if row["kind"] == "engagement":
+            row["event_id"] = f"day-{number // 4}"  # of both users
+    findings, figures = look(make_place(tmp_path / "place", ITEMS, HISTORY, rows))
+    assert findings == {}
+    assert figures == clean
+
+
+def test_answers_that_are_not_the_arms_own_are_counted(tmp_path: Path) -> None:
+    rows = sound()
+    rows[0] |= {"alpha": 0.0}
+    rows[2] |= {"degraded": True}
+    findings, _ = look(make_place(tmp_path / "place", ITEMS, HISTORY, rows))
+    assert findings["degraded"].count == 1
+    counted = findings.get("own_alpha")
+    assert (counted.count if counted else None) == 1
+
+
 def test_engagements_of_a_user_in_two_arms_are_left_out_too(clean: list[Row], tmp_path: Path) -> None:
     rows = [*CASES["contaminated"][0], event("both-mtmh", "torn", at(1, 60), "a"), event(None, "torn", at(3), "c")]
     findings, figures = look(make_place(tmp_path / "place", ITEMS, HISTORY, [*sound(), *rows]))

@@ -6,6 +6,7 @@ from math import inf, nan
 import pytest
 
 from monitoring.ab.figures import BAD, OK, OPEN, Line, forest, over_days
+from mtmh.display import visible
 
 
 def line(label: str, lift: float, half: float, sign: int = 0, better: str = "better", whole: bool = False) -> Line:
@@ -48,6 +49,17 @@ def test_what_has_no_interval_is_left_out_and_nothing_at_all_can_be_drawn() -> N
     (axes,) = forest([*USUAL, line("no lift", nan, nan), line("endless", 0.1, inf)]).axes
     assert len(axes.get_yticklabels()) == len(USUAL)
     assert forest([line("no lift", nan, nan)]).axes
+
+
+@pytest.mark.parametrize(
+    "label", ["$$", "$", "Gifts $5 - $10", "$20_off$", r"$\\frac{", "a\u202eb", "x" * 300, "<b>", ""]
+)
+def test_any_topic_can_be_drawn_as_it_is(label: str) -> None:
+    """Not as mathematics, of which most of these are none and end the drawing."""
+    figure = forest([*USUAL, line(label, 0.01, 0.02)])
+    figure.canvas.draw()
+    drawn = {text.get_text() for text in figure.axes[0].get_yticklabels()}
+    assert (visible(label) in drawn) or any(text.startswith(label[:20]) for text in drawn)
 
 
 def test_days_are_drawn_on_the_scale_of_the_later_ones() -> None:

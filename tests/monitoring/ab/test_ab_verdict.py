@@ -17,6 +17,7 @@ from monitoring.ab.verdict import (
     rule,
     signed,
 )
+from mtmh.experiment.deviations import DEVIATIONS, Deviation
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import Effect, NeverServed, SampleRatio
 
@@ -110,6 +111,26 @@ def test_an_arm_whose_users_engaged_without_being_served_decides_nothing() -> No
     outcome, said = judged(unserved=lost, **{PRIMARY: (0.1, 0.2)})
     assert outcome == "unjudged"
     assert "Never served: old 0 of 740, new 149 of 754 users engaged and were answered nothing" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "p", "outcome"),
+    [
+        (0.0, 0.06, 1e-9, "unjudged"),
+        (0.06, 0.06, 1.0, "unjudged"),
+        (0.0, 0.02, 1e-9, "unjudged"),
+        (0.02, 0.02, 0.7, "wins"),
+        (0.0, 0.005, 1e-9, "wins"),
+    ],
+)
+@pytest.mark.parametrize("name", DEVIATIONS)
+def test_answers_that_are_not_what_their_arm_stands_for_are_few_and_alike(
+    name: str, old: float, new: float, p: float, outcome: str
+) -> None:
+    answers = {"old": (round(old * 100_000), 100_000), "new": (round(new * 100_000), 100_000)}
+    decided, said = judged(replace(LOG, deviations=[Deviation(name, answers, p)]), **{PRIMARY: (0.1, 0.2)})
+    assert decided == outcome
+    assert (DEVIATIONS[name] in said.lower()) == (outcome == "unjudged")
 
 
 def test_bounds_themselves_are_still_good() -> None:

@@ -13,6 +13,8 @@ from evidently.core.metric_types import TestStatus as Status
 from evidently.ui.workspace import Workspace
 from small_place import ARMS, DAYS, FIRST, write_place
 
+from monitoring.ab.comparison import compare, read_tables
+from monitoring.ab.report import ab
 from monitoring.bounds import Bounds, read_bounds
 from monitoring.figures import FIGURES
 from monitoring.monitor import KEPT, WORKSPACE, Monitored, monitor
@@ -108,6 +110,13 @@ def test_the_last_day_raises_a_retraining_run_and_not_twice(place: Place, monito
         (tmp_path / "retraining.json").write_text(json.dumps({"day": str(LAST - timedelta(days=ago))}))
         assert due(found, tmp_path, bounds) == again
     assert not due(monitor(place, tmp_path, bounds, FIRST, FIRST), tmp_path, bounds)
+
+
+def test_the_dashboards_lift_is_the_ab_pages(place: Place, monitored: Monitored) -> None:
+    effects = ab(compare(place, read_tables(place)))
+    for label in ("time_spent", "engagement_rate", "daily_active_users"):
+        for end in ("lift", "always_lo", "always_hi"):
+            assert value(monitored, LAST, "lift", end, label) == pytest.approx(effects[label][end], rel=1e-12), label
 
 
 def test_an_empty_day_is_monitored_too(tmp_path: Path) -> None:

@@ -107,9 +107,11 @@ def test_the_next_start_ends_stubs_whose_owner_is_gone(tmp_path: Path) -> None:
     try:
         # sleep sums up its arguments and refuses a name, so the name stands before it
         left = subprocess.Popen([str(stub), "600"], env={"NAME": "unused"})
-        named = subprocess.Popen(["/bin/sh", "-c", f": {stub} {prefix}-{owner.pid}-0; sleep 600"])
-        sweep(prefix)
-        assert named.wait(30) == -signal.SIGKILL
+        # `read` is the shell's own: a last command of another program would take the shell's place, and its name
+        words = f": {stub} {prefix}-{owner.pid}-0; read line"
+        with subprocess.Popen(["/bin/sh", "-c", words], stdin=subprocess.PIPE) as named:
+            sweep(prefix)
+            assert named.wait(30) == -signal.SIGKILL
         assert left.poll() is None  # another's
         assert not region.exists()
         assert ours.exists()

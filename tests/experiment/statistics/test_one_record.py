@@ -1,6 +1,7 @@
 """What one user, or one record, can do to a comparison: little, whatever it says."""
 
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 
 import numpy as np
@@ -38,7 +39,7 @@ def experiments() -> dict[float, Population]:
     return found
 
 
-def compared(people: Population, records: list[tuple[str, str, int, float]] = []) -> dict[str, Effect]:  # noqa: B006
+def compared(people: Population, records: Sequence[tuple[str, str, int, float]] = ()) -> dict[str, Effect]:
     """Effects with further records: user, arm, day and dwell; a user's day has at most its own seconds."""
     rows = people.user_days
     if records:

@@ -91,6 +91,11 @@ class Metrics:
         self.ready = Gauge("mtmh_ready", "1 while a version takes traffic and its heads answer.", registry=registry)
         self.loaded: dict[str, Loaded] = {}  # by version
         registry.register(_Versions(self))
+        self._of_changes(registry)
+        self._begin_at_zero()
+
+    def _of_changes(self, registry: CollectorRegistry) -> None:
+        """Figures of what changes while the router runs: versions and configuration."""
         self.swaps = Counter("mtmh_version_swaps", "Champions taken over.", registry=registry)
         self.refused = Counter("mtmh_versions_refused", "Versions that failed to load or warm up.", registry=registry)
         self.reloads = Counter("mtmh_config_reloads", "Configurations read again.", ["outcome"], registry=registry)
@@ -100,7 +105,6 @@ class Metrics:
         self.experiment_pending = Gauge(
             "mtmh_experiment_pending", "1 while an experiment waits for a version that an arm names.", registry=registry
         )
-        self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
         """Every series that is known: of one that began at 1, Prometheus would not see the first increase."""

@@ -4,13 +4,12 @@ import asyncio
 import logging
 import resource
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from mtmh.errors import UserError
@@ -19,6 +18,7 @@ from serving.router.body import BODY_KB
 from serving.router.connection import HEADER_BYTES
 from serving.router.generated import mtmh_pb2 as wire
 from serving.router.guard import HUNG_UP, REQUEST_ID
+from serving.router.health import Health
 from serving.router.limits import Deadline, RequestError, shows_token
 from serving.router.service import Service
 from serving.router.settings import Limits
@@ -37,6 +37,7 @@ OPTIONS = [
 ]
 CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     422: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
@@ -53,18 +54,22 @@ class Calls:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    async def retrieve(self, message: bytes, context: aio.ServicerContext) -> wire.Answer:
+    async def retrieve(self, messages: AsyncIterator[bytes], context: aio.ServicerContext) -> wire.Answer:
         """As POST /v1/retrieve."""
-        return await self._answer(_retrieve_request, message, self.service.retrieve, context)
+        return await self._answer(_retrieve_request, messages, self.service.retrieve, context)
 
-    async def similar(self, message: bytes, context: aio.ServicerContext) -> wire.Answer:
+    async def similar(self, messages: AsyncIterator[bytes], context: aio.ServicerContext) -> wire.Answer:
         """As POST /v1/similar."""
-        return await self._answer(_similar_request, message, self.service.similar, context)
+        return await self._answer(_similar_request, messages, self.service.similar, context)
 
     async def _answer(
-        self, read: Callable[[bytes], Asked], message: bytes, call: Answering[Asked], context: aio.ServicerContext
+        self,
+        read: Callable[[bytes], Asked],
+        messages: AsyncIterator[bytes],
+        call: Answering[Asked],
+        context: aio.ServicerContext,
     ) -> wire.Answer:
-        """The token first, then the message, which nobody has looked into yet.
+        """The token first, then the message, which may not have arrived yet.
 
         A caller's own deadline cancels the call, so it never counts as an answer that the router owes.
         """
@@ -80,6 +85,7 @@ class Calls:
                 raise RequestError(
                     401, "authorization: Bearer TOKEN is missing, given twice, or not the router's token."
                 )
+            message = await self._message(messages)
             with self.service.admit() as deadline:
                 return _wire(await call(read(message), request_id, deadline))
         except DecodeError:
@@ -100,17 +106,27 @@ class Calls:
         await context.abort(CODES.get(status, grpc.StatusCode.INTERNAL), text)
         raise AssertionError("abort raises")
 
+    async def _message(self, messages: AsyncIterator[bytes]) -> bytes:
+        """The one message of a call, which has as long to arrive as a body over HTTP. Raises RequestError."""
+        seconds = self.service.settings.limits.body_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await anext(messages)
+        except TimeoutError:
+            raise RequestError(408, f"the message did not arrive in {seconds:g} s: send it faster.") from None
+        except StopAsyncIteration:
+            raise RequestError(422, "the call has no message: send what mtmh.proto describes.") from None
+
 
 class Rpc:
-    """The server on listen.grpc_port, and what keeps its health as /readyz has it."""
+    """The server on listen.grpc_port, and its health service."""
 
-    def __init__(self, server: aio.Server, watching: "asyncio.Task[None]") -> None:
-        self.server, self.watching = server, watching
+    def __init__(self, server: aio.Server, health: Health) -> None:
+        self.server, self.health = server, health
 
     async def stop(self, grace: float) -> None:
         """Let calls end, for `grace` seconds."""
-        self.watching.cancel()
-        await asyncio.gather(self.watching, return_exceptions=True)
+        self.health.stopped = True
         await self.server.stop(grace)
 
 
@@ -120,10 +136,10 @@ async def start(service: Service) -> Rpc | None:
     if listen.grpc_port is None:
         return None
     server = aio.server(options=[*OPTIONS, *_bounds(limits)], maximum_concurrent_rpcs=STREAMS)
-    calls, healthy = Calls(service), health.aio.HealthServicer()
+    calls, health = Calls(service), Health(service.versions)
     handlers = {"Retrieve": _handler(calls.retrieve), "Similar": _handler(calls.similar)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("mtmh.v1.Router", handlers),))
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    server.add_generic_rpc_handlers((health.handlers(),))
     address, pair = f"{listen.host}:{listen.grpc_port}", listen.tls.read()
     try:
         if pair is None:
@@ -133,7 +149,7 @@ async def start(service: Service) -> Rpc | None:
     except RuntimeError:
         raise UserError(f"port {listen.grpc_port} is taken: give the router another listen.grpc_port.") from None
     await server.start()
-    return Rpc(server, asyncio.create_task(_tell_health(service, healthy)))
+    return Rpc(server, health)
 
 
 def _bounds(limits: Limits) -> list[tuple[str, int]]:
@@ -147,18 +163,9 @@ def _bounds(limits: Limits) -> list[tuple[str, int]]:
     ]
 
 
-async def _tell_health(service: Service, healthy: health.aio.HealthServicer) -> None:
-    """The standard health check answers what /readyz does, without a token as well."""
-    status = health_pb2.HealthCheckResponse.ServingStatus
-    while True:
-        now = status.SERVING if service.versions.ready else status.NOT_SERVING
-        for name in ("", "mtmh.v1.Router"):
-            await healthy.set(name, now)
-        await asyncio.sleep(min(service.settings.triton.poll_seconds, 1.0))
-
-
 def _handler(call: Any) -> grpc.RpcMethodHandler:
-    return grpc.unary_unary_rpc_method_handler(call, response_serializer=wire.Answer.SerializeToString)
+    """On the wire a call of one message is a stream of one: so it is ours when it begins, and not when it is whole."""
+    return grpc.stream_unary_rpc_method_handler(call, response_serializer=wire.Answer.SerializeToString)
 
 
 def _retrieve_request(message: bytes) -> schema.RetrieveRequest:

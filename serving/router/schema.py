@@ -240,6 +240,8 @@ def digits(text: Any) -> Any:
 
 def explain(errors: Sequence[Any]) -> str:
     """Every error of a request in one text: where, what, and what was found; never longer than a screen."""
+    # An item is an id or an object: that an object is no id says nothing, and what is wrong in it stands beside.
+    errors = [e for e in errors if e["loc"][-1:] != ("constrained-str",) or not isinstance(e["input"], dict)]
     lines = [_line(error) for error in errors[:8]]
     if len(errors) > len(lines):
         lines.append(f"and {len(errors) - len(lines)} more")

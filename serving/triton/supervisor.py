@@ -209,7 +209,9 @@ def _start(command: list[str], environment: dict[str, str], file: IO[bytes]) -> 
 
 
 def _until_ready(server: Triton, process: subprocess.Popen[bytes], store: Path | None) -> None:
-    with InferenceServerClient(f"{HOST}:{server.ports.grpc}") as client:
+    # A channel that was refused waits for a second before it tries again, unless it is told not to.
+    soon = [(f"grpc.{name}_reconnect_backoff_ms", 20) for name in ("initial", "min", "max")]
+    with InferenceServerClient(f"{HOST}:{server.ports.grpc}", channel_args=soon) as client:
         while not server.stopping.is_set():
             if process.poll() is not None:
                 ended = f"Triton ended at once ({process.returncode}); its log, {server.log}, ends:"

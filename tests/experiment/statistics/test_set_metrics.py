@@ -70,6 +70,23 @@ def test_arms_of_unequal_size_are_compared_at_the_same_size() -> None:
         assert sum(effect.lo <= 0 <= effect.hi for effect in found) >= 10, metric
 
 
+def test_an_arm_a_little_larger_counts_what_random_draws_of_as_many_users_do() -> None:
+    """Rarefaction: the mean over draws of as many users as the smaller arm has, out of all of the larger one's."""
+    rng = np.random.default_rng(0)
+    tables = drawn(6, users=1500, days=1, share=0.51)
+    effect = compared(tables)["distinct_item_views"]
+    larger, (least, most) = ARMS[effect.users[1] > effect.users[0]], sorted(effect.users)
+    assert least < most < 1.05 * least
+    views = tables[1].filter(pc.and_(pc.equal(tables[1]["over"], "item"), pc.greater(tables[1]["views"], 0)))
+    views = views.filter(pc.equal(views["arm"], larger))
+    seen = np.zeros((100, 3000), bool)
+    seen[views["bucket"].to_numpy(), views["key"].combine_chunks().dictionary_encode().indices.to_numpy()] = True
+    sizes = [int(100 * least / most), int(100 * least / most) + 1]
+    draws = [[seen[rng.choice(100, size, replace=False)].any(axis=0).sum() for _ in range(500)] for size in sizes]
+    expected = np.interp(100 * least / most, sizes, np.mean(draws, axis=1))
+    assert getattr(effect, larger) == pytest.approx(expected, abs=0.3 * np.std(draws, axis=1).max())
+
+
 def test_a_planted_difference_is_seen_with_the_right_sign() -> None:
     found = compared(drawn(0, flatness=(0.1, 0.9)))
     assert found["distinct_item_views"].lo > 0

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from live_router import Router, Run, eventually, free_ports
 import serving.router
 from serving.client import Client, RouterError
 from serving.router.generated import mtmh_pb2 as wire
+from serving.router.health import WATCHERS
 
 
 class RouterStub:
@@ -38,7 +40,9 @@ def both(run_router: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     file.write_text(TOKEN)
     port = free_ports(1)[0]
     with (
-        run_router(f"auth.token_file={file}", f"listen.grpc_port={port}", token=TOKEN) as router,
+        run_router(
+            f"auth.token_file={file}", f"listen.grpc_port={port}", "limits.body_seconds=1", token=TOKEN
+        ) as router,
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         yield router, RouterStub(channel)
@@ -96,6 +100,7 @@ def test_grpc_says_what_was_wrong(
         both[1].Retrieve(asked, metadata=metadata)
     assert refused.value.code() == code
     assert word in refused.value.details()
+    assert "valid string" not in refused.value.details()  # an item may be an id or an object: this one is no id
     assert "x-request-id" in dict(refused.value.trailing_metadata())
 
 
@@ -117,6 +122,23 @@ def test_bytes_that_are_no_message_are_told_after_the_token(
     assert code_of(lambda: call(message, metadata=BEARER)) == grpc.StatusCode.INVALID_ARGUMENT
     eventually(lambda: both[0].metric("mtmh_requests_total", path=path, status="422") == before + 1, "it is counted")
     assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_call_whose_message_never_comes_is_ended(both: tuple[Router, RouterStub], channel: grpc.Channel) -> None:
+    """Who has no token is answered before; nobody holds one of the calls that the server takes for ever."""
+    call, never = channel.stream_unary("/mtmh.v1.Router/Retrieve"), threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        never.wait(60)
+        yield b""
+
+    try:
+        assert code_of(lambda: call(nothing())) == grpc.StatusCode.UNAUTHENTICATED
+        assert code_of(lambda: call(nothing(), metadata=BEARER)) == grpc.StatusCode.DEADLINE_EXCEEDED
+    finally:
+        never.set()
+    assert code_of(lambda: call(iter(()), metadata=BEARER)) == grpc.StatusCode.INVALID_ARGUMENT
+    assert both[0].metric("mtmh_in_flight") == 0
 
 
 def test_of_two_tokens_none_counts_over_grpc(both: tuple[Router, RouterStub]) -> None:
@@ -149,6 +171,31 @@ def test_the_standard_health_check_answers_without_a_token(
         eventually(lambda: check(HealthCheckRequest()).status == status.NOT_SERVING, "it is not ready")
     eventually(lambda: check(HealthCheckRequest()).status == status.SERVING, "it serves again")
     assert code_of(lambda: check(HealthCheckRequest(service="other"))) == grpc.StatusCode.NOT_FOUND
+
+
+def says_unknown(watcher: grpc.Call) -> bool:
+    try:
+        return next(watcher).status == HealthCheckResponse.SERVICE_UNKNOWN
+    except grpc.RpcError:
+        return False
+    finally:
+        watcher.cancel()
+
+
+def test_watchers_of_the_health_are_bounded_and_each_hears_of_a_change(
+    both: tuple[Router, RouterStub], channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, status = HealthStub(channel).Watch, HealthCheckResponse
+    watchers = [watch(HealthCheckRequest()) for _ in range(WATCHERS)]
+    assert {next(watcher).status for watcher in watchers} == {status.SERVING}
+    assert code_of(lambda: next(watch(HealthCheckRequest()))) == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert both[1].Retrieve(wire.RetrieveRequest(user_id="u03", k=1), metadata=BEARER).candidates
+    watchers.pop().cancel()  # those who stay hear as before
+    monkeypatch.setattr(type(both[0].service.versions), "ready", False)
+    assert {next(watcher).status for watcher in watchers} == {status.NOT_SERVING}
+    for watcher in watchers:
+        watcher.cancel()
+    eventually(lambda: says_unknown(watch(HealthCheckRequest(service="other"))), "there is room again")
 
 
 def test_the_python_client(both: tuple[Router, RouterStub]) -> None:

@@ -3,8 +3,9 @@
 A distinct count is no sum over users: twice the users do not view twice the items. So arms are compared at the same
 number of users, and the spread comes from leaving out the users of one bucket at a time.
 
-- Equal size: of the larger arm only as many buckets count, lowest first, as hold the users of the smaller arm. What
-  is still over is less than one bucket, and is taken off in proportion to what a bucket changes on average.
+- Equal size: what the larger arm has over is taken off in proportion to what a bucket changes on average, up to
+  `SURPLUS` of its users: so far a count is nearly straight in its users, and no bucket is left out by chance. Of an arm
+  that is larger still, only as many buckets count, lowest first.
 - Spread: each leave-one-out value is brought to the same number of users in the same way, so buckets that happen to
   hold more users do not count as noise. The jackknife's variance of such a function is never too small on average
   (Efron and Stein, 1981); for distinct counts of rarely shown items it is somewhat too large.
@@ -24,6 +25,7 @@ from mtmh.experiment.statistics.contrast import Contrast
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 BUCKETS = 100
+SURPLUS = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ def _users_seen(rows: pa.Table, days: pa.Array) -> Ints:
 
 
 def _of_size(counts: pa.Table, users: Ints, most: int) -> _Arm:
-    """The arm with the fewest buckets, lowest first, that hold `most` users in the end."""
+    """The arm with the buckets, lowest first, that hold `most` users in the end and not much more than `SURPLUS`."""
     buckets = np.flatnonzero(users[-1])
-    enough = int(np.searchsorted(users[-1, buckets].cumsum(), most)) + 1
+    enough = int(np.searchsorted(users[-1, buckets].cumsum(), most * (1 + SURPLUS))) + 1
     return _Arm(counts, buckets[:enough], users[:, buckets[:enough]])
 
 

@@ -1,0 +1,1 @@
+"""What measures the code itself: its texture, its words and its arrows."""

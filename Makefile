@@ -16,7 +16,7 @@ TRITON_PIP := $(TRITON)/venv/bin/python -m pip install --quiet --disable-pip-ver
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run serve monitor test lint types k8s-check ui bench servers clean
+.PHONY: help run serve monitor test lint types docs k8s-check ui bench servers clean
 
 help:  ## What can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## */make \1|/' | column -t -s '|'
@@ -44,6 +44,9 @@ types: $(VENV)/.ready  ## Check types
 
 k8s-check: $(VENV)/.ready servers  ## Render the cluster's files and check them strictly
 	@$(BIN)/python -m k8s.check
+
+docs: $(VENV)/.ready  ## Make the site of README and docs/ in runs/site
+	@$(BIN)/mkdocs build --quiet && echo "runs/site/index.html"
 
 ui: $(VENV)/.ready  ## Open the tracking pages of all runs
 	@$(BIN)/mtmh ui

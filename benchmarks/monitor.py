@@ -1,4 +1,4 @@
-"""The monitor: time it takes for the days of a place, and the README's pictures of its dashboard, one a tab.
+"""The monitor: time for the days of a place, and the pictures of its dashboard for docs/monitoring.md, one a tab.
 
 Monitors the place at MTMH_BENCH_PLACE (default: runs/watched, where `mtmh simulate` writes one) into a temporary folder
 and opens every tab in a real browser. Told is the time a day, with the import of Evidently; its baseline is that

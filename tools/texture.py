@@ -83,20 +83,21 @@ def helpers_of_one_use(text: str, tree: ast.Module) -> list[str]:
 
 def _functions(tree: ast.Module) -> list[Function]:
     """Functions and methods, those inside of functions left out."""
-    found: list[Function] = []
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        for node in ast.iter_child_nodes(waiting.pop()):
+    functions: list[Function] = []
+    queue: list[ast.AST] = [tree]
+    while queue:
+        for node in ast.iter_child_nodes(queue.pop()):
             if isinstance(node, Function):
-                found.append(node)
+                functions.append(node)
             else:
-                waiting.append(node)
-    return found
+                queue.append(node)
+    return functions
 
 
 def _lines(text: str) -> tuple[int, int]:
     """Lines with a comment, and lines with code (docstrings are none)."""
-    comments, code = set(), set()
+    comments: set[int] = set()
+    code: set[int] = set()
     blank = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
     docstring = True  # a string that begins a logical line
     for token in tokenize.generate_tokens(io.StringIO(text).readline):

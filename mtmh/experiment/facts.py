@@ -23,6 +23,7 @@ from mtmh.experiment.catalog import Catalog, Users, place_users, read_catalog
 from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.findings import Evidence, Finding, find
 from mtmh.experiment.place import Experiment, Place
+from mtmh.experiment.read import Logged
 
 DAY = timedelta(days=1)
 
@@ -96,12 +97,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     first, last = _span(place, first, last, now)
     log = place.logged()
     keep = partial(_keep, log.exposures.get_backend())
-    late_clock = ibis.literal(now + relations.SKEW)
-    exposures, engagements = (
-        table.filter(table.day.between(start, last), table.timestamp <= late_clock)
-        for table in (log.exposures, log.engagements.filter(relations.possible(log.engagements)))
-    )
-    exposures = relations.identified(exposures)
+    exposures, engagements = _in_days(log, start, last, now)
     before = _history(place, log.exposures, start)
     asked = keep(relations.requests(exposures))
     sound = asked.filter(
@@ -126,7 +122,6 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     found = keep(relations.attributed(recent, lists, shown))
     placed = keep(relations.in_time(recent, found))
     past = _liked(before.inner_join(users, "user_id").inner_join(items, "item_id"))
-    engaged = relations.engaged(placed)
     evidence = Evidence(
         place, log, now, first, last, people, catalog, before, asked, own_alpha, lists, shown, repeats, recent, found
     )
@@ -141,7 +136,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
         answered=_answered(sound.filter(sound.day >= first), own_alpha),
         matched=keep(relations.matches(shown, topics)),
         events=placed.filter(placed.day >= first),
-        engaged=keep(engaged.filter(engaged.day >= first)),
+        engaged=keep(relations.engaged(placed).filter(ibis._.day >= first)),
         history=past.union(_liked(events)),
         interests=keep(relations.top_interests(past, topics, DEFINITIONS.interests)),
         findings=find(evidence),
@@ -159,6 +154,16 @@ def _span(place: Place, first: date | None, last: date | None, now: datetime) ->
             f"{experiment.last_day}."
         )
     return first, last
+
+
+def _in_days(log: Logged, start: date, last: date, now: datetime) -> tuple[ir.Table, ir.Table]:
+    """The log's exposures, identified, and its possible engagements, of these days and not of a clock that is ahead."""
+    late_clock = ibis.literal(now + relations.SKEW)
+    exposures, engagements = (
+        table.filter(table.day.between(start, last), table.timestamp <= late_clock)
+        for table in (log.exposures, log.engagements.filter(relations.possible(log.engagements)))
+    )
+    return relations.identified(exposures), engagements
 
 
 def _people(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> Users:

@@ -80,6 +80,16 @@ class Metrics:
             registry=registry,
         )
         self.in_flight = Gauge("mtmh_in_flight", "Requests being worked on.", registry=registry)
+        self.arm = Counter("mtmh_arm_answers", "Answers by arm.", ["arm"], registry=registry)
+        self.ready = Gauge("mtmh_ready", "1 while a version takes traffic and its heads answer.", registry=registry)
+        self.loaded: dict[str, Loaded] = {}  # by version
+        registry.register(_Versions(self))
+        self._of_the_log(registry)
+        self._of_changes(registry)
+        self._begin_at_zero()
+
+    def _of_the_log(self, registry: CollectorRegistry) -> None:
+        """Figures of what is kept of answers and of what users do."""
         self.exposures = Counter(
             "mtmh_exposures", "Exposures, by whether they are on disk.", ["logged"], registry=registry
         )
@@ -87,12 +97,6 @@ class Metrics:
             "mtmh_engagements", "Engagements received, by whether they are on disk.", ["logged"], registry=registry
         )
         self.log_kept = Gauge("mtmh_log_kept", "1 where exposures are kept: log.directory is set.", registry=registry)
-        self.arm = Counter("mtmh_arm_answers", "Answers by arm.", ["arm"], registry=registry)
-        self.ready = Gauge("mtmh_ready", "1 while a version takes traffic and its heads answer.", registry=registry)
-        self.loaded: dict[str, Loaded] = {}  # by version
-        registry.register(_Versions(self))
-        self._of_changes(registry)
-        self._begin_at_zero()
 
     def _of_changes(self, registry: CollectorRegistry) -> None:
         """Figures of what changes while the router runs: versions and configuration."""

@@ -110,6 +110,8 @@ def test_the_next_start_ends_stubs_whose_owner_is_gone(tmp_path: Path) -> None:
         # `read` is the shell's own: a last command of another program would take the shell's place, and its name
         words = f": {stub} {prefix}-{owner.pid}-0; read line"
         with subprocess.Popen(["/bin/sh", "-c", words], stdin=subprocess.PIPE) as named:
+            # a program that just started has no command line yet, for some microseconds
+            until(lambda: prefix.encode() in Path(f"/proc/{named.pid}/cmdline").read_bytes(), 30)
             sweep(prefix)
             assert named.wait(30) == -signal.SIGKILL
         assert left.poll() is None  # another's

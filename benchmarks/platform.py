@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.result import write
-from mtmh.data.platform.chance import uniform
-from mtmh.data.platform.population import Population
-from mtmh.data.platform.simulate import Told
-from mtmh.data.platform.slates import Csr, Slates
-from mtmh.retrieval.living import Plan, live
+from simulation.counter_rng import uniform
+from simulation.platform import Told
+from simulation.population import Population
+from simulation.run import Plan, live
+from simulation.server import Csr, Slates
 
 RUN = Path(os.environ.get("MTMH_BENCH_RUN", "runs/latest"))
 SIZES = ((1500, 14), (10_000, 3))  # users, days: the first is what make monitor simulates

@@ -8,10 +8,10 @@ import pytest
 from small_log import EVENTS, ITEMS, MakeFolder, small_tables
 
 from mtmh.config import DataSettings
-from mtmh.data.describe import describe
-from mtmh.data.findings import findings
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
+from mtmh.data.profile.advice import findings
+from mtmh.data.profile.describe import describe
 from mtmh.errors import UserError
 
 TIME = pa.timestamp("us", tz="UTC")

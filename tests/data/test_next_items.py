@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtmh.data.next_items import NextBatch, NextItems
+from mtmh.data.user_examples import NextBatch, NextItems
 
 HISTORIES = [[3, 1, 4, 0], [5], [], [1, 5, 2], [0, 3]]  # newest first; item 6 and 7 are never engaged with
 ITEMS, LENGTH = 8, 2

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmh.data import statistics
+from mtmh.data import feature_tables
 
 TIME = pa.timestamp("us", tz="UTC")
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -82,7 +82,7 @@ def expected_histories(events: list[Event], items: dict[str, Any], length: int, 
 
 
 def test_item_statistics_against_loops(events: list[Event], items: dict[str, Any]) -> None:
-    found = statistics.item_statistics(interaction_table(events), item_table(items), TIMES).to_pyarrow()
+    found = feature_tables.item_statistics(interaction_table(events), item_table(items), TIMES).to_pyarrow()
     expected = list(expected_statistics(events, items))
     assert len(expected) > 30
     for row, wanted in zip(found.to_pylist(), expected, strict=True):
@@ -92,7 +92,7 @@ def test_item_statistics_against_loops(events: list[Event], items: dict[str, Any
 
 
 def test_user_history_against_loops(events: list[Event], items: dict[str, Any]) -> None:
-    table = statistics.user_history(interaction_table(events), item_table(items), TIMES, length=7, interests=2)
+    table = feature_tables.user_history(interaction_table(events), item_table(items), TIMES, length=7, interests=2)
     expected = list(expected_histories(events, items, length=7, most=2))
     assert len(expected) > 30
     assert table.to_pyarrow().to_pylist() == expected
@@ -100,13 +100,13 @@ def test_user_history_against_loops(events: list[Event], items: dict[str, Any]) 
 
 def test_without_topics_a_history_has_no_interests(events: list[Event], items: dict[str, Any]) -> None:
     bare = {item: (created, []) for item, (created, _) in items.items()}
-    found = statistics.user_history(interaction_table(events), item_table(bare), [TIMES[-1]]).to_pyarrow()
+    found = feature_tables.user_history(interaction_table(events), item_table(bare), [TIMES[-1]]).to_pyarrow()
     assert found["topics"].to_pylist() == found["topic_shares"].to_pylist() == [[]] * found.num_rows
 
 
 @given(span=st.timedeltas(timedelta(0), timedelta(days=9000)), most=st.integers(1, 40))
 def test_snapshots_are_bounded_and_end_at_the_asked_time(span: timedelta, most: int) -> None:
-    times = statistics.snapshot_times(START, START + span, most)
+    times = feature_tables.snapshot_times(START, START + span, most)
     assert times[-1] == START + span
     assert 1 <= len(times) <= most
     assert times == sorted(times)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from mtmh.config import Config
 from mtmh.evaluation import run_directory
-from mtmh.evaluation.examples import Search
+from mtmh.report.examples import Search
 
 ITEMS, USERS = 240, 40
 WORDS = ["Bread", "Cheese", "Tea", "Garden", "Bicycle", "Guitar", "Camera", "Chess", "Hiking", "Yoga", "Jazz", "Soup"]

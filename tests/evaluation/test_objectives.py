@@ -8,9 +8,10 @@ import pytest
 from checkerboard import Stages, retrieval_settings
 
 from mtmh.config import Config, EvaluationSettings, GateSettings
-from mtmh.evaluation import report, run_directory
+from mtmh.evaluation import run_directory
 from mtmh.evaluation.evaluate import evaluate
 from mtmh.evaluation.gate import judge
+from mtmh.report import report
 
 HEADS_OF = {"stmh": ["engagement", "relevance"], "mtsh": ["relevance"], "engagement": ["engagement"]}
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from small_run import ITEMS, TABLE, candidate_table, item_table, make_search, write_run
 
-from mtmh.evaluation import examples, figures, report
+from mtmh.report import examples, plots, report
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 SHAPES = {"path", "use", "rect", "circle", "line", "g"}  # elements of SVG that may close themselves
@@ -256,8 +256,8 @@ def test_popularity_counts_users_not_candidates(shown: Shown) -> None:
 
 def test_heads_far_apart_or_all_alike_can_be_drawn() -> None:
     same = {name: {"recall_at_500": 0.2, "l2_relevance": 0.3, "coverage": 0.4} for name in TABLE}
-    assert len(figures.tradeoff(same, 50).axes) == 2
-    assert figures.curves({"pairs": np.arange(3), "engagement_loss": np.full(3, np.nan)}) == {}
+    assert len(plots.tradeoff(same, 50).axes) == 2
+    assert plots.curves({"pairs": np.arange(3), "engagement_loss": np.full(3, np.nan)}) == {}
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is missing: apt-get install chromium")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from log_records import exposure
 
-from mtmh.experiment.log import Log
+from mtmh.exposures.log import Log
 
 
 async def main(directory: Path, first: int, segment_bytes: int) -> None:

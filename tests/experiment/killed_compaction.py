@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from mtmh.experiment.compact import compact
+from mtmh.exposures.compact import compact
 
 
 def dying(work: Callable[..., Any], left: list[int]) -> Callable[..., Any]:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from watched import ARMS, FIRST, answer, append, arm_of, at, event, item, make_place, past
 
-from mtmh.experiment.facts import facts
-from mtmh.experiment.findings import Finding
+from mtmh.experiment.checks import Finding
+from mtmh.experiment.data import facts
+from mtmh.experiment.folder import open_place
 from mtmh.experiment.metrics import daily
-from mtmh.experiment.place import open_place
-from mtmh.experiment.segment import frame
 from mtmh.experiment.units import item_counts, user_days
+from mtmh.exposures.segment import frame
 
 Row = dict[str, Any]
 CONTROL = next(f"c{n}" for n in range(99) if arm_of(f"c{n}") == ARMS[0])

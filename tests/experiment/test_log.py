@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from log_records import engagement, exposure
 
 from mtmh.errors import UserError
-from mtmh.experiment.log import Log
-from mtmh.experiment.records import RECORD
-from mtmh.experiment.segment import SegmentFile, frame, scan
+from mtmh.exposures.log import Log
+from mtmh.exposures.records import RECORD
+from mtmh.exposures.segment import SegmentFile, frame, scan
 
 HERE = Path(__file__).parent
 
@@ -127,7 +127,7 @@ def test_a_torn_tail_is_cut_and_set_aside_wherever_it_is_torn(tmp_path: Path, ca
         directory = tmp_path / str(cut)
         directory.mkdir()
         (directory / "left.open").write_bytes(whole[:cut])
-        with caplog.at_level(logging.WARNING, "mtmh.experiment.log"):
+        with caplog.at_level(logging.WARNING, "mtmh.exposures.log"):
             caplog.clear()
             log = Log(directory)
             asyncio.run(log.close())

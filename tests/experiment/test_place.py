@@ -12,9 +12,9 @@ import pytest
 from watched import ARMS, FIRST, answer, at, item, make_place, past, write
 
 from mtmh.errors import UserError
-from mtmh.experiment.facts import facts
+from mtmh.experiment.data import facts
+from mtmh.experiment.folder import Experiment, open_place
 from mtmh.experiment.metrics import daily
-from mtmh.experiment.place import Experiment, open_place
 
 
 @pytest.fixture

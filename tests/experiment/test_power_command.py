@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from watched import draw, make_place
 
-from mtmh import cli
+import mtmh_cli
 
 
 def mtmh(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["mtmh", *arguments])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        mtmh_cli.main()
     return int(ended.value.code or 0)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from log_records import exposure
 
-from mtmh.experiment.compact import compact
-from mtmh.experiment.log import Log
-from mtmh.experiment.read import read
+from mtmh.exposures.compact import compact
+from mtmh.exposures.log import Log
+from mtmh.exposures.read import read
 
 
 @contextmanager

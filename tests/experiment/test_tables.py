@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_records import NOON, engagement, exposure
 
-from mtmh import cli
+import mtmh_cli
 from mtmh.errors import UserError
-from mtmh.experiment.compact import compact
-from mtmh.experiment.log import Log
-from mtmh.experiment.read import Logged, read
-from mtmh.experiment.records import ENGAGEMENTS, EXPOSURES, encode
-from mtmh.experiment.segment import frame
-from mtmh.experiment.tables import DAMAGED, UNFINISHED, read_segment
+from mtmh.exposures.compact import compact
+from mtmh.exposures.log import Log
+from mtmh.exposures.read import Logged, read
+from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES, encode
+from mtmh.exposures.segment import frame
+from mtmh.exposures.tables import DAMAGED, UNFINISHED, read_segment
 
 Row = dict[str, Any]
 
@@ -287,9 +287,9 @@ def test_a_segment_that_vanished_is_an_error_unless_nothing_was_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Listed, and gone when it is to be read: a writer on a full disk removes the segment it could not begin."""
-    monkeypatch.setattr("mtmh.experiment.read._listed", lambda directory: [directory / "a.open"])
+    monkeypatch.setattr("mtmh.exposures.read._listed", lambda directory: [directory / "a.open"])
     assert found_rows(tmp_path, tmp_path / "out") == ([], [])
-    monkeypatch.setattr("mtmh.experiment.read._listed", lambda directory: [directory / "a.segment"])
+    monkeypatch.setattr("mtmh.exposures.read._listed", lambda directory: [directory / "a.segment"])
     with pytest.raises(UserError, match=r"1 segments vanished .* such as a"):
         read(tmp_path, tmp_path / "out")
 
@@ -308,7 +308,7 @@ def test_the_command_compacts_and_says_what_it_did(
     def mtmh(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["mtmh", "log", "compact", *arguments])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            mtmh_cli.main()
         return int(ended.value.code or 0)
 
     write(tmp_path / "log", MIXED[:2])

@@ -13,8 +13,8 @@ from log_records import engagement, exposure
 
 from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.experiment.arms import Arm, assign
-from mtmh.experiment.compact import compact
-from mtmh.experiment.log import Log
+from mtmh.exposures.compact import compact
+from mtmh.exposures.log import Log
 
 Row = dict[str, Any]
 

@@ -17,9 +17,9 @@ import yaml
 
 from mtmh.data.files import write_parquet
 from mtmh.experiment.arms import assign_all, read_arms
-from mtmh.experiment.compact import write_batch
-from mtmh.experiment.records import ENGAGEMENTS, EXPOSURES
-from mtmh.experiment.tables import REJECTED, Tables
+from mtmh.exposures.compact import write_batch
+from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
+from mtmh.exposures.tables import REJECTED, Tables
 from mtmh.heads import HEADS
 
 FIRST, DAYS, USERS, ITEMS, TOPICS, K = date(2025, 3, 2), 4, 120, 120, 4, 8

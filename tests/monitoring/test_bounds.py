@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.bounds import DEFAULT, Bounds, broken, read_bounds, retraining
-from monitoring.figures import table, tables
+from monitoring.evidently.bounds import DEFAULT, Bounds, broken, read_bounds, retraining
+from monitoring.evidently.figures import table, tables
 from mtmh.errors import UserError
 
 DAY = date(2025, 3, 2)

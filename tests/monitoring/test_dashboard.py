@@ -12,9 +12,9 @@ from small_place import ARMS
 
 from benchmarks.monitor import open_tab, panels_of, served
 from benchmarks.page import browser, resize
-from monitoring.dashboard import TABS
-from monitoring.monitor import WORKSPACE, Monitored
-from monitoring.server import slug
+from monitoring.evidently.dashboard import TABS
+from monitoring.evidently.monitor import WORKSPACE, Monitored
+from monitoring.evidently.server import slug
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from monitoring.drift import LEAST, TOPIC, comparable, mean_distance
-from monitoring.features import statistics_by_day
-from mtmh.data.statistics import item_statistics
+from monitoring.evidently.drift import LEAST, TOPIC, comparable, mean_distance
+from monitoring.evidently.features import statistics_by_day
+from mtmh.data.feature_tables import item_statistics
 from mtmh.data.synthetic import make_world
-from mtmh.experiment.place import Experiment, Place
+from mtmh.experiment.folder import Experiment, Place
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -13,16 +13,16 @@ from evidently.core.metric_types import TestStatus as Status
 from evidently.ui.workspace import Workspace
 from small_place import ARMS, DAYS, FIRST, write_place
 
-from monitoring.ab.comparison import compare, read_tables
-from monitoring.ab.report import ab
-from monitoring.bounds import Bounds, read_bounds
-from monitoring.figures import FIGURES
-from monitoring.monitor import KEPT, WORKSPACE, Monitored, monitor
+from monitoring.ab_page.page import ab
+from monitoring.evidently.bounds import Bounds, read_bounds
+from monitoring.evidently.figures import FIGURES
+from monitoring.evidently.monitor import KEPT, WORKSPACE, Monitored, monitor
 from monitoring.retraining import due
 from mtmh.errors import UserError
-from mtmh.experiment.facts import facts
+from mtmh.experiment.comparison import compare, read_tables
+from mtmh.experiment.data import facts
+from mtmh.experiment.folder import Place, open_place
 from mtmh.experiment.metrics import METRICS, daily
-from mtmh.experiment.place import Place, open_place
 
 LAST = FIRST + timedelta(days=DAYS - 1)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from monitoring.queries import Query, exported, names, unknown
+from monitoring.prometheus.queries import Query, exported, names, unknown
 
 PAGE = """\
 # TYPE hits counter

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtmh.errors import UserError
-from pipelines.store import keep_rejected, owned, point, serving, sweep
+from pipelines.runs_folder import keep_rejected, owned, point, serving, sweep
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.summary import COLUMNS, summarize
+from mtmh_cli.summary import COLUMNS, summarize
 
 METRICS = {
     "data": {

@@ -62,7 +62,7 @@ def test_on_a_cluster_both_steps_mount_the_volume(tmp_path: Path) -> None:
 
 def test_the_same_code_compiles_to_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     for seed in ("1", "2"):
-        command = [sys.executable, "-m", "mtmh.cli", "watch", "compile", str(tmp_path / f"{seed}.yaml")]
+        command = [sys.executable, "-m", "mtmh_cli", "watch", "compile", str(tmp_path / f"{seed}.yaml")]
         subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True)
     assert (tmp_path / "1.yaml").read_bytes() == (tmp_path / "2.yaml").read_bytes()
 

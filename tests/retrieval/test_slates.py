@@ -11,9 +11,9 @@ from checkerboard import ITEMS, item_id, retrieval_settings
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm
 from mtmh.heads import HEADS
-from mtmh.retrieval import ask
+from mtmh.retrieval import query
 from mtmh.retrieval.retriever import Retriever, merge_pools
-from mtmh.retrieval.slates import InProcess
+from simulation.local_server import InProcess
 
 Make = Callable[[str], Path]
 ARMS = (Arm(name="engagement-only", alpha=100), Arm(name="mtmh", alpha=50))
@@ -22,7 +22,7 @@ SETTINGS = retrieval_settings()
 
 @pytest.fixture(scope="module")
 def retriever(version: Make) -> Retriever:
-    return ask.load(version("mtmh"))
+    return query.load(version("mtmh"))
 
 
 @pytest.fixture(scope="module")
@@ -94,4 +94,4 @@ def test_a_version_of_another_world_or_with_one_head_is_refused(
     with pytest.raises(UserError, match=r"holds item 'i\d\d', which is not of this world"):
         InProcess(retriever, SETTINGS, items.slice(5), ARMS)
     with pytest.raises(UserError, match="no relevance head"):
-        InProcess(ask.load(version("engagement")), SETTINGS, items, ARMS)
+        InProcess(query.load(version("engagement")), SETTINGS, items, ARMS)

@@ -9,10 +9,10 @@ import pytest
 from small_version import write_run, write_world
 from typer.testing import CliRunner
 
-from mtmh.cli import app
 from mtmh.errors import UserError
-from mtmh.experiment.place import open_place
-from mtmh.retrieval.living import Plan, live, read_simulated_arms
+from mtmh.experiment.folder import open_place
+from mtmh_cli import app
+from simulation.run import Plan, live, read_simulated_arms
 
 DAY = Plan(days=2, users=150)
 

@@ -12,8 +12,8 @@ import torch
 from checkerboard import ITEMS, OLD, SIDE, SUBJECT, Stages, prerank_settings, write_preranker
 
 from mtmh.config import load_config
-from mtmh.data.next_items import NextItems
 from mtmh.data.prepared import Prepared
+from mtmh.data.user_examples import NextItems
 from mtmh.errors import UserError
 from mtmh.model.preranker import ENGAGEMENT, LONG_DWELL, Preranker, Towers
 from mtmh.training.preranker import Items, interests_of, long_dwell, objective

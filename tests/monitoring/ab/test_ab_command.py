@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 from watched_users import write_place
 
-from monitoring.ab.comparison import MISPLACED, UNUSABLE, read_tables
-from mtmh.cli import app
 from mtmh.errors import UserError
-from mtmh.experiment.place import open_place
+from mtmh.experiment.comparison import MISPLACED, UNUSABLE, read_tables
+from mtmh.experiment.folder import open_place
+from mtmh_cli import app
 
 
 def plain_rate(place: Path, arm: str) -> float:

@@ -5,7 +5,7 @@ from math import inf, nan
 
 import pytest
 
-from monitoring.ab.figures import BAD, OK, OPEN, Line, forest, over_days
+from monitoring.ab_page.plots import BAD, OK, OPEN, Line, forest, over_days
 from mtmh.display import visible
 
 

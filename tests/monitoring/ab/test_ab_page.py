@@ -18,11 +18,12 @@ from contrasts import CONTRASTS
 from watched_users import FIRST, history, item_counts, items, user_days
 
 from benchmarks.page import browser, resize
-from monitoring.ab import report, words
-from monitoring.ab.comparison import Comparison, Tables, compare
-from mtmh.experiment.findings import Finding
+from monitoring.ab_page import page as ab_page
+from monitoring.ab_page import wording
+from mtmh.experiment.checks import Finding
+from mtmh.experiment.comparison import Comparison, Tables, compare
+from mtmh.experiment.folder import Experiment, Place
 from mtmh.experiment.metrics import METRICS
-from mtmh.experiment.place import Experiment, Place
 
 FINDINGS = (
     Finding("rejected", "Malformed records", 3, "records", "not counted anywhere", "<script>alert(1)</script>"),
@@ -89,7 +90,7 @@ def tables(**wishes: Any) -> Tables:
 
 def shown(comparison: Comparison, out: Path) -> tuple[str, Page]:
     """Write the report; the page as text and as a browser takes it in."""
-    report.write(comparison, out, "code-1")
+    ab_page.write(comparison, out, "code-1")
     html = (out / "ab.html").read_text()
     page = Page(html)
     assert page.open == []
@@ -105,7 +106,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 @pytest.fixture(scope="module")
 def out(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    report.write(comparison, folder, "code-1")
+    ab_page.write(comparison, folder, "code-1")
     return folder
 
 
@@ -186,7 +187,7 @@ def test_an_arm_that_vanished_cannot_win(tmp_path: Path) -> None:
     found = compare(place(tmp_path / "place"), replace(everything, user_days=left))
     assert found.verdict.outcome == "unjudged"
     assert f"the arm new answers nobody from {gone} on" in " ".join(found.verdict.reasons)
-    assert "left out" in " ".join(words.notes(found))
+    assert "left out" in " ".join(wording.notes(found))
 
 
 def test_a_broken_log_is_told_and_cannot_be_judged(tmp_path: Path) -> None:
@@ -256,7 +257,7 @@ def test_the_page_stands_alone_and_tells_what_its_pictures_show(out: Path) -> No
 
 
 def test_the_same_comparison_gives_the_same_files(comparison: Comparison, out: Path, tmp_path: Path) -> None:
-    report.write(comparison, tmp_path, "code-1")
+    ab_page.write(comparison, tmp_path, "code-1")
     for name in ("ab.html", "ab.json", "verdict.json"):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 from watched_users import FIRST, TOPICS, history, items, user_days, user_names
 
-from monitoring.ab.segments import (
+from mtmh.experiment.segments import (
     HEAVY_SHARE,
     LEAST_USERS,
     METRICS_SHOWN,

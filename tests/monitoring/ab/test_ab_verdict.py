@@ -5,7 +5,10 @@ from math import nan
 
 import pytest
 
-from monitoring.ab.verdict import (
+from mtmh.experiment.deviations import DEVIATIONS, Deviation
+from mtmh.experiment.metrics import METRICS
+from mtmh.experiment.statistics import Effect, NeverServed, SampleRatio
+from mtmh.experiment.verdict import (
     GUARDRAILS,
     LEAST_DAYS,
     LEAST_USERS,
@@ -17,9 +20,6 @@ from monitoring.ab.verdict import (
     rule,
     signed,
 )
-from mtmh.experiment.deviations import DEVIATIONS, Deviation
-from mtmh.experiment.metrics import METRICS
-from mtmh.experiment.statistics import Effect, NeverServed, SampleRatio
 
 FINE = SampleRatio({"old": 5000, "new": 5010}, {"old": 5005.0, "new": 5005.0}, 0.92, False)
 NONE = NeverServed({"old": 12, "new": 9}, {"old": 5012, "new": 5019}, 0.5, False)

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mtmh.experiment.arms import Arm, assign_all
-from mtmh.experiment.compact import write_batch
-from mtmh.experiment.records import ENGAGEMENTS, EXPOSURES
-from mtmh.experiment.tables import REJECTED, Tables
 from mtmh.experiment.units import ITEM_COUNTS, USER_DAYS
+from mtmh.exposures.compact import write_batch
+from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
+from mtmh.exposures.tables import REJECTED, Tables
 
 FIRST = date(2025, 3, 2)
 ITEMS = 300

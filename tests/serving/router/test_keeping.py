@@ -16,7 +16,7 @@ from live_router import Place, Router, Run, eventually, free_ports
 
 from feature_repo import stage, store
 from mtmh.config import DataSettings
-from mtmh.experiment.read import read
+from mtmh.exposures.read import read
 
 USER = {"user_id": "u03", "k": 5}
 

@@ -12,16 +12,16 @@ from asking import Serving
 from live_router import Router, running
 from small_version import RETRIEVAL, SETTINGS
 
-from mtmh.data.platform.behaviour import DEFAULT
-from mtmh.data.platform.population import Population, populate
-from mtmh.data.platform.simulate import simulate
-from mtmh.data.platform.slates import Server
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm, assign_all
-from mtmh.experiment.read import read
+from mtmh.exposures.read import read
 from mtmh.retrieval.retriever import Retriever
-from mtmh.retrieval.slates import InProcess
-from serving.simulated import ThroughRouter
+from simulation.behaviour import DEFAULT
+from simulation.local_server import InProcess
+from simulation.platform import simulate
+from simulation.population import Population, populate
+from simulation.router_server import ThroughRouter
+from simulation.server import Server
 
 ARMS = (Arm(name="engagement-only", alpha=100), Arm(name="mtmh", alpha=50))
 SALT, USERS, DAYS = "simulated", 250, 2

@@ -15,7 +15,7 @@ import yaml
 from live_router import Place, Run, dated, eventually, free_ports, remove
 from tritonclient.grpc import InferenceServerClient
 
-from monitoring.queries import PLACE, Query, dashboards, exported, names, rules, unknown
+from monitoring.prometheus.queries import PLACE, Query, dashboards, exported, names, rules, unknown
 from serving.triton.export import write_package
 from serving.triton.management import headers
 from serving.triton.store import install, promote

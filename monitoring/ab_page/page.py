@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-import mtmh.evaluation
+import mtmh.report
 from monitoring.ab_page import plots, wording
 from mtmh.data.files import replacing
 from mtmh.display import shown, visible
@@ -110,7 +110,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["quoted"] = shlex.quote
-    house = Path(mtmh.evaluation.__file__).parent / "report.css"
+    house = Path(mtmh.report.__file__).parent / "report.css"
     environment.globals["css"] = Markup(house.read_text() + (folder / "page.css").read_text())
     return environment
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-PLACE = Path(__file__).parent
+MONITORING = Path(__file__).parents[1]
 TOKEN = re.compile(r"""("|')(?:\\.|(?!\1).)*\1|\$\w+|[a-zA-Z_:][\w:]*|\d[\w.]*|\S""")
 NAME = re.compile(r"[a-zA-Z_:][\w:]*")
 GROUPING = {"by", "without", "on", "ignoring", "group_left", "group_right"}
@@ -59,14 +59,14 @@ def names(text: str) -> tuple[dict[str, set[str]], set[str]]:
     return metrics, grouped
 
 
-def rules(path: Path = PLACE / "prometheus" / "rules.yaml") -> Iterator[Query]:
+def rules(path: Path = MONITORING / "prometheus" / "rules.yaml") -> Iterator[Query]:
     """The expressions of all rules."""
     for group in yaml.safe_load(path.read_text())["groups"]:
         for rule in group["rules"]:
             yield Query(f"{path.name}: {rule.get('alert') or rule['record']}", rule["expr"], rule.get("record"))
 
 
-def dashboards(folder: Path = PLACE / "grafana") -> Iterator[Query]:
+def dashboards(folder: Path = MONITORING / "grafana") -> Iterator[Query]:
     """The expressions of all panels and annotations."""
     for path in sorted(folder.glob("*.json")):
         board = json.loads(path.read_text())

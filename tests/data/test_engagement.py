@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from small_log import EVENTS, MakeFolder
+from helpers.small_log import EVENTS, MakeFolder
 
 from mtmh.config import DataSettings
 from mtmh.data.engagement import doubtful_events

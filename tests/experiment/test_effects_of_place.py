@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from watched import ARMS, FIRST, draw, make_place
+from helpers.watched import ARMS, FIRST, draw, make_place
 
 from mtmh.experiment.data import facts
 from mtmh.experiment.folder import open_place

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-import reference
+from helpers import reference
+from helpers.watched import ARMS, FIRST, arm_of, at, draw, event, item, make_place
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
-from watched import ARMS, FIRST, arm_of, at, draw, event, item, make_place
 
 from mtmh.experiment import relations
 from mtmh.experiment.arms import bucket as bucket_of

@@ -11,7 +11,7 @@ with warnings.catch_warnings():
     import evidently.ui.workspace  # noqa: F401
 
 import pytest
-from small_place import DAYS, write_place
+from helpers.small_place import DAYS, write_place
 
 from monitoring.evidently.bounds import read_bounds
 from monitoring.evidently.monitor import Monitored, monitor

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from small_place import DAYS, FIRST
+from helpers.small_place import DAYS, FIRST
 
 from monitoring import retraining
 from monitoring.evidently.bounds import Bounds

@@ -13,15 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from google.protobuf import json_format
+from helpers.small_place import DAYS, FIRST, ITEMS, USERS, write_place
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from mtmh.config import ClusterSettings
 from mtmh.errors import UserError
 from pipelines import monitor
 from pipelines.monitor import STEPS, compile_monitor
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "monitoring"))
-from small_place import DAYS, FIRST, ITEMS, USERS, write_place
 
 TINY = [
     "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], out_dim: 16}",

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from checkerboard import ITEMS, OLD
-from fresh_world import FreshWorld
+from helpers.checkerboard import ITEMS, OLD
+from helpers.fresh_world import FreshWorld
 
 from mtmh.errors import UserError
 from mtmh.heads import HEADS

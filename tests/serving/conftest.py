@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import tritonclient.grpc as grpc
-from asking import Serving
-from processes import free_ports
-from small_version import write_run, write_world
+from helpers.asking import Serving
+from helpers.processes import free_ports
+from helpers.small_version import write_run, write_world
 
 from mtmh.retrieval import query
 from mtmh.retrieval.retriever import Retriever

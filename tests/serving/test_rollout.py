@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster_api import StandIn, Trouble, running
+from helpers.cluster_api import StandIn, Trouble, running
 from kfp import dsl
 from kubernetes import client
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processes import children, free_ports, running, until
+from helpers.processes import children, free_ports, running, until
 
 from serving.client import Client
 from serving.triton.leftovers import SHARED_MEMORY

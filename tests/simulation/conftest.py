@@ -1,7 +1,7 @@
 """The small population, made once."""
 
 import pytest
-from small_platform import WORLD
+from helpers.small_platform import WORLD
 
 from simulation.behaviour import DEFAULT
 from simulation.population import Population, populate

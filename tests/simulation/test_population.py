@@ -2,7 +2,7 @@
 
 import numpy as np
 import pyarrow.compute as pc
-from small_platform import WORLD
+from helpers.small_platform import WORLD
 
 from mtmh.data.importers import Source, check
 from mtmh.data.synthetic import interactions_table, make_world

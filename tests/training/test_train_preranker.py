@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from checkerboard import ITEMS, OLD, SIDE, SUBJECT, Stages, prerank_settings, write_preranker
+from helpers.checkerboard import ITEMS, OLD, SIDE, SUBJECT, Stages, prerank_settings, write_preranker
 
 from mtmh.config import load_config
 from mtmh.data.prepared import Prepared

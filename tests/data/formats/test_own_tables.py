@@ -8,7 +8,7 @@ from zipfile import ZipFile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_log import MakeFolder, small_tables
+from helpers.small_log import MakeFolder, small_tables
 
 from mtmh.data.importers import check, fingerprint, read
 from mtmh.errors import UserError

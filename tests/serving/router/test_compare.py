@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from live_router import Router, Run
+from helpers.live_router import Router, Run
 
 from mtmh.config import RetrievalSettings
 from mtmh.retrieval import query

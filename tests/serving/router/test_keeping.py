@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from checkerboard import Stages
-from live_router import Place, Router, Run, eventually, free_ports
+from helpers.checkerboard import Stages
+from helpers.live_router import Place, Router, Run, eventually, free_ports
 
 from feature_repo import stage, store
 from mtmh.config import DataSettings

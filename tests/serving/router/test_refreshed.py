@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fresh_world import FreshWorld
-from live_router import Place, Run, Traffic, eventually
+from helpers.fresh_world import FreshWorld
+from helpers.live_router import Place, Run, Traffic, eventually
 
 import mtmh_cli
 from mtmh.errors import UserError

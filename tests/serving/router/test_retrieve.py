@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from live_router import Router
+from helpers.live_router import Router
 
 from mtmh.config import RetrievalSettings
 from mtmh.retrieval import query

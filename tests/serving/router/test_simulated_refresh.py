@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from live_router import Router, running
-from processes import free_ports
-from small_version import RETRIEVAL, SETTINGS, write_run, write_world
+from helpers.live_router import Router, running
+from helpers.processes import free_ports
+from helpers.small_version import RETRIEVAL, SETTINGS, write_run, write_world
 
 from mtmh.experiment.arms import Arm
 from mtmh.exposures.read import read

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from live_router import Place, Run, Traffic, eventually, remove, rewrite
+from helpers.live_router import Place, Run, Traffic, eventually, remove, rewrite
 from tritonclient.grpc import InferenceServerClient
 
 from mtmh.config import RetrievalSettings

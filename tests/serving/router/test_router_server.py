@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import yaml
-from asking import Serving
-from live_router import Router, running
-from small_version import RETRIEVAL, SETTINGS
+from helpers.asking import Serving
+from helpers.live_router import Router, running
+from helpers.small_version import RETRIEVAL, SETTINGS
 
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm, assign_all

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
-from checkerboard import prerank_settings, train_settings
 
+from helpers.checkerboard import prerank_settings, train_settings
 from mtmh.config import Config, ContentSettings, DataSettings, PairSettings, RetrievalSettings, SyntheticSettings
 from mtmh.data.pairs import write_pairs
 from mtmh.data.prepare import prepare

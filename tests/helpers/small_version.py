@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from checkerboard import prerank_settings, train_settings
 
+from helpers.checkerboard import prerank_settings, train_settings
 from mtmh.config import Config, DataSettings, PairSettings, RetrievalSettings, SyntheticSettings
 from mtmh.data.pairs import write_pairs
 from mtmh.data.prepare import prepare

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from watched import draw, make_place
+from helpers.watched import draw, make_place
 
 import mtmh_cli
 

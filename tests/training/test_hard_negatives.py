@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkerboard import ITEMS, OLD, Stages, train_settings
+from helpers.checkerboard import ITEMS, OLD, Stages, train_settings
 from safetensors.numpy import load_file
 
 from mtmh.errors import UserError

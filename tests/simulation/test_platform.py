@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from small_platform import Popular
+from helpers.small_platform import Popular
 
 from mtmh.experiment.arms import Arm, assign_all
 from mtmh.experiment.folder import open_place

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-MONITORING = Path(__file__).parents[2] / "monitoring"
+MONITORING = Path(__file__).parents[3] / "monitoring"
 PROMETHEUS = MONITORING / "prometheus"
 RULES = yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())
 ALERTS = [rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule]

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.log_records import engagement, exposure
 from hypothesis import given
 from hypothesis import strategies as st
-from log_records import engagement, exposure
 
 from mtmh.errors import UserError
 from mtmh.exposures.log import Log
 from mtmh.exposures.records import RECORD
 from mtmh.exposures.segment import SegmentFile, frame, scan
 
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parents[1] / "helpers"
 
 
 def segments(directory: Path) -> list[Path]:
@@ -102,8 +102,8 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
     """Killed again and again in the middle of heavy appending; every restart goes on in the same directory."""
     acknowledged: set[str] = set()
     for attempt in range(6):
-        command = [sys.executable, str(HERE / "heavy_writer.py"), str(tmp_path), str(attempt * 1_000_000), "300000"]
-        environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+        command = [sys.executable, str(HELPERS / "heavy_writer.py"), str(tmp_path), str(attempt * 1_000_000), "300000"]
+        environment = {**os.environ, "PYTHONPATH": str(HELPERS.parents[1])}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as writer:
             assert writer.stdout is not None
             lines = [writer.stdout.readline() for _ in range(200 + 37 * attempt)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
-from small_version import write_run, write_world
+from helpers.small_version import write_run, write_world
 from typer.testing import CliRunner
 
 from mtmh.errors import UserError

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from contrasts import CONTRASTS
-from watched_users import FIRST, history, item_counts, items, user_days
+from helpers.contrasts import CONTRASTS
+from helpers.watched_users import FIRST, history, item_counts, items, user_days
 
 from benchmarks.page import browser, resize
 from monitoring.ab_page import page as ab_page

@@ -7,7 +7,7 @@ from itertools import chain
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from watched_users import FIRST, TOPICS, history, items, user_days, user_names
+from helpers.watched_users import FIRST, TOPICS, history, items, user_days, user_names
 
 from mtmh.experiment.segments import (
     HEAVY_SHARE,

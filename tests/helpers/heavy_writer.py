@@ -4,8 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from log_records import exposure
-
+from helpers.log_records import exposure
 from mtmh.exposures.log import Log
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from live_router import Router
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from benchmarks.page import drawn, resize
+from helpers.live_router import Router
 
 NUMBER = "8"  # of the version shown here: that of a run, which knows some of its users
 PATIENT = ("triton.manages_models=false", "limits.deadline_ms=20000", "features.timeout_ms=10000")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
+from helpers.watched_users import write_place
 from typer.testing import CliRunner
-from watched_users import write_place
 
 from mtmh.errors import UserError
 from mtmh.experiment.comparison import MISPLACED, UNUSABLE, read_tables

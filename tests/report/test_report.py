@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.small_run import ITEMS, TABLE, candidate_table, item_table, make_search, write_run
 from PIL import Image
-from small_run import ITEMS, TABLE, candidate_table, item_table, make_search, write_run
 
 from mtmh.report import examples, plots, report
 

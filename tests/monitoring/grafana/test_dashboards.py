@@ -9,7 +9,7 @@ import pytest
 from monitoring.grafana.board import WIDTH, as_json
 from monitoring.grafana.dashboards import DASHBOARDS
 
-GRAFANA = Path(__file__).parents[2] / "monitoring" / "grafana"
+GRAFANA = Path(__file__).parents[3] / "monitoring" / "grafana"
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(GRAFANA.glob("*.json"))}
 EACH = pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from log_records import exposure
+from helpers.log_records import exposure
 
 from mtmh.exposures.compact import compact
 from mtmh.exposures.log import Log

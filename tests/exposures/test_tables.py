@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.log_records import NOON, engagement, exposure
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_records import NOON, engagement, exposure
 
 import mtmh_cli
 from mtmh.errors import UserError
@@ -206,9 +206,9 @@ def test_a_compaction_killed_at_any_step_neither_loses_nor_doubles_a_row(tmp_pat
     left = frame(encode(LATE[0])) + frame(encode(LATE[2]))[:50]
     (directory / "1" / "20260301T120000-a.open").write_bytes(left)
     expected = expected_rows([*MIXED[:8], LATE[0]])
-    here = Path(__file__).parent
-    command = [sys.executable, str(here / "killed_compaction.py"), str(directory), str(tmp_path / "trials")]
-    environment = {**os.environ, "PYTHONPATH": str(here.parents[1])}
+    helpers = Path(__file__).parents[1] / "helpers"
+    command = [sys.executable, str(helpers / "killed_compaction.py"), str(directory), str(tmp_path / "trials")]
+    environment = {**os.environ, "PYTHONPATH": str(helpers.parents[1])}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     trials = sorted((tmp_path / "trials").iterdir())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_place import ARMS
+from helpers.small_place import ARMS
 
 from benchmarks.monitor import open_tab, panels_of, served
 from benchmarks.page import browser, resize

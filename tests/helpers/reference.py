@@ -6,7 +6,7 @@ from itertools import combinations
 from math import log2, sqrt
 from typing import Any
 
-from watched import ARMS, FIRST, arm_of
+from helpers.watched import ARMS, FIRST, arm_of
 
 Row = dict[str, Any]
 DAY = timedelta(days=1)

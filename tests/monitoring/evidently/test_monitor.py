@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from evidently.core.metric_types import TestStatus as Status
 from evidently.ui.workspace import Workspace
-from small_place import ARMS, DAYS, FIRST, write_place
+from helpers.small_place import ARMS, DAYS, FIRST, write_place
 
 from monitoring.ab_page.page import ab
 from monitoring.evidently.bounds import Bounds, read_bounds

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from log_records import engagement, exposure
 
+from helpers.log_records import engagement, exposure
 from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.experiment.arms import Arm, assign
 from mtmh.exposures.compact import compact

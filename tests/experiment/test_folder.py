@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from watched import ARMS, FIRST, answer, at, item, make_place, past, write
+from helpers.watched import ARMS, FIRST, answer, at, item, make_place, past, write
 
 from mtmh.errors import UserError
 from mtmh.experiment.data import facts

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from watched import ARMS, FIRST, answer, append, arm_of, at, event, item, make_place, past
+from helpers.watched import ARMS, FIRST, answer, append, arm_of, at, event, item, make_place, past
 
 from mtmh.experiment.checks import Finding
 from mtmh.experiment.data import facts

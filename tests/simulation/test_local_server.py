@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from checkerboard import ITEMS, item_id, retrieval_settings
+from helpers.checkerboard import ITEMS, item_id, retrieval_settings
 
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm

@@ -25,7 +25,7 @@ from mtmh.experiment.folder import open_place
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import Effect
 from mtmh.experiment.verdict import PRIMARY
-from simulation.run import Plan, live
+from simulation.run import SimulationPlan, run_simulation
 
 RUN = Path(os.environ.get("MTMH_BENCH_RUN", "runs/latest"))
 USERS = int(os.environ.get("MTMH_BENCH_USERS", "3000"))
@@ -89,7 +89,7 @@ def main() -> None:
 def _compared(world: str, seed: int, folder: Path) -> Comparison:
     place = folder / f"{world}-{USERS}-{DAYS}-{seed}"
     if not place.exists():
-        told = live(RUN, Plan(DAYS, users=USERS, world=world, seed=seed), place)
+        told = run_simulation(RUN, SimulationPlan(DAYS, users=USERS, world=world, seed=seed), place)
         count = f"{told.visits:,} visits, {told.exposures:,} exposures"
         print(f"{world}, seed {seed}: {count} in {told.seconds:.0f} s", flush=True)
     opened = open_place(place)

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.result import write
 from simulation.counter_rng import uniform
-from simulation.platform import Progress
+from simulation.platform import Totals
 from simulation.population import Population
 from simulation.run import SimulationPlan, run_simulation
 from simulation.server import Csr, Slates
@@ -37,12 +37,12 @@ def main() -> None:
     write("platform", rows[0]["served_per_s"], "users/s", rows[0]["platform_alone_per_s"], details)
 
 
-def _lived(plan: SimulationPlan, by_chance: bool = False) -> Progress:
+def _lived(plan: SimulationPlan, by_chance: bool = False) -> Totals:
     with tempfile.TemporaryDirectory(prefix="mtmh-platform-") as folder:
         return run_simulation(RUN, plan, Path(folder) / "place", _ByChance if by_chance else None)
 
 
-def _figures(users: int, days: int, told: Progress) -> dict[str, float]:
+def _figures(users: int, days: int, told: Totals) -> dict[str, float]:
     return {
         "users": users,
         "days": days,

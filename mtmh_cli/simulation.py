@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from mtmh.experiment.arms import Arm
-    from simulation.platform import Progress
+    from simulation.platform import Totals
     from simulation.population import Population
     from simulation.run import MakeServer
     from simulation.server import Server
@@ -81,7 +81,7 @@ def _through(
     return make
 
 
-def _print_progress(progress: "Progress") -> None:
+def _print_progress(progress: "Totals") -> None:
     print(
         f"day {progress.days}: {progress.visits:,} visits so far, {progress.visits / progress.seconds:,.0f} served/s, "
         f"{progress.items:,} items published at the last refresh",

@@ -31,7 +31,7 @@ HISTORY = ["user_id", "item_id", "timestamp", "dwell_seconds"]
 
 
 @dataclass
-class Progress:
+class Totals:
     """What has happened so far."""
 
     days: int = 0
@@ -51,8 +51,8 @@ def simulate(
     seed: int,
     out: Path,
     refresh_hours: int = HOURS,
-    after_day: Callable[[Progress], None] = lambda progress: None,
-) -> Progress:
+    after_day: Callable[[Totals], None] = lambda progress: None,
+) -> Totals:
     """Simulate all days of `people` and write the log to the new folder `out`/tables, a batch a day.
 
     Every `refresh_hours` the server learns how many items are published by then, also at the start; none
@@ -65,7 +65,7 @@ def simulate(
     for name in ("exposures", "engagements", "rejected", "batches"):
         (out / "tables" / name).mkdir(parents=True)
     elsewhere_hour = ((people.elsewhere.day - people.start) * HOURS).astype(int)
-    progress, begun = Progress(), time.perf_counter()
+    progress, begun = Totals(), time.perf_counter()
     for hour in range(HOURS * people.days):
         # New items are served from the next refresh on.
         if hour % refresh_hours == 0:

@@ -18,7 +18,7 @@ from mtmh.retrieval.refresh import add_items
 from mtmh.retrieval.version import verify
 from simulation.behaviour import behaviour
 from simulation.local_server import LocalServer
-from simulation.platform import Progress, simulate, write_experiment
+from simulation.platform import Totals, simulate, write_experiment
 from simulation.population import Population, populate
 from simulation.server import Server
 
@@ -48,8 +48,8 @@ def run_simulation(
     plan: SimulationPlan,
     out: Path,
     make_server: MakeServer | None = None,
-    after_day: Callable[[Progress], None] = lambda progress: None,
-) -> Progress:
+    after_day: Callable[[Totals], None] = lambda progress: None,
+) -> Totals:
     """Simulate, and write the experiment folder `out` when all of it is done, in the place of an older simulation.
 
     `run` is a run over the synthetic world; `make_server` serves in its stead (default: its retriever, in this

@@ -17,7 +17,7 @@ VERSIONS = "mtmh/versions"  # annotation of Triton's pods: the versions that the
 TRITON = "triton"  # the Deployment, and the component of its pods
 ROUTER = "router"  # component of the routers' pods, and the ConfigMap with their router.yaml
 SELECTOR = "app.kubernetes.io/part-of=mtmh,app.kubernetes.io/component={}"
-PASSING = (409, 429, 500, 502, 503, 504)  # answers of the API that another try may mend
+RETRYABLE = (409, 429, 500, 502, 503, 504)  # answers of the API that another try may mend
 OUT_OF_REACH = 120.0  # seconds that the API may be
 LONGEST = 1000  # characters of a pod's last words
 
@@ -56,9 +56,9 @@ class Cluster:
 
     def loaded(self) -> list[str] | None:
         """The versions that Triton is told to load, None where it never was."""
-        return told(self._triton())
+        return configured_versions(self._triton())
 
-    def load(self, versions: list[str] | None, known: list[str] | None) -> None:
+    def load(self, versions: list[str] | None, loaded: list[str] | None) -> None:
         """Make Triton load `versions` (None: as if never told) where it was told `known`, and wait until it has.
 
         Raises OvertakenError when it was told something else, RolloutError when it does not come up, UserError when
@@ -66,23 +66,23 @@ class Cluster:
         """
 
         def change() -> None:
-            found = client.AppsV1Api(self.api).read_namespaced_deployment(TRITON, self.namespace)
-            if told(found) not in (versions, known):
-                raise OvertakenError(f"somebody else told Triton to load {told(found)}")
+            triton = client.AppsV1Api(self.api).read_namespaced_deployment(TRITON, self.namespace)
+            if configured_versions(triton) not in (versions, loaded):
+                raise OvertakenError(f"somebody else told Triton to load {configured_versions(triton)}")
             text = None if versions is None else " ".join(versions)
             body = {
-                "metadata": {"resourceVersion": found.metadata.resource_version},  # 409 where it was changed meanwhile
+                "metadata": {"resourceVersion": triton.metadata.resource_version},  # 409 where it was changed meanwhile
                 "spec": {"template": {"metadata": {"annotations": {VERSIONS: text}}}},
             }
             client.AppsV1Api(self.api).patch_namespaced_deployment(TRITON, self.namespace, body)
 
         def missing() -> str:
-            found = self._triton()
-            if told(found) != versions:
-                raise OvertakenError(f"somebody else told Triton to load {told(found)}")
-            return pending(found)
+            triton = self._triton()
+            if configured_versions(triton) != versions:
+                raise OvertakenError(f"somebody else told Triton to load {configured_versions(triton)}")
+            return pending(triton)
 
-        self._asked(change)
+        self._with_retries(change)
         self._wait("Triton's pods", missing)
 
     def wait_for_routers(self, version: str) -> None:
@@ -104,30 +104,33 @@ class Cluster:
 
     def pinned(self) -> set[str]:
         """The versions that arms of a running experiment name."""
-        found = self._asked(lambda: client.CoreV1Api(self.api).read_namespaced_config_map(ROUTER, self.namespace))
-        settings = yaml.safe_load(found.data["router.yaml"])
+        core = client.CoreV1Api(self.api)
+        config_map = self._with_retries(lambda: core.read_namespaced_config_map(ROUTER, self.namespace))
+        settings = yaml.safe_load(config_map.data["router.yaml"])
         arms = (settings.get("experiment") or {}).get("arms") or []
         return {str(arm["version"]) for arm in arms if arm.get("version")}
 
-    def complaints(self) -> str:
+    def container_errors(self) -> str:
         """Why Triton's pods do not run, in the cluster's words; empty where they say nothing."""
-        found = [
-            (pod.metadata.name, each) for pod in self._pods(TRITON) for each in pod.status.container_statuses or []
-        ]
-        return "; ".join(f"{name}: {why}" for name, each in found if (why := _complaint(each)))
+        errors = []
+        for pod in self._pods(TRITON):
+            for container in pod.status.container_statuses or []:
+                if error := _container_error(container):
+                    errors.append(f"{pod.metadata.name}: {error}")
+        return "; ".join(errors)
 
     def _triton(self) -> client.V1Deployment:
-        return self._asked(lambda: client.AppsV1Api(self.api).read_namespaced_deployment(TRITON, self.namespace))
+        return self._with_retries(lambda: client.AppsV1Api(self.api).read_namespaced_deployment(TRITON, self.namespace))
 
     def _pods(self, component: str) -> list[client.V1Pod]:
         selector = SELECTOR.format(component)
         core = client.CoreV1Api(self.api)
-        pods = self._asked(lambda: core.list_namespaced_pod(self.namespace, label_selector=selector)).items
+        pods = self._with_retries(lambda: core.list_namespaced_pod(self.namespace, label_selector=selector)).items
         return [pod for pod in pods if pod.metadata.deletion_timestamp is None]
 
     def _health(self, pod: client.V1Pod) -> dict[str, Any]:
         """What a router answers to /readyz; `ready` is whether it takes traffic. Empty where it does not answer."""
-        ports = [port for each in pod.spec.containers for port in each.ports or [] if port.name == "http"]
+        ports = [port for container in pod.spec.containers for port in container.ports or [] if port.name == "http"]
         if not (pod.status.pod_ip and ports):
             return {}
         try:
@@ -136,14 +139,14 @@ class Cluster:
         except (urllib3.exceptions.HTTPError, ValueError):
             return {}
 
-    def _asked(self, ask: Callable[[], Answer]) -> Answer:
+    def _with_retries(self, call: Callable[[], Answer]) -> Answer:
         """What `ask` returns, asked again while the API is out of reach or busy."""
         end = time.monotonic() + min(self.seconds, OUT_OF_REACH)
         while True:
             try:
-                return ask()
+                return call()
             except (ApiException, urllib3.exceptions.HTTPError) as error:
-                if isinstance(error, ApiException) and error.status not in PASSING:
+                if isinstance(error, ApiException) and error.status not in RETRYABLE:
                     raise UserError(f"the cluster refuses: {_words(error)} (namespace {self.namespace})") from None
                 if time.monotonic() > end:
                     raise RolloutError(f"the cluster does not answer: {_words(error)}") from error
@@ -157,7 +160,7 @@ class Cluster:
             time.sleep(self.pause)
 
 
-def told(triton: client.V1Deployment) -> list[str] | None:
+def configured_versions(triton: client.V1Deployment) -> list[str] | None:
     """The versions in the annotation of its pods."""
     text = (triton.spec.template.metadata.annotations or {}).get(VERSIONS)
     return None if text is None else text.split()
@@ -182,7 +185,7 @@ def pending(deployment: client.V1Deployment) -> str:
     return "" if available >= new else f"{available} of {new} are available"
 
 
-def _complaint(container: client.V1ContainerStatus) -> str:
+def _container_error(container: client.V1ContainerStatus) -> str:
     waiting = container.state.waiting if container.state else None
     ended = container.last_state.terminated if container.last_state else None
     words = [

@@ -20,13 +20,13 @@ def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
     """
     packages.verify(store, version)
     before = _champion(store)
-    known = cluster.loaded()
+    loaded = cluster.loaded()
     needed = {before, version} | cluster.pinned()
     if before == version:  # a second try: what went before is still there to go back to
-        needed.update(known or [])
-    wanted = [each for each in packages.versions(store) if each in needed]
+        needed.update(loaded or [])
+    to_load = [number for number in packages.versions(store) if number in needed]
     try:
-        cluster.load(wanted, known)
+        cluster.load(to_load, loaded)
         packages.promote(store, version)
         cluster.wait_for_routers(version)
     except Exception as error:
@@ -34,11 +34,11 @@ def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
         why = f"version {version} does not serve: {error}"
         if complaints := _complaints(cluster):
             why += f" ({complaints})"
-        raise kind(f"{why}. {_undo(store, before, known, wanted, cluster)}") from error
-    return wanted
+        raise kind(f"{why}. {_undo(store, before, loaded, to_load, cluster)}") from error
+    return to_load
 
 
-def _undo(store: Path, before: str, known: list[str] | None, wanted: list[str], cluster: Cluster) -> str:
+def _undo(store: Path, before: str, loaded: list[str] | None, to_load: list[str], cluster: Cluster) -> str:
     """Bring back what was, the routers first: until they have switched, Triton must keep both. Says what serves."""
     try:
         if _champion(store) != before:
@@ -47,7 +47,7 @@ def _undo(store: Path, before: str, known: list[str] | None, wanted: list[str], 
                 cluster.wait_for_routers(before)
             else:
                 (store / packages.CHAMPION).unlink()
-        cluster.load(known, wanted)
+        cluster.load(loaded, to_load)
     except Exception as error:
         left = f"version {_champion(store)}" if _champion(store) else "no version"
         return f"What was could not be brought back in full: {error}. The store's champion is {left}."
@@ -61,6 +61,6 @@ def _champion(store: Path) -> str:
 
 def _complaints(cluster: Cluster) -> str:
     try:
-        return cluster.complaints()
+        return cluster.container_errors()
     except (RolloutError, UserError):  # the cluster does not answer, which the error told already
         return ""

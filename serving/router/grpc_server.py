@@ -42,8 +42,8 @@ CODES = {
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
-Asked = TypeVar("Asked", schema.RetrieveRequest, schema.SimilarRequest)
-Answering = Callable[[Asked, str, Deadline], Awaitable[dict[str, Any]]]
+RequestModel = TypeVar("RequestModel", schema.RetrieveRequest, schema.SimilarRequest)
+Answering = Callable[[RequestModel, str, Deadline], Awaitable[dict[str, Any]]]
 
 log = logging.getLogger("mtmh.router")
 
@@ -64,9 +64,9 @@ class Calls:
 
     async def _answer(
         self,
-        read: Callable[[bytes], Asked],
+        read: Callable[[bytes], RequestModel],
         messages: AsyncIterator[bytes],
-        call: Answering[Asked],
+        call: Answering[RequestModel],
         context: aio.ServicerContext,
     ) -> wire.Answer:
         """The token first, then the message, which may not have arrived yet.
@@ -98,11 +98,12 @@ class Calls:
             status = HUNG_UP
             raise
         except Exception:
-            log.exception("request failed", extra={"told": {"request_id": request_id}})
+            log.exception("request failed", extra={"fields": {"request_id": request_id}})
             status, text = 500, "the router failed; its log says why, under this request's id."
         finally:
             self.service.metrics.requests.labels(f"grpc {name}", str(status)).inc()
-            log.info("request", extra={"told": {"request_id": request_id, "method": f"grpc {name}", "status": status}})
+            fields = {"request_id": request_id, "method": f"grpc {name}", "status": status}
+            log.info("request", extra={"fields": fields})
         await context.abort(CODES.get(status, grpc.StatusCode.INTERNAL), text)
         raise AssertionError("abort raises")
 
@@ -171,37 +172,41 @@ def _handler(call: Any) -> grpc.RpcMethodHandler:
 def _retrieve_request(message: bytes) -> schema.RetrieveRequest:
     """Raises DecodeError, ValidationError."""
     request = wire.RetrieveRequest.FromString(message)
-    asked = _given(request, "user_id", "k", "alpha")
+    fields = _given(request, "user_id", "k", "alpha")
     if request.triggers:
-        asked["triggers"] = [_trigger(one) for one in request.triggers]
+        fields["triggers"] = [_trigger(trigger) for trigger in request.triggers]
     if request.HasField("filters"):
-        asked["filters"] = _filters(request.filters)
-    return schema.RetrieveRequest.model_validate(asked)
+        fields["filters"] = _filters(request.filters)
+    return schema.RetrieveRequest.model_validate(fields)
 
 
 def _similar_request(message: bytes) -> schema.SimilarRequest:
     """Raises DecodeError, ValidationError."""
     request = wire.SimilarRequest.FromString(message)
-    asked = _given(request, "k", "alpha", "user_id") | {"item_id": _trigger(request.item)}
-    return schema.SimilarRequest.model_validate(asked)
+    fields = _given(request, "k", "alpha", "user_id") | {"item_id": _trigger(request.item)}
+    return schema.SimilarRequest.model_validate(fields)
 
 
 def _given(request: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(request, name) for name in names if request.HasField(name)}
 
 
-def _trigger(one: wire.Trigger) -> dict[str, Any]:
-    told = {"item_id": one.item_id, "id_features": dict(one.id_features), "float_features": dict(one.float_features)}
-    return told | ({"content": list(one.content)} if one.content else {})
+def _trigger(message: wire.Trigger) -> dict[str, Any]:
+    fields = {
+        "item_id": message.item_id,
+        "id_features": dict(message.id_features),
+        "float_features": dict(message.float_features),
+    }
+    return fields | ({"content": list(message.content)} if message.content else {})
 
 
 def _filters(filters: wire.Filters) -> dict[str, Any]:
-    told = _given(filters, "exclude_seen", "max_age_hours") | {"deny_topics": list(filters.deny_topics)}
-    return told | ({"allow_topics": list(filters.allow_topics)} if filters.allow_topics else {})
+    fields = _given(filters, "exclude_seen", "max_age_hours") | {"deny_topics": list(filters.deny_topics)}
+    return fields | ({"allow_topics": list(filters.allow_topics)} if filters.allow_topics else {})
 
 
 def _wire(answer: dict[str, Any]) -> wire.Answer:
-    candidates = [wire.Candidate(**one) for one in answer["candidates"]]
+    candidates = [wire.Candidate(**candidate) for candidate in answer["candidates"]]
     return wire.Answer(**{**answer, "candidates": candidates})
 
 

@@ -67,7 +67,7 @@ def test_a_user_gets_what_the_history_in_the_store_says(router: Router, offline:
     from feature_repo.store import online_user_history, open_store
 
     package = router.service.versions.serving.live["1"].package  # type: ignore[union-attr]
-    history = online_user_history(open_store(package.place / "features"), ["u03"])[0].item_ids
+    history = online_user_history(open_store(package.folder / "features"), ["u03"])[0].item_ids
     answer = router.retrieve(user_id="u03", k=10)
     assert candidates(answer) == rows(query.recommend(offline["1"], history, 10, 50, RetrievalSettings()))
     assert not {one["item_id"] for one in answer["candidates"]} & set(history)

@@ -1,20 +1,15 @@
-"""The pipeline's arguments, and the version of the code they run with."""
+"""The pipeline's arguments, and the files that its settings come from."""
 
 import hashlib
 import json
 import re
-import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mtmh.config import Config
 from mtmh.errors import UserError
+from mtmh.version_hash import code_version
 
-ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("mtmh", "components", "feature_repo", "pipelines")
-SUFFIXES = (".py", ".yaml", ".html", ".j2", ".css")
-COMPUTING = ("numpy", "torch", "faiss-cpu", "transformers", "implicit", "duckdb", "ibis-framework", "feast", "pillow")
 CONFIGS = Path(__file__).parent / "configs"
 
 
@@ -63,28 +58,6 @@ def of_run(
         "place": str(runs / "champions" / name),
         "store": str(runs / "serving" / name),
     }
-
-
-def code_version() -> str:
-    """Hash of the project's sources and of the versions of the libraries that compute: 16 hexadecimal digits.
-
-    Part of every cached step's key, because Kubeflow does not look into the packages that a step imports.
-    """
-    digest = hashlib.sha256(sys.version.encode())
-    for room in ROOMS:
-        for path in sorted((ROOT / room).rglob("*")):
-            if path.suffix in SUFFIXES and not path.is_relative_to(CONFIGS):
-                digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
-    for package in COMPUTING:
-        digest.update(f"{package} {_version(package)}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
 
 
 def data_name(source: str) -> str:

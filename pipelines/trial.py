@@ -16,7 +16,8 @@ from typing import Any
 
 from mtmh.clock import measured
 from mtmh.config import Config, DataSettings
-from pipelines.arguments import code_version, data_name
+from mtmh.version_hash import code_version
+from pipelines.arguments import data_name
 from pipelines.runs_folder import owned
 
 Figures = dict[str, dict[str, float | None]]

@@ -13,17 +13,16 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from mtmh.config import Config, load_config
 from mtmh.errors import UserError
-from pipelines.arguments import CONFIGS
-from pipelines.cluster import FEATURE_STORE
-from pipelines.compile import compile_pipeline
-from pipelines.main import STEPS
+from pipelines.arguments import CONFIGS, of_config
+from pipelines.kubeflow import FEATURE_STORE, compile_pipeline
+from pipelines.main import STEPS, define
 
 # What the outside, or this run alone, decides.
 ALWAYS_RUN = {"champion", "gate", "report", "register", "package", "deploy"}
 
 
 def compiled(path: Path, config: Config) -> list[dict[str, Any]]:
-    compile_pipeline(path, config)
+    compile_pipeline(define(config.cluster), path, of_config(config))
     return list(yaml.safe_load_all(path.read_text()))
 
 
@@ -90,7 +89,7 @@ def test_every_step_mounts_the_clusters_volume(tmp_path: Path) -> None:
 
 def test_a_compiled_pipeline_is_yaml(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pipeline\.yaml"):
-        compile_pipeline(tmp_path / "pipeline.json", Config())
+        compile_pipeline(define(), tmp_path / "pipeline.json")
 
 
 def test_where_a_cluster_serves_deploy_rolls_it_and_features_fills_its_redis(tmp_path: Path) -> None:

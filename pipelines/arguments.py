@@ -1,14 +1,10 @@
 """The pipeline's arguments, and the files that its settings come from."""
 
-import hashlib
-import json
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mtmh.config import Config
 from mtmh.errors import UserError
-from mtmh.version_hash import code_version
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -29,35 +25,36 @@ def of_config(config: Config) -> dict[str, str | int]:
     }
 
 
-def of_run(
-    source: str, config: Config, tracking_uri: str, runs: Path, scratch: Path, name: str | None = None
-) -> dict[str, str | int]:
-    """All arguments of a run over the data at `source` (a path, or "synthetic"); its id is UTC time and a short hash.
+def of_name(config: Config, tracking_uri: str, runs: Path, scratch: Path, name: str) -> dict[str, str | int]:
+    """The arguments that every run over the data called `name` shares: settings, and where its results go.
 
-    `name` is what the champion, the registered model and the served store go by; by default see `pipelines.names`.
-    Raises UserError when there is no data at `source`.
+    Champion, registered model and served store go by that name.
     """
-    from mtmh.data.prepare import fingerprint
-    from pipelines.names import name_in
-
-    settings = of_config(config)
-    told = fingerprint(source, config.data, config.seed)
-    name = data_name(name) if name else name_in(runs, source, told)
-    version = code_version()
-    key = hashlib.sha256(json.dumps([told, version, settings]).encode()).hexdigest()[:8]
     return {
-        **settings,
-        "source": source,
-        "fingerprint": told,
-        "code_version": version,
+        **of_config(config),
         "model_name": f"mtmh-{name}",
         "tracking_uri": tracking_uri,
         "scratch": str(scratch),
         "runs": str(runs),
-        "run_id": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{key}",
         "place": str(runs / "champions" / name),
         "store": str(runs / "serving" / name),
     }
+
+
+def of_run(
+    source: str, config: Config, tracking_uri: str, runs: Path, scratch: Path, name: str | None = None
+) -> dict[str, str | int]:
+    """All arguments of a run over the data at `source` (a path, or "synthetic").
+
+    `name` is what the champion, the registered model and the served store go by; by default see `pipelines.names`.
+    Raises UserError when there is no data at `source`.
+    """
+    from components.submission import identity
+    from pipelines.names import name_in
+
+    run = identity(source, config)
+    name = data_name(name) if name else name_in(runs, source, run["fingerprint"])
+    return {**of_name(config, tracking_uri, runs, scratch, name), **run}
 
 
 def data_name(source: str) -> str:

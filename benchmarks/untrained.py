@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
+from components.writers import write_retriever
 from mtmh.config import DataSettings, RetrievalSettings, SyntheticSettings
 from mtmh.data.feature_tables import write_sources
 from mtmh.data.prepare import prepare
@@ -25,7 +26,7 @@ from mtmh.data.prepared import Prepared
 from mtmh.heads import HEADS
 from mtmh.model.preranker import Preranker, build_towers
 from mtmh.model.two_heads import build_model
-from mtmh.retrieval.version import build
+from mtmh.stages import StageFolders
 
 DIM, DIRECTIONS, NOISE, INTERESTS, CANDIDATES = 128, 16, 0.05, 64, 1000
 ITEMS_PER_USER = 5
@@ -39,15 +40,15 @@ def make_run(items: int, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".untrained-", dir=folder) as name:
         draft = Path(name) / "run"
-        parts = [draft / part for part in ("prepared", "stages", "retriever")]
-        for part in parts:
+        prepared, stages, retriever = (draft / part for part in ("prepared", "stages", "retriever"))
+        folders = StageFolders(prepared=prepared, content=stages, features=stages, model=stages, preranker=stages)
+        for part in (prepared, stages, retriever):
             part.mkdir(parents=True)
-        prepared, stages, retriever = parts
         users = max(items // ITEMS_PER_USER, 100)
         size = SyntheticSettings(users=users, items=items)
         prepare("synthetic", prepared, DataSettings(synthetic=size), seed=0)
         _write_stages(Prepared.load(prepared), stages)
-        build(prepared, stages, stages, stages, retriever, RetrievalSettings(), 0, stages)
+        write_retriever(folders, retriever, RetrievalSettings(), 0, draft)
         write_sources(prepared, None, draft / "sources", split_time(draft))
         load_histories(draft, draft / "features")
         shutil.rmtree(stages)

@@ -16,15 +16,16 @@ from typing import Any, Self
 import httpx
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm
 from mtmh.heads import HEADS
+from mtmh.ids import Ids
+from mtmh.ragged import Ragged
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import refresh
 from simulation.local_server import numbers, rows_of
-from simulation.server import Csr, Slates
+from simulation.server import Slates
 
 BATCH, BATCHES = 16, 2  # requests in one call, calls at a time
 TRIES, PAUSE = 8, 0.5  # seconds, doubled from one try to the next
@@ -55,12 +56,12 @@ class ThroughRouter:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self.http = httpx.Client(base_url=url, headers=headers, timeout=60.0)
         self.users, self.items = user_ids.to_pylist(), items
-        self.item_ids = items["item_id"].combine_chunks()
+        self.item_ids = Ids(items["item_id"])
         self.row_of = numbers(known, items["item_id"])[1]
-        self.names = self.item_ids.to_pylist()
+        self.names = self.item_ids.values.to_pylist()
         self.triggers, self.arms, self.take_in = triggers, arms, take_in
 
-    def answer(self, users: np.ndarray, triggers: Csr, arms: np.ndarray, k: int) -> Slates:
+    def answer(self, users: np.ndarray, triggers: Ragged, arms: np.ndarray, k: int) -> Slates:
         """See simulation.server.Server. Raises UserError where the router is not of this experiment."""
         indptr, items = self._asked(triggers)
         asked = [
@@ -94,12 +95,12 @@ class ThroughRouter:
     ) -> None:
         self.http.close()
 
-    def _asked(self, triggers: Csr) -> Csr:
+    def _asked(self, triggers: Ragged) -> Ragged:
         """The triggers that are served, as numbers of the world's."""
         item_of = np.zeros(self.row_of.max() + 1, np.int32)
         item_of[self.row_of[self.row_of >= 0]] = np.flatnonzero(self.row_of >= 0)
-        indptr, rows = rows_of(triggers, self.row_of, self.triggers)
-        return indptr, item_of[rows]
+        rows = rows_of(triggers, self.row_of, self.triggers)
+        return Ragged(rows.indptr, item_of[rows.values])
 
     def _ask(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """An answer for each; what is turned away for a moment is asked again."""
@@ -140,8 +141,8 @@ class ThroughRouter:
     def _slates(self, answers: list[dict[str, Any]], k: int) -> Slates:
         counts = np.array([len(answer["candidates"]) for answer in answers])
         shown = [one for answer in answers for one in answer["candidates"]]
-        row = np.repeat(np.arange(len(answers)), counts)
-        place = np.arange(len(shown)) - np.repeat(np.cumsum(counts) - counts, counts)
+        cells = Ragged.of_lengths(counts, np.arange(len(shown)))
+        row, place = cells.row_of, cells.place_of
 
         def column(values: np.ndarray, fill: int, kind: type) -> np.ndarray:
             table: np.ndarray = np.full((len(answers), k), fill, kind)
@@ -159,11 +160,11 @@ class ThroughRouter:
         )
 
     def _numbers(self, item_ids: list[str]) -> np.ndarray:
-        found = pc.index_in(pa.array(item_ids, pa.string()), value_set=self.item_ids)
-        if found.null_count:
-            alien = item_ids[found.to_pylist().index(None)]
+        numbers = self.item_ids.rows(item_ids)
+        if (numbers < 0).any():
+            alien = item_ids[int((numbers < 0).argmax())]
             raise UserError(f"the router answers with item {alien!r}, which is not of this world: it serves another.")
-        return np.asarray(found)
+        return numbers
 
 
 def _passing(status: int, error: str) -> str:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.data.feature_tables import RECENT
 from mtmh.experiment.folder import Place
+from mtmh.ids import Ids
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[us]")
 
@@ -29,7 +30,7 @@ def statistics_by_day(
     days = (last - first).days + 1
     recent = RECENT // timedelta(days=1)
     counts = _counts(place.history, engagements)
-    row = np.asarray(pc.fill_null(pc.index_in(counts["item_id"], value_set=item_id), -1)).astype(np.int64)
+    row = Ids(item_id).rows(counts["item_id"])
     known = row >= 0
     row, n = row[known], counts["n"].to_numpy()[known]
     start = np.datetime64(first, "us") + DAY * np.arange(days)

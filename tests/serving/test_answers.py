@@ -15,8 +15,8 @@ from tritonclient.utils import InferenceServerException
 
 from mtmh.heads import HEADS
 from mtmh.model.two_heads import load_model
-from mtmh.retrieval.cold import place_cold
 from mtmh.retrieval.retriever import Retriever
+from mtmh.retrieval.scoring import place_cold
 from serving.triton.management import headers
 
 RetrieverOf = Callable[[str], Retriever]

@@ -126,13 +126,14 @@ async def _compare(
 ) -> dict[str, int]:
     """{call and head: how many items differ} over the triggers."""
     ids = np.array(retriever.items["item_id"].to_pylist(), object)
-    k, depth = min(WIDTH, len(ids) - 1), min(settings.k_ann, len(ids) - 1)
-    one_each = np.arange(len(triggers) + 1, dtype=np.int64), triggers
+    k = min(WIDTH, len(ids) - 1)
+    one_each = Ragged(np.arange(len(triggers) + 1, dtype=np.int64), triggers)
+    request = replace(Request.of(one_each, one_each, settings), size=max(settings.pool, k))
+    pools = retriever.pools(request)
     found = {}
     for head in retriever.indexes:
         similar = retriever.similar_items(triggers, min(max(2 * k, 50), len(ids) - 1), head)
-        pool = retriever.pool(head, one_each, one_each, depth, max(settings.pool, k), settings.temperature)
-        rights = {"similar": similar, "retrieve": (pool.item, pool.score)}
+        rights = {"similar": similar, "retrieve": (pools[head].item, pools[head].score)}
         for call, (item, score) in rights.items():
             wrong = 0
             for row, trigger in enumerate(ids[triggers]):

@@ -12,7 +12,7 @@ from mtmh.heads import HEADS
 from mtmh.ids import Ids
 from mtmh.ragged import Ragged
 from mtmh.retrieval.merge import quota_merge, quotas_at
-from mtmh.retrieval.retriever import Lists, Pool, Request, Retriever
+from mtmh.retrieval.retriever import Lists, Request, Retriever
 from simulation.server import Slates
 
 TakeIn = Callable[[Retriever, pa.Table], Retriever]
@@ -83,25 +83,19 @@ class InProcess:
         """Write the answers of one arm's users, int [n], into their rows."""
         settings = self.settings
         request = Request(history, history.sorted(), settings.k_ann, k, settings.temperature)
-        pools, quotas = self._pools(request, alpha)
-        merged = quota_merge([pool.item for pool in pools], quotas, k)
-        trigger = merged.take([pool.trigger for pool in pools], -1)
+        quotas = dict(zip(HEADS, quotas_at(alpha), strict=True))
+        pools = self.retriever.pools(request, self._stored, [head for head in HEADS if quotas[head]])
+        # A head without a quota is asked only where the others leave a list short.
+        if len(pools) < len(HEADS) and any((pool.item < 0).any() for pool in pools.values()):
+            pools = self.retriever.pools(request, self._stored)
+        columns = list(pools.values())
+        merged = quota_merge([pool.item for pool in columns], [quotas[head] for head in pools], k)
+        trigger = merged.take([pool.trigger for pool in columns], -1)
         slates.item[rows] = self._numbers(merged.item)
-        slates.head[rows] = merged.take([pool.channel for pool in pools], -1)
+        slates.head[rows] = merged.take([pool.channel for pool in columns], -1)
         slates.head_rank[rows] = merged.rank + 1
-        slates.score[rows] = merged.take([pool.score for pool in pools], 0.0)
+        slates.score[rows] = merged.take([pool.score for pool in columns], 0.0)
         slates.trigger[rows] = self._numbers(trigger)
-
-    def _pools(self, request: Request, alpha: float) -> tuple[list[Pool], tuple[float, ...]]:
-        """Pools and quotas; a head without a quota is asked only where the others' lists are short."""
-        quotas = quotas_at(alpha)
-        heads = [head for head, quota in zip(HEADS, quotas, strict=True) if quota]
-        pools = self.retriever.pools(request, self._stored, heads)
-        if len(heads) < len(HEADS) and all((pool.item >= 0).all() for pool in pools.values()):
-            return list(pools.values()), tuple(quota for quota in quotas if quota)
-        rest = [head for head in HEADS if head not in heads]
-        pools |= self.retriever.pools(request, self._stored, rest) if rest else {}
-        return [pools[head] for head in HEADS], quotas
 
     def _numbers(self, rows: np.ndarray) -> np.ndarray:
         """The world's numbers of a version's rows, -1 where there is none."""

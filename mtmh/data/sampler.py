@@ -60,7 +60,7 @@ class PairSampler:
         self.n_items, self.batch_size, self.uniform_negatives, self.seed = n_items, batch_size, uniform_negatives, seed
         self.hard_negatives = hard_negatives
         self.place = np.full(n_items, -1, np.int64)
-        self.near_indptr, self.near = neighbours or (np.zeros(n_items + 1, np.int64), np.zeros(0, np.int32))
+        self.near_indptr, self.near = neighbours or Ragged.of([[]] * n_items)
         self.id_dropout = id_dropout
         self.known = np.unique(self.engaged)
         uniform = np.zeros(n_items)

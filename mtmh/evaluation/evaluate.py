@@ -23,7 +23,7 @@ from mtmh.evaluation.metrics import (
     share_of,
     topic_matches,
 )
-from mtmh.heads import HEADS
+from mtmh.heads import CHANNELS
 from mtmh.ragged import Ragged
 from mtmh.retrieval.merge import quotas_at
 from mtmh.retrieval.retriever import Pool, Request, Retriever, merge_pools
@@ -193,7 +193,7 @@ def _candidates(name: str, pool: Pool, sample: np.ndarray, user_ids: pa.Array, i
             "rank": (place + 1).astype(np.int32),
             "item_id": encode(pa.array(pool.item[user, place]), item_ids),
             "trigger_id": encode(pa.array(pool.trigger[user, place]), item_ids),
-            "head": encode(head, pa.array(HEADS)),
+            "head": encode(head, pa.array(CHANNELS)),
             "score": pool.score[user, place],
         }
     )

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mtmh.heads import HEADS
+from mtmh.heads import CHANNELS
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,15 @@ def quota_merge(lists: Sequence[np.ndarray], quotas: Sequence[float], k: int) ->
     return merged
 
 
-def quotas_at(alpha: float, channels: Sequence[str] = HEADS) -> tuple[float, ...]:
+def quotas_at(alpha: float, channels: Sequence[str] = CHANNELS) -> tuple[float, ...]:
     """Each channel's quota in percent: `alpha` for the engagement head, the rest in equal parts.
 
     A channel alone has all of it, whatever alpha says.
     """
-    first = HEADS[0]
-    if first not in channels or len(channels) == 1:
+    if "engagement" not in channels or len(channels) == 1:
         return (100 / len(channels),) * len(channels)
     rest = (100 - alpha) / (len(channels) - 1)
-    return tuple(alpha if channel == first else rest for channel in channels)
+    return tuple(alpha if channel == "engagement" else rest for channel in channels)
 
 
 def offers_passed(channel: int, rank: int, quotas: Sequence[float], lengths: Sequence[int]) -> tuple[int, ...]:

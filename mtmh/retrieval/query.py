@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from mtmh.config import RetrievalSettings, load_config
 from mtmh.errors import UserError
-from mtmh.heads import HEADS
+from mtmh.heads import CHANNELS
 from mtmh.ids import Ids
 from mtmh.ragged import Ragged
 from mtmh.retrieval.merge import quota_merge, quotas_at
@@ -69,7 +69,7 @@ def recommend(
     triggers = Ragged.of([_rows(retriever, history)])
     request = Request.of(triggers, triggers.sorted(), settings)
     best = retriever.recommend(replace(request, size=max(settings.pool, k)), alpha)
-    heads = [HEADS[head] for head in best.channel[0, :k]]
+    heads = [CHANNELS[number] for number in best.channel[0, :k]]
     return _candidates(retriever, best.item[0, :k], best.score[0, :k], best.trigger[0, :k], heads)
 
 

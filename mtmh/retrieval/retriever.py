@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtmh.config import RetrievalSettings
-from mtmh.heads import HEADS
+from mtmh.heads import CHANNELS
 from mtmh.model.preranker import Preranker
 from mtmh.ragged import Ragged
 from mtmh.retrieval.fast_pool import pool_users
@@ -31,7 +31,7 @@ class Pool:
     item: np.ndarray  # int32 [U, size]
     score: np.ndarray  # float32 [U, size], falling within a channel
     trigger: np.ndarray  # int32 [U, size], the item that retrieved it
-    channel: np.ndarray  # int8 [U, size], place in mtmh.heads.HEADS; -1 where there is no item
+    channel: np.ndarray  # int8 [U, size], place in mtmh.heads.CHANNELS; -1 where there is no item
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Retriever:
     """One version, loaded: item table, an index per channel and the vectors it was built from.
 
     A channel is a named source of candidates; the quota that it has of a merged list comes with the
-    request. Today's channels are the heads.
+    request. Today's channels are the two heads.
     """
 
     items: pa.Table
@@ -68,13 +68,13 @@ class Retriever:
     def load(cls, version: Path) -> "Retriever":
         """Read a version directory; checksums first. Raises UserError when they do not agree."""
         verify(version)
-        heads = [head for head in HEADS if (version / f"{head}.faiss").exists()]
-        indexes = {head: faiss.read_index(str(version / f"{head}.faiss")) for head in heads}
+        paths = {channel: version / f"{channel}.faiss" for channel in CHANNELS}
+        indexes = {channel: faiss.read_index(str(path)) for channel, path in paths.items() if path.exists()}
         has_preranker = (version / "preranker.json").exists()
         return cls(
             items=pq.read_table(version / "items.parquet"),
-            vectors={head: np.load(version / f"{head}.npy") for head in heads},
-            indexes={head: on_gpu(index) for head, index in indexes.items()},
+            vectors={channel: np.load(version / f"{channel}.npy") for channel in indexes},
+            indexes={channel: on_gpu(index) for channel, index in indexes.items()},
             content=np.load(version / "content.npy"),
             preranker=Preranker.load(version) if has_preranker else None,
         )
@@ -107,7 +107,7 @@ class Retriever:
         distinct, pools = np.unique(request.triggers.values), {}
         for channel in channels or self.indexes:
             lists = search_lists(distinct, k, channel)
-            number = HEADS.index(channel)
+            number = CHANNELS.index(channel)
             pool = pool_lists(distinct, lists, request, depth, len(self.items), number)
             if ranker is not None:
                 logits = candidate_logits(ranker, request.triggers, pool.item)

@@ -114,6 +114,15 @@ def test_merged_pools_keep_score_and_trigger_of_the_channel_they_come_from() -> 
     np.testing.assert_allclose(merged.score[present], expected[present], rtol=1e-6)
 
 
+def test_more_channels_than_two_are_merged_alike() -> None:
+    pools = [pool_of([[10 * n + 1, 10 * n + 2, 3]], [[0.5, 0.3, 0.2]], n) for n in range(3)]
+    merged = merge_pools(pools, [50, 25, 25], 6)
+    assert merged.item.tolist() == [[1, 11, 21, 2, 3, 12]]
+    assert merged.channel.tolist() == [[0, 1, 2, 0, 0, 1]]
+    np.testing.assert_allclose(merged.score, [[0.5, 0.5, 0.5, 0.3, 0.2, 0.3]])
+    assert merged.trigger.tolist() == [[101, 111, 121, 102, 103, 112]]
+
+
 def test_a_heads_pool_is_what_its_triggers_retrieve(version: Make) -> None:
     retriever = replace(Retriever.load(version("mtmh")), preranker=None)
     request = Request(Ragged.of([[3, 8]]), Ragged.of([[3, 8, 1]]), k_ann=30, size=12, temperature=0.1)

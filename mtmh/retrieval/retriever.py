@@ -106,8 +106,7 @@ class Retriever:
         ranker, depth = self.preranker, self.depth(request.size)
         distinct, pools = np.unique(request.triggers.values), {}
         for channel in channels or self.indexes:
-            lists = search_lists(distinct, k, channel)
-            number = CHANNELS.index(channel)
+            lists, number = search_lists(distinct, k, channel), CHANNELS.index(channel)
             pool = pool_lists(distinct, lists, request, depth, len(self.items), number)
             if ranker is not None:
                 logits = candidate_logits(ranker, request.triggers, pool.item)
@@ -120,7 +119,14 @@ class Retriever:
         return size if self.preranker is None else max(size, self.preranker.candidates)
 
 
-def pool_lists(distinct: np.ndarray, lists: Lists, request: Request, size: int, n_items: int, channel: int = 0) -> Pool:
+def pool_lists(
+    distinct: np.ndarray,
+    lists: Lists,
+    request: Request,
+    size: int,
+    n_items: int,
+    channel: int = 0,
+) -> Pool:
     """Each user's first `size` candidates by p(candidate | user), of one channel.
 
     That is the mean over the user's triggers of p(candidate | trigger), the softmax over the
@@ -144,7 +150,7 @@ def candidate_logits(ranker: Preranker, history: Ragged, item: np.ndarray) -> np
     blocks = [np.zeros((0, item.shape[1]), np.float32)]
     for start in range(0, len(item), USERS):
         rows = slice(start, start + USERS)
-        users = {task: rows_.numpy() for task, rows_ in ranker.users(history.take(rows)).items()}
+        users = {task: vectors.numpy() for task, vectors in ranker.users(history.take(rows)).items()}
         blocks.append(preranker_logits(item[rows], users, tables, ranker.weights, ranker.new.numpy()))
     return np.concatenate(blocks)
 

@@ -38,6 +38,7 @@ from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import objective_loss
 from mtmh.model.two_heads import TwoHeads, build_model
+from mtmh.ragged import Ragged
 from mtmh.report.plots import COLORS, QUIET, STYLE
 from pipelines.arguments import layers
 
@@ -64,7 +65,7 @@ class Arrival:
     catalog: Catalog
     content: torch.Tensor  # float32 [items, c]
     pairs: Pairs
-    history: tuple[np.ndarray, np.ndarray]
+    history: Ragged
     old: int  # items that are not new
     known: int  # items of T1
 
@@ -80,7 +81,7 @@ class Arrival:
         place = np.argsort(order).astype(np.int32)
         catalog = Catalog.load(data, features)
         table = pq.read_table(pairs / "pairs.parquet")
-        indptr, items = data.train_histories()
+        history = data.train_histories()
         return cls(
             catalog=Catalog(catalog.ids[order], catalog.floats[order], catalog.vocabularies, catalog.float_names),
             content=torch.from_numpy(np.load(content / "content.npy")[order]),
@@ -90,7 +91,7 @@ class Arrival:
                 place[table["candidate"].to_numpy()],
                 table["weight"].to_numpy(),
             ),
-            history=(indptr, place[items]),
+            history=Ragged(history.indptr, place[history.values]),
             old=old,
             known=known,
         )
@@ -99,13 +100,9 @@ class Arrival:
         """One epoch without the new items, or epochs without end over all of T1."""
         items = self.known if arrived else self.old
         kept = np.maximum(self.pairs.trigger, self.pairs.candidate) < items
-        indptr, engaged = self.history
-        there = engaged < items
-        user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-        length = np.bincount(user[there], minlength=len(indptr) - 1)
         sampler = PairSampler(
             self.pairs.take(kept),
-            history=(np.concatenate([[0], np.cumsum(length)]), engaged[there]),
+            history=self.history.where(self.history.values < items),
             n_items=items,
             batch_size=settings.batch_size,
             uniform_negatives=settings.uniform_negatives,

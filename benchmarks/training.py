@@ -26,6 +26,7 @@ from mtmh.model.losses.objective import objective_loss
 from mtmh.model.losses.rows import exponentials
 from mtmh.model.side_by_side import each, lanes, side_by_side
 from mtmh.model.two_heads import TwoHeads
+from mtmh.ragged import Ragged
 from mtmh.training.loop import fit
 
 ITEMS, MORE_ITEMS = 20_000, (10_000, 100_000, 1_000_000)
@@ -92,7 +93,7 @@ def _sampler(items: int) -> PairSampler:
     trigger, candidate = (rng.choice(items, STEPS * 512, p=law).astype(np.int32) for _ in range(2))
     return PairSampler(
         Pairs(user, trigger, candidate, np.ones(STEPS * 512, dtype=np.float32)),
-        history=(np.arange(USERS + 1) * HISTORY, rng.choice(items, USERS * HISTORY, p=law).astype(np.int32)),
+        history=Ragged(np.arange(USERS + 1) * HISTORY, rng.choice(items, USERS * HISTORY, p=law).astype(np.int32)),
         n_items=items,
         batch_size=512,
         uniform_negatives=512,

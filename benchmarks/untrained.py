@@ -81,7 +81,6 @@ def _write_stages(data: Prepared, out: Path) -> None:
     """What the stages content, features, train and preranker would leave."""
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
-    known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
     for name in ("content", *HEADS):
         np.save(out / f"{name}.npy", _vectors(data.n_items, rng))
     floats = ["log_popularity", "log_recent_popularity", "log_age_days"]
@@ -100,7 +99,7 @@ def _write_stages(data: Prepared, out: Path) -> None:
     towers: dict[str, Any] = {"vocabularies": [3, 3], "dims": [64, 32], "mean": [1.0] * 3, "deviation": [1.0] * 3}
     towers |= {"content_dim": DIM, "interests": INTERESTS, "hidden": DIM, "dim": 64, "tasks": ["engagement"]}
     past, interest = torch.randn(len(ids), 64) * 0.3, torch.randint(0, INTERESTS, (len(ids),))
-    vectors, new = {"engagement": torch.randn(len(ids), 64) * 0.3}, torch.from_numpy(~known)
+    vectors, new = {"engagement": torch.randn(len(ids), 64) * 0.3}, torch.from_numpy(~data.in_train)
     preranker = Preranker(build_towers(towers), past, interest, vectors, new, {"engagement": 0.2}, CANDIDATES)
     preranker.save(out, {"architecture": towers})
 

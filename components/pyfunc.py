@@ -1,4 +1,4 @@
-"""The registered version as an MLflow model "from code": MLflow keeps this file and runs it to load.
+"""The registered version as an MLflow model "from code": MLflow keeps this file and loads by it.
 
 It lies beside the version's own files (`components.tracking.write_model`), so that
 `mlflow.pyfunc.load_model("models:/NAME@champion").predict(triggers)` needs no pickle.
@@ -19,10 +19,10 @@ from mtmh.heads import HEADS
 
 
 class TwoHeadRetriever(PythonModel):
-    """Histories or single triggers to candidates, as `mtmh.retrieval.ask.recommend` answers, many at once."""
+    """Triggers to candidates, as `mtmh.retrieval.ask.recommend` answers, many queries at once."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the version that this file lies in. Raises UserError when its checksums do not agree."""
+        """Load the version that this file lies in. Raises UserError on a wrong checksum."""
         # Not at the top: the step register runs this file too, and torch takes a second to import.
         from mtmh.retrieval.retriever import Retriever
 

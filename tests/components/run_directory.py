@@ -11,7 +11,7 @@ from mtmh.config import Config
 
 
 def write_run(folder: Path, passed: bool, weights: str = "w", retriever: Path | None = None) -> Path:
-    """Write one whose gate said `passed`; its retriever is `retriever`, else one that nobody could load."""
+    """Write one whose gate said `passed`, with the version `retriever`, else one that nobody could load."""
     folder.mkdir()
     if retriever is not None:
         (folder / "retriever").symlink_to(retriever)

@@ -1,4 +1,4 @@
-"""The champion as an MLflow model: registered for real, loaded by name, held to the retriever's own answers."""
+"""The champion as an MLflow model: registered for real, loaded by name, answers as the retriever does."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MODEL = "mtmh-tiny"
 Make = Callable[[str], Path]
-# MLflow 3.17 asks SQLAlchemy 2.1 for what SQLAlchemy calls deprecated, and its pyfunc warns of MLflow's own types.
+# MLflow 3.17 asks SQLAlchemy 2.1 for what SQLAlchemy calls deprecated; its pyfunc warns of own types.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"),
@@ -106,7 +106,7 @@ def test_a_version_with_one_head_answers_too(version: Make, tmp_path: Path) -> N
 
 
 def test_the_champions_files_are_still_a_version(location: Path, version: Make) -> None:
-    """What MLflow keeps beside them is not theirs: the step evaluate loads the champion from there."""
+    """MLflow's files lie beside them: the step evaluate loads the champion from there."""
     assert verify(location) == verify(version("mtmh"))
     assert (location / "MLmodel").is_file()
     assert not list(location.rglob("*.pkl"))

@@ -10,7 +10,7 @@ from components import tracking
 from mtmh.errors import UserError
 
 MODEL = "mtmh-tiny"
-# MLflow 3.17 asks SQLAlchemy 2.1 for what SQLAlchemy calls deprecated, and its pyfunc warns of MLflow's own types.
+# MLflow 3.17 asks SQLAlchemy 2.1 for what SQLAlchemy calls deprecated; its pyfunc warns of own types.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"),

@@ -35,10 +35,10 @@ from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.data.sampler import Batch, PairSampler
 from mtmh.errors import UserError
-from mtmh.evaluation.figures import COLORS, QUIET, STYLE
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import objective_loss
 from mtmh.model.two_heads import TwoHeads, build_model
+from mtmh.report.plots import COLORS, QUIET, STYLE
 from pipelines.arguments import layers
 
 LATE = 0.2  # share of T1's events by whose begin an item must not have been seen to be new

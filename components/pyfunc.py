@@ -19,7 +19,7 @@ from mtmh.heads import HEADS
 
 
 class TwoHeadRetriever(PythonModel):
-    """Triggers to candidates, as `mtmh.retrieval.ask.recommend` answers, many queries at once."""
+    """Triggers to candidates, as `mtmh.retrieval.query.recommend` answers, many queries at once."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the version that this file lies in. Raises UserError on a wrong checksum."""

@@ -21,8 +21,8 @@ from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import HEADS_OF, objective_loss
 from mtmh.model.two_heads import build_model
+from mtmh.training.hard_negatives import content_neighbours
 from mtmh.training.loop import embed, fit
-from mtmh.training.neighbours import content_neighbours
 
 
 def train(

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import mtmh
 from mtmh.errors import UserError
-from serving.router import rpc, schema
+from serving.router import grpc_server, schema
 from serving.router.body import read_request
 from serving.router.compare import comparison, item
 from serving.router.connection import BoundedProtocol
@@ -59,7 +59,7 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.start()
-        other = await rpc.start(service)
+        other = await grpc_server.start(service)
         yield
         if other is not None:
             await other.stop(grace=5)

@@ -111,7 +111,7 @@ class Retrieval:
             return found
 
     async def similar(self, asked: SimilarRequest, limits: Limits, deadline: Deadline) -> Found:
-        """Plain item to item: each head's nearest by cosine, merged as mtmh.retrieval.ask.similar does."""
+        """Plain item to item: each head's nearest by cosine, merged as mtmh.retrieval.query.similar does."""
         k = check_limits(asked, 1, limits)
         with self.version(asked.user_id) as (package, arm):
             triggers = _checked(package, _distinct([asked.item_id]))

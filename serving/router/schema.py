@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from mtmh.experiment.records import Dwell, Value
+from mtmh.exposures.records import Dwell, Value
 from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from mtmh.experiment.log import Log
+from mtmh.exposures.log import Log
 from serving.router.configuration import Configuration, Tokens
 from serving.router.heads import connect
 from serving.router.history import Histories

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
-from run_directory import write_run
+from helpers.run_directory import write_run
 
 from components import tracking
 from mtmh.config import RetrievalSettings
 from mtmh.errors import UserError
-from mtmh.retrieval.ask import recommend
+from mtmh.retrieval.query import recommend
 from mtmh.retrieval.retriever import Retriever
 from mtmh.retrieval.version import verify
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from run_directory import write_run
+from helpers.run_directory import write_run
 
 from components import tracking
 from mtmh.errors import UserError

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_batch import some_batch, unit
+from helpers.small_batch import some_batch, unit
 
 from mtmh.data.sampler import Batch
 from mtmh.model.losses.engagement import engagement_loss

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from checkerboard import ITEMS, OLD, Stages
-from small_batch import some_batch, unit
+from helpers.checkerboard import ITEMS, OLD, Stages
+from helpers.small_batch import some_batch, unit
 
 from mtmh.data.prepared import Prepared
 from mtmh.model.catalog import Catalog, number_ids

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from small_batch import some_batch, unit
+from helpers.small_batch import some_batch, unit
 from torch import Tensor, nn
 
 from mtmh.model.losses.objective import HEADS_OF, objective_loss

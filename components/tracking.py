@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from urllib.request import url2pathname
 
+from mtmh.errors import UserError
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "mtmh"
 CHAMPION = "champion"
 KEPT = ("config.yaml", "metrics.json", "report.html", "alpha.png", "alpha.svg", "rejected.parquet", "retriever")
+RUN_ID = "MLFLOW_RUN_ID"  # in the environment where Kubeflow opened a run for the step
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model; no such alias
 
 
@@ -89,7 +92,10 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
     """
     client = connect(tracking_uri)
     metrics = json.loads((run / "metrics.json").read_text())
-    run_id = _log(client, run, metrics, _experiment(client, artifacts))
+    run_id = _open_run(client, run, artifacts, tracking_uri)
+    _log(client, run, metrics, run_id)
+    if RUN_ID not in os.environ:  # Kubeflow ends the run that it opened
+        client.set_terminated(run_id)
     version = _version(client, run, model_name, run_id)
     passed = bool(metrics["gate"]["passed"])
     client.set_model_version_tag(model_name, version.version, "gate", "passed" if passed else "rejected")
@@ -99,14 +105,33 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
     return str(version.version)
 
 
-def _experiment(client: "MlflowClient", artifacts: str) -> str:
-    known = client.get_experiment_by_name(EXPERIMENT)
-    if known is not None:
-        return str(known.experiment_id)
-    return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts or None))
+def _open_run(client: "MlflowClient", run: Path, artifacts: str, tracking_uri: str) -> str:
+    """The id of the MLflow run to log to: the run that Kubeflow opened for this step, else a new one.
+
+    Raises UserError when MLFLOW_RUN_ID names a run of another server.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if RUN_ID in os.environ:
+        try:
+            return str(client.get_run(os.environ[RUN_ID]).info.run_id)
+        except MlflowException as error:
+            if error.error_code not in ABSENT:
+                raise
+            raise UserError(
+                f"{RUN_ID} is {os.environ[RUN_ID]}, and {tracking_uri} has no such run: give --tracking-uri"
+                f" the server that Kubeflow logs to, or unset {RUN_ID}."
+            ) from None
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment_id = (
+        experiment.experiment_id
+        if experiment
+        else client.create_experiment(EXPERIMENT, artifact_location=artifacts or None)
+    )
+    return str(client.create_run(experiment_id, run_name=run.name).info.run_id)
 
 
-def _log(client: "MlflowClient", run: Path, metrics: dict[str, Any], experiment: str) -> str:
+def _log(client: "MlflowClient", run: Path, metrics: dict[str, Any], run_id: str) -> None:
     import yaml
     from mlflow.entities import Metric, Param, RunTag
 
@@ -123,7 +148,6 @@ def _log(client: "MlflowClient", run: Path, metrics: dict[str, Any], experiment:
         "gate": "passed" if metrics["gate"]["passed"] else "rejected",
         "run_directory": str(run),
     }
-    run_id = str(client.create_run(experiment, run_name=run.name).info.run_id)
     client.log_batch(run_id, metrics=points[:1000], params=params, tags=[RunTag(k, str(v)) for k, v in tags.items()])
     for start in range(1000, len(points), 1000):
         client.log_batch(run_id, metrics=points[start : start + 1000])
@@ -134,8 +158,50 @@ def _log(client: "MlflowClient", run: Path, metrics: dict[str, Any], experiment:
             client.log_artifacts(run_id, str(path), name)
         elif path.exists():
             client.log_artifact(run_id, str(path))
-    client.set_terminated(run_id)
-    return run_id
+    with tempfile.TemporaryDirectory(prefix="mlflow-") as temporary:
+        model = write_model(run, Path(temporary) / "model", run_id)
+        client.log_artifacts(run_id, str(model), "retriever")  # beside the version's own files
+
+
+def write_model(run: Path, out: Path, run_id: str) -> Path:
+    """Write to `out` what makes the run's retriever directory an MLflow model once it lies there.
+
+    That is MLmodel with signature and environment, an input example, `components/pyfunc.py`, and
+    the library `mtmh` as it is now, so that the model loads where the project is not installed.
+    """
+    from importlib.metadata import requires
+
+    import mlflow.pyfunc
+    import pandas as pd
+    import pyarrow.parquet as pq
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    import mtmh
+    from mtmh.config import load_config
+
+    settings = load_config(run / "config.yaml").retrieval
+    answer = {"query": "long", "rank": "long", "item_id": "string", "score": "double"}
+    answer |= {"head": "string", "trigger_id": "string"}
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(Array(DataType.string), "triggers")]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in answer.items()]),
+        params=ParamSchema(
+            [ParamSpec("alpha", DataType.double, float(settings.alpha)), ParamSpec("k", DataType.long, 10)]
+        ),
+    )
+    item_id = pq.read_table(run / "retriever" / "items.parquet", columns=["item_id"])["item_id"][0]
+    mlflow.pyfunc.save_model(
+        out,
+        python_model=Path(__file__).with_name("pyfunc.py"),
+        code_paths=[str(Path(mtmh.__file__).parent)],
+        signature=signature,
+        input_example=pd.DataFrame({"triggers": [[item_id.as_py()]]}),
+        pip_requirements=[line for line in requires("mtmh") or [] if "extra ==" not in line],
+        model_config=settings.model_dump(mode="json"),
+        mlflow_model=Model(artifact_path="retriever", run_id=run_id),
+    )
+    return out
 
 
 def _log_data(client: "MlflowClient", run_id: str, data: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"README.md": "index.md", "SECURITY.md": "SECURITY.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
-OTHERS = ("LICENSE", "CITATION.cff")
+OTHERS = ("LICENSE", "CITATION.cff", "examples/own_log.ipynb")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -5,6 +5,7 @@ It lies beside the version's own files (`components.tracking.write_model`), so t
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from mtmh.config import RetrievalSettings
 from mtmh.errors import UserError
-from mtmh.heads import HEADS
+from mtmh.heads import CHANNELS
 
 
 class TwoHeadRetriever(PythonModel):
@@ -45,26 +46,17 @@ class TwoHeadRetriever(PythonModel):
         (p(candidate | triggers)), `head` and `trigger_id`. Raises UserError for an alpha or k out of
         range, a query without triggers, and an item that the version does not have.
         """
-        from mtmh.retrieval.retriever import merge_pools
+        from mtmh.ragged import Ragged
+        from mtmh.retrieval.retriever import Request
 
         assert params is not None  # MLflow fills in what is left out, from the signature
         alpha, k = params["alpha"], params["k"]
         if not 0 <= alpha <= 100 or k < 1:
             raise UserError(f"alpha {alpha:g}, k {k}: give alpha from 0 to 100 and k from 1.")
-        # Queries as the retriever reads them, in CSR form; a trigger is not shown again.
-        rows = [self._rows(query, ids) for query, ids in enumerate(model_input["triggers"])]
-        indptr = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        triggers = (indptr, np.concatenate(rows))
-        seen = (indptr, np.concatenate([np.sort(history) for history in rows]))
-        # A list a head, then the quota merge.
-        depth = min(self.settings.k_ann, len(self.item_ids) - 1)
-        size = max(self.settings.pool, k)
-        pools = [
-            self.retriever.pool(head, triggers, seen, depth, size, self.settings.temperature)
-            for head in HEADS
-            if head in self.retriever.indexes
-        ]
-        best = pools[0] if len(pools) == 1 else merge_pools(pools[0], pools[1], alpha, k)
+        # A trigger is not shown again.
+        triggers = Ragged.of([self._rows(query, ids) for query, ids in enumerate(model_input["triggers"])])
+        request = Request.of(triggers, triggers.sorted(), self.settings)
+        best = self.retriever.recommend(replace(request, size=max(self.settings.pool, k)), alpha)
         # One row a candidate; lists that end early have -1 in what is left.
         query, rank = np.nonzero(best.item[:, :k] >= 0)
         return pd.DataFrame(
@@ -73,7 +65,7 @@ class TwoHeadRetriever(PythonModel):
                 "rank": rank + 1,
                 "item_id": self.item_ids[best.item[query, rank]],
                 "score": best.score[query, rank].astype(np.float64),
-                "head": np.array(HEADS)[best.head[query, rank]],
+                "head": np.array(CHANNELS)[best.channel[query, rank]],
                 "trigger_id": self.item_ids[best.trigger[query, rank]],
             }
         )

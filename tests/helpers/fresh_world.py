@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
+from components.writers import WRITERS
 from helpers.checkerboard import prerank_settings, train_settings
 from mtmh.config import Config, ContentSettings, DataSettings, PairSettings, RetrievalSettings, SyntheticSettings
-from mtmh.data.pairs import write_pairs
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.model.preranker import Preranker
 from mtmh.retrieval.index import build_index
 from mtmh.retrieval.version import write_manifest
+from mtmh.stages import StageFolders
 
 RETRIEVAL = RetrievalSettings(k_ann=100, pool=60, triggers=12, min_recall=0.9)
 
@@ -38,13 +39,9 @@ class FreshWorld:
 
 
 def write_fresh_world(root: Path) -> FreshWorld:
-    from mtmh.content.encode import encode
-    from mtmh.retrieval.version import build
-    from mtmh.training.preranker import train_preranker
-    from mtmh.training.train import train
-
-    names = ("prepared", "features", "content", "pairs", "model", "preranker", "whole/retriever")
-    prepared, features, content, pairs, model, preranker, version = (root / name for name in names)
+    names = ("prepared", "features", "content", "pairs", "model", "preranker")
+    world = StageFolders(**{name: root / name for name in names}, retriever=root / "whole" / "retriever")
+    prepared, version = world.prepared, world.retriever
     settings = DataSettings(synthetic=SyntheticSettings(users=150, items=260, days=20))
     prepare("synthetic", prepared, settings, seed=0)
     items = pq.read_table(prepared / "items.parquet")
@@ -52,20 +49,21 @@ def write_fresh_world(root: Path) -> FreshWorld:
     blank = int(np.flatnonzero(~known)[0])
     titles = ["" if row == blank else title for row, title in enumerate(items["title"].to_pylist())]
     pq.write_table(items.set_column(1, "title", pa.array(titles, pa.string())), prepared / "items.parquet")
-    for folder in (features, content, pairs, model, preranker, version):
-        folder.mkdir(parents=True)
+    for stage, folder in world.by_stage():
+        if stage.name != "prepare":
+            folder.mkdir(parents=True)
     data = Prepared.load(prepared)
     length = np.random.default_rng(0).normal(3, 2, data.n_items).astype(np.float32)
     seen = data.popularity
     floats = {"log_popularity": np.log1p(seen).astype(np.float32), "length": length}
-    pq.write_table(pa.table(floats), features / "item_features.parquet")
-    encode(prepared, content, ContentSettings(dim=16, device="cpu"), root / "cache", 0)
-    write_pairs(prepared, content, pairs, PairSettings())
-    stages = (prepared, features, content)
+    pq.write_table(pa.table(floats), world.features / "item_features.parquet")
     small = train_settings(epochs=1, batch_size=128, embedding_dim=16, out_dim=16)
-    train(*stages, pairs, model, small, 0, root / "checkpoints")
-    train_preranker(*stages, preranker, prerank_settings(candidates=80, epochs=1, batch_size=256), 0)
-    build(*stages, model, version, RETRIEVAL, 0, preranker)
+    ranker = prerank_settings(candidates=80, epochs=1, batch_size=256)
+    WRITERS["content"](world, world.content, ContentSettings(dim=16, device="cpu"), 0, root / "cache")
+    WRITERS["pairs"](world, world.pairs, PairSettings(), 0, root)
+    WRITERS["train"](world, world.model, small, 0, root / "checkpoints")
+    WRITERS["preranker"](world, world.preranker, ranker, 0, root)
+    WRITERS["index"](world, version, RETRIEVAL, 0, root)
     before = root / "before" / "retriever"
     before.mkdir(parents=True)
     write_without(version, known, before)

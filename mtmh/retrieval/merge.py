@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 
@@ -22,14 +23,13 @@ class Merged:
 
         `values_by_channel`: of each channel, what its list says of its candidates, [R, its width].
         """
-        widths = [values.shape[1] for values in values_by_channel]
-        start = np.cumsum([0, *widths[:-1]])
-        column = np.where(self.item >= 0, start[self.channel] + self.rank, 0)
+        start = np.array([0, *accumulate(values.shape[1] for values in values_by_channel)])
         values = np.concatenate(values_by_channel, axis=1)
         if not values.shape[1]:  # nobody has anything
             return np.full(self.item.shape, fill, values.dtype)
-        taken = np.take_along_axis(values, column, axis=1)
-        return np.where(self.item >= 0, taken, np.asarray(fill, values.dtype))
+        # Where there is no candidate, channel and rank are -1: that reads the last of all values.
+        taken = values[np.arange(len(values))[:, None], start[self.channel] + self.rank]
+        return np.where(self.item >= 0, taken, values.dtype.type(fill))
 
 
 def quota_merge(lists: Sequence[np.ndarray], quotas: Sequence[float], k: int) -> Merged:

@@ -1,9 +1,10 @@
-"""Daily metrics of a log of 1, 3 and 10 million rows: seconds, CPU seconds and peak memory, each in a new process.
+"""Daily metrics of a log of 1, 3 and 10 million rows: seconds, CPU seconds and peak memory.
 
-The log: MTMH_BENCH_ROWS (default 10 million) candidates shown over 14 days in answers of 20, an engagement with one in
-20 of them; a user has ten answers and ten engagements before, an item is shown 50 times on average. Timed is all of it:
-reading the place, looking for what is wrong in it (some rows come twice), and every metric, an arm and day. The
-baseline is reading the same tables (pyarrow, all columns, a file at a time): what any answer costs at least.
+The log: `--rows` (10 million) candidates shown over 14 days in answers of 20, an engagement with
+one in 20 of them; a user has ten answers and ten engagements before, an item is shown 50 times on
+average. Timed is all of it: reading the place, looking for what is wrong in it (some rows come
+twice), and every metric, an arm and day. The baseline is reading the same tables (pyarrow, all
+columns, a file at a time): what any answer costs at least.
 """
 
 import json
@@ -14,11 +15,13 @@ import time
 from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import typer
 
 from benchmarks.result import write
 from mtmh.clock import peak_memory_mb
@@ -29,8 +32,6 @@ from mtmh.exposures.compact import write_batch
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
 from mtmh.exposures.tables import REJECTED, Tables
 
-ROWS = int(os.environ.get("MTMH_BENCH_ROWS", "10000000"))
-SIZES = [ROWS // 10, 3 * ROWS // 10, ROWS]
 FOLDER = Path("runs")
 DAYS, LIST, TOPICS, CANDIDATES = 14, 20, 300, 60
 FIRST = date(2025, 3, 2)
@@ -39,23 +40,23 @@ _DAY = 86_400_000_000  # microseconds
 _START = int(np.datetime64(FIRST, "us").astype(np.int64))
 
 
-def main() -> None:
-    """Write the logs, and measure each in a process of its own."""
+def main(rows: Annotated[int, typer.Option(min=1000, help="Of the largest log.")] = 10_000_000) -> None:
+    """Seconds and memory of the daily metrics at a tenth, three tenths and all of the rows."""
     FOLDER.mkdir(exist_ok=True)
     figures = {}
-    for rows in SIZES:
+    for size in (rows // 10, 3 * rows // 10, rows):
         with TemporaryDirectory(prefix="bench-daily-", dir=FOLDER) as folder:
             place = Path(folder)
-            make_place(place, rows, seed=0)
+            make_place(place, size, seed=0)
             command = [sys.executable, "-m", "benchmarks.daily", folder]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 sys.exit(done.stderr)
-            figures[f"{rows:,}"] = json.loads(done.stdout.splitlines()[-1]) | {"read_s": round(_read(place), 2)}
-        print(f"  {rows:,} rows: {figures[f'{rows:,}']}")
-    last = figures[f"{SIZES[-1]:,}"]
+            figures[f"{size:,}"] = json.loads(done.stdout.splitlines()[-1]) | {"read_s": round(_read(place), 2)}
+        print(f"  {size:,} rows: {figures[f'{size:,}']}")
+    last = figures[f"{rows:,}"]
     details = {"baseline": "reading the same tables, s", "load": os.getloadavg()[1], "days": DAYS, "sizes": figures}
-    write("daily", last["seconds"], f"s for {ROWS:,} rows", last["read_s"], details)
+    write("daily", last["seconds"], f"s for {rows:,} rows", last["read_s"], details)
 
 
 def measure(folder: Path) -> dict[str, float]:

@@ -3,8 +3,10 @@
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,7 @@ def write(name: str, value: float, unit: str, baseline: float, details: dict[str
         "baseline": round(baseline, 4),
         "ratio": round(value / baseline, 4) if baseline else None,
         "commit": commit(),
-        "command": f"mtmh bench {name.partition('_')[0]}",
+        "command": f"mtmh {shlex.join(sys.argv[1:])}",
         "machine": machine(),
         "details": details,
     }

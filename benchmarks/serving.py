@@ -1,16 +1,16 @@
 """The served path beside what it is made of: equal answers, and what the router, Triton and both cost.
 
-On an untrained run of the synthetic world at MTMH_BENCH_ITEMS (default 100,000) items, or on the run that
-MTMH_BENCH_RUN names. `mtmh serve` runs as a process of its own; requests name no user, so no exposure is logged.
+On a version of the synthetic world with random vectors, or on the run of `--run`. `mtmh serve` runs
+as a process of its own; requests name no user, so no exposure is logged.
 
-Equal: for 1,000 random triggers, the router's list of each head, as /v1/similar and as /v1/retrieve with alpha 100 and
-0, against the offline retriever's. Each time has its baseline, asked in turns with it by one asynchronous client loop:
-the two head ensembles called directly over gRPC, or, for 50 triggers, Faiss searches and preranking of the same in this
-process, a thread a head. Told are medians over the turns. Exits 1 when an answer differs.
+Equal: for 1,000 random triggers, the router's list of each head, as /v1/similar and as /v1/retrieve
+with alpha 100 and 0, against the offline retriever's. Each time has its baseline, asked in turns
+with it by one asynchronous client loop: the two head ensembles called directly over gRPC, or, for
+50 triggers, Faiss searches and preranking of the same in this process, a thread a head. Told are
+medians over the turns. Exits 1 when an answer differs.
 """
 
 import asyncio
-import os
 import statistics
 import sys
 import time
@@ -18,21 +18,23 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import aiohttp
 import faiss
 import numpy as np
 import torch
+import typer
 import uvloop
 from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 
-from benchmarks.judge import Ranked, differing, ranked
+from benchmarks.answers import Ranked, differing, ranked
 from benchmarks.load import Call, ask, session
+from benchmarks.options import Items
+from benchmarks.random_version import make_run
 from benchmarks.result import write
-from benchmarks.served import FOLDER, Cost, Served, make_store, serve
-from benchmarks.untrained import make_run
+from benchmarks.server_process import FOLDER, Cost, Served, make_store, serve
 from mtmh.config import RetrievalSettings
 from mtmh.retrieval import query as offline
 from mtmh.retrieval.retriever import Pool, Retriever, prerank
@@ -41,7 +43,6 @@ from serving.router.heads import connect, inputs_of
 from serving.router.package import Package
 from serving.triton.store import promote
 
-ITEMS, RUN = int(os.environ.get("MTMH_BENCH_ITEMS", "100000")), os.environ.get("MTMH_BENCH_RUN")
 TRIGGERS, K, WIDTH = 1000, 50, 500  # random triggers; candidates asked for speed, and for equality
 TURNS, REQUESTS, LANES, LANE_TURNS, LANE_SECONDS, STARTS = 7, 200, 8, 21, 1.0, 3
 ALPHAS = {"engagement": 100, "relevance": 0}
@@ -49,12 +50,15 @@ Work = Callable[[Sequence[str]], Awaitable[None]]
 Figures = dict[str, float]
 
 
-def main() -> None:
-    """Serve version 1 and measure it."""
-    run = Path(RUN) if RUN else make_run(ITEMS, FOLDER)
+def main(
+    items: Items = 100_000,
+    run: Annotated[Path | None, typer.Option(help="A run or a retriever directory in place of the random one.")] = None,
+) -> None:
+    """Times and CPU of the router beside both head ensembles called directly; are its lists the offline ones?"""
+    version = run or make_run(items, FOLDER)
     FOLDER.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="serving-", dir=FOLDER) as folder:
-        store = make_store(Path(folder), {"1": run}, None)
+        store = make_store(Path(folder), {"1": version}, None)
         promote(store, "1")
         starts = []
         for _ in range(STARTS - 1):
@@ -62,10 +66,10 @@ def main() -> None:
                 starts.append(served.seconds)
         with serve(Path(folder)) as served:
             starts.append(served.seconds)
-            retriever, settings = offline.load(run), offline.retrieval_settings(run)
+            retriever, settings = offline.load(version), offline.retrieval_settings(version)
             details, wrong = uvloop.run(_measure(served, retriever, settings))
     details["start_to_ready_s"] = round(statistics.median(starts), 2)
-    name = f"serving_{_data_name(run)}" if RUN else "serving"
+    name = f"serving_{_data_name(version)}" if run else "serving"
     router, direct = details["one_trigger"]["router"]["p50_ms"], details["one_trigger"]["ensembles"]["p50_ms"]
     write(name, router, "ms p50 of the router, one trigger", direct, details)
     for title, figures in details.items():

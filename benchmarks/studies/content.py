@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from benchmarks.quality import folders
+from benchmarks.studies.quality import folders
 from benchmarks.result import spread, write
 from mtmh.config import ContentSettings, load_config
 from mtmh.content.concepts import Concepts, read_concepts

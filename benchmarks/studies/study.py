@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.quality import SEEDS
+from benchmarks.studies.quality import SEEDS
 from benchmarks.result import Spread, spread
 from mtmh.config import Config, load_config
 from mtmh.errors import UserError

@@ -9,9 +9,9 @@ ones count.
 
 from typing import Any
 
-from benchmarks.quality import folders
+from benchmarks.studies.quality import folders
 from benchmarks.result import Spread, spread, write
-from benchmarks.trials import Setting, each, try_all
+from benchmarks.studies.study import Setting, each, try_all
 from pipelines.trial import Figures
 
 DEFAULT = "../shared/data/yelp2019 ../shared/data/amazon-beauty ../shared/data/globo"

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality import folders
+from benchmarks.studies.quality import folders
 from benchmarks.result import Spread, spread, write
-from benchmarks.trials import Setting, config_of, each, spreads, try_all
+from benchmarks.studies.study import Setting, config_of, each, spreads, try_all
 from pipelines.trial import Figures
 
 SHOWN = {"recall_at_20": "R@20", "recall_at_500": "R@500", "l2_relevance": "L2", "cold_recall_at_500": "R cold"}

@@ -32,12 +32,12 @@ ITEMS_PER_USER = 5
 
 
 def make_run(items: int, folder: Path) -> Path:
-    """The run `folder`/untrained-`items`: retriever/, sources/ (Feast's tables) and features/; made once."""
-    run = folder / f"untrained-{items}"
+    """The run `folder`/random-`items`: retriever/, sources/ (Feast's tables) and features/; made once."""
+    run = folder / f"random-{items}"
     if run.is_dir():
         return run
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".untrained-", dir=folder) as name:
+    with tempfile.TemporaryDirectory(prefix=".random-", dir=folder) as name:
         draft = Path(name) / "run"
         parts = [draft / part for part in ("prepared", "stages", "retriever")]
         for part in parts:

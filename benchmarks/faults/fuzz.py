@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from benchmarks.judge import undeclared
+from benchmarks.answers import undeclared
 from benchmarks.load import NO_ANSWER
 
 EACH = 40  # of one operation, before the next has its turn

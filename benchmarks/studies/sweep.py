@@ -16,9 +16,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.quality import folders
+from benchmarks.studies.quality import folders
 from benchmarks.result import FOLDER, Spread, spread, write
-from benchmarks.trials import Setting, each, try_all
+from benchmarks.studies.study import Setting, each, try_all
 from mtmh.errors import UserError
 from mtmh.report.plots import INK, QUIET, STYLE
 from pipelines.trial import Figures

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ablation, cold, quality, result, sweep, trials
-from benchmarks.ablation import Part, difference, judge, table, verdict
-from benchmarks.trials import Setting, spread
+from benchmarks.studies.ablation import Part, difference, judge, table, verdict
+from benchmarks.studies.study import Setting, spread
 from mtmh.data.files import write_parquet
 from mtmh.data.synthetic import make_world
 from mtmh.errors import UserError

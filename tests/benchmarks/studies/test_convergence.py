@@ -5,7 +5,7 @@ import pytest
 from helpers.checkerboard import Stages, train_settings
 
 from benchmarks import convergence
-from benchmarks.convergence import WITH, WITHOUT, Arrival, distance, draw, follow, halved
+from benchmarks.studies.convergence import WITH, WITHOUT, Arrival, distance, draw, follow, halved
 
 LATE, UPDATES, NEW = 0.9, 8, 3  # three items of the small world are first engaged with after its first tenth
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.quality import SEEDS
+from benchmarks.studies.quality import SEEDS
 from benchmarks.result import spread, write
 from mtmh.config import Config, load_config
 from mtmh.data.files import write_parquet

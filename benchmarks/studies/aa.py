@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.populations import ARMS, item_counts, population
+from benchmarks.studies.ab_data import ARMS, item_counts, population
 from benchmarks.result import write
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import effects, effects_by_day, sample_ratio

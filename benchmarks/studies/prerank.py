@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality import SEEDS, folders
+from benchmarks.studies.quality import SEEDS, folders
 from benchmarks.result import spread, write
-from benchmarks.trials import config_of
+from benchmarks.studies.study import config_of
 from mtmh.config import Config
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation.evaluate import Test, measure, summary

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.studies.ab_data import ARMS, item_counts, population
 from benchmarks.result import write
+from benchmarks.studies.ab_data import ARMS, item_counts, population
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import effects, effects_by_day, sample_ratio
 

@@ -21,8 +21,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from benchmarks.studies.quality import folders
 from benchmarks.result import spread, write
+from benchmarks.studies.quality import folders
 from mtmh.config import ContentSettings, load_config
 from mtmh.content.concepts import Concepts, read_concepts
 from mtmh.content.encode import read_features

@@ -24,8 +24,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.studies.quality import SEEDS, folders
 from benchmarks.result import FOLDER, write
+from benchmarks.studies.quality import SEEDS, folders
 from feature_repo.stage import build_features
 from mtmh.config import Config, TrainSettings, load_config
 from mtmh.content.encode import encode

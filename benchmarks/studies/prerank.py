@@ -1,53 +1,98 @@
 """What the preranker adds: each head's candidates ranked by similarity, by the mixture, by the preranker, and together.
 
-Reads the folders named in MTMH_BENCH_DATA (default: ../shared/data/yelp2019 and ../shared/data/amazon-beauty), three
-seeds each, validation tail of T1, and writes one result a folder, prerank_<folder>.json, with mean, least and most of
-every figure. Heads and preranker are trained once a seed; the rankings are of the same candidates.
+Heads and preranker are trained once a seed, on the validation tail of T1; the rankings are of the
+same candidates. "nearest trigger" ranks by the similarity to the nearest of the user's triggers,
+"mixture" by p(candidate | user), "preranker alone" by its logit, "mixture x preranker" by both: the
+last one serves. "joint" ranks the candidates of both heads in one list.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.studies.quality import SEEDS, folders
-from benchmarks.result import spread, write
-from benchmarks.studies.study import config_of
-from mtmh.config import Config
+from benchmarks.options import Data, Seeds, Settings
+from benchmarks.result import spread
+from benchmarks.studies.grids import DATA, SEEDS, Setting
+from benchmarks.studies.study import Outcome, Trials, config_of, lines, percent, run
+from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.heads import HEADS
 from mtmh.retrieval.merge import RELEVANCE
 from mtmh.retrieval.pool import pool_candidates
 from mtmh.retrieval.retriever import Pool, Retriever, merge_pools, prerank
-from pipelines.trial import scratch, version
+from pipelines.trial import Figures, scratch, version
 
-SHOWN = ("recall_at_20", "recall_at_100", "recall_at_500", "l2_relevance", "cold_recall_at_500")
-SHARPNESS = 100  # sum of exp(SHARPNESS * cosine) over the triggers: the nearest trigger decides
+SHARPNESS = 100  # so sharp that the nearest trigger decides
+LOST = "lost"  # share of the merge's relevance candidates that a joint ranking drops
+Pools = dict[str, Pool]  # head -> its lists
 
 
-def main() -> None:
-    """Train, rank, compare."""
-    for data in folders():
-        _write(data.resolve().name, [_seed(data, seed) for seed in SEEDS])
+def main(data: Data = DATA, seeds: Seeds = SEEDS, settings: Settings = None) -> None:
+    """Four rankings of the same candidates, and what one list for both heads would lose."""
+    run("prerank", judge, data, seeds, settings, rank)
+
+
+def rank(source: str, setting: Setting, seed: int) -> Figures:
+    """{"ranking: list": its figures} of each head, the merge and the joint list; of the joint ones what they lose."""
+    config = config_of(source, setting, seed)
+    with version(source, config, scratch(source)) as (prepared, content, built):
+        vectors = np.load(content / "content.npy")
+        test = Test.of(Prepared.load(prepared), vectors, config.retrieval.triggers, config.evaluation.fresh_hours)
+        retriever = Retriever.load(built)
+    size = config.retrieval.pool
+    figures: Figures = {}
+    together: Pools = {}  # ranking -> the list of both heads
+    for ranking, pools, scored in rankings(retriever, test, config.retrieval):
+        merged = merge_pools(pools["engagement"], pools["relevance"], config.retrieval.alpha, size)
+        lists = {**{f"{head}_head": pool for head, pool in pools.items()}, "merged": merged}
+        if scored:
+            lists["joint"] = together[ranking] = joint(scored["engagement"], scored["relevance"], size)
+        for name, pool in lists.items():
+            figures[f"{ranking}: {name}"] = summary(measure(pool, test), pool, test)
+    for ranking, pool in together.items():
+        figures[f"{ranking}: joint"][LOST] = lost(merged, pool)  # of the last merge, which serves
+    return figures
+
+
+def rankings(version: Retriever, test: Test, settings: RetrievalSettings) -> Iterator[tuple[str, Pools, Pools]]:
+    """What ranks; each head's first `retrieval.pool` candidates of every test user; where the preranker has a say, all
+    candidates with scores that are comparable between the heads. The last ranking is the one that serves."""
+    ranker, plain, size = version.preranker, replace(version, preranker=None), settings.pool
+    assert ranker is not None
+    k_ann, depth = min(settings.k_ann, len(version.items) - 1), version.depth(size)
+    yield "nearest trigger", {head: _nearest(plain, test, head, k_ann, size) for head in HEADS}, {}
+    request = test.triggers, test.seen, k_ann, depth, settings.temperature
+    mixture = {head: plain.pool(head, *request) for head in HEADS}
+    columns = ("item", "score", "trigger", "head")
+    yield "mixture", {head: Pool(*(getattr(pool, c)[:, :size] for c in columns)) for head, pool in mixture.items()}, {}
+    logits = {head: ranker.logits(test.triggers, pool.item) for head, pool in mixture.items()}
+    even = {head: replace(pool, score=np.where(pool.item >= 0, 1, -np.inf)) for head, pool in mixture.items()}
+    for name, pools in (("preranker alone", even), ("mixture x preranker", mixture)):
+        ranked = {head: prerank(pool, logits[head], size) for head, pool in pools.items()}
+        yield name, ranked, {head: _log_scored(pool, logits[head]) for head, pool in pools.items()}
 
 
 def joint(engagement: Pool, relevance: Pool, size: int) -> Pool:
     """All candidates of both heads in one list by their scores, the first `size`; what both offer stands once.
 
-    This is what the paper warns of: nothing keeps a place for the relevance head.
+    This is what the paper warns of: no place is reserved for the relevance head.
     """
-    both = [np.concatenate(pair, axis=1) for pair in zip(_columns(engagement), _columns(relevance), strict=True)]
-    best = np.argsort(-both[1], axis=1, kind="stable")
-    item, score, trigger, head = (np.take_along_axis(column, best, axis=1) for column in both)
-    by_item = np.argsort(item, axis=1, kind="stable")
-    ordered = np.take_along_axis(item, by_item, axis=1)
+    item, score, trigger, head = (
+        np.concatenate([getattr(engagement, column), getattr(relevance, column)], axis=1)
+        for column in ("item", "score", "trigger", "head")
+    )
+    best = np.argsort(-score, axis=1, kind="stable")
+    ordered = np.take_along_axis(item, best, axis=1)
+    # What stands again further down, in the order of the items.
+    by_item = np.argsort(ordered, axis=1, kind="stable")
+    in_order = np.take_along_axis(ordered, by_item, axis=1)
     again = np.zeros(item.shape, bool)
-    np.put_along_axis(again, by_item[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-    first = np.argsort(again | (item < 0), axis=1, kind="stable")[:, :size]
-    return Pool(*(np.take_along_axis(column, first, axis=1) for column in (item, score, trigger, head)))
+    np.put_along_axis(again, by_item[:, 1:], in_order[:, 1:] == in_order[:, :-1], axis=1)
+    first = np.argsort(again | (ordered < 0), axis=1, kind="stable")[:, :size]
+    rows = np.take_along_axis(best, first, axis=1)
+    return Pool(*(np.take_along_axis(column, rows, axis=1) for column in (item, score, trigger, head)))
 
 
 def lost(merged: Pool, together: Pool) -> float:
@@ -55,105 +100,41 @@ def lost(merged: Pool, together: Pool) -> float:
     from_relevance = merged.head == RELEVANCE
     stride = int(merged.item.max()) + 1
     user = np.arange(len(merged.item))[:, None] * stride
-    kept = np.isin((user + merged.item)[from_relevance], (user + together.item)[together.item >= 0])
-    return float(1 - kept.mean())
+    held = np.isin((user + merged.item)[from_relevance], (user + together.item)[together.item >= 0])
+    return float(1 - held.mean())
 
 
-def _seed(data: Path, seed: int) -> dict[str, Any]:
-    """Figures of one seed: {ranking: {list: {metric: value}}} and the share lost."""
-    config = config_of(data, ("prerank.use=true",), seed)
-    with version(str(data), config, scratch(str(data))) as (prepared, content, built):
-        test = Test.of(
-            Prepared.load(prepared),
-            np.load(content / "content.npy"),
-            config.retrieval.triggers,
-            config.evaluation.fresh_hours,
-        )
-        retriever = Retriever.load(built)
-    size, alpha = config.retrieval.pool, config.retrieval.alpha
-    found: dict[str, Any] = {}
-    together: dict[str, Pool] = {}
-    for ranking, pools, scored in _rankings(retriever, test, config):
-        merged = merge_pools(pools["engagement"], pools["relevance"], alpha, size)
-        lists = {**{f"{head}_head": pool for head, pool in pools.items()}, f"merged_alpha_{alpha}": merged}
-        if scored:
-            lists["joint"] = together[ranking] = joint(scored["engagement"], scored["relevance"], size)
-        found[ranking] = {name: _figures(pool, test) for name, pool in lists.items()}
-        for name, figures in found[ranking].items():
-            shown = "  ".join(f"{metric} {100 * value:.2f}" for metric, value in figures.items())
-            print(f"  seed {seed}  {ranking:20} {name:16} {shown}", flush=True)
-    found["lost"] = {ranking: lost(merged, pool) for ranking, pool in together.items()}  # of the last, served merge
-    return found
+def judge(trials: Trials) -> Outcome:
+    """The served ranking beside the same without the preranker."""
+    ((setting, runs),) = trials.runs.items()
+    table = trials.table(setting)
+    losses = {name: spread(trials.figures(setting, LOST, name)) for name in runs[0] if LOST in runs[0][name]}
+    shares = {name.removesuffix(": joint"): loss for name, loss in losses.items()}
+    details = {
+        "seeds": list(range(trials.seeds)),
+        "lists": table,
+        "relevance candidates lost by a joint ranking": shares,
+    }
+    text = ["  percent, mean [least, most]; baseline: without the preranker", *lines(table)]
+    for ranking, share in shares.items():
+        text.append(f"  relevance candidates of the merge lost by ranking all together, {ranking}: {percent(share)}")
+    value, baseline = (table[f"{name}: merged"]["recall_at_20"]["mean"] for name in ("mixture x preranker", "mixture"))
+    return Outcome(value, f"recall@20 of the merge, mean of {trials.seeds} seeds", baseline, details, text)
 
 
-def _rankings(version: Retriever, test: Test, config: Config) -> Iterator[tuple[str, dict[str, Pool], dict[str, Pool]]]:
-    """What ranks; each head's first `retrieval.pool` candidates of every test user; where the preranker has a say, all
-    candidates with scores that are comparable between the heads. The last ranking is the one that serves."""
-    retrieval, ranker = config.retrieval, version.preranker
-    assert ranker is not None
-    k_ann, deep = min(retrieval.k_ann, len(version.items) - 1), version.depth(retrieval.pool)
-    plain = replace(version, preranker=None)
-    yield "nearest trigger", {head: _nearest(plain, test, head, k_ann, retrieval.pool) for head in HEADS}, {}
-    asked = test.triggers, test.seen, k_ann, deep, retrieval.temperature
-    mixture = {head: plain.pool(head, *asked) for head in HEADS}
-    yield "mixture", {head: _cut(pool, retrieval.pool) for head, pool in mixture.items()}, {}
-    logits = {head: ranker.logits(test.triggers, pool.item) for head, pool in mixture.items()}
-    even = {head: replace(pool, score=np.where(pool.item >= 0, 1, -np.inf)) for head, pool in mixture.items()}
-    for name, pools in (("preranker alone", even), ("mixture x preranker", mixture)):
-        ranked = {head: prerank(pool, logits[head], retrieval.pool) for head, pool in pools.items()}
-        yield name, ranked, {head: _scored(pool, logits[head]) for head, pool in pools.items()}
-
-
-def _scored(pool: Pool, logits: np.ndarray) -> Pool:
-    known = np.log(np.maximum(pool.score, np.finfo(np.float32).tiny))
-    return replace(pool, score=np.where(pool.item >= 0, known + logits, -np.inf))
+def _log_scored(pool: Pool, logits: np.ndarray) -> Pool:
+    log_score = np.log(np.maximum(pool.score, np.finfo(np.float32).tiny))
+    return replace(pool, score=np.where(pool.item >= 0, log_score + logits, -np.inf))
 
 
 def _nearest(version: Retriever, test: Test, head: str, k_ann: int, size: int) -> Pool:
+    """Ranked by the sum of exp(SHARPNESS * cosine) over the triggers."""
     distinct = np.unique(test.triggers[1])
     list_of = np.full(len(version.items), -1, dtype=np.int64)
     list_of[distinct] = np.arange(len(distinct))
     ids, cosine = version.similar_items(distinct, k_ann, head)
     votes = np.exp(SHARPNESS * (cosine.astype(np.float64) - 1)).clip(np.finfo(np.float32).tiny).astype(np.float32)
-    found = pool_candidates(*test.triggers, list_of, ids, cosine, votes, *test.seen, size, len(version.items))
-    return Pool(*found, np.where(found[0] >= 0, HEADS.index(head), -1).astype(np.int8))
-
-
-def _write(name: str, seeds: list[dict[str, Any]]) -> None:
-    lists = {
-        f"{ranking}: {one}": {
-            metric: spread([seed[ranking][one][metric] for seed in seeds]) for metric in seeds[0][ranking][one]
-        }
-        for ranking in seeds[0]
-        if ranking != "lost"
-        for one in seeds[0][ranking]
-    }
-    lost_shares = {ranking: spread([one["lost"][ranking] for one in seeds]) for ranking in seeds[0]["lost"]}
-    merged = next(name for name in seeds[0]["mixture"] if name.startswith("merged"))
-    with_, without = (
-        lists[f"{ranking}: {merged}"]["recall_at_20"]["mean"] for ranking in ("mixture x preranker", "mixture")
+    item, score, trigger = pool_candidates(
+        *test.triggers, list_of, ids, cosine, votes, *test.seen, size, len(version.items)
     )
-    details = {"seeds": SEEDS, "lists": lists, "relevance candidates lost by a joint ranking": lost_shares}
-    write(f"prerank_{name}", with_, "recall@20 of the merge, mean of 3 seeds", without, details)
-    print("  percent, mean [least, most]; baseline: without the preranker")
-    for title, figures in lists.items():
-        print(f"  {title:38} " + "  ".join(f"{metric} {_percent(figure)}" for metric, figure in figures.items()))
-    for ranking, share in lost_shares.items():
-        print(f"  relevance candidates of the merge lost by ranking all together, {ranking}: {_percent(share)}")
-
-
-def _figures(pool: Pool, test: Test) -> dict[str, float]:
-    told = summary(measure(pool, test), pool, test)
-    return {metric: value for metric in SHOWN if (value := told[metric]) is not None}
-
-
-def _cut(pool: Pool, size: int) -> Pool:
-    return Pool(*(column[:, :size] for column in _columns(pool)))
-
-
-def _columns(pool: Pool) -> tuple[np.ndarray, ...]:
-    return pool.item, pool.score, pool.trigger, pool.head
-
-
-def _percent(figure: dict[str, float]) -> str:
-    return f"{100 * figure['mean']:5.2f} [{100 * figure['min']:.2f}, {100 * figure['max']:.2f}]"
+    return Pool(item, score, trigger, np.where(item >= 0, HEADS.index(head), -1).astype(np.int8))

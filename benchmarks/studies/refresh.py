@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.studies.quality import SEEDS
 from benchmarks.result import spread, write
+from benchmarks.studies.quality import SEEDS
 from mtmh.config import Config, load_config
 from mtmh.data.files import write_parquet
 from mtmh.data.prepared import Prepared

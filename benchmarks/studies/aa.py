@@ -1,6 +1,6 @@
 """Are the intervals as sure as they say? 2,000 A/A tests of invented users, and as many with a planted effect.
 
-Each test draws new users (benchmarks/populations.py) and asks the code that the report asks, CUPED included:
+Each test draws new users (ab_data.py) and asks the code that the report asks, CUPED included:
 
 - A/A, ratio metrics: a look a day for 28 days. False alarms of the fixed interval looked at once, at the end (nominal
   5 %, wanted 4 to 6 %), of the fixed interval looked at every day, and of the always-valid one (wanted: at most 5 %).
@@ -17,17 +17,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import typer
 
 from benchmarks.result import write
 from benchmarks.studies.ab_data import ARMS, item_counts, population
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import effects, effects_by_day, sample_ratio
 
-TESTS = int(os.environ.get("MTMH_BENCH_TESTS", "2000"))
 USERS, DAYS, LIFT = 2000, 28, 0.05
 SET_USERS, SET_DAYS, ITEMS, FLATNESS = 600, 2, 1000, (0.3, 0.35)
 LOOKED_AT_USERS, LOOKED_AT_ITEMS, LOOKED_AT_SHARE = 400, 600, 10  # a tenth of the tests
@@ -40,17 +40,18 @@ AT_ONCE = 50
 Figures = np.ndarray  # [tests, metrics, columns]
 
 
-def main() -> None:
-    """Print false alarms and coverage of each metric, and keep them."""
+def main(tests: Annotated[int, typer.Option(min=10, help="Of each kind.")] = 2000) -> None:
+    """False alarms of A/A tests and coverage of planted effects, for each metric."""
     started = time.perf_counter()
     cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(cores, get_context("spawn"), initializer=pa.set_cpu_count, initargs=(1,)) as workers:
-        looked = _all(workers, watched)  # [tests, metrics, (once, daily, always)]
-        planted = _all(workers, covered)  # [tests, metrics, (held)]
-        none, some = _all(workers, sets_without), _all(workers, sets_with)  # [tests, metrics, (lift, lo, hi)]
-        sets_looked = _all(workers, sets_watched, max(TESTS // LOOKED_AT_SHARE, 1))  # as `looked`
-        ratio = _all(workers, ratio_alarm)
-        wild, wild_lifts = _all(workers, outliers_watched), _all(workers, outliers_covered)  # as `looked`, as `some`
+        looked = _all(workers, watched, tests)  # [tests, metrics, (once, daily, always)]
+        planted = _all(workers, covered, tests)  # [tests, metrics, (held)]
+        # [tests, metrics, (lift, lo, hi)]
+        none, some = _all(workers, sets_without, tests), _all(workers, sets_with, tests)
+        sets_looked = _all(workers, sets_watched, tests // LOOKED_AT_SHARE)  # as `looked`
+        ratio = _all(workers, ratio_alarm, tests)
+        wild, wild_lifts = _all(workers, outliers_watched, tests), _all(workers, outliers_covered, tests)
     metrics: dict[str, dict[str, float]] = {}
     for i, name in enumerate(RATIOS):
         once, daily, always = (float(looked[:, i, column].mean()) for column in range(3))
@@ -68,7 +69,7 @@ def main() -> None:
     print(f"  sample ratio: alarms {100 * ratio.mean():.2f} %, nominal 0.10 %")
     pooled = {column: float(np.mean([metrics[name][column] for name in RATIOS])) for column in ("once", "daily")}
     details: dict[str, Any] = {
-        "tests": TESTS,
+        "tests": tests,
         "looks": DAYS,
         "planted_lift": LIFT,
         "metrics": {name: {key: round(value, 4) for key, value in found.items()} for name, found in metrics.items()},
@@ -160,7 +161,7 @@ def _mean_lift(figures: np.ndarray) -> float:
     return float(np.expm1(np.log1p(figures[:, 0]).mean()))
 
 
-def _all(workers: Executor, test: Callable[[int], np.ndarray], tests: int = TESTS) -> np.ndarray:
+def _all(workers: Executor, test: Callable[[int], np.ndarray], tests: int) -> np.ndarray:
     """The test at every seed, stacked: [tests, ..]."""
     started = time.perf_counter()
     parts = [range(start, min(start + AT_ONCE, tests)) for start in range(0, tests, AT_ONCE)]

@@ -1,23 +1,23 @@
 """Engagement-only against MTMH (alpha 50) among simulated users: sign and interval of every Table 5 metric.
 
-Users live on the run at MTMH_BENCH_RUN (default: runs/latest, over the synthetic world), MTMH_BENCH_USERS of them
-(default 3,000) for MTMH_BENCH_DAYS (default 14), in the world `default` and in the world `habit-only`, where
+Users live on a run over the synthetic world, in the world `default` and in the world `habit-only`, where
 co-engagement is all that they want; each with the seeds 0, 1 and 2. The behaviour model is that of
-simulation/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`. MTMH_BENCH_PLACES
-names a folder to keep what was simulated in (default: none); what is there already is not simulated again.
+simulation/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`.
 
 Told is the change of time spent in the default world, mean over the seeds; its baseline is the same in the habit-only
 world. Exits 1 when MTMH is reported as a winner there, or a comparison cannot be judged.
 """
 
-import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.options import Run
 from benchmarks.result import write
 from mtmh.experiment.comparison import Comparison, compare, read_tables
 from mtmh.experiment.definitions import DEFINITIONS
@@ -27,9 +27,6 @@ from mtmh.experiment.statistics import Effect
 from mtmh.experiment.verdict import PRIMARY
 from simulation.run import Plan, live
 
-RUN = Path(os.environ.get("MTMH_BENCH_RUN", "runs/latest"))
-USERS = int(os.environ.get("MTMH_BENCH_USERS", "3000"))
-DAYS = int(os.environ.get("MTMH_BENCH_DAYS", "14"))
 WORLDS, SEEDS = ("default", "habit-only"), (0, 1, 2)
 # The paper's Table 5: change by MTMH, in percent.
 PAPER = {
@@ -58,22 +55,31 @@ select arm, head, count(*), avg((not old)::int), avg(matching::int) from known g
 """
 
 
-def main() -> None:
-    """Simulate, compare, print a table a world. Raises UserError when there is no such run."""
+def main(
+    run: Run = Path("runs/latest"),
+    users: Annotated[int, typer.Option(min=1, help="How many live there.")] = 3000,
+    days: Annotated[int, typer.Option(min=1, help="How long they do.")] = 14,
+    places: Annotated[
+        Path | None,
+        typer.Option(help="Folder for what was simulated; what is there is not simulated again.", show_default="none"),
+    ] = None,
+) -> None:
+    """One head against the merge among simulated users: change of each Table 5 metric, in two worlds."""
     found: dict[str, list[Comparison]] = {}
     novel: dict[str, Any] = {}
     with TemporaryDirectory(prefix="mtmh-ab-") as temporary:
-        folder = Path(os.environ.get("MTMH_BENCH_PLACES", temporary))
+        folder = places or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for world in WORLDS:
-            found[world] = [_compared(world, seed, folder) for seed in SEEDS]
+            found[world] = [_compared(run, Plan(days, users=users, world=world, seed=seed), folder) for seed in SEEDS]
             novel[world] = _novel(found[world][0].place.folder)
-            _show(world, found[world], novel[world])
+            print(f"\nWorld {world}: {users:,} simulated users, {days} days; change in %, fixed 95 % interval")
+            _show(found[world], novel[world])
     lifts = {world: [_effects(one)[PRIMARY].lift for one in comparisons] for world, comparisons in found.items()}
     details: dict[str, Any] = {
         "baseline": "the same in the world habit-only",
-        "users": USERS,
-        "days": DAYS,
+        "users": users,
+        "days": days,
         "seeds": list(SEEDS),
         "simulated": True,
         "paper_percent": PAPER,
@@ -86,12 +92,12 @@ def main() -> None:
         sys.exit(1)
 
 
-def _compared(world: str, seed: int, folder: Path) -> Comparison:
-    place = folder / f"{world}-{USERS}-{DAYS}-{seed}"
+def _compared(run: Path, plan: Plan, folder: Path) -> Comparison:
+    place = folder / f"{plan.world}-{plan.users}-{plan.days}-{plan.seed}"
     if not place.exists():
-        told = live(RUN, Plan(DAYS, users=USERS, world=world, seed=seed), place)
-        count = f"{told.visits:,} visits, {told.exposures:,} exposures"
-        print(f"{world}, seed {seed}: {count} in {told.seconds:.0f} s", flush=True)
+        lived = live(run, plan, place)
+        count = f"{lived.visits:,} visits, {lived.exposures:,} exposures"
+        print(f"{plan.world}, seed {plan.seed}: {count} in {lived.seconds:.0f} s", flush=True)
     opened = open_place(place)
     return compare(opened, read_tables(opened))
 
@@ -115,8 +121,7 @@ def _effects(comparison: Comparison) -> dict[str, Effect]:
     return {effect.metric: effect for effect in comparison.effects}
 
 
-def _show(world: str, comparisons: Sequence[Comparison], novel: Mapping[str, Mapping[str, float]]) -> None:
-    print(f"\nWorld {world}: {USERS:,} simulated users, {DAYS} days; change in %, fixed 95 % interval")
+def _show(comparisons: Sequence[Comparison], novel: Mapping[str, Mapping[str, float]]) -> None:
     print(f"{'':32}{'paper':>7}" + "".join(f"{f'seed {seed}':>29}" for seed in SEEDS) + "  against the paper")
     for name in (*PAPER, *(name for name in METRICS if name not in PAPER)):
         own = [_effects(one)[name] for one in comparisons]

@@ -1,7 +1,6 @@
 """What contrastive training makes of the content encoder: topic match of the ten nearest, before and after.
 
-The folders named in MTMH_BENCH_DATA (default: MovieLens small and a sample of MIND in ../shared/data); one result each,
-content_<folder>.json. MovieLens: titles, posters, keywords as concepts, genres as topics. MIND: titles with abstracts,
+MovieLens: titles, posters, keywords as concepts, genres as topics. MIND: titles with abstracts,
 entities as concepts, subcategories as topics (L2; categories, L1, beside them). Before = principal components of the
 frozen backbones; after = trained on the concepts, three seeds.
 
@@ -21,8 +20,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from benchmarks.options import Data, Seeds
 from benchmarks.result import spread, write
-from benchmarks.studies.quality import folders
+from benchmarks.studies.study import existing
 from mtmh.config import ContentSettings, load_config
 from mtmh.content.concepts import Concepts, read_concepts
 from mtmh.content.encode import read_features
@@ -36,9 +36,8 @@ from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 from pipelines.arguments import layers
 
-SEEDS = (0, 1, 2)
 TAUS = (0.07, 0.2)  # at the start: the default, and MovieLens's, chosen there on items that are not held out here
-DEFAULT = "../shared/data/movielens-small ../shared/data/mind-sample"
+DATA = ["../shared/data/movielens-small", "../shared/data/mind-sample"]
 MODALITIES: tuple[list[Literal["text", "image"]], ...] = (["text"], ["image"], ["text", "image"])
 PARTS = 5  # the items fall into so many parts, and one is held out
 VIT = "ViT of 4 layers, 192 wide, patches of 8, posters of 64 x 96: random weights (seed 0), trained on nothing"
@@ -46,30 +45,30 @@ VIT = "ViT of 4 layers, 192 wide, patches of 8, posters of 64 x 96: random weigh
 SETTINGS = ["data.max_rejected_share=1"]
 
 
-def main() -> None:
-    """Compare the encoder with itself before training, for each choice of modalities and temperature."""
-    for folder in folders(DEFAULT):
+def main(data: Data = DATA, seeds: Seeds = 3) -> None:
+    """Topic match of the ten nearest items before and after training, by modalities and temperature."""
+    for folder in existing(data):
         with tempfile.TemporaryDirectory() as scratch:
-            _measure(folder, Path(scratch))
+            _measure(Path(folder), Path(scratch), seeds)
 
 
-def _measure(folder: Path, work: Path) -> None:
+def _measure(folder: Path, work: Path, seeds: int) -> None:
     settings = load_config(*layers(str(folder), "laptop", None), settings=SETTINGS)
     prepare(str(folder), work / "prepared", settings.data, seed=0)
     data = Prepared.load(work / "prepared")
     concepts = without_topics(read_concepts(data), data)
     test = held_out(data, concepts)
     if not test.any():
-        raise UserError(f"{folder} has no items with concepts and topics to judge by; name others in MTMH_BENCH_DATA.")
+        raise UserError(f"{folder} has no items with concepts and topics to judge by; name others with --data.")
     visual = random_vit(work / "vit")
     taus = sorted({*TAUS, settings.content.concepts.tau})
     found: dict[str, dict[str, Any]] = {f"tau starts at {tau}": {} for tau in taus}
     for modalities in MODALITIES if _pictured(data).any() else MODALITIES[:1]:
         changes = {"visual_backbone": str(visual), "modalities": modalities}
         chosen = ContentSettings.model_validate({**settings.content.model_dump(), **changes})
-        for tau, told in compare(data, chosen, concepts, test, taus, work / "cache").items():
+        for tau, told in compare(data, chosen, concepts, test, taus, work / "cache", seeds).items():
             found[f"tau starts at {tau}"][" and ".join(modalities)] = told
-    _write(folder.name, f"tau starts at {settings.content.concepts.tau}", found, concepts, test)
+    _write(folder.name, f"tau starts at {settings.content.concepts.tau}", found, concepts, test, seeds)
 
 
 def compare(
@@ -79,6 +78,7 @@ def compare(
     test: np.ndarray,
     taus: list[float],
     cache: Path,
+    seeds: int,
 ) -> dict[float, dict[str, Any]]:
     """For each temperature to start from: the figures of `judge` before, and over the seeds after."""
     device = torch.device("cpu")
@@ -93,7 +93,7 @@ def compare(
     for tau in taus:
         chosen = settings.concepts.model_copy(update={"tau": tau})
         after = []
-        for seed in SEEDS:
+        for seed in range(seeds):
             tower = untrained_tower(features, start, settings.dim, chosen.hidden, seed)
             fitted = train_tower(tower, features, start, names, seen, chosen, seed, device)
             figures = judge(ContentEncoder(tower, backbones).infer(features), data, test)
@@ -189,9 +189,7 @@ def _topics(data: Prepared) -> dict[str, np.ndarray]:
     """
     l1, l2 = data.topic_bits("l1"), data.topic_bits("l2")
     if l1 is None or l2 is None:
-        raise UserError(
-            f"{data.info['path']} has no topics at both levels to judge by; name others in MTMH_BENCH_DATA."
-        )
+        raise UserError(f"{data.info['path']} has no topics at both levels to judge by; name others with --data.")
     return {"": l2} if np.array_equal(l1, l2) else {"": l2, "l1_": l1}
 
 
@@ -199,7 +197,9 @@ def _pictured(data: Prepared) -> np.ndarray:
     return np.asarray(data.items["image_path"].is_valid().to_numpy())
 
 
-def _write(name: str, own: str, found: dict[str, dict[str, Any]], concepts: Concepts, test: np.ndarray) -> None:
+def _write(
+    name: str, own: str, found: dict[str, dict[str, Any]], concepts: Concepts, test: np.ndarray, seeds: int
+) -> None:
     tagged = np.unique(concepts.item)
     text = found[own]["text"]
     images = "image" in found[own]
@@ -208,7 +208,7 @@ def _write(name: str, own: str, found: dict[str, dict[str, Any]], concepts: Conc
         "value_where": own,
         "chance": text["before"]["chance"],
         "baseline": "principal components of the same frozen backbone",
-        "seeds": SEEDS,
+        "seeds": list(range(seeds)),
         "held_out_items": int(test.sum()),
         "items_trained_on_or_stopped_by": int((~test[tagged]).sum()),
         "pairs_trained_on_or_stopped_by": int((~test[concepts.item]).sum()),

@@ -158,7 +158,6 @@ def _panel(axes: Axes, name: str, metric: str, results: Mapping[str, Mapping[str
         # The lines lie a little beside each other, so that no bar hides another.
         x = [position + 0.14 * (number - (len(results) - 1) / 2) for position in range(len(values))]
         color, marker, dash = LINES[number % len(LINES)]
-        look = {"color": color, "marker": marker, "linestyle": dash, "capsize": 3, "markersize": 6}
-        axes.errorbar(x, mean, yerr=bars, label=data, **look)
+        axes.errorbar(x, mean, bars, color=color, marker=marker, linestyle=dash, capsize=3, markersize=6, label=data)
     axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
     axes.margins(x=0.12)

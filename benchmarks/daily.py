@@ -66,11 +66,11 @@ def measure(folder: Path) -> dict[str, float]:
     from mtmh.experiment.metrics import daily
 
     start, cpu = time.perf_counter(), time.process_time()
-    found = facts(open_place(folder))
+    place_facts = facts(open_place(folder))
     read = time.perf_counter()
-    table = daily(found)
+    table = daily(place_facts)
     end = time.perf_counter()
-    counted = {finding.name: finding.count for finding in found.findings if finding.count}
+    counted = {finding.name: finding.count for finding in place_facts.findings if finding.count}
     print(json.dumps(counted), table.num_rows, "rows")
     return {
         "seconds": round(end - start, 2),
@@ -115,11 +115,11 @@ def make_place(folder: Path, rows: int, seed: int) -> None:
 
 def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, rng: np.random.Generator) -> Tables:
     items = len(born)
-    user, at = rng.integers(users, size=answers), np.sort(rng.uniform(day, day + 0.98, answers))
+    user, when = rng.integers(users, size=answers), np.sort(rng.uniform(day, day + 0.98, answers))
     trigger = np.repeat(_popular(items, answers, rng)[:, None], LIST, axis=1)
     order = np.argsort(rng.random((answers, CANDIDATES)), axis=1)[:, :LIST]
     item = (trigger * 7 + order * 131) % items  # an item has the same CANDIDATES neighbours every time
-    item = np.where(born[item] > at[:, None], item - item % 2, item)
+    item = np.where(born[item] > when[:, None], item - item % 2, item)
     position = np.tile(np.arange(1, LIST + 1, dtype=np.int32), answers)
     row = np.repeat(np.arange(answers), LIST)
     requests = pa.array([f"{day:08x}-{number:04x}-4000-8000-{number:012x}" for number in range(answers)])
@@ -127,7 +127,7 @@ def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, r
     exposures = {
         "exposure_id": requests.take(pa.array(row)),
         "request_id": requests.take(pa.array(row)),
-        "timestamp": _times(at).take(pa.array(row)),
+        "timestamp": _times(when).take(pa.array(row)),
         "user_id": _ids("user", user[row]),
         "arm": arms.take(pa.array(user[row])),
         "model_version": pa.repeat("7", n),
@@ -147,7 +147,7 @@ def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, r
         "day": pa.array(np.full(n, FIRST + timedelta(days=day)), pa.date32()),
     }
     chosen = np.flatnonzero(rng.random(n) < 0.05)
-    late = at[row[chosen]] + rng.uniform(0, 0.02, len(chosen))
+    late = when[row[chosen]] + rng.uniform(0, 0.02, len(chosen))
     take = pa.array(chosen)
     engagements = {
         "exposure_id": exposures["exposure_id"].take(take),
@@ -163,9 +163,9 @@ def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, r
         "log_version": np.full(len(chosen), 2, np.int32),
         "day": exposures["day"].take(take),
     }
-    shown, acted = pa.table(exposures, schema=EXPOSURES), pa.table(engagements, schema=ENGAGEMENTS)
-    shown, acted = (pa.concat_tables([table, table.slice(0, LIST)]) for table in (shown, acted))  # counted once
-    return Tables(shown, acted, REJECTED.empty_table())
+    exposed, acted = pa.table(exposures, schema=EXPOSURES), pa.table(engagements, schema=ENGAGEMENTS)
+    exposed, acted = (pa.concat_tables([table, table.slice(0, LIST)]) for table in (exposed, acted))  # counted once
+    return Tables(exposed, acted, REJECTED.empty_table())
 
 
 def _popular(items: int, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -112,12 +112,12 @@ def mixed_calls(users: np.ndarray, items: np.ndarray, count: int, k: int = 20) -
     rng = np.random.default_rng(0)
     calls = []
     for number in range(count):
-        asked: dict[str, Any] = {"k": k}
+        body: dict[str, Any] = {"k": k}
         if number % 3 == 0:
-            asked["triggers"] = rng.choice(items, 1 + number % 5, replace=False).tolist()
+            body["triggers"] = rng.choice(items, 1 + number % 5, replace=False).tolist()
         elif number % 3 == 1:
-            asked["user_id"] = str(rng.choice(users))
+            body["user_id"] = str(rng.choice(users))
         else:
-            asked |= {"item_id": str(rng.choice(items)), "user_id": str(rng.choice(users))}
-        calls.append(Call("/v1/similar" if number % 3 == 2 else "/v1/retrieve", asked))
+            body |= {"item_id": str(rng.choice(items)), "user_id": str(rng.choice(users))}
+        calls.append(Call("/v1/similar" if number % 3 == 2 else "/v1/retrieve", body))
     return calls

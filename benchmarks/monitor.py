@@ -72,18 +72,18 @@ def main(
     from mtmh.experiment.folder import open_place
 
     with tempfile.TemporaryDirectory() as folder:
-        found = monitor(open_place(place), Path(folder), read_bounds())
+        watched = monitor(open_place(place), Path(folder), read_bounds())
         seconds, used = time.perf_counter() - start, time.process_time() - used
-        pictures(Path(folder) / WORKSPACE, found.project, FOLDER)
+        pictures(Path(folder) / WORKSPACE, watched.project, FOLDER)
     arms = len(open_place(place).experiment.arms)
     details: dict[str, float] = {
-        "days": len(found.days),
+        "days": len(watched.days),
         "arms": arms,
-        "figures": len(found.figures),
-        "broken": len(found.broken),
+        "figures": len(watched.figures),
+        "broken": len(watched.broken),
     }
     details |= {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "import": round(imported, 1)}
-    write("monitor", seconds / len(found.days), "s a day, import included", imported / len(found.days), details)
+    write("monitor", seconds / len(watched.days), "s a day, import included", imported / len(watched.days), details)
 
 
 def pictures(workspace: Path, project: str, out: Path) -> list[Path]:
@@ -112,9 +112,9 @@ def panels_of(base: str, project: str, tab: str) -> dict[str, int]:
 
     from monitoring.evidently.server import slug
 
-    asked = urllib.request.Request(f"{base}/api/v2/dashboards/{project}")
-    asked.add_header("Referer", f"{base}/projects/{project}?tab={slug(tab)}")
-    with urllib.request.urlopen(asked) as answer:
+    request = urllib.request.Request(f"{base}/api/v2/dashboards/{project}")
+    request.add_header("Referer", f"{base}/projects/{project}?tab={slug(tab)}")
+    with urllib.request.urlopen(request) as answer:
         return {panel["title"]: len(panel["values"]) for panel in json.load(answer)["panels"]}
 
 

@@ -29,7 +29,13 @@ def browser() -> Iterator[Any]:
     from selenium.webdriver.chrome.service import Service
 
     options = ChromeOptions()
-    for flag in ("headless=new", "no-sandbox", "hide-scrollbars", "no-first-run", *(f"disable-{it}" for it in QUIET)):
+    for flag in (
+        "headless=new",
+        "no-sandbox",
+        "hide-scrollbars",
+        "no-first-run",
+        *(f"disable-{feature}" for feature in QUIET),
+    ):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options, Service(shutil.which("chromedriver")))

@@ -93,9 +93,9 @@ def _write_stages(data: Prepared, out: Path) -> None:
     model["heads"] = list(HEADS)
     weights = build_model(model).state_dict()
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / "weights.safetensors")
-    told = {"architecture": model, "tau_q": 0.05, "float_features": floats}
-    told["vocabularies"] = {"item_id": ids, "creator_id": creators}
-    (out / "model.json").write_text(json.dumps(told))
+    description = {"architecture": model, "tau_q": 0.05, "float_features": floats}
+    description["vocabularies"] = {"item_id": ids, "creator_id": creators}
+    (out / "model.json").write_text(json.dumps(description))
     towers: dict[str, Any] = {"vocabularies": [3, 3], "dims": [64, 32], "mean": [1.0] * 3, "deviation": [1.0] * 3}
     towers |= {"content_dim": DIM, "interests": INTERESTS, "hidden": DIM, "dim": 64, "tasks": ["engagement"]}
     past, interest = torch.randn(len(ids), 64) * 0.3, torch.randint(0, INTERESTS, (len(ids),))

@@ -94,9 +94,9 @@ async def _measure(served: Served, retriever: Retriever, settings: RetrievalSett
         triggers = rng.permutation(len(ids))[:TRIGGERS].astype(np.int32)
         details["differing_items"] = await _compare(http, served.url, retriever, settings, triggers)
         works = {"router": _by_router(http, served.url), "ensembles": _by_triton(triton, package)}
-        one = [[ids[row]] for row in rng.integers(len(ids), size=REQUESTS)]
-        details["one_trigger"], details["cpu_ms_a_request"] = await _in_turns(served, works, one)
-        rates = await _throughput(works, one)
+        single = [[ids[row]] for row in rng.integers(len(ids), size=REQUESTS)]
+        details["one_trigger"], details["cpu_ms_a_request"] = await _in_turns(served, works, single)
+        rates = await _throughput(works, single)
         details["at_concurrency_8"] = {name: round(statistics.median(rate), 1) for name, rate in rates.items()}
         count = min(settings.triggers, len(ids) // 2)
         many = [[ids[row] for row in rng.permutation(len(ids))[:count]] for _ in range(REQUESTS // 4)]
@@ -108,11 +108,11 @@ async def _measure(served: Served, retriever: Retriever, settings: RetrievalSett
 
 def _ratios(details: dict[str, Any], rates: dict[str, list[float]], many: dict[str, Figures]) -> dict[str, Any]:
     """What is asked of the router. Throughputs are compared turn by turn: from one to the next the machine changes."""
-    one = details["one_trigger"]
+    single = details["one_trigger"]
     of_turns = [router / direct for router, direct in zip(rates["router"], rates["ensembles"], strict=True)]
     least, half, most = np.quantile(of_turns, [0.25, 0.5, 0.75]).round(3).tolist()
     return {
-        "one_trigger_router_minus_ensembles_ms": round(one["router"]["p50_ms"] - one["ensembles"]["p50_ms"], 3),
+        "one_trigger_router_minus_ensembles_ms": round(single["router"]["p50_ms"] - single["ensembles"]["p50_ms"], 3),
         "throughput_router_of_ensembles": half,
         "throughput_router_of_ensembles_quartiles": [least, most],
         **{
@@ -129,24 +129,24 @@ async def _compare(
     """{call and head: how many items differ} over the triggers."""
     ids = np.array(retriever.items["item_id"].to_pylist(), object)
     k, depth = min(WIDTH, len(ids) - 1), min(settings.k_ann, len(ids) - 1)
-    one_each = np.arange(len(triggers) + 1, dtype=np.int64), triggers
-    found = {}
+    by_trigger = np.arange(len(triggers) + 1, dtype=np.int64), triggers
+    results = {}
     for head in retriever.indexes:
         similar = retriever.similar_items(triggers, min(max(2 * k, 50), len(ids) - 1), head)
-        pool = retriever.pool(head, one_each, one_each, depth, max(settings.pool, k), settings.temperature)
+        pool = retriever.pool(head, by_trigger, by_trigger, depth, max(settings.pool, k), settings.temperature)
         rights = {"similar": similar, "retrieve": (pool.item, pool.score)}
         for call, (item, score) in rights.items():
             wrong = 0
             for row, trigger in enumerate(ids[triggers]):
-                asked = {"item_id": trigger} if call == "similar" else {"triggers": [trigger]}
-                reply = await ask(http, url, Call(f"/v1/{call}", {**asked, "k": k, "alpha": ALPHAS[head]}))
+                request = {"item_id": trigger} if call == "similar" else {"triggers": [trigger]}
+                reply = await ask(http, url, Call(f"/v1/{call}", {**request, "k": k, "alpha": ALPHAS[head]}))
                 there = np.flatnonzero(item[row, :k] >= 0)
                 names = [f"{head} {name}" for name in ids[item[row, there]]]
                 right: Ranked = names, score[row, there].astype(np.float64)
                 wrong += differing(ranked(reply.answer), right) if reply.status == 200 else k
-            found[f"{call} {head}"] = wrong
+            results[f"{call} {head}"] = wrong
             print(f"  {call}, {head} head: {wrong} of {len(triggers) * k:,} items differ", flush=True)
-    return found
+    return results
 
 
 def _by_router(http: aiohttp.ClientSession, url: str) -> Work:
@@ -161,13 +161,13 @@ def _by_triton(triton: InferenceServerClient, package: Package) -> Work:
     """Both ensembles in parallel, with what the router gives them."""
     outputs = [InferRequestedOutput(name) for name in ("item", "score", "trigger_at", "cold")]
 
-    async def one(model: str, inputs: list[InferInput]) -> None:
+    async def infer(model: str, inputs: list[InferInput]) -> None:
         result = await triton.infer(model, inputs, outputs=outputs)
         assert result.as_numpy("item")[0, 0] >= 0
 
     async def work(triggers: Sequence[str]) -> None:
         inputs = inputs_of(package, dict.fromkeys(triggers), triggers, package.serving["k_ann"])
-        await asyncio.gather(*(one(f"retrieve_{head}_{package.number}", inputs) for head in package.heads))
+        await asyncio.gather(*(infer(f"retrieve_{head}_{package.number}", inputs) for head in package.heads))
 
     return work
 
@@ -183,35 +183,35 @@ def _in_process(retriever: Retriever, settings: RetrievalSettings) -> dict[str, 
         return np.array([0, len(triggers)], np.int64), np.array([row_of[item] for item in triggers], np.int32)
 
     def pool(head: str, triggers: Sequence[str]) -> Pool:
-        asked = rows(triggers)
-        seen = asked[0], np.sort(asked[1])
-        return retriever.pool(head, asked, seen, depth, settings.pool, settings.temperature)
+        request = rows(triggers)
+        seen = request[0], np.sort(request[1])
+        return retriever.pool(head, request, seen, depth, settings.pool, settings.temperature)
 
     def raw(head: str, triggers: Sequence[str]) -> None:
-        asked = rows(triggers)
-        retriever.indexes[head].search(retriever.vectors[head][asked[1]], depth + 1)
+        request = rows(triggers)
+        retriever.indexes[head].search(retriever.vectors[head][request[1]], depth + 1)
         if preranker is not None:
             candidates = pools[tuple(triggers)][head]
-            prerank(candidates, preranker.logits(asked, candidates.item), settings.pool)
+            prerank(candidates, preranker.logits(request, candidates.item), settings.pool)
 
     def unranked(head: str, triggers: Sequence[str]) -> Pool:
-        asked = rows(triggers)
+        request = rows(triggers)
         alone = Retriever(retriever.items, retriever.vectors, retriever.indexes, retriever.content)
         size = retriever.depth(settings.pool)
-        return alone.pool(head, asked, (asked[0], np.sort(asked[1])), depth, size, settings.temperature)
+        return alone.pool(head, request, (request[0], np.sort(request[1])), depth, size, settings.temperature)
 
-    def both(one: Callable[[str, Sequence[str]], object]) -> Work:
+    def both(pool_of: Callable[[str, Sequence[str]], object]) -> Work:
         async def work(triggers: Sequence[str]) -> None:
-            for done in [threads.submit(one, head, triggers) for head in retriever.indexes]:
+            for done in [threads.submit(pool_of, head, triggers) for head in retriever.indexes]:
                 done.result()
 
         return work
 
-    def prepared(one: Work) -> Work:
+    def prepared(raw_work: Work) -> Work:
         async def work(triggers: Sequence[str]) -> None:
             if tuple(triggers) not in pools:  # in the turn that does not count
                 pools[tuple(triggers)] = {head: unranked(head, triggers) for head in retriever.indexes}
-            await one(triggers)
+            await raw_work(triggers)
 
         return work
 
@@ -243,11 +243,11 @@ async def _in_turns(
             spent[name].append((before, served.cost()))
             cuts[name].append(np.quantile(seconds, [0.5, 0.99]).tolist())
     times = {}
-    for name, found in cuts.items():
-        p50, p99 = np.median(found, axis=0) * 1e3
+    for name, quantiles in cuts.items():
+        p50, p99 = np.median(quantiles, axis=0) * 1e3
         times[name] = {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
-    asked = TURNS * len(requests)
-    return times, {name: _cpu(pairs, asked) for name, pairs in spent.items()}
+    count = TURNS * len(requests)
+    return times, {name: _cpu(pairs, count) for name, pairs in spent.items()}
 
 
 def _cpu(pairs: list[tuple[Cost, Cost]], requests: int) -> Figures:
@@ -258,7 +258,7 @@ def _cpu(pairs: list[tuple[Cost, Cost]], requests: int) -> Figures:
 
 async def _throughput(works: dict[str, Work], requests: Sequence[Sequence[str]]) -> dict[str, list[float]]:
     """Requests a second of each work with LANES at a time, in each of many short turns."""
-    found: dict[str, list[float]] = {name: [] for name in works}
+    results: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(LANE_TURNS):
         for name, work in works.items():
             end, done = time.perf_counter() + LANE_SECONDS, 0
@@ -272,8 +272,8 @@ async def _throughput(works: dict[str, Work], requests: Sequence[Sequence[str]])
 
             start = time.perf_counter()
             done = sum(await asyncio.gather(*map(lane, range(LANES))))
-            found[name].append(done / (time.perf_counter() - start))
-    return found
+            results[name].append(done / (time.perf_counter() - start))
+    return results
 
 
 def _probes(index: faiss.Index) -> str:

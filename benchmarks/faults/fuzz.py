@@ -24,7 +24,7 @@ def fuzz(url: str, count: int) -> tuple[Counter[int], list[str]]:
     from schemathesis.core.result import Ok
 
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    operations = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
     turns = itertools.cycle(itertools.product(operations, (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)))
     statuses, wrong = Counter[int](), list[str]()
     with requests.Session() as http, warnings.catch_warnings():

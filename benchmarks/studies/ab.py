@@ -65,17 +65,19 @@ def main(
     ] = None,
 ) -> None:
     """One head against the merge among simulated users: change of each Table 5 metric, in two worlds."""
-    found: dict[str, list[Comparison]] = {}
+    by_world: dict[str, list[Comparison]] = {}
     novel: dict[str, Any] = {}
     with TemporaryDirectory(prefix="mtmh-ab-") as temporary:
         folder = places or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for world in WORLDS:
-            found[world] = [_compared(run, Plan(days, users=users, world=world, seed=seed), folder) for seed in SEEDS]
-            novel[world] = _novel(found[world][0].place.folder)
+            by_world[world] = [
+                _compared(run, Plan(days, users=users, world=world, seed=seed), folder) for seed in SEEDS
+            ]
+            novel[world] = _novel(by_world[world][0].place.folder)
             print(f"\nWorld {world}: {users:,} simulated users, {days} days; change in %, fixed 95 % interval")
-            _show(found[world], novel[world])
-    lifts = {world: [_effects(one)[PRIMARY].lift for one in comparisons] for world, comparisons in found.items()}
+            _show(by_world[world], novel[world])
+    lifts = {world: [_effects(run)[PRIMARY].lift for run in runs] for world, runs in by_world.items()}
     details: dict[str, Any] = {
         "baseline": "the same in the world habit-only",
         "users": users,
@@ -83,12 +85,12 @@ def main(
         "seeds": list(SEEDS),
         "simulated": True,
         "paper_percent": PAPER,
-        "worlds": {world: {**_details(each), "novel_by_head": novel[world]} for world, each in found.items()},
+        "worlds": {world: {**_details(runs), "novel_by_head": novel[world]} for world, runs in by_world.items()},
     }
     means = [100 * statistics.mean(lifts[world]) for world in WORLDS]
     write("ab", means[0], "% change of time spent, simulated users", means[1], details)
-    outcomes = {world: [one.verdict.outcome for one in comparisons] for world, comparisons in found.items()}
-    if "wins" in outcomes["habit-only"] or any("unjudged" in each for each in outcomes.values()):
+    outcomes = {world: [run.verdict.outcome for run in runs] for world, runs in by_world.items()}
+    if "wins" in outcomes["habit-only"] or any("unjudged" in verdicts for verdicts in outcomes.values()):
         sys.exit(1)
 
 
@@ -124,15 +126,15 @@ def _effects(comparison: Comparison) -> dict[str, Effect]:
 def _show(comparisons: Sequence[Comparison], novel: Mapping[str, Mapping[str, float]]) -> None:
     print(f"{'':32}{'paper':>7}" + "".join(f"{f'seed {seed}':>29}" for seed in SEEDS) + "  against the paper")
     for name in (*PAPER, *(name for name in METRICS if name not in PAPER)):
-        own = [_effects(one)[name] for one in comparisons]
+        changes = [_effects(comparison)[name] for comparison in comparisons]
         paper = f"{PAPER[name]:+.2f}" if name in PAPER else ""
-        cells = "".join(f"{_cell(effect):>29}" for effect in own)
-        print(f"{METRICS[name].title:32}{paper:>7}{cells}  {_agreement(own) if name in PAPER else ''}")
-    for seed, one in zip(SEEDS, comparisons, strict=True):
-        print(f"seed {seed}: {one.verdict.title}. {one.verdict.lead}")
-    for name, each in novel.items():
-        shares = f"{each['novel']:.0%} in a topic new to the user, {each['on_topic']:.0%} in one of the trigger"
-        print(f"engagements of {name}: {each['engagements']:,}, {shares} (seed {SEEDS[0]})")
+        cells = "".join(f"{_cell(effect):>29}" for effect in changes)
+        print(f"{METRICS[name].title:32}{paper:>7}{cells}  {_agreement(changes) if name in PAPER else ''}")
+    for seed, comparison in zip(SEEDS, comparisons, strict=True):
+        print(f"seed {seed}: {comparison.verdict.title}. {comparison.verdict.lead}")
+    for name, figures in novel.items():
+        shares = f"{figures['novel']:.0%} in a topic new to the user, {figures['on_topic']:.0%} in one of the trigger"
+        print(f"engagements of {name}: {figures['engagements']:,}, {shares} (seed {SEEDS[0]})")
     print()
 
 
@@ -153,10 +155,10 @@ def _agreement(effects: Sequence[Effect]) -> str:
 
 
 def _details(comparisons: Sequence[Comparison]) -> Mapping[str, Any]:
-    effects = {name: [_numbers(_effects(one)[name]) for one in comparisons] for name in METRICS}
-    agreement = {name: _agreement([_effects(one)[name] for one in comparisons]) for name in PAPER}
-    verdicts = [{"outcome": one.verdict.outcome, "lead": one.verdict.lead} for one in comparisons]
-    sizes = [dict(one.sample_ratio.observed) for one in comparisons]
+    effects = {name: [_numbers(_effects(comparison)[name]) for comparison in comparisons] for name in METRICS}
+    agreement = {name: _agreement([_effects(comparison)[name] for comparison in comparisons]) for name in PAPER}
+    verdicts = [{"outcome": comparison.verdict.outcome, "lead": comparison.verdict.lead} for comparison in comparisons]
+    sizes = [dict(comparison.sample_ratio.observed) for comparison in comparisons]
     return {"verdicts": verdicts, "against_paper": agreement, "users": sizes, "effects": effects}
 
 

@@ -95,8 +95,8 @@ def item_counts(rng: np.random.Generator, user_days: pa.Table, items: int, flatn
     flatness: 0..1 of the control and the treatment: the share of impressions drawn from all items alike; the others
     go to few popular ones (Zipf), so with more of it there is more coverage and entropy, and less Gini.
     """
-    shown = user_days["impressions"].to_numpy()
-    row = np.repeat(np.arange(len(shown)), shown)
+    impressions = user_days["impressions"].to_numpy()
+    row = np.repeat(np.arange(len(impressions)), impressions)
     treated = pc.equal(user_days["arm"], ARMS[1]).to_numpy(zero_copy_only=False).astype(np.int64)[row]
     popular = 1 / np.arange(1, items + 1)
     item = rng.choice(items, len(row), p=popular / popular.sum())

@@ -42,14 +42,14 @@ def main(seeds: Seeds = SEEDS, settings: Settings = None) -> None:
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
             runs.append(_seed(Path(folder), config_of("synthetic", tuple(settings or ()), seed)))
-        for name, told in runs[-1].items():
-            print(f"refresh: seed {seed}: {name}: " + ", ".join(f"{k} {v:.4f}" for k, v in told.items()), flush=True)
+        for name, rows in runs[-1].items():
+            print(f"refresh: seed {seed}: {name}: " + ", ".join(f"{k} {v:.4f}" for k, v in rows.items()), flush=True)
     table = {
         name: {figure: spread([run[name][figure] for run in runs]) for figure in runs[0][name]} for name in runs[0]
     }
-    found, whole = (table[name]["cold_recall_at_500"]["mean"] for name in ("refreshed", "trained anew"))
+    refreshed, whole = (table[name]["cold_recall_at_500"]["mean"] for name in ("refreshed", "trained anew"))
     details = {"baseline": "trained anew", "seeds": len(runs), "versions": table}
-    write("refresh", found, "recall@500 on new items", whole, details)
+    write("refresh", refreshed, "recall@500 on new items", whole, details)
 
 
 def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
@@ -57,8 +57,8 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
     world = make_world(size.users, size.items, size.days, seed).tables
     whole = _write(world, work / "whole-data")
     data = _prepared(whole, work / "look", config)
-    known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
-    old = data.items["item_id"].filter(pa.array(known)).combine_chunks()
+    trained_on = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
+    old = data.items["item_id"].filter(pa.array(trained_on)).combine_chunks()
     is_old = pc.is_in(world["items"]["item_id"], value_set=old)
     log = world["interactions"].filter(pc.is_in(world["interactions"]["item_id"], value_set=old))
     before = _write({"items": world["items"].filter(is_old), "interactions": log}, work / "before-data")
@@ -85,20 +85,20 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
     test = Test.of(data, content, retrieval.triggers, config.evaluation.fresh_hours)
     versions = {"not refreshed": work / "before" / "retriever", "refreshed": work / "refreshed"}
     versions |= {"trained anew": work / "anew" / "retriever"}
-    told = {}
+    rows = {}
     for name, version in versions.items():
         pool = champion_pools(version, data, test.triggers, test.seen, retrieval)[0]
-        told[name] = {**_figures(pool, test, ~known), "seconds": seconds[name]}
-    return told
+        rows[name] = {**_figures(pool, test, ~trained_on), "seconds": seconds[name]}
+    return rows
 
 
 def _figures(pool: Pool, test: Test, new: np.ndarray) -> dict[str, float]:
     row: dict[str, Any] = summary(measure(pool, test), pool, test)
-    told = {name: float(row[name]) for name in SHOWN}
+    figures = {name: float(row[name]) for name in SHOWN}
     for depth in (100, pool.item.shape[1]):
         top = pool.item[:, :depth]
-        told[f"new_items_in_top_{depth}"] = float(np.isin(np.flatnonzero(new), top).mean())
-    return told
+        figures[f"new_items_in_top_{depth}"] = float(np.isin(np.flatnonzero(new), top).mean())
+    return figures
 
 
 def _write(tables: dict[str, pa.Table], folder: Path) -> Path:

@@ -65,7 +65,7 @@ def judge(names: Sequence[str], trials: Trials) -> Outcome:
         text.append(f"  {'holds' if all(rises) else 'FAILS'} at {sum(rises)} of {len(rises)} seeds: L2 rises with w_r")
     first = names[0]  # w_r where all are swept: 0.5 beside 0
     (least, *_), reference = SWEPT[first]
-    value, baseline = (merged[swept(first, at)[0]]["l2_relevance"]["mean"] for at in (reference, least))
+    value, baseline = (merged[swept(first, v)[0]]["l2_relevance"]["mean"] for v in (reference, least))
     unit = f"L2 relevance of the merge at {first} {reference}, beside {least}"
     return Outcome(value, unit, baseline, details, text)
 
@@ -75,7 +75,7 @@ def changes(trials: Trials, name: str) -> dict[float, dict[str, Spread]]:
     values, reference = SWEPT[name]
 
     def change(value: float, metric: str) -> list[float]:
-        runs, base = (trials.figures(swept(name, at), metric) for at in (value, reference))
+        runs, base = (trials.figures(swept(name, v), metric) for v in (value, reference))
         return [100 * (figure / other - 1) for figure, other in zip(runs, base, strict=True)]
 
     return {value: {metric: spread(change(value, metric)) for metric in MEASURES} for value in values}

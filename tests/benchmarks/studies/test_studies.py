@@ -195,13 +195,31 @@ def test_a_joint_list_holds_an_item_once_by_its_best_score() -> None:
     assert prerank.lost(pool([2, 4], [0.6, 0.1], 1), prerank.joint(engagement, relevance, 3)) == 0.5
 
 
-def test_the_order_of_the_paper() -> None:
-    def models(merged: float, relevance: float) -> dict:
-        rows = {name: {"recall_at_500": 0.2, "l2_relevance": 0.1} for name in ("popularity", "itemknn", "content")}
-        rows |= {"engagement_head": {"recall_at_500": 0.25, "l2_relevance": 0.3}}
-        rows |= {"relevance_head": {"recall_at_500": 0.2, "l2_relevance": relevance}}
-        by_alpha = {0: 0.6, 30: 0.55, 50: 0.5, 70: 0.4, 100: 0.3}
-        return rows | {f"merged_alpha_{a}": {"recall_at_500": merged, "l2_relevance": l2} for a, l2 in by_alpha.items()}
+def models(merged: float, relevance: float) -> Figures:
+    """As in metrics.json, with what the run took."""
+    rows: Figures = {name: {"recall_at_500": 0.2, "l2_relevance": 0.1} for name in ("popularity", "itemknn", "content")}
+    rows["engagement_head"] = {"recall_at_500": 0.25, "l2_relevance": 0.3}
+    rows["relevance_head"] = {"recall_at_500": 0.2, "l2_relevance": relevance}
+    for alpha, l2 in {0: 0.6, 30: 0.55, 50: 0.5, 70: 0.4, 100: 0.3}.items():
+        rows[f"merged_alpha_{alpha}"] = {"recall_at_500": merged, "l2_relevance": l2, "cold_recall_at_500": None}
+    return {**rows, quality.PIPELINE: {"seconds": 61.4, "peak_memory_mb": 700}}
 
+
+def test_the_order_of_the_paper() -> None:
     assert list(quality.order_holds(models(0.3, 0.6)).values()) == [True] * 4
     assert list(quality.order_holds(models(0.22, 0.4)).values()) == [False, False, False, True]
+
+
+def test_quality_tells_every_model_and_at_how_many_seeds_the_order_holds() -> None:
+    runs = {(): [models(0.3, 0.6), models(0.22, 0.6)], ("retrieval.cold=model",): [models(0.1, 0.6)] * 2}
+    outcome = quality.judge(trials("quality", runs))
+    assert (outcome.value, outcome.baseline) == (0.26, 0.2)
+    assert outcome.details["seconds"] == [61, 61]
+    assert outcome.details["peak_memory_mb"] == [700, 700]
+    assert quality.PIPELINE not in outcome.details["models"]
+    assert outcome.details["models"]["merged_alpha_50"]["recall_at_500"] == {"mean": 0.26, "min": 0.22, "max": 0.3}
+    assert "cold_recall_at_500" not in outcome.details["models"]["merged_alpha_50"]
+    (without,) = outcome.details["without"].values()
+    assert without["merged_alpha_50"]["recall_at_500"]["mean"] == 0.1
+    assert "  FAILS at 1 of 2 seeds: recall: merged >= engagement head" in outcome.lines
+    assert "  holds at 2 of 2 seeds: L2 falls as alpha rises" in outcome.lines

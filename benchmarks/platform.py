@@ -9,9 +9,9 @@ import numpy as np
 from benchmarks.options import Run
 from benchmarks.result import write
 from simulation.counter_rng import uniform
-from simulation.platform import Told
+from simulation.platform import Totals
 from simulation.population import Population
-from simulation.run import Plan, live
+from simulation.run import SimulationPlan, run_simulation
 from simulation.server import Csr, Slates
 
 SIZES = ((1500, 14), (10_000, 3))  # users, days: the first is what make monitor simulates
@@ -21,10 +21,10 @@ STRIDE = 7919  # a prime: items that far apart are all different
 
 def main(run: Run = Path("runs/latest")) -> None:
     """Simulated users served a second by the retriever of a run, beside lists of chance."""
-    _live(run, Plan(days=1, users=50))  # Numba compiles, the backbone is read
+    _live(run, SimulationPlan(days=1, users=50))  # Numba compiles, the backbone is read
     rows = []
     for users, days in SIZES:
-        plan = Plan(days=days, users=users)
+        plan = SimulationPlan(days=days, users=users)
         served, alone = _live(run, plan), _live(run, plan, by_chance=True)
         rows.append({**_figures(users, days, served), "platform_alone_per_s": round(alone.visits / alone.seconds)})
     for row in rows:
@@ -33,12 +33,12 @@ def main(run: Run = Path("runs/latest")) -> None:
     write("platform", rows[0]["served_per_s"], "users/s", rows[0]["platform_alone_per_s"], details)
 
 
-def _live(run: Path, plan: Plan, by_chance: bool = False) -> Told:
+def _live(run: Path, plan: SimulationPlan, by_chance: bool = False) -> Totals:
     with tempfile.TemporaryDirectory(prefix="mtmh-platform-") as folder:
-        return live(run, plan, Path(folder) / "place", _ByChance if by_chance else None)
+        return run_simulation(run, plan, Path(folder) / "place", _ByChance if by_chance else None)
 
 
-def _figures(users: int, days: int, served: Told) -> dict[str, float]:
+def _figures(users: int, days: int, served: Totals) -> dict[str, float]:
     return {
         "users": users,
         "days": days,

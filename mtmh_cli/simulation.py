@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from mtmh.experiment.arms import Arm
-    from simulation.platform import Told
+    from simulation.platform import Totals
     from simulation.population import Population
     from simulation.run import MakeServer
     from simulation.server import Server
@@ -44,14 +44,15 @@ def simulate(
     """Let simulated users live with the arms of an experiment, and write the log that they leave."""
     from contextlib import ExitStack
 
-    from simulation.run import Plan, live
+    from simulation.run import SimulationPlan, run_simulation
 
-    plan = Plan(days, arms, users, world, seed, refresh_hours)
+    plan = SimulationPlan(days, arms, users, world, seed, refresh_hours)
     with ExitStack() as stack:
-        told = live(run, plan, out, _through(router, run, store, token_file, stack), _tell)
+        progress = run_simulation(run, plan, out, _through(router, run, store, token_file, stack), _print_progress)
+    served_per_second = progress.visits / progress.seconds
     print(
-        f"{told.days} days of simulated users in {told.seconds:.1f} s, {told.visits / told.seconds:,.0f} served/s: "
-        f"{told.visits:,} visits, {told.exposures:,} exposures, {told.engagements:,} engagements -> {out}"
+        f"{progress.days} days of simulated users in {progress.seconds:.1f} s, {served_per_second:,.0f} served/s: "
+        f"{progress.visits:,} visits, {progress.exposures:,} exposures, {progress.engagements:,} engagements -> {out}"
     )
 
 
@@ -66,23 +67,23 @@ def _through(
     import pyarrow.parquet as pq
 
     from mtmh.retrieval.query import retrieval_settings
-    from simulation.router_server import ThroughRouter, into_store
+    from simulation.router_server import RouterServer, into_store
 
     token = token_file.read_text().strip() if token_file else None
-    known = pq.read_table(run / "retriever" / "items.parquet")["item_id"]
+    served = pq.read_table(run / "retriever" / "items.parquet")["item_id"]
     triggers = retrieval_settings(run).triggers
 
     def make(people: "Population", arms: "Sequence[Arm]") -> "Server":
-        take_in = stack.enter_context(into_store(run, store)) if store else None
-        server = ThroughRouter(router, people.user_ids, people.item_table, known, triggers, arms, token, take_in)
+        add_new = stack.enter_context(into_store(run, store)) if store else None
+        server = RouterServer(router, people.user_ids, people.item_table, served, triggers, arms, token, add_new)
         return stack.enter_context(server)
 
     return make
 
 
-def _tell(told: "Told") -> None:
+def _print_progress(progress: "Totals") -> None:
     print(
-        f"day {told.days}: {told.visits:,} visits so far, {told.visits / told.seconds:,.0f} served/s, "
-        f"{told.items:,} items published at the last refresh",
+        f"day {progress.days}: {progress.visits:,} visits so far, {progress.visits / progress.seconds:,.0f} served/s, "
+        f"{progress.items:,} items published at the last refresh",
         flush=True,
     )

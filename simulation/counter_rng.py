@@ -1,8 +1,10 @@
-"""Chance by name: a number that depends on the seed and on what it is for, and on nothing drawn before it.
+"""Random numbers by name: each depends on the seed and on what it is for, and on nothing drawn before it.
 
-So a user's luck on a day is the same whoever serves the list, in whatever arm and beside whatever other users: two
-simulations differ where their answers differ, and nowhere else.
+So what chance brings a user on a day is the same whoever serves the list, in any arm and beside any
+other users: two simulations differ where their answers differ, and nowhere else.
 """
+
+from typing import cast
 
 import numpy as np
 from scipy.special import ndtri
@@ -21,8 +23,7 @@ def uniform(seed: int, purpose: str, *names: np.ndarray | int) -> np.ndarray:
 
 def normal(seed: int, purpose: str, *names: np.ndarray | int) -> np.ndarray:
     """Standard normal, float64; arguments as of `uniform`."""
-    found: np.ndarray = ndtri(uniform(seed, purpose, *names))
-    return found
+    return cast(np.ndarray, ndtri(uniform(seed, purpose, *names)))
 
 
 def _mixed(state: np.ndarray) -> np.ndarray:

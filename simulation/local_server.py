@@ -14,14 +14,14 @@ from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, quota_merge
 from mtmh.retrieval.retriever import Pool, Retriever, pool_lists, prerank
 from simulation.server import Csr, Slates
 
-TakeIn = Callable[[Retriever, pa.Table], Retriever]
+AddItems = Callable[[Retriever, pa.Table], Retriever]
 
 
-class InProcess:
+class LocalServer:
     """Answers as the router does, without it: the same candidates, quotas and scores.
 
     Arguments: `retriever` with both heads and its `settings`; `items`, the world's item table, row = number; the
-    `arms`, each with its alpha; `take_in`, which returns a retriever that also holds the items given (without it no
+    `arms`, each with its alpha; `add_new`, which returns a retriever that also holds the items given (without it no
     item is added). Every item's candidates are kept: 12 bytes x k_ann x items and head. Raises UserError when a head is
     missing.
     """
@@ -32,11 +32,11 @@ class InProcess:
         settings: RetrievalSettings,
         items: pa.Table,
         arms: Sequence[Arm],
-        take_in: TakeIn | None = None,
+        add_new: AddItems | None = None,
     ) -> None:
         if missing := [head for head in HEADS if head not in retriever.indexes]:
             raise UserError(f"the version has no {missing[0]} head: arms that differ in alpha need both.")
-        self.settings, self.items, self.take_in = settings, items, take_in
+        self.settings, self.items, self.add_new = settings, items, add_new
         self.alphas = np.array([arm.alpha for arm in arms], np.float64)
         self.refreshed = 0  # times that items were added
         self._hold(retriever)
@@ -62,9 +62,9 @@ class InProcess:
     def refresh(self, items: int) -> None:
         """Take in those of the first `items` that are not served yet."""
         new = np.flatnonzero(self.row_of[:items] < 0)
-        if self.take_in is not None and len(new):
+        if self.add_new is not None and len(new):
             self.refreshed += 1
-            self._hold(self.take_in(self.retriever, self.items.take(pa.array(new))))
+            self._hold(self.add_new(self.retriever, self.items.take(pa.array(new))))
 
     def _hold(self, retriever: Retriever) -> None:
         self.retriever = retriever

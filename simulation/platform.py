@@ -1,6 +1,6 @@
-"""Days on the platform, hour by hour: users come, are served, respond; written as a watched place.
+"""Days on the platform, hour by hour: users come, are served, respond; written as an experiment folder.
 
-PLACE/tables (the log, compacted), items.parquet, history.parquet, experiment.json: see mtmh/experiment/folder.py.
+FOLDER/tables (the log, compacted), items.parquet, history.parquet, experiment.json: see mtmh/experiment/folder.py.
 """
 
 import json
@@ -19,11 +19,11 @@ from mtmh.data.synthetic import START, interactions_table
 from mtmh.experiment.arms import Arm, assign_all
 from mtmh.exposures.compact import write_batch
 from simulation.behaviour import Behaviour
-from simulation.event_log import Diary
+from simulation.event_log import EventLog
 from simulation.population import Population
 from simulation.response import respond
 from simulation.server import Server
-from simulation.users import Lives
+from simulation.users import UserStates
 
 HOURS = 24
 ITEMS = ["item_id", "title", "creator_id", "created_at", "l1_topics", "l2_topics"]
@@ -31,7 +31,7 @@ HISTORY = ["user_id", "item_id", "timestamp", "dwell_seconds"]
 
 
 @dataclass
-class Told:
+class Totals:
     """What has happened so far."""
 
     days: int = 0
@@ -51,59 +51,61 @@ def simulate(
     seed: int,
     out: Path,
     refresh_hours: int = HOURS,
-    after_day: Callable[[Told], None] = lambda told: None,
-) -> Told:
-    """Live all days of `people` and write the log to the new folder `out`/tables, a batch a day.
+    after_day: Callable[[Totals], None] = lambda progress: None,
+) -> Totals:
+    """Simulate all days of `people` and write the log to the new folder `out`/tables, a batch a day.
 
-    Every `refresh_hours` the server is told how many items are published by then, also at the start; none that is
-    younger is served. `after_day` is called after each day. Each arm must name its alpha.
+    Every `refresh_hours` the server learns how many items are published by then, also at the start; none
+    that is younger is served. `after_day` is called after each day. Each arm must name its alpha.
     """
     names = [arm.name for arm in arms]
     arm_of = np.asarray(pc.index_in(assign_all(people.user_ids, salt, arms), value_set=pa.array(names)))
-    lives = Lives.begin(people, behaviour, seed)
-    diary = Diary(people, arms, arm_of, behaviour.asked, seed)
-    _make_folders(out / "tables")
+    states = UserStates.begin(people, behaviour, seed)
+    log = EventLog(people, arms, arm_of, behaviour.list_length, seed)
+    for name in ("exposures", "engagements", "rejected", "batches"):
+        (out / "tables" / name).mkdir(parents=True)
     elsewhere_hour = ((people.elsewhere.day - people.start) * HOURS).astype(int)
-    told, begun = Told(), time.perf_counter()
+    progress, begun = Totals(), time.perf_counter()
     for hour in range(HOURS * people.days):
+        # New items are served from the next refresh on.
         if hour % refresh_hours == 0:
-            told.items = people.published(people.start + hour / HOURS)
-            server.refresh(told.items)
-        told.visits += _visits(hour, lives, server, diary)
-        _elsewhere(slice(*np.searchsorted(elsewhere_hour, [hour, hour + 1])), lives, diary)
-        lives.pass_hour()
+            progress.items = people.published(people.start + hour / HOURS)
+            server.refresh(progress.items)
+        progress.visits += _serve_visitors(hour, states, server, log)
+        # What users do beside the lists; nobody engages twice with an item.
+        start, end = np.searchsorted(elsewhere_hour, [hour, hour + 1])
+        user, item, day, dwell = (column[start:end] for column in vars(people.elsewhere).values())
+        new = states.elsewhere(user, item)
+        log.elsewhere(user[new], item[new], day[new], dwell[new])
+        states.rest()
+        # A day's log is written at its end.
         if (hour + 1) % HOURS == 0:
-            tables = diary.tables()
+            tables = log.tables()
             write_batch(out / "tables", tables, [])
-            told.days += 1
-            told.exposures += tables.exposures.num_rows
-            told.engagements += int(pc.sum(pc.greater(tables.engagements["value"], 0.0)).as_py() or 0)
-            told.seconds = time.perf_counter() - begun
-            after_day(told)
-    return told
+            progress.days += 1
+            progress.exposures += tables.exposures.num_rows
+            is_positive = pc.greater(tables.engagements["value"], 0.0)
+            progress.engagements += int(pc.sum(is_positive).as_py() or 0)
+            progress.seconds = time.perf_counter() - begun
+            after_day(progress)
+    return progress
 
 
-def _visits(hour: int, lives: Lives, server: Server, diary: Diary) -> int:
-    users = lives.visitors(hour)
+def _serve_visitors(hour: int, states: UserStates, server: Server, log: EventLog) -> int:
+    """Serve those who come in this hour and let them respond; returns how many they are."""
+    users = states.visitors(hour)
     if len(users):
-        slates = server.answer(users, lives.triggers(users), diary.arm_of[users], lives.behaviour.asked)
-        page, place = lives.page(users, hour, slates)
-        response = respond(page, lives.people, lives.behaviour, lives.seed)
-        lives.live(page, response)
-        diary.visits(page, place, slates, response)
+        triggers, arms = states.triggers(users), log.arm_of[users]
+        slates = server.answer(users, triggers, arms, states.behaviour.list_length)
+        page, position = states.page(users, hour, slates)
+        response = respond(page, states.people, states.behaviour, states.seed)
+        states.apply(page, response)
+        log.visits(page, position, slates, response)
     return len(users)
 
 
-def _elsewhere(rows: slice, lives: Lives, diary: Diary) -> None:
-    """Engagements beside the lists in one hour; none with what the user engaged with before."""
-    done = lives.people.elsewhere
-    columns = done.user[rows], done.item[rows], done.day[rows], done.dwell[rows]
-    new = lives.elsewhere(columns[0], columns[1])
-    diary.elsewhere(*(column[new] for column in columns))
-
-
-def write_place(out: Path, people: Population, arms: Sequence[Arm], salt: str, told: dict[str, Any]) -> None:
-    """Everything of a watched place but the log; experiment.json comes last. `told` has the rest of what it says."""
+def write_experiment(out: Path, people: Population, arms: Sequence[Arm], salt: str, provenance: dict[str, Any]) -> None:
+    """Everything of an experiment folder but the log; experiment.json, which also has `provenance`, comes last."""
     last = people.published(people.start + people.days)
     write_parquet(people.item_table.slice(0, last).select(ITEMS), out / "items.parquet")
     write_parquet(interactions_table(people.history).select(HISTORY), out / "history.parquet")
@@ -115,11 +117,6 @@ def write_place(out: Path, people: Population, arms: Sequence[Arm], salt: str, t
         "first_day": str((START + np.timedelta64(people.start, "D")).astype("datetime64[D]")),
         "days": people.days,
         "simulated": True,
-        **told,
+        **provenance,
     }
     (out / "experiment.json").write_text(json.dumps(experiment, indent=2) + "\n")
-
-
-def _make_folders(tables: Path) -> None:
-    for name in ("exposures", "engagements", "rejected", "batches"):
-        (tables / name).mkdir(parents=True)

@@ -1,6 +1,8 @@
 """Who lives on the platform, and with what: the synthetic world's users and items, and more of the same law."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +11,6 @@ from mtmh.config import SyntheticSettings
 from mtmh.data import synthetic_vocabulary
 from mtmh.data.synthetic import (
     TOPICS_PER_L1,
-    Creators,
     Engagements,
     Items,
     Users,
@@ -22,6 +23,7 @@ from mtmh.data.synthetic import (
 )
 from simulation.behaviour import Behaviour
 
+Columns = TypeVar("Columns", Users, Items, Engagements)
 LATENT = 3  # interests a user that are asleep at the start
 
 
@@ -42,31 +44,40 @@ class Population:
 
     def published(self, day: float) -> int:
         """How many items there are by then; they are the first ones."""
-        known = int((self.items.published < self.start).sum())
-        return known + int(np.searchsorted(self.items.published[known:], day, side="right"))
+        existing = int((self.items.published < self.start).sum())
+        return existing + int(np.searchsorted(self.items.published[existing:], day, side="right"))
 
 
 def populate(
-    world: SyntheticSettings, seed: int, users: int, days: int, behaviour: Behaviour, luck: int = 0
+    world: SyntheticSettings, seed: int, users: int, days: int, behaviour: Behaviour, simulation_seed: int = 0
 ) -> Population:
     """`users` people and the items of `days` days after the end of the world of this size and seed.
 
-    The first users are the world's own, whom a model of it knows; the others have a history of the same law. New items
-    come at the world's rate, at least one an hour. `luck` is the seed of everything that is not of the world.
+    The first users are the world's own, whom a model of it was trained on; the others have a history of
+    the same law. New items come at the world's rate, at least one an hour. `simulation_seed` is the seed
+    of everything that is not of the world.
     """
     drawn = draw_world(world.users, world.items, world.days, seed)
-    rng = np.random.default_rng([seed, users, days, luck])
-    kept = drawn.engagements.user < users
-    people, history = [_first(drawn.users, users)], [_events(drawn.engagements, kept, 0)]
+    rng = np.random.default_rng([seed, users, days, simulation_seed])
+    # The world's own users, as many as are wanted, and others drawn by the same law beside them.
+    parts = [Users(**{name: column[:users] for name, column in vars(drawn.users).items()})]
+    histories = [_select(drawn.engagements, drawn.engagements.user < users)]
     if users > world.users:
-        people.append(draw_users(users - world.users, drawn.creators.communities, rng))
-        more = draw_engagements(people[1], drawn.items, world.days, rng)
-        history.append(_events(more, np.ones(len(more.user), bool), world.users))
-    lives = _joined(people)
-    fresh = _new_items(drawn.creators, world, days, rng)
-    items = Items(*(np.concatenate([getattr(drawn.items, name), getattr(fresh, name)]) for name in vars(fresh)))
+        parts.append(draw_users(users - world.users, drawn.creators.communities, rng))
+        history = draw_engagements(parts[1], drawn.items, world.days, rng)
+        histories.append(replace(history, user=history.user + world.users))
+    # Each part is as active as the other, per user.
+    activity = np.concatenate([part.activity / part.activity.mean() for part in parts])
+    everyone = replace(_concatenated(parts), activity=activity / activity.sum())
+    # New items: the world publishes half of its items while it lasts, and goes on at that rate.
+    an_hour = max(1, round(world.items / 2 / world.days / 24))
+    hour = np.repeat(np.arange(24 * days), an_hour)
+    published = np.sort(world.days + (hour + rng.random(len(hour))) / 24)
+    new = draw_new_items(published, drawn.creators, world.items, rng)
+    items = _concatenated([drawn.items, new])
+    # What users do beside the lists.
     elsewhere = draw_engagements(
-        lives,
+        everyone,
         items,
         world.days,
         rng,
@@ -74,29 +85,32 @@ def populate(
         rate=behaviour.elsewhere,
         reasons=behaviour.elsewhere_reasons,
     )
-    relative = lives.activity * users
+    visits = behaviour.visits_a_day * (everyone.activity * users) ** behaviour.activity_power
+    history = _concatenated(histories)
+    latent = _latent(everyone.interests, rng)
+    new_table = items_table(new, rng, first=world.items)
     return Population(
-        users=lives,
+        users=everyone,
         items=items,
-        topics=np.concatenate([lives.interests, _latent(lives.interests, rng)], axis=1),
-        visits=np.minimum(
-            behaviour.visits_a_day * relative**behaviour.activity_power,
-            behaviour.most_visits_a_day,
-        ),
+        topics=np.concatenate([everyone.interests, latent], axis=1),
+        visits=np.minimum(visits, behaviour.most_visits_a_day),
         user_ids=user_ids(np.arange(users)),
-        item_table=pa.concat_tables([drawn.item_table, items_table(fresh, rng, first=world.items)]).combine_chunks(),
-        history=_merged(history),
-        elsewhere=elsewhere if behaviour.interest else _by_habit(elsewhere, lives, items, behaviour),
+        item_table=pa.concat_tables([drawn.item_table, new_table]).combine_chunks(),
+        history=_select(history, np.argsort(history.day, kind="stable")),
+        elsewhere=elsewhere if behaviour.interest else _by_habit(elsewhere, everyone, items, behaviour),
         start=world.days,
         days=days,
     )
 
 
-def _new_items(creators: Creators, world: SyntheticSettings, days: int, rng: np.random.Generator) -> Items:
-    an_hour = max(1, round(world.items / 2 / world.days / 24))  # the world publishes half of its items while it lasts
-    hour = np.repeat(np.arange(24 * days), an_hour)
-    published = np.sort(world.days + (hour + rng.random(len(hour))) / 24)
-    return draw_new_items(published, creators, world.items, rng)
+def _concatenated(parts: Sequence[Columns]) -> Columns:
+    """One dataclass of arrays after the other."""
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
+    return replace(parts[0], **columns)
+
+
+def _select(engagements: Engagements, rows: np.ndarray) -> Engagements:
+    return Engagements(**{name: column[rows] for name, column in vars(engagements).items()})
 
 
 def _latent(interests: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -107,36 +121,14 @@ def _latent(interests: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     sibling = np.arange(topics) // TOPICS_PER_L1 == interests[:, :1] // TOPICS_PER_L1
     first = np.where(sibling, key, np.inf).argmin(axis=1)
     key[np.arange(users), first] = -1.0
-    chosen: np.ndarray = np.argsort(key, axis=1)[:, :LATENT]
-    return chosen
+    return cast(np.ndarray, np.argsort(key, axis=1)[:, :LATENT])
 
 
-def _first(users: Users, count: int) -> Users:
-    return Users(users.interests[:count], users.community[:count], users.activity[:count])
-
-
-def _joined(parts: list[Users]) -> Users:
-    """All of them; each part is as active as the other, per user."""
-    activity = np.concatenate([part.activity / part.activity.mean() for part in parts])
-    interests, community = (
-        np.concatenate([getattr(one, name) for one in parts]) for name in ("interests", "community")
-    )
-    return Users(interests, community, activity / activity.sum())
-
-
-def _events(done: Engagements, kept: np.ndarray, first_user: int) -> Engagements:
-    return Engagements(done.user[kept] + first_user, done.item[kept], done.day[kept], done.dwell[kept])
-
-
-def _merged(parts: list[Engagements]) -> Engagements:
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
-    order = np.argsort(columns["day"], kind="stable")
-    return Engagements(**{name: column[order] for name, column in columns.items()})
-
-
-def _by_habit(done: Engagements, users: Users, items: Items, behaviour: Behaviour) -> Engagements:
+def _by_habit(engagements: Engagements, users: Users, items: Items, behaviour: Behaviour) -> Engagements:
     """The same with dwell times by community instead of by topic."""
-    on_topic = (users.interests[done.user] == items.topic[done.item, None]).any(1)
-    at_home = users.community[done.user] == items.community[done.item]
+    user, item = engagements.user, engagements.item
+    on_topic = (users.interests[user] == items.topic[item, None]).any(1)
+    at_home = users.community[user] == items.community[item]
     median = np.array([behaviour.other_dwell, behaviour.wanted_dwell])
-    return replace(done, dwell=np.round(done.dwell * median[at_home.astype(int)] / median[on_topic.astype(int)], 1))
+    dwell = engagements.dwell * median[at_home.astype(int)] / median[on_topic.astype(int)]
+    return replace(engagements, dwell=np.round(dwell, 1))

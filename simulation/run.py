@@ -1,4 +1,4 @@
-"""The living platform over a run: its world, its retriever, arms, days; what `mtmh simulate` does."""
+"""The simulated platform over a run: its world, its retriever, arms, days; what `mtmh simulate` does."""
 
 import json
 import shutil
@@ -17,8 +17,8 @@ from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import add_items
 from mtmh.retrieval.version import verify
 from simulation.behaviour import behaviour
-from simulation.local_server import InProcess
-from simulation.platform import Told, simulate, write_place
+from simulation.local_server import LocalServer
+from simulation.platform import Totals, simulate, write_experiment
 from simulation.population import Population, populate
 from simulation.server import Server
 
@@ -27,7 +27,7 @@ MakeServer = Callable[[Population, Sequence[Arm]], Server]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SimulationPlan:
     """What is simulated; `users` None stands for the world's own."""
 
     days: int = 14
@@ -43,35 +43,42 @@ class Plan:
         return f"simulated-{self.seed}"
 
 
-def live(
+def run_simulation(
     run: Path,
-    plan: Plan,
+    plan: SimulationPlan,
     out: Path,
     make_server: MakeServer | None = None,
-    after_day: Callable[[Told], None] = lambda told: None,
-) -> Told:
-    """Simulate, and write the watched place `out` when all of it is done; a simulated place that is there is replaced.
+    after_day: Callable[[Totals], None] = lambda progress: None,
+) -> Totals:
+    """Simulate, and write the experiment folder `out` when all of it is done, in the place of an older simulation.
 
     `run` is a run over the synthetic world; `make_server` serves in its stead (default: its retriever, in this
     process). Raises UserError when `run` is of other data, or `out` is something else.
     """
     config, arms = read_world(run), read_simulated_arms(plan.arms)
     _check_out(out)
-    how = behaviour(plan.world)
-    users = plan.users or config.data.synthetic.users
-    people = populate(config.data.synthetic, config.seed, users, plan.days, how, plan.seed)
+    world, population_behaviour = config.data.synthetic, behaviour(plan.world)
+    people = populate(world, config.seed, plan.users or world.users, plan.days, population_behaviour, plan.seed)
+    # All is written beside `out`, so that a simulation that was killed leaves no half of a folder.
     draft = out.with_name(f".{out.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)  # of one that was killed
+    shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="mtmh-texts-") as texts:
         server = (make_server or in_process(run, config, Path(texts)))(people, arms)
-        told = simulate(people, how, server, arms, plan.salt, plan.seed, draft, plan.refresh_hours, after_day)
-    where = {"retriever": str((run / "retriever").resolve()), "run": str(run.resolve())}
-    write_place(draft, people, arms, plan.salt, {"world": plan.world, "seed": plan.seed, **where})
+        progress = simulate(
+            people, population_behaviour, server, arms, plan.salt, plan.seed, draft, plan.refresh_hours, after_day
+        )
+    provenance = {
+        "world": plan.world,
+        "seed": plan.seed,
+        "retriever": str((run / "retriever").resolve()),
+        "run": str(run.resolve()),
+    }
+    write_experiment(draft, people, arms, plan.salt, provenance)
     if out.exists():
         shutil.rmtree(out)
     draft.rename(out)
-    return told
+    return progress
 
 
 def in_process(run: Path, config: Config, texts: Path) -> MakeServer:
@@ -83,8 +90,8 @@ def in_process(run: Path, config: Config, texts: Path) -> MakeServer:
     def make(people: Population, arms: Sequence[Arm]) -> Server:
         intake = Intake.load(run, cache=texts)
         intake.encode(intake.check(people.item_table.slice(config.data.synthetic.items)))
-        take_in = partial(add_items, intake=intake)
-        return InProcess(query.load(run), config.retrieval, people.item_table, arms, take_in)
+        add_new = partial(add_items, intake=intake)
+        return LocalServer(query.load(run), config.retrieval, people.item_table, arms, add_new)
 
     return make
 
@@ -108,25 +115,22 @@ def read_simulated_arms(text: str) -> tuple[Arm, ...]:
 
     Raises UserError when there are fewer than two, or one has no alpha.
     """
-    named = []
+    arms: list[dict[str, str | float]] = []
     for part in text.split(","):
-        name, _, alpha = part.strip().partition(":")
-        if not alpha and name not in PRESETS:
-            known = ", ".join(f"{preset} (alpha {value:g})" for preset, value in PRESETS.items())
-            raise UserError(f"arm {part!r}: name its alpha, as in {name or 'more-relevance'}:30. Known: {known}.")
-        named.append({"name": name, "alpha": _number(part, alpha) if alpha else PRESETS[name]})
-    if len(named) < 2:
+        name, _, written_alpha = part.strip().partition(":")
+        if not written_alpha and name not in PRESETS:
+            presets = ", ".join(f"{preset} (alpha {alpha:g})" for preset, alpha in PRESETS.items())
+            raise UserError(f"arm {part!r}: name its alpha, as in {name or 'more-relevance'}:30. Known: {presets}.")
+        try:
+            alpha = float(written_alpha) if written_alpha else PRESETS[name]
+        except ValueError:
+            raise UserError(
+                f"arm {part!r}: alpha {written_alpha!r} is no number. Write NAME:ALPHA, as in more-relevance:30."
+            ) from None
+        arms.append({"name": name, "alpha": alpha})
+    if len(arms) < 2:
         raise UserError(f"arms {text!r}: give two or more, the control first, such as engagement-only,mtmh.")
-    return read_arms(named)
-
-
-def _number(part: str, alpha: str) -> float:
-    try:
-        return float(alpha)
-    except ValueError:
-        raise UserError(
-            f"arm {part!r}: alpha {alpha!r} is no number. Write NAME:ALPHA, as in more-relevance:30."
-        ) from None
+    return read_arms(arms)
 
 
 def _check_out(out: Path) -> None:

@@ -4,7 +4,7 @@ Users live on a run over the synthetic world, in the world `default` and in the 
 co-engagement is all that they want; each with the seeds 0, 1 and 2. The behaviour model is that of
 simulation/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`.
 
-Told is the change of time spent in the default world, mean over the seeds; its baseline is the same in the habit-only
+Totals is the change of time spent in the default world, mean over the seeds; its baseline is the same in the habit-only
 world. Exits 1 when MTMH is reported as a winner there, or a comparison cannot be judged.
 """
 
@@ -25,7 +25,7 @@ from mtmh.experiment.folder import open_place
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import Effect
 from mtmh.experiment.verdict import PRIMARY
-from simulation.run import Plan, live
+from simulation.run import SimulationPlan, run_simulation
 
 WORLDS, SEEDS = ("default", "habit-only"), (0, 1, 2)
 # The paper's Table 5: change by MTMH, in percent.
@@ -72,7 +72,7 @@ def main(
         folder.mkdir(parents=True, exist_ok=True)
         for world in WORLDS:
             by_world[world] = [
-                _compared(run, Plan(days, users=users, world=world, seed=seed), folder) for seed in SEEDS
+                _compared(run, SimulationPlan(days, users=users, world=world, seed=seed), folder) for seed in SEEDS
             ]
             novel[world] = _novel(by_world[world][0].place.folder)
             print(f"\nWorld {world}: {users:,} simulated users, {days} days; change in %, fixed 95 % interval")
@@ -94,10 +94,10 @@ def main(
         sys.exit(1)
 
 
-def _compared(run: Path, plan: Plan, folder: Path) -> Comparison:
+def _compared(run: Path, plan: SimulationPlan, folder: Path) -> Comparison:
     place = folder / f"{plan.world}-{plan.users}-{plan.days}-{plan.seed}"
     if not place.exists():
-        lived = live(run, plan, place)
+        lived = run_simulation(run, plan, place)
         count = f"{lived.visits:,} visits, {lived.exposures:,} exposures"
         print(f"{plan.world}, seed {plan.seed}: {count} in {lived.seconds:.0f} s", flush=True)
     opened = open_place(place)

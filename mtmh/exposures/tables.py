@@ -69,7 +69,7 @@ def read_segment(name: str, data: bytes, finished: bool = True) -> Tables:
             bad.append((start, FAR_OFF.format(record.timestamp.isoformat(), written.date()), content))
         else:
             lines[record.kind].append(record.model_dump_json())
-    exposures, engagements = _exposures(lines["exposure"]), _with_day(_parse(lines["engagement"], _EVENT), ENGAGEMENTS)
+    exposures, engagements = _exposures(lines["exposure"]), with_day(_parse(lines["engagement"], _EVENT), ENGAGEMENTS)
     return Tables(exposures, engagements, _rejected(name, sorted(bad)))
 
 
@@ -95,7 +95,7 @@ def _exposures(lines: list[str]) -> pa.Table:
     columns = {field.name: requests[field.name].take(request) for field in ANSWER}
     columns |= {field.name: pc.list_flatten(requests[field.name]) for field in CANDIDATE}
     columns["position"] = pa.array(np.arange(1, len(request) + 1) - first[request.to_numpy()], pa.int32())
-    return _with_day(pa.table(columns), EXPOSURES)
+    return with_day(pa.table(columns), EXPOSURES)
 
 
 def _parse(lines: list[str], schema: pa.Schema) -> pa.Table:
@@ -110,7 +110,8 @@ def _parse(lines: list[str], schema: pa.Schema) -> pa.Table:
     )
 
 
-def _with_day(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def with_day(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table in `schema`, with the UTC day of its timestamps."""
     day = table["timestamp"].cast(pa.timestamp("us")).cast(pa.date32(), safe=False)
     return table.append_column("day", day).select(schema.names).cast(schema)
 

@@ -13,7 +13,7 @@ from mtmh.experiment.arms import Arm
 from mtmh.heads import HEADS
 from mtmh.retrieval import query
 from mtmh.retrieval.retriever import Retriever, merge_pools
-from simulation.local_server import InProcess
+from simulation.local_server import LocalServer
 
 Make = Callable[[str], Path]
 ARMS = (Arm(name="engagement-only", alpha=100), Arm(name="mtmh", alpha=50))
@@ -42,7 +42,7 @@ def test_answers_are_the_retrievers_in_each_arm(retriever: Retriever, items: pa.
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     asked = (indptr, number(np.concatenate(rows)).astype(np.int32))
     arms = rng.integers(2, size=users)
-    slates = InProcess(retriever, SETTINGS, items, ARMS).answer(np.arange(users), asked, arms, k)
+    slates = LocalServer(retriever, SETTINGS, items, ARMS).answer(np.arange(users), asked, arms, k)
 
     newest = [row[: SETTINGS.triggers] for row in rows]
     ends = np.concatenate([[0], np.cumsum([len(row) for row in newest])])
@@ -65,7 +65,7 @@ def test_answers_are_the_retrievers_in_each_arm(retriever: Retriever, items: pa.
 
 
 def test_triggers_that_are_not_served_yet_are_passed_over(retriever: Retriever, items: pa.Table) -> None:
-    server = InProcess(retriever, SETTINGS, items, ARMS)
+    server = LocalServer(retriever, SETTINGS, items, ARMS)
     unknown = 0  # item ITEMS, which the version does not hold
     one = server.answer(np.array([4]), (np.array([0, 2]), np.array([unknown, 7], np.int32)), np.array([1]), 5)
     other = server.answer(np.array([9]), (np.array([0, 1]), np.array([7], np.int32)), np.array([1]), 5)
@@ -77,14 +77,14 @@ def test_triggers_that_are_not_served_yet_are_passed_over(retriever: Retriever, 
 def test_a_refresh_takes_in_what_is_published_and_not_served(retriever: Retriever, items: pa.Table) -> None:
     taken: list[list[str]] = []
 
-    def take_in(kept: Retriever, new: pa.Table) -> Retriever:
+    def add_new(kept: Retriever, new: pa.Table) -> Retriever:
         taken.append(new["item_id"].to_pylist())
         return kept
 
-    server = InProcess(retriever, SETTINGS, items, ARMS, take_in)
+    server = LocalServer(retriever, SETTINGS, items, ARMS, add_new)
     server.refresh(1)
     assert taken == [[item_id(ITEMS)]]
-    InProcess(retriever, SETTINGS, items.slice(1), ARMS, take_in).refresh(ITEMS)  # all are there: nothing to do
+    LocalServer(retriever, SETTINGS, items.slice(1), ARMS, add_new).refresh(ITEMS)  # all are there: nothing to do
     assert len(taken) == 1
 
 
@@ -92,6 +92,6 @@ def test_a_version_of_another_world_or_with_one_head_is_refused(
     retriever: Retriever, version: Make, items: pa.Table
 ) -> None:
     with pytest.raises(UserError, match=r"holds item 'i\d\d', which is not of this world"):
-        InProcess(retriever, SETTINGS, items.slice(5), ARMS)
+        LocalServer(retriever, SETTINGS, items.slice(5), ARMS)
     with pytest.raises(UserError, match="no relevance head"):
-        InProcess(query.load(version("engagement")), SETTINGS, items, ARMS)
+        LocalServer(query.load(version("engagement")), SETTINGS, items, ARMS)

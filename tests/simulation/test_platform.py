@@ -14,10 +14,10 @@ from helpers.small_platform import Popular
 from mtmh.experiment.arms import Arm, assign_all
 from mtmh.experiment.folder import open_place
 from simulation.behaviour import DEFAULT
-from simulation.platform import simulate, write_place
+from simulation.platform import simulate, write_experiment
 from simulation.population import LATENT, Population
 from simulation.response import respond
-from simulation.users import Lives
+from simulation.users import UserStates
 
 ARMS = (Arm(name="popular", alpha=100), Arm(name="home", alpha=50))
 MINUTE = np.timedelta64(1, "m")
@@ -32,15 +32,15 @@ def run(people: Population, tmp_path_factory: pytest.TempPathFactory) -> Simulat
     def simulated(other: str = "community", seed: int = 0, refresh_hours: int = 24) -> Simulated:
         out = tmp_path_factory.mktemp("place")
         server = Popular(people, other)
-        told = simulate(people, DEFAULT, server, ARMS, "salt", seed, out, refresh_hours)
-        write_place(out, people, ARMS, "salt", {"world": "default", "seed": seed})
+        progress = simulate(people, DEFAULT, server, ARMS, "salt", seed, out, refresh_hours)
+        write_experiment(out, people, ARMS, "salt", {"world": "default", "seed": seed})
         logged = open_place(out).logged()
         assert logged.rejected.num_rows == 0
         keys = ["request_id", "timestamp", "user_id", "item_id"]
         exposures = logged.exposures.to_pyarrow().sort_by([(name, "ascending") for name in [*keys, "position"]])
         engagements = logged.engagements.to_pyarrow().sort_by([(name, "ascending") for name in keys])
-        assert exposures.num_rows == told.exposures
-        assert pc.sum(pc.greater(engagements["value"], 0.0)).as_py() == told.engagements
+        assert exposures.num_rows == progress.exposures
+        assert pc.sum(pc.greater(engagements["value"], 0.0)).as_py() == progress.engagements
         return exposures, engagements, server
 
     return simulated
@@ -121,20 +121,20 @@ def test_a_page_shows_nothing_engaged_with_and_nothing_of_the_last_two_days(defa
     assert pc.max(pairs["item_id_count"]).as_py() == 1
     per_page = exposures.group_by("request_id").aggregate([("position", "max"), ("position", "count")])
     assert per_page["position_max"].equals(per_page["position_count"].cast(pa.int32()))
-    assert pc.max(per_page["position_max"]).as_py() == DEFAULT.shown
+    assert pc.max(per_page["position_max"]).as_py() == DEFAULT.page_length
 
 
 @pytest.mark.parametrize("start", [0, 364 * 24])
 def test_what_was_shown_is_hidden_for_two_days_and_then_comes_again(people: Population, start: int) -> None:
-    lives, server, users = Lives.begin(people, DEFAULT, seed=0), Popular(people), np.arange(len(people.topics))
+    states, server, users = UserStates.begin(people, DEFAULT, seed=0), Popular(people), np.arange(len(people.topics))
     server.refresh(400)
-    slates = server.answer(users, lives.triggers(users), np.zeros(len(users), int), 100)
-    first, place = lives.page(users, start, slates)
+    slates = server.answer(users, states.triggers(users), np.zeros(len(users), int), 100)
+    first, position = states.page(users, start, slates)
     assert (first.item >= 0).all()
-    np.testing.assert_array_equal(np.take_along_axis(slates.item, place, axis=1), first.item)
+    np.testing.assert_array_equal(np.take_along_axis(slates.item, position, axis=1), first.item)
     untouched = respond(first, people, DEFAULT, 0)
-    lives.live(first, replace(untouched, engaged=np.zeros_like(untouched.engaged)))
-    soon, later = (lives.page(users, start + hours, slates)[0].item for hours in (47, 48))
+    states.apply(first, replace(untouched, engaged=np.zeros_like(untouched.engaged)))
+    soon, later = (states.page(users, start + hours, slates)[0].item for hours in (47, 48))
     assert not (soon[:, :, None] == first.item[:, None, :]).any()
     np.testing.assert_array_equal(later, first.item)
 
@@ -167,19 +167,19 @@ def test_triggers_are_the_users_engagements_newest_first(people: Population, def
 
 
 def test_a_latent_interest_wakes_by_exposure_and_satisfaction_brings_users_back(people: Population) -> None:
-    lives = Lives.begin(people, DEFAULT, seed=0)
-    assert (lives.awake[:, -LATENT:] == 0).all()
-    simulated, indifferent = Popular(people), lives.satisfaction.copy()
+    states = UserStates.begin(people, DEFAULT, seed=0)
+    assert (states.activation[:, -LATENT:] == 0).all()
+    simulated, indifferent = Popular(people), states.satisfaction.copy()
     simulated.refresh(len(people.items.topic))
     for hour in range(0, 200, 50):
         users = np.arange(len(people.topics))
-        slates = simulated.answer(users, lives.triggers(users), np.zeros(len(users), int), 100)
-        page, _ = lives.page(users, hour, slates)
-        lives.live(page, respond(page, people, DEFAULT, 0))
-    assert 0.0 < lives.awake[:, -LATENT:].mean() < 1.0
-    assert (lives.awake[:, :-LATENT] == 1).all()
-    assert (lives.satisfaction < indifferent).any()
-    pleased, displeased = (Lives.begin(people, DEFAULT, seed=0) for _ in range(2))
+        slates = simulated.answer(users, states.triggers(users), np.zeros(len(users), int), 100)
+        page, _ = states.page(users, hour, slates)
+        states.apply(page, respond(page, people, DEFAULT, 0))
+    assert 0.0 < states.activation[:, -LATENT:].mean() < 1.0
+    assert (states.activation[:, :-LATENT] == 1).all()
+    assert (states.satisfaction < indifferent).any()
+    pleased, displeased = (UserStates.begin(people, DEFAULT, seed=0) for _ in range(2))
     pleased.satisfaction[:], displeased.satisfaction[:] = 1.0, 0.0
     visits = [sum(len(some.visitors(hour)) for hour in range(24)) for some in (pleased, displeased)]
     assert visits[0] > 2 * visits[1]
@@ -187,11 +187,11 @@ def test_a_latent_interest_wakes_by_exposure_and_satisfaction_brings_users_back(
 
 def test_the_place_is_one_that_the_metrics_open(people: Population, tmp_path: Path) -> None:
     simulate(people, DEFAULT, Popular(people), ARMS, "salt", 0, tmp_path)
-    write_place(tmp_path, people, ARMS, "salt", {"world": "default", "seed": 0})
-    place = open_place(tmp_path)
-    assert place.experiment.simulated
-    assert (str(place.experiment.first_day), place.experiment.days) == ("2025-01-31", 3)
-    assert pq.read_table(place.items).num_rows == len(people.items.topic)
-    history = pq.read_table(place.history)
-    logged = place.logged().engagements.to_pyarrow()
+    write_experiment(tmp_path, people, ARMS, "salt", {"world": "default", "seed": 0})
+    position = open_place(tmp_path)
+    assert position.experiment.simulated
+    assert (str(position.experiment.first_day), position.experiment.days) == ("2025-01-31", 3)
+    assert pq.read_table(position.items).num_rows == len(people.items.topic)
+    history = pq.read_table(position.history)
+    logged = position.logged().engagements.to_pyarrow()
     assert pc.max(history["timestamp"]).as_py() < pc.min(logged["timestamp"]).as_py()

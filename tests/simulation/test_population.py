@@ -21,7 +21,7 @@ def test_the_first_users_and_items_are_the_worlds_own(people: Population) -> Non
 
 
 def test_luck_is_of_what_the_world_does_not_say(people: Population) -> None:
-    other = populate(WORLD, 1, 300, 3, DEFAULT, luck=1)
+    other = populate(WORLD, 1, 300, 3, DEFAULT, simulation_seed=1)
     own = people.history.user < 200
     np.testing.assert_array_equal(people.history.item[own], other.history.item[other.history.user < 200])
     assert not np.array_equal(people.items.topic[WORLD.items :], other.items.topic[WORLD.items :])
@@ -55,9 +55,9 @@ def test_new_items_come_every_hour_in_order_and_keep_the_contract(people: Popula
 
 
 def test_latent_interests_are_new_to_the_user_and_one_is_a_sibling(people: Population) -> None:
-    awake, latent = people.topics[:, :-LATENT], people.topics[:, -LATENT:]
-    assert not (awake[:, :, None] == latent[:, None, :]).any()
-    assert (latent[:, 0] // 8 == awake[:, 0] // 8).all()
+    activation, latent = people.topics[:, :-LATENT], people.topics[:, -LATENT:]
+    assert not (activation[:, :, None] == latent[:, None, :]).any()
+    assert (latent[:, 0] // 8 == activation[:, 0] // 8).all()
     assert all(len(set(row)) == LATENT for row in latent.tolist())
 
 

@@ -16,9 +16,9 @@ HOURS = 40
 def page_of(people: Population, item: np.ndarray, hour: int, **changes: np.ndarray) -> Page:
     """Everyone is shown `item` [users, shown], with interests awake as at the start and nobody tired."""
     users = np.arange(len(people.topics))
-    awake = np.ones(people.topics.shape)
-    awake[:, -LATENT:] = 0.0
-    page = Page(users, hour, item, awake, np.zeros((len(users), 96)), np.zeros(item.shape, int))
+    activation = np.ones(people.topics.shape)
+    activation[:, -LATENT:] = 0.0
+    page = Page(users, hour, item, activation, np.zeros((len(users), 96)), np.zeros(item.shape, int))
     return replace(page, **changes)
 
 
@@ -77,8 +77,8 @@ def test_a_latent_interest_is_none_until_it_wakes(people: Population) -> None:
     home = people.users.community[:, None] == people.items.community[np.maximum(item, 0)]
     asleep = responses(people, item, how)
     assert rate(asleep, ~home & (item >= 0)) < 0.01  # second topics may be of interest
-    awake = responses(people, item, how, awake=np.ones(people.topics.shape))
-    assert rate(awake, ~home & (item >= 0)) > 0.08
+    activation = responses(people, item, how, activation=np.ones(people.topics.shape))
+    assert rate(activation, ~home & (item >= 0)) > 0.08
 
 
 def first_items_of(people: Population, topic: np.ndarray) -> np.ndarray:
@@ -87,14 +87,14 @@ def first_items_of(people: Population, topic: np.ndarray) -> np.ndarray:
     return np.where(match.any(axis=1), match.argmax(axis=1), -1).astype(np.int32)[:, None]
 
 
-@pytest.mark.parametrize("what", ["passed", "tired"])
+@pytest.mark.parametrize("what", ["times_ignored", "fatigue"])
 def test_fatigue_lowers_engagement(people: Population, slates: np.ndarray, what: str) -> None:
-    tiring = {"passed": np.full(slates.shape, 2), "tired": np.full((len(slates), 96), 4.0)}
+    tiring = {"times_ignored": np.full(slates.shape, 2), "fatigue": np.full((len(slates), 96), 4.0)}
     rested, weary = (
         rate(found, slates >= 0)
         for found in (responses(people, slates), responses(people, slates, **{what: tiring[what]}))
     )
-    expected = {"passed": DEFAULT.ignored**2, "tired": DEFAULT.satiation**4}[what]
+    expected = {"times_ignored": DEFAULT.ignored**2, "fatigue": DEFAULT.satiation**4}[what]
     assert weary / rested == pytest.approx(expected, rel=0.15)
 
 
@@ -112,8 +112,8 @@ def test_new_items_are_engaged_with_more(people: Population) -> None:
 def test_where_habit_is_all_topics_move_nobody(people: Population, slates: np.ndarray) -> None:
     how = WORLDS["habit-only"]
     found = responses(people, slates, how)
-    awake = responses(people, slates, how, awake=np.ones(people.topics.shape))
-    for one, other in zip(found, awake, strict=True):
+    activation = responses(people, slates, how, activation=np.ones(people.topics.shape))
+    for one, other in zip(found, activation, strict=True):
         np.testing.assert_array_equal(one.engaged, other.engaged)
         np.testing.assert_array_equal(one.dwell, other.dwell)
     home = people.users.community[:, None] == people.items.community[slates]
@@ -127,7 +127,9 @@ def test_luck_is_the_users_own(people: Population, slates: np.ndarray) -> None:
     whole = respond(page_of(people, slates, 3), people, DEFAULT, seed=5)
     part = page_of(people, slates, 3)
     some = np.arange(0, len(slates), 3)
-    part = Page(part.user[some], 3, part.item[some], part.awake[some], part.tired[some], part.passed[some])
+    part = Page(
+        part.user[some], 3, part.item[some], part.activation[some], part.fatigue[some], part.times_ignored[some]
+    )
     alone = respond(part, people, DEFAULT, seed=5)
     for name in vars(whole):
         np.testing.assert_array_equal(getattr(whole, name)[some], getattr(alone, name))

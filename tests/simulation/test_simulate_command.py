@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from mtmh.errors import UserError
 from mtmh.experiment.folder import open_place
 from mtmh_cli import app
-from simulation.run import Plan, live, read_simulated_arms
+from simulation.run import SimulationPlan, read_simulated_arms, run_simulation
 
-DAY = Plan(days=2, users=150)
+DAY = SimulationPlan(days=2, users=150)
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +25,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_writes_a_place_of_arms_and_days(run: Path, tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, [
+    progress = CliRunner().invoke(app, [
         "simulate", "--run", str(run), "--out", str(tmp_path / "watched"), "--days", "2", "--users", "150",
         "--arms", "engagement-only,mtmh,more:30",
     ])  # fmt: skip
-    assert told.exit_code == 0, told.output
-    assert "served/s" in told.output
-    assert "simulated users" in told.output
+    assert progress.exit_code == 0, progress.output
+    assert "served/s" in progress.output
+    assert "simulated users" in progress.output
     place = open_place(tmp_path / "watched")
     assert place.experiment.simulated
     assert {arm.name: arm.alpha for arm in place.experiment.arms} == {"engagement-only": 100, "mtmh": 50, "more": 30}
@@ -50,24 +50,24 @@ def test_it_writes_a_place_of_arms_and_days(run: Path, tmp_path: Path) -> None:
 
 def test_a_simulation_is_replaced_and_nothing_else(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "watched"
-    live(run, DAY, out)
+    run_simulation(run, DAY, out)
     before = (out / "experiment.json").read_text()
-    live(run, Plan(days=1, users=150, seed=3), out)
+    run_simulation(run, SimulationPlan(days=1, users=150, seed=3), out)
     assert json.loads((out / "experiment.json").read_text())["seed"] == 3 != json.loads(before)["seed"]
     other = tmp_path / "photos"
     other.mkdir()
     (other / "cat.jpg").write_bytes(b"cat")
     with pytest.raises(UserError, match=r"photos is there, and not what a simulation wrote"):
-        live(run, DAY, other)
+        run_simulation(run, DAY, other)
     real = json.loads(before) | {"simulated": False}
     (out / "experiment.json").write_text(json.dumps(real))
     with pytest.raises(UserError, match="not what a simulation wrote"):
-        live(run, DAY, out)
+        run_simulation(run, DAY, out)
 
 
 def test_a_run_of_other_data_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no run. Give one over the synthetic world"):
-        live(tmp_path, DAY, tmp_path / "watched")
+        run_simulation(tmp_path, DAY, tmp_path / "watched")
     other = tmp_path / "other"
     shutil.copytree(run, other)
     manifest = json.loads((other / "retriever" / "manifest.json").read_text())
@@ -75,10 +75,10 @@ def test_a_run_of_other_data_is_refused(run: Path, tmp_path: Path) -> None:
         ({"path": "/data/mind"}, r"is of /data/mind: users are simulated on the synthetic world alone"),
         ({"fingerprint": "0"}, "another law"),
     ):
-        told = {**manifest, "created_from": manifest["created_from"] | created_from}
-        (other / "retriever" / "manifest.json").write_text(json.dumps(told))
+        progress = {**manifest, "created_from": manifest["created_from"] | created_from}
+        (other / "retriever" / "manifest.json").write_text(json.dumps(progress))
         with pytest.raises(UserError, match=message):
-            live(other, DAY, tmp_path / "watched")
+            run_simulation(other, DAY, tmp_path / "watched")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,6 @@ def test_arms_that_cannot_be_compared_are_refused(arms: str, message: str) -> No
 
 
 def test_a_store_without_its_router_is_refused(run: Path, tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["simulate", "--run", str(run), "--store", str(tmp_path)])
-    assert isinstance(told.exception, UserError)
-    assert "name it with --router" in str(told.exception)
+    progress = CliRunner().invoke(app, ["simulate", "--run", str(run), "--store", str(tmp_path)])
+    assert isinstance(progress.exception, UserError)
+    assert "name it with --router" in str(progress.exception)

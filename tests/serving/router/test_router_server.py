@@ -17,10 +17,10 @@ from mtmh.experiment.arms import Arm, assign_all
 from mtmh.exposures.read import read
 from mtmh.retrieval.retriever import Retriever
 from simulation.behaviour import DEFAULT
-from simulation.local_server import InProcess
+from simulation.local_server import LocalServer
 from simulation.platform import simulate
 from simulation.population import Population, populate
-from simulation.router_server import ThroughRouter
+from simulation.router_server import RouterServer
 from simulation.server import Server
 
 ARMS = (Arm(name="engagement-only", alpha=100), Arm(name="mtmh", alpha=50))
@@ -55,10 +55,10 @@ def offline(retriever_of: Callable[[str], Retriever]) -> Retriever:
     return retriever_of("1")
 
 
-def through(router: Router, people: Population, offline: Retriever, arms: tuple[Arm, ...] = ARMS) -> ThroughRouter:
+def through(router: Router, people: Population, offline: Retriever, arms: tuple[Arm, ...] = ARMS) -> RouterServer:
     url = f"http://127.0.0.1:{router.port}"
     known = offline.items["item_id"]
-    return ThroughRouter(url, people.user_ids, people.item_table, known, RETRIEVAL.triggers, arms)
+    return RouterServer(url, people.user_ids, people.item_table, known, RETRIEVAL.triggers, arms)
 
 
 def log_of(server: Server, people: Population, out: Path) -> tuple[pa.Table, pa.Table]:
@@ -73,7 +73,7 @@ def log_of(server: Server, people: Population, out: Path) -> tuple[pa.Table, pa.
 def test_users_live_alike_whoever_serves_them(
     router: Router, people: Population, offline: Retriever, tmp_path: Path
 ) -> None:
-    own = log_of(InProcess(offline, RETRIEVAL, people.item_table, ARMS), people, tmp_path / "own")
+    own = log_of(LocalServer(offline, RETRIEVAL, people.item_table, ARMS), people, tmp_path / "own")
     with through(router, people, offline) as server:
         served = log_of(server, people, tmp_path / "router")
     assert own[0].num_rows > 1000
@@ -115,5 +115,5 @@ def test_a_router_of_another_experiment_is_refused(router: Router, people: Popul
 def test_nobody_there_is_said(people: Population, offline: Retriever) -> None:
     known = offline.items["item_id"]
     refused = pytest.raises(UserError, match=r"no router answers at http://127.0.0.1:9.*mtmh serve")
-    with ThroughRouter("http://127.0.0.1:9", people.user_ids, people.item_table, known, 12, ARMS) as server, refused:
+    with RouterServer("http://127.0.0.1:9", people.user_ids, people.item_table, known, 12, ARMS) as server, refused:
         server.answer(np.arange(1), (np.array([0, 1]), np.array([3])), np.array([0]), 10)

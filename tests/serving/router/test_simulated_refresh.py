@@ -18,10 +18,10 @@ from serving.triton.export import write_package
 from serving.triton.store import champion, install, promote
 from serving.triton.supervisor import triton
 from simulation.behaviour import DEFAULT
-from simulation.local_server import InProcess
+from simulation.local_server import LocalServer
 from simulation.platform import simulate
 from simulation.population import populate
-from simulation.router_server import ThroughRouter, into_store
+from simulation.router_server import RouterServer, into_store
 
 ARMS = (Arm(name="engagement-only", alpha=100), Arm(name="mtmh", alpha=50))
 SAME = ["request_id", "timestamp", "user_id", "arm", "item_id", "head", "head_rank", "trigger_id", "position"]
@@ -56,14 +56,16 @@ def test_new_items_enter_the_routers_index_as_they_do_in_process(
     people = populate(SETTINGS.synthetic, 0, 150, 2, DEFAULT)
     known = query.load(run).items["item_id"]
     logs = []
-    with into_store(run, store) as take_in:
+    with into_store(run, store) as add_new:
         url = f"http://127.0.0.1:{router.port}"
-        asked = url, people.user_ids, people.item_table, known, RETRIEVAL.triggers, ARMS, None, take_in
-        with ThroughRouter(*asked) as server:
+        asked = url, people.user_ids, people.item_table, known, RETRIEVAL.triggers, ARMS, None, add_new
+        with RouterServer(*asked) as server:
             simulate(people, DEFAULT, server, ARMS, "salt", 0, tmp_path / "router")
             assert (server.row_of >= 0).sum() == people.published(people.start + 1)
     intake = Intake.load(run)
-    own = InProcess(query.load(run), RETRIEVAL, people.item_table, ARMS, lambda kept, new: add_items(kept, new, intake))
+    own = LocalServer(
+        query.load(run), RETRIEVAL, people.item_table, ARMS, lambda kept, new: add_items(kept, new, intake)
+    )
     simulate(people, DEFAULT, own, ARMS, "salt", 0, tmp_path / "own")
     for name in ("router", "own"):
         order = [("request_id", "ascending"), ("position", "ascending")]

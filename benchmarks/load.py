@@ -81,12 +81,12 @@ class Load:
         while True:
             due = start + sent / self.rate
             await asyncio.sleep(max(due - time.perf_counter(), 0))
-            task = asyncio.create_task(self._one(sent % len(self.calls), due))
+            task = asyncio.create_task(self._send_call(sent % len(self.calls), due))
             self.waiting.add(task)
             task.add_done_callback(self.waiting.discard)
             sent += 1
 
-    async def _one(self, number: int, due: float) -> None:
+    async def _send_call(self, number: int, due: float) -> None:
         self.replies.append(await ask(self.http, self.url, self.calls[number], number, due))
 
 

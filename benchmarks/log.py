@@ -39,8 +39,8 @@ def main() -> None:
         "read_records_per_s": round(records / median_seconds(lambda: read_segment("a.segment", segment), 3)),
     }
     write("log", many["per_s"], "appends/s", fsync["per_s"], details)
-    for name, found in figures.items():
-        print(f"  {name}: " + ", ".join(f"{key} {value:,.4g}" for key, value in found.items()))
+    for name, rates in figures.items():
+        print(f"  {name}: " + ", ".join(f"{key} {value:,.4g}" for key, value in rates.items()))
 
 
 def _fsync_each(path: Path, line: bytes, count: int) -> dict[str, float]:

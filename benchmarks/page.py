@@ -55,10 +55,10 @@ def drawn(driver: Any) -> str:
     """Wait for an answer; the request_id of the one that the page shows."""
     from selenium.webdriver.support.wait import WebDriverWait
 
-    def shown(driver: Any) -> Any:
+    def drawn_request(driver: Any) -> Any:
         return driver.execute_script("return document.body && document.body.dataset.drawn")
 
-    return str(WebDriverWait(driver, SECONDS, poll_frequency=0.05).until(shown))
+    return str(WebDriverWait(driver, SECONDS, poll_frequency=0.05).until(drawn_request))
 
 
 def main(

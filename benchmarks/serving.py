@@ -140,9 +140,9 @@ async def _compare(
             for row, trigger in enumerate(ids[triggers]):
                 request = {"item_id": trigger} if call == "similar" else {"triggers": [trigger]}
                 reply = await ask(http, url, Call(f"/v1/{call}", {**request, "k": k, "alpha": ALPHAS[head]}))
-                there = np.flatnonzero(item[row, :k] >= 0)
-                names = [f"{head} {name}" for name in ids[item[row, there]]]
-                right: Ranked = names, score[row, there].astype(np.float64)
+                ranks = np.flatnonzero(item[row, :k] >= 0)
+                names = [f"{head} {name}" for name in ids[item[row, ranks]]]
+                right: Ranked = names, score[row, ranks].astype(np.float64)
                 wrong += differing(ranked(reply.answer), right) if reply.status == 200 else k
             results[f"{call} {head}"] = wrong
             print(f"  {call}, {head} head: {wrong} of {len(triggers) * k:,} items differ", flush=True)

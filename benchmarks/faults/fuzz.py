@@ -10,7 +10,7 @@ import requests
 from benchmarks.answers import undeclared
 from benchmarks.load import NO_ANSWER
 
-EACH = 40  # of one operation, before the next has its turn
+TURN = 40  # of one operation, before the next has its turn
 
 
 def fuzz(url: str, count: int) -> tuple[Counter[int], list[str]]:
@@ -39,12 +39,12 @@ def fuzz(url: str, count: int) -> tuple[Counter[int], list[str]]:
 def _turn(
     operation: Any, mode: Any, number: int, http: requests.Session, statuses: Counter[int], wrong: list[str]
 ) -> None:
-    """EACH requests to one operation, fewer where there are not as many."""
+    """TURN requests to one operation, fewer where there are not as many."""
     from hypothesis import HealthCheck, Phase, given, seed, settings
     from hypothesis.errors import Unsatisfiable
 
     quiet = settings(
-        max_examples=EACH,
+        max_examples=TURN,
         database=None,
         deadline=None,
         phases=[Phase.generate],

@@ -95,21 +95,21 @@ def main(
 
 
 def _compared(run: Path, plan: SimulationPlan, folder: Path) -> Comparison:
-    place = folder / f"{plan.world}-{plan.users}-{plan.days}-{plan.seed}"
-    if not place.exists():
-        lived = run_simulation(run, plan, place)
+    simulated = folder / f"{plan.world}-{plan.users}-{plan.days}-{plan.seed}"
+    if not simulated.exists():
+        lived = run_simulation(run, plan, simulated)
         count = f"{lived.visits:,} visits, {lived.exposures:,} exposures"
         print(f"{plan.world}, seed {plan.seed}: {count} in {lived.seconds:.0f} s", flush=True)
-    opened = open_place(place)
+    opened = open_place(simulated)
     return compare(opened, read_tables(opened))
 
 
-def _novel(place: Path) -> dict[str, dict[str, float]]:
+def _novel(folder: Path) -> dict[str, dict[str, float]]:
     """Why novel interests go the way they go: of the engagements with lists, by arm and head, how many there are, which
     share is in a topic that the user had none with in 28 days, and which share in a topic of the trigger."""
     import duckdb
 
-    query = NOVEL.format(place=place, days=DEFINITIONS.novel_days)
+    query = NOVEL.format(place=folder, days=DEFINITIONS.novel_days)
     with duckdb.connect() as connection:
         connection.execute("set timezone = 'UTC'")
         rows = connection.execute(query).fetchall()

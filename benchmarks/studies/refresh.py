@@ -33,7 +33,7 @@ from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import refresh
 from mtmh.retrieval.retriever import Pool
 
-SHOWN = ("cold_recall_at_500", "cold_share", "recall_at_500", "l2_relevance", "coverage")
+METRICS = ("cold_recall_at_500", "cold_share", "recall_at_500", "l2_relevance", "coverage")
 
 
 def main(seeds: Seeds = SEEDS, settings: Settings = None) -> None:
@@ -94,7 +94,7 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
 
 def _figures(pool: Pool, test: Test, new: np.ndarray) -> dict[str, float]:
     row: dict[str, Any] = summary(measure(pool, test), pool, test)
-    figures = {name: float(row[name]) for name in SHOWN}
+    figures = {name: float(row[name]) for name in METRICS}
     for depth in (100, pool.item.shape[1]):
         top = pool.item[:, :depth]
         figures[f"new_items_in_top_{depth}"] = float(np.isin(np.flatnonzero(new), top).mean())

@@ -16,7 +16,7 @@ TRITON_PIP := $(TRITON)/venv/bin/python -m pip install --quiet --disable-pip-ver
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run serve monitor test lint types docs k8s-check ui bench servers clean
+.PHONY: help run serve monitor test lint types docs k8s-check ui bench faults servers clean
 
 help:  ## What can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## */make \1|/' | column -t -s '|'
@@ -53,6 +53,9 @@ ui: $(VENV)/.ready  ## Open the tracking pages of all runs
 
 bench: $(VENV)/.ready  ## Run a benchmark, NAME=training for one; results go to benchmarks/results
 	@$(BIN)/mtmh bench $(NAME)
+
+faults: $(VENV)/.ready $(TRITON_READY) servers  ## Make faults under load and see that nothing breaks (minutes)
+	@$(BIN)/python -m pytest -m slow tests/faults $(ARGS)
 
 # What the tests start or call, command:package of Debian: Redis, Chromium for the pages, kubectl to render k8s/, Prometheus.
 SERVERS := redis-server:redis-server chromium:chromium chromedriver:chromium-driver kubectl:kubernetes-client promtool:prometheus

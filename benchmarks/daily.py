@@ -1,9 +1,10 @@
-"""Daily metrics of a log of 1, 3 and 10 million rows: seconds, CPU seconds and peak memory, each in a new process.
+"""Daily metrics of a log of 1, 3 and 10 million rows: seconds, CPU seconds and peak memory.
 
-The log: MTMH_BENCH_ROWS (default 10 million) candidates shown over 14 days in answers of 20, an engagement with one in
-20 of them; a user has ten answers and ten engagements before, an item is shown 50 times on average. Timed is all of it:
-reading the place, looking for what is wrong in it (some rows come twice), and every metric, an arm and day. The
-baseline is reading the same tables (pyarrow, all columns, a file at a time): what any answer costs at least.
+The log: `--rows` (10 million) candidates shown over 14 days in answers of 20, an engagement with
+one in 20 of them; a user has ten answers and ten engagements before, an item is shown 50 times on
+average. Timed is all of it: reading the place, looking for what is wrong in it (some rows come
+twice), and every metric, an arm and day. The baseline is reading the same tables (pyarrow, all
+columns, a file at a time): what any answer costs at least.
 """
 
 import json
@@ -14,11 +15,13 @@ import time
 from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import typer
 
 from benchmarks.result import write
 from mtmh.clock import peak_memory_mb
@@ -29,8 +32,6 @@ from mtmh.exposures.compact import write_batch
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
 from mtmh.exposures.tables import REJECTED, Tables
 
-ROWS = int(os.environ.get("MTMH_BENCH_ROWS", "10000000"))
-SIZES = [ROWS // 10, 3 * ROWS // 10, ROWS]
 FOLDER = Path("runs")
 DAYS, LIST, TOPICS, CANDIDATES = 14, 20, 300, 60
 FIRST = date(2025, 3, 2)
@@ -39,23 +40,23 @@ _DAY = 86_400_000_000  # microseconds
 _START = int(np.datetime64(FIRST, "us").astype(np.int64))
 
 
-def main() -> None:
-    """Write the logs, and measure each in a process of its own."""
+def main(rows: Annotated[int, typer.Option(min=1000, help="Of the largest log.")] = 10_000_000) -> None:
+    """Seconds and memory of the daily metrics at a tenth, three tenths and all of the rows."""
     FOLDER.mkdir(exist_ok=True)
     figures = {}
-    for rows in SIZES:
+    for size in (rows // 10, 3 * rows // 10, rows):
         with TemporaryDirectory(prefix="bench-daily-", dir=FOLDER) as folder:
             place = Path(folder)
-            make_place(place, rows, seed=0)
+            make_place(place, size, seed=0)
             command = [sys.executable, "-m", "benchmarks.daily", folder]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 sys.exit(done.stderr)
-            figures[f"{rows:,}"] = json.loads(done.stdout.splitlines()[-1]) | {"read_s": round(_read(place), 2)}
-        print(f"  {rows:,} rows: {figures[f'{rows:,}']}")
-    last = figures[f"{SIZES[-1]:,}"]
+            figures[f"{size:,}"] = json.loads(done.stdout.splitlines()[-1]) | {"read_s": round(_read(place), 2)}
+        print(f"  {size:,} rows: {figures[f'{size:,}']}")
+    last = figures[f"{rows:,}"]
     details = {"baseline": "reading the same tables, s", "load": os.getloadavg()[1], "days": DAYS, "sizes": figures}
-    write("daily", last["seconds"], f"s for {ROWS:,} rows", last["read_s"], details)
+    write("daily", last["seconds"], f"s for {rows:,} rows", last["read_s"], details)
 
 
 def measure(folder: Path) -> dict[str, float]:
@@ -65,11 +66,11 @@ def measure(folder: Path) -> dict[str, float]:
     from mtmh.experiment.metrics import daily
 
     start, cpu = time.perf_counter(), time.process_time()
-    found = facts(open_place(folder))
+    place_facts = facts(open_place(folder))
     read = time.perf_counter()
-    table = daily(found)
+    table = daily(place_facts)
     end = time.perf_counter()
-    counted = {finding.name: finding.count for finding in found.findings if finding.count}
+    counted = {finding.name: finding.count for finding in place_facts.findings if finding.count}
     print(json.dumps(counted), table.num_rows, "rows")
     return {
         "seconds": round(end - start, 2),
@@ -114,11 +115,11 @@ def make_place(folder: Path, rows: int, seed: int) -> None:
 
 def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, rng: np.random.Generator) -> Tables:
     items = len(born)
-    user, at = rng.integers(users, size=answers), np.sort(rng.uniform(day, day + 0.98, answers))
+    user, when = rng.integers(users, size=answers), np.sort(rng.uniform(day, day + 0.98, answers))
     trigger = np.repeat(_popular(items, answers, rng)[:, None], LIST, axis=1)
     order = np.argsort(rng.random((answers, CANDIDATES)), axis=1)[:, :LIST]
     item = (trigger * 7 + order * 131) % items  # an item has the same CANDIDATES neighbours every time
-    item = np.where(born[item] > at[:, None], item - item % 2, item)
+    item = np.where(born[item] > when[:, None], item - item % 2, item)
     position = np.tile(np.arange(1, LIST + 1, dtype=np.int32), answers)
     row = np.repeat(np.arange(answers), LIST)
     requests = pa.array([f"{day:08x}-{number:04x}-4000-8000-{number:012x}" for number in range(answers)])
@@ -126,7 +127,7 @@ def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, r
     exposures = {
         "exposure_id": requests.take(pa.array(row)),
         "request_id": requests.take(pa.array(row)),
-        "timestamp": _times(at).take(pa.array(row)),
+        "timestamp": _times(when).take(pa.array(row)),
         "user_id": _ids("user", user[row]),
         "arm": arms.take(pa.array(user[row])),
         "model_version": pa.repeat("7", n),
@@ -146,7 +147,7 @@ def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, r
         "day": pa.array(np.full(n, FIRST + timedelta(days=day)), pa.date32()),
     }
     chosen = np.flatnonzero(rng.random(n) < 0.05)
-    late = at[row[chosen]] + rng.uniform(0, 0.02, len(chosen))
+    late = when[row[chosen]] + rng.uniform(0, 0.02, len(chosen))
     take = pa.array(chosen)
     engagements = {
         "exposure_id": exposures["exposure_id"].take(take),
@@ -162,9 +163,9 @@ def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, r
         "log_version": np.full(len(chosen), 2, np.int32),
         "day": exposures["day"].take(take),
     }
-    shown, acted = pa.table(exposures, schema=EXPOSURES), pa.table(engagements, schema=ENGAGEMENTS)
-    shown, acted = (pa.concat_tables([table, table.slice(0, LIST)]) for table in (shown, acted))  # counted once
-    return Tables(shown, acted, REJECTED.empty_table())
+    exposed, acted = pa.table(exposures, schema=EXPOSURES), pa.table(engagements, schema=ENGAGEMENTS)
+    exposed, acted = (pa.concat_tables([table, table.slice(0, LIST)]) for table in (exposed, acted))  # counted once
+    return Tables(exposed, acted, REJECTED.empty_table())
 
 
 def _popular(items: int, count: int, rng: np.random.Generator) -> np.ndarray:

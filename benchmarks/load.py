@@ -81,12 +81,12 @@ class Load:
         while True:
             due = start + sent / self.rate
             await asyncio.sleep(max(due - time.perf_counter(), 0))
-            task = asyncio.create_task(self._one(sent % len(self.calls), due))
+            task = asyncio.create_task(self._send_call(sent % len(self.calls), due))
             self.waiting.add(task)
             task.add_done_callback(self.waiting.discard)
             sent += 1
 
-    async def _one(self, number: int, due: float) -> None:
+    async def _send_call(self, number: int, due: float) -> None:
         self.replies.append(await ask(self.http, self.url, self.calls[number], number, due))
 
 
@@ -112,12 +112,12 @@ def mixed_calls(users: np.ndarray, items: np.ndarray, count: int, k: int = 20) -
     rng = np.random.default_rng(0)
     calls = []
     for number in range(count):
-        asked: dict[str, Any] = {"k": k}
+        body: dict[str, Any] = {"k": k}
         if number % 3 == 0:
-            asked["triggers"] = rng.choice(items, 1 + number % 5, replace=False).tolist()
+            body["triggers"] = rng.choice(items, 1 + number % 5, replace=False).tolist()
         elif number % 3 == 1:
-            asked["user_id"] = str(rng.choice(users))
+            body["user_id"] = str(rng.choice(users))
         else:
-            asked |= {"item_id": str(rng.choice(items)), "user_id": str(rng.choice(users))}
-        calls.append(Call("/v1/similar" if number % 3 == 2 else "/v1/retrieve", asked))
+            body |= {"item_id": str(rng.choice(items)), "user_id": str(rng.choice(users))}
+        calls.append(Call("/v1/similar" if number % 3 == 2 else "/v1/retrieve", body))
     return calls

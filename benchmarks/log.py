@@ -39,18 +39,18 @@ def main() -> None:
         "read_records_per_s": round(records / median_seconds(lambda: read_segment("a.segment", segment), 3)),
     }
     write("log", many["per_s"], "appends/s", fsync["per_s"], details)
-    for name, found in figures.items():
-        print(f"  {name}: " + ", ".join(f"{key} {value:,.4g}" for key, value in found.items()))
+    for name, rates in figures.items():
+        print(f"  {name}: " + ", ".join(f"{key} {value:,.4g}" for key, value in rates.items()))
 
 
 def _fsync_each(path: Path, line: bytes, count: int) -> dict[str, float]:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def one() -> None:
+    def append() -> None:
         os.write(handle, line)
         os.fsync(handle)
 
-    seconds = [_timed(one) for _ in range(count)]
+    seconds = [_timed(append) for _ in range(count)]
     os.close(handle)
     return _figures(seconds, sum(seconds))
 
@@ -87,7 +87,7 @@ def _timed(work: Callable[[], None]) -> float:
 
 
 def _record() -> dict[str, Any]:
-    places = range(CANDIDATES)
+    ranks = range(CANDIDATES)
     return {
         "kind": "exposure",
         "request_id": "0f8fad5b-d9cb-469f-a165-70867728950e",
@@ -99,9 +99,9 @@ def _record() -> dict[str, Any]:
         "degraded": False,
         "k": CANDIDATES,
         "surface": "retrieve",
-        "item_id": [f"item-{place:06d}" for place in places],
-        "head": [("engagement", "relevance")[place % 2] for place in places],
-        "head_rank": [place // 2 + 1 for place in places],
-        "score": [0.123456789 / (place + 1) for place in places],
-        "trigger_id": [f"item-{place % 7:06d}" for place in places],
+        "item_id": [f"item-{rank:06d}" for rank in ranks],
+        "head": [("engagement", "relevance")[rank % 2] for rank in ranks],
+        "head_rank": [rank // 2 + 1 for rank in ranks],
+        "score": [0.123456789 / (rank + 1) for rank in ranks],
+        "trigger_id": [f"item-{rank % 7:06d}" for rank in ranks],
     }

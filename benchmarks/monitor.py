@@ -1,11 +1,10 @@
-"""The monitor: time for the days of a place, and the pictures of its dashboard for docs/monitoring.md, one a tab.
+"""The monitor: time for the days of a place, and the pictures of its dashboard, one a tab.
 
-Monitors the place at MTMH_BENCH_PLACE (default: runs/watched, where `mtmh simulate` writes one) into a temporary folder
-and opens every tab in a real browser. Told is the time a day, with the import of Evidently; its baseline is that
-import alone.
+Monitors the place of `--place` (where `mtmh simulate` writes one) into a temporary folder and opens
+every tab in a real browser. Told is the time a day, with the import of Evidently; its baseline is
+that import alone.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,11 +13,13 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from benchmarks.page import browser, resize
 from benchmarks.result import FOLDER, write
-from benchmarks.served import free_ports
+from benchmarks.server_process import free_ports
 from mtmh.errors import UserError
 
 WIDTH, SECONDS = 1280, 120
@@ -57,11 +58,12 @@ def open_tab(driver: Any, address: str, panels: int, lines: int) -> list[str]:
     return [str(title) for title in driver.execute_script(DRAWN)]
 
 
-def main() -> None:
-    """Monitor the place and take the pictures. Raises UserError when there is none."""
-    place = Path(os.environ.get("MTMH_BENCH_PLACE", "runs/watched"))
+def main(
+    place: Annotated[Path, typer.Option(help="A place whose experiment is watched.")] = Path("runs/watched"),
+) -> None:
+    """Seconds of the monitor a day, and a picture of every tab of its dashboard."""
     if not place.is_dir():
-        raise UserError(f"no place at {place}: make one with `mtmh simulate`, or set MTMH_BENCH_PLACE.")
+        raise UserError(f"no place at {place}: make one with `mtmh simulate`, or name another with --place.")
     start, used = time.perf_counter(), time.process_time()
 
     imported = time.perf_counter() - start
@@ -70,18 +72,18 @@ def main() -> None:
     from mtmh.experiment.folder import open_place
 
     with tempfile.TemporaryDirectory() as folder:
-        found = monitor(open_place(place), Path(folder), read_bounds())
+        watched = monitor(open_place(place), Path(folder), read_bounds())
         seconds, used = time.perf_counter() - start, time.process_time() - used
-        pictures(Path(folder) / WORKSPACE, found.project, FOLDER)
+        pictures(Path(folder) / WORKSPACE, watched.project, FOLDER)
     arms = len(open_place(place).experiment.arms)
     details: dict[str, float] = {
-        "days": len(found.days),
+        "days": len(watched.days),
         "arms": arms,
-        "figures": len(found.figures),
-        "broken": len(found.broken),
+        "figures": len(watched.figures),
+        "broken": len(watched.broken),
     }
     details |= {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "import": round(imported, 1)}
-    write("monitor", seconds / len(found.days), "s a day, import included", imported / len(found.days), details)
+    write("monitor", seconds / len(watched.days), "s a day, import included", imported / len(watched.days), details)
 
 
 def pictures(workspace: Path, project: str, out: Path) -> list[Path]:
@@ -110,9 +112,9 @@ def panels_of(base: str, project: str, tab: str) -> dict[str, int]:
 
     from monitoring.evidently.server import slug
 
-    asked = urllib.request.Request(f"{base}/api/v2/dashboards/{project}")
-    asked.add_header("Referer", f"{base}/projects/{project}?tab={slug(tab)}")
-    with urllib.request.urlopen(asked) as answer:
+    request = urllib.request.Request(f"{base}/api/v2/dashboards/{project}")
+    request.add_header("Referer", f"{base}/projects/{project}?tab={slug(tab)}")
+    with urllib.request.urlopen(request) as answer:
         return {panel["title"]: len(panel["values"]) for panel in json.load(answer)["panels"]}
 
 

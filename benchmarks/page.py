@@ -1,18 +1,18 @@
-"""The router's page in a real browser: time until its first answer is drawn, and the README's two pictures of it.
+"""The router's page in a real browser: time until its first answer is drawn, and two pictures.
 
-Looks at the router at MTMH_BENCH_ROUTER (default: http://127.0.0.1:8080, where `make serve` has it), at what
-MTMH_BENCH_QUERY says, such as "item=i0000000&k=10" (default: what the page itself begins with). Told is the median of
-11 openings of the page by the browser's own clock, from the navigation to the first answer drawn; its baseline is the
-router's own time for the last of these answers.
+Looks at the router of `--router` (where `make serve` has it). Told is the median of 11 openings of
+the page by the browser's own clock, from the navigation to the first answer drawn; its baseline is
+the router's own time for the last of these answers.
 """
 
-import os
 import shutil
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from benchmarks.result import FOLDER, write
 from mtmh.errors import UserError
@@ -29,7 +29,13 @@ def browser() -> Iterator[Any]:
     from selenium.webdriver.chrome.service import Service
 
     options = ChromeOptions()
-    for flag in ("headless=new", "no-sandbox", "hide-scrollbars", "no-first-run", *(f"disable-{it}" for it in QUIET)):
+    for flag in (
+        "headless=new",
+        "no-sandbox",
+        "hide-scrollbars",
+        "no-first-run",
+        *(f"disable-{feature}" for feature in QUIET),
+    ):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options, Service(shutil.which("chromedriver")))
@@ -49,16 +55,20 @@ def drawn(driver: Any) -> str:
     """Wait for an answer; the request_id of the one that the page shows."""
     from selenium.webdriver.support.wait import WebDriverWait
 
-    def shown(driver: Any) -> Any:
+    def drawn_request(driver: Any) -> Any:
         return driver.execute_script("return document.body && document.body.dataset.drawn")
 
-    return str(WebDriverWait(driver, SECONDS, poll_frequency=0.05).until(shown))
+    return str(WebDriverWait(driver, SECONDS, poll_frequency=0.05).until(drawn_request))
 
 
-def main() -> None:
-    """Open the page again and again, and take its pictures. Raises UserError when there is no router."""
-    url = f"{os.environ.get('MTMH_BENCH_ROUTER', 'http://127.0.0.1:8080').rstrip('/')}/"
-    query = os.environ.get("MTMH_BENCH_QUERY", "")
+def main(
+    router: Annotated[str, typer.Option(help="Its address.")] = "http://127.0.0.1:8080",
+    query: Annotated[
+        str, typer.Option(help="What to ask, as item=i0000000&k=10.", show_default="what the page begins with")
+    ] = "",
+) -> None:
+    """Time to the first answer drawn, over 11 openings of the router's page, and two pictures of it."""
+    url = f"{router.rstrip('/')}/"
     with browser() as driver:
         _check(driver, url)
         times = []
@@ -66,11 +76,11 @@ def main() -> None:
             driver.get(f"{url}?{query}")
             drawn(driver)
             times.append(driver.execute_script("return performance.getEntriesByName('first answer')[0].startTime"))
-        router = driver.execute_script("return answer.timings_ms.total")
+        router_ms = driver.execute_script("return answer.timings_ms.total")
         for name, size in SIZES.items():
             _picture(driver, f"{url}?{query}", size, FOLDER / f"{name}.png")
     details = {"least": round(min(times), 1), "most": round(max(times), 1), "openings": OPENINGS, "page": f"/?{query}"}
-    write("page", statistics.median(times), "ms to the first answer drawn", router, details)
+    write("page", statistics.median(times), "ms to the first answer drawn", router_ms, details)
 
 
 def _check(driver: Any, url: str) -> None:
@@ -80,7 +90,7 @@ def _check(driver: Any, url: str) -> None:
         driver.get(url)
     except WebDriverException as error:
         raise UserError(
-            f"no router at {url} ({error.msg}): start one with `make serve`, or set MTMH_BENCH_ROUTER."
+            f"no router at {url} ({error.msg}): start one with `make serve`, or name another with --router."
         ) from None
 
 

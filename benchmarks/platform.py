@@ -1,15 +1,12 @@
-"""Simulated users served a second by the retriever in this process, beside the platform alone with lists of chance.
+"""Simulated users served a second by the retriever in this process, beside the platform alone with lists of chance."""
 
-The run is that of MTMH_BENCH_RUN (default: runs/latest, over the synthetic world).
-"""
-
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.options import Run
 from benchmarks.result import write
 from mtmh.ragged import Ragged
 from simulation.counter_rng import uniform
@@ -18,39 +15,38 @@ from simulation.population import Population
 from simulation.run import SimulationPlan, run_simulation
 from simulation.server import Slates
 
-RUN = Path(os.environ.get("MTMH_BENCH_RUN", "runs/latest"))
 SIZES = ((1500, 14), (10_000, 3))  # users, days: the first is what make monitor simulates
 
-STRIDE = 7919  # a prime: places that far apart are all different
+STRIDE = 7919  # a prime: items that far apart are all different
 
 
-def main() -> None:
-    """Raises UserError when there is no such run."""
-    _lived(SimulationPlan(days=1, users=50))  # Numba compiles, the backbone is read
+def main(run: Run = Path("runs/latest")) -> None:
+    """Simulated users served a second by the retriever of a run, beside lists of chance."""
+    _live(run, SimulationPlan(days=1, users=50))  # Numba compiles, the backbone is read
     rows = []
     for users, days in SIZES:
         plan = SimulationPlan(days=days, users=users)
-        told, alone = _lived(plan), _lived(plan, by_chance=True)
-        rows.append({**_figures(users, days, told), "platform_alone_per_s": round(alone.visits / alone.seconds)})
+        served, alone = _live(run, plan), _live(run, plan, by_chance=True)
+        rows.append({**_figures(users, days, served), "platform_alone_per_s": round(alone.visits / alone.seconds)})
     for row in rows:
         print("  " + ", ".join(f"{name} {value:,.5g}" for name, value in row.items()))
     details: dict[str, Any] = {"baseline": "the platform alone, with lists of chance, users/s", "sizes": rows}
     write("platform", rows[0]["served_per_s"], "users/s", rows[0]["platform_alone_per_s"], details)
 
 
-def _lived(plan: SimulationPlan, by_chance: bool = False) -> Totals:
+def _live(run: Path, plan: SimulationPlan, by_chance: bool = False) -> Totals:
     with tempfile.TemporaryDirectory(prefix="mtmh-platform-") as folder:
-        return run_simulation(RUN, plan, Path(folder) / "place", _ByChance if by_chance else None)
+        return run_simulation(run, plan, Path(folder) / "place", _ByChance if by_chance else None)
 
 
-def _figures(users: int, days: int, told: Totals) -> dict[str, float]:
+def _figures(users: int, days: int, served: Totals) -> dict[str, float]:
     return {
         "users": users,
         "days": days,
-        "seconds": round(told.seconds, 1),
-        "visits": told.visits,
-        "exposures": told.exposures,
-        "served_per_s": round(told.visits / told.seconds),
+        "seconds": round(served.seconds, 1),
+        "visits": served.visits,
+        "exposures": served.exposures,
+        "served_per_s": round(served.visits / served.seconds),
     }
 
 

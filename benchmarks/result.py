@@ -3,8 +3,10 @@
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,7 @@ def write(name: str, value: float, unit: str, baseline: float, details: dict[str
         "baseline": round(baseline, 4),
         "ratio": round(value / baseline, 4) if baseline else None,
         "commit": commit(),
-        "command": f"mtmh bench {name.partition('_')[0]}",
+        "command": f"mtmh {shlex.join(sys.argv[1:])}",
         "machine": machine(),
         "details": details,
     }
@@ -51,14 +53,11 @@ def commit() -> str:
 
 def machine() -> str:
     """Processor, cores and memory."""
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {memory:.0f} GiB"
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:

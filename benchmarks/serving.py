@@ -1,16 +1,16 @@
 """The served path beside what it is made of: equal answers, and what the router, Triton and both cost.
 
-On an untrained run of the synthetic world at MTMH_BENCH_ITEMS (default 100,000) items, or on the run that
-MTMH_BENCH_RUN names. `mtmh serve` runs as a process of its own; requests name no user, so no exposure is logged.
+On a version of the synthetic world with random vectors, or on the run of `--run`. `mtmh serve` runs
+as a process of its own; requests name no user, so no exposure is logged.
 
-Equal: for 1,000 random triggers, the router's list of each head, as /v1/similar and as /v1/retrieve with alpha 100 and
-0, against the offline retriever's. Each time has its baseline, asked in turns with it by one asynchronous client loop:
-the two head ensembles called directly over gRPC, or, for 50 triggers, Faiss searches and preranking of the same in this
-process, a thread a head. Told are medians over the turns. Exits 1 when an answer differs.
+Equal: for 1,000 random triggers, the router's list of each head, as /v1/similar and as /v1/retrieve
+with alpha 100 and 0, against the offline retriever's. Each time has its baseline, asked in turns
+with it by one asynchronous client loop: the two head ensembles called directly over gRPC, or, for
+50 triggers, Faiss searches and preranking of the same in this process, a thread a head. Told are
+medians over the turns. Exits 1 when an answer differs.
 """
 
 import asyncio
-import os
 import statistics
 import sys
 import time
@@ -19,21 +19,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import aiohttp
 import faiss
 import numpy as np
 import torch
+import typer
 import uvloop
 from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 
-from benchmarks.judge import Ranked, differing, ranked
+from benchmarks.answers import Ranked, differing, ranked
 from benchmarks.load import Call, ask, session
+from benchmarks.options import Items
+from benchmarks.random_version import make_run
 from benchmarks.result import write
-from benchmarks.served import FOLDER, Cost, Served, make_store, serve
-from benchmarks.untrained import make_run
+from benchmarks.server_process import FOLDER, Cost, Served, make_store, serve
 from mtmh.config import RetrievalSettings
 from mtmh.ragged import Ragged
 from mtmh.retrieval import query as offline
@@ -43,7 +45,6 @@ from serving.router.heads import connect, inputs_of
 from serving.router.package import Package
 from serving.triton.store import promote
 
-ITEMS, RUN = int(os.environ.get("MTMH_BENCH_ITEMS", "100000")), os.environ.get("MTMH_BENCH_RUN")
 TRIGGERS, K, WIDTH = 1000, 50, 500  # random triggers; candidates asked for speed, and for equality
 TURNS, REQUESTS, LANES, LANE_TURNS, LANE_SECONDS, STARTS = 7, 200, 8, 21, 1.0, 3
 ALPHAS = {"engagement": 100, "relevance": 0}
@@ -51,12 +52,15 @@ Work = Callable[[Sequence[str]], Awaitable[None]]
 Figures = dict[str, float]
 
 
-def main() -> None:
-    """Serve version 1 and measure it."""
-    run = Path(RUN) if RUN else make_run(ITEMS, FOLDER)
+def main(
+    items: Items = 100_000,
+    run: Annotated[Path | None, typer.Option(help="A run or a retriever directory in place of the random one.")] = None,
+) -> None:
+    """Times and CPU of the router beside both head ensembles called directly; are its lists the offline ones?"""
+    version = run or make_run(items, FOLDER)
     FOLDER.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="serving-", dir=FOLDER) as folder:
-        store = make_store(Path(folder), {"1": run}, None)
+        store = make_store(Path(folder), {"1": version}, None)
         promote(store, "1")
         starts = []
         for _ in range(STARTS - 1):
@@ -64,10 +68,10 @@ def main() -> None:
                 starts.append(served.seconds)
         with serve(Path(folder)) as served:
             starts.append(served.seconds)
-            retriever, settings = offline.load(run), offline.retrieval_settings(run)
+            retriever, settings = offline.load(version), offline.retrieval_settings(version)
             details, wrong = uvloop.run(_measure(served, retriever, settings))
     details["start_to_ready_s"] = round(statistics.median(starts), 2)
-    name = f"serving_{_data_name(run)}" if RUN else "serving"
+    name = f"serving_{_data_name(version)}" if run else "serving"
     router, direct = details["one_trigger"]["router"]["p50_ms"], details["one_trigger"]["ensembles"]["p50_ms"]
     write(name, router, "ms p50 of the router, one trigger", direct, details)
     for title, figures in details.items():
@@ -92,9 +96,9 @@ async def _measure(served: Served, retriever: Retriever, settings: RetrievalSett
         triggers = rng.permutation(len(ids))[:TRIGGERS].astype(np.int32)
         details["differing_items"] = await _compare(http, served.url, retriever, settings, triggers)
         works = {"router": _by_router(http, served.url), "ensembles": _by_triton(triton, package)}
-        one = [[ids[row]] for row in rng.integers(len(ids), size=REQUESTS)]
-        details["one_trigger"], details["cpu_ms_a_request"] = await _in_turns(served, works, one)
-        rates = await _throughput(works, one)
+        single = [[ids[row]] for row in rng.integers(len(ids), size=REQUESTS)]
+        details["one_trigger"], details["cpu_ms_a_request"] = await _in_turns(served, works, single)
+        rates = await _throughput(works, single)
         details["at_concurrency_8"] = {name: round(statistics.median(rate), 1) for name, rate in rates.items()}
         count = min(settings.triggers, len(ids) // 2)
         many = [[ids[row] for row in rng.permutation(len(ids))[:count]] for _ in range(REQUESTS // 4)]
@@ -106,11 +110,11 @@ async def _measure(served: Served, retriever: Retriever, settings: RetrievalSett
 
 def _ratios(details: dict[str, Any], rates: dict[str, list[float]], many: dict[str, Figures]) -> dict[str, Any]:
     """What is asked of the router. Throughputs are compared turn by turn: from one to the next the machine changes."""
-    one = details["one_trigger"]
+    single = details["one_trigger"]
     of_turns = [router / direct for router, direct in zip(rates["router"], rates["ensembles"], strict=True)]
     least, half, most = np.quantile(of_turns, [0.25, 0.5, 0.75]).round(3).tolist()
     return {
-        "one_trigger_router_minus_ensembles_ms": round(one["router"]["p50_ms"] - one["ensembles"]["p50_ms"], 3),
+        "one_trigger_router_minus_ensembles_ms": round(single["router"]["p50_ms"] - single["ensembles"]["p50_ms"], 3),
         "throughput_router_of_ensembles": half,
         "throughput_router_of_ensembles_quartiles": [least, most],
         **{
@@ -130,22 +134,22 @@ async def _compare(
     one_each = Ragged(np.arange(len(triggers) + 1, dtype=np.int64), triggers)
     request = replace(Request.of(one_each, one_each, settings), size=max(settings.pool, k))
     pools = retriever.pools(request)
-    found = {}
+    results = {}
     for head in retriever.indexes:
         similar = retriever.similar_items(triggers, min(max(2 * k, 50), len(ids) - 1), head)
         rights = {"similar": similar, "retrieve": (pools[head].item, pools[head].score)}
         for call, (item, score) in rights.items():
             wrong = 0
             for row, trigger in enumerate(ids[triggers]):
-                asked = {"item_id": trigger} if call == "similar" else {"triggers": [trigger]}
-                reply = await ask(http, url, Call(f"/v1/{call}", {**asked, "k": k, "alpha": ALPHAS[head]}))
-                there = np.flatnonzero(item[row, :k] >= 0)
-                names = [f"{head} {name}" for name in ids[item[row, there]]]
-                right: Ranked = names, score[row, there].astype(np.float64)
+                body = {"item_id": trigger} if call == "similar" else {"triggers": [trigger]}
+                reply = await ask(http, url, Call(f"/v1/{call}", {**body, "k": k, "alpha": ALPHAS[head]}))
+                ranks = np.flatnonzero(item[row, :k] >= 0)
+                names = [f"{head} {name}" for name in ids[item[row, ranks]]]
+                right: Ranked = names, score[row, ranks].astype(np.float64)
                 wrong += differing(ranked(reply.answer), right) if reply.status == 200 else k
-            found[f"{call} {head}"] = wrong
+            results[f"{call} {head}"] = wrong
             print(f"  {call}, {head} head: {wrong} of {len(triggers) * k:,} items differ", flush=True)
-    return found
+    return results
 
 
 def _by_router(http: aiohttp.ClientSession, url: str) -> Work:
@@ -160,13 +164,13 @@ def _by_triton(triton: InferenceServerClient, package: Package) -> Work:
     """Both ensembles in parallel, with what the router gives them."""
     outputs = [InferRequestedOutput(name) for name in ("item", "score", "trigger_at", "cold")]
 
-    async def one(model: str, inputs: list[InferInput]) -> None:
+    async def infer(model: str, inputs: list[InferInput]) -> None:
         result = await triton.infer(model, inputs, outputs=outputs)
         assert result.as_numpy("item")[0, 0] >= 0
 
     async def work(triggers: Sequence[str]) -> None:
         inputs = inputs_of(package, dict.fromkeys(triggers), triggers, package.serving["k_ann"])
-        await asyncio.gather(*(one(f"retrieve_{head}_{package.number}", inputs) for head in package.heads))
+        await asyncio.gather(*(infer(f"retrieve_{head}_{package.number}", inputs) for head in package.heads))
 
     return work
 
@@ -195,18 +199,18 @@ def _in_process(retriever: Retriever, settings: RetrievalSettings) -> dict[str, 
         deep = replace(request(triggers), size=retriever.depth(settings.pool))
         return replace(retriever, preranker=None).pools(deep, channels=[head])[head]
 
-    def both(one: Callable[[str, Sequence[str]], object]) -> Work:
+    def both(pool_of: Callable[[str, Sequence[str]], object]) -> Work:
         async def work(triggers: Sequence[str]) -> None:
-            for done in [threads.submit(one, head, triggers) for head in retriever.indexes]:
+            for done in [threads.submit(pool_of, head, triggers) for head in retriever.indexes]:
                 done.result()
 
         return work
 
-    def prepared(one: Work) -> Work:
+    def prepared(raw_work: Work) -> Work:
         async def work(triggers: Sequence[str]) -> None:
             if tuple(triggers) not in pools:  # in the turn that does not count
                 pools[tuple(triggers)] = {head: unranked(head, triggers) for head in retriever.indexes}
-            await one(triggers)
+            await raw_work(triggers)
 
         return work
 
@@ -238,11 +242,11 @@ async def _in_turns(
             spent[name].append((before, served.cost()))
             cuts[name].append(np.quantile(seconds, [0.5, 0.99]).tolist())
     times = {}
-    for name, found in cuts.items():
-        p50, p99 = np.median(found, axis=0) * 1e3
+    for name, quantiles in cuts.items():
+        p50, p99 = np.median(quantiles, axis=0) * 1e3
         times[name] = {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
-    asked = TURNS * len(requests)
-    return times, {name: _cpu(pairs, asked) for name, pairs in spent.items()}
+    count = TURNS * len(requests)
+    return times, {name: _cpu(pairs, count) for name, pairs in spent.items()}
 
 
 def _cpu(pairs: list[tuple[Cost, Cost]], requests: int) -> Figures:
@@ -253,7 +257,7 @@ def _cpu(pairs: list[tuple[Cost, Cost]], requests: int) -> Figures:
 
 async def _throughput(works: dict[str, Work], requests: Sequence[Sequence[str]]) -> dict[str, list[float]]:
     """Requests a second of each work with LANES at a time, in each of many short turns."""
-    found: dict[str, list[float]] = {name: [] for name in works}
+    results: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(LANE_TURNS):
         for name, work in works.items():
             end, done = time.perf_counter() + LANE_SECONDS, 0
@@ -267,8 +271,8 @@ async def _throughput(works: dict[str, Work], requests: Sequence[Sequence[str]])
 
             start = time.perf_counter()
             done = sum(await asyncio.gather(*map(lane, range(LANES))))
-            found[name].append(done / (time.perf_counter() - start))
-    return found
+            results[name].append(done / (time.perf_counter() - start))
+    return results
 
 
 def _probes(index: faiss.Index) -> str:

@@ -1,4 +1,4 @@
-"""The pipeline: run it here or on a cluster, tune, measure, look at the runs."""
+"""The pipeline: run it here or on a cluster, tune, look at the runs."""
 
 import os
 import sys
@@ -114,22 +114,6 @@ def tune(
     chosen = load_config(*files, settings=_with_seed(settings, seed))
     announce(data, files)
     print(f"wrote {write_overlay(choose(data, chosen, scratch(data, runs)))}")
-
-
-@app.command()
-def bench(
-    name: Annotated[str, typer.Argument(help="training, merge, quality, ablation, sweep: a file of benchmarks/.")],
-) -> None:
-    """Measure this machine; the result goes to benchmarks/results/NAME.json."""
-    import importlib
-
-    from mtmh.version_hash import ROOT
-
-    known = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main(" in path.read_text()}
-    if name not in known:
-        raise UserError(f"no benchmark {name!r}. Known: {', '.join(sorted(known)) or 'none, outside of a checkout'}.")
-    sys.path.insert(0, str(ROOT))  # benchmarks are part of the checkout, not of the installed package
-    importlib.import_module(f"benchmarks.{name}").main()
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.processes import free_ports
 from mtmh.retrieval.version import verify, write_manifest
 from serving.router.app import make_server
 from serving.router.service import Service
@@ -25,17 +25,6 @@ from serving.triton.export import write_package
 from serving.triton.supervisor import Ports, Triton
 
 POLL = 0.2
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def eventually(holds: Callable[[], object], what: str, seconds: float = 60.0) -> None:

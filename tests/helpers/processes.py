@@ -1,16 +1,27 @@
-"""What runs on this machine, from /proc."""
+"""What runs on this machine, from /proc, and ports that are free."""
 
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import served
 from serving.triton.supervisor import Ports
 
 
-def free_ports() -> Ports:
-    """Three ports that nobody listens on."""
-    return Ports(*served.free_ports(3))
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def triton_ports() -> Ports:
+    """Three of them, as Triton wants them."""
+    return Ports(*free_ports(3))
 
 
 def running(group: int) -> list[str]:

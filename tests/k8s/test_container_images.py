@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.processes import free_ports
 
-from benchmarks.served import free_ports
 from components import IMAGE
 from mtmh import __version__
 

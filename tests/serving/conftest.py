@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as grpc
 from helpers.asking import Serving
-from helpers.processes import free_ports
+from helpers.processes import triton_ports
 from helpers.small_version import write_run, write_world
 
 from mtmh.retrieval import query
@@ -65,7 +65,7 @@ def installed() -> None:
 def serving(installed: None, store: Path) -> Iterator[Serving]:
     """Triton with the champion loaded; what else a test needs it loads."""
     start = time.perf_counter()
-    with triton(store, free_ports()) as server:
+    with triton(store, triton_ports()) as server:
         print(f"\nTriton: start to ready in {time.perf_counter() - start:.1f} s")
         client = grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}")
         yield Serving(server, client, store)

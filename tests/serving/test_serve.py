@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from helpers.processes import children, free_ports, running, until
+from helpers.processes import children, running, triton_ports, until
 
 from serving.client import Client
 from serving.triton.leftovers import SHARED_MEMORY
@@ -36,7 +36,7 @@ def served(store: Path, tmp_path: Path, installed: None) -> Iterator[Served]:
     """`mtmh serve` over a folder of runs, once the router says that it is ready."""
     (tmp_path / "serving").mkdir()
     (tmp_path / "serving" / "synthetic").symlink_to(store)
-    ports, router = free_ports(), free_ports()
+    ports, router = triton_ports(), triton_ports()
     numbers = {"port": router.http, "http-port": ports.http, "grpc-port": ports.grpc, "metrics-port": ports.metrics}
     given = [f"--{name}={number}" for name, number in numbers.items()]
     command = [sys.executable, "-m", "mtmh_cli", "serve", "--runs", str(tmp_path), "--data", "synthetic", *given]

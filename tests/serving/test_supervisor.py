@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.asking import Question, Serving, ask
-from helpers.processes import children, free_ports, running, until
+from helpers.processes import children, running, triton_ports, until
 
 from mtmh.errors import UserError
 from serving.triton.management import headers
@@ -61,12 +61,12 @@ def started(server: Triton, times: int) -> bool:
 
 
 def start(store: Path, ports: Ports | None = None) -> None:
-    with triton(store, ports or free_ports()):
+    with triton(store, ports or triton_ports()):
         pytest.fail("it started")
 
 
 def test_a_taken_port_is_named(store: Path, installed: None) -> None:
-    ports = free_ports()
+    ports = triton_ports()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", ports.grpc))
         taken.listen()

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 import tea_tasting as tt
 
-from benchmarks.populations import Population, population
+from benchmarks.studies.ab_data import Population, population
 from mtmh.errors import UserError
 from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS

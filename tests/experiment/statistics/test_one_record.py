@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.populations import ARMS, FIRST_DAY, Population, population
+from benchmarks.studies.ab_data import ARMS, FIRST_DAY, Population, population
 from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import effects, never_served, sample_ratio

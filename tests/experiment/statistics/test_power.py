@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import norm
 
-from benchmarks.populations import population
+from benchmarks.studies.ab_data import population
 from mtmh.errors import UserError
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import effects, power, pre_period

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from benchmarks.populations import item_counts, population
+from benchmarks.studies.ab_data import item_counts, population
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import effects, effects_by_day
 from mtmh.experiment.statistics.effects import Effect

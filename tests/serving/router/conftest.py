@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from helpers.checkerboard import Stages
-from helpers.live_router import Place, Router, Run, free_ports, running
+from helpers.live_router import Place, Router, Run, running
+from helpers.processes import free_ports
 from tritonclient.grpc import InferenceServerClient
 
 from mtmh.config import DataSettings

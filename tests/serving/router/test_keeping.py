@@ -12,7 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from helpers.checkerboard import Stages
-from helpers.live_router import Place, Router, Run, eventually, free_ports
+from helpers.live_router import Place, Router, Run, eventually
+from helpers.processes import free_ports
 
 from feature_repo import stage, store
 from mtmh.config import DataSettings

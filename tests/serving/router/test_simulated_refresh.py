@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.live_router import Router, running
-from helpers.processes import free_ports
+from helpers.processes import triton_ports
 from helpers.small_version import RETRIEVAL, SETTINGS, write_run, write_world
 
 from mtmh.experiment.arms import Arm
@@ -43,7 +43,7 @@ def served(installed: None, run: Path, tmp_path_factory: pytest.TempPathFactory)
     arms = [{"name": arm.name, "alpha": arm.alpha} for arm in ARMS]
     (root / "router.yaml").write_text(yaml.safe_dump({"experiment": {"salt": "salt", "arms": arms}}))
     with (
-        triton(root / "store", free_ports()) as server,
+        triton(root / "store", triton_ports()) as server,
         running(root / "store", server.ports, server.secret, config=root / "router.yaml") as router,
     ):
         yield router, root / "store"

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from helpers.live_router import Place, Run, dated, eventually, free_ports, remove
+from helpers.live_router import Place, Run, dated, eventually, remove
+from helpers.processes import free_ports
 from tritonclient.grpc import InferenceServerClient
 
 from monitoring.prometheus.queries import MONITORING, Query, dashboards, exported, names, rules, unknown

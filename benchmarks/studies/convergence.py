@@ -4,9 +4,6 @@ New items are those first engaged with in the last fifth of T1's events. The mod
 hold none of them, drawing no negative from them either; then they arrive, and it goes on over all pairs of T1,
 shuffled, until most have had UPDATES updates. An update of an item is a step whose batch holds it, as trigger, positive
 or negative: the paper's 2000 do not exist in data of this size. Both runs differ in w_r alone: the default, and 0.
-
-Reads the folders named in MTMH_BENCH_DATA (default: ../shared/data/yelp2019 and ../shared/data/amazon-beauty) and
-writes convergence_<folder>.json and convergence_<folder>.png for each.
 """
 
 import itertools
@@ -20,14 +17,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.quality import SEEDS, folders
+from benchmarks.options import Data, Seeds, Settings
 from benchmarks.result import FOLDER, write
+from benchmarks.studies.grids import DATA, SEEDS
+from benchmarks.studies.study import config_of, existing, short_name
+from benchmarks.style import COLORS, QUIET, save, styled
 from feature_repo.stage import build_features
-from mtmh.config import Config, TrainSettings, load_config
+from mtmh.config import Config, TrainSettings
 from mtmh.content.encode import encode
 from mtmh.data.pair_source import Pairs
 from mtmh.data.pairs import write_pairs
@@ -39,8 +38,6 @@ from mtmh.model.catalog import Catalog
 from mtmh.model.losses.objective import objective_loss
 from mtmh.model.two_heads import TwoHeads, build_model
 from mtmh.ragged import Ragged
-from mtmh.report.plots import COLORS, QUIET, STYLE
-from pipelines.arguments import layers
 
 LATE = 0.2  # share of T1's events by whose begin an item must not have been seen to be new
 UPDATES = 100
@@ -51,11 +48,11 @@ EMBEDDINGS = {"id": "item-id embedding", "relevance": "relevance head's vector"}
 Paths = dict[str, np.ndarray]  # embedding -> float32 [new items, UPDATES + 1, d], after each update; 0 = before any
 
 
-def main() -> None:
-    """Follow the new items of each data set through both runs at every seed, and draw the curves."""
-    for folder in folders():
-        name = folder.resolve().name
-        draw({name: compare(str(folder))}).savefig(FOLDER / f"convergence_{name}.png", dpi=160)
+def main(data: Data = DATA, seeds: Seeds = SEEDS, settings: Settings = None) -> None:
+    """Updates until new items are half as far from where they end up, with and without the relevance loss."""
+    for source in existing(data):
+        curves = compare(source, config_of(source, tuple(settings or ())), seeds)
+        save(draw({short_name(source): curves}), FOLDER / f"convergence_{short_name(source)}.png")
 
 
 @dataclass(frozen=True)
@@ -112,17 +109,16 @@ class Arrival:
             yield from sampler.epoch(epoch)
 
 
-def compare(folder: str) -> dict[str, Any]:
+def compare(folder: str, config: Config, seeds: int) -> dict[str, Any]:
     """Measure one data set and keep the result; returns {run: {embedding: distances [seeds, UPDATES + 1]}}."""
-    config = load_config(*layers(folder, "laptop", None))
     with tempfile.TemporaryDirectory() as work:
         world = Arrival.of(*_stages(folder, Path(work), config))
     runs: dict[str, list[tuple[Paths, int]]] = {WITH: [], WITHOUT: []}
-    for seed in SEEDS:
+    for seed in range(seeds):
         for run, w_r in ((WITH, config.train.w_r), (WITHOUT, 0.0)):
             settings = config.train.model_copy(update={"w_r": w_r})
             runs[run].append(follow(world, settings, seed))
-            print(f"convergence: {Path(folder).name}, seed {seed}, {run}: {runs[run][-1][1]:,} steps", flush=True)
+            print(f"convergence: {short_name(folder)}, seed {seed}, {run}: {runs[run][-1][1]:,} steps", flush=True)
     distances = {
         run: {name: np.stack([distance(paths[name]) for paths, _ in each]) for name in EMBEDDINGS}
         for run, each in runs.items()
@@ -174,21 +170,21 @@ def halved(curve: np.ndarray) -> int:
     return int(np.argmax(curve <= curve[0] / 2))
 
 
+@styled
 def draw(found: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
     """A row of pictures a data set, one an embedding: the mean over the seeds, with their range."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.4 * len(found)), layout="constrained")
-        grid = figure.subplots(len(found), len(EMBEDDINGS), squeeze=False)
-        for row, (data, runs) in zip(grid, found.items(), strict=True):
-            for axes, (name, words) in zip(row, EMBEDDINGS.items(), strict=True):
-                _curves(axes, {run: curves[name] for run, curves in runs.items()})
-                axes.set_title(f"{data}: {words}", size=11, loc="left")
-        for axes in grid[:, 0]:
-            axes.set_ylabel(f"distance to that after {UPDATES} updates,\nshare of its norm")
-        for axes in grid[-1]:
-            axes.set_xlabel("updates of a new item")
-        for axes in grid.flat:
-            axes.legend(frameon=False, fontsize=9.5)
+    figure = Figure(figsize=(9.6, 3.4 * len(found)), layout="constrained")
+    grid = figure.subplots(len(found), len(EMBEDDINGS), squeeze=False)
+    for row, (data, runs) in zip(grid, found.items(), strict=True):
+        for axes, (name, words) in zip(row, EMBEDDINGS.items(), strict=True):
+            _curves(axes, {run: curves[name] for run, curves in runs.items()})
+            axes.set_title(f"{data}: {words}", size=11, loc="left")
+    for axes in grid[:, 0]:
+        axes.set_ylabel(f"distance to that after {UPDATES} updates,\nshare of its norm")
+    for axes in grid[-1]:
+        axes.set_xlabel("updates of a new item")
+    for axes in grid.flat:
+        axes.legend(frameon=False, fontsize=9.5)
     return figure
 
 
@@ -265,7 +261,7 @@ def _write(
         "metric": f"L2 distance of an item's embedding after t of its updates to that after {UPDATES}, divided by the"
         " norm of that, mean over the new items: updates until it is half of that at t = 0, mean over the seeds",
         "baseline": f"the same without the relevance loss (w_r 0 in place of {config.train.w_r})",
-        "seeds": SEEDS,
+        "seeds": list(range(len(runs[WITH]))),
         "new_items": world.known - world.old,
         "old_items": world.old,
         "embeddings": EMBEDDINGS,
@@ -273,7 +269,7 @@ def _write(
     }
     value, baseline = (float(np.mean(told[run]["id"]["updates_until_halved"])) for run in (WITH, WITHOUT))
     unit = "updates until the id embedding's distance is halved"
-    write(f"convergence_{Path(folder).resolve().name}", value, unit, baseline, details)
+    write(f"convergence_{short_name(folder)}", value, unit, baseline, details)
     for run, figures in told.items():
         for name, words in EMBEDDINGS.items():
             one = figures[name]

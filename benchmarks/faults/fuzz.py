@@ -7,10 +7,10 @@ from typing import Any
 
 import requests
 
-from benchmarks.judge import undeclared
+from benchmarks.answers import undeclared
 from benchmarks.load import NO_ANSWER
 
-EACH = 40  # of one operation, before the next has its turn
+TURN = 40  # of one operation, before the next has its turn
 
 
 def fuzz(url: str, count: int) -> tuple[Counter[int], list[str]]:
@@ -24,7 +24,7 @@ def fuzz(url: str, count: int) -> tuple[Counter[int], list[str]]:
     from schemathesis.core.result import Ok
 
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    operations = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
     turns = itertools.cycle(itertools.product(operations, (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)))
     statuses, wrong = Counter[int](), list[str]()
     with requests.Session() as http, warnings.catch_warnings():
@@ -39,12 +39,12 @@ def fuzz(url: str, count: int) -> tuple[Counter[int], list[str]]:
 def _turn(
     operation: Any, mode: Any, number: int, http: requests.Session, statuses: Counter[int], wrong: list[str]
 ) -> None:
-    """EACH requests to one operation, fewer where there are not as many."""
+    """TURN requests to one operation, fewer where there are not as many."""
     from hypothesis import HealthCheck, Phase, given, seed, settings
     from hypothesis.errors import Unsatisfiable
 
     quiet = settings(
-        max_examples=EACH,
+        max_examples=TURN,
         database=None,
         deadline=None,
         phases=[Phase.generate],

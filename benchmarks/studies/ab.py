@@ -1,23 +1,23 @@
 """Engagement-only against MTMH (alpha 50) among simulated users: sign and interval of every Table 5 metric.
 
-Users live on the run at MTMH_BENCH_RUN (default: runs/latest, over the synthetic world), MTMH_BENCH_USERS of them
-(default 3,000) for MTMH_BENCH_DAYS (default 14), in the world `default` and in the world `habit-only`, where
+Users live on a run over the synthetic world, in the world `default` and in the world `habit-only`, where
 co-engagement is all that they want; each with the seeds 0, 1 and 2. The behaviour model is that of
-simulation/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`. MTMH_BENCH_PLACES
-names a folder to keep what was simulated in (default: none); what is there already is not simulated again.
+simulation/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`.
 
-Told is the change of time spent in the default world, mean over the seeds; its baseline is the same in the habit-only
+Totals is the change of time spent in the default world, mean over the seeds; its baseline is the same in the habit-only
 world. Exits 1 when MTMH is reported as a winner there, or a comparison cannot be judged.
 """
 
-import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from benchmarks.options import Run
 from benchmarks.result import write
 from mtmh.experiment.comparison import Comparison, compare, read_tables
 from mtmh.experiment.definitions import DEFINITIONS
@@ -27,9 +27,6 @@ from mtmh.experiment.statistics import Effect
 from mtmh.experiment.verdict import PRIMARY
 from simulation.run import SimulationPlan, run_simulation
 
-RUN = Path(os.environ.get("MTMH_BENCH_RUN", "runs/latest"))
-USERS = int(os.environ.get("MTMH_BENCH_USERS", "3000"))
-DAYS = int(os.environ.get("MTMH_BENCH_DAYS", "14"))
 WORLDS, SEEDS = ("default", "habit-only"), (0, 1, 2)
 # The paper's Table 5: change by MTMH, in percent.
 PAPER = {
@@ -58,50 +55,61 @@ select arm, head, count(*), avg((not old)::int), avg(matching::int) from known g
 """
 
 
-def main() -> None:
-    """Simulate, compare, print a table a world. Raises UserError when there is no such run."""
-    found: dict[str, list[Comparison]] = {}
+def main(
+    run: Run = Path("runs/latest"),
+    users: Annotated[int, typer.Option(min=1, help="How many live there.")] = 3000,
+    days: Annotated[int, typer.Option(min=1, help="How long they do.")] = 14,
+    places: Annotated[
+        Path | None,
+        typer.Option(help="Folder for what was simulated; what is there is not simulated again.", show_default="none"),
+    ] = None,
+) -> None:
+    """One head against the merge among simulated users: change of each Table 5 metric, in two worlds."""
+    by_world: dict[str, list[Comparison]] = {}
     novel: dict[str, Any] = {}
     with TemporaryDirectory(prefix="mtmh-ab-") as temporary:
-        folder = Path(os.environ.get("MTMH_BENCH_PLACES", temporary))
+        folder = places or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for world in WORLDS:
-            found[world] = [_compared(world, seed, folder) for seed in SEEDS]
-            novel[world] = _novel(found[world][0].place.folder)
-            _show(world, found[world], novel[world])
-    lifts = {world: [_effects(one)[PRIMARY].lift for one in comparisons] for world, comparisons in found.items()}
+            by_world[world] = [
+                _compared(run, SimulationPlan(days, users=users, world=world, seed=seed), folder) for seed in SEEDS
+            ]
+            novel[world] = _novel(by_world[world][0].place.folder)
+            print(f"\nWorld {world}: {users:,} simulated users, {days} days; change in %, fixed 95 % interval")
+            _show(by_world[world], novel[world])
+    lifts = {world: [_effects(run)[PRIMARY].lift for run in runs] for world, runs in by_world.items()}
     details: dict[str, Any] = {
         "baseline": "the same in the world habit-only",
-        "users": USERS,
-        "days": DAYS,
+        "users": users,
+        "days": days,
         "seeds": list(SEEDS),
         "simulated": True,
         "paper_percent": PAPER,
-        "worlds": {world: {**_details(each), "novel_by_head": novel[world]} for world, each in found.items()},
+        "worlds": {world: {**_details(runs), "novel_by_head": novel[world]} for world, runs in by_world.items()},
     }
     means = [100 * statistics.mean(lifts[world]) for world in WORLDS]
     write("ab", means[0], "% change of time spent, simulated users", means[1], details)
-    outcomes = {world: [one.verdict.outcome for one in comparisons] for world, comparisons in found.items()}
-    if "wins" in outcomes["habit-only"] or any("unjudged" in each for each in outcomes.values()):
+    outcomes = {world: [run.verdict.outcome for run in runs] for world, runs in by_world.items()}
+    if "wins" in outcomes["habit-only"] or any("unjudged" in verdicts for verdicts in outcomes.values()):
         sys.exit(1)
 
 
-def _compared(world: str, seed: int, folder: Path) -> Comparison:
-    place = folder / f"{world}-{USERS}-{DAYS}-{seed}"
-    if not place.exists():
-        told = run_simulation(RUN, SimulationPlan(DAYS, users=USERS, world=world, seed=seed), place)
-        count = f"{told.visits:,} visits, {told.exposures:,} exposures"
-        print(f"{world}, seed {seed}: {count} in {told.seconds:.0f} s", flush=True)
-    opened = open_place(place)
+def _compared(run: Path, plan: SimulationPlan, folder: Path) -> Comparison:
+    simulated = folder / f"{plan.world}-{plan.users}-{plan.days}-{plan.seed}"
+    if not simulated.exists():
+        lived = run_simulation(run, plan, simulated)
+        count = f"{lived.visits:,} visits, {lived.exposures:,} exposures"
+        print(f"{plan.world}, seed {plan.seed}: {count} in {lived.seconds:.0f} s", flush=True)
+    opened = open_place(simulated)
     return compare(opened, read_tables(opened))
 
 
-def _novel(place: Path) -> dict[str, dict[str, float]]:
+def _novel(folder: Path) -> dict[str, dict[str, float]]:
     """Why novel interests go the way they go: of the engagements with lists, by arm and head, how many there are, which
     share is in a topic that the user had none with in 28 days, and which share in a topic of the trigger."""
     import duckdb
 
-    query = NOVEL.format(place=place, days=DEFINITIONS.novel_days)
+    query = NOVEL.format(place=folder, days=DEFINITIONS.novel_days)
     with duckdb.connect() as connection:
         connection.execute("set timezone = 'UTC'")
         rows = connection.execute(query).fetchall()
@@ -115,19 +123,18 @@ def _effects(comparison: Comparison) -> dict[str, Effect]:
     return {effect.metric: effect for effect in comparison.effects}
 
 
-def _show(world: str, comparisons: Sequence[Comparison], novel: Mapping[str, Mapping[str, float]]) -> None:
-    print(f"\nWorld {world}: {USERS:,} simulated users, {DAYS} days; change in %, fixed 95 % interval")
+def _show(comparisons: Sequence[Comparison], novel: Mapping[str, Mapping[str, float]]) -> None:
     print(f"{'':32}{'paper':>7}" + "".join(f"{f'seed {seed}':>29}" for seed in SEEDS) + "  against the paper")
     for name in (*PAPER, *(name for name in METRICS if name not in PAPER)):
-        own = [_effects(one)[name] for one in comparisons]
+        changes = [_effects(comparison)[name] for comparison in comparisons]
         paper = f"{PAPER[name]:+.2f}" if name in PAPER else ""
-        cells = "".join(f"{_cell(effect):>29}" for effect in own)
-        print(f"{METRICS[name].title:32}{paper:>7}{cells}  {_agreement(own) if name in PAPER else ''}")
-    for seed, one in zip(SEEDS, comparisons, strict=True):
-        print(f"seed {seed}: {one.verdict.title}. {one.verdict.lead}")
-    for name, each in novel.items():
-        shares = f"{each['novel']:.0%} in a topic new to the user, {each['on_topic']:.0%} in one of the trigger"
-        print(f"engagements of {name}: {each['engagements']:,}, {shares} (seed {SEEDS[0]})")
+        cells = "".join(f"{_cell(effect):>29}" for effect in changes)
+        print(f"{METRICS[name].title:32}{paper:>7}{cells}  {_agreement(changes) if name in PAPER else ''}")
+    for seed, comparison in zip(SEEDS, comparisons, strict=True):
+        print(f"seed {seed}: {comparison.verdict.title}. {comparison.verdict.lead}")
+    for name, figures in novel.items():
+        shares = f"{figures['novel']:.0%} in a topic new to the user, {figures['on_topic']:.0%} in one of the trigger"
+        print(f"engagements of {name}: {figures['engagements']:,}, {shares} (seed {SEEDS[0]})")
     print()
 
 
@@ -148,10 +155,10 @@ def _agreement(effects: Sequence[Effect]) -> str:
 
 
 def _details(comparisons: Sequence[Comparison]) -> Mapping[str, Any]:
-    effects = {name: [_numbers(_effects(one)[name]) for one in comparisons] for name in METRICS}
-    agreement = {name: _agreement([_effects(one)[name] for one in comparisons]) for name in PAPER}
-    verdicts = [{"outcome": one.verdict.outcome, "lead": one.verdict.lead} for one in comparisons]
-    sizes = [dict(one.sample_ratio.observed) for one in comparisons]
+    effects = {name: [_numbers(_effects(comparison)[name]) for comparison in comparisons] for name in METRICS}
+    agreement = {name: _agreement([_effects(comparison)[name] for comparison in comparisons]) for name in PAPER}
+    verdicts = [{"outcome": comparison.verdict.outcome, "lead": comparison.verdict.lead} for comparison in comparisons]
+    sizes = [dict(comparison.sample_ratio.observed) for comparison in comparisons]
     return {"verdicts": verdicts, "against_paper": agreement, "users": sizes, "effects": effects}
 
 

@@ -33,12 +33,12 @@ ITEMS_PER_USER = 5
 
 
 def make_run(items: int, folder: Path) -> Path:
-    """The run `folder`/untrained-`items`: retriever/, sources/ (Feast's tables) and features/; made once."""
-    run = folder / f"untrained-{items}"
+    """The run `folder`/random-`items`: retriever/, sources/ (Feast's tables) and features/; made once."""
+    run = folder / f"random-{items}"
     if run.is_dir():
         return run
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".untrained-", dir=folder) as name:
+    with tempfile.TemporaryDirectory(prefix=".random-", dir=folder) as name:
         draft = Path(name) / "run"
         prepared, stages, retriever = (draft / part for part in ("prepared", "stages", "retriever"))
         folders = StageFolders(prepared=prepared, content=stages, features=stages, model=stages, preranker=stages)
@@ -93,9 +93,9 @@ def _write_stages(data: Prepared, out: Path) -> None:
     model["heads"] = list(HEADS)
     weights = build_model(model).state_dict()
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / "weights.safetensors")
-    told = {"architecture": model, "tau_q": 0.05, "float_features": floats}
-    told["vocabularies"] = {"item_id": ids, "creator_id": creators}
-    (out / "model.json").write_text(json.dumps(told))
+    description = {"architecture": model, "tau_q": 0.05, "float_features": floats}
+    description["vocabularies"] = {"item_id": ids, "creator_id": creators}
+    (out / "model.json").write_text(json.dumps(description))
     towers: dict[str, Any] = {"vocabularies": [3, 3], "dims": [64, 32], "mean": [1.0] * 3, "deviation": [1.0] * 3}
     towers |= {"content_dim": DIM, "interests": INTERESTS, "hidden": DIM, "dim": 64, "tasks": ["engagement"]}
     past, interest = torch.randn(len(ids), 64) * 0.3, torch.randint(0, INTERESTS, (len(ids),))

@@ -1,6 +1,6 @@
 """New items into a trained version: what refreshing finds and costs, beside training anew with them, and doing nothing.
 
-On the synthetic world, three seeds: a version is trained on a world without the items that nobody engaged with before
+On the synthetic world: a version is trained on a world without the items that nobody engaged with before
 the split. Then those come, once by a refresh of that version and once by a run of all stages on the whole world. All
 are asked for the same test users' lists. Writes refresh.json: recall@500 on targets among the new items, their share of
 the lists, how many stand in any list, the figures over all targets, and the seconds that each took to take them in,
@@ -19,9 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.quality import SEEDS
+from benchmarks.options import Seeds, Settings
 from benchmarks.result import spread, write
-from mtmh.config import Config, load_config
+from benchmarks.studies.grids import SEEDS
+from benchmarks.studies.study import config_of
+from mtmh.config import Config
 from mtmh.data.files import write_parquet
 from mtmh.data.prepared import Prepared
 from mtmh.data.synthetic import make_world
@@ -30,30 +32,28 @@ from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import refresh
 from mtmh.retrieval.retriever import Pool
-from pipelines.arguments import layers
 
-SHOWN = ("cold_recall_at_500", "cold_share", "recall_at_500", "l2_relevance", "coverage")
+METRICS = ("cold_recall_at_500", "cold_share", "recall_at_500", "l2_relevance", "coverage")
 
 
-def main() -> None:
-    """Train without the new items, refresh, train with them; compare."""
+def main(seeds: Seeds = SEEDS, settings: Settings = None) -> None:
+    """Recall of new items and seconds: refreshed into a trained version, and trained anew with them."""
     runs = []
-    for seed in SEEDS:
+    for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            runs.append(_seed(Path(folder), seed))
-        for name, told in runs[-1].items():
-            print(f"refresh: seed {seed}: {name}: " + ", ".join(f"{k} {v:.4f}" for k, v in told.items()), flush=True)
+            runs.append(_seed(Path(folder), config_of("synthetic", tuple(settings or ()), seed)))
+        for name, rows in runs[-1].items():
+            print(f"refresh: seed {seed}: {name}: " + ", ".join(f"{k} {v:.4f}" for k, v in rows.items()), flush=True)
     table = {
         name: {figure: spread([run[name][figure] for run in runs]) for figure in runs[0][name]} for name in runs[0]
     }
-    found, whole = (table[name]["cold_recall_at_500"]["mean"] for name in ("refreshed", "trained anew"))
+    refreshed, whole = (table[name]["cold_recall_at_500"]["mean"] for name in ("refreshed", "trained anew"))
     details = {"baseline": "trained anew", "seeds": len(runs), "versions": table}
-    write("refresh", found, "recall@500 on new items", whole, details)
+    write("refresh", refreshed, "recall@500 on new items", whole, details)
 
 
-def _seed(work: Path, seed: int) -> dict[str, dict[str, float]]:
-    config = load_config(*layers("synthetic", "laptop", None), settings=[f"seed={seed}"])
-    size = config.data.synthetic
+def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
+    size, seed = config.data.synthetic, config.seed
     world = make_world(size.users, size.items, size.days, seed).tables
     whole = _write(world, work / "whole-data")
     data = _prepared(whole, work / "look", config)
@@ -84,20 +84,20 @@ def _seed(work: Path, seed: int) -> dict[str, dict[str, float]]:
     test = Test.of(data, content, retrieval.triggers, config.evaluation.fresh_hours)
     versions = {"not refreshed": work / "before" / "retriever", "refreshed": work / "refreshed"}
     versions |= {"trained anew": work / "anew" / "retriever"}
-    told = {}
+    rows = {}
     for name, version in versions.items():
         pool = champion_pool(version, data, test.triggers, test.seen, retrieval)[0]
-        told[name] = {**_figures(pool, test, ~data.in_train), "seconds": seconds[name]}
-    return told
+        rows[name] = {**_figures(pool, test, ~data.in_train), "seconds": seconds[name]}
+    return rows
 
 
 def _figures(pool: Pool, test: Test, new: np.ndarray) -> dict[str, float]:
     row: dict[str, Any] = summary(measure(pool, test), pool, test)
-    told = {name: float(row[name]) for name in SHOWN}
+    figures = {name: float(row[name]) for name in METRICS}
     for depth in (100, pool.item.shape[1]):
         top = pool.item[:, :depth]
-        told[f"new_items_in_top_{depth}"] = float(np.isin(np.flatnonzero(new), top).mean())
-    return told
+        figures[f"new_items_in_top_{depth}"] = float(np.isin(np.flatnonzero(new), top).mean())
+    return figures
 
 
 def _write(tables: dict[str, pa.Table], folder: Path) -> Path:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from helpers.checkerboard import Stages, train_settings
 
-from benchmarks import convergence
-from benchmarks.convergence import WITH, WITHOUT, Arrival, distance, draw, follow, halved
+from benchmarks.studies import convergence
+from benchmarks.studies.convergence import WITH, WITHOUT, Arrival, distance, draw, follow, halved
 
 LATE, UPDATES, NEW = 0.9, 8, 3  # three items of the small world are first engaged with after its first tenth
 

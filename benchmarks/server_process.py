@@ -91,8 +91,8 @@ def serve(runs: Path, *settings: str, environment: Mapping[str, str] | None = No
     start = time.perf_counter()
     with (runs / "serve.log").open("ab") as log:
         path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
-        own = {**os.environ, "PYTHONPATH": path, **(environment or {})}
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=own)
+        variables = {**os.environ, "PYTHONPATH": path, **(environment or {})}
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=variables)
     url = f"http://127.0.0.1:{port}"
     try:
         while not is_ready(url):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.judge import Ranked, differing, is_foreign, ranked, slope, undeclared
+from benchmarks.answers import Ranked, differing, is_foreign, ranked, slope, undeclared
 
 
 def listed(items: str, *scores: float) -> Ranked:

@@ -1,7 +1,6 @@
 """What contrastive training makes of the content encoder: topic match of the ten nearest, before and after.
 
-The folders named in MTMH_BENCH_DATA (default: MovieLens small and a sample of MIND in ../shared/data); one result each,
-content_<folder>.json. MovieLens: titles, posters, keywords as concepts, genres as topics. MIND: titles with abstracts,
+MovieLens: titles, posters, keywords as concepts, genres as topics. MIND: titles with abstracts,
 entities as concepts, subcategories as topics (L2; categories, L1, beside them). Before = principal components of the
 frozen backbones; after = trained on the concepts, three seeds.
 
@@ -21,8 +20,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from benchmarks.quality import folders
+from benchmarks.options import Data, Seeds
 from benchmarks.result import spread, write
+from benchmarks.studies.study import existing
 from mtmh.config import ContentSettings, load_config
 from mtmh.content.concepts import Concepts, read_concepts
 from mtmh.content.encode import read_features
@@ -36,9 +36,8 @@ from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 from pipelines.arguments import layers
 
-SEEDS = (0, 1, 2)
 TAUS = (0.07, 0.2)  # at the start: the default, and MovieLens's, chosen there on items that are not held out here
-DEFAULT = "../shared/data/movielens-small ../shared/data/mind-sample"
+DATA = ["../shared/data/movielens-small", "../shared/data/mind-sample"]
 MODALITIES: tuple[list[Literal["text", "image"]], ...] = (["text"], ["image"], ["text", "image"])
 PARTS = 5  # the items fall into so many parts, and one is held out
 VIT = "ViT of 4 layers, 192 wide, patches of 8, posters of 64 x 96: random weights (seed 0), trained on nothing"
@@ -46,30 +45,30 @@ VIT = "ViT of 4 layers, 192 wide, patches of 8, posters of 64 x 96: random weigh
 SETTINGS = ["data.max_rejected_share=1"]
 
 
-def main() -> None:
-    """Compare the encoder with itself before training, for each choice of modalities and temperature."""
-    for folder in folders(DEFAULT):
+def main(data: Data = DATA, seeds: Seeds = 3) -> None:
+    """Topic match of the ten nearest items before and after training, by modalities and temperature."""
+    for folder in existing(data):
         with tempfile.TemporaryDirectory() as scratch:
-            _measure(folder, Path(scratch))
+            _measure(Path(folder), Path(scratch), seeds)
 
 
-def _measure(folder: Path, work: Path) -> None:
+def _measure(folder: Path, work: Path, seeds: int) -> None:
     settings = load_config(*layers(str(folder), "laptop", None), settings=SETTINGS)
     prepare(str(folder), work / "prepared", settings.data, seed=0)
     data = Prepared.load(work / "prepared")
     concepts = without_topics(read_concepts(data), data)
     test = held_out(data, concepts)
     if not test.any():
-        raise UserError(f"{folder} has no items with concepts and topics to judge by; name others in MTMH_BENCH_DATA.")
+        raise UserError(f"{folder} has no items with concepts and topics to judge by; name others with --data.")
     visual = random_vit(work / "vit")
     taus = sorted({*TAUS, settings.content.concepts.tau})
-    found: dict[str, dict[str, Any]] = {f"tau starts at {tau}": {} for tau in taus}
+    results: dict[str, dict[str, Any]] = {f"tau starts at {tau}": {} for tau in taus}
     for modalities in MODALITIES if _pictured(data).any() else MODALITIES[:1]:
         changes = {"visual_backbone": str(visual), "modalities": modalities}
         chosen = ContentSettings.model_validate({**settings.content.model_dump(), **changes})
-        for tau, told in compare(data, chosen, concepts, test, taus, work / "cache").items():
-            found[f"tau starts at {tau}"][" and ".join(modalities)] = told
-    _write(folder.name, f"tau starts at {settings.content.concepts.tau}", found, concepts, test)
+        for tau, figures in compare(data, chosen, concepts, test, taus, work / "cache", seeds).items():
+            results[f"tau starts at {tau}"][" and ".join(modalities)] = figures
+    _write(folder.name, f"tau starts at {settings.content.concepts.tau}", results, concepts, test, seeds)
 
 
 def compare(
@@ -79,6 +78,7 @@ def compare(
     test: np.ndarray,
     taus: list[float],
     cache: Path,
+    seeds: int,
 ) -> dict[float, dict[str, Any]]:
     """For each temperature to start from: the figures of `judge` before, and over the seeds after."""
     device = torch.device("cpu")
@@ -89,21 +89,21 @@ def compare(
     names = backbones.texts(concepts.names)
     start = project_features(features, settings.dim)
     seen = concepts.of(features.known() & ~test)
-    found = {}
+    results = {}
     for tau in taus:
         chosen = settings.concepts.model_copy(update={"tau": tau})
         after = []
-        for seed in SEEDS:
+        for seed in range(seeds):
             tower = untrained_tower(features, start, settings.dim, chosen.hidden, seed)
             fitted = train_tower(tower, features, start, names, seen, chosen, seed, device)
             figures = judge(ContentEncoder(tower, backbones).infer(features), data, test)
             after.append({**figures, "best_epoch": fitted.best_epoch})
         before = judge(start.vectors, data, test)
-        found[tau] = {
+        results[tau] = {
             "before": {name: round(value, 4) for name, value in before.items()},
-            "after": {name: spread([one[name] for one in after]) for name in after[0]},
+            "after": {name: spread([seed_figures[name] for seed_figures in after]) for name in after[0]},
         }
-    return found
+    return results
 
 
 def held_out(data: Prepared, concepts: Concepts) -> np.ndarray:
@@ -118,7 +118,7 @@ def held_out(data: Prepared, concepts: Concepts) -> np.ndarray:
 def part_of(data: Prepared) -> np.ndarray:
     """Int [items]: each item's part, 0 to 4, by its id alone."""
     ids = data.items["item_id"].to_pylist()
-    return np.array([hashlib.sha256(one.encode()).digest()[0] for one in ids]) % PARTS
+    return np.array([hashlib.sha256(item_id.encode()).digest()[0] for item_id in ids]) % PARTS
 
 
 def judge(vectors: np.ndarray, data: Prepared, judged: np.ndarray) -> dict[str, float]:
@@ -126,23 +126,23 @@ def judge(vectors: np.ndarray, data: Prepared, judged: np.ndarray) -> dict[str, 
 
     By L2 topics; where L1 topics are others, by them too, under names that begin with "l1_".
     """
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     for level, bits in _topics(data).items():
         rows = np.flatnonzero(judged & bits.any(axis=1))
         every = np.flatnonzero(bits.any(axis=1) & vectors.any(axis=1))
-        own, own_bits = vectors[rows], bits[rows]
+        judged_vectors, judged_bits = vectors[rows], bits[rows]
         first, second = np.triu_indices(len(rows), 1)
-        same = (own_bits[first] & own_bits[second]).any(axis=1)
-        auc = area_under_curve(np.einsum("nd,nd->n", own[first], own[second]), same)
+        same = (judged_bits[first] & judged_bits[second]).any(axis=1)
+        auc = area_under_curve(np.einsum("nd,nd->n", judged_vectors[first], judged_vectors[second]), same)
         assert auc is not None
         among_all = neighbour_match(vectors[every], bits[every], np.searchsorted(every, rows))
-        found |= {
-            f"{level}match_at_10": neighbour_match(own, own_bits, np.arange(len(rows))),
+        results |= {
+            f"{level}match_at_10": neighbour_match(judged_vectors, judged_bits, np.arange(len(rows))),
             f"{level}match_at_10_among_all_items": among_all,
             f"{level}auc": auc,
             f"{level}chance": float(same.mean()),
         }
-    return found
+    return results
 
 
 def random_vit(folder: Path) -> Path:
@@ -175,7 +175,7 @@ def without_topics(concepts: Concepts, data: Prepared) -> Concepts:
     "news" is politics. What is left of a name counts from three letters on, or "videos" would leave the s of "Macy's".
     """
     upper, lower = ({name.lower() for name in data.topic_names(level)} for level in ("l1", "l2"))
-    rests = {name.removeprefix(one).strip("-_ ") for name in lower - upper for one in upper}
+    rests = {name.removeprefix(prefix).strip("-_ ") for name in lower - upper for prefix in upper}
     words = upper | lower | {word for name in rests for word in (name, *name.split("_")) if len(word) > 2}
     spelled = re.compile(rf"\b({'|'.join(map(re.escape, sorted(words)))})\b")
     clean = np.array([spelled.search(name) is None for name in concepts.names])
@@ -189,9 +189,7 @@ def _topics(data: Prepared) -> dict[str, np.ndarray]:
     """
     l1, l2 = data.topic_bits("l1"), data.topic_bits("l2")
     if l1 is None or l2 is None:
-        raise UserError(
-            f"{data.info['path']} has no topics at both levels to judge by; name others in MTMH_BENCH_DATA."
-        )
+        raise UserError(f"{data.info['path']} has no topics at both levels to judge by; name others with --data.")
     return {"": l2} if np.array_equal(l1, l2) else {"": l2, "l1_": l1}
 
 
@@ -199,30 +197,32 @@ def _pictured(data: Prepared) -> np.ndarray:
     return np.asarray(data.items["image_path"].is_valid().to_numpy())
 
 
-def _write(name: str, own: str, found: dict[str, dict[str, Any]], concepts: Concepts, test: np.ndarray) -> None:
+def _write(
+    name: str, start: str, results: dict[str, dict[str, Any]], concepts: Concepts, test: np.ndarray, seeds: int
+) -> None:
     tagged = np.unique(concepts.item)
-    text = found[own]["text"]
-    images = "image" in found[own]
+    text = results[start]["text"]
+    images = "image" in results[start]
     details = {
         "metric": f"share of the {NEIGHBOURS} nearest held-out items that share an L2 topic, on held-out items",
-        "value_where": own,
+        "value_where": start,
         "chance": text["before"]["chance"],
         "baseline": "principal components of the same frozen backbone",
-        "seeds": SEEDS,
+        "seeds": list(range(seeds)),
         "held_out_items": int(test.sum()),
         "items_trained_on_or_stopped_by": int((~test[tagged]).sum()),
         "pairs_trained_on_or_stopped_by": int((~test[concepts.item]).sum()),
         "split": "by items: held out by the hash of the id, the same at every seed; a seeded tenth of the rest stops",
         "chosen_by": "tau 0.2, on another fifth of MovieLens (seeds 100 and 101), never on held-out items",
         "visual_backbone": VIT if images else None,
-        "results": found,
+        "results": results,
     }
     after = text["after"]["match_at_10"]["mean"]
     write(f"content_{name}", after, "topic match at 10, text, trained", text["before"]["match_at_10"], details)
-    for start, results in found.items():
-        for modalities, told in results.items():
-            for figure in [one for one in told["before"] if one.endswith("match_at_10")]:
-                after = told["after"][figure]
+    for tau, by_modality in results.items():
+        for modalities, figures in by_modality.items():
+            for figure in [name for name in figures["before"] if name.endswith("match_at_10")]:
+                after = figures["after"][figure]
                 over = f"{after['mean']:.1%} [{after['min']:.1%}, {after['max']:.1%}]"
-                print(f"  {start}, {modalities:15} {figure}: before {told['before'][figure]:.1%}, after {over}")
+                print(f"  {tau}, {modalities:15} {figure}: before {figures['before'][figure]:.1%}, after {over}")
     print(f"  by chance {details['chance']:.1%}" + (f"; visual backbone: {VIT}" if images else ""))

@@ -95,8 +95,8 @@ def item_counts(rng: np.random.Generator, user_days: pa.Table, items: int, flatn
     flatness: 0..1 of the control and the treatment: the share of impressions drawn from all items alike; the others
     go to few popular ones (Zipf), so with more of it there is more coverage and entropy, and less Gini.
     """
-    shown = user_days["impressions"].to_numpy()
-    row = np.repeat(np.arange(len(shown)), shown)
+    impressions = user_days["impressions"].to_numpy()
+    row = np.repeat(np.arange(len(impressions)), impressions)
     treated = pc.equal(user_days["arm"], ARMS[1]).to_numpy(zero_copy_only=False).astype(np.int64)[row]
     popular = 1 / np.arange(1, items + 1)
     item = rng.choice(items, len(row), p=popular / popular.sum())
@@ -114,20 +114,20 @@ def item_counts(rng: np.random.Generator, user_days: pa.Table, items: int, flatn
 def _counted(
     treated: np.ndarray, day: np.ndarray, bucket: np.ndarray, key: np.ndarray, viewed: np.ndarray, over: str, size: int
 ) -> pa.Table:
-    place = ((day * 2 + treated) * 100 + bucket).astype(np.int64) * size + key
-    impressions = np.bincount(place)
-    there = np.flatnonzero(impressions)
-    bucket_at = there // size
+    cell = ((day * 2 + treated) * 100 + bucket).astype(np.int64) * size + key
+    impressions = np.bincount(cell)
+    filled = np.flatnonzero(impressions)
+    bucket_at = filled // size
     return pa.table(
         {
             "arm": pa.array(ARMS).take(pa.array(bucket_at // 100 % 2)),
             "day": pa.array(FIRST_DAY + bucket_at // 200, pa.date32()),
             "bucket": pa.array(bucket_at % 100, pa.int32()),
-            "over": pa.repeat(over, len(there)),
-            "key": pc.binary_join_element_wise(over, pa.array(there % size).cast(pa.string()), "-"),
-            "impressions": impressions[there].astype(np.float64),
-            "views": np.bincount(place[viewed], minlength=len(impressions))[there].astype(np.float64),
-            "size": np.full(len(there), size),
+            "over": pa.repeat(over, len(filled)),
+            "key": pc.binary_join_element_wise(over, pa.array(filled % size).cast(pa.string()), "-"),
+            "impressions": impressions[filled].astype(np.float64),
+            "views": np.bincount(cell[viewed], minlength=len(impressions))[filled].astype(np.float64),
+            "size": np.full(len(filled), size),
         },
         schema=ITEM_COUNTS,
     )

@@ -1,6 +1,6 @@
 """Are the intervals as sure as they say? 2,000 A/A tests of invented users, and as many with a planted effect.
 
-Each test draws new users (benchmarks/populations.py) and asks the code that the report asks, CUPED included:
+Each test draws new users (ab_data.py) and asks the code that the report asks, CUPED included:
 
 - A/A, ratio metrics: a look a day for 28 days. False alarms of the fixed interval looked at once, at the end (nominal
   5 %, wanted 4 to 6 %), of the fixed interval looked at every day, and of the always-valid one (wanted: at most 5 %).
@@ -17,17 +17,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import typer
 
-from benchmarks.populations import ARMS, item_counts, population
 from benchmarks.result import write
+from benchmarks.studies.ab_data import ARMS, item_counts, population
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import effects, effects_by_day, sample_ratio
 
-TESTS = int(os.environ.get("MTMH_BENCH_TESTS", "2000"))
 USERS, DAYS, LIFT = 2000, 28, 0.05
 SET_USERS, SET_DAYS, ITEMS, FLATNESS = 600, 2, 1000, (0.3, 0.35)
 LOOKED_AT_USERS, LOOKED_AT_ITEMS, LOOKED_AT_SHARE = 400, 600, 10  # a tenth of the tests
@@ -40,17 +40,18 @@ AT_ONCE = 50
 Figures = np.ndarray  # [tests, metrics, columns]
 
 
-def main() -> None:
-    """Print false alarms and coverage of each metric, and keep them."""
+def main(tests: Annotated[int, typer.Option(min=10, help="Of each kind.")] = 2000) -> None:
+    """False alarms of A/A tests and coverage of planted effects, for each metric."""
     started = time.perf_counter()
     cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(cores, get_context("spawn"), initializer=pa.set_cpu_count, initargs=(1,)) as workers:
-        looked = _all(workers, watched)  # [tests, metrics, (once, daily, always)]
-        planted = _all(workers, covered)  # [tests, metrics, (held)]
-        none, some = _all(workers, sets_without), _all(workers, sets_with)  # [tests, metrics, (lift, lo, hi)]
-        sets_looked = _all(workers, sets_watched, max(TESTS // LOOKED_AT_SHARE, 1))  # as `looked`
-        ratio = _all(workers, ratio_alarm)
-        wild, wild_lifts = _all(workers, outliers_watched), _all(workers, outliers_covered)  # as `looked`, as `some`
+        looked = _all(workers, watched, tests)  # [tests, metrics, (once, daily, always)]
+        planted = _all(workers, covered, tests)  # [tests, metrics, (held)]
+        # [tests, metrics, (lift, lo, hi)]
+        none, some = _all(workers, sets_without, tests), _all(workers, sets_with, tests)
+        sets_looked = _all(workers, sets_watched, tests // LOOKED_AT_SHARE)  # as `looked`
+        ratio = _all(workers, ratio_alarm, tests)
+        wild, wild_lifts = _all(workers, outliers_watched, tests), _all(workers, outliers_covered, tests)
     metrics: dict[str, dict[str, float]] = {}
     for i, name in enumerate(RATIOS):
         once, daily, always = (float(looked[:, i, column].mean()) for column in range(3))
@@ -62,17 +63,17 @@ def main() -> None:
     once, daily, always = (float(wild[:, 0, column].mean()) for column in range(3))
     coverage = _held(wild_lifts[:, 0], _mean_lift(wild_lifts[:, 0]))
     metrics["time_spent, 1 % outliers"] = {"once": once, "daily": daily, "always": always, "coverage": coverage}
-    for name, found in metrics.items():
-        print(f"  {name:27}" + "  ".join(f"{column} {100 * value:6.2f} %" for column, value in found.items()))
+    for name, rates in metrics.items():
+        print(f"  {name:27}" + "  ".join(f"{column} {100 * value:6.2f} %" for column, value in rates.items()))
     print("  nominal                    once   5.00 %  daily      -    always <= 5.00 %  coverage  95.00 %")
     print(f"  sample ratio: alarms {100 * ratio.mean():.2f} %, nominal 0.10 %")
     pooled = {column: float(np.mean([metrics[name][column] for name in RATIOS])) for column in ("once", "daily")}
     details: dict[str, Any] = {
-        "tests": TESTS,
+        "tests": tests,
         "looks": DAYS,
         "planted_lift": LIFT,
-        "metrics": {name: {key: round(value, 4) for key, value in found.items()} for name, found in metrics.items()},
-        "always_worst": max(found["always"] for found in metrics.values()),
+        "metrics": {name: {key: round(value, 4) for key, value in rates.items()} for name, rates in metrics.items()},
+        "always_worst": max(rates["always"] for rates in metrics.values()),
         "daily_looks_at_the_fixed_interval": round(pooled["daily"], 4),
         "sample_ratio_alarms": float(ratio.mean()),
         "lift_counted_of_the_planted_with_outliers": round(_mean_lift(wild_lifts[:, 0]), 4),
@@ -85,8 +86,8 @@ def main() -> None:
 def watched(seed: int) -> np.ndarray:
     """An A/A test looked at every day: bool [metrics, 3], whether 0 was ever left out."""
     people = population(np.random.default_rng([1, seed]), USERS, DAYS)
-    found = effects_by_day(people.user_days, None, *ARMS, RATIOS, people.before, planned_days=DAYS)
-    return _left_out(found, len(RATIOS))
+    results = effects_by_day(people.user_days, None, *ARMS, RATIOS, people.before, planned_days=DAYS)
+    return _left_out(results, len(RATIOS))
 
 
 def sets_watched(seed: int) -> np.ndarray:
@@ -97,10 +98,10 @@ def sets_watched(seed: int) -> np.ndarray:
     return _left_out(effects_by_day(people.user_days, counts, *ARMS, SETS, planned_days=DAYS), len(SETS))
 
 
-def _left_out(found: pa.Table, metrics: int) -> np.ndarray:
+def _left_out(results: pa.Table, metrics: int) -> np.ndarray:
     """Whether 0 was left out at the last look, at any look, and by the always-valid interval: bool [metrics, 3]."""
     lo, hi, always_lo, always_hi = (
-        found[name].to_numpy().reshape(DAYS, metrics) for name in ("lo", "hi", "always_lo", "always_hi")
+        results[name].to_numpy().reshape(DAYS, metrics) for name in ("lo", "hi", "always_lo", "always_hi")
     )
     alarms, always = (lo > 0) | (hi < 0), (always_lo > 0) | (always_hi < 0)
     return np.stack([alarms[-1], alarms.any(axis=0), always.any(axis=0)], axis=1)
@@ -109,8 +110,8 @@ def _left_out(found: pa.Table, metrics: int) -> np.ndarray:
 def covered(seed: int) -> np.ndarray:
     """A test with a planted effect: bool [metrics, 1], whether the interval holds it. No interval holds nothing."""
     people = population(np.random.default_rng([2, seed]), USERS, 7, lift=LIFT)
-    found = effects(people.user_days, None, *ARMS, RATIOS, people.before, planned_days=7)
-    return np.array([[each.lo <= LIFT <= each.hi] for each in found])
+    results = effects(people.user_days, None, *ARMS, RATIOS, people.before, planned_days=7)
+    return np.array([[effect.lo <= LIFT <= effect.hi] for effect in results])
 
 
 def outliers_watched(seed: int) -> np.ndarray:
@@ -122,8 +123,8 @@ def outliers_watched(seed: int) -> np.ndarray:
 def outliers_covered(seed: int) -> np.ndarray:
     """Time spent with outliers and a planted effect: float64 [1, (lift, lo, hi)]."""
     people = population(np.random.default_rng([7, seed]), USERS, DAYS, lift=LIFT, outliers=OUTLIERS)
-    (found,) = effects(people.user_days, None, *ARMS, TIME, people.before, planned_days=DAYS)
-    return np.array([[found.lift, found.lo, found.hi]])
+    (effect,) = effects(people.user_days, None, *ARMS, TIME, people.before, planned_days=DAYS)
+    return np.array([[effect.lift, effect.lo, effect.hi]])
 
 
 def sets_without(seed: int) -> np.ndarray:
@@ -140,15 +141,15 @@ def ratio_alarm(seed: int) -> np.ndarray:
     """Whether the sample ratio of a sound test alarms: bool [draws]."""
     treated = np.random.default_rng([5, seed]).binomial(10 * USERS, 0.5, DRAWS).tolist()
     shares = dict.fromkeys(ARMS, 0.5)
-    users = [{ARMS[0]: 10 * USERS - one, ARMS[1]: one} for one in treated]
-    return np.array([sample_ratio(each, shares).alarm for each in users])
+    users = [{ARMS[0]: 10 * USERS - count, ARMS[1]: count} for count in treated]
+    return np.array([sample_ratio(arms, shares).alarm for arms in users])
 
 
 def _sets(rng: np.random.Generator, flatness: tuple[float, float]) -> np.ndarray:
     people = population(rng, SET_USERS, SET_DAYS)
     counts = item_counts(rng, people.user_days, ITEMS, flatness)
-    found = effects(people.user_days, counts, *ARMS, SETS, planned_days=SET_DAYS)
-    return np.array([[each.lift, each.lo, each.hi] for each in found])
+    results = effects(people.user_days, counts, *ARMS, SETS, planned_days=SET_DAYS)
+    return np.array([[effect.lift, effect.lo, effect.hi] for effect in results])
 
 
 def _held(figures: np.ndarray, truth: float) -> float:
@@ -160,13 +161,13 @@ def _mean_lift(figures: np.ndarray) -> float:
     return float(np.expm1(np.log1p(figures[:, 0]).mean()))
 
 
-def _all(workers: Executor, test: Callable[[int], np.ndarray], tests: int = TESTS) -> np.ndarray:
+def _all(workers: Executor, test: Callable[[int], np.ndarray], tests: int) -> np.ndarray:
     """The test at every seed, stacked: [tests, ..]."""
     started = time.perf_counter()
     parts = [range(start, min(start + AT_ONCE, tests)) for start in range(0, tests, AT_ONCE)]
-    found = np.concatenate(list(workers.map(_some, [test] * len(parts), parts)))
+    results = np.concatenate(list(workers.map(_some, [test] * len(parts), parts)))
     print(f"{test.__name__}: {tests:,} tests in {time.perf_counter() - started:.0f} s", flush=True)
-    return found
+    return results
 
 
 def _some(test: Callable[[int], np.ndarray], seeds: Sequence[int]) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.content import held_out, judge, without_topics
+from benchmarks.studies.content import held_out, judge, without_topics
 from mtmh.config import DataSettings
 from mtmh.content.concepts import read_concepts
 from mtmh.data.prepare import prepare

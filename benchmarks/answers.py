@@ -16,21 +16,21 @@ def ranked(answer: Mapping[str, Any]) -> Ranked:
     return [f"{c['head']} {c['item_id']}" for c in candidates], np.array([c["score"] for c in candidates], np.float64)
 
 
-def differing(found: Ranked, right: Ranked, tolerance: float = TOLERANCE) -> int:
-    """Places at which `found` is not `right`, ties aside.
+def differing(answer: Ranked, right: Ranked, tolerance: float = TOLERANCE) -> int:
+    """Positions at which `answer` is not `right`, ties aside.
 
     Another item at a place is a tie when both scores there are equal, and so is the score that `right` has for the item
     found; where it has none, the item tied with the last one that `right` holds. A list that is longer or shorter
     differs at each place too many or too few.
     """
-    (items, scores), (right_items, right_scores) = found, right
+    (items, scores), (right_items, right_scores) = answer, right
     score_of = dict(zip(right_items, right_scores.tolist(), strict=True))
     wrong = abs(len(items) - len(right_items))
-    for at in range(min(len(items), len(right_items))):
-        if not _equal(scores[at], right_scores[at], tolerance):
+    for position in range(min(len(items), len(right_items))):
+        if not _equal(scores[position], right_scores[position], tolerance):
             wrong += 1
-        elif items[at] != right_items[at]:
-            wrong += not _equal(score_of.get(items[at], right_scores[-1]), scores[at], tolerance)
+        elif items[position] != right_items[position]:
+            wrong += not _equal(score_of.get(items[position], right_scores[-1]), scores[position], tolerance)
     return wrong
 
 

@@ -1,0 +1,134 @@
+"""Where faults are made: a router with its Triton, two versions, the histories in Redis, a small disk for the log."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.random_version import load_histories
+from benchmarks.server_process import Served, free_ports, make_store, serve
+from feature_repo.store import EMBEDDED
+from mtmh.errors import UserError
+from mtmh.heads import HEADS
+from mtmh.retrieval.version import MANIFEST, write_manifest
+from serving.triton.store import promote
+
+DISK_MIB = 256
+SETTINGS = ("limits.body_seconds=3", "triton.poll_seconds=0.5", "triton.drain_seconds=1")
+
+
+@dataclass
+class Redis:
+    """A redis-server that keeps what it holds when it is stopped."""
+
+    folder: Path
+    port: int = field(default_factory=lambda: free_ports(1)[0])
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return when it answers. Raises UserError where there is no redis-server."""
+        from redis import Redis as Client
+        from redis import RedisError
+
+        if shutil.which("redis-server") is None:
+            raise UserError("no redis-server on the PATH: apt-get install -y redis-server.")
+        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--dir", str(self.folder)]
+        command = ["redis-server", "--port", str(self.port), *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        with Client(port=self.port) as client:
+            while True:
+                try:
+                    client.dbsize()  # an error while it still reads its file
+                    return
+                except RedisError:
+                    if self.process.poll() is not None:
+                        raise UserError(f"redis-server ended at once ({self.process.returncode}).") from None
+                    time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Return when it has ended."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+
+
+@dataclass
+class Scene:
+    """What the faults are made to."""
+
+    served: Served
+    retriever: Path  # of version 1
+    redis: Redis
+    disk: Path
+    is_disk: bool  # else the size of the router's files is bounded instead
+    fuzz: int  # requests to make up
+    extra: Counter[int] = field(default_factory=Counter)  # statuses of requests that are no part of the load
+    undeclared: list[str] = field(default_factory=list)  # in words, answers to them that no page declares
+
+    def promote(self, version: str) -> None:
+        promote(self.served.store, version)
+
+
+@contextmanager
+def set_up(run: Path, folder: Path, fuzz: int) -> Iterator[Scene]:
+    """Serve version 1 of `run`, with version 2 beside it; what the router prints goes to `folder`/serve.log."""
+    with ExitStack() as stack:
+        store = make_store(folder, {"1": run, "2": exchanged(run, folder / "other")}, None)
+        redis = Redis(folder)
+        stack.callback(redis.stop)
+        redis.start()
+        environment = {
+            "FEAST_FS_YAML_FILE_PATH": str(EMBEDDED.with_name("feature_store.cluster.yaml")),
+            "REDIS_CONNECTION": f"127.0.0.1:{redis.port}",
+        }
+        stack.enter_context(_environment(environment))
+        load_histories(run, folder / "features")
+        is_disk = stack.enter_context(small_disk(folder / "disk"))
+        promote(store, "1")
+        directories = f"features.directory={folder / 'features'}", f"log.directory={folder / 'disk' / 'log'}"
+        served = stack.enter_context(serve(folder, *SETTINGS, *directories, environment=environment))
+        yield Scene(served, run / "retriever", redis, folder / "disk", is_disk, fuzz)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[bool]:
+    """Mount a disk of DISK_MIB on `folder` where this user may; whether it is one."""
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(folder)]
+    mounted = os.geteuid() == 0 and subprocess.run(["mount", *options], capture_output=True).returncode == 0
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+def exchanged(run: Path, out: Path) -> Path:
+    """The version of `run` with its heads exchanged: the same files, other answers."""
+    retriever = out / "retriever"
+    shutil.copytree(run / "retriever", retriever)
+    for kind in ("npy", "faiss"):
+        first, second = (retriever / f"{head}.{kind}" for head in HEADS)
+        first.rename(retriever / "draft")
+        second.rename(first)
+        (retriever / "draft").rename(second)
+    (retriever / MANIFEST).unlink()
+    write_manifest(retriever, {"path": "synthetic", "fingerprint": "exchanged", "split_time": ""})
+    return out
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Feast reads the place of its store from the environment of this process."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

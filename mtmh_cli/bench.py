@@ -1,0 +1,52 @@
+"""The benchmarks: a command each, with options of its own."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from mtmh.errors import UserError
+from mtmh_cli.application import app
+
+PASS_ON: dict[str, Any] = {
+    "add_help_option": False,
+    "context_settings": {
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+        "ignore_unknown_options": True,
+    },
+}
+
+
+@app.command(**PASS_ON)
+def bench(context: typer.Context) -> None:
+    """Measure this machine: `bench --help` lists what, `bench NAME --help` the options of one."""
+    from mtmh.version_hash import ROOT
+
+    if not (ROOT / "benchmarks").is_dir():
+        raise UserError("no benchmarks here: they are part of the checkout, not of the installed package.")
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import BENCHMARKS
+
+    listing = _application(help="Measure this machine; the result goes to benchmarks/results.", no_args_is_help=True)
+    for name, (function, measures) in BENCHMARKS.items():
+        listing.command(name, help=measures, **PASS_ON)(_imported(function))
+    listing(context.args, prog_name=context.command_path)
+
+
+def _imported(function: str) -> Callable[[typer.Context], None]:
+    """The command at `module:function`; its module is imported when it is called."""
+
+    def run(context: typer.Context) -> None:
+        module, _, name = function.partition(":")
+        command = _application()
+        command.command()(getattr(importlib.import_module(module), name))
+        command(context.args, prog_name=context.command_path)
+
+    return run
+
+
+def _application(**settings: Any) -> typer.Typer:
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, **settings)

@@ -18,6 +18,7 @@ from mtmh.kernels.elementwise import (
     relu_backward,
     sum_into,
 )
+from mtmh.kernels.products import product
 from mtmh.kernels.threads import parallel_map
 from mtmh.model.two_heads import TwoHeads
 
@@ -95,14 +96,14 @@ def _forward(x: Tensor, weights: Weights, n: int) -> _Activations:
     (first, bias), *later = zip(weights[::2], weights[1::2], strict=False)
     # One product for the first layer and the linear map, which is there where the MLP has more layers.
     first = torch.cat([first, weights[-1]] if later else [first]).to(x.dtype)
-    linear_out, mlp_out = x[:, :0], x @ first.T
+    linear_out, mlp_out = x[:, :0], product(x, first.T)
     if later:
         linear_out = mlp_out
     later_weights, hidden = list[Tensor](), list[Tensor]()
     for weight, next_bias in later:
         later_weights.append(weight.to(x.dtype))
         hidden.append(add_bias_relu(mlp_out, bias))
-        mlp_out, bias = hidden[-1] @ later_weights[-1].T, next_bias
+        mlp_out, bias = product(hidden[-1], later_weights[-1].T), next_bias
     return _Activations(x, first, later_weights, hidden, *add_and_normalize(mlp_out, linear_out, bias, n))
 
 
@@ -115,12 +116,12 @@ def _backward(activations: _Activations, upstream: Tensor) -> tuple[Tensor, Weig
     to_biases, to_weights = [normalize_backward(upstream, unit, length, to_first)], list[Tensor]()
     gradient = to_first[:, width:]
     for weight, activation in zip(reversed(later), reversed(hidden), strict=True):
-        to_weights.append((gradient.T @ activation).to(dtype))
+        to_weights.append(product(gradient.T, activation).to(dtype))
         out = to_first if activation is hidden[0] else torch.empty_like(activation)
-        to_biases.append(relu_backward(gradient @ weight, activation, out))
+        to_biases.append(relu_backward(product(gradient, weight), activation, out))
         gradient = out[:, : activation.shape[1]]
-    to_first_weights = (to_first.T @ x).to(dtype)
+    to_first_weights = product(to_first.T, x).to(dtype)
     to_weights.append(to_first_weights[: gradient.shape[1]])
     layers = zip(reversed(to_weights), reversed(to_biases), strict=True)
     in_order = [tensor for weight_and_bias in layers for tensor in weight_and_bias]
-    return to_first @ first, in_order + ([to_first_weights[width:]] if later else [])
+    return product(to_first, first), in_order + ([to_first_weights[width:]] if later else [])

@@ -16,6 +16,7 @@ from mtmh.data.sampler import Batch
 from mtmh.kernels.elementwise import sum_into
 from mtmh.kernels.fused_heads import pad_rows, padded_rows
 from mtmh.kernels.loss_rows import add_to_rows, row_losses
+from mtmh.kernels.products import product
 from mtmh.kernels.threads import n_workers, parallel_map, split_range
 from mtmh.model.losses import MASKED, loss_weights
 
@@ -108,13 +109,13 @@ def _slice_losses(
     """What some rows, all that `batch` has, add to a head's losses and gradient."""
     trigger, content = student.trigger[rows], teacher.trigger[rows]
     share = len(trigger) / len(student.trigger)
-    similarity = trigger @ student.columns.T
+    similarity = product(trigger, student.columns.T)
     teacher_similarity, has_content = None, torch.zeros_like(batch.trigger, dtype=torch.bool)
     if weights[1] > 0:  # a trigger without content has nothing to teach
-        teacher_similarity, has_content = content @ teacher.columns.T, content.any(dim=1)
+        teacher_similarity, has_content = product(content, teacher.columns.T), content.any(dim=1)
     slice_weights = (weights[0] * share, weights[1] * share)
     *losses, gradient = row_losses(similarity, teacher_similarity, batch, slice_weights, has_content, logq)
-    return torch.stack(losses) * share, gradient.T @ trigger, gradient @ student.columns
+    return torch.stack(losses) * share, product(gradient.T, trigger), product(gradient, student.columns)
 
 
 def _sum_slices(results: list[_SliceResult], unit: Tensor, batch: Batch, tau: float) -> tuple[Tensor, Tensor]:

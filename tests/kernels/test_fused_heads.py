@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+from small_batch import some_rows
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -15,10 +16,6 @@ from mtmh.model.two_heads import Head, TwoHeads
 def some_heads(hidden: list[int], dtype: torch.dtype = torch.float32) -> list[Head]:
     torch.manual_seed(0)
     return [Head([7, *hidden, 5]).to(dtype) for _ in range(2)]
-
-
-def some_rows(n: int, width: int, seed: int) -> Tensor:
-    return torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
 
 
 def weights_of(heads: list[Head]) -> list[list[Tensor]]:

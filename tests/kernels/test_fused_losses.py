@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from small_batch import batch_of_a_pair, some_batch, unit
+from small_batch import batch_of_a_pair, some_batch, some_rows, unit
 from torch import Tensor
 
 from mtmh.data.sampler import Batch
@@ -92,6 +92,20 @@ def test_a_row_at_a_time_gives_what_whole_matrices_give(weights: tuple[float, fl
     inputs = similarity.detach().float(), teacher.float() if weights[1] else None
     for fused, plain in zip(row_losses(*inputs, batch, weights, has_content, True), [*losses, gradient], strict=True):
         torch.testing.assert_close(fused.double(), plain, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_masked_column_gets_no_gradient_at_all(precision: torch.dtype) -> None:
+    """Not one too small for the type either: processors are slow with those."""
+    batch = some_batch()
+    size = len(batch.trigger), len(batch.log_count)
+    similarity, teacher = (3 * some_rows(*size, seed).to(precision) for seed in (0, 1))
+    has_content = torch.ones(len(batch.trigger), dtype=torch.bool)
+    gradient = row_losses(similarity, teacher, batch, (1.0, 0.5), has_content, True)[2]
+    masked = torch.zeros(size, dtype=torch.bool)
+    masked[batch.hit_row, batch.hit_column] = True
+    assert torch.equal(gradient == 0, masked)
+    assert gradient[gradient != 0].abs().min() > torch.finfo(precision).smallest_normal
 
 
 @pytest.mark.parametrize("objective", list(HEADS_OF))

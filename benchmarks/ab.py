@@ -3,7 +3,7 @@
 Users live on the run at MTMH_BENCH_RUN (default: runs/latest, over the synthetic world), MTMH_BENCH_USERS of them
 (default 3,000) for MTMH_BENCH_DAYS (default 14), in the world `default` and in the world `habit-only`, where
 co-engagement is all that they want; each with the seeds 0, 1 and 2. The behaviour model is that of
-mtmh/data/platform/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`. MTMH_BENCH_PLACES
+simulation/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`. MTMH_BENCH_PLACES
 names a folder to keep what was simulated in (default: none); what is there already is not simulated again.
 
 Told is the change of time spent in the default world, mean over the seeds; its baseline is the same in the habit-only
@@ -19,13 +19,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.result import write
-from monitoring.ab.comparison import Comparison, compare, read_tables
-from monitoring.ab.verdict import PRIMARY
+from mtmh.experiment.comparison import Comparison, compare, read_tables
 from mtmh.experiment.definitions import DEFINITIONS
+from mtmh.experiment.folder import open_place
 from mtmh.experiment.metrics import METRICS
-from mtmh.experiment.place import open_place
 from mtmh.experiment.statistics import Effect
-from mtmh.retrieval.living import Plan, live
+from mtmh.experiment.verdict import PRIMARY
+from simulation.run import SimulationPlan, run_simulation
 
 RUN = Path(os.environ.get("MTMH_BENCH_RUN", "runs/latest"))
 USERS = int(os.environ.get("MTMH_BENCH_USERS", "3000"))
@@ -89,7 +89,7 @@ def main() -> None:
 def _compared(world: str, seed: int, folder: Path) -> Comparison:
     place = folder / f"{world}-{USERS}-{DAYS}-{seed}"
     if not place.exists():
-        told = live(RUN, Plan(DAYS, users=USERS, world=world, seed=seed), place)
+        told = run_simulation(RUN, SimulationPlan(DAYS, users=USERS, world=world, seed=seed), place)
         count = f"{told.visits:,} visits, {told.exposures:,} exposures"
         print(f"{world}, seed {seed}: {count} in {told.seconds:.0f} s", flush=True)
     opened = open_place(place)

@@ -35,9 +35,9 @@ from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.data.sampler import Batch, PairSampler
 from mtmh.errors import UserError
-from mtmh.evaluation.figures import COLORS, QUIET, STYLE
 from mtmh.model.catalog import Catalog
 from mtmh.model.two_heads import TwoHeads, build_model
+from mtmh.report.plots import COLORS, QUIET, STYLE
 from mtmh.training.step import pick_step
 from pipelines.arguments import layers
 

@@ -24,10 +24,10 @@ from benchmarks.result import write
 from mtmh.clock import peak_memory_mb
 from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.experiment.arms import Arm, assign_all
-from mtmh.experiment.compact import write_batch
-from mtmh.experiment.place import Experiment
-from mtmh.experiment.records import ENGAGEMENTS, EXPOSURES
-from mtmh.experiment.tables import REJECTED, Tables
+from mtmh.experiment.folder import Experiment
+from mtmh.exposures.compact import write_batch
+from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
+from mtmh.exposures.tables import REJECTED, Tables
 
 ROWS = int(os.environ.get("MTMH_BENCH_ROWS", "10000000"))
 SIZES = [ROWS // 10, 3 * ROWS // 10, ROWS]
@@ -60,9 +60,9 @@ def main() -> None:
 
 def measure(folder: Path) -> dict[str, float]:
     """Seconds of the parts, and peak memory in MB, of the daily metrics of a place."""
-    from mtmh.experiment.facts import facts
+    from mtmh.experiment.data import facts
+    from mtmh.experiment.folder import open_place
     from mtmh.experiment.metrics import daily
-    from mtmh.experiment.place import open_place
 
     start, cpu = time.perf_counter(), time.process_time()
     found = facts(open_place(folder))

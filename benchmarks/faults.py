@@ -36,7 +36,7 @@ from benchmarks.trouble import SWAPPED, TROUBLES, Place, Redis, small_disk
 from benchmarks.untrained import load_histories, make_run, users_and_items
 from feature_repo.store import EMBEDDED
 from mtmh.errors import UserError
-from mtmh.experiment.read import read
+from mtmh.exposures.read import read
 from mtmh.heads import HEADS
 from mtmh.retrieval.version import MANIFEST, write_manifest
 from serving.triton.store import promote

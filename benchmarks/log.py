@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import median_seconds, write
-from mtmh.experiment.log import Log
-from mtmh.experiment.records import encode
-from mtmh.experiment.segment import frame, scan
-from mtmh.experiment.tables import read_segment
+from mtmh.exposures.log import Log
+from mtmh.exposures.records import encode
+from mtmh.exposures.segment import frame, scan
+from mtmh.exposures.tables import read_segment
 
 CANDIDATES, ALONE, MANY = 50, 500, 20_000
 FOLDER = Path("runs")  # where the router's log lies too; a disk, not a tmpfs

@@ -32,7 +32,7 @@ CHARTS = "return document.querySelectorAll('.MuiGrid-container svg').length"
 def served(workspace: Path) -> Iterator[str]:
     """The monitor's server over a workspace, as `mtmh monitor` starts it: its address."""
     (port,) = free_ports(1)
-    call = "import sys; from pathlib import Path; from monitoring.server import serve; "
+    call = "import sys; from pathlib import Path; from monitoring.evidently.server import serve; "
     call += "serve(Path(sys.argv[1]), int(sys.argv[2]))"
     command = [sys.executable, "-W", "ignore", "-c", call, str(workspace), str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -63,12 +63,11 @@ def main() -> None:
     if not place.is_dir():
         raise UserError(f"no place at {place}: make one with `mtmh simulate`, or set MTMH_BENCH_PLACE.")
     start, used = time.perf_counter(), time.process_time()
-    from monitoring import dashboard, snapshots  # noqa: F401  # Evidently, and what it imports
 
     imported = time.perf_counter() - start
-    from monitoring.bounds import read_bounds
-    from monitoring.monitor import WORKSPACE, monitor
-    from mtmh.experiment.place import open_place
+    from monitoring.evidently.bounds import read_bounds
+    from monitoring.evidently.monitor import WORKSPACE, monitor
+    from mtmh.experiment.folder import open_place
 
     with tempfile.TemporaryDirectory() as folder:
         found = monitor(open_place(place), Path(folder), read_bounds())
@@ -87,8 +86,8 @@ def main() -> None:
 
 def pictures(workspace: Path, project: str, out: Path) -> list[Path]:
     """A picture of every tab, at the height that shows its first panels."""
-    from monitoring.dashboard import TABS
-    from monitoring.server import slug
+    from monitoring.evidently.dashboard import TABS
+    from monitoring.evidently.server import slug
 
     written = []
     with served(workspace) as base, browser() as driver:
@@ -109,7 +108,7 @@ def panels_of(base: str, project: str, tab: str) -> dict[str, int]:
     """The panels of a tab as the server tells them to the page: title -> how many lines."""
     import json
 
-    from monitoring.server import slug
+    from monitoring.evidently.server import slug
 
     asked = urllib.request.Request(f"{base}/api/v2/dashboards/{project}")
     asked.add_header("Referer", f"{base}/projects/{project}?tab={slug(tab)}")

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.result import write
-from mtmh.data.platform.chance import uniform
-from mtmh.data.platform.population import Population
-from mtmh.data.platform.simulate import Told
-from mtmh.data.platform.slates import Csr, Slates
-from mtmh.retrieval.living import Plan, live
+from simulation.counter_rng import uniform
+from simulation.platform import Totals
+from simulation.population import Population
+from simulation.run import SimulationPlan, run_simulation
+from simulation.server import Csr, Slates
 
 RUN = Path(os.environ.get("MTMH_BENCH_RUN", "runs/latest"))
 SIZES = ((1500, 14), (10_000, 3))  # users, days: the first is what make monitor simulates
@@ -25,10 +25,10 @@ STRIDE = 7919  # a prime: places that far apart are all different
 
 def main() -> None:
     """Raises UserError when there is no such run."""
-    _lived(Plan(days=1, users=50))  # Numba compiles, the backbone is read
+    _lived(SimulationPlan(days=1, users=50))  # Numba compiles, the backbone is read
     rows = []
     for users, days in SIZES:
-        plan = Plan(days=days, users=users)
+        plan = SimulationPlan(days=days, users=users)
         told, alone = _lived(plan), _lived(plan, by_chance=True)
         rows.append({**_figures(users, days, told), "platform_alone_per_s": round(alone.visits / alone.seconds)})
     for row in rows:
@@ -37,12 +37,12 @@ def main() -> None:
     write("platform", rows[0]["served_per_s"], "users/s", rows[0]["platform_alone_per_s"], details)
 
 
-def _lived(plan: Plan, by_chance: bool = False) -> Told:
+def _lived(plan: SimulationPlan, by_chance: bool = False) -> Totals:
     with tempfile.TemporaryDirectory(prefix="mtmh-platform-") as folder:
-        return live(RUN, plan, Path(folder) / "place", _ByChance if by_chance else None)
+        return run_simulation(RUN, plan, Path(folder) / "place", _ByChance if by_chance else None)
 
 
-def _figures(users: int, days: int, told: Told) -> dict[str, float]:
+def _figures(users: int, days: int, told: Totals) -> dict[str, float]:
     return {
         "users": users,
         "days": days,

@@ -68,7 +68,7 @@ def order_holds(models: dict[str, Any]) -> dict[str, bool]:
 
 
 def _run(data: Path, seed: int, runs: Path, settings: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "mtmh.cli", "run", "--data", str(data), "--seed", str(seed), "--runs", str(runs)]
+    command = [sys.executable, "-m", "mtmh_cli", "run", "--data", str(data), "--seed", str(seed), "--runs", str(runs)]
     subprocess.run([*command, *(f"--set={setting}" for setting in settings)], check=True)
     metrics: dict[str, Any] = json.loads((runs / "latest" / "metrics.json").read_text())
     if metrics["models"]["merged_alpha_50"]["l2_relevance"] is None:

@@ -82,7 +82,7 @@ def serve(runs: Path, *settings: str, environment: Mapping[str, str] | None = No
     """
     port, grpc, http, metrics = free_ports(4)
     store = runs / "serving" / NAME
-    command = [sys.executable, "-m", "mtmh.cli", "serve", "--runs", str(runs), "--data", NAME, "--port", str(port)]
+    command = [sys.executable, "-m", "mtmh_cli", "serve", "--runs", str(runs), "--data", NAME, "--port", str(port)]
     command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
     secret = secrets.token_hex(16)
     (runs / "secret").write_text(secret)

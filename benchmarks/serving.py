@@ -34,7 +34,7 @@ from benchmarks.result import write
 from benchmarks.served import FOLDER, Cost, Served, make_store, serve
 from benchmarks.untrained import make_run
 from mtmh.config import RetrievalSettings
-from mtmh.retrieval import ask as offline
+from mtmh.retrieval import query as offline
 from mtmh.retrieval.retriever import Pool, Retriever, prerank
 from mtmh.retrieval.version import verify
 from serving.router.heads import connect, inputs_of

@@ -20,7 +20,7 @@ from benchmarks.quality import folders
 from benchmarks.result import FOLDER, Spread, spread, write
 from benchmarks.trials import Setting, each, try_all
 from mtmh.errors import UserError
-from mtmh.evaluation.figures import INK, QUIET, STYLE
+from mtmh.report.plots import INK, QUIET, STYLE
 from pipelines.trial import Figures
 
 SWEPT = {  # what stands where, and what it is compared with

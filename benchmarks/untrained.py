@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import save_file
 
 from mtmh.config import DataSettings, RetrievalSettings, SyntheticSettings
+from mtmh.data.feature_tables import write_sources
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
-from mtmh.data.statistics import write_sources
 from mtmh.heads import HEADS
 from mtmh.model.preranker import Preranker, build_towers
 from mtmh.model.two_heads import build_model

@@ -19,7 +19,7 @@ def deploy(
     running server takes up; then make the link `place` lead to the run's retriever, atomically.
 
     With `namespace`, a cluster serves from the store: its Triton loads the version first, the champion changes only
-    then, and all is as it was where the version does not come to serve (serving/rollout.py).
+    then, and all is as it was where the version does not come to serve (serving/cluster/rollout.py).
     """
     from pathlib import Path
 
@@ -41,8 +41,8 @@ def deploy(
         install(Path(package.path), Path(store))
         loaded: list[str] = []
         if namespace:
-            from serving.cluster import Cluster, connected
-            from serving.rollout import roll_out
+            from serving.cluster.pods import Cluster, connected
+            from serving.cluster.rollout import roll_out
 
             loaded = roll_out(Path(store), version, Cluster(connected(), namespace))
         else:

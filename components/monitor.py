@@ -18,10 +18,10 @@ def monitor(place: str, out: str, day: str, bounds: str) -> bool:
     with running("monitor"):
         from datetime import UTC, date, datetime, timedelta
 
-        from monitoring.bounds import DEFAULT, read_bounds
-        from monitoring.monitor import monitor
+        from monitoring.evidently.bounds import DEFAULT, read_bounds
+        from monitoring.evidently.monitor import monitor
         from monitoring.retraining import due
-        from mtmh.experiment.place import open_place
+        from mtmh.experiment.folder import open_place
 
         chosen = date.fromisoformat(day) if day else (datetime.now(UTC) - timedelta(days=1)).date()
         limits = read_bounds(Path(bounds) if bounds else DEFAULT)

@@ -31,8 +31,8 @@ def report(
 
     with running("report"):
         from mtmh.config import Config
-        from mtmh.evaluation.report import write as write_report
         from mtmh.evaluation.run_directory import write as write_run
+        from mtmh.report.report import write as write_report
 
         final = Path(runs) / run_id if runs else Path(run.path)
         draft = final.parent / ".draft" / final.name

@@ -21,9 +21,9 @@ def retrain(place: str, out: str, day: str, data: str, command: str, bounds: str
         import json
         from datetime import UTC, date, datetime, timedelta
 
-        from monitoring.bounds import DEFAULT, read_bounds
+        from monitoring.evidently.bounds import DEFAULT, read_bounds
         from monitoring.retraining import retrain
-        from mtmh.experiment.place import open_place
+        from mtmh.experiment.folder import open_place
 
         until = date.fromisoformat(day) if day else (datetime.now(UTC) - timedelta(days=1)).date()
         limits = read_bounds(Path(bounds) if bounds else DEFAULT)

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from mtmh.clock import measured
 from mtmh.config import DataSettings
 from mtmh.data.contract import STATISTICS
+from mtmh.data.feature_tables import write_sources
 from mtmh.data.files import write_parquet
-from mtmh.data.statistics import write_sources
 from mtmh.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Entities, feature views and services. The tables behind them are made by mtmh.data.statistics."""
+"""Entities, feature views and services. The tables behind them are made by mtmh.data.feature_tables."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -12,14 +12,14 @@ from pathlib import Path
 import ibis
 import pyarrow as pa
 
-from monitoring.bounds import Bounds
-from monitoring.monitor import Monitored
+from monitoring.evidently.bounds import Bounds
+from monitoring.evidently.monitor import Monitored
 from mtmh.data.contract import INTERACTIONS, ITEMS, conform, read_parquet
 from mtmh.data.files import write_json, write_parquet
 from mtmh.errors import UserError
-from mtmh.experiment.log import lock
-from mtmh.experiment.place import Place
+from mtmh.experiment.folder import Place
 from mtmh.experiment.relations import once, possible
+from mtmh.exposures.log import lock
 
 RAISED = "retraining.json"  # below the monitor's folder: the last retraining that was raised, and why
 
@@ -116,7 +116,7 @@ def start(command: list[str], data: Path) -> None:
     print(f"mtmh {' '.join(words)}", flush=True)
     # In a step, kfp hides what makes pipelines; in here one is made.
     surroundings = {name: value for name, value in os.environ.items() if name != "_KFP_RUNTIME"}
-    call = [sys.executable, "-m", "mtmh.cli", *words]
+    call = [sys.executable, "-m", "mtmh_cli", *words]
     ended = subprocess.run(call, env=surroundings, stderr=subprocess.PIPE, text=True)
     if ended.returncode != 0:
         raise UserError(f"the retraining run failed: {ended.stderr.strip()[-2000:]}")

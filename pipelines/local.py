@@ -13,9 +13,9 @@ from mtmh.config import Config
 from mtmh.disk import explain_full_disk, full_disk_explained
 from mtmh.errors import UserError
 from pipelines.arguments import of_run
+from pipelines.console import Narrator, narrated
 from pipelines.names import explain_name, record
-from pipelines.narrator import Narrator, narrated
-from pipelines.store import keep_rejected, owned, point, sweep
+from pipelines.runs_folder import keep_rejected, owned, point, sweep
 
 if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent

@@ -16,7 +16,7 @@ from mtmh.config import ClusterSettings
 from mtmh.errors import UserError
 from pipelines.local import execute
 from pipelines.names import name_in
-from pipelines.store import owned
+from pipelines.runs_folder import owned
 
 NAME = "mtmh-monitor"
 STEPS = ("monitor", "retrain")
@@ -127,7 +127,7 @@ def schedule(host: str, told: dict[str, str | int], cron: str, cluster: ClusterS
 
 def _source(place: Path) -> str:
     """The data that the place's run was trained on."""
-    from mtmh.experiment.place import open_place
+    from mtmh.experiment.folder import open_place
 
     run = open_place(place).experiment.run
     if run is None or not (run / "metrics.json").is_file():

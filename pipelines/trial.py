@@ -17,7 +17,7 @@ from typing import Any
 from mtmh.clock import measured
 from mtmh.config import Config, DataSettings
 from pipelines.arguments import code_version, data_name
-from pipelines.store import owned
+from pipelines.runs_folder import owned
 
 Figures = dict[str, dict[str, float | None]]
 

@@ -75,14 +75,14 @@ class Client:
         `alpha` is the percent from the engagement head; `filters` may have exclude_seen, allow_topics, deny_topics and
         max_age_hours.
         """
-        asked = {"user_id": user_id, "triggers": triggers, "k": k, "alpha": alpha, "filters": filters}
-        return self._ask("/v1/retrieve", asked)
+        body = {"user_id": user_id, "triggers": triggers, "k": k, "alpha": alpha, "filters": filters}
+        return self._post("/v1/retrieve", body)
 
     def similar(
         self, item_id: Trigger, k: int | None = None, alpha: float | None = None, user_id: str | None = None
     ) -> Answer:
         """The items most like one item; `user_id`, who is shown them, decides the arm."""
-        return self._ask("/v1/similar", {"item_id": item_id, "k": k, "alpha": alpha, "user_id": user_id})
+        return self._post("/v1/similar", {"item_id": item_id, "k": k, "alpha": alpha, "user_id": user_id})
 
     def engage(self, engagements: Sequence[Mapping[str, Any]], key: str | None = None) -> int:
         """Log what users did (see Engagement in /openapi.json); how many are on disk.
@@ -108,19 +108,19 @@ class Client:
     ) -> None:
         self.close()
 
-    def _ask(self, path: str, asked: Mapping[str, Any]) -> Answer:
-        response = self._http.post(path, json={name: value for name, value in asked.items() if value is not None})
+    def _post(self, path: str, body: Mapping[str, Any]) -> Answer:
+        response = self._http.post(path, json={name: value for name, value in body.items() if value is not None})
         if not response.is_success:
             raise _error(response)
-        told = response.json()
-        return Answer(**{**told, "candidates": [Candidate(**one) for one in told["candidates"]]})
+        content = response.json()
+        return Answer(**{**content, "candidates": [Candidate(**fields) for fields in content["candidates"]]})
 
 
 def _error(response: httpx.Response) -> RouterError:
     try:
-        told = response.json()
+        content = response.json()
     except ValueError:  # something else answered, such as a proxy
-        told = {"error": response.text[:200]}
+        content = {"error": response.text[:200]}
     after = response.headers.get("retry-after", "")
     retry_after = float(after) if after.isdigit() else None
-    return RouterError(response.status_code, told.get("error", ""), told.get("request_id", ""), retry_after)
+    return RouterError(response.status_code, content.get("error", ""), content.get("request_id", ""), retry_after)

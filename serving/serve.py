@@ -18,9 +18,9 @@ def serve(store: Path, ports: Ports, source: Source) -> None:
     no champion, a port is taken, Triton is not installed, or the router cannot start.
     """
     logging.getLogger("mtmh.triton").setLevel(logging.INFO)
-    ours = [f"store={store.resolve()}", f"triton.url={HOST}:{ports.grpc}", "triton.manages_models=true"]
-    own = Source(source.path, [*source.settings, *ours])
-    settings = own.read()  # what is wrong with them is said before Triton starts
+    overrides = [f"store={store.resolve()}", f"triton.url={HOST}:{ports.grpc}", "triton.manages_models=true"]
+    source = Source(source.path, [*source.settings, *overrides])
+    settings = source.read()  # what is wrong with them is said before Triton starts
     listen = settings.listen
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.default_int_handler)  # the terminal was closed
@@ -30,7 +30,7 @@ def serve(store: Path, ports: Ports, source: Source) -> None:
             http = "off" if ports.http is None else f":{ports.http}"
             print(f"Triton  gRPC {HOST}:{ports.grpc}, HTTP {http}, metrics :{ports.metrics}; log {server.log}")
             print(f"Router  http://{listen.host}:{listen.port}, the page is there too", flush=True)
-            route(replace(own, secret=secret))
+            route(replace(source, secret=secret))
     except KeyboardInterrupt:
         pass
     print("stopped", flush=True)

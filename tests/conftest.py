@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from checkerboard import Stages, write_model, write_stages, write_version
-from fresh_world import FreshWorld, write_fresh_world
+from helpers.checkerboard import Stages, write_model, write_stages, write_version
+from helpers.fresh_world import FreshWorld, write_fresh_world
 from hypothesis import settings
 
 # Tiny matrices gain nothing from threads, and on a busy machine threads that wait for each other cost tenfold.

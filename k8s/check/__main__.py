@@ -11,9 +11,9 @@ OVERLAYS = Path(__file__).parent.parent / "overlays"
 CHECKS = (*schema.CHECKS, *references.CHECKS, *pods.CHECKS, *network.CHECKS)
 
 
-def findings(all_: Rendered) -> list[str]:
+def findings(rendered: Rendered) -> list[str]:
     """What all checks find, in their order."""
-    return [finding for check in CHECKS for finding in check(all_)]
+    return [finding for check in CHECKS for finding in check(rendered)]
 
 
 def main(overlays: list[Path]) -> int:
@@ -25,10 +25,10 @@ def main(overlays: list[Path]) -> int:
         except UserError as error:
             print(error, file=sys.stderr)
             return 2
-        found = findings(rendered)
-        fine = f"{overlay.name}: {len(rendered.things)} objects, {len(CHECKS)} checks: nothing wrong"
-        print("\n".join(found) or fine)
-        status = 1 if found else status
+        problems = findings(rendered)
+        fine = f"{overlay.name}: {len(rendered.objects)} objects, {len(CHECKS)} checks: nothing wrong"
+        print("\n".join(problems) or fine)
+        status = 1 if problems else status
     return status
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from k8s.check.render import Rendered, Thing
+from k8s.check.render import KubeObject, Rendered
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 NEEDED = (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))  # a limit of cpu only makes latency worse
@@ -12,9 +12,9 @@ REFERENCE = re.compile(r"\$\((\w+)\)")
 HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
-def images(all_: Rendered) -> Iterator[str]:
+def images(rendered: Rendered) -> Iterator[str]:
     """Images are pinned by a tag other than latest, or by a digest."""
-    for thing in all_.workloads:
+    for thing in rendered.workloads:
         for container in thing.containers:
             image = container.get("image", "")
             name = image.rpartition("/")[2]  # a registry's port is no tag
@@ -22,29 +22,29 @@ def images(all_: Rendered) -> Iterator[str]:
                 yield thing.finding(f"containers[{container['name']}].image", f"{image!r} is not pinned to a version")
 
 
-def not_root(all_: Rendered) -> Iterator[str]:
+def not_root(rendered: Rendered) -> Iterator[str]:
     """Nobody is root, gains rights, keeps capabilities, shares the node's namespaces or writes the image's files."""
-    for thing in all_.workloads:
+    for thing in rendered.workloads:
         pod = thing.pod.get("securityContext", {})
         for container in thing.containers:
-            own = container.get("securityContext", {})
-            both = {**pod, **own}
+            container_context = container.get("securityContext", {})
+            effective = {**pod, **container_context}
             field = f"containers[{container['name']}].securityContext"
-            if both.get("runAsNonRoot") is not True or both.get("runAsUser", 0) == 0:
+            if effective.get("runAsNonRoot") is not True or effective.get("runAsUser", 0) == 0:
                 yield thing.finding(field, "runAsNonRoot must be true and runAsUser a number other than 0")
-            if own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
+            if container_context.get("allowPrivilegeEscalation") is not False or container_context.get("privileged"):
                 yield thing.finding(field, "allowPrivilegeEscalation must be false, privileged absent")
-            if own.get("capabilities", {}).get("drop") != ["ALL"]:
+            if container_context.get("capabilities", {}).get("drop") != ["ALL"]:
                 yield thing.finding(field, "capabilities.drop must be [ALL]")
-            if own.get("readOnlyRootFilesystem") is not True:
+            if container_context.get("readOnlyRootFilesystem") is not True:
                 yield thing.finding(field, "readOnlyRootFilesystem must be true; mount an emptyDir where it writes")
-            if both.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
+            if effective.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
                 yield thing.finding(field, "seccompProfile.type must be RuntimeDefault")
 
 
-def apart_from_the_node(all_: Rendered) -> Iterator[str]:
+def apart_from_the_node(rendered: Rendered) -> Iterator[str]:
     """Pods hold no token of the cluster and nothing of the node."""
-    for thing in all_.workloads:
+    for thing in rendered.workloads:
         if thing.pod.get("automountServiceAccountToken") is not False:
             yield thing.finding("automountServiceAccountToken", "must be false: no pod here speaks to the cluster")
         for field in HOST:
@@ -55,26 +55,26 @@ def apart_from_the_node(all_: Rendered) -> Iterator[str]:
                 yield thing.finding(f"volumes[{volume['name']}]", "hostPath is a file of the node: use a claim")
 
 
-def resources(all_: Rendered) -> Iterator[str]:
+def resources(rendered: Rendered) -> Iterator[str]:
     """Containers ask for cpu and memory and have a limit of memory; a GPU's node is tolerated and chosen."""
-    for thing in all_.workloads:
+    for thing in rendered.workloads:
         for container in thing.containers:
-            told = container.get("resources", {})
+            declared = container.get("resources", {})
             field = f"containers[{container['name']}].resources"
             for section, name in NEEDED:
-                if name not in told.get(section, {}):
+                if name not in declared.get(section, {}):
                     yield thing.finding(field, f"{section}.{name} is not set")
-            if "nvidia.com/gpu" in told.get("limits", {}):
-                tolerated = {each.get("key") for each in thing.pod.get("tolerations", [])}
+            if "nvidia.com/gpu" in declared.get("limits", {}):
+                tolerated = {toleration.get("key") for toleration in thing.pod.get("tolerations", [])}
                 if "nvidia.com/gpu" not in tolerated or not thing.pod.get("nodeSelector"):
                     yield thing.finding(
                         field, "asks for a GPU without the toleration nvidia.com/gpu and a nodeSelector"
                     )
 
 
-def probes(all_: Rendered) -> Iterator[str]:
+def probes(rendered: Rendered) -> Iterator[str]:
     """Every container has the three probes, on ports that it has."""
-    for thing in all_.workloads:
+    for thing in rendered.workloads:
         for container in thing.pod["containers"]:
             for name in PROBES:
                 field = f"containers[{container['name']}].{name}"
@@ -87,48 +87,49 @@ def probes(all_: Rendered) -> Iterator[str]:
                         yield thing.finding(field, f"there is no port {probe[way]['port']}")
 
 
-def mounts(all_: Rendered) -> Iterator[str]:
+def mounts(rendered: Rendered) -> Iterator[str]:
     """Every mount has its volume, every volume a mount, and no two mounts of a container one path."""
-    for thing in all_.workloads:
-        made = [each["metadata"]["name"] for each in thing.body["spec"].get("volumeClaimTemplates", [])]
-        there = [*(volume["name"] for volume in thing.pod.get("volumes", [])), *made]
+    for thing in rendered.workloads:
+        claims = thing.body["spec"].get("volumeClaimTemplates", [])
+        names = [volume["name"] for volume in thing.pod.get("volumes", [])]
+        names += [claim["metadata"]["name"] for claim in claims]
         used = set()
         for container in thing.containers:
             paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
             for mount in container.get("volumeMounts", []):
                 used.add(mount["name"])
                 field = f"containers[{container['name']}].volumeMounts[{mount['mountPath']}]"
-                if mount["name"] not in there:
+                if mount["name"] not in names:
                     yield thing.finding(field, f"there is no volume {mount['name']}")
                 if paths.count(mount["mountPath"]) > 1:
                     yield thing.finding(field, "is mounted twice")
-        for name in sorted(set(there) - used):
+        for name in sorted(set(names) - used):
             yield thing.finding(f"volumes[{name}]", "is mounted nowhere")
 
 
-def expansions(all_: Rendered) -> Iterator[str]:
+def expansions(rendered: Rendered) -> Iterator[str]:
     """$(NAME) is replaced only where NAME stands earlier in the same container's env."""
-    for thing in all_.workloads:
+    for thing in rendered.workloads:
         for container in thing.containers:
-            known: set[str] = set()
+            defined: set[str] = set()
             for variable in container.get("env", []):
                 field = f"containers[{container['name']}].env[{variable['name']}]"
-                yield from _unknown(thing, field, variable.get("value", ""), known)
-                known.add(variable["name"])
+                yield from _unknown(thing, field, variable.get("value", ""), defined)
+                defined.add(variable["name"])
             for mount in container.get("volumeMounts", []):
                 field = f"containers[{container['name']}].volumeMounts[{mount['mountPath']}].subPathExpr"
-                yield from _unknown(thing, field, mount.get("subPathExpr", ""), known)
+                yield from _unknown(thing, field, mount.get("subPathExpr", ""), defined)
 
 
-def _unknown(thing: Thing, field: str, text: str, known: set[str]) -> Iterator[str]:
+def _unknown(thing: KubeObject, field: str, text: str, defined: set[str]) -> Iterator[str]:
     for name in REFERENCE.findall(text):
-        if name not in known:
+        if name not in defined:
             yield thing.finding(field, f"$({name}) stands for no variable before it")
 
 
-def ends(all_: Rendered) -> Iterator[str]:
+def ends(rendered: Rendered) -> Iterator[str]:
     """A pod that waits before it ends has time left to end."""
-    for thing in all_.workloads:
+    for thing in rendered.workloads:
         grace = thing.pod.get("terminationGracePeriodSeconds", 30)
         for container in thing.pod["containers"]:
             command = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])

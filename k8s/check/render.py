@@ -15,7 +15,7 @@ WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 
 
 @dataclass(frozen=True)
-class Thing:
+class KubeObject:
     """One object as rendered."""
 
     kind: str
@@ -43,34 +43,36 @@ class Thing:
         return [*self.pod.get("initContainers", []), *self.pod["containers"]]
 
     def port(self, port: int | str) -> int | None:
-        """Number of a workload's port, asked for by name or number; None where no container has it."""
-        ports = [known for each in self.containers for known in each.get("ports", [])]
-        found = [known["containerPort"] for known in ports if port in (known.get("name"), known["containerPort"])]
-        return found[0] if found else None
+        """Number of a workload's port, by its name or number; None where no container has it."""
+        ports = [declared for container in self.containers for declared in container.get("ports", [])]
+        for declared in ports:
+            if port in (declared.get("name"), declared["containerPort"]):
+                return int(declared["containerPort"])
+        return None
 
 
 @dataclass(frozen=True)
 class Rendered:
     """All objects of one overlay, and what the operator makes: secrets with their keys, labels of others' pods."""
 
-    things: list[Thing]
+    objects: list[KubeObject]
     secrets: dict[str, list[str]]
     peers: list[dict[str, str]]
 
-    def of(self, *kinds: str) -> list[Thing]:
+    def of(self, *kinds: str) -> list[KubeObject]:
         """The objects of these kinds."""
-        return [thing for thing in self.things if thing.kind in kinds]
+        return [thing for thing in self.objects if thing.kind in kinds]
 
-    def find(self, kind: str, name: str) -> Thing | None:
+    def find(self, kind: str, name: str) -> KubeObject | None:
         """The object of that kind and name."""
         return next((thing for thing in self.of(kind) if thing.name == name), None)
 
     @property
-    def workloads(self) -> list[Thing]:
+    def workloads(self) -> list[KubeObject]:
         """The objects that make pods."""
         return self.of(*WORKLOADS)
 
-    def selected(self, selector: dict[str, Any]) -> list[Thing]:
+    def selected(self, selector: dict[str, Any]) -> list[KubeObject]:
         """The workloads whose pods `selector` (matchLabels, matchExpressions) takes; an empty one takes all."""
         return [thing for thing in self.workloads if matches(selector, thing.labels)]
 
@@ -78,7 +80,7 @@ class Rendered:
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     """Whether pods with `labels` are taken by `selector`."""
     exact = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
-    return exact and all(_holds(each, labels) for each in selector.get("matchExpressions", []))
+    return exact and all(_holds(expression, labels) for expression in selector.get("matchExpressions", []))
 
 
 def _holds(expression: dict[str, Any], labels: dict[str, str]) -> bool:
@@ -106,26 +108,26 @@ def render(overlay: Path) -> Rendered:
     if done.returncode != 0:
         raise UserError(f"{overlay}: kubectl kustomize says: {done.stderr.strip()}")
     files = dict(_files(overlay))
-    told = yaml.safe_load((overlay.parent.parent / "operator.yaml").read_text())
-    bodies = [body for body in yaml.safe_load_all(done.stdout) if body]
-    return Rendered([_thing(body, files, overlay) for body in bodies], told["secrets"], told["peers"])
-
-
-def _thing(body: dict[str, Any], files: dict[tuple[str, str], Path], overlay: Path) -> Thing:
-    kind, name = body["kind"], body["metadata"]["name"]
-    return Thing(kind, name, body, files.get((kind, name), _short(overlay / "kustomization.yaml")))
+    operator = yaml.safe_load((overlay.parent.parent / "operator.yaml").read_text())
+    objects = []
+    for body in yaml.safe_load_all(done.stdout):
+        if body:
+            kind, name = body["kind"], body["metadata"]["name"]
+            file = files.get((kind, name), _short(overlay / "kustomization.yaml"))
+            objects.append(KubeObject(kind, name, body, file))
+    return Rendered(objects, operator["secrets"], operator["peers"])
 
 
 def _files(directory: Path) -> Iterator[tuple[tuple[str, str], Path]]:
     """(kind, name) and file of every object, the base's last."""
     path = directory / "kustomization.yaml"
-    told = yaml.safe_load(path.read_text())
-    for name in told.get("resources", []):
+    kustomization = yaml.safe_load(path.read_text())
+    for name in kustomization.get("resources", []):
         for body in yaml.safe_load_all((directory / name).read_text()):
             yield (body["kind"], body["metadata"]["name"]), _short(directory / name)
-    for generated in told.get("configMapGenerator", []):
+    for generated in kustomization.get("configMapGenerator", []):
         yield ("ConfigMap", generated["name"]), _short(path)
-    for base in told.get("bases", []):
+    for base in kustomization.get("bases", []):
         yield from _files(directory / base)
 
 

@@ -7,11 +7,11 @@ from k8s.check.render import Rendered
 VERSION = "1.37"
 
 
-def schemas(all_: Rendered) -> Iterator[str]:
+def schemas(rendered: Rendered) -> Iterator[str]:
     """Every object is what its kind's schema says, without a field that it does not know."""
     from kubernetes_validate import SchemaNotFoundError, ValidationError, validate
 
-    for thing in all_.things:
+    for thing in rendered.objects:
         try:
             validate(thing.body, VERSION, strict=True)
         except ValidationError as error:

@@ -13,6 +13,8 @@ COPY requirements.txt ./
 RUN python -m pip install --no-cache-dir --no-deps --require-hashes --requirement requirements.txt
 COPY README.md pyproject.toml ./
 COPY mtmh mtmh
+COPY mtmh_cli mtmh_cli
+COPY simulation simulation
 COPY components components
 COPY feature_repo feature_repo
 COPY pipelines pipelines

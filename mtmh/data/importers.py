@@ -1,4 +1,4 @@
-"""The door to data: a folder in any known form (mtmh/data/forms, one reader a form) to the contract's tables."""
+"""The door to data: a folder in any known form (mtmh/data/formats, one reader a form) to the contract's tables."""
 
 import hashlib
 import json
@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from mtmh.data import contract, images
 from mtmh.data.files import write_parquet
-from mtmh.data.forms import amazon, kuairand, mind, movielens, tables, yelp
-from mtmh.data.forms.form import Form, Source
+from mtmh.data.formats import amazon, kuairand, mind, movielens, tables, yelp
+from mtmh.data.formats.form import Form, Source
 from mtmh.data.opened import opened
 from mtmh.data.quarantine import Checked, check_concepts, check_interactions, check_items, set_aside
 from mtmh.data.utf8 import as_utf8

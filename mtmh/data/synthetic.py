@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mtmh.data import words
+from mtmh.data import synthetic_vocabulary
 from mtmh.data.importers import Source
 
 LAW = 1  # part of the fingerprint; count up when the same seed gives another world
@@ -110,7 +110,7 @@ def draw_world(users: int, items: int, days: int, seed: int) -> World:
 
 
 def _draw_creators(count: int, communities: int, rng: np.random.Generator) -> Creators:
-    topics = len(words.names()[1])
+    topics = len(synthetic_vocabulary.names()[1])
     return Creators(rng.integers(topics, size=count), rng.integers(communities, size=count), communities)
 
 
@@ -129,7 +129,7 @@ def draw_new_items(published: np.ndarray, creators: Creators, catalog: int, rng:
 
 def _draw_kind(count: int, creators: Creators, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """What an item is by who makes it: its creator, topics and community."""
-    topics = len(words.names()[1])
+    topics = len(synthetic_vocabulary.names()[1])
     creator = rng.integers(len(creators.home), size=count)
     own = creators.specialty[creator]
     topic = np.where(rng.random(count) < 0.7, own, rng.integers(topics, size=count))
@@ -141,7 +141,7 @@ def _draw_kind(count: int, creators: Creators, rng: np.random.Generator) -> dict
 
 def draw_users(count: int, communities: int, rng: np.random.Generator) -> Users:
     """People of the world's law; their shares of all engagements sum to 1."""
-    topics = len(words.names()[1])
+    topics = len(synthetic_vocabulary.names()[1])
     interests = rng.integers(topics, size=(count, 5))
     interests[:, 1] = _sibling(interests[:, 0], rng)
     activity = rng.lognormal(0.0, 0.6, count)
@@ -205,7 +205,7 @@ def _choose(
     habit, interest = reasons
     topic = _topic_of_the_day(user, time, users, rng)
     community = users.community[user]
-    topics = len(words.names()[1])
+    topics = len(synthetic_vocabulary.names()[1])
     draw_any = _Sampler(np.zeros_like(items.topic), items.weight)
     draw_topic = _Sampler(items.topic, items.weight)
     draw_community = _Sampler(items.community, items.weight**0.5)
@@ -259,12 +259,12 @@ class _Sampler:
 
 def items_table(items: Items, rng: np.random.Generator, first: int = 0) -> pa.Table:
     """The contract's items, numbered from `first`; their titles are drawn here."""
-    l1_names, l2_names = words.names()
+    l1_names, l2_names = synthetic_vocabulary.names()
     count = len(items.topic)
     return pa.table(
         {
             "item_id": _ids("i", first + np.arange(count)),
-            "title": pa.array(words.titles(items.topic, items.second, _sibling(items.topic, rng), rng)),
+            "title": pa.array(synthetic_vocabulary.titles(items.topic, items.second, _sibling(items.topic, rng), rng)),
             "text": pa.repeat("", count),
             "creator_id": _ids("c", items.creator),
             "created_at": timestamps(items.published),

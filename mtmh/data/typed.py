@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtmh.data import contract
-from mtmh.data.forms.form import REASON
+from mtmh.data.formats.form import REASON
 from mtmh.data.topics import as_topics
 
 COLUMNS = {"interactions": contract.INTERACTIONS, "items": contract.ITEMS, "concepts": contract.CONCEPTS}

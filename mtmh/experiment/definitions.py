@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mtmh.exposures.records import LARGEST_VALUE, LONGEST_DWELL_SECONDS
+
 
 @dataclass(frozen=True)
 class Definitions:
@@ -12,8 +14,8 @@ class Definitions:
     novel_engagements: int = 1  # m: and with so many on the day
     interests: int = 5  # k: a user's top historical topics
     attribution_hours: int = 24  # an engagement without a request goes back to an impression at most so old
-    longest_dwell_seconds: float = 86_400.0  # of one engagement, and of a user on one day: a day has no more
-    largest_value: float = 1e6  # of an engagement, to both sides of 0; what lies beyond is no rating or weight
+    longest_dwell_seconds: float = LONGEST_DWELL_SECONDS  # of one engagement, and of a user on one day
+    largest_value: float = LARGEST_VALUE  # of an engagement, to both sides of 0
     winsorized_share: float = 0.995  # users' totals above this percentile, of both arms together, count as it
 
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from mtmh.experiment.data import Facts
 from mtmh.experiment.definitions import DEFINITIONS as D
-from mtmh.experiment.facts import Facts
 from mtmh.experiment.units import DIGITS, SUMS, counts, unordered_user_days
 
 OfCounts = Callable[[np.ndarray, int], float]

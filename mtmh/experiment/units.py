@@ -7,8 +7,8 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from mtmh.experiment.data import Facts
 from mtmh.experiment.definitions import DEFINITIONS
-from mtmh.experiment.facts import Facts
 
 USER_DAYS = pa.schema(  # one row per arm, day and user with impressions or engagements on that day
     [

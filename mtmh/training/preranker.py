@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from mtmh.clock import Progress
 from mtmh.config import PrerankSettings
-from mtmh.data.next_items import NextBatch, NextItems
 from mtmh.data.prepared import Prepared
+from mtmh.data.user_examples import NextBatch, NextItems
 from mtmh.device import pick_device
 from mtmh.model.catalog import Catalog, moments
 from mtmh.model.losses import MASKED

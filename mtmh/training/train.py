@@ -21,8 +21,8 @@ from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses import HEADS_OF
 from mtmh.model.two_heads import build_model
+from mtmh.training.hard_negatives import content_neighbours
 from mtmh.training.loop import embed, fit
-from mtmh.training.neighbours import content_neighbours
 from mtmh.training.step import pick_step
 
 

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import mtmh
 from mtmh.errors import UserError
-from serving.router import rpc, schema
+from serving.router import grpc_server, schema
 from serving.router.body import read_request
 from serving.router.compare import comparison, item
 from serving.router.connection import BoundedProtocol
@@ -44,7 +44,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schema.Problem, "description": text} for status, text in WRONG.items()
 }
 
-BODIES: dict[str, type[schema.Asked]] = {  # POST
+BODIES: dict[str, type[schema.StrictRequest]] = {  # POST
     "/v1/retrieve": schema.RetrieveRequest,
     "/v1/retrieve/batch": schema.BatchRequest,
     "/v1/similar": schema.SimilarRequest,
@@ -59,7 +59,7 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.start()
-        other = await rpc.start(service)
+        other = await grpc_server.start(service)
         yield
         if other is not None:
             await other.stop(grace=5)
@@ -156,9 +156,9 @@ def _reading(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Items to choose a trigger from."""
         with service.admit(), service.retrieval.version(None) as (package, _):
-            found = [item(package, row) for row in await package.find(q, limit)]
-            told = {"request_id": request.state.request_id, "model_version": package.number, "items": found}
-            return _json(told)
+            matches = [item(package, row) for row in await package.find(q, limit)]
+            request_id = request.state.request_id
+            return _json({"request_id": request_id, "model_version": package.number, "items": matches})
 
 
 def _operations(app: FastAPI, service: Service) -> None:
@@ -174,8 +174,8 @@ def _operations(app: FastAPI, service: Service) -> None:
         waiting = "waiting for the heads to answer" if versions.serving else "waiting for a version"
         status = "ready" if versions.ready else waiting
         champion = versions.serving.champion if versions.serving else None
-        told = {"status": status, "model_version": champion, "refused": versions.refused}
-        return _json(told, 200 if versions.ready else 503)
+        health = {"status": status, "model_version": champion, "refused": versions.refused}
+        return _json(health, 200 if versions.ready else 503)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE_LATEST: {}}}})
     async def metrics() -> Response:
@@ -192,7 +192,7 @@ def _idempotency_key(request: Request) -> str | None:
 
 
 def _answered(request: Request, answer: dict[str, Any]) -> Response:
-    request.state.told = {
+    request.state.log_fields = {
         "model_version": answer["model_version"],
         "arm": answer["arm"],
         "missing": answer["missing"],
@@ -212,8 +212,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    known = "see /openapi.json for what there is"
-    response = _problem(request, error.status_code, f"{request.method} {request.url.path!a}: {error.detail}; {known}.")
+    hint = "see /openapi.json for what there is"
+    response = _problem(request, error.status_code, f"{request.method} {request.url.path!a}: {error.detail}; {hint}.")
     response.headers.update(error.headers or {})
     return response
 

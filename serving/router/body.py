@@ -18,7 +18,7 @@ OTHER_KB = 8
 KEYS = 256  # in one object; no part of a request has more
 LINGER_SECONDS, LINGER_BYTES = 5.0, 64 * 2**20
 
-Asked = TypeVar("Asked", bound=schema.Asked)
+RequestModel = TypeVar("RequestModel", bound=schema.StrictRequest)
 
 
 class HungUpError(Exception):
@@ -76,7 +76,7 @@ async def linger(receive: Receive) -> None:
         return
 
 
-def read_request(model: type[Asked], body: bytes) -> Asked:
+def read_request(model: type[RequestModel], body: bytes) -> RequestModel:
     """The request in a body. Raises RequestError 422 that says what is wrong with it.
 
     pydantic gathers every error of a body, so one with very many keys costs very much: they are counted first, and of a

@@ -85,7 +85,7 @@ class Configuration:
             return
         file.refusal = None
         self.metrics.reloads.labels(outcome).inc()
-        log.info("configuration read again", extra={"told": {"outcome": outcome}})
+        log.info("configuration read again", extra={"fields": {"outcome": outcome}})
 
     def _refuse(self, file: Watched, stamp: Stamp, error: Exception) -> None:
         if isinstance(error.__cause__, OSError):
@@ -95,7 +95,7 @@ class Configuration:
             return
         file.refusal = (stamp, why)
         self.metrics.reloads.labels("refused").inc()
-        log.error("configuration refused, the old one stays", extra={"told": {"why": why}})
+        log.error("configuration refused, the old one stays", extra={"fields": {"why": why}})
 
     def _read_file(self) -> str:
         """Take over what the file says; "taken", or "pending" where an arm's version is not in the store yet."""
@@ -104,7 +104,7 @@ class Configuration:
         self._check_nothing_is_lost(written)
         new = self.source.read(written)
         if late := [name for name in START_ONLY if getattr(new, name) != getattr(old.settings, name)]:
-            log.warning("these settings need a restart", extra={"told": {"settings": late}})
+            log.warning("these settings need a restart", extra={"fields": {"settings": late}})
         # What goes into force is the new file with the sections that are read once as they were: that must be right.
         parts = {name: getattr(old.settings if name in START_ONLY else new, name) for name in Settings.model_fields}
         settings = check(Settings, parts, self.source.where)
@@ -135,7 +135,7 @@ class Configuration:
         folder = settings.store / "versions"
         missing = [number for number in settings.experiment.versions if not (folder / number / MANIFEST).is_file()]
         if missing:
-            log.warning("arms wait for versions that are not in the store", extra={"told": {"versions": missing}})
+            log.warning("arms wait for versions that are not in the store", extra={"fields": {"versions": missing}})
         return missing
 
     def _read_token_file(self) -> str:

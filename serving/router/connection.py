@@ -45,14 +45,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._await_headers()
         if len(self.connections) <= most_connections(self.limits().connections):
             return
-        others = [one for one in self.connections if isinstance(one, BoundedProtocol) and one is not self]
-        waiting = min((one for one in others if one.is_waiting), key=lambda one: one.waiting_since, default=None)
-        if waiting is None:
+        waiting = [
+            connection
+            for connection in self.connections
+            if isinstance(connection, BoundedProtocol) and connection is not self and connection.is_waiting
+        ]
+        longest = min(waiting, key=lambda connection: connection.waiting_since, default=None)
+        if longest is None:
             self._turn_away("full")
         else:
             self.metrics.connections_closed.labels("full").inc()
-            self.connections.discard(waiting)
-            waiting.transport.abort()
+            self.connections.discard(longest)
+            longest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits for the answer any more: whoever makes it hears of it."""

@@ -20,7 +20,7 @@ from serving.router.metrics import Metrics
 from serving.router.settings import Limits, is_loopback
 
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")  # without a token, as is the page
-KEPT = ("/v1/engagements",)  # what came whole is kept, whether or not the caller waits for the answer
+COMPLETED = ("/v1/engagements",)  # what came whole is kept, whether or not the caller waits for the answer
 HUNG_UP = 499  # the status, in figures and log, of a caller who went away: no fault of the server
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -59,7 +59,7 @@ class Guard:
             self._check_caller(call, headers)
             body = await whole_body(call["path"], headers, receive, self.limits())
             unread = False
-            if call["path"] in KEPT:
+            if call["path"] in COMPLETED:
                 await self.app(call, body, reply)
             else:
                 await self._while_connected(scope, self.app(call, body, reply))
@@ -69,14 +69,14 @@ class Guard:
         except HungUpError:
             status = HUNG_UP
         except Exception:
-            log.exception("request failed", extra={"told": {"request_id": request_id, "path": scope["path"]}})
+            log.exception("request failed", extra={"fields": {"request_id": request_id, "path": scope["path"]}})
             if not status:
                 await refuse(call, reply, 500, "the router failed; its log says why, under this request_id.")
         path = getattr(call.get("route"), "path", "other")
         self.metrics.requests.labels(path, str(status)).inc()
-        told = {"request_id": request_id, "method": scope["method"], "path": path, "status": status}
-        told["ms"] = round(1e3 * (time.perf_counter() - start), 2)
-        log.info("request", extra={"told": told | call["state"].get("told", {})})
+        fields = {"request_id": request_id, "method": scope["method"], "path": path, "status": status}
+        fields["ms"] = round(1e3 * (time.perf_counter() - start), 2)
+        log.info("request", extra={"fields": fields | call["state"].get("log_fields", {})})
         if unread and status != HUNG_UP:
             await linger(receive)
             await reply({"type": "http.response.body", "body": b""})
@@ -86,8 +86,8 @@ class Guard:
         if _is_open(scope["path"]):
             return
         tokens = self.tokens()
-        shown = [value for name, value in scope["headers"] if name == b"authorization"]
-        if len(shown) > 1 or not shows_token(headers.get(b"authorization", b""), tokens):
+        credentials = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(credentials) > 1 or not shows_token(headers.get(b"authorization", b""), tokens):
             raise RequestError(401, "Authorization: Bearer TOKEN is missing, given twice, or not the router's.")
         if tokens is None and b"origin" in headers and is_foreign(headers[b"origin"], headers.get(b"host", b"")):
             text = "a page of another site asks, and this router asks nobody for a token: set auth.token_file."
@@ -155,7 +155,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname}
-        line |= {"logger": record.name, "message": record.getMessage(), **getattr(record, "told", {})}
+        line |= {"logger": record.name, "message": record.getMessage(), **getattr(record, "fields", {})}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return visible(orjson.dumps(line, default=str).decode())

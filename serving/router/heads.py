@@ -74,8 +74,8 @@ async def ask(
 
 def inputs_of(package: Package, triggers: Triggers, exclude: Sequence[str], k_ann: int) -> list[InferInput]:
     """What a head is asked: item ids newest first, ids not to return, and features where a trigger has any."""
-    is_told = any(trigger is not None and trigger.is_told for trigger in triggers.values())
-    features = _features(list(triggers.values()), package.serving["features"]) if is_told else {}
+    has_features = any(trigger is not None and trigger.has_features for trigger in triggers.values())
+    features = _features(list(triggers.values()), package.serving["features"]) if has_features else {}
     return [
         _bytes("trigger", list(triggers)),
         _bytes("exclude", exclude),

@@ -94,13 +94,13 @@ class Histories:
         """One line a second: a store that is down is asked by every request."""
         if time.monotonic() >= self.quiet_until:
             self.quiet_until = time.monotonic() + 1.0
-            log.warning("history unavailable", extra={"told": {"why": why}})
+            log.warning("history unavailable", extra={"fields": {"why": why}})
 
     def _directory(self, package: Path) -> Path | None:
         directory = self.settings.directory or package / "features"
         if (directory / "registry.db").is_file():
             return directory
-        log.warning("no feature store: users have no history", extra={"told": {"directory": str(directory)}})
+        log.warning("no feature store: users have no history", extra={"fields": {"directory": str(directory)}})
         return None
 
 

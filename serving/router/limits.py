@@ -61,8 +61,8 @@ def shows_token(authorization: bytes, tokens: Sequence[bytes] | None) -> bool:
     """Whether the header's value is `Bearer` and one of the tokens, in constant time; always where there are none."""
     if tokens is None:
         return True
-    scheme, _, shown = authorization.partition(b" ")
-    matches = [hmac.compare_digest(shown.strip(), token) for token in tokens]  # all are compared
+    scheme, _, credential = authorization.partition(b" ")
+    matches = [hmac.compare_digest(credential.strip(), token) for token in tokens]  # all are compared
     return any(matches) and scheme.lower() == b"bearer"
 
 

@@ -73,12 +73,12 @@ class Models:
                 await self.load(models)
                 ready.update(models)
                 self.pause = (0.0, 0.0)
-                log.warning("models loaded again", extra={"told": {"version": number, "models": models}})
+                log.warning("models loaded again", extra={"fields": {"version": number, "models": models}})
             except InferenceServerException as error:
                 length = min(max(2 * length, 1.0), LONGEST_PAUSE)
                 self.pause = (time.monotonic() + length, length)
                 why = str(error.message())
-                log.error("models cannot be loaded again", extra={"told": {"version": number, "why": why}})
+                log.error("models cannot be loaded again", extra={"fields": {"version": number, "why": why}})
 
     async def load(self, models: Collection[str]) -> None:
         """Load models; the ensembles come last. Raises NotReadyError, InferenceServerException where one fails."""

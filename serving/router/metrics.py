@@ -119,9 +119,9 @@ class Metrics:
         for head in HEADS:
             for reason in REASONS:
                 self.calls_failed.labels(head, reason)
-        for kept in (self.exposures, self.engagements):
+        for counter in (self.exposures, self.engagements):
             for logged in ("true", "false"):
-                kept.labels(logged)
+                counter.labels(logged)
         for reason in ("headers", "slow", "full"):
             self.connections_closed.labels(reason)
         for outcome in ("taken", "pending", "refused"):
@@ -150,9 +150,9 @@ class _Versions:
         newest = GaugeMetricFamily(
             "mtmh_index_newest_item_timestamp_seconds", "When a version's newest item was created.", labels=names
         )
-        for version, one in self.metrics.loaded.items():
-            labels = [version, str(one.champion).lower()]
-            figures = ((loaded, 1.0), (items, one.items), (packaged, one.packaged), (newest, one.newest_item))
+        for version, state in self.metrics.loaded.items():
+            labels = [version, str(state.champion).lower()]
+            figures = ((loaded, 1.0), (items, state.items), (packaged, state.packaged), (newest, state.newest_item))
             for family, value in figures:
                 if value is not None:
                     family.add_metric(labels, value)

@@ -21,7 +21,7 @@ class Package:
     """One version's item table and serving settings; row = item number."""
 
     number: str
-    place: Path
+    folder: Path
     models: list[str]  # names in Triton
     serving: dict[str, Any]  # serving.json
     item_ids: list[str]
@@ -49,23 +49,24 @@ class Package:
         return float(possible.max()) if len(possible) else None
 
     @classmethod
-    def load(cls, place: Path) -> "Package":
+    def load(cls, folder: Path) -> "Package":
         """Read a package directory of the store; its checksums are serving.triton.store's work."""
-        manifest = json.loads((place / "manifest.json").read_text())
-        items = pq.read_table(place / "items.parquet")
+        manifest = json.loads((folder / "manifest.json").read_text())
+        items = pq.read_table(folder / "items.parquet")
         ids = items["item_id"].to_pylist()
         titles = [title or "" for title in items["title"].to_pylist()]
+        packaged_at = manifest.get("packaged_at")
         return cls(
             number=str(manifest["version"]),
-            place=place,
+            folder=folder,
             models=list(manifest["models"]),
-            serving=json.loads((place / "serving.json").read_text()),
+            serving=json.loads((folder / "serving.json").read_text()),
             item_ids=ids,
             titles=titles,
             topics={level: items[f"{level}_topics"].combine_chunks() for level in ("l1", "l2")},
             rows_of_topic=_rows_of_topic(items),
             created=_created(items),
-            packaged=datetime.fromisoformat(told).timestamp() if (told := manifest.get("packaged_at")) else None,
+            packaged=datetime.fromisoformat(packaged_at).timestamp() if packaged_at else None,
             row_of={item: row for row, item in enumerate(ids)},
             searched=pa.array([f"{title} {item}".lower() for title, item in zip(titles, ids, strict=True)]),
         )
@@ -97,8 +98,8 @@ class Package:
         """Rows of the first items whose title or id contains `text`, in any case; in a thread, as it reads all."""
 
         def search() -> list[int]:
-            found = pc.indices_nonzero(pc.match_substring(self.searched, text.lower()))
-            return [int(row) for row in found[:limit].to_pylist()]
+            rows = pc.indices_nonzero(pc.match_substring(self.searched, text.lower()))
+            return [int(row) for row in rows[:limit].to_pylist()]
 
         return await asyncio.to_thread(search)
 
@@ -120,8 +121,8 @@ def _rows_of_topic(items: pa.Table) -> dict[str, np.ndarray]:
     table = pa.table({"topic": pa.concat_arrays(names), "row": pa.concat_arrays(numbers)})
     grouped = table.filter(pc.is_valid(table["topic"])).group_by("topic").aggregate([("row", "list")])
     return {
-        topic: found.values.to_numpy()
-        for topic, found in zip(grouped["topic"].to_pylist(), grouped["row_list"], strict=True)
+        topic: rows.values.to_numpy()
+        for topic, rows in zip(grouped["topic"].to_pylist(), grouped["row_list"], strict=True)
     }
 
 

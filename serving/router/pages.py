@@ -40,14 +40,14 @@ def add_page(app: FastAPI, service: Service, problems: dict[int | str, dict[str,
         """Something to begin with: items by chance, and users whose history is known."""
         with service.admit(), service.retrieval.version(None) as (package, _):
             rows = random.sample(range(len(package.item_ids)), min(SAMPLES, len(package.item_ids)))
-            told = {
+            samples_answer = {
                 "request_id": request.state.request_id,
                 "model_version": package.number,
                 "k": service.settings.limits.k,
                 "items": [item(package, row) for row in rows],
                 "users": package.serving.get("users", []),
             }
-            return Response(orjson.dumps(told), media_type="application/json")
+            return Response(orjson.dumps(samples_answer), media_type="application/json")
 
 
 def _add_file(app: FastAPI, path: str, content: bytes, kind: str) -> None:

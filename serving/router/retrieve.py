@@ -111,7 +111,7 @@ class Retrieval:
             return found
 
     async def similar(self, asked: SimilarRequest, limits: Limits, deadline: Deadline) -> Found:
-        """Plain item to item: each head's nearest by cosine, merged as mtmh.retrieval.ask.similar does."""
+        """Plain item to item: each head's nearest by cosine, merged as mtmh.retrieval.query.similar does."""
         k = check_limits(asked, 1, limits)
         with self.version(asked.user_id) as (package, arm):
             triggers = _checked(package, _distinct([asked.item_id]))
@@ -129,7 +129,7 @@ class Retrieval:
         """What the user engaged with, where it is needed; None when it cannot be read, and is not needed most."""
         if asked.user_id is None or (asked.triggers is not None and not asked.filters.exclude_seen):
             return []
-        seen = await self.histories.read(package.place, asked.user_id, deadline.left())
+        seen = await self.histories.read(package.folder, asked.user_id, deadline.left())
         if seen is None and asked.triggers is None:
             self.metrics.unanswered.labels("history").inc()
             text = "the user's history cannot be read now: retry, or give triggers, which are answered without it."

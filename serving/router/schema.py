@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from mtmh.experiment.records import Dwell, Value
+from mtmh.exposures.records import Dwell, Value
 from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
@@ -32,13 +32,13 @@ def _written_out(value: Any) -> Any:
 Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written_out)]
 
 
-class Asked(BaseModel):
+class StrictRequest(BaseModel):
     """Base of the requests: an unknown key is an error, not a silent no, and so is a number in the form of a text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Trigger(Asked):
+class Trigger(StrictRequest):
     """An item with what is known of it, for one that the version has not seen; of a known item only the id counts."""
 
     item_id: Id
@@ -53,12 +53,12 @@ class Trigger(Asked):
     )
 
     @property
-    def is_told(self) -> bool:
+    def has_features(self) -> bool:
         """Whether it says anything but its id."""
         return bool(self.id_features or self.float_features or self.content)
 
 
-class Filters(Asked):
+class Filters(StrictRequest):
     """What may not come back. The heads' first thousand candidates are sifted, so a narrow filter may leave few."""
 
     exclude_seen: bool = Field(default=True, description="Leave out the triggers and the user's history.")
@@ -76,7 +76,7 @@ class Filters(Asked):
 NO_FILTERS = Filters()
 
 
-class RetrieveRequest(Asked):
+class RetrieveRequest(StrictRequest):
     """A user, or triggers (newest first), or both; with both, the user's history says what was seen."""
 
     user_id: Id | None = None
@@ -86,7 +86,7 @@ class RetrieveRequest(Asked):
     filters: Filters = Field(default_factory=lambda: NO_FILTERS)
 
 
-class SimilarRequest(Asked):
+class SimilarRequest(StrictRequest):
     """Plain item to item: the nearest of each head by cosine, merged."""
 
     item_id: Id | Trigger
@@ -95,13 +95,13 @@ class SimilarRequest(Asked):
     alpha: Alpha | None = None
 
 
-class BatchRequest(Asked):
+class BatchRequest(StrictRequest):
     """Several requests in one; each gets its own answer, in order."""
 
     requests: list[RetrieveRequest] = Field(min_length=1, max_length=MAX_BATCH, fail_fast=True)
 
 
-class Engagement(Asked):
+class Engagement(StrictRequest):
     """Something a user did with an item; `exposure_id` is that of the answer which showed it.
 
     Sent again after an answer that was lost, an engagement counts once when it has an `event_id`, its call an
@@ -125,7 +125,7 @@ class Engagement(Asked):
     dwell_seconds: Dwell | None = Field(default=None, description="At most a day: 86,400.")
 
 
-class EngagementsRequest(Asked):
+class EngagementsRequest(StrictRequest):
     engagements: list[Engagement] = Field(min_length=1, max_length=1000, fail_fast=True)
 
 
@@ -251,7 +251,7 @@ def explain(errors: Sequence[Any]) -> str:
 # Parts of pydantic's paths that say nothing to a caller.
 PLACES = ("body", "query", "path", "constrained-str", "str", "Trigger")
 
-SHOWN = (str, int, float, bool, type(None))  # what was given is repeated where it is short
+REPEATABLE = (str, int, float, bool, type(None))  # what was given is repeated where it is short
 
 
 def _line(error: Any) -> str:
@@ -260,5 +260,6 @@ def _line(error: Any) -> str:
         return f"{where}: no such key"
     if error["type"] == "json_invalid":
         return f"the body is no JSON ({error.get('ctx', {}).get('error', 'cannot be read')})"
-    found = ascii(error["input"]) if isinstance(error.get("input"), SHOWN) else "a list or an object"
-    return f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}" + (f", found {found}" if len(found) < 80 else "")
+    received = ascii(error["input"]) if isinstance(error.get("input"), REPEATABLE) else "a list or an object"
+    message = f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    return f"{message}, found {received}" if len(received) < 80 else message

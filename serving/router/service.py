@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from mtmh.experiment.log import Log
+from mtmh.exposures.log import Log
 from serving.router.configuration import Configuration, Tokens
 from serving.router.heads import connect
 from serving.router.history import Histories
@@ -91,7 +91,7 @@ class Service:
                 trouble = ""
             except Exception as error:  # said once, not at every look
                 if trouble != repr(error):
-                    log.exception("a watch failed; it goes on", extra={"told": {"watch": name}})
+                    log.exception("a watch failed; it goes on", extra={"fields": {"watch": name}})
                 trouble = repr(error)
             await asyncio.sleep(self.settings.triton.poll_seconds if pause is None else pause)
 
@@ -111,30 +111,30 @@ class Service:
         with self.admission.admit(requests):
             yield Deadline(self.settings.limits.deadline_ms)
 
-    async def retrieve(self, asked: RetrieveRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
+    async def retrieve(self, request: RetrieveRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
         """The answer of /v1/retrieve (schema.Answer); raises RequestError."""
-        found = await self.retrieval.retrieve(asked, self.settings.limits, deadline)
-        return await self._answer(found, request_id, asked.user_id, "retrieve", deadline)
+        found = await self.retrieval.retrieve(request, self.settings.limits, deadline)
+        return await self._answer(found, request_id, request.user_id, "retrieve", deadline)
 
-    async def similar(self, asked: SimilarRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
+    async def similar(self, request: SimilarRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
         """The answer of /v1/similar; raises RequestError."""
-        found = await self.retrieval.similar(asked, self.settings.limits, deadline)
-        return await self._answer(found, request_id, asked.user_id, "similar", deadline)
+        found = await self.retrieval.similar(request, self.settings.limits, deadline)
+        return await self._answer(found, request_id, request.user_id, "similar", deadline)
 
     async def batch(self, requests: Sequence[RetrieveRequest], request_id: str) -> list[dict[str, Any]]:
         """An answer or a problem for each. Raises RequestError 429 and 422 for the batch as a whole."""
         if len(requests) > (most := self.settings.limits.batch):
             raise RequestError(422, f"requests: {len(requests)} are more than one batch takes, {most} (limits.batch).")
 
-        async def one(asked: RetrieveRequest, own_id: str, deadline: Deadline) -> dict[str, Any]:
+        async def answer(request: RetrieveRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
             try:
-                return await self.retrieve(asked, own_id, deadline)
+                return await self.retrieve(request, request_id, deadline)
             except RequestError as error:
-                return {"error": error.message, "request_id": own_id, "status": error.status}
+                return {"error": error.message, "request_id": request_id, "status": error.status}
 
         with self.admit(len(requests)) as deadline:
-            ids = [f"{request_id}-{place}" for place in range(len(requests))]
-            return list(await asyncio.gather(*map(one, requests, ids, [deadline] * len(requests))))
+            ids = [f"{request_id}-{position}" for position in range(len(requests))]
+            return list(await asyncio.gather(*map(answer, requests, ids, [deadline] * len(requests))))
 
     async def engagements(self, engagements: Sequence[Engagement], call_id: str, key: str | None = None) -> int:
         """Write them to the log; how many are on disk. Raises RequestError 503 when they are not.
@@ -142,7 +142,9 @@ class Service:
         `call_id` and, where the caller named one, its idempotency `key` tell a call that comes again from a new one.
         """
         now = datetime.now(UTC)
-        records = [record_of(each, place, now, call_id, key) for place, each in enumerate(engagements)]
+        records = [
+            record_of(engagement, position, now, call_id, key) for position, engagement in enumerate(engagements)
+        ]
         if self.log is None:
             raise RequestError(503, "this router keeps no log: set log.directory in its configuration.", 60)
         try:
@@ -150,7 +152,7 @@ class Service:
         except ValueError as error:
             raise RequestError(422, str(error)) from None
         except OSError as error:
-            log.error("engagements not logged", extra={"told": {"why": str(error)}})
+            log.error("engagements not logged", extra={"fields": {"why": str(error)}})
             self.metrics.engagements.labels("false").inc(len(records))
             raise RequestError(503, "the log cannot be written now; nothing was kept: retry.", RETRY_AFTER) from None
         self.metrics.engagements.labels("true").inc(len(records))
@@ -219,7 +221,7 @@ class Service:
                 await self.log.append([record])
         except (OSError, TimeoutError) as error:  # TimeoutError is an OSError; named for the reader
             log.error(
-                "exposure not logged", extra={"told": {"request_id": request_id, "why": str(error) or "too slow"}}
+                "exposure not logged", extra={"fields": {"request_id": request_id, "why": str(error) or "too slow"}}
             )
             self.metrics.exposures.labels("false").inc()
             return False
@@ -227,17 +229,17 @@ class Service:
         return True
 
 
-def record_of(engagement: Engagement, place: int, now: datetime, call_id: str, key: str | None) -> dict[str, Any]:
-    """The log's record of the engagement at `place` of a call.
+def record_of(engagement: Engagement, position: int, now: datetime, call_id: str, key: str | None) -> dict[str, Any]:
+    """The log's record of the engagement at `position` in a call.
 
     A call that comes again under the same `key` gives the same event_id; without a key, the call's id counts where the
     engagement has no time of its own, as two times tell two engagements.
     """
     record = {**engagement.model_dump(), "kind": "engagement", "log_version": 2}
     if record["event_id"] is None and key is not None:
-        record["event_id"] = f"{key}/{place}"
+        record["event_id"] = f"{key}/{position}"
     if record["event_id"] is None and engagement.timestamp is None:
-        record["call_id"] = f"{call_id}/{place}"
+        record["call_id"] = f"{call_id}/{position}"
     return {**record, "timestamp": engagement.timestamp or now}
 
 

@@ -112,9 +112,9 @@ class Versions:
         except NotReadyError as error:
             trouble = str(error)
             if not self.trouble:
-                log.warning("triton is not ready", extra={"told": {"why": trouble}})
+                log.warning("triton is not ready", extra={"fields": {"why": trouble}})
         self.trouble = trouble
-        self.histories.reopen([live.package.place for live in self.loaded.values()])
+        self.histories.reopen([live.package.folder for live in self.loaded.values()])
 
     async def _take_over(self, ready: set[str]) -> None:
         champion = await self._read_champion()
@@ -160,11 +160,13 @@ class Versions:
             self.serving = new
 
     def _tell(self, old: Serving | None, new: Serving) -> None:
-        self.metrics.loaded = {number: _told(live.package, number == new.champion) for number, live in new.live.items()}
+        self.metrics.loaded = {
+            number: _loaded_state(live.package, number == new.champion) for number, live in new.live.items()
+        }
         if old is None or old.champion != new.champion:
             self.metrics.swaps.inc()
         arms = [arm.name for arm in new.experiment.arms or ()]
-        log.info("serving", extra={"told": {"champion": new.champion, "versions": list(new.live), "arms": arms}})
+        log.info("serving", extra={"fields": {"champion": new.champion, "versions": list(new.live), "arms": arms}})
 
     async def _take(self, number: str, ready: set[str]) -> Live | None:
         """The version, loaded and warm; None where it failed, now or before, or is not ready yet."""
@@ -185,7 +187,7 @@ class Versions:
                 register.pop(number, None)
             self.readiness.note_answer(number)
             seconds = round(time.perf_counter() - start, 2)
-            log.info("version loaded", extra={"told": {"version": number, "seconds": seconds}})
+            log.info("version loaded", extra={"fields": {"version": number, "seconds": seconds}})
         return live
 
     async def _prepare(self, number: str, ready: set[str]) -> Live | None:
@@ -215,7 +217,7 @@ class Versions:
         """Callers see the reason; what exactly is wrong, with its paths, is in the log, once."""
         if self.stamps.get(number) != stamp:
             why = (str(error) or type(error).__name__)[:2000]
-            log.error("version refused", extra={"told": {"version": number, "reason": reason, "why": why}})
+            log.error("version refused", extra={"fields": {"version": number, "reason": reason, "why": why}})
             if self.serving is not None or number != "champion":  # a new store has no champion yet
                 self.metrics.refused.inc()
         self.refused[number], self.stamps[number] = reason, stamp
@@ -234,9 +236,9 @@ class Versions:
             await self.models.unload(in_triton.get(number, []))
             del self.draining[number]
             self.readiness.answered.pop(number, None)
-            log.info("version retired", extra={"told": {"version": number}})
+            log.info("version retired", extra={"fields": {"version": number}})
         drained = [live for _, live in self.draining.values() if live is not None]
-        self.histories.close([live.package.place for live in (*self.loaded.values(), *drained)])
+        self.histories.close([live.package.folder for live in (*self.loaded.values(), *drained)])
 
     def _stamp(self, number: str) -> object:
         """Changes when a file of the version does, or the champion is named again."""
@@ -246,5 +248,5 @@ class Versions:
         return tuple((str(file), state.st_mtime_ns, state.st_size) for file, state in states)
 
 
-def _told(package: Package, champion: bool) -> Loaded:
+def _loaded_state(package: Package, champion: bool) -> Loaded:
     return Loaded(champion, len(package.item_ids), package.packaged, package.newest_item)

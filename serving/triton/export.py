@@ -16,9 +16,9 @@ from mtmh.data.contract import STATISTICS
 from mtmh.data.files import write_parquet
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
-from mtmh.retrieval.ask import retrieval_settings
+from mtmh.retrieval.query import retrieval_settings
 from mtmh.retrieval.version import verify
-from serving.triton import configuration as triton
+from serving.triton import config_pbtxt as triton
 from serving.triton.backend.files import CHECKSUMS, sha256
 
 BACKEND = Path(__file__).parent / "backend"

@@ -35,9 +35,9 @@ def install_refresh(retriever: Path, store: Path) -> str:
     _check_same(retriever, store, serving)
     taken = [int(version) for version in packages.versions(store) if trained(version) == trained(serving)]
     number = str(max(*taken, trained(serving) * REFRESHES) + 1)
-    place = store / "versions" / serving
-    features = place / "features" if (place / "features").is_dir() else None
-    users = json.loads((place / "serving.json").read_text()).get("users", [])
+    served_version = store / "versions" / serving
+    features = served_version / "features" if (served_version / "features").is_dir() else None
+    users = json.loads((served_version / "serving.json").read_text()).get("users", [])
     with tempfile.TemporaryDirectory(prefix=".package-", dir=store) as folder:  # there, so that it can be hard links
         out = Path(folder) / number
         packages.install(write_package(retriever, number, out, features, manifest["mlflow"], users), store)
@@ -47,28 +47,34 @@ def install_refresh(retriever: Path, store: Path) -> str:
 def retire_refreshes(store: Path) -> list[str]:
     """Remove the champion's older refreshes, as `store.retire` does; what was trained stays. Returns those removed."""
     base = trained(packages.champion(store))
-    kept = [one for one in packages.versions(store) if int(one) < REFRESHES or trained(one) != base]
-    return packages.retire(store, needed=kept)
+    trained_versions = [
+        version for version in packages.versions(store) if int(version) < REFRESHES or trained(version) != base
+    ]
+        version for version in packages.versions(store) if int(version) < REFRESHES or trained(version) != base
+    ]
+    return packages.retire(store, needed=trained_versions)
 
 
 def _check_same(retriever: Path, store: Path, serving: str) -> None:
     """Of one model, and no item that is served is gone: a refresh adds."""
-    served, mine = (
+    served, refreshed = (
         pq.read_table(folder / "items.parquet", columns=["item_id", "in_train"])
         for folder in (store / "versions" / serving, retriever)
     )
-    gone = served.filter(pc.invert(pc.is_in(served["item_id"], value_set=mine["item_id"].combine_chunks())))
-    if len(gone):
+    missing = served.filter(pc.invert(pc.is_in(served["item_id"], value_set=refreshed["item_id"].combine_chunks())))
+    if len(missing):
         raise UserError(
-            f"{len(gone):,} items that version {serving} serves are not in {retriever}, such as"
-            f" {gone['item_id'][0].as_py()!r}. Refresh what was refreshed last, or name all items that are new since"
+            f"{len(missing):,} items that version {serving} serves are not in {retriever}, such as"
+            f" {missing['item_id'][0].as_py()!r}. Refresh what was refreshed last, or name all items that are new since"
             " the training."
         )
-    known = [np.flatnonzero(table["in_train"].to_numpy()) for table in (served, mine)]
+    # What was trained has the same vectors, to the bit.
+    served_rows = np.flatnonzero(served["in_train"].to_numpy())
+    refreshed_rows = np.flatnonzero(refreshed["in_train"].to_numpy())
     for head in json.loads((store / "versions" / serving / "serving.json").read_text())["heads"]:
-        places = store / "models" / f"{head}_{serving}" / serving / "vectors.npy", retriever / f"{head}.npy"
-        one, two = (np.load(path, mmap_mode="r")[rows] for path, rows in zip(places, known, strict=True))
-        if not np.array_equal(one, two):
+        served_path = store / "models" / f"{head}_{serving}" / serving / "vectors.npy"
+        vectors = np.load(served_path, mmap_mode="r")[served_rows]
+        if not np.array_equal(vectors, np.load(retriever / f"{head}.npy", mmap_mode="r")[refreshed_rows]):
             raise UserError(
                 f"{retriever} is no refresh of version {serving}, which serves: their {head} heads differ. Refresh the"
                 " run that it was packaged from, or package this one with mtmh package."

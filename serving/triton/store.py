@@ -24,7 +24,7 @@ from mtmh.errors import UserError
 from serving.triton.backend.files import disagreement, files_of
 
 MANIFEST, CHAMPION = "manifest.json", "champion"
-KEPT = 2  # versions beside the champion
+SPARE_VERSIONS = 2  # versions beside the champion
 
 
 class Manifest(BaseModel, extra="allow"):
@@ -44,10 +44,10 @@ def install(package: Path, store: Path) -> str:
     """
     manifest = _manifest(package)
     version = str(manifest["version"])
-    place = store / "versions" / version
+    folder = store / "versions" / version
     _check(manifest, files_of(package), package)
-    with _owned(store) as drafts:
-        if place.is_dir() and _manifest(place) == manifest:
+    with _locked(store) as drafts:
+        if folder.is_dir() and _manifest(folder) == manifest:
             return version
         draft = drafts / version
         shutil.copytree(package, draft, copy_function=_link)
@@ -55,7 +55,7 @@ def install(package: Path, store: Path) -> str:
         for model in manifest["models"]:
             (draft / "models" / model).rename(store / "models" / model)
         (draft / "models").rmdir()
-        draft.rename(place)
+        draft.rename(folder)
     return version
 
 
@@ -81,10 +81,10 @@ def champion(store: Path) -> str:
 
 def verify(store: Path, version: str) -> dict[str, Any]:
     """Check every file of an installed version and return its manifest. Raises UserError naming what does not agree."""
-    place = store / "versions" / version
-    manifest = _manifest(place)
+    folder = store / "versions" / version
+    manifest = _manifest(folder)
     models = {f"models/{name}": path for name, path in files_of(store / "models").items() if _of(version, name)}
-    _check(manifest, files_of(place) | models, place)
+    _check(manifest, files_of(folder) | models, folder)
     return manifest
 
 
@@ -93,22 +93,22 @@ def versions(store: Path) -> list[str]:
     return sorted((path.name for path in (store / "versions").glob("[0-9]*")), key=int)
 
 
-def retire(store: Path, kept: int = KEPT, needed: Collection[str] = ()) -> list[str]:
+def retire(store: Path, spare: int = SPARE_VERSIONS, needed: Collection[str] = ()) -> list[str]:
     """Remove all versions but the champion, those `needed`, and the newest `kept` others; returns those removed.
 
     A server that has one of them loaded goes on with it: it holds what it read.
     """
-    with _owned(store) as drafts:
+    with _locked(store) as drafts:
         serving = champion(store)
         others = [version for version in versions(store) if version not in (serving, *needed)]
-        old = others[: max(len(others) - kept, 0)]
+        old = others[: max(len(others) - spare, 0)]
         for version in old:
             _remove(store, version, drafts)
     return old
 
 
 @contextmanager
-def _owned(store: Path) -> Iterator[Path]:
+def _locked(store: Path) -> Iterator[Path]:
     """Hold the store while it is changed, and give a folder for drafts: empty at first, removed at the end."""
     for folder in ("versions", "models"):
         (store / folder).mkdir(parents=True, exist_ok=True)
@@ -125,13 +125,13 @@ def _owned(store: Path) -> Iterator[Path]:
 
 def _remove(store: Path, version: str, drafts: Path) -> None:
     """Take a version out of the store, first its name, then its models; or what a killed install left of it."""
-    gone = drafts / f"old-{version}"
-    gone.mkdir()
-    place = store / "versions" / version
-    if place.is_dir():
-        place.rename(gone / "version")
+    removed = drafts / f"old-{version}"
+    removed.mkdir()
+    folder = store / "versions" / version
+    if folder.is_dir():
+        folder.rename(removed / "version")
     for model in (store / "models").glob(f"*_{version}"):
-        model.rename(gone / model.name)
+        model.rename(removed / model.name)
 
 
 def _manifest(package: Path) -> dict[str, Any]:

@@ -113,11 +113,11 @@ def triton(
 
 
 def _command(store: Path, server: Triton) -> tuple[list[str], dict[str, str]]:
-    place = Path(os.environ.get("MTMH_TRITON", ".triton")).resolve()
-    root = place / "server" / "pytriton" / "tritonserver"
-    python = place / "venv" / "bin" / "python"
+    installation = Path(os.environ.get("MTMH_TRITON", ".triton")).resolve()
+    root = installation / "server" / "pytriton" / "tritonserver"
+    python = installation / "venv" / "bin" / "python"
     if not (root / "bin" / "tritonserver").is_file() or not python.exists():
-        raise UserError(f"Triton is not installed in {place}: run `make .triton/.ready`.")
+        raise UserError(f"Triton is not installed in {installation}: run `make .triton/.ready`.")
     ports = server.ports
     addresses = {f"{name}-address": HOST for name in ("http", "grpc", "metrics")}
     numbers: dict[str, object] = {"grpc-port": ports.grpc, "metrics-port": ports.metrics}
@@ -192,7 +192,7 @@ def _start(command: list[str], environment: dict[str, str], file: IO[bytes]) -> 
     """A session of its own: a Ctrl-C in the terminal is ours to pass on, and its children can be ended with it."""
     us = os.getpid()
 
-    def leash() -> None:
+    def die_with_parent() -> None:
         _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it dies with us, however we die
         if os.getppid() != us:
             os._exit(1)
@@ -204,7 +204,7 @@ def _start(command: list[str], environment: dict[str, str], file: IO[bytes]) -> 
         stdout=file,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=leash,
+        preexec_fn=die_with_parent,
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from checkerboard import Stages, train_settings
+from helpers.checkerboard import Stages, train_settings
 
 from benchmarks import convergence
 from benchmarks.convergence import WITH, WITHOUT, Arrival, distance, draw, follow, halved

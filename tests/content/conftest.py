@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_catalog import EACH, MakeCatalog, write_catalog
+from helpers.small_catalog import EACH, MakeCatalog, write_catalog
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 from transformers.utils import logging
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_catalog import CORRUPT, EACH, NEITHER, NO_IMAGE, NO_TEXT, MakeCatalog, subject_of
+from helpers.small_catalog import CORRUPT, EACH, NEITHER, NO_IMAGE, NO_TEXT, MakeCatalog, subject_of
 
 from mtmh.config import ContentSettings, RetrievalSettings
 from mtmh.content.concepts import read_concepts

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from checkerboard import ITEMS, Stages
+from helpers.checkerboard import ITEMS, Stages
 
 from mtmh.config import ContentSettings
 from mtmh.content.backbone import identity, load_encoder, locate

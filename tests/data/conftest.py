@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_log import MakeFolder, Rows, small_tables
+from helpers.small_log import MakeFolder, Rows, small_tables
 
 from mtmh.data.files import write_parquet
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from small_log import EVENTS, MakeFolder
+from helpers.small_log import EVENTS, MakeFolder
 
 from mtmh.config import DataSettings
-from mtmh.data.describe import describe
 from mtmh.data.engagement import doubtful_events
-from mtmh.data.findings import findings
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
+from mtmh.data.profile.advice import findings
+from mtmh.data.profile.describe import describe
 from mtmh.errors import UserError
 
 

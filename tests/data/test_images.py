@@ -6,7 +6,7 @@ from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 import pytest
-from small_log import MakeFolder
+from helpers.small_log import MakeFolder
 
 from mtmh.data import images, importers
 from mtmh.data.files import write_parquet

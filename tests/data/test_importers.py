@@ -7,7 +7,7 @@ from zipfile import ZipFile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_log import MakeFolder, Rows
+from helpers.small_log import MakeFolder, Rows
 
 from mtmh.data.files import write_parquet
 from mtmh.data.importers import check, fingerprint, read, write_contract

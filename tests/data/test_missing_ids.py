@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_log import EVENTS, MakeFolder
+from helpers.small_log import EVENTS, MakeFolder
 
 from mtmh.config import DataSettings
 from mtmh.data.prepare import prepare

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from checkerboard import SUBJECT, Stages
+from helpers.checkerboard import SUBJECT, Stages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_log import EVENTS, MakeFolder, Rows, small_tables
+from helpers.small_log import EVENTS, MakeFolder, Rows, small_tables
 
 from mtmh.config import DataSettings, SyntheticSettings
 from mtmh.data.prepare import fingerprint, prepare

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from mtmh.config import DataSettings, SyntheticSettings
-from mtmh.data import words
+from mtmh.data import synthetic_vocabulary
 from mtmh.data.importers import Source, check
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
@@ -54,16 +54,16 @@ def test_nothing_is_engaged_with_before_it_is_published(world: Source) -> None:
 def test_titles_are_short_and_do_not_spell_the_topic(world: Source) -> None:
     titles = np.char.lower(world.tables["items"]["title"].to_numpy().astype(str))
     assert 3 <= np.char.count(titles, " ").mean() + 1 <= 7
-    for names in words.TOPICS.values():
+    for names in synthetic_vocabulary.TOPICS.values():
         for name, line in names.items():
             spelled = {word.rstrip("s") for word in line.replace("-", " ").split()}
             assert not spelled & {word.rstrip("s") for word in name.lower().split()}, name
 
 
 def test_every_topic_has_ten_words_of_its_own() -> None:
-    lines = [line.split() for below in words.TOPICS.values() for line in below.values()]
+    lines = [line.split() for below in synthetic_vocabulary.TOPICS.values() for line in below.values()]
     assert {len(set(line)) for line in lines} == {10}
-    assert [len(names) for names in words.names()] == [12, 96]
+    assert [len(names) for names in synthetic_vocabulary.names()] == [12, 96]
 
 
 def test_engagement_lasts_longer_on_topic(world: Source) -> None:

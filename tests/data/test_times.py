@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_log import EVENTS, ITEMS, MakeFolder, small_tables
+from helpers.small_log import EVENTS, ITEMS, MakeFolder, small_tables
 
 from feature_repo.stage import build_features
 from mtmh.config import DataSettings, PairSettings

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from checkerboard import ITEMS, OLD, SUBJECT, USERS, Stages, retrieval_settings, write_stages, write_version
+from helpers.checkerboard import ITEMS, OLD, SUBJECT, USERS, Stages, retrieval_settings, write_stages, write_version
 
 from mtmh.config import EvaluationSettings, GateSettings
 from mtmh.data.prepared import Prepared

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checkerboard import Stages, retrieval_settings
+from helpers.checkerboard import Stages, retrieval_settings
 
 from mtmh.config import EvaluationSettings
 from mtmh.evaluation.evaluate import evaluate

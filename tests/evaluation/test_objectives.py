@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checkerboard import Stages, retrieval_settings
+from helpers.checkerboard import Stages, retrieval_settings
 
 from mtmh.config import Config, EvaluationSettings, GateSettings
-from mtmh.evaluation import report, run_directory
+from mtmh.evaluation import run_directory
 from mtmh.evaluation.evaluate import evaluate
 from mtmh.evaluation.gate import judge
+from mtmh.report import report
 
 HEADS_OF = {"stmh": ["engagement", "relevance"], "mtsh": ["relevance"], "engagement": ["engagement"]}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_run import write_run, write_stages
+from helpers.small_run import write_run, write_stages
 
 from mtmh.config import Config, load_config
 from mtmh.errors import UserError

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from watched import ARMS, FIRST, draw, make_place
+from helpers.watched import ARMS, FIRST, draw, make_place
 
-from mtmh.experiment.facts import facts
+from mtmh.experiment.data import facts
+from mtmh.experiment.folder import open_place
 from mtmh.experiment.metrics import METRICS, daily
-from mtmh.experiment.place import open_place
 from mtmh.experiment.statistics import effects, pre_period
 from mtmh.experiment.units import item_counts, user_days
 

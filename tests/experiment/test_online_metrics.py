@@ -11,20 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-import reference
+from helpers import reference
+from helpers.watched import ARMS, FIRST, arm_of, at, draw, event, item, make_place
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
-from watched import ARMS, FIRST, arm_of, at, draw, event, item, make_place
 
 from mtmh.experiment import relations
 from mtmh.experiment.arms import bucket as bucket_of
 from mtmh.experiment.catalog import UNIT_SALT, Catalog, Users
-from mtmh.experiment.facts import Facts, facts
+from mtmh.experiment.data import Facts, facts
+from mtmh.experiment.folder import Experiment, open_place
 from mtmh.experiment.metrics import DAILY, METRICS, coverage, daily, distinct, entropy, gini
-from mtmh.experiment.place import Experiment, open_place
-from mtmh.experiment.records import ENGAGEMENTS, EXPOSURES
 from mtmh.experiment.units import ITEM_COUNTS, USER_DAYS, item_counts, user_days
+from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -13,7 +13,7 @@ import pytest
 import redis
 import yaml
 
-from mtmh.cli import app
+from mtmh_cli import app
 from serving.router.settings import Source
 
 BASE = Path(__file__).parents[2] / "k8s" / "base"

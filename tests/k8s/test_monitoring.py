@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from k8s.check.__main__ import OVERLAYS
-from k8s.check.render import Rendered, Thing, matches, render
+from k8s.check.render import KubeObject, Rendered, matches, render
 
 MONITORING = OVERLAYS.parents[1] / "monitoring"
 JOBS = yaml.safe_load((MONITORING / "prometheus" / "cluster.yaml").read_text())["scrape_configs"]
@@ -32,10 +32,10 @@ def test_the_configmaps_are_the_files() -> None:
         assert told["mtmh-prometheus"]["data"][name] == (MONITORING / "prometheus" / name).read_text()
 
 
-def targets(job: dict[str, Any], all_: Rendered) -> Iterator[tuple[Thing, dict[str, Any]]]:
+def targets(job: dict[str, Any], rendered: Rendered) -> Iterator[tuple[KubeObject, dict[str, Any]]]:
     """The pods and ports that a scrape job keeps, by Prometheus' rules of relabelling."""
     (discovery,) = job["kubernetes_sd_configs"]
-    for thing in all_.workloads:
+    for thing in rendered.workloads:
         if thing.body["metadata"]["namespace"] not in discovery["namespaces"]["names"]:
             continue
         labels = {f"label_{re.sub('[^a-zA-Z0-9_]', '_', name)}": value for name, value in thing.labels.items()}

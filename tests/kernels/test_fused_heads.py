@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 import torch
-from small_batch import some_rows
+from helpers.small_batch import some_rows
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 

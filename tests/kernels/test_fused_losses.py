@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from small_batch import batch_of_a_pair, some_batch, some_rows, unit
+from helpers.small_batch import batch_of_a_pair, some_batch, some_rows, unit
 from torch import Tensor
 
 from mtmh.data.sampler import Batch

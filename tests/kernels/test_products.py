@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_batch import some_rows
+from helpers.small_batch import some_rows
 
 from mtmh.kernels.products import HAS_ONEDNN, product
 

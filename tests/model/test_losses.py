@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_batch import batch_of_a_pair, some_batch, unit
+from helpers.small_batch import batch_of_a_pair, some_batch, unit
 
 from mtmh.data.sampler import Batch
 from mtmh.model.losses import HEADS_OF, MASKED, engagement_loss, objective_loss, relevance_loss

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from checkerboard import ITEMS, OLD, Stages
+from helpers.checkerboard import ITEMS, OLD, Stages
 from torch import nn
 
 from mtmh.data.prepared import Prepared

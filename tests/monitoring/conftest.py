@@ -11,11 +11,11 @@ with warnings.catch_warnings():
     import evidently.ui.workspace  # noqa: F401
 
 import pytest
-from small_place import DAYS, write_place
+from helpers.small_place import DAYS, write_place
 
-from monitoring.bounds import read_bounds
-from monitoring.monitor import Monitored, monitor
-from mtmh.experiment.place import Place, open_place
+from monitoring.evidently.bounds import read_bounds
+from monitoring.evidently.monitor import Monitored, monitor
+from mtmh.experiment.folder import Place, open_place
 
 SHIFTED = DAYS - 1  # the last day shows and likes the first topic alone
 

@@ -5,12 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from small_place import DAYS, FIRST
+from helpers.small_place import DAYS, FIRST
 
 from monitoring import retraining
-from monitoring.bounds import Bounds
+from monitoring.evidently.bounds import Bounds
 from mtmh.errors import UserError
-from mtmh.experiment.place import Place
+from mtmh.experiment.folder import Place
 
 LAST = FIRST + timedelta(days=DAYS - 1)
 BOUNDS = Bounds.model_validate({"bounds": {}, "retrain": []})

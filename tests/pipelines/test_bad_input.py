@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtmh import cli
+import mtmh_cli
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 Tables = dict[str, pa.Table]
@@ -108,7 +108,7 @@ def test_a_fault_is_one_message(
     settings = ["--set", "data.float_features=[price]", "--set", "data.id_features=[]"]
     monkeypatch.setattr(sys, "argv", ["mtmh", "run", "--data", str(data), "--runs", str(runs), *settings])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        mtmh_cli.main()
     printed = capsys.readouterr()
     assert ended.value.code == 2
     assert printed.err.startswith("mtmh: ")

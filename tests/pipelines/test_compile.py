@@ -39,7 +39,7 @@ def test_the_ir_is_valid_and_holds_every_step(tmp_path: Path) -> None:
 
 
 def test_the_same_settings_compile_to_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    script = "import sys; from mtmh import cli; sys.argv = ['mtmh', 'compile', sys.argv[1]]; cli.main()"
+    script = "import sys; import mtmh_cli; sys.argv = ['mtmh', 'compile', sys.argv[1]]; mtmh_cli.main()"
     for seed in ("1", "2"):
         command = [sys.executable, "-c", script, str(tmp_path / f"{seed}.yaml")]
         subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True)

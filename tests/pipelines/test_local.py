@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from mtmh import cli
+import mtmh_cli
 from mtmh.config import Config, load_config
 from pipelines import local
 from pipelines.main import NEVER_CACHED, STEPS
@@ -123,7 +123,7 @@ def test_a_run_answers_questions(
     for question in (["similar", str(first.path), item], ["recommend", str(first.path), user, "--alpha", "30"]):
         monkeypatch.setattr(sys, "argv", ["mtmh", *question, "--count", "3"])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            mtmh_cli.main()
         printed = capsys.readouterr()
         assert ended.value.code == 0, printed.err
         assert "relevance" in printed.out  # with alpha 30 the first candidate is that head's
@@ -140,7 +140,7 @@ def test_nothing_unfinished_stays(first: Ran, second: Ran, runs: Path) -> None:
 def test_a_run_killed_in_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     longer = [*TINY, *LENIENT, "train.epochs=8"]
     settings = [part for setting in longer for part in ("--set", setting)]
-    command = [sys.executable, "-c", "from mtmh.cli import main; main()", "run", "--runs", str(tmp_path), *settings]
+    command = [sys.executable, "-c", "from mtmh_cli import main; main()", "run", "--runs", str(tmp_path), *settings]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
         while not list((tmp_path / ".scratch" / "checkpoints").rglob("*.pt")) and process.poll() is None:
             time.sleep(0.05)

@@ -10,7 +10,7 @@ from mtmh.config import Config
 from pipelines.arguments import of_run
 from pipelines.local import tracking_uri
 from pipelines.names import explain_name, name_in, record
-from pipelines.store import serving
+from pipelines.runs_folder import serving
 
 
 def test_the_first_has_the_plain_name_and_the_second_its_own(tmp_path: Path) -> None:

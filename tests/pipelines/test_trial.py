@@ -12,7 +12,7 @@ from mtmh.data.files import write_parquet
 from mtmh.data.synthetic import make_world
 from mtmh.evaluation import heads
 from mtmh.training import train as training
-from pipelines.store import owned
+from pipelines.runs_folder import owned
 from pipelines.trial import Figures, try_out
 
 TINY = (

@@ -13,15 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from google.protobuf import json_format
+from helpers.small_place import DAYS, FIRST, ITEMS, USERS, write_place
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from mtmh.config import ClusterSettings
 from mtmh.errors import UserError
 from pipelines import monitor
 from pipelines.monitor import STEPS, compile_monitor
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "monitoring"))
-from small_place import DAYS, FIRST, ITEMS, USERS, write_place
 
 TINY = [
     "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], out_dim: 16}",
@@ -62,7 +60,7 @@ def test_on_a_cluster_both_steps_mount_the_volume(tmp_path: Path) -> None:
 
 def test_the_same_code_compiles_to_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     for seed in ("1", "2"):
-        command = [sys.executable, "-m", "mtmh.cli", "watch", "compile", str(tmp_path / f"{seed}.yaml")]
+        command = [sys.executable, "-m", "mtmh_cli", "watch", "compile", str(tmp_path / f"{seed}.yaml")]
         subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True)
     assert (tmp_path / "1.yaml").read_bytes() == (tmp_path / "2.yaml").read_bytes()
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from checkerboard import ITEMS, OLD
-from fresh_world import FreshWorld
+from helpers.checkerboard import ITEMS, OLD
+from helpers.fresh_world import FreshWorld
 
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
-from mtmh.retrieval import ask
+from mtmh.retrieval import query
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import add_items, refresh
 from mtmh.retrieval.retriever import Retriever
@@ -32,7 +32,7 @@ def intake(fresh: FreshWorld) -> Intake:
 
 @pytest.fixture(scope="module")
 def before(fresh: FreshWorld) -> Retriever:
-    return ask.load(fresh.before)
+    return query.load(fresh.before)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def rows_of(retriever: Retriever, ids: list[str]) -> np.ndarray:
 def test_added_items_are_as_in_a_build_that_had_them_from_the_start(
     fresh: FreshWorld, before: Retriever, added: Retriever
 ) -> None:
-    whole = ask.load(fresh.whole)
+    whole = query.load(fresh.whole)
     ids = added.items["item_id"].to_pylist()
     assert len(fresh.new) > 15
     assert len(ids) == len(whole.items) == len(before.items) + len(fresh.new)
@@ -68,7 +68,7 @@ def test_added_items_are_as_in_a_build_that_had_them_from_the_start(
 
 def test_users_get_what_they_would_have_got(fresh: FreshWorld, added: Retriever) -> None:
     """Histories of known and of new items, both heads, preranked."""
-    whole, rng = ask.load(fresh.whole), np.random.default_rng(1)
+    whole, rng = query.load(fresh.whole), np.random.default_rng(1)
     ids = np.array(added.items["item_id"].to_pylist())
     histories = [rng.choice(len(ids), 5, replace=False) for _ in range(40)]
     found = 0
@@ -138,8 +138,8 @@ def test_a_refreshed_version_is_whole_and_answers_as_in_memory(
     assert manifest["created_from"] == verify(fresh.before / "retriever")["created_from"]
     newest = max(fresh.new["created_at"].to_pylist())
     assert (told["items"], told["newest"]) == (len(fresh.new), newest.isoformat())
-    loaded = ask.load(tmp_path / "out")
-    assert ask.retrieval_settings(tmp_path / "out") == ask.retrieval_settings(fresh.before)
+    loaded = query.load(tmp_path / "out")
+    assert query.retrieval_settings(tmp_path / "out") == query.retrieval_settings(fresh.before)
     features = pq.read_table(tmp_path / "out" / "item_features.parquet").to_pydict()
     assert features["log_popularity"][-len(fresh.new) :] == [0.0] * len(fresh.new)
     lengths = fresh.new.sort_by("item_id")["length"].to_pylist()
@@ -164,7 +164,7 @@ def test_a_refreshed_version_is_refreshed_again(fresh: FreshWorld, intake: Intak
     refresh(tmp_path / "monday", fresh.new, tmp_path / "tuesday", again, skip_known=True)
     told = verify(tmp_path / "tuesday")["created_from"]["refreshed"]
     assert told["items"] == len(fresh.new)
-    assert len(ask.load(tmp_path / "tuesday").items) == len(ask.load(fresh.whole).items)
+    assert len(query.load(tmp_path / "tuesday").items) == len(query.load(fresh.whole).items)
 
 
 def test_what_cannot_be_added_is_refused_with_a_count_and_an_example(
@@ -191,7 +191,7 @@ def test_what_cannot_be_added_is_refused_with_a_count_and_an_example(
 
 def test_without_an_encoder_what_is_known_of_a_creator_places_an_item(version: Make) -> None:
     intake = Intake.load(version("mtmh"))
-    retriever = ask.load(version("mtmh"))
+    retriever = query.load(version("mtmh"))
     items = pa.table(
         {"item_id": ["z1", "z2"], "creator_id": ["c00", "nobody"], "popularity": [1.0, None], "constant": [3.0, None]}
     )
@@ -223,7 +223,7 @@ def test_cold_items_of_a_version_that_leaves_them_to_the_model(before: Retriever
 def test_a_version_with_one_head(version: Make, objective: str, tmp_path: Path) -> None:
     items = pa.table({"item_id": ["z1"], "creator_id": ["c00"], "popularity": [1.0], "constant": [3.0]})
     refresh(version(objective), items, tmp_path / "out", Intake.load(version(objective)))
-    added = ask.load(tmp_path / "out")
-    assert list(added.indexes) == list(ask.load(version(objective)).indexes)
+    added = query.load(tmp_path / "out")
+    assert list(added.indexes) == list(query.load(version(objective)).indexes)
     assert json.loads((tmp_path / "out" / "index.json").read_text()).keys() == added.indexes.keys()
     assert added.items["in_train"].to_pylist()[OLD:] == [False] * (ITEMS - OLD + 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkerboard import ITEMS, OLD, Stages, item_id, retrieval_settings
+from helpers.checkerboard import ITEMS, OLD, Stages, item_id, retrieval_settings
 
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError

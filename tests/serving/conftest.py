@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import tritonclient.grpc as grpc
-from asking import Serving
-from processes import free_ports
-from small_version import write_run, write_world
+from helpers.asking import Serving
+from helpers.processes import free_ports
+from helpers.small_version import write_run, write_world
 
-from mtmh.retrieval import ask
+from mtmh.retrieval import query
 from mtmh.retrieval.retriever import Retriever
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
@@ -75,7 +75,7 @@ def serving(installed: None, store: Path) -> Iterator[Serving]:
 @pytest.fixture(scope="session")
 def retriever_of(run_of: RunOf) -> Callable[[str], Retriever]:
     """Version -> the offline retriever."""
-    return cache(lambda version: ask.load(run_of(version)))
+    return cache(lambda version: query.load(run_of(version)))
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import tritonclient.grpc as grpc
-from asking import Question, Serving, ask, assert_same
-from small_version import CONTENT, ITEMS, RETRIEVAL
+from helpers.asking import Question, Serving, ask, assert_same
+from helpers.small_version import CONTENT, ITEMS, RETRIEVAL
 from tritonclient.utils import InferenceServerException
 
 from mtmh.heads import HEADS

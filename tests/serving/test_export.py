@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from google.protobuf import text_format
-from small_version import ITEMS
+from helpers.small_version import ITEMS
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from mtmh.errors import UserError

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 import tritonclient.grpc as grpc
-from asking import Question, Serving, ask
-from processes import running, until
+from helpers.asking import Question, Serving, ask
+from helpers.processes import running, until
 from tritonclient.utils import InferenceServerException
 
 from serving.triton.leftovers import SHARED_MEMORY, end_with_us, sweep

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mtmh import cli
+import mtmh_cli
 from mtmh.errors import UserError
 from serving.triton import store as packages
 from serving.triton.backend.files import sha256
@@ -180,7 +180,7 @@ def test_mtmh_package_installs_a_run(run_of: PackageOf, tmp_path: Path, monkeypa
     command = ["mtmh", "package", str(run_of("3")), "--version", "3", "--store", str(tmp_path), "--promote"]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        mtmh_cli.main()
     assert ended.value.code == 0
     assert packages.champion(tmp_path) == "3"
     packages.verify(tmp_path, "3")

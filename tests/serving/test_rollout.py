@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster_api import StandIn, Trouble, running
+from helpers.cluster_api import StandIn, Trouble, running
 from kfp import dsl
 from kubernetes import client
 
 from components.deploy import deploy
 from mtmh.errors import UserError
-from serving.cluster import Cluster, RolloutError
-from serving.rollout import roll_out
+from serving.cluster.pods import Cluster, RolloutError
+from serving.cluster.rollout import roll_out
 from serving.triton.store import install, promote, versions
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +181,7 @@ def test_killed_at_any_time_what_serves_is_loaded_and_a_second_try_ends_it(
 
     script = (
         "import sys; from pathlib import Path; from kubernetes import client\n"
-        "from serving.cluster import Cluster; from serving.rollout import roll_out\n"
+        "from serving.cluster.pods import Cluster; from serving.cluster.rollout import roll_out\n"
         "api = client.ApiClient(client.Configuration(host=sys.argv[2])); sys.stdin.read()\n"
         "roll_out(Path(sys.argv[1]), '8', Cluster(api, 'mtmh', 20.0, pause=0.01))\n"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processes import children, free_ports, running, until
+from helpers.processes import children, free_ports, running, until
 
 from serving.client import Client
 from serving.triton.leftovers import SHARED_MEMORY
@@ -39,7 +39,7 @@ def served(store: Path, tmp_path: Path, installed: None) -> Iterator[Served]:
     ports, router = free_ports(), free_ports()
     numbers = {"port": router.http, "http-port": ports.http, "grpc-port": ports.grpc, "metrics-port": ports.metrics}
     given = [f"--{name}={number}" for name, number in numbers.items()]
-    command = [sys.executable, "-m", "mtmh.cli", "serve", "--runs", str(tmp_path), "--data", "synthetic", *given]
+    command = [sys.executable, "-m", "mtmh_cli", "serve", "--runs", str(tmp_path), "--data", "synthetic", *given]
     process = subprocess.Popen([*command, f"--set=listen.grpc_port={router.grpc}"], stdout=subprocess.DEVNULL)
     try:
         one = Served(process, [*numbers.values(), router.grpc], 0, f"http://127.0.0.1:{router.http}")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asking import Question, Serving, ask
-from processes import children, free_ports, running, until
+from helpers.asking import Question, Serving, ask
+from helpers.processes import children, free_ports, running, until
 
 from mtmh.errors import UserError
 from serving.triton.management import headers

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_batch import some_batch, unit
+from helpers.small_batch import some_batch, unit
 from torch import Tensor
 
 from mtmh.kernels.adagrad import fused_update

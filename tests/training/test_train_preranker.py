@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from checkerboard import ITEMS, OLD, SIDE, SUBJECT, Stages, prerank_settings, write_preranker
+from helpers.checkerboard import ITEMS, OLD, SIDE, SUBJECT, Stages, prerank_settings, write_preranker
 
 from mtmh.config import load_config
-from mtmh.data.next_items import NextItems
 from mtmh.data.prepared import Prepared
+from mtmh.data.user_examples import NextItems
 from mtmh.errors import UserError
 from mtmh.model.preranker import ENGAGEMENT, LONG_DWELL, Preranker, Towers
 from mtmh.training.preranker import Items, interests_of, long_dwell, objective

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from checkerboard import ITEMS, OLD, SIDE, SUBJECT, Stages, train_settings
+from helpers.checkerboard import ITEMS, OLD, SIDE, SUBJECT, Stages, train_settings
 from safetensors.numpy import load_file
 
 from mtmh.data.pair_source import Pairs

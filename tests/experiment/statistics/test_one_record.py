@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.populations import ARMS, FIRST_DAY, Population, population
-from monitoring.ab.verdict import GUARDRAILS, PRIMARY, Log, Verdict, judge
 from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import effects, never_served, sample_ratio
 from mtmh.experiment.statistics.effects import Effect
 from mtmh.experiment.units import USER_DAYS
+from mtmh.experiment.verdict import GUARDRAILS, PRIMARY, Log, Verdict, judge
 
 DAYS, USERS = 14, 1500
 DECIDING = {name: METRICS[name] for name in (PRIMARY, *GUARDRAILS)}

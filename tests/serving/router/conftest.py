@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from checkerboard import Stages
-from live_router import Place, Router, Run, free_ports, running
+from helpers.checkerboard import Stages
+from helpers.live_router import Place, Router, Run, free_ports, running
 from tritonclient.grpc import InferenceServerClient
 
 from mtmh.config import DataSettings

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from live_router import Router, Run, eventually, free_ports
+from helpers.live_router import Router, Run, eventually, free_ports
 
 import serving.router
 from serving.client import Client, RouterError

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from live_router import Router, Run
+from helpers.live_router import Router, Run
 
 from mtmh.config import RetrievalSettings
-from mtmh.retrieval import ask
+from mtmh.retrieval import query
 from mtmh.retrieval.retriever import Retriever
 from serving.router import schema
 
@@ -31,7 +31,7 @@ def test_the_merge_is_the_one_that_retrieve_answers(router: Router) -> None:
 def test_the_heads_lists_are_the_offline_ones(router: Router, offline: dict[str, Retriever]) -> None:
     told = router.post("/v1/compare", {"triggers": ["i03"], "k": 8})
     for head, alpha in (("engagement", 100), ("relevance", 0)):
-        alone = ask.recommend(offline["1"], ["i03"], 8, alpha, RetrievalSettings())
+        alone = query.recommend(offline["1"], ["i03"], 8, alpha, RetrievalSettings())
         assert [row["item_id"] for row in told["lists"][head]] == [one.item_id for one in alone]
 
 

@@ -17,7 +17,7 @@ import pytest
 import requests
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from live_router import Router, Run, eventually, free_ports
+from helpers.live_router import Router, Run, eventually, free_ports
 
 from serving.router.connection import most_connections
 

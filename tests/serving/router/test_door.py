@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from live_router import Router, Run
+from helpers.live_router import Router, Run
 from test_guard import TOKEN, said
 
 from serving.router import schema

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from live_router import Place, Run, dated, eventually, remove
+from helpers.live_router import Place, Run, dated, eventually, remove
 
 from serving.router.package import Package
 from serving.triton.export import write_package

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live_router import Router, Run, eventually
+from helpers.live_router import Router, Run, eventually
 
 from serving.router import schema
 from serving.router.guard import JsonLines

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from checkerboard import Stages
-from live_router import Place, Router, Run, eventually, free_ports
+from helpers.checkerboard import Stages
+from helpers.live_router import Place, Router, Run, eventually, free_ports
 
 from feature_repo import stage, store
 from mtmh.config import DataSettings
-from mtmh.experiment.read import read
+from mtmh.exposures.read import read
 
 USER = {"user_id": "u03", "k": 5}
 

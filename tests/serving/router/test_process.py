@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live_router import Place, eventually, free_ports
+from helpers.live_router import Place, eventually, free_ports
 
 from mtmh.errors import UserError
 from serving.router.configuration import read_tokens

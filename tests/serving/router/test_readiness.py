@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from live_router import Place, Router, Run, Traffic, eventually, remove
+from helpers.live_router import Place, Router, Run, Traffic, eventually, remove
 from tritonclient.grpc import InferenceServerClient
 
 from serving.router.history import Histories

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fresh_world import FreshWorld
-from live_router import Place, Run, Traffic, eventually
+from helpers.fresh_world import FreshWorld
+from helpers.live_router import Place, Run, Traffic, eventually
 
-from mtmh import cli
+import mtmh_cli
 from mtmh.errors import UserError
-from mtmh.retrieval import ask
+from mtmh.retrieval import query
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import refresh
 from mtmh.retrieval.version import verify, write_manifest
@@ -30,7 +30,7 @@ def mtmh(*arguments: object) -> int:
     """The exit status of a command."""
     sys.argv = ["mtmh", *map(str, arguments)]
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        mtmh_cli.main()
     return int(ended.value.code or 0)
 
 
@@ -52,7 +52,7 @@ def items(fresh: FreshWorld, tmp_path: Path) -> Path:
 def test_new_items_are_served_without_a_restart_or_a_mixed_answer(
     run_router: Run, served: Path, fresh: FreshWorld, items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, settings = ask.load(fresh.before), ask.retrieval_settings(fresh.before)
+    before, settings = query.load(fresh.before), query.retrieval_settings(fresh.before)
     new = sorted(fresh.new["item_id"].to_pylist())
     history = before.items["item_id"].to_pylist()[:4]
     asked = {"triggers": history, "k": 60, "alpha": 40}
@@ -69,16 +69,16 @@ def test_new_items_are_served_without_a_restart_or_a_mixed_answer(
         eventually(lambda: router.retrieve(**asked)["model_version"] == number, "the refreshed version serves")
         count = len(traffic.answers)
         eventually(lambda: len(traffic.answers) > count + 5, "traffic goes on")
-        after = ask.load(out)
+        after = query.load(out)
         for item in (new[3], new[-1]):  # as triggers, and by search on the page
-            told = ask.similar(after, item, 9, 40)["merged"]
+            told = query.similar(after, item, 9, 40)["merged"]
             answer = router.post("/v1/similar", {"item_id": item, "k": 9, "alpha": 40})
             assert candidates(answer) == [(one.item_id, one.head, one.trigger_id) for one in told]
             found = router.client.get("/v1/items", params={"q": item}).json()["items"]
             assert [one["item_id"] for one in found] == [item]
     right: dict[str, Candidates] = {}
     for version, retriever in ((base, before), (number, after)):
-        told = ask.recommend(retriever, history, 60, 40, settings)
+        told = query.recommend(retriever, history, 60, 40, settings)
         right[version] = [(one.item_id, one.head, one.trigger_id) for one in told]
     assert not {item for item, _, _ in right[base]} & set(new)
     assert {item for item, _, _ in right[number]} & set(new)
@@ -143,7 +143,7 @@ def test_the_command_says_what_it_did_and_what_is_wrong(
     out, n = tmp_path / "out", len(fresh.new)
     assert mtmh("refresh", fresh.before, items, out, "--cache", fresh.cache) == 0
     printed = capsys.readouterr().out
-    assert f"{n} items added to {len(ask.load(fresh.before).items)} in" in printed
+    assert f"{n} items added to {len(query.load(fresh.before).items)} in" in printed
     assert "1 of them have no text or image" in printed
     assert "relevance: nlist" in printed
     assert mtmh("refresh", out, items, tmp_path / "again") == 2

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from live_router import Router
+from helpers.live_router import Router
 
 from mtmh.config import RetrievalSettings
-from mtmh.retrieval import ask
+from mtmh.retrieval import query
 from mtmh.retrieval.retriever import Retriever
 from serving.router import schema
 
@@ -14,7 +14,7 @@ OLD = ITEMS[:40]
 NEW_TRIGGER = {"item_id": "never seen", "id_features": {"creator_id": "c11"}}
 
 
-def rows(found: list[ask.Found]) -> list[tuple[str, str, str]]:
+def rows(found: list[query.Found]) -> list[tuple[str, str, str]]:
     return [(one.item_id, one.head, one.trigger_id) for one in found]
 
 
@@ -28,7 +28,7 @@ def test_the_served_merge_is_the_offline_one(
     router: Router, offline: dict[str, Retriever], history: list[str], alpha: float
 ) -> None:
     answer = router.retrieve(triggers=history, k=20, alpha=alpha)
-    told = ask.recommend(offline["1"], history, 20, alpha, RetrievalSettings())
+    told = query.recommend(offline["1"], history, 20, alpha, RetrievalSettings())
     assert candidates(answer) == rows(told)
     np.testing.assert_allclose([one["score"] for one in answer["candidates"]], [one.score for one in told], rtol=1e-4)
     schema.Answer.model_validate(answer, strict=True)
@@ -37,7 +37,7 @@ def test_the_served_merge_is_the_offline_one(
 def test_similar_items_are_the_offline_ones(router: Router, offline: dict[str, Retriever]) -> None:
     for item in OLD[::7]:
         answer = router.post("/v1/similar", {"item_id": item, "k": 9, "alpha": 40})
-        told = ask.similar(offline["1"], item, 9, 40)["merged"]
+        told = query.similar(offline["1"], item, 9, 40)["merged"]
         assert candidates(answer) == rows(told)
         cosines = [one["score"] for one in answer["candidates"]]
         np.testing.assert_allclose(cosines, [one.score for one in told], atol=1e-5)
@@ -67,9 +67,9 @@ def test_a_user_gets_what_the_history_in_the_store_says(router: Router, offline:
     from feature_repo.store import online_user_history, open_store
 
     package = router.service.versions.serving.live["1"].package  # type: ignore[union-attr]
-    history = online_user_history(open_store(package.place / "features"), ["u03"])[0].item_ids
+    history = online_user_history(open_store(package.folder / "features"), ["u03"])[0].item_ids
     answer = router.retrieve(user_id="u03", k=10)
-    assert candidates(answer) == rows(ask.recommend(offline["1"], history, 10, 50, RetrievalSettings()))
+    assert candidates(answer) == rows(query.recommend(offline["1"], history, 10, 50, RetrievalSettings()))
     assert not {one["item_id"] for one in answer["candidates"]} & set(history)
     both = router.retrieve(user_id="u03", triggers=["i00"], k=30)
     assert {one["trigger_id"] for one in both["candidates"]} == {"i00"}

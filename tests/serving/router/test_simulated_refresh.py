@@ -5,23 +5,23 @@ from pathlib import Path
 
 import pytest
 import yaml
-from live_router import Router, running
-from processes import free_ports
-from small_version import RETRIEVAL, SETTINGS, write_run, write_world
+from helpers.live_router import Router, running
+from helpers.processes import free_ports
+from helpers.small_version import RETRIEVAL, SETTINGS, write_run, write_world
 
-from mtmh.data.platform.behaviour import DEFAULT
-from mtmh.data.platform.population import populate
-from mtmh.data.platform.simulate import simulate
 from mtmh.experiment.arms import Arm
-from mtmh.experiment.read import read
-from mtmh.retrieval import ask
+from mtmh.exposures.read import read
+from mtmh.retrieval import query
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import add_items
-from mtmh.retrieval.slates import InProcess
-from serving.simulated import ThroughRouter, into_store
 from serving.triton.export import write_package
 from serving.triton.store import champion, install, promote
 from serving.triton.supervisor import triton
+from simulation.behaviour import DEFAULT
+from simulation.local_server import LocalServer
+from simulation.platform import simulate
+from simulation.population import populate
+from simulation.router_server import RouterServer, into_store
 
 ARMS = (Arm(name="engagement-only", alpha=100), Arm(name="mtmh", alpha=50))
 SAME = ["request_id", "timestamp", "user_id", "arm", "item_id", "head", "head_rank", "trigger_id", "position"]
@@ -54,16 +54,18 @@ def test_new_items_enter_the_routers_index_as_they_do_in_process(
 ) -> None:
     router, store = served
     people = populate(SETTINGS.synthetic, 0, 150, 2, DEFAULT)
-    known = ask.load(run).items["item_id"]
+    known = query.load(run).items["item_id"]
     logs = []
-    with into_store(run, store) as take_in:
+    with into_store(run, store) as add_new:
         url = f"http://127.0.0.1:{router.port}"
-        asked = url, people.user_ids, people.item_table, known, RETRIEVAL.triggers, ARMS, None, take_in
-        with ThroughRouter(*asked) as server:
+        asked = url, people.user_ids, people.item_table, known, RETRIEVAL.triggers, ARMS, None, add_new
+        with RouterServer(*asked) as server:
             simulate(people, DEFAULT, server, ARMS, "salt", 0, tmp_path / "router")
             assert (server.row_of >= 0).sum() == people.published(people.start + 1)
     intake = Intake.load(run)
-    own = InProcess(ask.load(run), RETRIEVAL, people.item_table, ARMS, lambda kept, new: add_items(kept, new, intake))
+    own = LocalServer(
+        query.load(run), RETRIEVAL, people.item_table, ARMS, lambda kept, new: add_items(kept, new, intake)
+    )
     simulate(people, DEFAULT, own, ARMS, "salt", 0, tmp_path / "own")
     for name in ("router", "own"):
         order = [("request_id", "ascending"), ("position", "ascending")]

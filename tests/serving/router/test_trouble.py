@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from live_router import Place, Run, Traffic, eventually, remove, rewrite
+from helpers.live_router import Place, Run, Traffic, eventually, remove, rewrite
 from tritonclient.grpc import InferenceServerClient
 
 from mtmh.config import RetrievalSettings
 from mtmh.experiment.arms import Arm, assign
-from mtmh.retrieval import ask
+from mtmh.retrieval import query
 from mtmh.retrieval.retriever import Retriever
 from serving.triton.management import headers
 from serving.triton.store import install, promote
@@ -35,7 +35,7 @@ def slow_version(place: Place) -> Iterator[tuple[str, Path]]:
 
 
 def told(retriever: Retriever, alpha: float) -> list[str]:
-    return [o.item_id for o in ask.recommend(retriever, ASKED["triggers"], 12, alpha, RetrievalSettings())]  # type: ignore[arg-type]
+    return [o.item_id for o in query.recommend(retriever, ASKED["triggers"], 12, alpha, RetrievalSettings())]  # type: ignore[arg-type]
 
 
 def items(answer: dict) -> list[str]:
@@ -242,7 +242,7 @@ def test_arms_come_with_a_configuration_without_a_restart(
         assert (seen["relevant"]["alpha"], seen["control"]["alpha"]) == (0, 50)
         assert [seen[name]["model_version"] for name in ("control", "other")] == ["1", "2"]
         assert items(seen["control"]) == told(offline["1"], 50)
-        narrow = ask.recommend(offline["2"], ASKED["triggers"], 12, 50, RetrievalSettings(k_ann=7))  # type: ignore[arg-type]
+        narrow = query.recommend(offline["2"], ASKED["triggers"], 12, 50, RetrievalSettings(k_ann=7))  # type: ignore[arg-type]
         assert items(seen["other"]) == [one.item_id for one in narrow]
         assert router.retrieve(**ASKED, user_id="user 1", alpha=20)["alpha"] == 20
         assert router.retrieve(**ASKED)["arm"] == "none"  # of nobody in particular

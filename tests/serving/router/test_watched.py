@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from live_router import Place, Run, dated, eventually, free_ports, remove
+from helpers.live_router import Place, Run, dated, eventually, free_ports, remove
 from tritonclient.grpc import InferenceServerClient
 
-from monitoring.queries import PLACE, Query, dashboards, exported, names, rules, unknown
+from monitoring.prometheus.queries import MONITORING, Query, dashboards, exported, names, rules, unknown
 from serving.triton.export import write_package
 from serving.triton.management import headers
 from serving.triton.store import install, promote
@@ -77,9 +77,9 @@ class Prometheus:
 @contextmanager
 def prometheus(folder: Path, router: int, triton: int) -> Iterator[Prometheus]:
     """The real one, with the shipped rules and configuration but for ports and a shorter interval."""
-    told = yaml.safe_load((PLACE / "prometheus" / "prometheus.yaml").read_text())
+    told = yaml.safe_load((MONITORING / "prometheus" / "prometheus.yaml").read_text())
     told["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
-    told["rule_files"] = [str(PLACE / "prometheus" / name) for name in told["rule_files"]]
+    told["rule_files"] = [str(MONITORING / "prometheus" / name) for name in told["rule_files"]]
     for job, port in zip(told["scrape_configs"], (router, triton), strict=True):
         job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(told))

@@ -5,15 +5,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from live_router import Place, Router, Run, remove
+from helpers.live_page import NUMBER, PATIENT, Page
+from helpers.live_router import Place, Router, Run, remove
 
 from benchmarks.page import browser
 from mtmh.data.files import write_parquet
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
 from serving.triton.supervisor import load
-
-from .live_page import NUMBER, PATIENT, Page
 
 
 @pytest.fixture(autouse=True)

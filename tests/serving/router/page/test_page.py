@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_router import Place, Router, Run, remove
+from helpers.live_page import LISTS, NUMBER, PATIENT, Page
+from helpers.live_router import Place, Router, Run, remove
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from tritonclient.grpc import InferenceServerClient
@@ -16,8 +17,6 @@ from serving.triton.export import write_package
 from serving.triton.management import headers
 from serving.triton.store import install, promote
 from serving.triton.supervisor import load
-
-from .live_page import LISTS, NUMBER, PATIENT, Page
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),

@@ -5,13 +5,12 @@ import urllib.request
 from urllib.error import HTTPError
 
 import pytest
-from contrasts import CONTRASTS
+from helpers.contrasts import CONTRASTS
+from helpers.live_page import LISTS, Page
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from serving.router.pages import PAGE
-
-from .live_page import LISTS, Page
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),

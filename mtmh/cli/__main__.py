@@ -1,3 +1,0 @@
-from mtmh.cli import main
-
-main()

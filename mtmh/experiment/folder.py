@@ -1,0 +1,133 @@
+"""A watched place: one folder with an experiment's log and what is needed to read it.
+
+PLACE/experiment.json   `Experiment`: the arms, the days, who was simulated
+PLACE/tables/           the log, compacted (mtmh/exposures/compact.py)
+PLACE/log/              segments that are not compacted yet; may be missing
+PLACE/items.parquet     the items there are by the end of the log (the contract's `items`)
+PLACE/history.parquet   user_id, item_id, timestamp[, value, dwell_seconds]: engagements before the log begins
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mtmh.data.contract import UTC_MICROSECONDS, accepts
+from mtmh.errors import UserError
+from mtmh.experiment.arms import Arms
+from mtmh.exposures.read import Logged, read
+
+_TEXTS = pa.list_(pa.string())
+# What the metrics read; further columns may be there.
+ITEMS = {"item_id": pa.string(), "created_at": UTC_MICROSECONDS, "l2_topics": _TEXTS}
+HISTORY = {"user_id": pa.string(), "item_id": pa.string(), "timestamp": UTC_MICROSECONDS}
+
+
+class Experiment(BaseModel):
+    """What experiment.json says; keys that are not named here are left alone."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    salt: str
+    control: str
+    treatment: str
+    arms: Arms
+    first_day: date
+    days: Annotated[int, Field(ge=1, le=3650)]
+    simulated: bool  # users are simulated: every page says so
+    world: str | None = None  # which behaviour they have
+    seed: int | None = None
+    retriever: Path | None = None  # the version directory that served: the training reference
+    run: Path | None = None  # the directory of the run that it comes from
+
+    @model_validator(mode="after")
+    def _compared(self) -> "Experiment":
+        names = [arm.name for arm in self.arms]
+        if missing := [name for name in (self.control, self.treatment) if name not in names]:
+            raise ValueError(f"control and treatment must be arms; not among {names}: {', '.join(missing)}")
+        if self.control == self.treatment:
+            raise ValueError(f"control and treatment must differ, both are {self.control!r}")
+        return self
+
+    @property
+    def last_day(self) -> date:
+        """The last day of the experiment, which is part of it."""
+        return self.first_day + timedelta(days=self.days - 1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place that `open_place` has looked at."""
+
+    folder: Path
+    experiment: Experiment
+
+    @property
+    def tables(self) -> Path:
+        """Where the compacted log is."""
+        return self.folder / "tables"
+
+    @property
+    def items(self) -> Path:
+        """The item table, Parquet."""
+        return self.folder / "items.parquet"
+
+    @property
+    def history(self) -> Path:
+        """What users engaged with before the log begins, Parquet."""
+        return self.folder / "history.parquet"
+
+    def logged(self) -> Logged:
+        """The log as it is now (mtmh/exposures/read.py), in a DuckDB of its own."""
+        return read(self.folder / "log", self.tables)
+
+
+def open_place(folder: Path) -> Place:
+    """The place at `folder`. Raises UserError that says which part is missing or wrong, and what to write instead."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder. `mtmh simulate --out {folder}` makes one.")
+    place = Place(folder, _experiment(folder / "experiment.json"))
+    if not place.tables.is_dir() and not (folder / "log").is_dir():
+        raise UserError(
+            f"{folder} has no log: there is neither {place.tables} nor {folder / 'log'}. Compact one there."
+        )
+    _check(place.items, ITEMS)
+    _check(place.history, HISTORY)
+    return place
+
+
+def _experiment(path: Path) -> Experiment:
+    try:
+        return Experiment.model_validate(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. It names salt, control, treatment, arms, first_day and days.") from None
+    except ValueError as error:  # no JSON, no UTF-8, or no experiment
+        raise UserError(f"{path} is no experiment: {_explained(error)}") from None
+
+
+def _explained(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return f"not JSON ({error}). Write it anew."
+    lines = [f"\n  {'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()]
+    return f"{len(lines)} errors{''.join(lines)}"
+
+
+def _check(path: Path, columns: dict[str, pa.DataType]) -> None:
+    try:
+        schema = pq.read_schema(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Write it as Parquet with the columns {', '.join(columns)}.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is not readable as Parquet ({str(error).splitlines()[0]}). Write it anew.") from None
+    faults = [
+        f"\n  {name}: expected {kind}, found {schema.field(name).type if name in schema.names else 'no such column'}"
+        for name, kind in columns.items()
+        if schema.names.count(name) != 1 or not accepts(kind, schema.field(name).type)
+    ]
+    if faults:
+        raise UserError(f"{path} has {len(faults)} wrong columns:{''.join(faults)}")

@@ -1,0 +1,184 @@
+"""Finished segments become Parquet, each record exactly once.
+
+    OUT/exposures/day=2026-03-01/BATCH.parquet      one row a candidate shown
+    OUT/engagements/day=2026-03-01/BATCH.parquet    one row an event
+    OUT/rejected/BATCH.parquet                      what could not be read, with its reason
+    OUT/batches/BATCH.json                          the names of the segments that are in the batch, and its rows
+
+A batch counts from the moment that its BATCH.json is there: before, its segments are the truth, and its Parquet files
+are leftovers of a compaction that was killed, which the next one removes; after, its Parquet files are, and segments
+of it that are still there are the leftovers. Everything is on disk before that moment. `mtmh.exposures.read` reads by
+this rule. Whole days may be deleted.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mtmh.errors import UserError
+from mtmh.exposures.log import LOCK, lock
+from mtmh.exposures.segment import CLOSED, OPEN, TORN, make_folder, recover, sync_folder
+from mtmh.exposures.tables import Tables, read_segment
+
+TABLES = ("exposures", "engagements")
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What one compaction did."""
+
+    segments: int
+    exposures: int  # rows
+    engagements: int
+    rejected: int
+
+
+def compact(directory: Path, out: Path, batch_bytes: int = 64 * 2**20) -> Compacted:
+    """Turn the finished segments below `directory` into Parquet below `out`, and remove them.
+
+    A segment that a process is writing stays; one that a killed process left is finished first. Late records are filed
+    under their day. Can be killed at any moment and run again. `batch_bytes` of segments make one batch.
+
+    Raises UserError when there is no such directory, or another compaction works on `out`.
+    """
+    if not directory.is_dir():
+        raise UserError(f"log {directory}: no such folder. Give the folder that the router writes (log.directory).")
+    if directory.resolve() == out.resolve():
+        raise UserError(f"{out} is the log itself. Give another folder for the tables, say {out / 'tables'}.")
+    for folder in (out / "batches", out / "rejected", *(out / name for name in TABLES)):
+        make_folder(folder)
+    with _alone(out), _alone(directory):
+        return _compact(directory, out, batch_bytes)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    handle = lock(folder, f"another compaction is at work on {folder}. Wait until it has finished", "compaction")
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _compact(directory: Path, out: Path, batch_bytes: int) -> Compacted:
+    finish_killed(directory)
+    done = committed(out)
+    _remove([path for path in finished(directory) if key(path) in done.segments])
+    _remove([path for path in _files(out) if path.suffix != ".parquet" or path.stem not in done.batches])
+    counts = [0, 0, 0]
+    segments = finished(directory)
+    for paths in _batches(segments, batch_bytes):
+        tables = Tables.concat([read_segment(str(path.relative_to(directory)), path.read_bytes()) for path in paths])
+        write_batch(out, tables, [key(path) for path in paths])
+        _remove(paths)
+        rows = (tables.exposures.num_rows, tables.engagements.num_rows, tables.rejected.num_rows)
+        counts = [sum(both) for both in zip(counts, rows, strict=True)]
+    return Compacted(len(segments), *counts)
+
+
+def write_batch(out: Path, tables: Tables, segments: list[str]) -> None:
+    """Add tables to `out`, all of them or none; `segments` are the keys of those that they come from."""
+    batch = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:12]}"
+    for name in TABLES:
+        _write_days(getattr(tables, name), out / name, batch)
+    if tables.rejected.num_rows:
+        _write(tables.rejected, out / "rejected" / f"{batch}.parquet")
+    rows = {name: getattr(tables, name).num_rows for name in (*TABLES, "rejected")}
+    draft = out / "batches" / f"{batch}.draft"
+    with draft.open("w") as stream:
+        stream.write(json.dumps({"segments": segments, "rows": rows}, indent=2) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.rename(draft.with_suffix(".json"))
+    sync_folder(draft.parent)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What `out` holds: the names of its batches and the keys of the segments in them."""
+
+    batches: frozenset[str]
+    segments: frozenset[str]
+
+
+def committed(out: Path) -> Committed:
+    """Read what counts."""
+    manifests = sorted((out / "batches").glob("*.json"))
+    segments = [key for path in manifests for key in json.loads(path.read_text())["segments"]]
+    return Committed(frozenset(path.stem for path in manifests), frozenset(segments))
+
+
+def key(segment: Path) -> str:
+    """The name of a segment by which it counts as compacted: the same while it is written and when it is finished."""
+    return segment.name if segment.suffix == TORN else segment.stem
+
+
+def finished(directory: Path) -> list[Path]:
+    """Finished segments and torn tails, in order of time."""
+    return sorted((path for suffix in (CLOSED, TORN) for path in directory.rglob(f"*{suffix}")), key=key)
+
+
+def finish_killed(directory: Path) -> None:
+    """Finish the segments that nobody is writing any more."""
+    for folder in sorted({path.parent for path in directory.rglob(f"*{OPEN}")}):
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            recover(folder)
+        except BlockingIOError:
+            continue  # its writer lives
+        finally:
+            os.close(handle)
+
+
+def _batches(segments: list[Path], most: int) -> Iterator[list[Path]]:
+    """Groups of at least one segment and, but for that, at most `most` bytes."""
+    batch: list[Path] = []
+    size = 0
+    for path in segments:
+        more = path.stat().st_size
+        if batch and size + more > most:
+            yield batch
+            batch, size = [], 0
+        batch, size = [*batch, path], size + more
+    if batch:
+        yield batch
+
+
+def _write_days(table: pa.Table, folder: Path, batch: str) -> None:
+    for day in pc.unique(table["day"]).sort().to_pylist():
+        rows = table.filter(pc.equal(table["day"], day)).drop_columns("day")
+        place = folder / f"day={day}"
+        make_folder(place)
+        _write(rows, place / f"{batch}.parquet")
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    with path.open("wb") as stream:
+        pq.write_table(table, stream, compression="zstd")
+        stream.flush()
+        os.fsync(stream.fileno())
+    sync_folder(path.parent)
+
+
+def _files(out: Path) -> list[Path]:
+    """The files of all batches but their manifests."""
+    days = [path for name in TABLES for path in (out / name).glob("day=*/*")]
+    return [*days, *(out / "rejected").iterdir(), *(out / "batches").glob("*.draft")]
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink()
+    for folder in sorted({path.parent for path in paths}):
+        sync_folder(folder)

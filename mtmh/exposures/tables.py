@@ -1,0 +1,121 @@
+"""From the bytes of a segment to tables: whole columns at once, and what cannot be read set aside with a reason."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+from pydantic import ValidationError
+
+from mtmh.exposures.records import (
+    ANSWER,
+    CANDIDATE,
+    ENGAGEMENTS,
+    EXPOSURES,
+    RECORD,
+    explain,
+)
+from mtmh.exposures.segment import TORN, scan
+
+REJECTED = pa.schema(
+    [("segment", pa.string()), ("start", pa.int64()), ("reason", pa.string()), ("content", pa.binary())]
+)  # start: byte of the segment
+DAMAGED = "damaged: no whole record with its checksum"
+UNFINISHED = "torn: the writer was stopped in the middle of it, and had not acknowledged it"
+FAR_OFF = "timestamp {} is more than 5 years before, or a year after, {}, when it was written"
+OLDEST, NEWEST = timedelta(days=5 * 365), timedelta(days=365)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The log as tables: in the schemas of records.py, and what could not be read (REJECTED)."""
+
+    exposures: pa.Table
+    engagements: pa.Table
+    rejected: pa.Table
+
+    @classmethod
+    def concat(cls, parts: Sequence["Tables"]) -> "Tables":
+        """All rows, in the order of `parts`."""
+        none = (schema.empty_table() for schema in (EXPOSURES, ENGAGEMENTS, REJECTED))
+        columns = zip(*((part.exposures, part.engagements, part.rejected) for part in parts), strict=True)
+        return cls(*(map(pa.concat_tables, columns) if parts else none))
+
+
+def read_segment(name: str, data: bytes, finished: bool = True) -> Tables:
+    """Tables of a segment's bytes. The tail of one that is not `finished` is being written, and no damage.
+
+    `name` stands in `rejected`, and says when the segment was begun: records of a time far from it are rejected, as
+    each of their days would be a folder. One that ends in .torn holds a tail that was cut off, and no records.
+    """
+    if name.endswith(TORN):
+        return Tables(EXPOSURES.empty_table(), ENGAGEMENTS.empty_table(), _rejected(name, [(0, UNFINISHED, data)]))
+    found = scan(data)
+    spans = [*found.damage, *([(found.end, len(data))] if finished and found.end < len(data) else [])]
+    bad = [(start, DAMAGED, data[start:end]) for start, end in spans]
+    written = _written(name)
+    lines: dict[str, list[str]] = {"exposure": [], "engagement": []}
+    for start, content in found.records:
+        try:
+            record = RECORD.validate_json(content)
+        except ValidationError as error:  # from a version of this project that knew other records
+            bad.append((start, explain(error), content))
+            continue
+        if written is not None and not written - OLDEST <= record.timestamp <= written + NEWEST:
+            bad.append((start, FAR_OFF.format(record.timestamp.isoformat(), written.date()), content))
+        else:
+            lines[record.kind].append(record.model_dump_json())
+    exposures, engagements = _exposures(lines["exposure"]), with_day(_parse(lines["engagement"], _EVENT), ENGAGEMENTS)
+    return Tables(exposures, engagements, _rejected(name, sorted(bad)))
+
+
+def _written(name: str) -> datetime | None:
+    """When a segment was begun, by its name (log.py); None for a name that does not tell."""
+    stamp = re.match(r"\d{8}T\d{6}", name.rpartition("/")[2])
+    try:
+        return None if stamp is None else datetime.strptime(f"{stamp[0]}Z", "%Y%m%dT%H%M%S%z")
+    except ValueError:
+        return None
+
+
+_EVENT = pa.schema([field for field in ENGAGEMENTS if field.name != "day"])
+_REQUEST = pa.schema([*ANSWER, *(pa.field(field.name, pa.list_(field.type)) for field in CANDIDATE)])
+
+
+def _exposures(lines: list[str]) -> pa.Table:
+    """A row a candidate, from a record a request."""
+    requests = _parse(lines, _REQUEST).combine_chunks()
+    shown = requests["item_id"].combine_chunks()
+    request = pc.list_parent_indices(shown)
+    first = np.concatenate([[0], np.cumsum(pc.list_value_length(shown).to_numpy())])  # row of each request's first
+    columns = {field.name: requests[field.name].take(request) for field in ANSWER}
+    columns |= {field.name: pc.list_flatten(requests[field.name]) for field in CANDIDATE}
+    columns["position"] = pa.array(np.arange(1, len(request) + 1) - first[request.to_numpy()], pa.int32())
+    return with_day(pa.table(columns), EXPOSURES)
+
+
+def _parse(lines: list[str], schema: pa.Schema) -> pa.Table:
+    if not lines:
+        return schema.empty_table()
+    content = "\n".join(lines).encode()
+    block = max(2**20, 2 * max(map(len, lines)) * 4)  # in bytes, more than the longest line
+    return pyarrow.json.read_json(
+        pa.BufferReader(content),
+        pyarrow.json.ReadOptions(block_size=block),
+        pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+    )
+
+
+def with_day(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table in `schema`, with the UTC day of its timestamps."""
+    day = table["timestamp"].cast(pa.timestamp("us")).cast(pa.date32(), safe=False)
+    return table.append_column("day", day).select(schema.names).cast(schema)
+
+
+def _rejected(name: str, rows: list[tuple[int, str, bytes]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+    return pa.table([[name] * len(rows), *columns], schema=REJECTED)

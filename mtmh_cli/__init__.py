@@ -1,0 +1,19 @@
+"""The command line. It sits on top of all rooms, imports them when a command needs them, and nothing imports it."""
+
+from mtmh_cli.application import app, main  # isort: skip
+from mtmh_cli import pipeline, ask, data, refresh, serving  # isort: skip  # the order in which --help lists them
+from mtmh_cli import simulation, monitoring, experiment, ab  # isort: skip
+
+__all__ = [
+    "ab",
+    "app",
+    "ask",
+    "data",
+    "experiment",
+    "main",
+    "monitoring",
+    "pipeline",
+    "refresh",
+    "serving",
+    "simulation",
+]

@@ -1,0 +1,3 @@
+from mtmh_cli import main
+
+main()

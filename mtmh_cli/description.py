@@ -1,0 +1,84 @@
+"""What `mtmh data describe` prints."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from mtmh.data.profile.advice import Finding
+from mtmh.data.profile.describe import Description, Log, Rejected, Split, Topics
+from mtmh.display import visible
+from mtmh_cli.summary import screen
+
+STYLES = {"ok": "green", "warn": "yellow", "lacks": "red"}
+
+
+def show_description(found: Description, means: list[Finding]) -> None:
+    """Print the figures, a line each, and what they mean for the method."""
+    console = screen()
+    console.print(f"{visible(str(found.path))}: {found.form}", soft_wrap=True)
+    for name, value in _lines(found):
+        console.print(f"  {name:13} {visible(value, 1000)}", soft_wrap=True)
+    console.print("For this method")
+    for finding in means:
+        console.print(f"  {finding.state:5} ", style=STYLES[finding.state], end="")
+        console.print(f"{visible(f'{finding.about}: {finding.means}')}", soft_wrap=True)
+
+
+def as_json(found: Description, means: list[Finding]) -> dict[str, Any]:
+    """The same as one object: the figures, and `findings`."""
+    return {**asdict(found), "findings": [asdict(finding) for finding in means]}
+
+
+def _lines(found: Description) -> Iterator[tuple[str, str]]:
+    catalog = found.catalog
+    yield from _rejected(found.rejected)
+    yield from _log(found.log, catalog.items)
+    if found.split is not None:
+        yield from _split(found.split, found.log.users)
+    length = "" if catalog.characters is None else f", median {catalog.characters:,.0f} characters together"
+    yield "text", f"title {catalog.title:.0%}, text {catalog.text:.0%} of the items{length}"
+    creators = f"creators {catalog.creator:.0%} ({catalog.creators:,})"
+    yield "of the items", f"images {catalog.image:.0%}, {creators}, created_at {catalog.created_at:.0%}"
+    yield "concepts", f"{catalog.concepts:,} items have one"
+    yield "topics L1", _topics(found.l1)
+    yield "topics L2", f"{_topics(found.l2)}; {found.spelled:.1%} of the items spell one of theirs"
+
+
+def _rejected(tables: dict[str, Rejected]) -> Iterator[tuple[str, str]]:
+    if not any(table.rows for table in tables.values()):
+        yield "rejected", "no row"
+    for name, table in tables.items():
+        if table.rows:
+            reasons = ", ".join(f"{rows:,} x {reason}" for reason, rows in list(table.reasons.items())[:3])
+            yield "rejected", f"{table.rows:,} of {table.of:,} {name}: {reasons}"
+
+
+def _log(log: Log, items: int) -> Iterator[tuple[str, str]]:
+    yield "interactions", f"{log.rows:,}, of which {log.engagements:,} are engagements"
+    kinds = [f"{name} {rows:,}" for name, rows in list(log.events.items())[:8]]
+    yield "events", ", ".join(kinds) + (f" and {len(log.events) - 8:,} kinds more" if len(log.events) > 8 else "")
+    each = f"median {log.events_per_user_median:g}, p90 {log.events_per_user_p90:g}"
+    yield "users", f"{log.users:,}, engagements each: {each}"
+    yield "items", f"{items:,}, engaged with {log.items:,}; density {log.density:.3%}"
+    yield "period", f"{log.first} to {log.last} UTC"
+    tied = f"{log.tied:.1%} of the engagements are at the same time as another of their user"
+    yield "time", f"in {log.resolution}; {tied}"
+    yield "values", f"{log.values[0]:g} to {log.values[1]:g}"
+    median = "" if log.dwell_median is None else f", median {log.dwell_median:g} s"
+    yield "dwell times", f"{log.dwell:.0%} of the engagements{median}"
+    yield "arms", ", ".join(f"{name} {rows:,}" for name, rows in log.arms.items()) or "none"
+    yield "impressions", f"{log.exposures:,} among the engagements"
+
+
+def _split(split: Split, users: int) -> Iterator[tuple[str, str]]:
+    yield "split", f"T2 begins {split.time} UTC: {split.train:,} engagements before, {split.test:,} after"
+    yield "histories", f"{split.learners:,} users ({split.learners / users:.0%}) have two different items in T1"
+    yield "test users", f"{split.test_users:,}, with {split.targets:,} new items in T2"
+    yield "cold items", f"{split.cold_items:,} are first engaged with in T2: {split.cold_share:.0%} of its engagements"
+
+
+def _topics(level: Topics) -> str:
+    if level.items_per_topic is None:
+        return "none"
+    spread = f"items each: median {level.items_per_topic:g}, most {level.largest:.0%} of all"
+    return f"{level.topics:,}, {spread}; {level.without:.1%} of the items have none"

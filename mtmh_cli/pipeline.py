@@ -1,0 +1,141 @@
+"""The pipeline: run it here or on a cluster, tune, measure, look at the runs."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtmh.errors import UserError
+from mtmh_cli.application import app
+from mtmh_cli.options import (
+    Columns,
+    ConfigFile,
+    Data,
+    Runs,
+    Seed,
+    Settings,
+    Size,
+    with_columns,
+)
+
+
+@app.command()
+def run(
+    data: Data = "synthetic",
+    size: Size = "laptop",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    seed: Seed = None,
+    runs: Runs = Path("runs"),
+    columns: Columns = None,
+    name: Annotated[
+        str | None, typer.Option(help="What champion and served store go by.", show_default="the data's folder")
+    ] = None,
+) -> None:
+    """Run the whole pipeline: prepare, train, index, evaluate, gate, report, register, package, deploy."""
+    from mtmh.config import load_config
+    from mtmh_cli.summary import announce, summarize
+    from pipelines import local
+    from pipelines.arguments import layers
+
+    files = layers(data, size, config)
+    chosen = load_config(*files, settings=_with_seed(with_columns(settings, columns), seed))
+    announce(data, files)
+    try:
+        finished = local.run(data, chosen, runs, name=name)
+    except local.StepError as error:
+        print(f"mtmh: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    summarize(finished, runs)
+
+
+def _with_seed(settings: list[str] | None, seed: int | None) -> list[str]:
+    return [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
+
+
+@app.command(name="compile")
+def compile_(
+    out: Annotated[Path, typer.Argument(help="Where to write the YAML.")],
+    data: Data = "synthetic",
+    size: Size = "laptop",
+    config: ConfigFile = None,
+    settings: Settings = None,
+) -> None:
+    """Write the pipeline as Kubeflow's IR YAML, with these settings as defaults."""
+    from mtmh.config import load_config
+    from pipelines.arguments import layers
+    from pipelines.compile import compile_pipeline
+
+    compile_pipeline(out, load_config(*layers(data, size, config), settings=settings))
+    print(f"wrote {out}")
+
+
+@app.command()
+def submit(
+    host: Annotated[str, typer.Argument(help="URL of the Kubeflow Pipelines server.")],
+    tracking_uri: Annotated[str, typer.Option(help="MLflow server, as the steps reach it.")],
+    data: Data = "synthetic",
+    size: Size = "gpu",
+    config: ConfigFile = None,
+    settings: Settings = None,
+) -> None:
+    """Start the pipeline on a Kubeflow Pipelines server."""
+    from mtmh.config import load_config
+    from pipelines.arguments import layers
+    from pipelines.submit import submit as start
+
+    chosen = load_config(*layers(data, size, config), settings=settings)
+    print(f"run {start(host, data, chosen, tracking_uri)}")
+
+
+@app.command()
+def tune(
+    data: Data,
+    size: Size = "laptop",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    seed: Seed = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Choose the teacher's temperature and w_r for a data set on T1's tail; runs over it use them from then on."""
+    from mtmh.config import load_config
+    from mtmh_cli.summary import announce
+    from pipelines.arguments import layers
+    from pipelines.trial import scratch
+    from pipelines.tune import tune as choose
+    from pipelines.tune import write_overlay
+
+    files = layers(data, size, config)
+    chosen = load_config(*files, settings=_with_seed(settings, seed))
+    announce(data, files)
+    print(f"wrote {write_overlay(choose(data, chosen, scratch(data, runs)))}")
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="training, merge, quality, ablation, sweep: a file of benchmarks/.")],
+) -> None:
+    """Measure this machine; the result goes to benchmarks/results/NAME.json."""
+    import importlib
+
+    from pipelines.arguments import ROOT
+
+    known = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main(" in path.read_text()}
+    if name not in known:
+        raise UserError(f"no benchmark {name!r}. Known: {', '.join(sorted(known)) or 'none, outside of a checkout'}.")
+    sys.path.insert(0, str(ROOT))  # benchmarks are part of the checkout, not of the installed package
+    importlib.import_module(f"benchmarks.{name}").main()
+
+
+@app.command()
+def ui(runs: Runs = Path("runs"), port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+    """Open MLflow's page over the runs, on this machine only."""
+    from pipelines.local import tracking_uri
+
+    if not (runs / "mlflow.db").exists():
+        raise UserError(f"{runs} has no mlflow.db: do a run first (mtmh run), or name its folder with --runs.")
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+    place = ["--backend-store-uri", tracking_uri(runs), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *place])

@@ -1,0 +1,63 @@
+"""Refresh: new items into a trained version, and to those who are served."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtmh.errors import UserError
+from mtmh_cli.application import app
+from mtmh_cli.options import Run
+
+
+@app.command()
+def refresh(
+    run: Run,
+    items: Annotated[Path, typer.Argument(help="Parquet of the new items, in the contract's form.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the version with these items.")],
+    skip_known: Annotated[
+        bool, typer.Option("--skip-known", help="Leave out the items that the version holds already.")
+    ] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder of encoded texts to read from and add to.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of the deployed versions: package it there too, as the champion is.")
+    ] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Let it serve from now on.")] = False,
+) -> None:
+    """Add new items to a trained version, without training: each takes its place by its content."""
+    if promote and store is None:
+        raise UserError("--promote needs the folder of the deployed versions: --store runs/serving/synthetic.")
+    from mtmh.data.contract import read_parquet
+    from mtmh.retrieval.intake import Intake
+    from mtmh.retrieval.refresh import refresh as write
+
+    start = time.perf_counter()
+    table = read_parquet(items)
+    done = write(run, table, out, Intake.load(run, cache=cache, root=items.parent), skip_known)
+    seconds, added = time.perf_counter() - start, len(done.items)
+    if skip_known and (known := len(table) - added):
+        print(f"{known:,} of {len(table):,} items are in the version already: left out")
+    rate, before = added / seconds, len(done.retriever.items) - added
+    print(f"{added:,} items added to {before:,} in {seconds:.1f} s ({rate:,.0f} items/s) -> {out}")
+    if bare := int((~done.encoded.content.any(axis=1)).sum()):
+        print(f"{bare:,} of them have no text or image that the version reads: placed by creator and numbers alone")
+    for head, tuning in done.tunings.items():
+        print(
+            f"{head}: nlist {tuning.nlist}, nprobe {tuning.nprobe}, recall@{tuning.k} against exact search"
+            f" {tuning.recall:.3f}"
+        )
+    if store is not None:
+        _deploy(out, store, promote)
+
+
+def _deploy(version: Path, store: Path, promote: bool) -> None:
+    from serving.triton import store as packages
+    from serving.triton.refreshed import install_refresh, retire_refreshes
+
+    number = install_refresh(version, store)
+    if promote:
+        packages.promote(store, number)
+        for old in retire_refreshes(store):
+            print(f"removed version {old} from {store}")
+    print(f"version {number} is in {store}{', and serves' if promote else ''}")

@@ -1,0 +1,1 @@
+"""Serving on Kubernetes: a version rolled out to Triton's pods and the routers, and back."""

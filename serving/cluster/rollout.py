@@ -1,0 +1,66 @@
+"""A new version on a cluster: Triton's pods load it beside the old one, then the routers switch to it.
+
+Which versions Triton loads stands in an annotation of its pods (k8s/base/triton.yaml), which one serves in the store's
+file `champion`, as on a laptop. Wherever this is killed, what serves is loaded: the champion changes only while Triton
+has both, and Triton keeps the old one until the next version comes. Not run on a real cluster.
+"""
+
+from pathlib import Path
+
+from mtmh.errors import UserError
+from serving.cluster.pods import Cluster, RolloutError
+from serving.triton import store as packages
+
+
+def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
+    """Make the installed `version` the one that serves; returns the versions that Triton then has, oldest first.
+
+    Raises RolloutError, or UserError where somebody can mend it, when the version does not come up on Triton or the
+    routers do not take it: the champion and Triton's versions are then what they were, and the message says so.
+    """
+    packages.verify(store, version)
+    before = _champion(store)
+    loaded = cluster.loaded()
+    needed = {before, version} | cluster.pinned()
+    if before == version:  # a second try: what went before is still there to go back to
+        needed.update(loaded or [])
+    to_load = [number for number in packages.versions(store) if number in needed]
+    try:
+        cluster.load(to_load, loaded)
+        packages.promote(store, version)
+        cluster.wait_for_routers(version)
+    except Exception as error:
+        kind = UserError if isinstance(error, UserError) else RolloutError
+        why = f"version {version} does not serve: {error}"
+        if complaints := _complaints(cluster):
+            why += f" ({complaints})"
+        raise kind(f"{why}. {_undo(store, before, loaded, to_load, cluster)}") from error
+    return to_load
+
+
+def _undo(store: Path, before: str, loaded: list[str] | None, to_load: list[str], cluster: Cluster) -> str:
+    """Bring back what was, the routers first: until they have switched, Triton must keep both. Says what serves."""
+    try:
+        if _champion(store) != before:
+            if before:
+                packages.promote(store, before)
+                cluster.wait_for_routers(before)
+            else:
+                (store / packages.CHAMPION).unlink()
+        cluster.load(loaded, to_load)
+    except Exception as error:
+        left = f"version {_champion(store)}" if _champion(store) else "no version"
+        return f"What was could not be brought back in full: {error}. The store's champion is {left}."
+    return f"Version {before} serves as before." if before else "No version serves, as before."
+
+
+def _champion(store: Path) -> str:
+    """The version that serves, empty where none does yet."""
+    return packages.champion(store) if (store / packages.CHAMPION).is_file() else ""
+
+
+def _complaints(cluster: Cluster) -> str:
+    try:
+        return cluster.container_errors()
+    except (RolloutError, UserError):  # the cluster does not answer, which the error told already
+        return ""

@@ -1,0 +1,1 @@
+"""What tests of several rooms share: small worlds, a small log, a live router."""

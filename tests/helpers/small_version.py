@@ -1,0 +1,73 @@
+"""Versions of a small synthetic world, trained for a moment, large enough for an index that does not search everything.
+
+Some items have no content, some are new after the split, and the catalog has an id feature, a statistic and a number.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from helpers.checkerboard import prerank_settings, train_settings
+from mtmh.config import Config, DataSettings, PairSettings, RetrievalSettings, SyntheticSettings
+from mtmh.data.pairs import write_pairs
+from mtmh.data.prepare import prepare
+from mtmh.data.prepared import Prepared
+
+ITEMS, CONTENT = 900, 12
+RETRIEVAL = RetrievalSettings(k_ann=200, pool=120, triggers=12, min_recall=0.9)
+SETTINGS = DataSettings(synthetic=SyntheticSettings(users=200, items=ITEMS, days=20))
+
+
+@dataclass(frozen=True)
+class World:
+    """Directories of the stages before training."""
+
+    prepared: Path
+    features: Path
+    content: Path
+    pairs: Path
+
+
+def write_world(root: Path, length: bool = True) -> World:
+    """Prepared data and pairs as their stages leave them; features and content of random numbers.
+
+    Without `length` the items have no number of their own.
+    """
+    world = World(root / "prepared", root / "features", root / "content", root / "pairs")
+    prepare("synthetic", world.prepared, SETTINGS, seed=0)
+    rng = np.random.default_rng(0)
+    content = rng.normal(size=(ITEMS, CONTENT))
+    content /= np.linalg.norm(content, axis=1, keepdims=True)
+    content[rng.permutation(ITEMS)[:40]] = 0
+    for folder in (world.features, world.content, world.pairs):
+        folder.mkdir()
+    np.save(world.content / "content.npy", content.astype(np.float32))
+    seen = np.bincount(Prepared.load(world.prepared).item, minlength=ITEMS)
+    floats = {"log_popularity": np.log1p(seen)} | ({"length": rng.normal(3, 2, ITEMS)} if length else {})
+    table = pa.table({name: values.astype(np.float32) for name, values in floats.items()})
+    pq.write_table(table, world.features / "item_features.parquet")
+    write_pairs(world.prepared, world.content, world.pairs, PairSettings())
+    return world
+
+
+def write_run(world: World, run: Path, objective: str = "mtmh", seed: int = 0, ranked: bool = True) -> Path:
+    """What of a run directory serving reads: the retriever and config.yaml."""
+    from mtmh.retrieval.version import build
+    from mtmh.training.preranker import train_preranker
+    from mtmh.training.train import train
+
+    model, preranker, retriever = run / "model", run / "preranker", run / "retriever"
+    for folder in (model, preranker, retriever):
+        folder.mkdir(parents=True)
+    stages = (world.prepared, world.features, world.content)
+    settings = train_settings(objective=objective, epochs=1, batch_size=128, embedding_dim=16, out_dim=16)
+    train(*stages, world.pairs, model, settings, seed, run / "checkpoints")
+    if ranked:
+        train_preranker(*stages, preranker, prerank_settings(candidates=150, epochs=1), seed)
+    build(*stages, model, retriever, RETRIEVAL, seed, preranker)
+    (run / "config.yaml").write_text(yaml.safe_dump(Config(data=SETTINGS, retrieval=RETRIEVAL).model_dump(mode="json")))
+    return run

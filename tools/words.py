@@ -1,0 +1,54 @@
+"""Names that say nothing, and two public types of one name. `python -m tools.words [FOLDER]` lists both.
+
+A name says what a value is (`response`, `metadata`, `candidates`), never that it was found, given or kept.
+"""
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools.texture import python_files
+
+WORDS = "told found one place asked kept known each at shown own those them there taught"
+BANNED = frozenset(WORDS.split(" "))
+
+
+def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every name that the code binds, and its line: variables, arguments, functions, fields, import aliases."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+                yield name, node.lineno
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, node.lineno
+            case ast.alias(asname=str(name)):
+                yield name, node.lineno
+
+
+def banned_names(root: Path, files: list[Path]) -> list[str]:
+    """`file:line: name` of every binding of a BANNED name, also private (`_told`) and plural ones (`ones`)."""
+    findings = []
+    for path in files:
+        for name, line in bound_names(ast.parse(path.read_text())):
+            if name.strip("_").lower() in BANNED:
+                findings.append(f"{path.relative_to(root)}:{line}: {name}")
+    return findings
+
+
+def types_of_one_name(root: Path, files: list[Path]) -> list[str]:
+    """`name: file, file` of every public class that two modules define."""
+    modules = defaultdict(list)
+    for path in files:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                modules[node.name].append(str(path.relative_to(root)))
+    return [f"{name}: {', '.join(paths)}" for name, paths in sorted(modules.items()) if len(paths) > 1]
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
+    sources = python_files(folder)
+    names, types = banned_names(folder, sources), types_of_one_name(folder, sources)
+    print("\n".join([*names, *types, f"{len(names)} banned names, {len(types)} types of one name"]))

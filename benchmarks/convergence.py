@@ -37,6 +37,7 @@ from mtmh.data.sampler import Batch, PairSampler
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
 from mtmh.model.two_heads import TwoHeads, build_model
+from mtmh.ragged import Ragged
 from mtmh.report.plots import COLORS, QUIET, STYLE
 from mtmh.training.step import pick_step
 from pipelines.arguments import layers
@@ -65,7 +66,7 @@ class Arrival:
     catalog: Catalog
     content: torch.Tensor  # float32 [items, c]
     pairs: Pairs
-    history: tuple[np.ndarray, np.ndarray]
+    history: Ragged
     old: int  # items that are not new
     known: int  # items of T1
 
@@ -81,7 +82,7 @@ class Arrival:
         place = np.argsort(order).astype(np.int32)
         catalog = Catalog.load(data, features)
         table = pq.read_table(pairs / "pairs.parquet")
-        indptr, items = data.train_histories()
+        history = data.train_histories()
         return cls(
             catalog=Catalog(catalog.ids[order], catalog.floats[order], catalog.vocabularies, catalog.float_names),
             content=torch.from_numpy(np.load(content / "content.npy")[order]),
@@ -91,7 +92,7 @@ class Arrival:
                 place[table["candidate"].to_numpy()],
                 table["weight"].to_numpy(),
             ),
-            history=(indptr, place[items]),
+            history=Ragged(history.indptr, place[history.values]),
             old=old,
             known=known,
         )
@@ -100,13 +101,9 @@ class Arrival:
         """One epoch without the new items, or epochs without end over all of T1."""
         items = self.known if arrived else self.old
         kept = np.maximum(self.pairs.trigger, self.pairs.candidate) < items
-        indptr, engaged = self.history
-        there = engaged < items
-        user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-        length = np.bincount(user[there], minlength=len(indptr) - 1)
         sampler = PairSampler(
             self.pairs.take(kept),
-            history=(np.concatenate([[0], np.cumsum(length)]), engaged[there]),
+            history=self.history.where(self.history.values < items),
             n_items=items,
             batch_size=settings.batch_size,
             uniform_negatives=settings.uniform_negatives,

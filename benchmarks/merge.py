@@ -12,7 +12,7 @@ def main() -> None:
     """Both heads offer 500 of 2,000 items a user, so many candidates come twice."""
     rng = np.random.default_rng(0)
     first, second = (np.argsort(rng.random((USERS, ITEMS)), axis=1)[:, :K].astype(np.int32) for _ in range(2))
-    vectorized = USERS / median_seconds(lambda: quota_merge(first, second, 50, K), 5)
+    vectorized = USERS / median_seconds(lambda: quota_merge([first, second], [50, 50], K), 5)
     loop = USERS / median_seconds(lambda: [_merge(list(a), list(b), K) for a, b in zip(first, second, strict=True)], 3)
     write("merge", vectorized, "users/s", loop, {"baseline": "a Python loop a user", "k": K, "alpha": 50})
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.result import write
+from mtmh.ragged import Ragged
 from simulation.counter_rng import uniform
 from simulation.platform import Totals
 from simulation.population import Population
 from simulation.run import SimulationPlan, run_simulation
-from simulation.server import Csr, Slates
+from simulation.server import Slates
 
 RUN = Path(os.environ.get("MTMH_BENCH_RUN", "runs/latest"))
 SIZES = ((1500, 14), (10_000, 3))  # users, days: the first is what make monitor simulates
@@ -62,8 +63,8 @@ class _ByChance:
     def refresh(self, items: int) -> None:
         self.items = items
 
-    def answer(self, users: np.ndarray, triggers: Csr, arms: np.ndarray, k: int) -> Slates:
-        start = uniform(0, "chance", users, len(triggers[1])) * self.items
+    def answer(self, users: np.ndarray, triggers: Ragged, arms: np.ndarray, k: int) -> Slates:
+        start = uniform(0, "chance", users, len(triggers.values)) * self.items
         item = ((start.astype(int)[:, None] + STRIDE * np.arange(k)) % self.items).astype(np.int32)
         rank = np.broadcast_to(np.arange(1, k + 1, dtype=np.int32), item.shape)
         head, score = np.zeros(item.shape, np.int8), np.zeros(item.shape, np.float32)

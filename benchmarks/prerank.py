@@ -19,9 +19,9 @@ from mtmh.config import Config
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.heads import HEADS
-from mtmh.retrieval.merge import RELEVANCE
-from mtmh.retrieval.pool import pool_candidates
-from mtmh.retrieval.retriever import Pool, Retriever, merge_pools, prerank
+from mtmh.retrieval.fast_pool import pool_users
+from mtmh.retrieval.merge import quotas_at
+from mtmh.retrieval.retriever import Pool, Request, Retriever, candidate_logits, merge_pools, prerank
 from pipelines.trial import scratch, version
 
 SHOWN = ("recall_at_20", "recall_at_100", "recall_at_500", "l2_relevance", "cold_recall_at_500")
@@ -52,7 +52,7 @@ def joint(engagement: Pool, relevance: Pool, size: int) -> Pool:
 
 def lost(merged: Pool, together: Pool) -> float:
     """Share of the relevance head's candidates in the merged lists that the joint lists do not hold."""
-    from_relevance = merged.head == RELEVANCE
+    from_relevance = merged.channel == HEADS.index("relevance")
     stride = int(merged.item.max()) + 1
     user = np.arange(len(merged.item))[:, None] * stride
     kept = np.isin((user + merged.item)[from_relevance], (user + together.item)[together.item >= 0])
@@ -74,7 +74,7 @@ def _seed(data: Path, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     together: dict[str, Pool] = {}
     for ranking, pools, scored in _rankings(retriever, test, config):
-        merged = merge_pools(pools["engagement"], pools["relevance"], alpha, size)
+        merged = merge_pools(list(pools.values()), quotas_at(alpha, list(pools)), size)
         lists = {**{f"{head}_head": pool for head, pool in pools.items()}, f"merged_alpha_{alpha}": merged}
         if scored:
             lists["joint"] = together[ranking] = joint(scored["engagement"], scored["relevance"], size)
@@ -94,14 +94,13 @@ def _rankings(version: Retriever, test: Test, config: Config) -> Iterator[tuple[
     k_ann, deep = min(retrieval.k_ann, len(version.items) - 1), version.depth(retrieval.pool)
     plain = replace(version, preranker=None)
     yield "nearest trigger", {head: _nearest(plain, test, head, k_ann, retrieval.pool) for head in HEADS}, {}
-    asked = test.triggers, test.seen, k_ann, deep, retrieval.temperature
-    mixture = {head: plain.pool(head, *asked) for head in HEADS}
+    mixture = plain.pools(replace(Request.of(test.triggers, test.seen, retrieval), size=deep))
     yield "mixture", {head: _cut(pool, retrieval.pool) for head, pool in mixture.items()}, {}
-    logits = {head: ranker.logits(test.triggers, pool.item) for head, pool in mixture.items()}
+    scored = {head: candidate_logits(ranker, test.triggers, pool.item) for head, pool in mixture.items()}
     even = {head: replace(pool, score=np.where(pool.item >= 0, 1, -np.inf)) for head, pool in mixture.items()}
     for name, pools in (("preranker alone", even), ("mixture x preranker", mixture)):
-        ranked = {head: prerank(pool, logits[head], retrieval.pool) for head, pool in pools.items()}
-        yield name, ranked, {head: _scored(pool, logits[head]) for head, pool in pools.items()}
+        ranked = {head: prerank(pool, scored[head], retrieval.pool) for head, pool in pools.items()}
+        yield name, ranked, {head: _scored(pool, scored[head]) for head, pool in pools.items()}
 
 
 def _scored(pool: Pool, logits: np.ndarray) -> Pool:
@@ -110,13 +109,13 @@ def _scored(pool: Pool, logits: np.ndarray) -> Pool:
 
 
 def _nearest(version: Retriever, test: Test, head: str, k_ann: int, size: int) -> Pool:
-    distinct = np.unique(test.triggers[1])
+    distinct = np.unique(test.triggers.values)
     list_of = np.full(len(version.items), -1, dtype=np.int64)
     list_of[distinct] = np.arange(len(distinct))
     ids, cosine = version.similar_items(distinct, k_ann, head)
     votes = np.exp(SHARPNESS * (cosine.astype(np.float64) - 1)).clip(np.finfo(np.float32).tiny).astype(np.float32)
-    found = pool_candidates(*test.triggers, list_of, ids, cosine, votes, *test.seen, size, len(version.items))
-    return Pool(*found, np.where(found[0] >= 0, HEADS.index(head), -1).astype(np.int8))
+    pool = pool_users(test.triggers, test.seen, list_of, ids, cosine, votes, size)
+    return Pool(*pool, np.where(pool[0] >= 0, HEADS.index(head), -1).astype(np.int8))
 
 
 def _write(name: str, seeds: list[dict[str, Any]]) -> None:
@@ -152,7 +151,7 @@ def _cut(pool: Pool, size: int) -> Pool:
 
 
 def _columns(pool: Pool) -> tuple[np.ndarray, ...]:
-    return pool.item, pool.score, pool.trigger, pool.head
+    return pool.item, pool.score, pool.trigger, pool.channel
 
 
 def _percent(figure: dict[str, float]) -> str:

@@ -25,7 +25,7 @@ from mtmh.config import Config, load_config
 from mtmh.data.files import write_parquet
 from mtmh.data.prepared import Prepared
 from mtmh.data.synthetic import make_world
-from mtmh.evaluation.champion import champion_pools
+from mtmh.evaluation.champion import champion_pool
 from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import refresh
@@ -57,8 +57,7 @@ def _seed(work: Path, seed: int) -> dict[str, dict[str, float]]:
     world = make_world(size.users, size.items, size.days, seed).tables
     whole = _write(world, work / "whole-data")
     data = _prepared(whole, work / "look", config)
-    known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
-    old = data.items["item_id"].filter(pa.array(known)).combine_chunks()
+    old = data.items["item_id"].filter(pa.array(data.in_train)).combine_chunks()
     is_old = pc.is_in(world["items"]["item_id"], value_set=old)
     log = world["interactions"].filter(pc.is_in(world["interactions"]["item_id"], value_set=old))
     before = _write({"items": world["items"].filter(is_old), "interactions": log}, work / "before-data")
@@ -87,8 +86,8 @@ def _seed(work: Path, seed: int) -> dict[str, dict[str, float]]:
     versions |= {"trained anew": work / "anew" / "retriever"}
     told = {}
     for name, version in versions.items():
-        pool = champion_pools(version, data, test.triggers, test.seen, retrieval)[0]
-        told[name] = {**_figures(pool, test, ~known), "seconds": seconds[name]}
+        pool = champion_pool(version, data, test.triggers, test.seen, retrieval)[0]
+        told[name] = {**_figures(pool, test, ~data.in_train), "seconds": seconds[name]}
     return told
 
 

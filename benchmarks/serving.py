@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,8 +35,9 @@ from benchmarks.result import write
 from benchmarks.served import FOLDER, Cost, Served, make_store, serve
 from benchmarks.untrained import make_run
 from mtmh.config import RetrievalSettings
+from mtmh.ragged import Ragged
 from mtmh.retrieval import query as offline
-from mtmh.retrieval.retriever import Pool, Retriever, prerank
+from mtmh.retrieval.retriever import Pool, Request, Retriever, candidate_logits, prerank
 from mtmh.retrieval.version import verify
 from serving.router.heads import connect, inputs_of
 from serving.router.package import Package
@@ -124,13 +126,14 @@ async def _compare(
 ) -> dict[str, int]:
     """{call and head: how many items differ} over the triggers."""
     ids = np.array(retriever.items["item_id"].to_pylist(), object)
-    k, depth = min(WIDTH, len(ids) - 1), min(settings.k_ann, len(ids) - 1)
-    one_each = np.arange(len(triggers) + 1, dtype=np.int64), triggers
+    k = min(WIDTH, len(ids) - 1)
+    one_each = Ragged(np.arange(len(triggers) + 1, dtype=np.int64), triggers)
+    request = replace(Request.of(one_each, one_each, settings), size=max(settings.pool, k))
+    pools = retriever.pools(request)
     found = {}
     for head in retriever.indexes:
         similar = retriever.similar_items(triggers, min(max(2 * k, 50), len(ids) - 1), head)
-        pool = retriever.pool(head, one_each, one_each, depth, max(settings.pool, k), settings.temperature)
-        rights = {"similar": similar, "retrieve": (pool.item, pool.score)}
+        rights = {"similar": similar, "retrieve": (pools[head].item, pools[head].score)}
         for call, (item, score) in rights.items():
             wrong = 0
             for row, trigger in enumerate(ids[triggers]):
@@ -171,30 +174,26 @@ def _by_triton(triton: InferenceServerClient, package: Package) -> Work:
 def _in_process(retriever: Retriever, settings: RetrievalSettings) -> dict[str, Work]:
     """Faiss searches and preranking alone as "raw"; Retriever.pool, which also pools, as "offline". A thread a head."""
     row_of = {item: row for row, item in enumerate(retriever.items["item_id"].to_pylist())}
-    depth = min(settings.k_ann, len(retriever.items) - 1)
     threads = ThreadPoolExecutor(len(retriever.indexes), initializer=_alone)
     preranker, pools = retriever.preranker, dict[tuple[str, ...], dict[str, Pool]]()
 
-    def rows(triggers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        return np.array([0, len(triggers)], np.int64), np.array([row_of[item] for item in triggers], np.int32)
+    def request(triggers: Sequence[str]) -> Request:
+        history = Ragged.of([[row_of[item] for item in triggers]])
+        return Request.of(history, history.sorted(), settings)
 
     def pool(head: str, triggers: Sequence[str]) -> Pool:
-        asked = rows(triggers)
-        seen = asked[0], np.sort(asked[1])
-        return retriever.pool(head, asked, seen, depth, settings.pool, settings.temperature)
+        return retriever.pools(request(triggers), channels=[head])[head]
 
     def raw(head: str, triggers: Sequence[str]) -> None:
-        asked = rows(triggers)
-        retriever.indexes[head].search(retriever.vectors[head][asked[1]], depth + 1)
+        history, depth = request(triggers).triggers, min(settings.k_ann, len(retriever.items) - 1)
+        retriever.indexes[head].search(retriever.vectors[head][history.values], depth + 1)
         if preranker is not None:
             candidates = pools[tuple(triggers)][head]
-            prerank(candidates, preranker.logits(asked, candidates.item), settings.pool)
+            prerank(candidates, candidate_logits(preranker, history, candidates.item), settings.pool)
 
     def unranked(head: str, triggers: Sequence[str]) -> Pool:
-        asked = rows(triggers)
-        alone = Retriever(retriever.items, retriever.vectors, retriever.indexes, retriever.content)
-        size = retriever.depth(settings.pool)
-        return alone.pool(head, asked, (asked[0], np.sort(asked[1])), depth, size, settings.temperature)
+        deep = replace(request(triggers), size=retriever.depth(settings.pool))
+        return replace(retriever, preranker=None).pools(deep, channels=[head])[head]
 
     def both(one: Callable[[str, Sequence[str]], object]) -> Work:
         async def work(triggers: Sequence[str]) -> None:

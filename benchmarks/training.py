@@ -26,6 +26,7 @@ from mtmh.kernels.loss_rows import exponentials
 from mtmh.kernels.threads import n_workers, one_thread_per_op, parallel_map
 from mtmh.model.catalog import Catalog
 from mtmh.model.two_heads import TwoHeads
+from mtmh.ragged import Ragged
 from mtmh.training.loop import fit
 from mtmh.training.step import pick_step
 
@@ -101,7 +102,7 @@ def _sampler(items: int) -> PairSampler:
     trigger, candidate = (rng.choice(items, STEPS * 512, p=law).astype(np.int32) for _ in range(2))
     return PairSampler(
         Pairs(user, trigger, candidate, np.ones(STEPS * 512, dtype=np.float32)),
-        history=(np.arange(USERS + 1) * HISTORY, rng.choice(items, USERS * HISTORY, p=law).astype(np.int32)),
+        history=Ragged(np.arange(USERS + 1) * HISTORY, rng.choice(items, USERS * HISTORY, p=law).astype(np.int32)),
         n_items=items,
         batch_size=512,
         uniform_negatives=512,

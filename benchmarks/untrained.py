@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
+from components.writers import write_retriever
 from mtmh.config import DataSettings, RetrievalSettings, SyntheticSettings
 from mtmh.data.feature_tables import write_sources
 from mtmh.data.prepare import prepare
@@ -25,7 +26,7 @@ from mtmh.data.prepared import Prepared
 from mtmh.heads import HEADS
 from mtmh.model.preranker import Preranker, build_towers
 from mtmh.model.two_heads import build_model
-from mtmh.retrieval.version import build
+from mtmh.stages import StageFolders
 
 DIM, DIRECTIONS, NOISE, INTERESTS, CANDIDATES = 128, 16, 0.05, 64, 1000
 ITEMS_PER_USER = 5
@@ -39,15 +40,15 @@ def make_run(items: int, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".untrained-", dir=folder) as name:
         draft = Path(name) / "run"
-        parts = [draft / part for part in ("prepared", "stages", "retriever")]
-        for part in parts:
+        prepared, stages, retriever = (draft / part for part in ("prepared", "stages", "retriever"))
+        folders = StageFolders(prepared=prepared, content=stages, features=stages, model=stages, preranker=stages)
+        for part in (prepared, stages, retriever):
             part.mkdir(parents=True)
-        prepared, stages, retriever = parts
         users = max(items // ITEMS_PER_USER, 100)
         size = SyntheticSettings(users=users, items=items)
         prepare("synthetic", prepared, DataSettings(synthetic=size), seed=0)
         _write_stages(Prepared.load(prepared), stages)
-        build(prepared, stages, stages, stages, retriever, RetrievalSettings(), 0, stages)
+        write_retriever(folders, retriever, RetrievalSettings(), 0, draft)
         write_sources(prepared, None, draft / "sources", split_time(draft))
         load_histories(draft, draft / "features")
         shutil.rmtree(stages)
@@ -80,7 +81,6 @@ def _write_stages(data: Prepared, out: Path) -> None:
     """What the stages content, features, train and preranker would leave."""
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
-    known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
     for name in ("content", *HEADS):
         np.save(out / f"{name}.npy", _vectors(data.n_items, rng))
     floats = ["log_popularity", "log_recent_popularity", "log_age_days"]
@@ -99,7 +99,7 @@ def _write_stages(data: Prepared, out: Path) -> None:
     towers: dict[str, Any] = {"vocabularies": [3, 3], "dims": [64, 32], "mean": [1.0] * 3, "deviation": [1.0] * 3}
     towers |= {"content_dim": DIM, "interests": INTERESTS, "hidden": DIM, "dim": 64, "tasks": ["engagement"]}
     past, interest = torch.randn(len(ids), 64) * 0.3, torch.randint(0, INTERESTS, (len(ids),))
-    vectors, new = {"engagement": torch.randn(len(ids), 64) * 0.3}, torch.from_numpy(~known)
+    vectors, new = {"engagement": torch.randn(len(ids), 64) * 0.3}, torch.from_numpy(~data.in_train)
     preranker = Preranker(build_towers(towers), past, interest, vectors, new, {"engagement": 0.2}, CANDIDATES)
     preranker.save(out, {"architecture": towers})
 

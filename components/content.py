@@ -21,8 +21,8 @@ def content(
 
     out = Path(content.path)
     with running("content", out):
+        from components.writers import folders_of, write_content
         from mtmh.config import ContentSettings
-        from mtmh.content.encode import encode
 
-        cache = Path(scratch) / "content"
-        encode(Path(prepared.path), out, ContentSettings.model_validate_json(settings), cache, seed)
+        folders = folders_of(prepared=prepared)
+        write_content(folders, out, ContentSettings.model_validate_json(settings), seed, Path(scratch) / "content")

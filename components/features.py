@@ -20,8 +20,8 @@ def features(
 
     out = Path(features.path)
     with running("features", out):
-        from feature_repo.stage import build_features
+        from components.writers import folders_of, write_features
         from mtmh.config import DataSettings
 
-        data_settings = DataSettings.model_validate_json(settings)
-        build_features(Path(prepared.path), Path(content.path), out, out / "store", data_settings)
+        folders = folders_of(prepared=prepared, content=content)
+        write_features(folders, out, DataSettings.model_validate_json(settings), 0, out)

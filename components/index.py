@@ -24,16 +24,8 @@ def index(
 
     out = Path(retriever.path)
     with running("index", out):
+        from components.writers import folders_of, write_retriever
         from mtmh.config import RetrievalSettings
-        from mtmh.retrieval.version import build
 
-        build(
-            Path(prepared.path),
-            Path(features.path),
-            Path(content.path),
-            Path(model.path),
-            out,
-            RetrievalSettings.model_validate_json(settings),
-            seed,
-            Path(preranker.path),
-        )
+        folders = folders_of(prepared=prepared, features=features, content=content, model=model, preranker=preranker)
+        write_retriever(folders, out, RetrievalSettings.model_validate_json(settings), seed, out)

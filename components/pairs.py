@@ -20,7 +20,8 @@ def pairs(
 
     out = Path(pairs.path)
     with running("pairs", out):
+        from components.writers import folders_of, write_pairs
         from mtmh.config import PairSettings
-        from mtmh.data.pairs import write_pairs
 
-        write_pairs(Path(prepared.path), Path(content.path), out, PairSettings.model_validate_json(settings))
+        folders = folders_of(prepared=prepared, content=content)
+        write_pairs(folders, out, PairSettings.model_validate_json(settings), 0, out)

@@ -22,14 +22,8 @@ def preranker(
 
     out = Path(preranker.path)
     with running("preranker", out):
+        from components.writers import folders_of, write_preranker
         from mtmh.config import PrerankSettings
-        from mtmh.training.preranker import train_preranker
 
-        train_preranker(
-            Path(prepared.path),
-            Path(features.path),
-            Path(content.path),
-            out,
-            PrerankSettings.model_validate_json(settings),
-            seed,
-        )
+        folders = folders_of(prepared=prepared, features=features, content=content)
+        write_preranker(folders, out, PrerankSettings.model_validate_json(settings), seed, out)

@@ -30,24 +30,18 @@ def report(
     from components.step import running
 
     with running("report"):
+        from components.writers import folders_of
         from mtmh.config import Config
         from mtmh.evaluation.run_directory import write as write_run
         from mtmh.report.report import write as write_report
 
         final = Path(runs) / run_id if runs else Path(run.path)
         draft = final.parent / ".draft" / final.name
-        stages = {
-            "prepare": Path(prepared.path),
-            "content": Path(content.path),
-            "features": Path(features.path),
-            "pairs": Path(pairs.path),
-            "train": Path(model.path),
-            "preranker": Path(preranker.path),
-            "index": Path(retriever.path),
-            "evaluate": Path(result.path),
-            "gate": Path(verdict.path),
-        }
-        write_run(draft, stages, Config.model_validate_json(config), code_version, seed, source)
+        folders = folders_of(
+            prepared=prepared, content=content, features=features, pairs=pairs, model=model,
+            preranker=preranker, retriever=retriever, result=result, verdict=verdict,
+        )  # fmt: skip
+        write_run(draft, folders, Config.model_validate_json(config), code_version, seed, source)
         write_report(draft)
         draft.rename(final)
         draft.parent.rmdir()

@@ -1,6 +1,6 @@
 """How a step speaks to its runner: lines on standard output that mark start, end and a user's mistake.
 
-A step runs in a process of its own. The local runner (pipelines/console.py) turns these lines into progress and into
+A step runs in a process of its own. The local runner (pipelines/local.py) turns these lines into progress and into
 the one message for people; on a cluster they stand in the step's log.
 """
 

@@ -24,16 +24,9 @@ def train(
 
     out = Path(model.path)
     with running("train", out):
+        from components.writers import folders_of, write_model
         from mtmh.config import TrainSettings
-        from mtmh.training.train import train
 
-        train(
-            Path(prepared.path),
-            Path(features.path),
-            Path(content.path),
-            Path(pairs.path),
-            out,
-            TrainSettings.model_validate_json(settings),
-            seed,
-            Path(scratch) / "checkpoints" / code_version,  # never mix two versions of the code
-        )
+        folders = folders_of(prepared=prepared, features=features, content=content, pairs=pairs)
+        checkpoints = Path(scratch) / "checkpoints" / code_version  # never mix two versions of the code
+        write_model(folders, out, TrainSettings.model_validate_json(settings), seed, checkpoints)

@@ -1,10 +1,8 @@
-"""Retraining: whether a day asks for it, what to train on then, and the start of the main pipeline."""
+"""Retraining: whether a day asks for it, that it is raised once, and what to train on then."""
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -16,7 +14,6 @@ from monitoring.evidently.bounds import Bounds
 from monitoring.evidently.monitor import Monitored
 from mtmh.data.contract import INTERACTIONS, ITEMS, conform, read_parquet
 from mtmh.data.files import write_json, write_parquet
-from mtmh.errors import UserError
 from mtmh.experiment.folder import Place
 from mtmh.experiment.relations import once, possible
 from mtmh.exposures.log import lock
@@ -39,18 +36,22 @@ def _raised_lately(day: date, out: Path, bounds: Bounds) -> bool:
     return day - last < timedelta(days=max(bounds.pause_days, 1))
 
 
-def retrain(place: Place, day: date, data: Path, out: Path, command: list[str], bounds: Bounds) -> bool:
-    """Train on what is known by the end of `day`, unless that was raised already; whether it was done.
+def retrain(
+    place: Place, day: date, data: Path, out: Path, command: list[str], bounds: Bounds, start: Callable[[Path], None]
+) -> bool:
+    """`start` a run on what is known by the end of `day`, unless that was raised already; whether it was done.
 
-    The note is written before anything starts, so that of two at once, or of the same day again, one trains. Where the
-    run fails, the note before it comes back, and the next day that is out of bounds raises one again.
-    Raises UserError with what the run said when it did not succeed.
+    `start` is given the folder of the data, `data`; `command` are the words of `mtmh` that do the same, for the note
+    and for people. The note is written before anything starts, so that of two at once, or of the same day again, one
+    trains. Where `start` fails, the note before it comes back, and the next day that is out of bounds raises one again.
     """
     before = _claim(day, out, command, bounds)
     if before is None:
         return False
     try:
-        start(command, write_data(place, day, data))
+        written = write_data(place, day, data)
+        print(f"mtmh {' '.join([*command, '--data', str(written)])}", flush=True)
+        start(written)
     except BaseException:
         with _claiming(out):
             _put_back(before, out / RAISED)
@@ -105,18 +106,3 @@ def write_data(place: Place, day: date, out: Path) -> Path:
     write_parquet(pa.concat_tables(parts).sort_by("timestamp"), out / "interactions.parquet")
     write_parquet(items, out / "items.parquet")
     return out
-
-
-def start(command: list[str], data: Path) -> None:
-    """Run `mtmh COMMAND.. --data DATA`, as a person would: `run` here, `submit` to a cluster.
-
-    Raises UserError with what it said when it did not succeed.
-    """
-    words = [*command, "--data", str(data)]
-    print(f"mtmh {' '.join(words)}", flush=True)
-    # In a step, kfp hides what makes pipelines; in here one is made.
-    surroundings = {name: value for name, value in os.environ.items() if name != "_KFP_RUNTIME"}
-    call = [sys.executable, "-m", "mtmh_cli", *words]
-    ended = subprocess.run(call, env=surroundings, stderr=subprocess.PIPE, text=True)
-    if ended.returncode != 0:
-        raise UserError(f"the retraining run failed: {ended.stderr.strip()[-2000:]}")

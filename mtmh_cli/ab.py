@@ -18,7 +18,7 @@ def ab(
     from mtmh.display import visible
     from mtmh.experiment.comparison import compare, read_tables
     from mtmh.experiment.folder import open_place
-    from pipelines.arguments import code_version
+    from mtmh.version_hash import code_version
 
     opened = open_place(place)
     comparison = compare(opened, read_tables(opened))

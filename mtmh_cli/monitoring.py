@@ -90,9 +90,10 @@ def compile_(
     """Write the pipeline as Kubeflow's IR YAML."""
     from mtmh.config import load_config
     from pipelines.arguments import layers
-    from pipelines.monitor import compile_monitor
+    from pipelines.kubeflow import compile_pipeline
+    from pipelines.monitor import define
 
-    compile_monitor(out, load_config(*layers("synthetic", "gpu", config), settings=settings).cluster)
+    compile_pipeline(define(load_config(*layers("synthetic", "gpu", config), settings=settings).cluster), out)
     print(f"wrote {out}")
 
 
@@ -116,7 +117,7 @@ def schedule(
         raise UserError(
             f"--cron {cron!r}: six fields, seconds first; every day at half past midnight is '0 30 0 * * *'."
         )
-    cluster = load_config(*layers(name, "gpu", config), settings=settings).cluster
+    chosen = load_config(*layers(name, "gpu", config), settings=settings)
     command = ["submit", host, "--tracking-uri", tracking_uri, *watch.as_options(settings or [])]
-    told = watch.arguments(place, out or Path(cluster.volume) / "monitoring", name, command)
-    print(f"recurring run {watch.schedule(host, told, cron, cluster)}")
+    watched = watch.arguments(place, out or Path(chosen.cluster.volume) / "monitoring", name, command)
+    print(f"recurring run {watch.schedule(host, watched, cron, chosen, tracking_uri)}")

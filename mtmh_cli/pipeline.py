@@ -65,10 +65,12 @@ def compile_(
 ) -> None:
     """Write the pipeline as Kubeflow's IR YAML, with these settings as defaults."""
     from mtmh.config import load_config
-    from pipelines.arguments import layers
-    from pipelines.compile import compile_pipeline
+    from pipelines.arguments import layers, of_config
+    from pipelines.kubeflow import compile_pipeline
+    from pipelines.main import define
 
-    compile_pipeline(out, load_config(*layers(data, size, config), settings=settings))
+    chosen = load_config(*layers(data, size, config), settings=settings)
+    compile_pipeline(define(chosen.cluster), out, of_config(chosen))
     print(f"wrote {out}")
 
 
@@ -84,10 +86,11 @@ def submit(
     """Start the pipeline on a Kubeflow Pipelines server."""
     from mtmh.config import load_config
     from pipelines.arguments import layers
-    from pipelines.submit import submit as start
+    from pipelines.kubeflow import submit as start
+    from pipelines.main import define
 
     chosen = load_config(*layers(data, size, config), settings=settings)
-    print(f"run {start(host, data, chosen, tracking_uri)}")
+    print(f"run {start(define(chosen.cluster), host, data, chosen, tracking_uri)}")
 
 
 @app.command()
@@ -120,7 +123,7 @@ def bench(
     """Measure this machine; the result goes to benchmarks/results/NAME.json."""
     import importlib
 
-    from pipelines.arguments import ROOT
+    from mtmh.version_hash import ROOT
 
     known = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main(" in path.read_text()}
     if name not in known:

@@ -10,7 +10,7 @@ from pipelines.runs_folder import serving
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtmh.retrieval.query import Found
+    from mtmh.retrieval.query import Candidate
 
 COLUMNS = {
     "recall_at_20": "R@20",
@@ -43,7 +43,7 @@ def summarize(run: Path, runs: Path) -> None:
     _places(console, run, runs, metrics)
 
 
-def show_candidates(title: str, found: "list[Found]", with_trigger: bool = False) -> None:
+def show_candidates(title: str, found: "list[Candidate]", with_trigger: bool = False) -> None:
     """Print a list of candidates as a table."""
     from rich import box
     from rich.table import Table

@@ -1,20 +1,11 @@
-"""The pipeline's arguments, and the version of the code they run with."""
+"""The pipeline's arguments, and the files that its settings come from."""
 
-import hashlib
-import json
 import re
-import sys
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mtmh.config import Config
 from mtmh.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("mtmh", "components", "feature_repo", "pipelines")
-SUFFIXES = (".py", ".yaml", ".html", ".j2", ".css")
-COMPUTING = ("numpy", "torch", "faiss-cpu", "transformers", "implicit", "duckdb", "ibis-framework", "feast", "pillow")
 CONFIGS = Path(__file__).parent / "configs"
 
 
@@ -34,57 +25,36 @@ def of_config(config: Config) -> dict[str, str | int]:
     }
 
 
-def of_run(
-    source: str, config: Config, tracking_uri: str, runs: Path, scratch: Path, name: str | None = None
-) -> dict[str, str | int]:
-    """All arguments of a run over the data at `source` (a path, or "synthetic"); its id is UTC time and a short hash.
+def of_name(config: Config, tracking_uri: str, runs: Path, scratch: Path, name: str) -> dict[str, str | int]:
+    """The arguments that every run over the data called `name` shares: settings, and where its results go.
 
-    `name` is what the champion, the registered model and the served store go by; by default see `pipelines.names`.
-    Raises UserError when there is no data at `source`.
+    Champion, registered model and served store go by that name.
     """
-    from mtmh.data.prepare import fingerprint
-    from pipelines.names import name_in
-
-    settings = of_config(config)
-    told = fingerprint(source, config.data, config.seed)
-    name = data_name(name) if name else name_in(runs, source, told)
-    version = code_version()
-    key = hashlib.sha256(json.dumps([told, version, settings]).encode()).hexdigest()[:8]
     return {
-        **settings,
-        "source": source,
-        "fingerprint": told,
-        "code_version": version,
+        **of_config(config),
         "model_name": f"mtmh-{name}",
         "tracking_uri": tracking_uri,
         "scratch": str(scratch),
         "runs": str(runs),
-        "run_id": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{key}",
         "place": str(runs / "champions" / name),
         "store": str(runs / "serving" / name),
     }
 
 
-def code_version() -> str:
-    """Hash of the project's sources and of the versions of the libraries that compute: 16 hexadecimal digits.
+def of_run(
+    source: str, config: Config, tracking_uri: str, runs: Path, scratch: Path, name: str | None = None
+) -> dict[str, str | int]:
+    """All arguments of a run over the data at `source` (a path, or "synthetic").
 
-    Part of every cached step's key, because Kubeflow does not look into the packages that a step imports.
+    `name` is what the champion, the registered model and the served store go by; by default see `pipelines.names`.
+    Raises UserError when there is no data at `source`.
     """
-    digest = hashlib.sha256(sys.version.encode())
-    for room in ROOMS:
-        for path in sorted((ROOT / room).rglob("*")):
-            if path.suffix in SUFFIXES and not path.is_relative_to(CONFIGS):
-                digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
-    for package in COMPUTING:
-        digest.update(f"{package} {_version(package)}\n".encode())
-    return digest.hexdigest()[:16]
+    from components.submission import identity
+    from pipelines.names import name_in
 
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
+    run = identity(source, config)
+    name = data_name(name) if name else name_in(runs, source, run["fingerprint"])
+    return {**of_name(config, tracking_uri, runs, scratch, name), **run}
 
 
 def data_name(source: str) -> str:

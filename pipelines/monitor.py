@@ -2,8 +2,10 @@
 
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
-from datetime import date
+from contextlib import redirect_stdout
+from datetime import UTC, date, datetime
 from operator import eq
 from pathlib import Path
 from typing import TextIO
@@ -12,9 +14,12 @@ from kfp import dsl
 
 from components.monitor import monitor
 from components.retrain import retrain
-from mtmh.config import ClusterSettings
+from components.submission import Submission
+from mtmh.config import ClusterSettings, Config, load_config
 from mtmh.errors import UserError
-from pipelines.local import execute
+from pipelines import local, main
+from pipelines.arguments import layers, of_name
+from pipelines.kubeflow import compile_pipeline, mount_on, server
 from pipelines.names import name_in
 from pipelines.runs_folder import owned
 
@@ -22,22 +27,28 @@ NAME = "mtmh-monitor"
 STEPS = ("monitor", "retrain")
 
 
-def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseComponent:
-    """Return the pipeline; `cluster` mounts its volume, where place and monitor lie. `day` empty is yesterday."""
+def define(cluster: ClusterSettings) -> dsl.base_component.BaseComponent:
+    """Return the pipeline of a cluster, where place and monitor lie on its volume. `day` empty is yesterday."""
 
     @dsl.pipeline(name=NAME, description="A day of a watched place; retraining when drift or freshness bounds break")
-    def mtmh_monitor(place: str, out: str, data: str, command: str, day: str = "", bounds: str = "") -> None:
-        watched = {"place": place, "out": out, "day": day}
-        looked = monitor(**watched, bounds=bounds).set_caching_options(False)
-        with dsl.If(eq(looked.output, True), name="broken"):
-            again = retrain(**watched, data=data, command=command, bounds=bounds).set_caching_options(False)
-        if cluster is not None:
-            from pipelines.cluster import mount_on
-
-            mount_on(looked, cluster)
-            mount_on(again, cluster)
+    def mtmh_monitor(
+        place: str, out: str, data: str, command: str, submission: str, day: str = "", bounds: str = ""
+    ) -> None:
+        monitor_task = monitor(place=place, out=out, day=day, bounds=bounds).set_caching_options(False)
+        with dsl.If(eq(monitor_task.output, True), name="broken"):
+            retrain_task = retrain(
+                place=place, out=out, day=day, data=data, command=command, submission=submission, bounds=bounds
+            ).set_caching_options(False)
+        mount_on(monitor_task, cluster)
+        mount_on(retrain_task, cluster)
 
     return mtmh_monitor
+
+
+@dsl.pipeline(name=NAME, description="A day of a watched place; true when it raises a retraining run")
+def monitor_here(place: str, out: str, day: str, bounds: str) -> bool:
+    """The step monitor alone: what it raises here is a run of this process."""
+    return monitor(place=place, out=out, day=day, bounds=bounds).set_caching_options(False).output
 
 
 def run(
@@ -49,21 +60,37 @@ def run(
     settings: Sequence[str] = (),
     screen: TextIO | None = None,
 ) -> bool:
-    """Run the pipeline here for one day; True when it raised a retraining run, which then is in `runs`.
+    """Monitor a day here; True when it raised a retraining run, which then is in `runs`.
 
-    `settings` are those of the retraining run, over its configuration.
+    `settings` are those of the retraining run, over its configuration. Raises UserError with what the run said when it
+    did not succeed.
     """
-    from monitoring.retraining import RAISED
+    from monitoring.evidently.bounds import DEFAULT, read_bounds
+    from monitoring.retraining import retrain as raise_once
+    from mtmh.experiment.folder import open_place
 
-    out, runs = out.resolve(), runs.resolve()
-    before = _modified(out / RAISED)
+    place, out, runs, screen = place.resolve(), out.resolve(), runs.resolve(), screen or sys.stdout
+    limits = bounds.resolve() if bounds else DEFAULT
     name = name_in(runs, _source(place))
-    command = ["run", "--runs", str(runs), "--name", name, *as_options(settings)]
-    told = arguments(place.resolve(), out, name, command)
-    told |= {"day": str(day), "bounds": str(bounds.resolve()) if bounds else ""}
-    with owned(out):
-        execute(define, STEPS, told, out / ".pipeline", screen or sys.stdout, offline=True)
-    return _modified(out / RAISED) != before
+    watched: dict[str, str | int] = {"place": str(place), "out": str(out), "day": str(day), "bounds": str(limits)}
+
+    def start(data: Path) -> None:
+        try:
+            config = load_config(*layers(str(data), "laptop", None), settings=list(settings))
+            local.run(str(data), config, runs, screen, name)
+        except (UserError, local.StepError) as error:
+            raise UserError(f"the retraining run failed: {error}") from None
+
+    with owned(out), redirect_stdout(screen):
+        day_task = local.execute(lambda: monitor_here, ("monitor",), watched, out / ".pipeline", screen, offline=True)
+        if not day_task.output:
+            return False
+        command = ["run", "--runs", str(runs), "--name", name, *as_options(settings)]
+        data = out / "retraining" / name
+        raised = raise_once(open_place(place), day, data, out, command, read_bounds(limits), start)
+        if not raised:  # by another process, since the step looked
+            print("a retraining run was raised not long ago: not again")
+    return raised
 
 
 def as_options(settings: Sequence[str]) -> list[str]:
@@ -72,7 +99,7 @@ def as_options(settings: Sequence[str]) -> list[str]:
 
 
 def arguments(place: Path, out: Path, name: str, command: list[str]) -> dict[str, str | int]:
-    """The pipeline's arguments but for day and bounds; `command` is what raises a retraining run (components/retrain).
+    """The pipeline's arguments but for day, bounds and submission; `command` are the words of `mtmh` that do the same.
 
     What is trained on is written to a folder of the `name` of the data that the serving run was trained on, so that its
     champion, its settings and its place in the store are those of that data.
@@ -81,48 +108,35 @@ def arguments(place: Path, out: Path, name: str, command: list[str]) -> dict[str
     return {"place": str(place), "out": str(out), "data": str(data), "command": json.dumps(command)}
 
 
-def compile_monitor(out: Path, cluster: ClusterSettings) -> None:
-    """Write the pipeline to `out` (.yaml): the same bytes for the same code and settings."""
-    if out.suffix not in (".yaml", ".yml"):
-        raise UserError(f"{out}: the compiled pipeline is a YAML file; write, say, {out.with_suffix('.yaml')}.")
-    from kfp.compiler import Compiler
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    Compiler().compile(define(cluster), str(out))
-
-
-def schedule(host: str, told: dict[str, str | int], cron: str, cluster: ClusterSettings) -> str:
+def schedule(host: str, watched: dict[str, str | int], cron: str, config: Config, tracking_uri: str) -> str:
     """Let a Kubeflow Pipelines server run the pipeline again and again; returns the id of the recurring run.
 
-    `told` are its arguments, with paths as the steps see them; `cron` has six fields, seconds first. Raises UserError
-    when the configuration names no volume, or no server answers.
+    `watched` are its `arguments`, with paths as the steps see them; `cron` has six fields, seconds first. The main
+    pipeline is compiled with `config` and uploaded first: that is what a day that asks for retraining submits. Raises
+    UserError when the configuration names no volume, or no server answers.
     """
-    import tempfile
-
-    from kfp import Client
-    from urllib3.exceptions import HTTPError
-
-    if not cluster.volume_claim:
-        raise UserError("the steps need a volume: write --set cluster.volume_claim=NAME (a PersistentVolumeClaim).")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            package = Path(folder) / "monitor.yaml"
-            compile_monitor(package, cluster)
-            client = Client(host=host)
-            made = client.create_recurring_run(
-                client.create_experiment(NAME).experiment_id,
-                NAME,
-                cron_expression=cron,
-                max_concurrency=1,
-                no_catchup=True,
-                pipeline_package_path=str(package),
-                params=told,
-                enable_caching=False,
-                service_account=cluster.service_account or None,
-            )
-    except HTTPError as error:
-        raise UserError(f"no Kubeflow Pipelines server answers at {host}: {error}") from None
-    return str(made.recurring_run_id)
+    volume, name = Path(config.cluster.volume), Path(str(watched["data"])).name
+    defaults = of_name(config, tracking_uri, volume / "runs", volume / "scratch", name)
+    account = config.cluster.service_account or None
+    with server(host, config.cluster) as client, tempfile.TemporaryDirectory() as folder:
+        retraining, package = Path(folder) / "retraining.yaml", Path(folder) / "monitor.yaml"
+        compile_pipeline(main.define(config.cluster), retraining, defaults)
+        compile_pipeline(define(config.cluster), package)
+        uploaded = client.upload_pipeline(str(retraining), f"{main.NAME}-{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+        experiment = client.create_experiment("Default").experiment_id
+        submission = Submission(host, uploaded.pipeline_id, experiment, account or "", config.model_dump(mode="json"))
+        recurring = client.create_recurring_run(
+            client.create_experiment(NAME).experiment_id,
+            NAME,
+            cron_expression=cron,
+            max_concurrency=1,
+            no_catchup=True,
+            pipeline_package_path=str(package),
+            params={**watched, "submission": submission.to_json()},
+            enable_caching=False,
+            service_account=account,
+        )
+    return str(recurring.recurring_run_id)
 
 
 def _source(place: Path) -> str:
@@ -133,7 +147,3 @@ def _source(place: Path) -> str:
     if run is None or not (run / "metrics.json").is_file():
         raise UserError(f"{place}: experiment.json names no run directory ({run}), so nobody knows what to train on.")
     return str(json.loads((run / "metrics.json").read_text())["data"]["path"])
-
-
-def _modified(path: Path) -> float:
-    return path.stat().st_mtime if path.exists() else 0.0

@@ -8,17 +8,23 @@ series goes on from where it was, inside a training from its last checkpoint.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from components.writers import WRITERS
 from mtmh.clock import measured
 from mtmh.config import Config, DataSettings
-from pipelines.arguments import code_version, data_name
+from mtmh.data.prepare import fingerprint, prepare
+from mtmh.stages import STAGES, Stage, StageFolders
+from mtmh.version_hash import code_version
+from pipelines.arguments import data_name
 from pipelines.runs_folder import owned
 
+INDEX = next(stage for stage in STAGES if stage.name == "index")
 Figures = dict[str, dict[str, float | None]]
 
 
@@ -35,90 +41,77 @@ def try_out(source: str, config: Config, work: Path) -> Figures:
     """
     from mtmh.evaluation.heads import evaluate_heads
 
-    config, recipes = _on_validation(config), _recipes(source, _on_validation(config))
-    kept = work.resolve() / _code() / "figures" / f"{_key(recipes['figures'])}.json"
-    if not kept.exists():
+    config = _on_validation(config)
+    recipe = {"retriever": _keys(source, config)["retriever"], "fresh_hours": config.evaluation.fresh_hours}
+    file = work.resolve() / _code() / "figures" / f"{_key(recipe)}.json"
+    if not file.exists():
         with version(source, config, work) as (data, content, built):
-            figures = evaluate_heads(data, content, built, config.retrieval, config.evaluation.fresh_hours)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = kept.with_suffix(".unfinished")
-        draft.write_text(json.dumps({"figures": figures, "config": config.model_dump()}, indent=1))
-        draft.rename(kept)
-    found: Figures = json.loads(kept.read_text())["figures"]
-    return found
+            measurements = evaluate_heads(data, content, built, config.retrieval, config.evaluation.fresh_hours)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".unfinished")
+        draft.write_text(json.dumps({"figures": measurements, "config": config.model_dump()}, indent=1))
+        draft.rename(file)
+    figures: Figures = json.loads(file.read_text())["figures"]
+    return figures
 
 
 @contextmanager
 def version(source: str, config: Config, work: Path) -> Iterator[tuple[Path, Path, Path]]:
     """What `config` gives on the validation tail of T1: the stages prepare and content, and the version directory,
     which is there only inside the context. What is not there yet is made; raises UserError as the stages do."""
-    from feature_repo.stage import build_features
-    from mtmh.content.encode import encode
-    from mtmh.data.pairs import write_pairs
-    from mtmh.data.prepare import prepare
-    from mtmh.retrieval.version import build
-    from mtmh.training.preranker import train_preranker
-    from mtmh.training.train import train
-
     config, work = _on_validation(config), work.resolve()
-    place, recipes, seed = work / _code(), _recipes(source, config), config.seed
-
-    def made(stage: str, make: Callable[[Path], None]) -> Path:
-        return _made(place / stage / _key(recipes[stage]), stage, make)
-
+    folder, keys = work / _code(), _keys(source, config)
+    lasting = {"content": work / "content", "train": folder / "checkpoints"}
+    folders = StageFolders()
     with owned(work):
-        data = made("prepare", lambda out: prepare(source, out, config.data, seed))
-        content = made("content", lambda out: encode(data, out, config.content, work / "content", seed))
-        # Without the content, which only serving reads from the store: a trial needs the statistics alone.
-        features = made("features", lambda out: build_features(data, None, out, out / "store", config.data))
-        pairs = made("pairs", lambda out: write_pairs(data, content, out, config.pairs))
-        inputs = data, features, content
-        checkpoints = place / "checkpoints"
-        model = made("train", lambda out: train(*inputs, pairs, out, config.train, seed, checkpoints))
-        ranker = made("preranker", lambda out: train_preranker(*inputs, out, config.prerank, seed))
-        built = place / "version"
-        shutil.rmtree(built, ignore_errors=True)
-        built.mkdir()
-        build(*inputs, model, built, config.retrieval, seed, ranker)
-        yield data, content, built
-        shutil.rmtree(built)
+        # What other trials have made is there already; the version alone is too large to be kept.
+        for stage in STAGES[: STAGES.index(INDEX)]:
+            out = folder / stage.name / keys[stage.artifact]
+            if not out.exists():
+                _make(stage, source, folders, out, config, lasting.get(stage.name, work))
+            folders = replace(folders, **{stage.artifact: out})
+        folders = replace(folders, retriever=folder / "version")
+        shutil.rmtree(folders.retriever, ignore_errors=True)
+        folders.retriever.mkdir()
+        WRITERS[INDEX.name](folders, folders.retriever, config.retrieval, config.seed, work)
+        yield folders.prepared, folders.content, folders.retriever
+        shutil.rmtree(folders.retriever)
 
 
 def _on_validation(config: Config) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"period": "validation"})})
 
 
-def _recipes(source: str, config: Config) -> dict[str, dict[str, Any]]:
-    """What each stage's result depends on: its settings, and the names of the results that it reads."""
-    told = _fingerprint(source, config.data.model_dump_json(), config.seed)
-    prepare = {"fingerprint": told, "settings": config.data.model_dump()}
-    content = {"prepare": _key(prepare), "settings": config.content.model_dump(), "seed": config.seed}
-    features: dict[str, Any] = {"prepare": _key(prepare)}
-    pairs = {"content": _key(content), "settings": config.pairs.model_dump()}
-    train = {"pairs": _key(pairs), "settings": config.train.model_dump(), "seed": config.seed}
-    preranker = {"content": _key(content), "settings": config.prerank.model_dump(), "seed": config.seed}
-    ranking = {"retrieval": config.retrieval.model_dump(), "fresh_hours": config.evaluation.fresh_hours}
-    figures = {"train": _key(train), "preranker": _key(preranker), "settings": ranking}
-    return {
-        "prepare": prepare,
-        "content": content,
-        "features": features,
-        "pairs": pairs,
-        "train": train,
-        "preranker": preranker,
-        "figures": figures,
-    }
+def _keys(source: str, config: Config) -> dict[str, str]:
+    """A name for each artifact up to the version, made from all that it depends on: settings, seed, what it reads."""
+    keys: dict[str, str] = {}
+    for stage in STAGES[: STAGES.index(INDEX) + 1]:
+        recipe = {section: getattr(config, section).model_dump() for section in stage.sections}
+        if stage.name == "prepare":  # whose fingerprint has the seed in it, where that matters
+            recipe["fingerprint"] = _fingerprint(source, config.data.model_dump_json(), config.seed)
+        elif stage.seeded:
+            recipe["seed"] = config.seed
+        recipe["needs"] = {artifact: keys[artifact] for artifact in _needs(stage)}
+        keys[stage.artifact] = _key(recipe)
+    return keys
 
 
-def _made(out: Path, stage: str, make: Callable[[Path], None]) -> Path:
-    """The stage's directory `out`; it has that name only once the stage has ended."""
-    if not out.exists():
-        draft = out.with_name(f"{out.name}.unfinished")
-        shutil.rmtree(draft, ignore_errors=True)
-        with measured(stage, draft):
-            make(draft)
-        draft.rename(out)
-    return out
+def _needs(stage: Stage) -> tuple[str, ...]:
+    """Without the content, which only serving reads from the feature store: a trial needs the statistics alone."""
+    return ("prepared",) if stage.name == "features" else stage.needs
+
+
+def _make(stage: Stage, source: str, folders: StageFolders, out: Path, config: Config, scratch: Path) -> None:
+    """Make the stage's folder `out`; it has that name only once the stage has ended."""
+    draft = out.with_name(f"{out.name}.unfinished")
+    shutil.rmtree(draft, ignore_errors=True)
+    with measured(stage.name, draft):
+        if stage.name == "prepare":
+            prepare(source, draft, config.data, config.seed)
+        else:
+            inputs = StageFolders(**{artifact: getattr(folders, artifact) for artifact in _needs(stage)})
+            WRITERS[stage.name](inputs, draft, getattr(config, stage.sections[0]), config.seed, scratch)
+    draft.rename(out)
 
 
 def _key(recipe: dict[str, Any]) -> str:
@@ -128,8 +121,6 @@ def _key(recipe: dict[str, Any]) -> str:
 @cache
 def _fingerprint(source: str, settings: str, seed: int) -> str:
     """Of this process too: the data are read once."""
-    from mtmh.data.prepare import fingerprint
-
     return fingerprint(source, DataSettings.model_validate_json(settings), seed)
 
 

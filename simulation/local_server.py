@@ -4,15 +4,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mtmh.config import RetrievalSettings
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm
 from mtmh.heads import HEADS
-from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, quota_merge
-from mtmh.retrieval.retriever import Pool, Retriever, pool_lists, prerank
-from simulation.server import Csr, Slates
+from mtmh.ids import Ids
+from mtmh.ragged import Ragged
+from mtmh.retrieval.merge import quota_merge, quotas_at
+from mtmh.retrieval.retriever import Lists, Request, Retriever
+from simulation.server import Slates
 
 AddItems = Callable[[Retriever, pa.Table], Retriever]
 
@@ -41,9 +42,9 @@ class LocalServer:
         self.refreshed = 0  # times that items were added
         self._hold(retriever)
 
-    def answer(self, users: np.ndarray, triggers: Csr, arms: np.ndarray, k: int) -> Slates:
+    def answer(self, users: np.ndarray, triggers: Ragged, arms: np.ndarray, k: int) -> Slates:
         """See simulation.server.Server."""
-        asked = rows_of(triggers, self.row_of, self.settings.triggers)
+        history = rows_of(triggers, self.row_of, self.settings.triggers)
         shape = (len(users), k)
         slates = Slates(
             item=np.full(shape, -1, np.int32),
@@ -55,8 +56,8 @@ class LocalServer:
             version=np.full(len(users), f"in-process-{self.refreshed}"),
         )
         for arm in np.unique(arms):
-            rows, alpha = np.flatnonzero(arms == arm), float(self.alphas[arm])
-            self._merge(slates, rows, self._pools(_of(asked, rows), alpha, k), alpha, k)
+            rows = np.flatnonzero(arms == arm)
+            self._fill(slates, rows, history.take(rows), float(self.alphas[arm]), k)
         return slates
 
     def refresh(self, items: int) -> None:
@@ -73,74 +74,49 @@ class LocalServer:
         depth = min(self.settings.k_ann, len(rows) - 1)
         self.lists = {head: retriever.similar_items(rows, depth, head) for head in HEADS}
 
-    def _pools(self, triggers: Csr, alpha: float, k: int) -> list[Pool]:
-        """Each head's; where all candidates are the engagement head's, the relevance head need not be asked."""
-        engagement = self._pool(HEADS[ENGAGEMENT], triggers, k)
-        if alpha == 100 and (engagement.item[:, :k] >= 0).all():
-            return [engagement, engagement]
-        return [engagement, self._pool(HEADS[RELEVANCE], triggers, k)]
+    def _stored(self, items: np.ndarray, k: int, channel: str) -> Lists:
+        """As Retriever.similar_items, which searches anew every time; `k` is that of all lists here."""
+        ids, scores = self.lists[channel]
+        return ids[items], scores[items]
 
-    def _pool(self, head: str, triggers: Csr, k: int) -> Pool:
-        """As Retriever.pool, which searches anew every time."""
-        ids, scores = self.lists[head]
-        number, size = HEADS.index(head), self.retriever.depth(k)
-        seen = triggers[0], _sorted_rows(triggers)
-        temperature, n_items = self.settings.temperature, len(self.retriever.items)
-        pool = pool_lists(lambda items: (ids[items], scores[items]), triggers, seen, size, n_items, temperature, number)
-        ranker = self.retriever.preranker
-        return pool if ranker is None else prerank(pool, ranker.logits(triggers, pool.item), k)
-
-    def _merge(self, slates: Slates, rows: np.ndarray, pools: list[Pool], alpha: float, k: int) -> None:
-        merged = quota_merge(pools[ENGAGEMENT].item, pools[RELEVANCE].item, alpha, k)
-        place, there = np.maximum(merged.rank, 0), merged.item >= 0
-        chosen = merged.head == RELEVANCE
-        score, trigger = (
-            np.where(chosen, *(np.take_along_axis(getattr(pools[head], name), place, axis=1) for head in (1, 0)))
-            for name in ("score", "trigger")
-        )
-        slates.item[rows] = np.where(there, self.item_of[np.maximum(merged.item, 0)], -1)
-        slates.head[rows] = merged.head
+    def _fill(self, slates: Slates, rows: np.ndarray, history: Ragged, alpha: float, k: int) -> None:
+        """Write the answers of one arm's users, int [n], into their rows."""
+        settings = self.settings
+        request = Request(history, history.sorted(), settings.k_ann, k, settings.temperature)
+        quotas = dict(zip(HEADS, quotas_at(alpha), strict=True))
+        pools = self.retriever.pools(request, self._stored, [head for head in HEADS if quotas[head]])
+        # A head without a quota is asked only where the others leave a list short.
+        if len(pools) < len(HEADS) and any((pool.item < 0).any() for pool in pools.values()):
+            pools = self.retriever.pools(request, self._stored)
+        columns = list(pools.values())
+        merged = quota_merge([pool.item for pool in columns], [quotas[head] for head in pools], k)
+        trigger = merged.take([pool.trigger for pool in columns], -1)
+        slates.item[rows] = self._numbers(merged.item)
+        slates.head[rows] = merged.take([pool.channel for pool in columns], -1)
         slates.head_rank[rows] = merged.rank + 1
-        slates.score[rows] = np.where(there, score, 0.0)
-        slates.trigger[rows] = np.where(there, self.item_of[np.maximum(trigger, 0)], -1)
+        slates.score[rows] = merged.take([pool.score for pool in columns], 0.0)
+        slates.trigger[rows] = self._numbers(trigger)
+
+    def _numbers(self, rows: np.ndarray) -> np.ndarray:
+        """The world's numbers of a version's rows, -1 where there is none."""
+        return np.where(rows >= 0, self.item_of[np.maximum(rows, 0)], -1)
 
 
-def numbers(known: pa.ChunkedArray, world: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+def numbers(item_ids: pa.ChunkedArray, world: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Between a version's rows and the world's numbers: item_of int32 [rows], row_of int32 [items], -1 for none.
 
     Raises UserError when the version holds an item that is not of this world.
     """
-    item = pc.index_in(known, value_set=world.combine_chunks())
-    if item.null_count:
-        alien = known[item.to_pylist().index(None)].as_py()
+    item_of = Ids(world).rows(item_ids)
+    if (item_of < 0).any():
+        alien = item_ids[int((item_of < 0).argmax())].as_py()
         raise UserError(f"the version holds item {alien!r}, which is not of this world: give a run of the same world.")
-    item_of = np.asarray(item).astype(np.int32)
     row_of = np.full(len(world), -1, np.int32)
     row_of[item_of] = np.arange(len(item_of), dtype=np.int32)
     return item_of, row_of
 
 
-def rows_of(triggers: Csr, row_of: np.ndarray, most: int) -> Csr:
+def rows_of(triggers: Ragged, row_of: np.ndarray, most: int) -> Ragged:
     """The triggers that are served, as rows: the first `most` of each user's."""
-    indptr, items = triggers
-    user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-    row = row_of[items]
-    user, row = user[row >= 0], row[row >= 0]
-    start = np.searchsorted(user, np.arange(len(indptr)))
-    kept = np.arange(len(user)) - start[user] < most
-    user, row = user[kept], row[kept]
-    return np.searchsorted(user, np.arange(len(indptr))).astype(np.int64), row
-
-
-def _of(triggers: Csr, users: np.ndarray) -> Csr:
-    """Those of some users, int [n] in order."""
-    indptr, items = triggers
-    counts = np.diff(indptr)
-    chosen = np.isin(np.repeat(np.arange(len(counts)), counts), users)
-    return np.concatenate([[0], np.cumsum(counts[users])]).astype(np.int64), items[chosen]
-
-
-def _sorted_rows(triggers: Csr) -> np.ndarray:
-    indptr, items = triggers
-    user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-    return items[np.lexsort((items, user))]
+    rows = row_of[triggers.values]
+    return Ragged(triggers.indptr, rows).where(rows >= 0).take(slice(None), most)

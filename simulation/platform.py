@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtmh.data.files import write_parquet
 from mtmh.data.synthetic import START, interactions_table
 from mtmh.experiment.arms import Arm, assign_all
 from mtmh.exposures.compact import write_batch
+from mtmh.ids import Ids
 from simulation.behaviour import Behaviour
 from simulation.event_log import EventLog
 from simulation.population import Population
@@ -59,7 +59,7 @@ def simulate(
     that is younger is served. `after_day` is called after each day. Each arm must name its alpha.
     """
     names = [arm.name for arm in arms]
-    arm_of = np.asarray(pc.index_in(assign_all(people.user_ids, salt, arms), value_set=pa.array(names)))
+    arm_of = Ids(names).rows(assign_all(people.user_ids, salt, arms))
     states = UserStates.begin(people, behaviour, seed)
     log = EventLog(people, arms, arm_of, behaviour.list_length, seed)
     for name in ("exposures", "engagements", "rejected", "batches"):

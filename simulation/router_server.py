@@ -16,15 +16,16 @@ from typing import Any, Self
 import httpx
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm
 from mtmh.heads import HEADS
+from mtmh.ids import Ids
+from mtmh.ragged import Ragged
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import refresh
 from simulation.local_server import numbers, rows_of
-from simulation.server import Csr, Slates
+from simulation.server import Slates
 
 BATCH, BATCHES = 16, 2  # requests in one call, calls at a time
 TRIES, PAUSE = 8, 0.5  # seconds, doubled from one try to the next
@@ -55,18 +56,18 @@ class RouterServer:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self.http = httpx.Client(base_url=url, headers=headers, timeout=60.0)
         self.users, self.items = user_ids.to_pylist(), items
-        self.item_ids = items["item_id"].combine_chunks()
+        self.item_ids = Ids(items["item_id"])
         self.row_of = numbers(served, items["item_id"])[1]
-        self.names = self.item_ids.to_pylist()
+        self.names = self.item_ids.values.to_pylist()
         self.triggers, self.arms, self.add_new = triggers, arms, add_new
 
-    def answer(self, users: np.ndarray, triggers: Csr, arms: np.ndarray, k: int) -> Slates:
+    def answer(self, users: np.ndarray, triggers: Ragged, arms: np.ndarray, k: int) -> Slates:
         """See simulation.server.Server. Raises UserError where the router is not of this experiment."""
         # The triggers that are served, as numbers of the world's.
         item_of = np.zeros(self.row_of.max() + 1, np.int32)
         item_of[self.row_of[self.row_of >= 0]] = np.flatnonzero(self.row_of >= 0)
-        indptr, rows = rows_of(triggers, self.row_of, self.triggers)
-        items = item_of[rows]
+        served = rows_of(triggers, self.row_of, self.triggers)
+        indptr, items = served.indptr, item_of[served.values]
         # A few calls at a time, each of a few requests.
         requests = [
             {"user_id": self.users[user], "triggers": [self.names[item] for item in items[start:end]], "k": k}
@@ -137,8 +138,8 @@ class RouterServer:
         candidates = [candidate for answer in answers for candidate in answer["candidates"]]
         # Where each candidate stands: its answer, and its position in it.
         counts = np.array([len(answer["candidates"]) for answer in answers])
-        row = np.repeat(np.arange(len(answers)), counts)
-        position = np.arange(len(candidates)) - np.repeat(np.cumsum(counts) - counts, counts)
+        cells = Ragged.of_lengths(counts, np.arange(len(candidates)))
+        row, position = cells.row_of, cells.position_of
 
         def column(values: np.ndarray | list[Any], fill: int, dtype: type) -> np.ndarray:
             table: np.ndarray = np.full((len(answers), k), fill, dtype)
@@ -160,13 +161,13 @@ class RouterServer:
         )
 
     def _numbers(self, item_ids: list[str]) -> np.ndarray:
-        numbers = pc.index_in(pa.array(item_ids, pa.string()), value_set=self.item_ids)
-        if numbers.null_count:
-            stranger = item_ids[numbers.to_pylist().index(None)]
+        numbers = self.item_ids.rows(item_ids)
+        if (numbers < 0).any():
+            stranger = item_ids[int((numbers < 0).argmax())]
             raise UserError(
                 f"the router answers with item {stranger!r}, which is not of this world: it serves another."
             )
-        return np.asarray(numbers)
+        return numbers
 
 
 def _momentary(status: int, error: str) -> str:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-Csr = tuple[np.ndarray, np.ndarray]  # indptr int64 [n + 1], items int32 [indptr[-1]]
+from mtmh.ragged import Ragged
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Slates:
 class Server(Protocol):
     """Answers the platform's users: the retriever in this process, or a router over HTTP."""
 
-    def answer(self, users: np.ndarray, triggers: Csr, arms: np.ndarray, k: int) -> Slates:
+    def answer(self, users: np.ndarray, triggers: Ragged, arms: np.ndarray, k: int) -> Slates:
         """Candidates for `users` int [n], numbers of the population's.
 
         `triggers` are what each engaged with, newest first (items that are not served yet may be among them; a server

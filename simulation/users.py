@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtmh.data import synthetic_vocabulary
+from mtmh.ragged import Ragged
 from simulation.behaviour import Behaviour
 from simulation.counter_rng import uniform
 from simulation.population import LATENT, Population
 from simulation.response import Page, Response
-from simulation.server import Csr, Slates
+from simulation.server import Slates
 
 RECENT = 64  # items of a history that are kept in order: more than a server takes as triggers
 NEVER = -20_000  # hours before the start; as far from the last hour of a year as int16 reaches
@@ -61,11 +62,11 @@ class UserStates:
         chance = self.people.visits * _BY_HOUR[hour % 24] * pleased
         return np.flatnonzero(uniform(self.seed, "visit", users, hour) < chance)
 
-    def triggers(self, users: np.ndarray) -> Csr:
+    def triggers(self, users: np.ndarray) -> Ragged:
         """Their histories, newest first."""
         recent = self.recent[users]
         in_history = recent >= 0
-        return np.concatenate([[0], np.cumsum(in_history.sum(axis=1))]).astype(np.int64), recent[in_history]
+        return Ragged.of_lengths(in_history.sum(axis=1), recent[in_history])
 
     def page(self, users: np.ndarray, hour: int, slates: Slates) -> tuple[Page, np.ndarray]:
         """What the app shows of the answers, and each item's column in its answer, int [n, shown].

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.data.feature_tables import RECENT
 from mtmh.experiment.folder import Place
+from mtmh.ids import Ids
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[us]")
 
@@ -29,16 +30,16 @@ def statistics_by_day(
     days = (last - first).days + 1
     recent = RECENT // timedelta(days=1)
     counts = _counts(place.history, engagements)
-    row = np.asarray(pc.fill_null(pc.index_in(counts["item_id"], value_set=item_id), -1)).astype(np.int64)
+    row = Ids(item_id).rows(counts["item_id"])
     known = row >= 0
     row, n = row[known], counts["n"].to_numpy()[known]
     start = np.datetime64(first, "us") + DAY * np.arange(days)
     since = (counts["day"].to_numpy()[known].astype("datetime64[us]") - start[0]) // DAY
     # Column 0 is everything before the recent days of the first day, then one column a day.
-    place_of = np.clip(since + recent + 1, 0, None).astype(np.int64)
-    until = place_of < days + recent
+    position_of = np.clip(since + recent + 1, 0, None).astype(np.int64)
+    until = position_of < days + recent
     by_day = np.zeros((days + recent, len(item_id)))
-    np.add.at(by_day, (place_of[until], row[until]), n[until])
+    np.add.at(by_day, (position_of[until], row[until]), n[until])
     so_far = np.vstack([np.zeros(len(item_id)), np.cumsum(by_day, axis=0)])
     popularity = so_far[recent + 1 :][:days]
     born = _born(place.items, item_id, row, counts["first"].to_numpy()[known].astype("datetime64[us]"))

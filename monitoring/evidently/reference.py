@@ -15,6 +15,7 @@ from mtmh.data.contract import STATISTICS
 from mtmh.experiment.arms import Arm
 from mtmh.experiment.folder import Place
 from mtmh.heads import HEADS
+from mtmh.ids import Ids
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Reference:
     listed: dict[str, pa.Table]  # arm -> item (row), head, score: the first candidates of its evaluated lists
 
     def rows(self, item_id: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """The row of each item, int64; -1 for one that the version does not know."""
-        return _rows(item_id, self.item_id)
+        """The row of each item, int32; -1 for one that the version does not know."""
+        return Ids(self.item_id).rows(item_id)
 
     def shown(self, arm: str, head: str) -> np.ndarray:
         """How often each item stands in the evaluated lists of `arm`, from `head`: int64 [items]."""
@@ -67,7 +68,7 @@ def _engaged(place: Place, version: Path, item_id: pa.Array) -> np.ndarray:
     history = pq.read_table(place.history, columns=["item_id", "timestamp"])
     split = json.loads((version / "manifest.json").read_text())["created_from"]["split_time"]
     before = history.filter(pc.less(history["timestamp"], pa.scalar(datetime.fromisoformat(split))))
-    row = _rows((before if len(before) else history)["item_id"], item_id)
+    row = Ids(item_id).rows((before if len(before) else history)["item_id"])
     return np.bincount(row[row >= 0], minlength=len(item_id))
 
 
@@ -79,7 +80,7 @@ def _listed(place: Place, item_id: pa.Array, k: int) -> tuple[dict[str, pa.Table
     lists, missing = {}, []
     for arm in place.experiment.arms:
         table = _candidates(run, arm, served, k)
-        row = _rows(table["item_id"], item_id)
+        row = Ids(item_id).rows(table["item_id"])
         columns = {"item": row, "head": table["head"], "score": table["score"].cast(pa.float64())}
         if len(table):
             lists[arm.name] = pa.table(columns).filter(pa.array(row >= 0))
@@ -92,8 +93,3 @@ def _candidates(run: Path, arm: Arm, served: float, k: int) -> pa.Table:
     alpha = served if arm.alpha is None else arm.alpha
     wanted = [("model", "=", f"merged_alpha_{alpha:g}"), ("rank", "<=", k)]
     return pq.read_table(run / "candidates.parquet", columns=["item_id", "head", "score"], filters=wanted)
-
-
-def _rows(item_id: pa.Array | pa.ChunkedArray, known: pa.Array) -> np.ndarray:
-    found = pc.fill_null(pc.index_in(item_id, value_set=known), -1)
-    return np.asarray(found).astype(np.int64)

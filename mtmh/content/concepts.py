@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtmh.data.prepared import Prepared
+from mtmh.ids import Ids
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def read_concepts(data: Prepared, leave_out: Sequence[str] = ()) -> Concepts:
     names = names.take(pc.sort_indices(names))
     return Concepts(
         item=pairs["item"].to_numpy().astype(np.int64),
-        concept=pc.index_in(pairs["concept"], value_set=names).to_numpy().astype(np.int64),
+        concept=Ids(names).rows(pairs["concept"]).astype(np.int64),
         weight=pairs["weight_sum"].to_numpy(),
         names=names.to_pylist(),
         sources=dict(sorted(Counter(table["source"].to_pylist()).items())),

@@ -86,13 +86,12 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
     events = events.filter(events.period == "train").select("user", "item", "timestamp")
     vectors = np.load(content / "content.npy")
     bits = data.topic_bits("l2") if settings.sim == "hard" else None
-    popularity = np.bincount(data.item[data.is_train], minlength=data.n_items)
 
     def weighed(rows: pa.RecordBatch) -> Pairs:
         user, trigger, candidate = (rows[name].to_numpy().astype(np.int32) for name in ("user", "trigger", "candidate"))
         weight = sim_weight(trigger, candidate, settings.sim, settings.beta, vectors, bits)
         if settings.propensity:
-            weight *= propensity_weight(candidate, popularity)
+            weight *= propensity_weight(candidate, data.popularity)
         return Pairs(user, trigger, candidate, weight)
 
     mined = out / "mined.parquet"

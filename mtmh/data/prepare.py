@@ -20,6 +20,7 @@ from mtmh.data.prepared import distinct, unseen_pairs
 from mtmh.data.quarantine import set_aside
 from mtmh.data.split import split
 from mtmh.errors import UserError
+from mtmh.ids import Ids
 
 SYNTHETIC = "synthetic"
 OUTPUTS = ("prepared.json", "interactions.parquet", "items.parquet", "concepts.parquet", "rejected.parquet")
@@ -97,12 +98,10 @@ def _numbered(engaged: pa.Table, items: pa.Table) -> pa.Table:
                 f"all {engaged.num_rows:,} engagements are of one {one} ({example!r}): co-engagement needs"
                 f" two {two} at the least. Is column {one}_id the right one?"
             )
-    user = pc.index_in(engaged["user_id"], user_ids).to_numpy()
-    item = pc.index_in(engaged["item_id"], items["item_id"].combine_chunks()).to_numpy()
+    user = Ids(user_ids).rows(engaged["user_id"])
+    item = Ids(items["item_id"]).rows(engaged["item_id"])
     order = np.lexsort([item, user, engaged["timestamp"].cast(pa.int64()).to_numpy()])
-    engaged = engaged.append_column("user", pa.array(user, pa.int32())).append_column(
-        "item", pa.array(item, pa.int32())
-    )
+    engaged = engaged.append_column("user", pa.array(user)).append_column("item", pa.array(item))
     return engaged.take(pa.array(order))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 
 from mtmh.data import contract
 from mtmh.errors import UserError
+from mtmh.ids import Ids
+from mtmh.ragged import Ragged
 
 Level = Literal["l1", "l2"]
 _NEVER = np.iinfo(np.int64).min  # numpy's NaT as a number
@@ -58,29 +61,40 @@ class Prepared:
             items=pq.read_table(path / "items.parquet"),
         )
 
-    def train_histories(self) -> tuple[np.ndarray, np.ndarray]:
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """Events of each item in T1, int64 [n_items]."""
+        return np.bincount(self.item[self.is_train], minlength=self.n_items)
+
+    @property
+    def in_train(self) -> np.ndarray:
+        """Which items T1 engages with, bool [n_items]; the others are cold."""
+        in_train: np.ndarray = self.popularity > 0
+        return in_train
+
+    def train_histories(self) -> Ragged:
         """Each user's distinct T1 items, newest engagement first (paper section 6: the first 50 are the triggers).
 
-        Returns `indptr` int64 [n_users + 1] and `items` int32 [indptr[-1]]: user u's are items[indptr[u]:indptr[u+1]].
+        A row a user, int32.
         """
         pairs = self._pairs(self.is_train)
         newest_first = pairs[::-1]
         keys, position = np.unique(newest_first, return_index=True)  # first position = the newest engagement
         users = keys // self.n_items
         order = np.lexsort((position, users))
-        return self._indptr(users), (keys[order] % self.n_items).astype(np.int32)
+        counts = np.bincount(users, minlength=self.n_users)
+        return Ragged.of_lengths(counts, (keys[order] % self.n_items).astype(np.int32))
 
-    def targets(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def targets(self) -> tuple[np.ndarray, Ragged]:
         """The T2 items to be found, per test user (paper section 6).
 
         A target is a distinct T2 item that the user had not engaged with in T1; a test user has T1 events and targets.
-        Returns `users` int32 [test users] ascending, `indptr` int64 [test users + 1], `items` int32 [indptr[-1]]
-        ascending within a user.
+        Returns `users` int32 [test users], ascending, and a row each of int32 items, ascending.
         """
         users, items = unseen_pairs(self._pairs(self.is_train), self._pairs(~self.is_train), self.n_items)
         test_users, starts = np.unique(users, return_index=True)
         indptr = np.append(starts, len(users)).astype(np.int64)
-        return test_users.astype(np.int32), indptr, items
+        return test_users.astype(np.int32), Ragged(indptr, items)
 
     def split_time(self) -> np.datetime64:
         """The first moment of T2, datetime64[us], UTC."""
@@ -102,8 +116,7 @@ class Prepared:
         path = self.path / "concepts.parquet"
         columns = ["item_id", "concept", "source", "weight"]
         table = pq.read_table(path, columns=columns) if path.is_file() else _NO_CONCEPTS
-        item = pc.index_in(table["item_id"], value_set=self.items["item_id"].combine_chunks())
-        return table.set_column(0, "item", item)
+        return table.set_column(0, "item", pa.array(Ids(self.items["item_id"]).rows(table["item_id"])))
 
     def topic_names(self, level: Level) -> list[str]:
         """Distinct topics of a level ("l1" or "l2"), sorted; bit b of `topic_bits` is name b."""
@@ -120,17 +133,13 @@ class Prepared:
             return None
         topics = self.items[f"{level}_topics"].combine_chunks()
         item = pc.list_parent_indices(topics).to_numpy()
-        bit = pc.index_in(pc.list_flatten(topics), pa.array(names)).to_numpy(zero_copy_only=False).astype(np.int64)
+        bit = Ids(names).rows(pc.list_flatten(topics)).astype(np.int64)
         bits = np.zeros((self.n_items, (len(names) + 63) // 64), np.uint64)
         np.bitwise_or.at(bits, (item, bit // 64), np.uint64(1) << (bit % 64).astype(np.uint64))
         return bits
 
     def _pairs(self, chosen: np.ndarray) -> np.ndarray:
         return self.user[chosen].astype(np.int64) * self.n_items + self.item[chosen]
-
-    def _indptr(self, sorted_users: np.ndarray) -> np.ndarray:
-        counts = np.bincount(sorted_users, minlength=self.n_users)
-        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def unseen_pairs(train: np.ndarray, test: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from numba import njit
 from torch import Tensor
 
 from mtmh.data.pair_source import PairFile, Pairs, joined
+from mtmh.ragged import Ragged
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Batch:
 class PairSampler:
     """Draws shuffled batches of pairs with in-batch, uniform and hard negatives.
 
-    Arguments: `pairs` in memory or in a file (see `mtmh.data.pair_source`); `history` = (indptr int64
-    [users + 1], items int32), what each user engaged with; `n_items` size of the catalog. Uniform negatives are drawn
+    Arguments: `pairs` in memory or in a file (see `mtmh.data.pair_source`); `history`, a row of
+    int32 items a user, what each engaged with; `n_items` size of the catalog. Uniform negatives are drawn
     from the items that somebody engaged with: of the others, training could only push away what all unknown items
     share. A hard negative is drawn in two steps: one of the batch's pairs, then one of its trigger's
-    `neighbours` = (indptr int64 [items + 1], items int32); a trigger without any is passed over. All negatives are
+    `neighbours`, a row an item; a trigger without any is passed over. All negatives are
     columns for every row. Of each step's items a share `id_dropout` is hidden (see `Catalog.hide`). The order of an
     epoch depends on `seed` and its number alone, so a resumed run sees what an uninterrupted one would have seen.
     """
@@ -45,13 +46,13 @@ class PairSampler:
     def __init__(
         self,
         pairs: Pairs | PairFile,
-        history: tuple[np.ndarray, np.ndarray],
+        history: Ragged,
         n_items: int,
         batch_size: int,
         uniform_negatives: int,
         seed: int,
         hard_negatives: int = 0,
-        neighbours: tuple[np.ndarray, np.ndarray] | None = None,
+        neighbours: Ragged | None = None,
         id_dropout: float = 0.0,
     ) -> None:
         self.pairs = pairs
@@ -59,7 +60,7 @@ class PairSampler:
         self.n_items, self.batch_size, self.uniform_negatives, self.seed = n_items, batch_size, uniform_negatives, seed
         self.hard_negatives = hard_negatives
         self.place = np.full(n_items, -1, np.int64)
-        self.near_indptr, self.near = neighbours or (np.zeros(n_items + 1, np.int64), np.zeros(0, np.int32))
+        self.near_indptr, self.near = neighbours or Ragged.of([[]] * n_items)
         self.id_dropout = id_dropout
         self.known = np.unique(self.engaged)
         uniform = np.zeros(n_items)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Csr = tuple[np.ndarray, np.ndarray]  # indptr int64 [rows + 1], values [indptr[-1]]
+from mtmh.ragged import Ragged, ranges
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class NextBatch:
 class NextItems:
     """Draws shuffled examples with in-batch and uniform negatives.
 
-    Arguments: `history` = (indptr int64 [users + 1], items int32), distinct items of each user, newest first, as
-    `Prepared.train_histories` gives them; `label` float32 [items of the histories]; `length`, the most entries of a
-    past; `n_items` size of the catalog. Negatives are drawn over the items that anyone engaged with: what T1 does not
-    know could only be learned as never wanted. The first item of a history has no past and is no example. Order and
-    draws of an epoch depend on `seed` and its number alone.
+    Arguments: `history`, distinct items of each user, newest first, as `Prepared.train_histories` gives them;
+    `label` float32 [items of the histories]; `length`, the most entries of a past; `n_items` size of the catalog.
+    Negatives are drawn over the items that anyone engaged with: what T1 does not know could only be learned as never
+    wanted. The first item of a history has no past and is no example. Order and draws of an epoch depend on `seed` and
+    its number alone.
     """
 
     def __init__(
-        self, history: Csr, label: np.ndarray, n_items: int, batch_size: int, negatives: int, length: int, seed: int
+        self, history: Ragged, label: np.ndarray, n_items: int, batch_size: int, negatives: int, length: int, seed: int
     ) -> None:
-        self.indptr, self.items = history
+        self.history, self.items = history, history.values
         self.label, self.batch_size, self.negatives, self.length, self.seed = label, batch_size, negatives, length, seed
-        self.user = np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
-        self.end = self.indptr[1:][self.user]
+        self.user = history.row_of
+        self.end = history.indptr[1:][self.user]
         self.examples = np.flatnonzero(np.arange(len(self.items)) + 1 < self.end)
         popularity = np.bincount(self.items, minlength=n_items)
         self.known = np.flatnonzero(popularity).astype(np.int32)
@@ -63,11 +63,11 @@ class NextItems:
         drawn = np.concatenate([self.items[at], rng.choice(self.known, self.negatives)])
         columns, place, count = np.unique(drawn, return_inverse=True, return_counts=True)
         positive = place[: len(at)]
-        row, entry = expand(at + 1, np.minimum(at + 1 + self.length, self.end[at]))
+        entries = ranges(at + 1, np.minimum(at + 1 + self.length, self.end[at]))
+        row, entry = entries.row_of, entries.values
         past, event = np.unique(self.items[entry], return_inverse=True)
-        user = self.user[at]
-        engaged_row, engaged = expand(self.indptr[user], self.indptr[user + 1])
-        hit = self.items[engaged]
+        engaged = self.history.take(self.user[at])
+        engaged_row, hit = engaged.row_of, engaged.values
         column = np.minimum(np.searchsorted(columns, hit), len(columns) - 1)
         found = (columns[column] == hit) & (column != positive[engaged_row])
         integers = (columns, positive, engaged_row[found], column[found], past, event, row)
@@ -77,10 +77,3 @@ class NextItems:
         floats = (np.log(count), self.log_q[columns], entry - at[row] - 1, self.label[at])
         log_count, log_q, age, label = (torch.from_numpy(values.astype(np.float32)) for values in floats)
         return NextBatch(columns_, positive_, log_count, log_q, hit_row, hit_column, past_, event_, row_, age, label)
-
-
-def expand(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All places of the ranges [start, end): the range's number and the place, int64 [sum of lengths] each."""
-    length = end - start
-    row = np.repeat(np.arange(len(start)), length)
-    return row, np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length) + start[row]

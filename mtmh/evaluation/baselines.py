@@ -3,28 +3,27 @@
 import numpy as np
 from numba import njit, prange
 
+from mtmh.ragged import Ragged
+from mtmh.retrieval.fast_pool import pool_users
 from mtmh.retrieval.index import search_exact
-from mtmh.retrieval.pool import pool_candidates
-from mtmh.retrieval.retriever import Csr, Pool, pool_lists
+from mtmh.retrieval.retriever import Pool, Request, pool_lists
 
 
-def popularity_pool(popularity: np.ndarray, triggers: Csr, seen: Csr, size: int) -> Pool:
+def popularity_pool(popularity: np.ndarray, triggers: Ragged, seen: Ragged, size: int) -> Pool:
     """The most engaged items that a user has not seen. No trigger retrieves them: the newest one stands in.
 
     `popularity` int64 [items], events in T1.
     """
-    longest = int(np.diff(seen[0]).max(initial=0))
+    longest = int(seen.lengths.max(initial=0))
     top = np.argsort(-popularity, kind="stable")[: size + longest].astype(np.int32)
-    newest = (np.arange(len(triggers[0])), triggers[1][triggers[0][:-1]])
-    every = np.zeros(len(popularity), dtype=np.int64)  # one list for all triggers
-    scores = popularity[top].astype(np.float32)
-    item, score, trigger = pool_candidates(
-        *newest, every, top[None], scores[None], scores[None], *seen, size, len(popularity)
-    )
+    newest = triggers.take(np.arange(triggers.rows), most=1)
+    list_of = np.zeros(len(popularity), dtype=np.int64)  # one list for all triggers
+    scores = popularity[top].astype(np.float32)[None]
+    item, score, trigger = pool_users(newest, seen, list_of, top[None], scores, scores, size)
     return Pool(item, score, trigger, np.where(item >= 0, 0, -1).astype(np.int8))
 
 
-def item_knn_pool(history: Csr, users: np.ndarray, seen: Csr, n_items: int, size: int, neighbours: int) -> Pool:
+def item_knn_pool(history: Ragged, users: np.ndarray, seen: Ragged, n_items: int, size: int, neighbours: int) -> Pool:
     """ItemKNN by cosine over all T1 histories, ranked as `implicit` ranks: the sum over the user's items.
 
     `history` of every user, `users` int32 [U] the test users, `seen` theirs. A candidate's trigger is the item most
@@ -38,7 +37,7 @@ def item_knn_pool(history: Csr, users: np.ndarray, seen: Csr, n_items: int, size
     unit = 1 / np.sqrt(np.bincount(items, minlength=n_items))[items]
     model = ItemItemRecommender(K=neighbours)
     model.fit(csr_matrix((unit, items, indptr), shape=(len(indptr) - 1, n_items)), show_progress=False)
-    engaged = csr_matrix((np.ones(len(seen[1])), seen[1], seen[0]), shape=(len(users), n_items))
+    engaged = csr_matrix((np.ones(len(seen.values)), seen.values, seen.indptr), shape=(len(users), n_items))
     item, score = model.recommend(users, engaged, N=size, filter_already_liked_items=True)
     item = np.where(score > 0, item, -1).astype(np.int32)
     score = np.where(item >= 0, score, -np.inf).astype(np.float32)
@@ -47,9 +46,11 @@ def item_knn_pool(history: Csr, users: np.ndarray, seen: Csr, n_items: int, size
     return Pool(item, score, trigger, np.where(item >= 0, 0, -1).astype(np.int8))
 
 
-def content_pool(content: np.ndarray, triggers: Csr, seen: Csr, k: int, size: int, temperature: float) -> Pool:
+def content_pool(content: np.ndarray, request: Request) -> Pool:
     """The nearest items by content vector alone, pooled as the heads are; `content` float32 [items, c] unit rows."""
-    return pool_lists(lambda items: search_exact(content, items, k), triggers, seen, size, len(content), temperature)
+    triggers = np.unique(request.triggers.values)
+    lists = search_exact(content, triggers, min(request.k_ann, len(content) - 1))
+    return pool_lists(triggers, lists, request, request.size, len(content))
 
 
 @njit(parallel=True, cache=True)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from mtmh.config import EvaluationSettings, RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation.baselines import content_pool, item_knn_pool, popularity_pool
-from mtmh.evaluation.champion import champion_pools, is_of_other_data
+from mtmh.evaluation.champion import champion_pool, is_of_other_data
 from mtmh.evaluation.metrics import (
     RECALL_AT,
     coverage,
@@ -23,8 +23,10 @@ from mtmh.evaluation.metrics import (
     share_of,
     topic_matches,
 )
-from mtmh.heads import HEADS
-from mtmh.retrieval.retriever import Csr, Pool, Retriever, merge_pools
+from mtmh.heads import CHANNELS
+from mtmh.ragged import Ragged
+from mtmh.retrieval.merge import quotas_at
+from mtmh.retrieval.retriever import Pool, Request, Retriever, merge_pools
 
 BASELINES = ("popularity", "itemknn", "content")
 
@@ -34,9 +36,9 @@ class Test:
     """Test users with their triggers, what they had seen, and what they engaged with next."""
 
     users: np.ndarray  # int32 [U]
-    triggers: Csr
-    seen: Csr
-    targets: Csr
+    triggers: Ragged
+    seen: Ragged
+    targets: Ragged
     l1_bits: np.ndarray | None  # uint64 [items, words]
     l2_bits: np.ndarray | None
     content: np.ndarray  # float32 [items, c]
@@ -50,19 +52,18 @@ class Test:
         after the split is cold and not fresh, so that the two do not say the same thing twice; only an item that was
         created just before the split and that nobody engaged with by then is both.
         """
-        users, indptr, targets = data.targets()
+        users, targets = data.targets()
         history = data.train_histories()
-        cold = np.bincount(data.item[data.is_train], minlength=data.n_items) == 0
         age = (data.split_time() - data.born()).astype(np.float64) / 3.6e9  # hours; far below 0 where unknown
         return cls(
             users=users,
-            triggers=take_rows(history, users, triggers),
-            seen=take_rows(history, users),
-            targets=(indptr, targets),
+            triggers=history.take(users, triggers),
+            seen=history.take(users),
+            targets=targets,
             l1_bits=data.topic_bits("l1"),
             l2_bits=data.topic_bits("l2"),
             content=content,
-            kinds={"cold": cold, "fresh": (age > 0) & (age < fresh_hours)},
+            kinds={"cold": ~data.in_train, "fresh": (age > 0) & (age < fresh_hours)},
         )
 
 
@@ -116,7 +117,7 @@ def evaluate(
         result["other_data"] = True
         print("evaluate: the champion is of other data (it knows none of the items): not compared", flush=True)
     elif champion is not None:
-        pool, told = champion_pools(champion, data, test.triggers, test.seen, retrieval)
+        pool, told = champion_pool(champion, data, test.triggers, test.seen, retrieval)
         figures = measure(pool, test)
         for_gate |= _for_gate("champion", figures, pool)
         result["champion"] = {**told, **summary(figures, pool, test)}
@@ -161,37 +162,21 @@ def summary(figures: Figures, pool: Pool, test: Test, rows: np.ndarray | None = 
     }
 
 
-def take_rows(csr: Csr, rows: np.ndarray, most: int | None = None) -> Csr:
-    """The first `most` entries of the given rows."""
-    indptr, values = csr
-    length = indptr[rows + 1] - indptr[rows]
-    if most is not None:
-        length = np.minimum(length, most)
-    taken = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
-    offset = np.arange(taken[-1]) - np.repeat(taken[:-1], length)
-    return taken, values[np.repeat(indptr[rows], length) + offset]
-
-
 def _pools(data: Prepared, test: Test, version: Retriever, settings: RetrievalSettings) -> Iterator[tuple[str, Pool]]:
-    """Name and lists of each model, one at a time: two heads' lists are all that stays in memory."""
-    popularity = np.bincount(data.item[data.is_train], minlength=data.n_items)
+    """Name and lists of each model, one at a time: the channels' lists are all that stays in memory."""
     size, k_ann = settings.pool, min(settings.k_ann, data.n_items - 1)
-    asked = test.triggers, test.seen, k_ann, size, settings.temperature
-    yield "popularity", popularity_pool(popularity, test.triggers, test.seen, size)
+    request = Request.of(test.triggers, test.seen, settings)
+    yield "popularity", popularity_pool(data.popularity, test.triggers, test.seen, size)
     history = data.train_histories()
     yield "itemknn", item_knn_pool(history, test.users, test.seen, data.n_items, size, k_ann)
     if test.content.any():
-        yield "content", content_pool(test.content, *asked)
-    heads = {head: version.pool(head, *asked) for head in version.indexes}
-    for head, pool in heads.items():
+        yield "content", content_pool(test.content, request)
+    pools = version.pools(request)
+    for head, pool in pools.items():
         yield f"{head}_head", pool
-    # A model with a single head serves it alone, whatever alpha says.
-    engagement, relevance = heads.get("engagement"), heads.get("relevance")
     for alpha in sorted({*settings.alphas, settings.alpha}):
-        if engagement is not None and relevance is not None:
-            yield f"merged_alpha_{alpha}", merge_pools(engagement, relevance, alpha, size)
-        else:
-            yield f"merged_alpha_{alpha}", next(iter(heads.values()))
+        quotas = quotas_at(alpha, list(pools))
+        yield f"merged_alpha_{alpha}", merge_pools(list(pools.values()), quotas, size)
 
 
 def _candidates(name: str, pool: Pool, sample: np.ndarray, user_ids: pa.Array, item_ids: pa.Array) -> pa.Table:
@@ -200,7 +185,7 @@ def _candidates(name: str, pool: Pool, sample: np.ndarray, user_ids: pa.Array, i
     user = sample[row]
     # Dictionaries, so that ten million ids are written as numbers and not hashed one by one.
     encode = pa.DictionaryArray.from_arrays
-    head = pa.nulls(len(row), pa.int8()) if name in BASELINES else pa.array(pool.head[user, place])
+    head = pa.nulls(len(row), pa.int8()) if name in BASELINES else pa.array(pool.channel[user, place])
     return pa.table(
         {
             "model": encode(pa.array(np.zeros(len(row), dtype=np.int8)), pa.array([name])),
@@ -208,7 +193,7 @@ def _candidates(name: str, pool: Pool, sample: np.ndarray, user_ids: pa.Array, i
             "rank": (place + 1).astype(np.int32),
             "item_id": encode(pa.array(pool.item[user, place]), item_ids),
             "trigger_id": encode(pa.array(pool.trigger[user, place]), item_ids),
-            "head": encode(head, pa.array(HEADS)),
+            "head": encode(head, pa.array(CHANNELS)),
             "score": pool.score[user, place],
         }
     )

@@ -7,7 +7,8 @@ import numpy as np
 from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation.evaluate import Test, measure, summary
-from mtmh.retrieval.retriever import Retriever, merge_pools
+from mtmh.retrieval.merge import quotas_at
+from mtmh.retrieval.retriever import Request, Retriever, merge_pools
 
 
 def evaluate_heads(
@@ -19,12 +20,8 @@ def evaluate_heads(
     """
     data, version = Prepared.load(prepared), Retriever.load(retriever)
     test = Test.of(data, np.load(content / "content.npy"), settings.triggers, fresh_hours)
-    k_ann = min(settings.k_ann, data.n_items - 1)
-    asked = test.triggers, test.seen, k_ann, settings.pool, settings.temperature
-    heads = {head: version.pool(head, *asked) for head in version.indexes}
-    pools = {f"{head}_head": pool for head, pool in heads.items()}
-    if len(heads) == 2:
-        pools["merged"] = merge_pools(heads["engagement"], heads["relevance"], settings.alpha, settings.pool)
-    else:  # a single head serves alone
-        pools["merged"] = next(iter(heads.values()))
+    by_head = version.pools(Request.of(test.triggers, test.seen, settings))
+    quotas = quotas_at(settings.alpha, list(by_head))
+    pools = {f"{head}_head": pool for head, pool in by_head.items()}
+    pools["merged"] = merge_pools(list(by_head.values()), quotas, settings.pool)
     return {name: summary(measure(pool, test), pool, test) for name, pool in pools.items()}

@@ -12,44 +12,44 @@ import yaml
 
 from mtmh.config import Config, PrerankSettings, RetrievalSettings
 from mtmh.errors import UserError
+from mtmh.stages import STAGES, StageFolders
 
-STAGES = ("prepare", "features", "content", "pairs", "train", "preranker", "index", "evaluate", "gate")
 
+def write(run: Path, folders: StageFolders, config: Config, code_version: str, seed: int, source: str) -> None:
+    """Assemble the directory `run` from the stages' folders, whole or not at all (the report comes after).
 
-def write(run: Path, stages: dict[str, Path], config: Config, code_version: str, seed: int, source: str) -> None:
-    """Assemble the directory `run` from the stages' directories, whole or not at all (the report comes after).
-
-    `stages` has a directory for each of STAGES; that of "index" is the retriever itself. Written: config.yaml,
+    Written: config.yaml,
     metrics.json, candidates.parquet, rejected.parquet when rows were rejected, curves.parquet and retriever/. Files are
     copied, never linked: a later run that overwrites a stage's file must not reach into this one.
 
     Raises UserError when `run` exists, ValueError when a stage is missing.
     """
-    if missing := [name for name in STAGES if name not in stages]:
-        raise ValueError(f"a run directory needs the directories of all stages; missing: {', '.join(missing)}")
+    made = dict(folders.by_stage())
+    if missing := [stage.name for stage in STAGES if stage not in made]:
+        raise ValueError(f"a run directory needs the folders of all stages; missing: {', '.join(missing)}")
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"run directory {run} exists already and is kept as it is: choose another run id.")
     run.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{run.name}.", dir=run.parent))
     try:
         draft.chmod(0o755)  # mkdtemp lets nobody else in
-        _fill(draft, stages, config, metrics(stages, config, code_version, seed, source))
+        _fill(draft, folders, config, metrics(folders, config, code_version, seed, source))
         draft.rename(run)
     except BaseException:  # also when interrupted from the keyboard
         shutil.rmtree(draft)
         raise
 
 
-def metrics(stages: dict[str, Path], config: Config, code_version: str, seed: int, source: str) -> dict[str, Any]:
+def metrics(folders: StageFolders, config: Config, code_version: str, seed: int, source: str) -> dict[str, Any]:
     """The content of metrics.json: data, models, sample, gate, definitions, seconds and memory of each step."""
-    evaluation = _json(stages["evaluate"] / "evaluation.json")
-    steps = list(_steps(stages.values()))
-    pairs = pq.read_metadata(stages["pairs"] / "pairs.parquet").num_rows
+    evaluation = _json(folders.result / "evaluation.json")
+    steps = list(_steps(folder for _, folder in folders.by_stage()))
+    pairs = pq.read_metadata(folders.pairs / "pairs.parquet").num_rows
     return {
-        "data": {**_json(stages["prepare"] / "prepared.json"), "path": source, "pairs": pairs},
+        "data": {**_json(folders.prepared / "prepared.json"), "path": source, "pairs": pairs},
         "models": evaluation["models"],
         "sample": evaluation["sample"],
-        "gate": _json(stages["gate"] / "verdict.json"),
+        "gate": _json(folders.verdict / "verdict.json"),
         "definitions": definitions(config.retrieval, config.prerank, config.evaluation.fresh_hours),
         "seconds": {step["step"]: step["seconds"] for step in steps},
         "peak_memory_mb": {step["step"]: step["peak_memory_mb"] for step in steps},
@@ -96,16 +96,16 @@ def _preranked(settings: PrerankSettings) -> str:
     )
 
 
-def _fill(draft: Path, stages: dict[str, Path], config: Config, figures: dict[str, Any]) -> None:
+def _fill(draft: Path, folders: StageFolders, config: Config, figures: dict[str, Any]) -> None:
     settings = config.model_dump(mode="json")
     (draft / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     (draft / "metrics.json").write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
-    shutil.copy2(stages["evaluate"] / "candidates.parquet", draft)
-    shutil.copy2(stages["train"] / "curves.parquet", draft)
-    if (rejected := stages["prepare"] / "rejected.parquet").is_file():
+    shutil.copy2(folders.result / "candidates.parquet", draft)
+    shutil.copy2(folders.model / "curves.parquet", draft)
+    if (rejected := folders.prepared / "rejected.parquet").is_file():
         shutil.copy2(rejected, draft)
     # step.json tells of the stage, not of the version, and the version's manifest does not name it.
-    shutil.copytree(stages["index"], draft / "retriever", ignore=shutil.ignore_patterns("step.json"))
+    shutil.copytree(folders.retriever, draft / "retriever", ignore=shutil.ignore_patterns("step.json"))
 
 
 def _steps(directories: Iterable[Path]) -> Iterable[dict[str, Any]]:

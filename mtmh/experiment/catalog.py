@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.experiment.arms import Arm, assign_all, buckets
 from mtmh.experiment.definitions import DEFINITIONS
+from mtmh.ids import Ids
 
 UNIT_BUCKETS = 100
 UNIT_SALT = "mtmh.units/"  # not the experiment's: these buckets must cut across the arms
@@ -84,7 +85,7 @@ def read_catalog(path: Path) -> Catalog:
     item, name = pc.list_parent_indices(topics), pc.list_flatten(topics)
     item, name = item.filter(name.is_valid()), name.drop_null()
     names = pc.unique(name).sort()
-    pairs = item.to_numpy().astype(np.int64) * len(names) + pc.index_in(name, value_set=names).to_numpy()
+    pairs = item.to_numpy().astype(np.int64) * len(names) + Ids(names).rows(name)
     pairs = np.unique(pairs)
     created = table["created_at"].cast(UTC_MICROSECONDS, safe=False).cast(pa.timestamp("us")).to_numpy()
     return Catalog(
@@ -133,10 +134,10 @@ def place_users(served: pa.Table, engaged: pa.Table, salt: str, arms: tuple[Arm,
     first day), each user once; `engaged`: user_id and seen of those who did something and were never served, who are
     in the arm that would have served them.
     """
-    names = pa.array([arm.name for arm in arms])
+    names = Ids([arm.name for arm in arms])
     ids = pa.concat_arrays([_column(served, "user_id"), _column(engaged, "user_id")])
-    due = pc.index_in(pa.array(assign_all(ids, salt, arms)), value_set=names).to_numpy()
-    one, other = (pc.index_in(_column(served, name), value_set=names).to_numpy() for name in ("arm", "other_arm"))
+    due = names.rows(assign_all(ids, salt, arms))
+    one, other = (names.rows(_column(served, name)) for name in ("arm", "other_arm"))
     arm = np.concatenate([np.where(one == other, one, -1), due[len(one) :]]).astype(np.int32)
     bucket = buckets(ids, UNIT_SALT).to_numpy() % UNIT_BUCKETS
     seen = np.concatenate([table["seen"].to_numpy() for table in (served, engaged)]).astype("datetime64[D]")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtmh.data.contract import STATISTICS
 from mtmh.data.prepared import Prepared
+from mtmh.ids import Ids
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,10 @@ class Catalog:
     @classmethod
     def load(cls, data: Prepared, features: Path) -> "Catalog":
         """Number the ids of items that T1 engaged with; what only later items have is unknown (row 0 of its table)."""
-        seen = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
         columns, vocabularies = [], {}
         for name in ["item_id", *data.info["id_features"]]:
             column = data.items[name].combine_chunks()
-            known = pc.unique(column.filter(pa.array(seen))).drop_null()
+            known = pc.unique(column.filter(pa.array(data.in_train))).drop_null()
             known = known.take(pc.sort_indices(known))
             if len(known):
                 vocabularies[name] = known.to_pylist()
@@ -85,5 +85,4 @@ def moments(floats: Tensor) -> tuple[list[float], list[float]]:
 
 def number_ids(column: pa.Array, known: list[str]) -> np.ndarray:
     """Int64 [rows]: 1 + place in `known`, 0 for what is not there or null."""
-    place = pc.index_in(column, value_set=pa.array(known, column.type))
-    return pc.fill_null(place, -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+    return Ids(pa.array(known, column.type)).rows(column).astype(np.int64) + 1

@@ -17,13 +17,11 @@ from torch.nn.functional import softplus
 
 from mtmh.model.bottom import DenseNN, SparseNN
 from mtmh.model.two_heads import Head
-
-Csr = tuple[np.ndarray, np.ndarray]  # indptr int64 [users + 1], items int32 [indptr[-1]]
+from mtmh.ragged import Ragged
 
 ENGAGEMENT, LONG_DWELL = "engagement", "long_dwell"
 FLOAT_DIM = 16
 ID_STD = 0.03  # small: an id that is rarely seen adds little to what the item's features say
-USERS = 256  # a block; its gathered candidates are USERS x 1000 x dim floats
 
 
 class Towers(nn.Module):
@@ -146,40 +144,13 @@ class Preranker:
             new=torch.cat([self.new, new]),
         )
 
-    def users(self, history: Csr) -> dict[str, Tensor]:
-        """{task: float32 [U, dim]} of histories, items int32 newest first."""
-        indptr, items = history
-        row = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-        age = torch.from_numpy((np.arange(len(items)) - indptr[row]).astype(np.float32))
-        item = torch.from_numpy(items.astype(np.int64))
-        return self.towers.users(self.past[item], self.interest[item], torch.from_numpy(row), age, len(indptr) - 1)
-
     @torch.inference_mode()
-    def logits(self, history: Csr, item: np.ndarray) -> np.ndarray:
-        """The weighted sum of the tasks' logits, float32 [U, K], of each user's candidates, `item` int32 [U, K].
-
-        T1 says nothing of how wanted items are that it does not know, so those among a user's candidates are as good as
-        the known ones on average: what counts is which of them. Places without a candidate (-1) hold a number without
-        meaning. Memory is bounded by a block of USERS users.
-        """
-        indptr, items = history
-        out = torch.zeros(item.shape)
-        for start in range(0, len(item), USERS):
-            rows = slice(start, start + USERS)
-            ends = indptr[start : start + USERS + 1]
-            candidates = torch.from_numpy(np.maximum(item[rows], 0).astype(np.int64))
-            for task, users in self.users((ends - ends[0], items[ends[0] : ends[-1]])).items():
-                asked = self.weights[task] * users[:, :, None]
-                out[rows] += torch.bmm(self.items[task][candidates], asked)[:, :, 0]
-            there, new = torch.from_numpy(item[rows] >= 0), self.new[candidates]
-            known = _row_means(out[rows], there & ~new)
-            out[rows] += torch.where(new, known - _row_means(out[rows], there & new), 0.0)
-        return out.numpy()
-
-
-def _row_means(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen values of each row, float32 [rows, 1]; 0 where none is."""
-    return (values * chosen).sum(dim=1, keepdim=True) / chosen.sum(dim=1, keepdim=True).clamp_min(1)
+    def users(self, history: Ragged) -> dict[str, Tensor]:
+        """{task: float32 [U, dim]} of histories, items int32 newest first."""
+        row = torch.from_numpy(history.row_of)
+        age = torch.from_numpy(history.position_of.astype(np.float32))
+        item = torch.from_numpy(history.values.astype(np.int64))
+        return self.towers.users(self.past[item], self.interest[item], row, age, history.rows)
 
 
 def build_towers(architecture: dict[str, Any]) -> Towers:

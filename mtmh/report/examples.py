@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from mtmh.heads import HEADS
-from mtmh.retrieval.merge import ENGAGEMENT, quota_merge
+from mtmh.retrieval.merge import quota_merge, quotas_at
+from mtmh.retrieval.scoring import drop_self
 
 Search = Callable[[np.ndarray, int, str], tuple[np.ndarray, np.ndarray]]
 """(items int32 [B], k, head "engagement" or "relevance") -> (ids int32 [B, k], -1 = none; scores float32 [B, k])."""
@@ -80,11 +81,11 @@ def collect(
     """Look up the triggers' candidates by the model's `heads` and merge them at `alpha`; `items` row = item number."""
     nothing = np.full((len(triggers), OFFERED), -1, dtype=np.int32)
     engagement, relevance = (_lists(search, triggers, OFFERED, head) if head in heads else nothing for head in HEADS)
-    merged = quota_merge(engagement, relevance, alpha, SHOWN)
+    merged = quota_merge([engagement, relevance], quotas_at(alpha), SHOWN)
     found = []
     for row, trigger in enumerate(triggers):
         offers = (set(engagement[row, :SHOWN].tolist()), set(relevance[row, :SHOWN].tolist()))
-        origins = ["engagement" if head == ENGAGEMENT else "relevance" for head in merged.head[row]]
+        origins = [HEADS[number] for number in merged.channel[row]]
         shown = _item(items, int(trigger))
         found.append(
             Example(
@@ -100,10 +101,8 @@ def collect(
 
 def _lists(search: Search, triggers: np.ndarray, k: int, head: str) -> np.ndarray:
     """The first k candidates of each trigger other than itself, int32 [B, k], -1 where a list ends."""
-    ids, _ = search(triggers, k + 1, head)
-    ids = np.where(ids == triggers[:, None], -1, ids)
-    last = np.argsort(ids < 0, axis=1, kind="stable")
-    return np.take_along_axis(ids, last, axis=1)[:, :k].astype(np.int32)
+    ids, scores = search(triggers, k + 1, head)
+    return drop_self(ids, scores, triggers)[0].astype(np.int32)
 
 
 def _candidates(

@@ -10,7 +10,6 @@ from typing import Any
 import jinja2
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from markupsafe import Markup
@@ -18,6 +17,7 @@ from markupsafe import Markup
 from mtmh.data.files import replacing
 from mtmh.display import shown
 from mtmh.evaluation.gate import BASELINES
+from mtmh.ids import Ids
 from mtmh.report import examples, plots
 
 HEADS = ("engagement_head", "relevance_head")
@@ -236,8 +236,8 @@ def _users_per_trigger(run: Path, items: pa.Table, model: str) -> np.ndarray:
     filters = [("model", "=", model)]
     rows = pq.read_table(run / "candidates.parquet", columns=["user_id", "trigger_id"], filters=filters)
     pairs = rows.group_by(["user_id", "trigger_id"]).aggregate([])
-    numbers = pc.index_in(pairs["trigger_id"], items["item_id"].combine_chunks())
-    return np.bincount(numbers.drop_null().to_numpy(), minlength=items.num_rows)
+    rows = Ids(items["item_id"]).rows(pairs["trigger_id"])
+    return np.bincount(rows[rows >= 0], minlength=items.num_rows)
 
 
 def _steps(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ from typing import Any
 import faiss
 import numpy as np
 
+from mtmh.retrieval.scoring import drop_self
+
 POINTS_PER_CLUSTER = 39  # what Faiss asks for at the least to train one centroid
 SAMPLE = 512
 
@@ -80,13 +82,7 @@ def search(index: faiss.Index, vectors: np.ndarray, items: np.ndarray, k: int) -
     Arguments: `vectors` float32 [items, d], `items` int32 [B]. Best first; id -1 and score -inf where a list ends.
     """
     scores, ids = index.search(np.ascontiguousarray(vectors[items]), k + 1)
-    # The trigger is its own nearest neighbour, but not always first: duplicates tie with it.
-    own = ids == items[:, None]
-    own[~own.any(axis=1), -1] = True
-    keep = ~own
-    ids = ids[keep].reshape(len(items), k).astype(np.int32)
-    scores = np.where(ids >= 0, scores[keep].reshape(len(items), k), -np.inf).astype(np.float32)
-    return ids, scores
+    return drop_self(ids.astype(np.int32), scores, items)
 
 
 def search_exact(vectors: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -38,7 +38,7 @@ class Intake:
     """All that a version needs to take new items in: content encoder, model, and how its index was made.
 
     >>> intake = Intake.load(Path("runs/latest"))  # doctest: +SKIP
-    >>> add_items(ask.load(Path("runs/latest")), pq.read_table("today.parquet"), intake)  # doctest: +SKIP
+    >>> add_items(query.load(Path("runs/latest")), pq.read_table("today.parquet"), intake)  # doctest: +SKIP
     """
 
     encoder: ContentEncoder | None  # None where no item of the training had a text or an image

@@ -1,82 +1,110 @@
-"""The quota merge: alpha % from the engagement head, the rest from the relevance head (paper section 5)."""
+"""The quota merge: each channel gives its share of a list (paper section 5, there of two heads)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-ENGAGEMENT, RELEVANCE = 0, 1
+from mtmh.heads import CHANNELS
 
 
 @dataclass(frozen=True)
 class Merged:
-    """Merged lists of R requests. `item` is -1 where both heads together hold fewer than K candidates."""
+    """Merged lists of R requests; -1 where all channels together hold fewer than K candidates."""
 
     item: np.ndarray  # int32 [R, K]
-    head: np.ndarray  # int8 [R, K], ENGAGEMENT or RELEVANCE, -1 where there is no item
-    rank: np.ndarray  # int32 [R, K], place in that head's own list, from 0
+    channel: np.ndarray  # int8 [R, K], number of the channel that the candidate came from
+    rank: np.ndarray  # int32 [R, K], place in that channel's own list, from 0
+
+    def take(self, values_by_channel: Sequence[np.ndarray], fill: float) -> np.ndarray:
+        """Values [R, K] of the merged candidates, each from its own channel's; `fill` where none is.
+
+        `values_by_channel`: of each channel, what its list says of its candidates, [R, its width].
+        """
+        widths = [values.shape[1] for values in values_by_channel]
+        start = np.cumsum([0, *widths[:-1]])
+        column = np.where(self.item >= 0, start[self.channel] + self.rank, 0)
+        values = np.concatenate(values_by_channel, axis=1)
+        if not values.shape[1]:  # nobody has anything
+            return np.full(self.item.shape, fill, values.dtype)
+        taken = np.take_along_axis(values, column, axis=1)
+        return np.where(self.item >= 0, taken, np.asarray(fill, values.dtype))
 
 
-def quota_merge(engagement: np.ndarray, relevance: np.ndarray, alpha: float, k: int) -> Merged:
-    """Exactly `k` distinct candidates a request, drawn from both heads in proportion to `alpha`.
+def quota_merge(lists: Sequence[np.ndarray], quotas: Sequence[float], k: int) -> Merged:
+    """Exactly `k` distinct candidates a request, drawn from all channels in proportion to `quotas`.
 
-    The heads take turns: with share s, a head's i-th candidate (from 0) is due at (i + 1/2) / s, so that every prefix
-    of the list holds alpha % of the engagement head, to the nearest whole candidate. A candidate that both offer
-    stays where it is due first, and its later offer is dropped; the lists behind it back-fill in the same proportion,
-    and where one ends the other goes on. Only when both are exhausted does a row stay short (-1).
+    The channels take turns: with share s = quota / 100, a channel's i-th candidate (from 0) is due at
+    (i + 1/2) / s, of equal ones the earlier channel's first. So of the first t offers, a channel of n
+    has given s t to within 1/2 + s (n - 2) / 2: of two channels, the nearest whole number. A candidate
+    that several offer stays where it is due first, and its later offers are dropped; the lists behind
+    them back-fill in the same proportion, and where one ends the others go on. Only when all are
+    exhausted does a row stay short (-1).
 
-    Arguments: `engagement` int32 [R, A] and `relevance` int32 [R, B], each head's candidates best first, distinct
-    within a row, -1 from where a list ends; `alpha` in percent, 0..100 (100: the engagement head's list, filled up);
-    `k` > 0. Raises ValueError when alpha or k is out of range.
+    Arguments: `lists` int32 [R, its width] of each channel, candidates best first, distinct within a
+    row, -1 from where a list ends; `quotas` in percent, 100 in all (a channel without any comes after
+    the others); `k` > 0. Raises ValueError when quotas or k are out of range.
     """
-    if not 0 <= alpha <= 100 or k < 1:
-        raise ValueError(f"alpha must be 0..100 and k at least 1, found alpha {alpha} and k {k}")
-    turns, head, rank = _turns(engagement.shape[1], relevance.shape[1], alpha)
-    items = np.concatenate([engagement, relevance], axis=1).take(turns, axis=1)
+    if not all(quota >= 0 for quota in quotas) or abs(sum(quotas) - 100) > 1e-6 or k < 1:
+        raise ValueError(f"quotas must be 0..100, 100 in all, and k at least 1: these are {quotas} and {k}")
+    turns, channel, rank = _turns(tuple(one.shape[1] for one in lists), tuple(quotas))
+    items = np.concatenate(lists, axis=1).take(turns, axis=1)
     place = np.cumsum(first := _first_in_row(items), axis=1)
     row, turn = np.nonzero(first & (place <= k))
     merged = Merged(*(np.full((len(items), k), -1, kind) for kind in (np.int32, np.int8, np.int32)))
-    at = row, place[row, turn] - 1
-    merged.item[at], merged.head[at], merged.rank[at] = items[row, turn], head[turn], rank[turn]
+    target = row, place[row, turn] - 1
+    merged.item[target], merged.channel[target] = items[row, turn], channel[turn]
+    merged.rank[target] = rank[turn]
     return merged
 
 
-def offers_passed(head: int, rank: int, alpha: float, lengths: tuple[int, int]) -> tuple[int, int]:
-    """How many of each head's candidates `quota_merge` went through until it took the last one, `rank` of `head`.
+def quotas_at(alpha: float, channels: Sequence[str] = CHANNELS) -> tuple[float, ...]:
+    """Each channel's quota in percent: `alpha` for the engagement head, the rest in equal parts.
 
-    Those taken, and those dropped because the other head's came first. In proportion to alpha, to one candidate, as
-    long as no list ended; the shares of what was *taken* need not be, as a candidate that both offer goes to one.
-    `lengths`: of the engagement and the relevance head's list.
+    A channel alone has all of it, whatever alpha says.
     """
-    due = (rank + 0.5) / max(_share(head, alpha), 1e-9)
-    other = 1 - head
-    before = int(min(due * _share(other, alpha) + 0.5, lengths[other]))
-    return (rank + 1, before) if head == ENGAGEMENT else (before, rank + 1)
+    if "engagement" not in channels or len(channels) == 1:
+        return (100 / len(channels),) * len(channels)
+    rest = (100 - alpha) / (len(channels) - 1)
+    return tuple(alpha if channel == "engagement" else rest for channel in channels)
 
 
-def _share(head: int, alpha: float) -> float:
-    return (alpha if head == ENGAGEMENT else 100 - alpha) / 100
+def offers_passed(channel: int, rank: int, quotas: Sequence[float], lengths: Sequence[int]) -> tuple[int, ...]:
+    """How many of each channel's candidates `quota_merge` went through until it took the last one.
+
+    That was `rank` of `channel`. Counted are those taken, and those dropped because another channel's
+    came first. In proportion to the quotas, to one candidate a channel, as long as no list ended; the
+    shares of what was *taken* need not be, as a candidate that several offer goes to one. `lengths`:
+    of each channel's list.
+    """
+    due = (rank + 0.5) / _share(quotas[channel])
+    passed = (int(min(due * quota / 100 + 0.5, n)) for quota, n in zip(quotas, lengths, strict=True))
+    return tuple(rank + 1 if number == channel else n for number, n in enumerate(passed))
+
+
+def _share(quota: float) -> float:
+    """A channel without a quota comes after everything."""
+    return max(quota / 100, 1e-9)
 
 
 @lru_cache(maxsize=256)  # a server asks for the same again and again
-def _turns(engagement: int, relevance: int, alpha: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For lists of these widths: their columns side by side in the order due, and the head and rank of each."""
-    widths = [engagement, relevance]
+def _turns(widths: tuple[int, ...], quotas: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns of such lists side by side in the order due, and channel and rank of each."""
     rank = np.concatenate([np.arange(width, dtype=np.int32) for width in widths])
-    head = np.repeat(np.array([ENGAGEMENT, RELEVANCE], dtype=np.int8), widths)
-    share = np.where(head == ENGAGEMENT, alpha, 100 - alpha) / 100
-    # A head without a share comes after everything; equal turns go to the engagement head.
-    turns = np.argsort((rank + 0.5) / np.maximum(share, 1e-9), kind="stable")
-    return turns, head[turns], rank[turns]
+    channel = np.repeat(np.arange(len(widths), dtype=np.int8), widths)
+    share = np.array([_share(quota) for quota in quotas])[channel]
+    turns = np.argsort((rank + 0.5) / share, kind="stable")
+    return turns, channel[turns], rank[turns]
 
 
 def _first_in_row(items: np.ndarray) -> np.ndarray:
     """Bool [R, N]: true at the first place of each distinct item of a row, never at -1."""
     order = np.argsort(items, axis=1, kind="stable")
-    order += np.arange(len(items))[:, None] * items.shape[1]  # places in all of it: quicker than along an axis
+    order += np.arange(len(items))[:, None] * items.shape[1]  # places in all: quicker than an axis
     ordered = items.take(order)
     first = ordered >= 0
     first[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
-    found = np.empty_like(first)
-    found.put(order, first)
-    return found
+    is_first = np.empty_like(first)
+    is_first.put(order, first)
+    return is_first

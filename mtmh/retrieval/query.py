@@ -1,6 +1,6 @@
 """Questions to one version from the command line: what is similar to an item, what to show after a history."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 
 from mtmh.config import RetrievalSettings, load_config
 from mtmh.errors import UserError
-from mtmh.heads import HEADS
-from mtmh.retrieval.merge import quota_merge
-from mtmh.retrieval.retriever import Retriever, merge_pools
+from mtmh.heads import CHANNELS
+from mtmh.ids import Ids
+from mtmh.ragged import Ragged
+from mtmh.retrieval.merge import quota_merge, quotas_at
+from mtmh.retrieval.retriever import Request, Retriever
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidate:
     """One candidate, as a person reads it."""
 
     item_id: str
@@ -36,52 +38,48 @@ def load(run: Path) -> Retriever:
     return Retriever.load(run / "retriever" if (run / "retriever").is_dir() else run)
 
 
-def similar(retriever: Retriever, item_id: str, k: int, alpha: float) -> dict[str, list[Found]]:
-    """The `k` best candidates for a trigger: of each head, and "merged" at `alpha` where there are two heads.
+def similar(retriever: Retriever, item_id: str, k: int, alpha: float) -> dict[str, list[Candidate]]:
+    """The `k` best candidates for a trigger: of each head, and "merged" at `alpha` where there are several.
 
     Raises UserError when the version does not know the item.
     """
     trigger = _rows(retriever, [item_id])
     depth = min(max(2 * k, 50), len(retriever.items) - 1)
-    heads = {head: retriever.similar_items(trigger, depth, head) for head in retriever.indexes}
-    told = {
-        head: _told(retriever, ids[0, :k], scores[0, :k], np.repeat(trigger, k), [head] * k)
-        for head, (ids, scores) in heads.items()
+    lists = {head: retriever.similar_items(trigger, depth, head) for head in retriever.indexes}
+    triggers, heads = np.repeat(trigger, k), list(lists)
+    candidates = {
+        head: _candidates(retriever, ids[0, :k], scores[0, :k], triggers, [head] * k)
+        for head, (ids, scores) in lists.items()
     }
-    if len(heads) == len(HEADS):
-        merged = quota_merge(heads[HEADS[0]][0], heads[HEADS[1]][0], alpha, k)
-        names = [HEADS[head] for head in merged.head[0]]
-        scores = np.array([heads[name][1][0, rank] for name, rank in zip(names, merged.rank[0], strict=True)])
-        told["merged"] = _told(retriever, merged.item[0], scores, np.repeat(trigger, k), names)
-    return told
+    if len(heads) > 1:
+        merged = quota_merge([ids for ids, _ in lists.values()], quotas_at(alpha, heads), k)
+        score = merged.take([scores for _, scores in lists.values()], -np.inf)
+        names = [heads[number] for number in merged.channel[0]]
+        candidates["merged"] = _candidates(retriever, merged.item[0], score[0], triggers, names)
+    return candidates
 
 
 def recommend(
     retriever: Retriever, history: list[str], k: int, alpha: float, settings: RetrievalSettings
-) -> list[Found]:
+) -> list[Candidate]:
     """The first `k` of a user's merged pool at `alpha`; the items of `history` are triggers and not shown again.
 
     Raises UserError when the version does not know an item of the history.
     """
-    rows = _rows(retriever, history)
-    triggers = (np.array([0, len(rows)], np.int64), rows)
-    seen = (np.array([0, len(rows)], np.int64), np.sort(rows))
-    depth = min(settings.k_ann, len(retriever.items) - 1)
-    size = max(settings.pool, k)
-    asked = triggers, seen, depth, size, settings.temperature
-    pools = [retriever.pool(head, *asked) for head in HEADS if head in retriever.indexes]
-    best = pools[0] if len(pools) == 1 else merge_pools(pools[0], pools[1], alpha, k)
-    heads = [HEADS[head] for head in best.head[0, :k]]
-    return _told(retriever, best.item[0, :k], best.score[0, :k], best.trigger[0, :k], heads)
+    triggers = Ragged.of([_rows(retriever, history)])
+    request = Request.of(triggers, triggers.sorted(), settings)
+    best = retriever.recommend(replace(request, size=max(settings.pool, k)), alpha)
+    heads = [CHANNELS[number] for number in best.channel[0, :k]]
+    return _candidates(retriever, best.item[0, :k], best.score[0, :k], best.trigger[0, :k], heads)
 
 
 def describe(retriever: Retriever, item_id: str) -> str:
     """An item in a line. Raises UserError when the version does not know it."""
-    item = _found(retriever.items.take(_rows(retriever, [item_id])).to_pylist()[0], "", 1.0, item_id)
+    item = _candidate(retriever.items.take(_rows(retriever, [item_id])).to_pylist()[0], "", 1.0, item_id)
     return f"{item.item_id}: {item.title} ({item.topics or 'no topics'})"
 
 
-def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[Found]:
+def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[Candidate]:
     """The first `k` of the list that the run's evaluation made for a test user at `alpha`.
 
     Raises UserError when the run keeps no such list: it does for a sample of users, and for the alphas evaluated.
@@ -103,7 +101,7 @@ def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[Found]:
         raise UserError(f"the run has no {model}; it evaluated {', '.join(sorted(merged)) or 'no merge'}.")
     table = load(run).items
     of_id = {row["item_id"]: row for row in table.to_pylist()}
-    return [_found(of_id[row["item_id"]], row["head"] or "", row["score"], row["trigger_id"]) for row in listed]
+    return [_candidate(of_id[row["item_id"]], row["head"] or "", row["score"], row["trigger_id"]) for row in listed]
 
 
 def retrieval_settings(run: Path) -> RetrievalSettings:
@@ -113,25 +111,26 @@ def retrieval_settings(run: Path) -> RetrievalSettings:
 
 
 def _rows(retriever: Retriever, item_ids: list[str]) -> np.ndarray:
-    known = retriever.items["item_id"]
-    rows = pc.index_in(pa.array(item_ids, pa.string()), value_set=known.combine_chunks())
-    if rows.null_count:
-        unknown = item_ids[rows.to_pylist().index(None)]
-        ids = known.to_pylist()
+    rows = Ids(retriever.items["item_id"]).rows(item_ids)
+    if (rows < 0).any():
+        unknown = item_ids[int((rows < 0).argmax())]
+        ids = retriever.items["item_id"].to_pylist()
         close = get_close_matches(unknown, ids, n=3) or ids[:3]
         raise UserError(f"item {unknown!r} is not in this version. Known are, say, {', '.join(close)}.")
-    return np.asarray(rows).astype(np.int32)
+    return rows
 
 
-def _told(
+def _candidates(
     retriever: Retriever, items: np.ndarray, scores: np.ndarray, triggers: np.ndarray, heads: list[str]
-) -> list[Found]:
-    there = items >= 0
-    rows = retriever.items.take(pa.array(items[there])).to_pylist()
-    trigger_ids = retriever.items["item_id"].take(pa.array(triggers[there])).to_pylist()
-    names = [head for head, shown in zip(heads, there, strict=True) if shown]
-    return [_found(*parts) for parts in zip(rows, names, scores[there].tolist(), trigger_ids, strict=True)]
+) -> list[Candidate]:
+    """As a person reads them; a list ends at the first item -1."""
+    n = int((items >= 0).sum())
+    rows = retriever.items.take(pa.array(items[:n])).to_pylist()
+    trigger_ids = retriever.items["item_id"].take(pa.array(triggers[:n])).to_pylist()
+    columns = zip(rows, heads[:n], scores[:n].tolist(), trigger_ids, strict=True)
+    return [_candidate(*column) for column in columns]
 
 
-def _found(item: dict[str, Any], head: str, score: float, trigger_id: str) -> Found:
-    return Found(item["item_id"], item["title"] or "", ", ".join(item["l2_topics"] or []), head, score, trigger_id)
+def _candidate(item: dict[str, Any], head: str, score: float, trigger_id: str) -> Candidate:
+    topics = ", ".join(item["l2_topics"] or [])
+    return Candidate(item["item_id"], item["title"] or "", topics, head, score, trigger_id)

@@ -1,6 +1,6 @@
 """New items into a version that is trained: retrievable from their first hour on, at no cost of training.
 
-Each takes the place that a build with it in the catalog would have given it (see `build` and `place_cold`): rows of
+Each takes the place that a build with it in the catalog would have given it (see `build` and `scoring.Donors`): rows of
 items that are there never move, so what is known of them, and every number that another part keeps, goes on to hold.
 """
 
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from mtmh.errors import UserError
-from mtmh.retrieval.cold import place_cold
 from mtmh.retrieval.index import Tuning, extend_index, on_cpu, on_gpu
 from mtmh.retrieval.intake import Encoded, Intake
 from mtmh.retrieval.retriever import Retriever
+from mtmh.retrieval.scoring import Donors
 from mtmh.retrieval.version import MANIFEST, verify, write_manifest
 
 
@@ -129,9 +129,8 @@ def _placed(retriever: Retriever, vectors: np.ndarray, encoded: Encoded, head: s
     if intake.settings.cold != "content":
         return own
     donors = np.flatnonzero(retriever.items["in_train"].to_numpy() & retriever.content.any(axis=1))
-    known = np.arange(len(donors) + len(own)) < len(donors)
-    content = np.concatenate([retriever.content[donors], encoded.content])
-    return place_cold(np.concatenate([vectors[donors], own]), content, known, intake.tau_q)[len(donors) :]
+    placed = Donors(donors, retriever.content[donors])
+    return placed.place(own, encoded.content, vectors, intake.tau_q)
 
 
 def _interests(known: np.ndarray, interest: Tensor, new: Tensor, interests: int, content: np.ndarray) -> np.ndarray:

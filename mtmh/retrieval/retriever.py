@@ -1,6 +1,6 @@
-"""The offline retriever: triggers to candidates per head, to a user's pool per head, to the merge (paper section 6)."""
+"""The offline retriever: triggers to a pool per channel, pools to a merged list (paper section 6)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +9,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mtmh.heads import HEADS
+from mtmh.config import RetrievalSettings
+from mtmh.heads import CHANNELS
 from mtmh.model.preranker import Preranker
+from mtmh.ragged import Ragged
+from mtmh.retrieval.fast_pool import pool_users
 from mtmh.retrieval.index import on_gpu, search
-from mtmh.retrieval.merge import ENGAGEMENT, Merged, quota_merge
-from mtmh.retrieval.pool import pool_candidates, probabilities
+from mtmh.retrieval.merge import quota_merge, quotas_at
+from mtmh.retrieval.scoring import preranker_logits, rank_normalize, softmax_over_list
 from mtmh.retrieval.version import verify
 
-Csr = tuple[np.ndarray, np.ndarray]  # indptr int64 [users + 1], items int32 [indptr[-1]]
+USERS = 256  # whose candidates are preranked at once: USERS x 1000 x dim floats are gathered
+Lists = tuple[np.ndarray, np.ndarray]  # ids int32 and scores float32 [B, k], best first
+Search = Callable[[np.ndarray, int, str], Lists]  # triggers int32 [B], k and channel to their lists
 
 
 @dataclass(frozen=True)
@@ -24,17 +29,37 @@ class Pool:
     """Ranked lists of U users, best first; item -1 where a list ends."""
 
     item: np.ndarray  # int32 [U, size]
-    score: np.ndarray  # float32 [U, size], falling within a head
+    score: np.ndarray  # float32 [U, size], falling within a channel
     trigger: np.ndarray  # int32 [U, size], the item that retrieved it
-    head: np.ndarray  # int8 [U, size], as in merge; -1 where there is no item
+    channel: np.ndarray  # int8 [U, size], place in mtmh.heads.CHANNELS; -1 where there is no item
+
+
+@dataclass(frozen=True)
+class Request:
+    """What U users are to get candidates for."""
+
+    triggers: Ragged  # U rows of int32 items, newest first; the history that a preranker reads
+    seen: Ragged  # U rows of int32 items, not to be retrieved again
+    k_ann: int  # nearest items of every trigger
+    size: int  # of a user's list
+    temperature: float  # of p(candidate | trigger)
+
+    @classmethod
+    def of(cls, triggers: Ragged, seen: Ragged, settings: RetrievalSettings) -> "Request":
+        """As the stages retrieve."""
+        return cls(triggers, seen, settings.k_ann, settings.pool, settings.temperature)
 
 
 @dataclass(frozen=True)
 class Retriever:
-    """One version, loaded: item table, an index per head and the vectors it was built from."""
+    """One version, loaded: item table, an index per channel and the vectors it was built from.
+
+    A channel is a named source of candidates; the quota that it has of a merged list comes with the
+    request. Today's channels are the two heads.
+    """
 
     items: pa.Table
-    vectors: dict[str, np.ndarray]  # head -> float32 [items, d], unit rows
+    vectors: dict[str, np.ndarray]  # channel -> float32 [items, d], unit rows
     indexes: dict[str, faiss.Index]
     content: np.ndarray  # float32 [items, c]
     preranker: Preranker | None = None  # where the version has one
@@ -43,103 +68,123 @@ class Retriever:
     def load(cls, version: Path) -> "Retriever":
         """Read a version directory; checksums first. Raises UserError when they do not agree."""
         verify(version)
-        heads = [head for head in HEADS if (version / f"{head}.faiss").exists()]
+        paths = {channel: version / f"{channel}.faiss" for channel in CHANNELS}
+        indexes = {channel: faiss.read_index(str(path)) for channel, path in paths.items() if path.exists()}
+        has_preranker = (version / "preranker.json").exists()
         return cls(
             items=pq.read_table(version / "items.parquet"),
-            vectors={head: np.load(version / f"{head}.npy") for head in heads},
-            indexes={head: on_gpu(faiss.read_index(str(version / f"{head}.faiss"))) for head in heads},
+            vectors={channel: np.load(version / f"{channel}.npy") for channel in indexes},
+            indexes={channel: on_gpu(index) for channel, index in indexes.items()},
             content=np.load(version / "content.npy"),
-            preranker=Preranker.load(version) if (version / "preranker.json").exists() else None,
+            preranker=Preranker.load(version) if has_preranker else None,
         )
 
-    def similar_items(self, items: np.ndarray, k: int, head: str) -> tuple[np.ndarray, np.ndarray]:
-        """Candidates of each trigger by one head: ids int32 and scores float32 (cosine), both [B, k], best first."""
-        return search(self.indexes[head], self.vectors[head], items, k)
+    def similar_items(self, items: np.ndarray, k: int, channel: str) -> Lists:
+        """Candidates of each trigger by one channel: ids int32, scores float32 (cosine), [B, k]."""
+        return search(self.indexes[channel], self.vectors[channel], items, k)
 
-    def pool(self, head: str, triggers: Csr, seen: Csr, k_ann: int, size: int, temperature: float) -> Pool:
-        """One head's ranked list for each user, from the `k_ann` nearest items of every trigger (see `pool_lists`).
+    def recommend(self, request: Request, alpha: float) -> Pool:
+        """Each user's merged list, `alpha` percent from the engagement head (see `quota_merge`)."""
+        pools = self.pools(request)
+        return merge_pools(list(pools.values()), quotas_at(alpha, list(pools)), request.size)
 
-        With a preranker its first candidates are ranked anew (see `prerank`); `triggers`, newest first, are the history
-        that it reads.
+    def pools(
+        self,
+        request: Request,
+        search_lists: Search | None = None,
+        channels: Sequence[str] | None = None,
+    ) -> dict[str, Pool]:
+        """Each channel's ranked list for each user, from the nearest items of every trigger.
+
+        With a preranker, a channel's first candidates are ranked anew, each channel's on their own
+        (paper section 5): a joint ranking would drop what is relevant and less engaging, which the
+        merge is there to keep. `search_lists` stands in for `similar_items`; `channels`: all of them
+        by default.
         """
-        pool = pool_lists(
-            lambda items: self.similar_items(items, k_ann, head),
-            triggers,
-            seen,
-            self.depth(size),
-            len(self.items),
-            temperature,
-            HEADS.index(head),
-        )
-        return pool if self.preranker is None else prerank(pool, self.preranker.logits(triggers, pool.item), size)
+        search_lists = search_lists or self.similar_items
+        k = min(request.k_ann, len(self.items) - 1)
+        ranker, depth = self.preranker, self.depth(request.size)
+        distinct, pools = np.unique(request.triggers.values), {}
+        for channel in channels or self.indexes:
+            lists, number = search_lists(distinct, k, channel), CHANNELS.index(channel)
+            pool = pool_lists(distinct, lists, request, depth, len(self.items), number)
+            if ranker is not None:
+                logits = candidate_logits(ranker, request.triggers, pool.item)
+                pool = prerank(pool, logits, request.size)
+            pools[channel] = pool
+        return pools
 
     def depth(self, size: int) -> int:
-        """Candidates of a head that a list of `size` is chosen from."""
+        """Candidates of a channel that a list of `size` is chosen from."""
         return size if self.preranker is None else max(size, self.preranker.candidates)
 
 
 def pool_lists(
-    search_lists: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    triggers: Csr,
-    seen: Csr,
+    distinct: np.ndarray,
+    lists: Lists,
+    request: Request,
     size: int,
     n_items: int,
-    temperature: float,
-    head: int = ENGAGEMENT,
+    channel: int = 0,
 ) -> Pool:
-    """Search each distinct trigger once, then rank each user's candidates by p(candidate | user).
+    """Each user's first `size` candidates by p(candidate | user), of one channel.
 
-    That is the mean over the user's triggers of p(candidate | trigger), the softmax at `temperature` over the trigger's
-    list. `search_lists` takes triggers int32 [B] and returns ids int32 and scores float32, both [B, k], best first.
+    That is the mean over the user's triggers of p(candidate | trigger), the softmax over the
+    trigger's list. `lists` are those of the `distinct` triggers, int32 [B].
     """
-    distinct = np.unique(triggers[1])
     list_of = np.full(n_items, -1, dtype=np.int64)
     list_of[distinct] = np.arange(len(distinct))
-    ids, scores = search_lists(distinct)
-    votes = probabilities(scores, temperature)
-    item, total, trigger = pool_candidates(*triggers, list_of, ids, scores, votes, *seen, size, n_items)
-    score = total / np.maximum(np.diff(triggers[0]), 1)[:, None].astype(np.float32)
-    return Pool(item, score, trigger, np.where(item >= 0, head, -1).astype(np.int8))
+    votes = softmax_over_list(lists[1], request.temperature)
+    triggers = request.triggers
+    item, total, trigger = pool_users(triggers, request.seen, list_of, *lists, votes, size)
+    score = total / np.maximum(triggers.lengths, 1)[:, None].astype(np.float32)
+    return Pool(item, score, trigger, np.where(item >= 0, channel, -1).astype(np.int8))
+
+
+def candidate_logits(ranker: Preranker, history: Ragged, item: np.ndarray) -> np.ndarray:
+    """What the preranker says of each user's candidates, float32 [U, K]; `item` int32 [U, K].
+
+    `history`: each user's items, newest first. See `preranker_logits`.
+    """
+    tables = {task: table.numpy() for task, table in ranker.items.items()}
+    blocks = [np.zeros((0, item.shape[1]), np.float32)]
+    for start in range(0, len(item), USERS):
+        rows = slice(start, start + USERS)
+        users = {task: vectors.numpy() for task, vectors in ranker.users(history.take(rows)).items()}
+        blocks.append(preranker_logits(item[rows], users, tables, ranker.weights, ranker.new.numpy()))
+    return np.concatenate(blocks)
 
 
 def prerank(pool: Pool, logits: np.ndarray, size: int, users: int = 2048) -> Pool:
-    """The first `size` of each user's candidates by p(candidate | user) of retrieval times exp(logit).
+    """The first `size` of each user's candidates, ranked by `rank_normalize`.
 
-    That product of experts, normalized over the candidates in `pool`, is their score. Each head's pool is ranked on its
-    own (paper section 5): a joint ranking would drop what is relevant and less engaging, which the merge is there to
-    keep. `logits` float32 [U, K], one a candidate; equal candidates keep their order.
+    `logits` float32 [U, K], one a candidate.
     """
     parts = []
-    for start in range(0, len(logits), users):
+    for start in range(0, max(len(logits), 1), users):
         rows = slice(start, start + users)
-        there, tiny = pool.item[rows] >= 0, np.finfo(np.float32).tiny
-        known = np.log(np.maximum(pool.score[rows], tiny)) + logits[rows]
-        known = np.where(there, known - known.max(axis=1, keepdims=True, initial=-np.inf, where=there), -np.inf)
-        best = np.argsort(-known, axis=1, kind="stable")[:, :size]
-        weight = np.exp(known)
-        score = np.where(there, weight / np.maximum(weight.sum(axis=1, keepdims=True), tiny), -np.inf)
-        columns = pool.item[rows], score.astype(np.float32), pool.trigger[rows], pool.head[rows]
-        parts.append([np.take_along_axis(column, best, axis=1) for column in columns])
-    return Pool(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        item = pool.item[rows]
+        order, score = rank_normalize(pool.score[rows], logits[rows], item >= 0)
+        columns = (item, pool.trigger[rows], pool.channel[rows])
+        ranked = [np.take_along_axis(column, order[:, :size], axis=1) for column in columns]
+        parts.append(Pool(ranked[0], score[:, :size], *ranked[1:]))
+    return _concatenated(parts)
 
 
-def merge_pools(engagement: Pool, relevance: Pool, alpha: float, size: int, users: int = 2048) -> Pool:
-    """The quota merge of both heads' pools, with each candidate's score and trigger in the head that it came from."""
+def merge_pools(pools: Sequence[Pool], quotas: Sequence[float], size: int, users: int = 2048) -> Pool:
+    """The quota merge of the channels' pools, each candidate with what its own channel says of it."""
     parts = []
-    for start in range(0, len(engagement.item), users):
+    for start in range(0, max(len(pools[0].item), 1), users):
         rows = slice(start, start + users)
-        merged = quota_merge(engagement.item[rows], relevance.item[rows], alpha, size)
-        score, trigger = (
-            _provenance(merged, getattr(engagement, name)[rows], getattr(relevance, name)[rows])
-            for name in ("score", "trigger")
+        merged = quota_merge([pool.item[rows] for pool in pools], quotas, size)
+        score = merged.take([pool.score[rows] for pool in pools], -np.inf)
+        trigger, channel = (
+            merged.take([getattr(pool, name)[rows] for pool in pools], -1) for name in ("trigger", "channel")
         )
-        parts.append((merged.item, score, np.where(merged.item >= 0, trigger, -1), merged.head))
-    return Pool(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        parts.append(Pool(merged.item, score, trigger, channel))
+    return _concatenated(parts)
 
 
-def _provenance(merged: Merged, engagement: np.ndarray, relevance: np.ndarray) -> np.ndarray:
-    """Values [R, K] of the merged candidates, each from its own head's list."""
-    place = np.maximum(merged.rank, 0)
-    from_engagement = np.take_along_axis(engagement, np.minimum(place, engagement.shape[1] - 1), axis=1)
-    from_relevance = np.take_along_axis(relevance, np.minimum(place, relevance.shape[1] - 1), axis=1)
-    return np.where(merged.head == ENGAGEMENT, from_engagement, from_relevance)
+def _concatenated(parts: Sequence[Pool]) -> Pool:
+    names = ("item", "score", "trigger", "channel")
+    return Pool(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

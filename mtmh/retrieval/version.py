@@ -15,8 +15,8 @@ from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
-from mtmh.retrieval.cold import place_cold
 from mtmh.retrieval.index import build_index
+from mtmh.retrieval.scoring import place_cold
 
 MANIFEST = "manifest.json"
 ITEM_COLUMNS = ["item_id", "title", "l1_topics", "l2_topics", "created_at"]
@@ -40,11 +40,10 @@ def build(
     where the directory `preranker` holds them.
     """
     data = Prepared.load(prepared)
-    known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
     encoded = np.load(content / "content.npy")
     tau_q = json.loads((model / "model.json").read_text())["tau_q"]
     if settings.cold == "content":
-        cold = int((~known & encoded.any(axis=1)).sum())
+        cold = int((~data.in_train & encoded.any(axis=1)).sum())
         print(f"index: {cold:,} items that T1 does not know are placed by their content neighbours", flush=True)
     tunings = {}
     for head in HEADS:
@@ -52,7 +51,7 @@ def build(
             continue
         vectors = np.load(model / f"{head}.npy")
         if settings.cold == "content":
-            vectors = place_cold(vectors, encoded, known, tau_q)
+            vectors = place_cold(vectors, encoded, data.in_train, tau_q)
         _check_finite(vectors, head, data, features)
         index, tuning = build_index(vectors, settings.k_ann, settings.min_recall, seed)
         faiss.write_index(index, str(out / f"{head}.faiss"))
@@ -73,7 +72,8 @@ def build(
     trained = sorted(preranker.glob("preranker.*")) if preranker else []
     for source in (*sorted(content.glob("content_encoder.*")), *trained):
         shutil.copy2(source, out)
-    pq.write_table(data.items.select(ITEM_COLUMNS).append_column("in_train", pa.array(known)), out / "items.parquet")
+    in_train = pa.array(data.in_train)
+    pq.write_table(data.items.select(ITEM_COLUMNS).append_column("in_train", in_train), out / "items.parquet")
     (out / "index.json").write_text(json.dumps(tunings))
     created_from = {name: data.info[name] for name in ("path", "fingerprint", "split_time")}
     write_manifest(out, created_from)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mtmh.ragged import Ragged
 from mtmh.retrieval.index import build_index, search
 
 NEIGHBOURS = 100
@@ -9,18 +10,18 @@ MIN_RECALL = 0.95  # of the index against exact search; a neighbour missed is a 
 ROWS_AT_ONCE = 1 << 14
 
 
-def content_neighbours(content: np.ndarray, known: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def content_neighbours(content: np.ndarray, known: np.ndarray, seed: int) -> Ragged:
     """The NEIGHBOURS nearest of each known item with content, among such items, without itself.
 
     An item that T1 does not know is nobody's neighbour: as a negative it would only teach the model what all unknown
     items share. Arguments: `content` float32 [items, c], unit rows, zero for an item without content; `known` bool
-    [items]. Returns indptr int64 [items + 1] and items int32, ascending within a row, so that what is drawn from a
-    neighbourhood does not depend on how near neighbours were told apart.
+    [items]. Returns a row an item, int32 and ascending, so that what is drawn from a neighbourhood does not depend on
+    how near neighbours were told apart.
     """
     those = np.flatnonzero(known & content.any(axis=1)).astype(np.int32)
     k = min(NEIGHBOURS, len(those) - 1)
     if k < 1:
-        return np.zeros(len(content) + 1, np.int64), np.zeros(0, np.int32)
+        return Ragged.of_lengths(np.zeros(len(content), np.int64), those[:0])
     vectors = content[those]
     index, _ = build_index(vectors, k, MIN_RECALL, seed)
     near = np.empty((len(those), k), np.int32)
@@ -31,4 +32,4 @@ def content_neighbours(content: np.ndarray, known: np.ndarray, seed: int) -> tup
     found = near >= 0  # a probed cluster may hold fewer than k
     size = np.zeros(len(content), np.int64)
     size[those] = found.sum(axis=1)
-    return np.concatenate([[0], np.cumsum(size)]), those[near[found]]
+    return Ragged.of_lengths(size, those[near[found]])

@@ -42,9 +42,8 @@ def train_preranker(
     tasks = [ENGAGEMENT] if seconds is None else [ENGAGEMENT, LONG_DWELL]
     if seconds is None:
         print("preranker: the data has no dwell times: it learns engagement alone", flush=True)
-    known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
-    interest, interests = interests_of(vectors, known, settings.interests, seed)
-    architecture = _architecture(catalog, known, vectors.shape[1], interests, settings, tasks)
+    interest, interests = interests_of(vectors, data.in_train, settings.interests, seed)
+    architecture = _architecture(catalog, data.in_train, vectors.shape[1], interests, settings, tasks)
     torch.manual_seed(seed)
     towers = build_towers(architecture)
     examples = NextItems(
@@ -55,7 +54,7 @@ def train_preranker(
     fit(towers, examples, table, settings, device)
     weights = {ENGAGEMENT: settings.weight, LONG_DWELL: settings.long_dwell_weight}
     weights = {task: weights[task] for task in tasks}
-    new = torch.from_numpy(~known)
+    new = torch.from_numpy(~data.in_train)
     ranker = bake(towers.cpu(), table.to(torch.device("cpu")), new, weights, settings.candidates)
     ranker.save(out, {"architecture": architecture, "long_dwell_seconds": seconds})
 
@@ -133,7 +132,7 @@ def long_dwell(data: Prepared, quantile: float) -> tuple[np.ndarray, float | Non
     Long is at or above the `quantile` of T1's dwell times; the second value, None when no event of T1 has one.
     """
     history = data.train_histories()
-    label = np.full(len(history[1]), np.nan, dtype=np.float32)
+    label = np.full(len(history.values), np.nan, dtype=np.float32)
     dwell = pq.read_table(data.path / "interactions.parquet", columns=["dwell_seconds"])["dwell_seconds"].to_numpy()
     told = data.is_train & ~np.isnan(dwell)
     if not told.any():
@@ -141,8 +140,7 @@ def long_dwell(data: Prepared, quantile: float) -> tuple[np.ndarray, float | Non
     seconds = float(np.quantile(dwell[told], quantile))
     events = data.user[told].astype(np.int64) * data.n_items + data.item[told]
     keys, newest = np.unique(events[::-1], return_index=True)
-    user = np.repeat(np.arange(data.n_users), np.diff(history[0]))
-    entry = user * data.n_items + history[1]
+    entry = history.row_of * data.n_items + history.values
     place = np.minimum(np.searchsorted(keys, entry), len(keys) - 1)
     found = keys[place] == entry
     label[found] = dwell[told][::-1][newest[place[found]]] >= seconds

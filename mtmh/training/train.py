@@ -86,9 +86,8 @@ def _sampler(data: Prepared, content: np.ndarray, pairs: Path, settings: TrainSe
     source = PairFile(pairs / "pairs.parquet")
     neighbours = None
     if settings.hard_negatives:
-        known = np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
-        neighbours = content_neighbours(content, known, seed)
-        if not np.diff(neighbours[0])[source.counts(data.n_items)[0] > 0].any():
+        neighbours = content_neighbours(content, data.in_train, seed)
+        if not neighbours.lengths[source.counts(data.n_items)[0] > 0].any():
             raise UserError(
                 f"train.hard_negatives is {settings.hard_negatives}, but no trigger has a title or text to find"
                 " neighbours by. Add a title column to items, or write train.hard_negatives=0."

@@ -12,8 +12,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from mtmh.errors import UserError
 from mtmh.experiment.arms import NO_ARM, Arm
-from mtmh.heads import HEADS
-from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, Merged, offers_passed, quota_merge
+from mtmh.retrieval.merge import Merged, offers_passed, quota_merge, quotas_at
 from serving.router.heads import Gone, HeadList, Triggers, ask, inputs_of
 from serving.router.history import Histories
 from serving.router.limits import Deadline, RequestError
@@ -45,22 +44,27 @@ class Found:
 
     def columns(self) -> dict[str, list[Any]]:
         """item_id, score, head, head_rank (from 1) and trigger_id of the candidates, side by side."""
-        head, place = self.merged.head[0], self.merged.rank[0]
-        n = int(np.count_nonzero(head >= 0))
-        rows, score, source = np.zeros(n, np.int32), np.zeros(n, np.float32), np.zeros(n, np.int32)
-        for number, name in enumerate(HEADS):
-            own = np.flatnonzero(head[:n] == number)
-            if len(own):
-                found, at = self.lists[name], place[own]
-                rows[own], score[own], source[own] = found.item[at], found.score[at], found.trigger_at[at]
-        ids, triggers = self.package.item_ids, self.triggers
+        merged, lists = self.merged, self.of_heads()
+        n = int(np.count_nonzero(merged.item[0] >= 0))
+        score = merged.take([candidates.score[None] for candidates in lists], 0.0)[0, :n]
+        trigger_at = merged.take([candidates.trigger_at[None] for candidates in lists], -1)[0, :n]
+        ids, triggers, heads = self.package.item_ids, self.triggers, self.package.heads
         return {
-            "item_id": [ids[row] for row in rows.tolist()],
+            "item_id": [ids[row] for row in merged.item[0, :n].tolist()],
             "score": score.tolist(),
-            "head": [HEADS[number] for number in head[:n].tolist()],
-            "head_rank": (place[:n] + 1).tolist(),
-            "trigger_id": [triggers[at] for at in source.tolist()],
+            "head": [heads[number] for number in merged.channel[0, :n].tolist()],
+            "head_rank": (merged.rank[0, :n] + 1).tolist(),
+            "trigger_id": [triggers[place] for place in trigger_at.tolist()],
         }
+
+    def of_heads(self) -> list[HeadList]:
+        """Each head's list, in the order of the version's heads; empty where a head did not answer."""
+        return [self.lists.get(head, NOTHING) for head in self.package.heads]
+
+    @property
+    def quotas(self) -> tuple[float, ...]:
+        """Of the version's heads, in percent."""
+        return quotas_at(self.alpha, self.package.heads)
 
 
 @dataclass
@@ -178,22 +182,22 @@ class Retrieval:
         except UserError as error:
             raise RequestError(422, str(error)) from None
         # Of each head the merge takes k at the most: what lies behind cannot matter.
-        rows = [found.lists.get(head, NOTHING).item[None, : found.k] for head in HEADS]
-        found.merged = quota_merge(rows[ENGAGEMENT], rows[RELEVANCE], found.alpha, found.k)
+        rows = [candidates.item[None, : found.k] for candidates in found.of_heads()]
+        found.merged = quota_merge(rows, found.quotas, found.k)
         found.seconds["merge"] = time.perf_counter() - start
         self._count(found)
 
     def _count(self, found: Found) -> None:
-        head, rank = found.merged.head[0], found.merged.rank[0]
+        channel, rank = found.merged.channel[0], found.merged.rank[0]
         passed_over = 0
-        for number, name in enumerate(HEADS):
-            own = rank[head == number]
-            if len(own):
-                self.metrics.merged_of[name].inc(len(own))
-                passed_over += int(own[-1]) + 1 - len(own)
+        for number, head in enumerate(found.package.heads):
+            ranks = rank[channel == number]
+            if len(ranks):
+                self.metrics.merged_of[head].inc(len(ranks))
+                passed_over += int(ranks[-1]) + 1 - len(ranks)
         self.metrics.duplicates.inc(passed_over)
-        if answered := int(np.count_nonzero(head >= 0)):
-            self._count_offers(found, int(head[answered - 1]), int(rank[answered - 1]))
+        if answered := int(np.count_nonzero(channel >= 0)):
+            self._count_offers(found, int(channel[answered - 1]), int(rank[answered - 1]))
         else:
             self.metrics.empty.inc()
         for part in found.missing:
@@ -202,15 +206,13 @@ class Retrieval:
             self.metrics.stage[stage].observe(seconds)
         self.metrics.arm.labels(found.arm).inc()
 
-    def _count_offers(self, found: Found, head: int, rank: int) -> None:
+    def _count_offers(self, found: Found, channel: int, rank: int) -> None:
         """What the merge went through of each head, and what alpha gives it: apart where a list ended early."""
-        lengths = [min(len(found.lists.get(name, NOTHING).item), found.k) for name in HEADS]
-        offers = offers_passed(head, rank, found.alpha, (lengths[ENGAGEMENT], lengths[RELEVANCE]))
-        shares = [found.alpha / 100, 1 - found.alpha / 100]
-        for name, own, share in zip(HEADS, offers, shares, strict=True):
-            self.metrics.offers_of[name].inc(own)
-            # A version with one head has no share to keep.
-            self.metrics.quota_of[name].inc(share * sum(offers) if len(found.package.heads) > 1 else own)
+        lengths = [min(len(candidates.item), found.k) for candidates in found.of_heads()]
+        offers = offers_passed(channel, rank, found.quotas, lengths)
+        for head, passed, quota in zip(found.package.heads, offers, found.quotas, strict=True):
+            self.metrics.offers_of[head].inc(passed)
+            self.metrics.quota_of[head].inc(quota / 100 * sum(offers))
 
 
 def check_limits(asked: RetrieveRequest | SimilarRequest, triggers: int, limits: Limits) -> int:

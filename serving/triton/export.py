@@ -16,12 +16,13 @@ from mtmh.data.contract import STATISTICS
 from mtmh.data.files import write_parquet
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
+from mtmh.retrieval import scoring
 from mtmh.retrieval.query import retrieval_settings
 from mtmh.retrieval.version import verify
 from serving.triton import config_pbtxt as triton
 from serving.triton.backend.files import CHECKSUMS, sha256
 
-BACKEND = Path(__file__).parent / "backend"
+BACKEND, SCORING = Path(__file__).parent / "backend", Path(scoring.__file__)
 MANIFEST = "manifest.json"
 FEATURES = ("registry.db", "online.db")  # of the embedded feature store
 USERS = 8  # named in serving.json
@@ -184,9 +185,8 @@ def _finish(folder: Path, model: str, settings: dict[str, Any]) -> None:
     """The model's code with what it imports, its settings, and last the checksums that it verifies at load."""
     _write_json(folder / "settings.json", settings)
     shutil.copy2(BACKEND / model, folder / "model.py")
-    for part in BACKEND.glob("*.py"):
-        if part.name not in ("__init__.py", "head.py", "preranker.py"):
-            shutil.copy2(part, folder)
+    for part in (BACKEND / "files.py", BACKEND / "unseen.py", SCORING):
+        shutil.copy2(part, folder)
     # A file where Python would put its bytecode, so that it puts none: Triton would take that for a change of the
     # model, and load it again with the next ensemble that it belongs to (triton-inference-server/server, issue 7489).
     (folder / "__pycache__").touch()

@@ -50,8 +50,6 @@ def retire_refreshes(store: Path) -> list[str]:
     trained_versions = [
         version for version in packages.versions(store) if int(version) < REFRESHES or trained(version) != base
     ]
-        version for version in packages.versions(store) if int(version) < REFRESHES or trained(version) != base
-    ]
     return packages.retire(store, needed=trained_versions)
 
 

@@ -60,7 +60,7 @@ def test_concepts_know_the_rows_of_their_items(tmp_path: Path) -> None:
 @given(events, st.data())
 def test_targets_are_new_items_of_known_users(pairs: list[tuple[int, int]], data: st.DataObject) -> None:
     train = data.draw(st.integers(1, len(pairs) - 1))
-    users, indptr, items = prepared(pairs, train).targets()
+    users, (indptr, items) = prepared(pairs, train).targets()
     expected = {}
     for user in range(N_USERS):
         before = {item for u, item in pairs[:train] if u == user}

@@ -102,7 +102,7 @@ def test_co_engagement_recalls_and_topics_relate_but_neither_does_both(prepared:
 
 
 def recall_at_100(prepared: Prepared, engaged: sp.csr_matrix, similarity: np.ndarray, count: int = 200) -> float:
-    users, indptr, targets = prepared.targets()
+    users, (indptr, targets) = prepared.targets()
     scores = engaged[users[:count]] @ similarity
     scores[engaged[users[:count]].toarray() > 0] = -1
     best = np.argsort(-scores, axis=1, kind="stable")[:, :100]

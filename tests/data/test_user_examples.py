@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from mtmh.data.user_examples import NextBatch, NextItems
+from mtmh.ragged import Ragged
 
 HISTORIES = [[3, 1, 4, 0], [5], [], [1, 5, 2], [0, 3]]  # newest first; item 6 and 7 are never engaged with
 ITEMS, LENGTH = 8, 2
 
 
 def examples(seed: int = 0, batch_size: int = 3) -> NextItems:
-    indptr = np.concatenate([[0], np.cumsum([len(items) for items in HISTORIES])])
-    items = np.array([item for items in HISTORIES for item in items], np.int32)
-    label = (items % 2).astype(np.float32)
-    return NextItems((indptr, items), label, ITEMS, batch_size, negatives=10, length=LENGTH, seed=seed)
+    history = Ragged.of(HISTORIES)
+    label = (history.values % 2).astype(np.float32)
+    return NextItems(history, label, ITEMS, batch_size, negatives=10, length=LENGTH, seed=seed)
 
 
 def told(batch: NextBatch) -> list[tuple[int, list[tuple[int, float]]]]:

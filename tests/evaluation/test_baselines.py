@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 
 from mtmh.evaluation.baselines import content_pool, item_knn_pool, popularity_pool
-from mtmh.retrieval.retriever import Csr
+from mtmh.ragged import Ragged
+from mtmh.retrieval.retriever import Request
 
 N_ITEMS = 60
-
-
-def csr(rows: list[list[int]]) -> Csr:
-    return np.cumsum([0, *map(len, rows)]), np.array([i for row in rows for i in row], np.int32)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +18,7 @@ def histories() -> list[list[int]]:
 
 def test_popularity_is_the_most_engaged_without_what_was_seen(histories: list[list[int]]) -> None:
     popularity = np.bincount(np.concatenate(histories), minlength=N_ITEMS)
-    pool = popularity_pool(popularity, csr([h[:5] for h in histories]), csr(histories), 25)
+    pool = popularity_pool(popularity, Ragged.of([h[:5] for h in histories]), Ragged.of(histories), 25)
     ranked = sorted(range(N_ITEMS), key=lambda item: (-popularity[item], item))
     for row, history in enumerate(histories):
         expected = [item for item in ranked if item not in history][:25]
@@ -36,7 +33,7 @@ def test_item_knn_is_the_sum_of_cosines_over_the_history(histories: list[list[in
     """Every candidate has a trigger in the user's history, also one that only an old item retrieves."""
     users = np.arange(3, 30, dtype=np.int32)
     own = [histories[u] for u in users]
-    pool = item_knn_pool(csr(histories), users, csr(own), N_ITEMS, 70, neighbours)
+    pool = item_knn_pool(Ragged.of(histories), users, Ragged.of(own), N_ITEMS, 70, neighbours)
     engaged = np.zeros((30, N_ITEMS))
     for user, history in enumerate(histories):
         engaged[user, history] = 1
@@ -61,7 +58,8 @@ def test_content_ranks_by_the_mixture_of_its_triggers_softmaxes(histories: list[
     content = np.random.default_rng(1).normal(size=(N_ITEMS, 8)).astype(np.float32)
     content /= np.linalg.norm(content, axis=1, keepdims=True)
     triggers = [history[:4] for history in histories]
-    pool = content_pool(content, csr(triggers), csr(histories), N_ITEMS - 1, 10, temperature=0.2)
+    request = Request(Ragged.of(triggers), Ragged.of(histories), k_ann=N_ITEMS, size=10, temperature=0.2)
+    pool = content_pool(content, request)
     for row, (own, history) in enumerate(zip(triggers, histories, strict=True)):
         cosine = content[own].astype(np.float64) @ content.T
         likely = np.exp(cosine / 0.2)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,9 @@ def test_an_objective_goes_all_the_way(
     evaluate(world.prepared, world.content, version(objective), champion, evaluation, retrieval, settings, 0)
     judge(world.prepared, evaluation, verdict, gate, seed=0)
     built = version(objective)
-    stages = {
-        "prepare": world.prepared, "features": world.features, "content": world.content, "pairs": world.pairs,
-        "train": trained(objective), "preranker": built.with_name(f"{built.name}-preranker"),
-        "index": built, "evaluate": evaluation, "gate": verdict,
-    }  # fmt: skip
+    ranker = built.with_name(f"{built.name}-preranker")
+    made = {"model": trained(objective), "preranker": ranker, "retriever": built}
+    stages = replace(world, **made, result=evaluation, verdict=verdict)
     run = tmp_path / "run"
     run_directory.write(run, stages, Config(retrieval=retrieval), "code", 0, "checkerboard")
     report.write(run)

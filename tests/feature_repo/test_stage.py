@@ -59,7 +59,7 @@ def built(world: Path) -> Path:
 def test_item_features_are_those_of_the_split(built: Path) -> None:
     prepared = Prepared.load(built / "prepared")
     found = pq.read_table(built / "features" / "item_features.parquet")
-    popularity = np.bincount(prepared.item[prepared.is_train], minlength=ITEMS)
+    popularity = prepared.popularity
     assert found.column_names == ["log_popularity", "log_recent_popularity", "log_age_days", "price"]
     assert {column.type for column in found.columns} == {pa.float32()}
     np.testing.assert_allclose(found["log_popularity"].to_numpy(), np.log1p(popularity), rtol=1e-6)

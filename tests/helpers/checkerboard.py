@@ -4,7 +4,7 @@ Items 0..39: users of side s engage only with items of `side` s (item % 2); cont
 (item // 10 % 2). Items 40..43 are new: nobody engaged with them before the split. Item 43 has no content.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.writers import WRITERS
 from mtmh.config import DataSettings, PairSettings, PrerankSettings, RetrievalSettings, TrainSettings
 from mtmh.data.files import write_parquet
-from mtmh.data.pairs import write_pairs
 from mtmh.data.prepare import prepare
+from mtmh.stages import StageFolders as Stages
 
 OLD, ITEMS, USERS, EVENTS = 40, 44, 60, 15
 SIDE, SUBJECT = np.arange(ITEMS) % 2, np.arange(ITEMS) // 10 % 2
-
-
-@dataclass(frozen=True)
-class Stages:
-    """Directories of the stages before training."""
-
-    prepared: Path
-    features: Path
-    content: Path
-    pairs: Path
 
 
 def train_settings(**changes: Any) -> TrainSettings:
@@ -83,7 +74,7 @@ def write_source(folder: Path, gone: tuple[int, ...] = (), seed: int = 0) -> Pat
 
 def write_stages(root: Path, gone: tuple[int, ...] = (), seed: int = 0) -> Stages:
     """Prepared data, pairs, and features and content as their stages would leave them."""
-    stages = Stages(root / "prepared", root / "features", root / "content", root / "pairs")
+    stages = Stages(**{name: root / name for name in ("prepared", "features", "content", "pairs")})
     prepare(str(write_source(root / "source", gone, seed)), stages.prepared, DataSettings(), seed=0)
     left = np.setdiff1d(np.arange(ITEMS), gone)
     content = np.random.default_rng(1).normal(size=(ITEMS, 6)) * 0.3
@@ -95,35 +86,28 @@ def write_stages(root: Path, gone: tuple[int, ...] = (), seed: int = 0) -> Stage
     np.save(stages.content / "content.npy", content[left].astype(np.float32))
     floats = {"popularity": (left % 7).astype(np.float32), "constant": np.full(len(left), 3, np.float32)}
     pq.write_table(pa.table(floats), stages.features / "item_features.parquet")
-    write_pairs(stages.prepared, stages.content, stages.pairs, PairSettings(sim="none", propensity=False))
+    WRITERS["pairs"](stages, stages.pairs, PairSettings(sim="none", propensity=False), 0, root)
     return stages
 
 
 def write_model(stages: Stages, out: Path, objective: str) -> Path:
     """The stage train, seed 0."""
-    from mtmh.training.train import train
-
     out.mkdir(parents=True)
-    directories = (stages.prepared, stages.features, stages.content, stages.pairs, out)
-    train(*directories, train_settings(objective=objective), 0, out / "checkpoints")
+    WRITERS["train"](stages, out, train_settings(objective=objective), 0, out / "checkpoints")
     return out
 
 
 def write_preranker(stages: Stages, out: Path, seed: int = 0, **changes: Any) -> Path:
     """The stage preranker."""
-    from mtmh.training.preranker import train_preranker
-
     out.mkdir(parents=True, exist_ok=True)
-    train_preranker(stages.prepared, stages.features, stages.content, out, prerank_settings(**changes), seed)
+    WRITERS["preranker"](stages, out, prerank_settings(**changes), seed, out)
     return out
 
 
 def write_version(stages: Stages, out: Path, objective: str, model: Path | None = None) -> Path:
     """The stage index, after the stages preranker and, where no `model` is given, train."""
-    from mtmh.retrieval.version import build
-
     out.mkdir(parents=True)
     model = model or write_model(stages, out.with_name(f"{out.name}-model"), objective)
     preranker = write_preranker(stages, out.with_name(f"{out.name}-preranker"))
-    build(stages.prepared, stages.features, stages.content, model, out, retrieval_settings(), 0, preranker)
+    WRITERS["index"](replace(stages, model=model, preranker=preranker), out, retrieval_settings(), 0, out)
     return out

@@ -56,7 +56,7 @@ def write_fresh_world(root: Path) -> FreshWorld:
         folder.mkdir(parents=True)
     data = Prepared.load(prepared)
     length = np.random.default_rng(0).normal(3, 2, data.n_items).astype(np.float32)
-    seen = np.bincount(data.item[data.is_train], minlength=data.n_items)
+    seen = data.popularity
     floats = {"log_popularity": np.log1p(seen).astype(np.float32), "length": length}
     pq.write_table(pa.table(floats), features / "item_features.parquet")
     encode(prepared, content, ContentSettings(dim=16, device="cpu"), root / "cache", 0)
@@ -99,4 +99,4 @@ def write_without(version: Path, kept: np.ndarray, out: Path) -> None:
 
 
 def _known(data: Prepared) -> np.ndarray:
-    return np.bincount(data.item[data.is_train], minlength=data.n_items) > 0
+    return data.in_train

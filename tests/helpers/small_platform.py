@@ -3,8 +3,9 @@
 import numpy as np
 
 from mtmh.config import SyntheticSettings
+from mtmh.ragged import Ragged
 from simulation.population import Population
-from simulation.server import Csr, Slates
+from simulation.server import Slates
 
 WORLD = SyntheticSettings(users=200, items=400, days=30)
 
@@ -14,12 +15,12 @@ class Popular:
 
     def __init__(self, people: Population, other: str = "community") -> None:
         self.people, self.other, self.served = people, other, 0
-        self.asked: list[tuple[np.ndarray, Csr]] = []
+        self.asked: list[tuple[np.ndarray, Ragged]] = []
 
     def refresh(self, items: int) -> None:
         self.served = items
 
-    def answer(self, users: np.ndarray, triggers: Csr, arms: np.ndarray, k: int) -> Slates:
+    def answer(self, users: np.ndarray, triggers: Ragged, arms: np.ndarray, k: int) -> Slates:
         self.asked.append((users, triggers))
         weight = np.broadcast_to(self.people.items.weight[: self.served], (len(users), self.served)).copy()
         if self.other == "community":

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from mtmh.config import Config
 from mtmh.evaluation import run_directory
 from mtmh.report.examples import Search
+from mtmh.stages import STAGES, StageFolders
 
 ITEMS, USERS = 240, 40
 WORDS = ["Bread", "Cheese", "Tea", "Garden", "Bicycle", "Guitar", "Camera", "Chess", "Hiking", "Yoga", "Jazz", "Soup"]
@@ -81,35 +82,35 @@ def write_json(path: Path, content: dict) -> None:
 
 def write_stages(
     root: Path, has_topics: bool = True, passed: bool = True, title: str = "{word} {number}", head: str = ""
-) -> dict[str, Path]:
+) -> StageFolders:
     """Write all stages' directories under `root`; `title` is a format with word and number, `head` a single head."""
-    stages = {name: root / "stages" / name for name in run_directory.STAGES}
-    for number, (name, folder) in enumerate(stages.items(), start=1):
+    stages = StageFolders(**{stage.artifact: root / "stages" / stage.name for stage in STAGES})
+    for number, (stage, folder) in enumerate(stages.by_stage(), start=1):
         folder.mkdir(parents=True)
-        write_json(folder / "step.json", {"step": name, "seconds": 1.5 * number, "peak_memory_mb": 100 * number})
+        write_json(folder / "step.json", {"step": stage.name, "seconds": 1.5 * number, "peak_memory_mb": 100 * number})
     prepared = {
         "path": "elsewhere", "fingerprint": "f" * 64, "split_time": "2025-03-01T12:30:00+00:00", "rows": 12345,
         "users": 678, "items": ITEMS, "test_users": USERS, "rejected_rows": 3, "has_topics": has_topics,
         "has_text": True, "validation": False,
     }  # fmt: skip
-    write_json(stages["prepare"] / "prepared.json", prepared)
+    write_json(stages.prepared / "prepared.json", prepared)
     rejected = {
         "table": ["interactions"] * 3,
         "row": [1, 2, 9],
         "reason": ["timestamp is null"] * 3,
         "content": [""] * 3,
     }
-    pq.write_table(pa.table(rejected), stages["prepare"] / "rejected.parquet")
-    pq.write_table(pa.table({"user": pa.array(range(777), pa.int32())}), stages["pairs"] / "pairs.parquet")
+    pq.write_table(pa.table(rejected), stages.prepared / "rejected.parquet")
+    pq.write_table(pa.table({"user": pa.array(range(777), pa.int32())}), stages.pairs / "pairs.parquet")
     steps = np.arange(1, 201)
     curve = {"step": steps, "pairs": steps * 512, "pairs_per_second": np.full(200, 30000.0)}
     curve |= {"engagement_loss": 4 + 3 / steps**0.5, "relevance_loss": 1 + 2 / steps**0.4}
-    pq.write_table(pa.table(curve), stages["train"] / "curves.parquet")
-    pq.write_table(item_table(has_topics, title), stages["index"] / "items.parquet")
-    write_json(stages["index"] / "manifest.json", {"files": {}})
+    pq.write_table(pa.table(curve), stages.model / "curves.parquet")
+    pq.write_table(item_table(has_topics, title), stages.retriever / "items.parquet")
+    write_json(stages.retriever / "manifest.json", {"files": {}})
     models = model_figures(has_topics, head)
-    write_json(stages["evaluate"] / "evaluation.json", {"models": models, "sample": models})
-    pq.write_table(candidate_table(), stages["evaluate"] / "candidates.parquet")
+    write_json(stages.result / "evaluation.json", {"models": models, "sample": models})
+    pq.write_table(candidate_table(), stages.result / "candidates.parquet")
     rule = {"rule": "recall_floor", "metric": "recall_at_500", "value": 0.4024, "bound": 0.2431, "interval": None}
     rule |= {
         "passed": passed,
@@ -120,7 +121,7 @@ def write_stages(
     better = {"rule": "coverage_not_worse", "metric": "coverage", "value": 0.012, "bound": 0.0, "passed": True}
     better |= {"interval": [0.004, 0.02], "why": "Coverage differs from champion 3 by +1.20 points."}
     write_json(
-        stages["gate"] / "verdict.json", {"passed": passed, "rules": [rule, unmeasured, better], "champion": "3"}
+        stages.verdict / "verdict.json", {"passed": passed, "rules": [rule, unmeasured, better], "champion": "3"}
     )
     return stages
 

@@ -3,7 +3,7 @@
 Some items have no content, some are new after the split, and the catalog has an id feature, a statistic and a number.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +11,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from components.writers import WRITERS
 from helpers.checkerboard import prerank_settings, train_settings
 from mtmh.config import Config, DataSettings, PairSettings, RetrievalSettings, SyntheticSettings
-from mtmh.data.pairs import write_pairs
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
+from mtmh.stages import StageFolders
 
 ITEMS, CONTENT = 900, 12
 RETRIEVAL = RetrievalSettings(k_ann=200, pool=120, triggers=12, min_recall=0.9)
 SETTINGS = DataSettings(synthetic=SyntheticSettings(users=200, items=ITEMS, days=20))
 
 
-@dataclass(frozen=True)
-class World:
-    """Directories of the stages before training."""
-
-    prepared: Path
-    features: Path
-    content: Path
-    pairs: Path
-
-
-def write_world(root: Path, length: bool = True) -> World:
+def write_world(root: Path, length: bool = True) -> StageFolders:
     """Prepared data and pairs as their stages leave them; features and content of random numbers.
 
     Without `length` the items have no number of their own.
     """
-    world = World(root / "prepared", root / "features", root / "content", root / "pairs")
+    world = StageFolders(**{name: root / name for name in ("prepared", "features", "content", "pairs")})
     prepare("synthetic", world.prepared, SETTINGS, seed=0)
     rng = np.random.default_rng(0)
     content = rng.normal(size=(ITEMS, CONTENT))
@@ -50,24 +41,19 @@ def write_world(root: Path, length: bool = True) -> World:
     floats = {"log_popularity": np.log1p(seen)} | ({"length": rng.normal(3, 2, ITEMS)} if length else {})
     table = pa.table({name: values.astype(np.float32) for name, values in floats.items()})
     pq.write_table(table, world.features / "item_features.parquet")
-    write_pairs(world.prepared, world.content, world.pairs, PairSettings())
+    WRITERS["pairs"](world, world.pairs, PairSettings(), 0, root)
     return world
 
 
-def write_run(world: World, run: Path, objective: str = "mtmh", seed: int = 0, ranked: bool = True) -> Path:
+def write_run(world: StageFolders, run: Path, objective: str = "mtmh", seed: int = 0, ranked: bool = True) -> Path:
     """What of a run directory serving reads: the retriever and config.yaml."""
-    from mtmh.retrieval.version import build
-    from mtmh.training.preranker import train_preranker
-    from mtmh.training.train import train
-
     model, preranker, retriever = run / "model", run / "preranker", run / "retriever"
     for folder in (model, preranker, retriever):
         folder.mkdir(parents=True)
-    stages = (world.prepared, world.features, world.content)
     settings = train_settings(objective=objective, epochs=1, batch_size=128, embedding_dim=16, out_dim=16)
-    train(*stages, world.pairs, model, settings, seed, run / "checkpoints")
+    WRITERS["train"](world, model, settings, seed, run / "checkpoints")
     if ranked:
-        train_preranker(*stages, preranker, prerank_settings(candidates=150, epochs=1), seed)
-    build(*stages, model, retriever, RETRIEVAL, seed, preranker)
+        WRITERS["preranker"](world, preranker, prerank_settings(candidates=150, epochs=1), seed, run)
+    WRITERS["index"](replace(world, model=model, preranker=preranker), retriever, RETRIEVAL, seed, run)
     (run / "config.yaml").write_text(yaml.safe_dump(Config(data=SETTINGS, retrieval=RETRIEVAL).model_dump(mode="json")))
     return run

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mtmh.model import preranker as module
 from mtmh.model.preranker import ENGAGEMENT, LONG_DWELL, Preranker, build_towers
+from mtmh.ragged import Ragged
+from mtmh.retrieval import retriever as module
+from mtmh.retrieval.retriever import candidate_logits
 
 ITEMS, DIM = 12, 4
 ARCHITECTURE = {
@@ -22,7 +24,7 @@ ARCHITECTURE = {
     "dim": DIM,
     "tasks": [ENGAGEMENT, LONG_DWELL],
 }
-HISTORY = (np.array([0, 3, 3, 4]), np.array([1, 5, 2, 7], np.int32))  # the second user has none
+HISTORY = Ragged.of([[1, 5, 2], [], [7]])  # the second user has none
 CANDIDATES = np.array([[0, 3, 4, 6], [8, 9, 10, -1], [11, 0, 1, 2]], np.int32)
 
 
@@ -38,10 +40,10 @@ def ranker() -> Preranker:
 
 
 def test_a_logit_is_the_weighted_sum_of_the_tasks_products(ranker: Preranker) -> None:
-    logits = ranker.logits(HISTORY, CANDIDATES)
+    logits = candidate_logits(ranker, HISTORY, CANDIDATES)
     decay = np.log1p(np.exp(ranker.towers.age.item()))
     for user in range(3):
-        own = HISTORY[1][HISTORY[0][user] : HISTORY[0][user + 1]]
+        own = HISTORY.take(np.array([user])).values
         weight = np.exp(-decay * np.arange(len(own)))
         mean = (weight @ ranker.past[own].numpy()) / weight.sum() if len(own) else np.zeros(DIM)
         share = np.bincount(own % 2, minlength=2) / max(len(own), 1)
@@ -56,16 +58,16 @@ def test_a_logit_is_the_weighted_sum_of_the_tasks_products(ranker: Preranker) ->
 
 
 def test_blocks_do_not_show(ranker: Preranker, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = ranker.logits(HISTORY, CANDIDATES)
+    whole = candidate_logits(ranker, HISTORY, CANDIDATES)
     monkeypatch.setattr(module, "USERS", 2)
-    np.testing.assert_allclose(ranker.logits(HISTORY, CANDIDATES), whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(candidate_logits(ranker, HISTORY, CANDIDATES), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_new_items_are_as_good_as_known_ones_on_average_and_keep_their_order(ranker: Preranker) -> None:
-    before = ranker.logits(HISTORY, CANDIDATES)
+    before = candidate_logits(ranker, HISTORY, CANDIDATES)
     new = torch.zeros(ITEMS, dtype=torch.bool)
     new[[3, 4, 8, 9, 10]] = True
-    after = replace(ranker, new=new).logits(HISTORY, CANDIDATES)
+    after = candidate_logits(replace(ranker, new=new), HISTORY, CANDIDATES)
     assert after[0, 1:3].mean() == pytest.approx(after[0, [0, 3]].mean(), abs=1e-5)
     np.testing.assert_allclose(np.diff(after[0, 1:3]), np.diff(before[0, 1:3]), rtol=1e-4)
     np.testing.assert_allclose(after[0, [0, 3]], before[0, [0, 3]])
@@ -87,4 +89,5 @@ def test_what_is_saved_is_what_is_loaded(ranker: Preranker, tmp_path: Path) -> N
     ranker.save(tmp_path, {"architecture": ARCHITECTURE})
     loaded = Preranker.load(tmp_path)
     assert (loaded.weights, loaded.candidates) == (ranker.weights, 100)
-    np.testing.assert_array_equal(loaded.logits(HISTORY, CANDIDATES), ranker.logits(HISTORY, CANDIDATES))
+    expected = candidate_logits(ranker, HISTORY, CANDIDATES)
+    np.testing.assert_array_equal(candidate_logits(loaded, HISTORY, CANDIDATES), expected)

@@ -1,6 +1,7 @@
 """A day raises one retraining, however often and by however many it is asked for."""
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,21 +17,18 @@ LAST = FIRST + timedelta(days=DAYS - 1)
 BOUNDS = Bounds.model_validate({"bounds": {}, "retrain": []})
 
 
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The runs that were started; nothing is trained here."""
-    runs: list[list[str]] = []
-    monkeypatch.setattr(retraining, "start", lambda command, data: runs.append([*command, str(data)]))
-    return runs
+def retrain(place: Place, data: Path, out: Path, start: Callable[[Path], None]) -> bool:
+    return retraining.retrain(place, LAST, data, out, ["run"], BOUNDS, start)
 
 
-def test_of_many_at_once_one_trains(place: Place, started: list[list[str]], tmp_path: Path) -> None:
+def test_of_many_at_once_one_trains(place: Place, tmp_path: Path) -> None:
     together, outcomes = threading.Barrier(6), []
+    started: list[Path] = []  # the data of the runs; nothing is trained here
 
     def ask(number: int) -> None:
         together.wait()
         try:
-            outcomes.append(retraining.retrain(place, LAST, tmp_path / str(number), tmp_path / "out", ["run"], BOUNDS))
+            outcomes.append(retrain(place, tmp_path / str(number), tmp_path / "out", started.append))
         except UserError:  # another one has the note in hand
             outcomes.append(False)
 
@@ -40,17 +38,17 @@ def test_of_many_at_once_one_trains(place: Place, started: list[list[str]], tmp_
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == [False] * 5 + [True]
-    assert len(started) == 1
-    assert not retraining.retrain(place, LAST, tmp_path / "again", tmp_path / "out", ["run"], BOUNDS)
-    assert len(started) == 1
+    (data,) = started
+    assert {path.name for path in data.iterdir()} == {"interactions.parquet", "items.parquet"}
+    assert not retrain(place, tmp_path / "again", tmp_path / "out", started.append)
+    assert started == [data]
 
 
-def test_a_run_that_failed_does_not_count(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def fails(command: list[str], data: Path) -> None:
+def test_a_run_that_failed_does_not_count(place: Place, tmp_path: Path) -> None:
+    def fails(data: Path) -> None:
         raise UserError("the retraining run failed: no room")
 
-    monkeypatch.setattr(retraining, "start", fails)
     for _ in range(2):
         with pytest.raises(UserError, match="no room"):
-            retraining.retrain(place, LAST, tmp_path / "data", tmp_path / "out", ["run"], BOUNDS)
+            retrain(place, tmp_path / "data", tmp_path / "out", fails)
     assert not (tmp_path / "out" / retraining.RAISED).exists()

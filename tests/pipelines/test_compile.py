@@ -13,17 +13,17 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from mtmh.config import Config, load_config
 from mtmh.errors import UserError
-from pipelines.arguments import CONFIGS
-from pipelines.cluster import FEATURE_STORE
-from pipelines.compile import compile_pipeline
-from pipelines.main import STEPS
+from mtmh.stages import STAGES
+from pipelines.arguments import CONFIGS, of_config
+from pipelines.kubeflow import FEATURE_STORE, compile_pipeline
+from pipelines.main import STEPS, define
 
 # What the outside, or this run alone, decides.
 ALWAYS_RUN = {"champion", "gate", "report", "register", "package", "deploy"}
 
 
 def compiled(path: Path, config: Config) -> list[dict[str, Any]]:
-    compile_pipeline(path, config)
+    compile_pipeline(define(config.cluster), path, of_config(config))
     return list(yaml.safe_load_all(path.read_text()))
 
 
@@ -36,6 +36,25 @@ def test_the_ir_is_valid_and_holds_every_step(tmp_path: Path) -> None:
     (document,) = compiled(tmp_path / "pipeline.yaml", Config())
     spec = json_format.ParseDict(document, PipelineSpec())  # an unknown field would raise
     assert set(tasks_of(spec)) == set(STEPS)
+
+
+def test_the_pipelines_tasks_and_their_inputs_are_those_of_the_list_of_stages(tmp_path: Path) -> None:
+    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
+    tasks = tasks_of(json_format.ParseDict(document, PipelineSpec()))
+    arguments = {text: name for name, text in of_config(Config()).items()}
+    maker = {stage.artifact: stage.name for stage in STAGES}
+    assert set(STEPS) == {stage.name for stage in STAGES} | (ALWAYS_RUN - {"gate"})
+    for stage in STAGES:
+        inputs = tasks[stage.name].inputs
+        sources = {name: artifact.task_output_artifact for name, artifact in inputs.artifacts.items()}
+        assert {(name, source.producer_task) for name, source in sources.items()} == {
+            (artifact, maker[artifact]) for artifact in stage.needs
+        }, stage.name
+        assert all(name == source.output_artifact_key for name, source in sources.items())
+        given = {parameter.component_input_parameter for parameter in inputs.parameters.values()}
+        settings = {arguments[getattr(Config(), section).model_dump_json()] for section in stage.sections}
+        assert given & {name for name in of_config(Config()) if name.endswith("_settings")} == settings, stage.name
+        assert ("seed" in given) is stage.seeded, stage.name
 
 
 def test_the_same_settings_compile_to_the_same_bytes_in_every_process(tmp_path: Path) -> None:
@@ -90,7 +109,7 @@ def test_every_step_mounts_the_clusters_volume(tmp_path: Path) -> None:
 
 def test_a_compiled_pipeline_is_yaml(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pipeline\.yaml"):
-        compile_pipeline(tmp_path / "pipeline.json", Config())
+        compile_pipeline(define(), tmp_path / "pipeline.json")
 
 
 def test_where_a_cluster_serves_deploy_rolls_it_and_features_fills_its_redis(tmp_path: Path) -> None:

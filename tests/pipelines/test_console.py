@@ -5,7 +5,7 @@ import logging
 from io import StringIO
 from pathlib import Path
 
-from pipelines.console import Narrator, narrated
+from pipelines.local import Narrator, narrated
 
 STEPS = ("prepare", "train")
 NOISE = "09:44:49.300 - INFO - Executing task 'train'\n    [KFP Executor INFO]: Got executor_input:\n    {\n    }\n"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -13,13 +14,20 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from google.protobuf import json_format
+from helpers.kubeflow_api import Kubeflow, serve_kubeflow
 from helpers.small_place import DAYS, FIRST, ITEMS, USERS, write_place
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from mtmh.config import ClusterSettings
+from components.retrain import retrain
+from components.submission import Submission
+from monitoring.retraining import RAISED
+from mtmh.config import ClusterSettings, Config, load_config
+from mtmh.data.prepare import fingerprint
 from mtmh.errors import UserError
-from pipelines import monitor
-from pipelines.monitor import STEPS, compile_monitor
+from pipelines import local, main, monitor
+from pipelines.arguments import of_config
+from pipelines.kubeflow import compile_pipeline
+from pipelines.monitor import STEPS, define
 
 TINY = [
     "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], out_dim: 16}",
@@ -30,10 +38,13 @@ TINY = [
     "gate={bootstrap: 100, baseline_recall_ratio: 0, relevance_ratio: 0, min_coverage: 0}",
 ]
 CRON = "0 30 0 * * *"
+LAST = FIRST + timedelta(days=DAYS - 1)
+ON_VOLUME = load_config(settings=["cluster.volume_claim=mtmh"])
+KFP_WARNS = "ignore:This client only works with:FutureWarning"  # kfp says so each time
 
 
 def compiled(path: Path, cluster: ClusterSettings) -> list[dict[str, Any]]:
-    compile_monitor(path, cluster)
+    compile_pipeline(define(cluster), path)
     return list(yaml.safe_load_all(path.read_text()))
 
 
@@ -65,23 +76,46 @@ def test_the_same_code_compiles_to_the_same_bytes_in_every_process(tmp_path: Pat
     assert (tmp_path / "1.yaml").read_bytes() == (tmp_path / "2.yaml").read_bytes()
 
 
-@pytest.mark.filterwarnings("ignore:This client only works with:FutureWarning")  # kfp says so each time
-def test_a_schedule_needs_a_volume_and_a_server(tmp_path: Path) -> None:
-    told = monitor.arguments(Path("/mnt/mtmh/watched"), Path("/mnt/mtmh/monitoring"), "yelp", ["submit", "http://kfp"])
-    assert told["data"] == "/mnt/mtmh/monitoring/retraining/yelp"
+def watched_on(volume: Path) -> dict[str, str | int]:
+    return monitor.arguments(volume / "watched", volume / "monitoring", "small", ["submit", "http://kfp"])
+
+
+@pytest.fixture
+def kubeflow() -> Iterator[Kubeflow]:
+    with serve_kubeflow() as served:
+        yield served
+
+
+@pytest.mark.filterwarnings(KFP_WARNS)
+def test_a_schedule_needs_a_volume_and_a_server() -> None:
+    watched = watched_on(Path("/mnt/mtmh"))
+    assert watched["data"] == "/mnt/mtmh/monitoring/retraining/small"
     with pytest.raises(UserError, match=r"cluster\.volume_claim"):
-        monitor.schedule("http://127.0.0.1:9", told, CRON, ClusterSettings())
+        monitor.schedule("http://127.0.0.1:9", watched, CRON, Config(), "http://mlflow")
     with pytest.raises(UserError, match="no Kubeflow Pipelines server answers"):
-        monitor.schedule("http://127.0.0.1:9", told, CRON, ClusterSettings(volume_claim="mtmh"))
+        monitor.schedule("http://127.0.0.1:9", watched, CRON, ON_VOLUME, "http://mlflow")
 
 
-def test_a_day_within_its_bounds_retrains_nothing_and_one_outside_does(tmp_path: Path) -> None:
-    place = write_place(tmp_path / "place", shifted=[DAYS - 1])
-    run = place / "run"
-    (run / "metrics.json").write_text(json.dumps({"data": {"path": "/somewhere/small"}}))
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A watched place whose last day is another world."""
+    place = write_place(tmp_path / "watched", shifted=[DAYS - 1])
+    (place / "run" / "metrics.json").write_text(json.dumps({"data": {"path": "/somewhere/small"}}))
+    return place
+
+
+@pytest.fixture
+def bounds(tmp_path: Path) -> Path:
+    """Bounds that only that day breaks."""
     bounds = tmp_path / "bounds.yaml"
     bounds.write_text("bounds: {embeddings: {'*': {max: 0.03}}}\nretrain: [embeddings]\n")
-    out, runs, last = tmp_path / "monitoring", tmp_path / "runs", FIRST + timedelta(days=DAYS - 1)
+    return bounds
+
+
+def test_a_day_within_its_bounds_retrains_nothing_and_one_outside_does(
+    place: Path, bounds: Path, tmp_path: Path
+) -> None:
+    out, runs = tmp_path / "monitoring", tmp_path / "runs"
 
     screen = StringIO()
     assert not monitor.run(place, out, FIRST, bounds, runs, TINY, screen)
@@ -89,7 +123,7 @@ def test_a_day_within_its_bounds_retrains_nothing_and_one_outside_does(tmp_path:
     assert not runs.exists()
 
     screen = StringIO()
-    assert monitor.run(place, out, last, bounds, runs, TINY, screen)
+    assert monitor.run(place, out, LAST, bounds, runs, TINY, screen)
     assert "Drift of embeddings, engagement: engaged is" in screen.getvalue()
     assert f"mtmh run --runs {runs}" in screen.getvalue()
     metrics = json.loads((runs / "latest" / "metrics.json").read_text())
@@ -100,3 +134,65 @@ def test_a_day_within_its_bounds_retrains_nothing_and_one_outside_does(tmp_path:
     logged = pq.read_table(place / "tables" / "engagements").num_rows
     assert trained.num_rows == pq.read_metadata(place / "history.parquet").num_rows + logged
     assert set(trained["arm"].to_pylist()) == {None, "engagement-only", "mtmh"}
+
+    screen = StringIO()
+    assert not monitor.run(place, out, LAST, bounds, runs, TINY, screen)
+    assert "a retraining run was raised not long ago: not again" in screen.getvalue()
+
+
+def test_a_retraining_that_fails_is_told_and_may_be_raised_again(place: Path, bounds: Path, tmp_path: Path) -> None:
+    out, runs = tmp_path / "monitoring", tmp_path / "runs"
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"the retraining run failed: .*train\.epochs"):
+            monitor.run(place, out, LAST, bounds, runs, ["train.epochs=-1"], StringIO())
+        assert not (out / RAISED).exists()
+
+
+@pytest.mark.filterwarnings(KFP_WARNS)
+def test_a_scheduled_day_submits_the_pipeline_that_was_uploaded_with_the_schedule(
+    place: Path, bounds: Path, kubeflow: Kubeflow, tmp_path: Path
+) -> None:
+    config = load_config(settings=[*TINY, "cluster.volume_claim=mtmh", f"cluster.volume={tmp_path}"])
+    assert monitor.schedule(kubeflow.url, watched_on(tmp_path), CRON, config, "http://mlflow") == "recurring 1"
+
+    # The server has the whole pipeline, with the settings as its defaults, and the monitor's parameters name it.
+    ((uploaded, documents),) = kubeflow.pipelines.items()
+    compile_pipeline(main.define(config.cluster), tmp_path / "same.yaml")
+    same = next(yaml.safe_load_all((tmp_path / "same.yaml").read_text()))
+    defaults = {
+        name: parameter.get("defaultValue")
+        for name, parameter in documents[0]["root"]["inputDefinitions"]["parameters"].items()
+    }
+    assert documents[0]["deploymentSpec"] == same["deploymentSpec"]
+    assert defaults.items() >= of_config(config).items()
+    assert defaults["store"] == str(tmp_path / "runs" / "serving" / "small")
+    missing = {name for name, value in defaults.items() if value is None}
+    parameters = kubeflow.recurring[0]["runtime_config"]["parameters"]
+    assert kubeflow.recurring[0]["trigger"]["cron_schedule"]["cron"] == CRON
+
+    # Both steps as the cluster runs them, in processes of their own.
+    day = {**parameters, "day": str(LAST), "bounds": str(bounds)}
+    root, screen = tmp_path / "kfp", StringIO()
+    root.mkdir()
+    local.execute(lambda: define(ClusterSettings()), STEPS, day, root, screen, offline=True)
+    assert f"run run 1 on {kubeflow.url}" in screen.getvalue()
+    (started,) = kubeflow.runs
+    data = tmp_path / "monitoring" / "retraining" / "small"
+    assert started["pipeline_version_reference"] == {"pipeline_id": uploaded}
+    assert started["experiment_id"] == "experiment of Default"
+    arguments = started["runtime_config"]["parameters"]
+    assert set(arguments) == {"source", "fingerprint", "code_version", "run_id"}
+    assert missing <= set(arguments)
+    assert arguments["source"] == str(data)
+    assert arguments["fingerprint"] == fingerprint(str(data), config.data, config.seed)
+
+
+def test_a_server_that_takes_no_run_is_an_error_and_the_note_is_put_back(
+    place: Path, bounds: Path, kubeflow: Kubeflow, tmp_path: Path
+) -> None:
+    kubeflow.refused = True
+    submission = Submission(kubeflow.url, "pipeline", "experiment", "", Config().model_dump(mode="json"))
+    day = {**watched_on(tmp_path), "day": str(LAST), "bounds": str(bounds), "submission": submission.to_json()}
+    with pytest.raises(UserError, match=r"takes no run: 400 Bad Request: .*not today"):
+        retrain.python_func(**day)
+    assert not (tmp_path / "monitoring" / RAISED).exists()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mtmh.retrieval.cold import NEIGHBOURS, place_cold
+from mtmh.retrieval.scoring import NEIGHBOURS, place_cold
 
 ITEMS, TAU_Q = 60, 0.1
 

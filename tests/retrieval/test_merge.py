@@ -1,4 +1,4 @@
-"""Properties of the quota merge."""
+"""Properties of the quota merge, of one to five channels."""
 
 from itertools import pairwise
 
@@ -7,152 +7,204 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE, offers_passed, quota_merge
+from mtmh.heads import HEADS
+from mtmh.retrieval.merge import Merged, offers_passed, quota_merge, quotas_at
 
 ITEMS = 14
+Lists = list[np.ndarray]
 
 
 @st.composite
-def lists(draw: st.DrawFn, disjoint: bool = False, full: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Both heads' lists of some requests, distinct within a row, -1 from where a list ends."""
+def lists(draw: st.DrawFn, disjoint: bool = False, full: bool = False, channels: int | None = None) -> Lists:
+    """The channels' lists of some requests, distinct within a row, -1 from where a list ends."""
     rows = draw(st.integers(1, 4))
-    sides = []
-    shortest = 1 if full else 0
-    for side, width in enumerate((draw(st.integers(shortest, 12)), draw(st.integers(shortest, 12)))):
-        offset = side * ITEMS if disjoint else 0
+    tables = []
+    for number in range(channels or draw(st.integers(1, 5))):
+        width = draw(st.integers(int(full), 12))
         table = np.full((rows, width), -1, np.int32)
         for row in range(rows):
             length = width if full else draw(st.integers(0, width))
-            table[row, :length] = offset + np.array(draw(st.permutations(range(ITEMS)))[:length], np.int32)
-        sides.append(table)
-    return sides[0], sides[1]
+            items = np.array(draw(st.permutations(range(ITEMS)))[:length], np.int32)
+            table[row, :length] = items + number * ITEMS * disjoint
+        tables.append(table)
+    return tables
 
 
+@st.composite
+def quotas_of(draw: st.DrawFn, channels: int) -> list[float]:
+    """Percent, 100 in all; some channels may have none."""
+    ends = st.one_of(st.integers(0, 100), st.floats(0, 100))
+    cuts = sorted(draw(st.lists(ends, min_size=channels - 1, max_size=channels - 1)))
+    return [end - start for start, end in pairwise([0, *cuts, 100])]
+
+
+two = lists(channels=2)
 alphas = st.one_of(st.integers(0, 100), st.floats(0, 100))
+requests = lists().flatmap(lambda tables: st.tuples(st.just(tables), quotas_of(len(tables)), st.integers(1, 30)))
 
 
-@given(lists(), alphas, st.integers(1, 30))
-def test_exactly_k_distinct_candidates_whenever_there_are_k(
-    both: tuple[np.ndarray, np.ndarray], alpha: float, k: int
-) -> None:
-    merged = quota_merge(*both, alpha, k)
-    assert merged.item.shape == merged.head.shape == merged.rank.shape == (len(both[0]), k)
-    assert (merged.item.dtype, merged.head.dtype, merged.rank.dtype) == (np.int32, np.int8, np.int32)
+@given(requests)
+def test_exactly_k_distinct_candidates_whenever_there_are_k(request_: tuple[Lists, list[float], int]) -> None:
+    tables, quotas, k = request_
+    merged = quota_merge(tables, quotas, k)
+    assert merged.item.shape == merged.channel.shape == merged.rank.shape == (len(tables[0]), k)
+    assert (merged.item.dtype, merged.channel.dtype, merged.rank.dtype) == (np.int32, np.int8, np.int32)
     for row in range(len(merged.item)):
-        union = set(both[0][row].tolist()) | set(both[1][row].tolist()) - {-1}
-        union.discard(-1)
-        found = merged.item[row].tolist()
+        union = {item for table in tables for item in table[row].tolist()} - {-1}
+        items = merged.item[row].tolist()
         n = min(k, len(union))
-        assert len(set(found[:n])) == n
-        assert set(found[:n]) <= union
-        assert found[n:] == [-1] * (k - n)
-        assert (merged.head[row, n:] == -1).all()
+        assert len(set(items[:n])) == n
+        assert set(items[:n]) <= union
+        assert items[n:] == [-1] * (k - n)
+        assert (merged.channel[row, n:] == -1).all()
         assert (merged.rank[row, n:] == -1).all()
 
 
-@given(lists(), alphas, st.integers(1, 30))
-def test_provenance_is_true_and_each_heads_order_is_kept(
-    both: tuple[np.ndarray, np.ndarray], alpha: float, k: int
-) -> None:
-    merged = quota_merge(*both, alpha, k)
+@given(requests)
+def test_provenance_is_true_and_each_channels_order_stays(request_: tuple[Lists, list[float], int]) -> None:
+    tables, quotas, k = request_
+    merged = quota_merge(tables, quotas, k)
     for row in range(len(merged.item)):
-        ranks: dict[int, list[int]] = {ENGAGEMENT: [], RELEVANCE: []}
-        for item, head, rank in zip(merged.item[row], merged.head[row], merged.rank[row], strict=True):
+        ranks: dict[int, list[int]] = {number: [] for number in range(len(tables))}
+        for item, channel, rank in zip(merged.item[row], merged.channel[row], merged.rank[row], strict=True):
             if item >= 0:
-                assert both[head][row, rank] == item
-                ranks[head].append(rank)
-        for found in ranks.values():
-            assert all(a < b for a, b in pairwise(found))
+                assert tables[channel][row, rank] == item
+                ranks[channel].append(rank)
+        for of_channel in ranks.values():
+            assert all(a < b for a, b in pairwise(of_channel))
+    np.testing.assert_array_equal(merged.take(tables, -1), merged.item)
+    of_channel = merged.take([np.full(table.shape, number) for number, table in enumerate(tables)], -7)
+    np.testing.assert_array_equal(of_channel, np.where(merged.item >= 0, merged.channel, -7))
 
 
-@given(lists(), alphas, st.integers(1, 30))
-def test_the_best_of_each_head_up_to_its_quota_is_always_in(
-    both: tuple[np.ndarray, np.ndarray], alpha: float, k: int
-) -> None:
-    """Shared candidates count for both heads and never cost either a place."""
-    merged = quota_merge(*both, alpha, k)
-    for head, share in ((ENGAGEMENT, alpha), (RELEVANCE, 100 - alpha)):
-        quota = int(share * k / 100 + 1e-9)
+@given(requests)
+def test_the_best_of_each_channel_up_to_its_quota_is_always_in(request_: tuple[Lists, list[float], int]) -> None:
+    """Shared candidates count for all channels and never cost any a place."""
+    tables, quotas, k = request_
+    merged = quota_merge(tables, quotas, k)
+    for table, quota in zip(tables, quotas, strict=True):
+        share = quota / 100
+        sure = int(np.ceil(share * k - 1 / 2 - share * (len(tables) - 2) / 2 - 1e-6))
         for row in range(len(merged.item)):
-            best = both[head][row, :quota]
+            best = table[row, : max(sure, 0)]
             assert set(best[best >= 0].tolist()) <= set(merged.item[row].tolist())
 
 
-@given(lists(disjoint=True, full=True), st.integers(0, 100), st.data())
-def test_the_quota_is_exact_where_both_heads_have_enough_of_their_own(
-    both: tuple[np.ndarray, np.ndarray], alpha: int, data: st.DataObject
-) -> None:
-    k = data.draw(st.integers(1, min(both[0].shape[1], both[1].shape[1])))
-    merged = quota_merge(*both, alpha, k)
-    assert (
-        (merged.head == ENGAGEMENT).sum(axis=1) == int(alpha * k / 100 + 0.5)
-    ).all()  # a half goes to the engagement head
-    for first in range(1, k + 1):  # and every prefix holds about the same mix
-        share = (merged.head[:, :first] == ENGAGEMENT).sum(axis=1)
-        assert (np.abs(share - alpha * first / 100) <= 1).all()
-
-
-@given(lists(), st.integers(1, 30))
-def test_the_ends_of_alpha_are_the_heads_alone(both: tuple[np.ndarray, np.ndarray], k: int) -> None:
-    """As long as the head has candidates; then the other one back-fills."""
-    for alpha, head in ((100, ENGAGEMENT), (0, RELEVANCE)):
-        merged = quota_merge(*both, alpha, k)
+@given(two, alphas, st.integers(1, 30))
+def test_of_two_heads_the_whole_quota_is_always_in(both: Lists, alpha: float, k: int) -> None:
+    merged = quota_merge(both, quotas_at(alpha), k)
+    for table, share in zip(both, (alpha, 100 - alpha), strict=True):
+        quota = int(share * k / 100 + 1e-9)
         for row in range(len(merged.item)):
-            own = both[head][row]
-            expected = own[own >= 0][:k]
-            assert merged.item[row, : len(expected)].tolist() == expected.tolist()
-            assert (merged.head[row, : len(expected)] == head).all()
+            best = table[row, :quota]
+            assert set(best[best >= 0].tolist()) <= set(merged.item[row].tolist())
 
 
-@given(lists(), alphas, st.integers(1, 30))
-def test_requests_do_not_touch_each_other(both: tuple[np.ndarray, np.ndarray], alpha: float, k: int) -> None:
-    merged = quota_merge(*both, alpha, k)
+@given(lists(disjoint=True, full=True), st.data())
+def test_the_quota_is_exact_where_all_channels_have_enough_of_their_own(tables: Lists, data: st.DataObject) -> None:
+    """Every prefix holds about the same mix."""
+    n, quotas = len(tables), data.draw(quotas_of(len(tables)))
+    k = data.draw(st.integers(1, min(table.shape[1] for table in tables)))
+    merged = quota_merge(tables, quotas, k)
+    for number, quota in enumerate(quotas):
+        taken, due = np.cumsum(merged.channel == number, axis=1), quota / 100 * np.arange(1, k + 1)
+        assert (np.abs(taken - due) <= 1 / 2 + quota / 100 * max(n - 2, 0) / 2 + 1e-6).all()
+
+
+@given(lists(disjoint=True, full=True, channels=2), st.integers(0, 100), st.data())
+def test_half_a_candidate_goes_to_the_engagement_head(both: Lists, alpha: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, min(both[0].shape[1], both[1].shape[1])))
+    merged = quota_merge(both, quotas_at(alpha), k)
+    assert ((merged.channel == 0).sum(axis=1) == int(alpha * k / 100 + 0.5)).all()
+
+
+@given(lists(), st.data(), st.integers(1, 30))
+def test_a_channel_with_all_of_the_quota_is_alone(tables: Lists, data: st.DataObject, k: int) -> None:
+    """As long as it has candidates; then the others back-fill."""
+    number = data.draw(st.integers(0, len(tables) - 1))
+    merged = quota_merge(tables, [100 * (other == number) for other in range(len(tables))], k)
     for row in range(len(merged.item)):
-        alone = quota_merge(both[0][row : row + 1], both[1][row : row + 1], alpha, k)
+        alone = tables[number][row]
+        expected = alone[alone >= 0][:k]
+        assert merged.item[row, : len(expected)].tolist() == expected.tolist()
+        assert (merged.channel[row, : len(expected)] == number).all()
+
+
+@given(requests)
+def test_requests_do_not_touch_each_other(request_: tuple[Lists, list[float], int]) -> None:
+    tables, quotas, k = request_
+    merged = quota_merge(tables, quotas, k)
+    for row in range(len(merged.item)):
+        alone = quota_merge([table[row : row + 1] for table in tables], quotas, k)
         assert alone.item[0].tolist() == merged.item[row].tolist()
-        assert alone.head[0].tolist() == merged.head[row].tolist()
+        assert alone.channel[0].tolist() == merged.channel[row].tolist()
 
 
 def test_a_shared_candidate_stays_where_it_is_due_first() -> None:
-    merged = quota_merge(np.array([[1, 2, 3, 9]]), np.array([[9, 4, 5, 6]]), 50, 4)
+    merged = quota_merge([np.array([[1, 2, 3, 9]]), np.array([[9, 4, 5, 6]])], [50, 50], 4)
     assert merged.item.tolist() == [[1, 9, 2, 4]]
-    assert merged.head.tolist() == [[ENGAGEMENT, RELEVANCE, ENGAGEMENT, RELEVANCE]]
+    assert merged.channel.tolist() == [[0, 1, 0, 1]]
     assert merged.rank.tolist() == [[0, 0, 1, 1]]
 
 
-def test_no_requests_and_empty_heads() -> None:
-    assert quota_merge(np.empty((0, 3), np.int32), np.empty((0, 2), np.int32), 50, 4).item.shape == (0, 4)
-    merged = quota_merge(np.empty((1, 0), np.int32), np.array([[5, 6]]), 70, 3)
+def test_three_channels_take_turns() -> None:
+    tables = [np.array([[1, 2, 3, 4]]), np.array([[11, 2, 12]]), np.array([[21, 22]])]
+    merged = quota_merge(tables, [50, 25, 25], 6)
+    assert merged.item.tolist() == [[1, 11, 21, 2, 3, 22]]  # 2 is due in channel 0 first
+    assert merged.channel.tolist() == [[0, 1, 2, 0, 0, 2]]
+
+
+def test_no_requests_and_empty_channels() -> None:
+    assert quota_merge([np.empty((0, 3), np.int32), np.empty((0, 2), np.int32)], [50, 50], 4).item.shape == (0, 4)
+    merged = quota_merge([np.empty((1, 0), np.int32), np.array([[5, 6]])], [70, 30], 3)
     assert merged.item.tolist() == [[5, 6, -1]]
+    nothing = quota_merge([np.empty((1, 0), np.int32)], [100], 2)
+    assert nothing.take([np.empty((1, 0), np.float32)], 0.5).tolist() == [[0.5, 0.5]]
 
 
-@pytest.mark.parametrize(("alpha", "k"), [(-1, 5), (100.1, 5), (float("nan"), 5), (50, 0)])
-def test_an_alpha_or_k_out_of_range_is_refused(alpha: float, k: int) -> None:
-    with pytest.raises(ValueError, match=r"alpha must be 0\.\.100 and k at least 1"):
-        quota_merge(np.array([[1]]), np.array([[2]]), alpha, k)
+@pytest.mark.parametrize(
+    ("quotas", "k"), [([-1, 101], 5), ([100.1, 0], 5), ([float("nan"), 50], 5), ([60, 50], 5), ([50, 50], 0)]
+)
+def test_quotas_or_k_out_of_range_are_refused(quotas: list[float], k: int) -> None:
+    with pytest.raises(ValueError, match=r"quotas must be 0\.\.100, 100 in all, and k at least 1"):
+        quota_merge([np.array([[1]]), np.array([[2]])], quotas, k)
 
 
-@given(lists(), alphas, st.integers(1, 30))
-def test_what_was_passed_is_told_by_the_last_one_taken(
-    both: tuple[np.ndarray, np.ndarray], alpha: float, k: int
-) -> None:
-    merged = quota_merge(*both, alpha, k)
-    shares = [alpha / 100, 1 - alpha / 100]
-    for row, own in enumerate(zip(*both, strict=True)):
-        full = [each[each >= 0].tolist() for each in own]
-        taken = int((merged.head[row] >= 0).sum())
-        due = sorted(
-            ((rank + 0.5) / max(shares[head], 1e-9), head, item)
-            for head in (ENGAGEMENT, RELEVANCE)
-            for rank, item in enumerate(full[head])
-        )
-        passed, found = [0, 0], set()
-        while len(found) < taken:
-            _, head, item = due.pop(0)
-            passed[head] += 1
-            found.add(item)
-        if taken:
-            last = int(merged.head[row, taken - 1]), int(merged.rank[row, taken - 1])
-            told = offers_passed(*last, alpha, (len(full[0]), len(full[1])))
-            assert told[last[0]] == passed[last[0]]
-            assert abs(told[1 - last[0]] - passed[1 - last[0]]) <= 1  # two that are due at once
+def test_alpha_is_the_engagement_heads_share() -> None:
+    assert quotas_at(30) == (30, 70)
+    assert quotas_at(30, ["relevance"]) == quotas_at(30, ["engagement"]) == (100,)
+    assert quotas_at(40, [*HEADS, "newest", "search"]) == (40, 20, 20, 20)
+
+
+@given(requests)
+def test_what_was_passed_follows_from_the_last_one_taken(request_: tuple[Lists, list[float], int]) -> None:
+    tables, quotas, k = request_
+    merged = quota_merge(tables, quotas, k)
+    for row in range(len(merged.item)):
+        whole = [table[row][table[row] >= 0].tolist() for table in tables]
+        if taken := int((merged.channel[row] >= 0).sum()):
+            last = int(merged.channel[row, taken - 1]), int(merged.rank[row, taken - 1])
+            passed = passed_by_hand(whole, quotas, taken)
+            offers = offers_passed(*last, quotas, [len(items) for items in whole])
+            assert offers[last[0]] == passed[last[0]]
+            assert np.abs(np.subtract(offers, passed)).max() <= 1  # several that are due at once
+
+
+def passed_by_hand(whole: list[list[int]], quotas: list[float], taken: int) -> list[int]:
+    """How many of each channel's candidates were looked at until `taken` distinct ones were there."""
+    due = sorted(
+        ((rank + 0.5) / max(quotas[channel] / 100, 1e-9), channel, item)
+        for channel, items in enumerate(whole)
+        for rank, item in enumerate(items)
+    )
+    passed, distinct = [0] * len(whole), set[int]()
+    while len(distinct) < taken:
+        _, channel, item = due.pop(0)
+        passed[channel] += 1
+        distinct.add(item)
+    return passed
+
+
+def test_taking_reads_each_channels_own_values() -> None:
+    merged = Merged(np.array([[5, 7, -1]]), np.array([[1, 0, -1]], np.int8), np.array([[0, 1, -1]]))
+    assert merged.take([np.array([[0.1, 0.2]]), np.array([[0.3]])], -1.0).tolist() == [[0.3, 0.2, -1.0]]

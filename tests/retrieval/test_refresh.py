@@ -16,10 +16,11 @@ from helpers.fresh_world import FreshWorld
 
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
+from mtmh.ragged import Ragged
 from mtmh.retrieval import query
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import add_items, refresh
-from mtmh.retrieval.retriever import Retriever
+from mtmh.retrieval.retriever import Request, Retriever
 from mtmh.retrieval.version import verify
 
 Make = Callable[[str], Path]
@@ -75,13 +76,11 @@ def test_users_get_what_they_would_have_got(fresh: FreshWorld, added: Retriever)
     for head in HEADS:
         lists = []
         for retriever in (added, whole):
-            items = np.concatenate([rows_of(retriever, ids[history].tolist()) for history in histories])
-            seen = np.concatenate([np.sort(part) for part in np.split(items, len(histories))])
-            indptr = np.arange(0, 5 * len(histories) + 1, 5)
+            triggers = Ragged.of([rows_of(retriever, ids[history].tolist()) for history in histories])
             flat = faiss.IndexFlatIP(retriever.vectors[head].shape[1])  # approximation is measured elsewhere
             flat.add(retriever.vectors[head])
             exact = replace(retriever, indexes={head: flat})
-            pool = exact.pool(head, (indptr, items), (indptr, seen), 100, 60, 0.15)
+            pool = exact.pools(Request(triggers, triggers.sorted(), 100, 60, 0.15))[head]
             names = np.array(retriever.items["item_id"].to_pylist())
             lists.append([names[row[row >= 0]] for row in pool.item])
         for one, two in zip(*lists, strict=True):

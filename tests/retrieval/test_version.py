@@ -13,12 +13,13 @@ from helpers.checkerboard import ITEMS, OLD, Stages, item_id, retrieval_settings
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
+from mtmh.ragged import Ragged
 from mtmh.retrieval.index import search_exact
-from mtmh.retrieval.merge import ENGAGEMENT, RELEVANCE
-from mtmh.retrieval.retriever import Pool, Retriever, merge_pools, prerank
+from mtmh.retrieval.retriever import Pool, Request, Retriever, candidate_logits, merge_pools, prerank
 from mtmh.retrieval.version import MANIFEST, build, verify
 
 Make = Callable[[str], Path]
+ENGAGEMENT, RELEVANCE = 0, 1
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_a_model_with_one_head_makes_a_version_with_one_index(version: Make, obj
     assert list(Retriever.load(version(objective)).indexes) == [head]
 
 
-def test_merged_pools_keep_score_and_trigger_of_the_head_they_come_from() -> None:
+def test_merged_pools_keep_score_and_trigger_of_the_channel_they_come_from() -> None:
     def pool(items: list[list[int]], head: int) -> Pool:
         item = np.array(items, np.int32)
         trigger = np.where(item >= 0, 100 * (head + 1) + item, -1).astype(np.int32)
@@ -104,20 +105,29 @@ def test_merged_pools_keep_score_and_trigger_of_the_head_they_come_from() -> Non
 
     engagement = pool([[1, 2, 3], [4, -1, -1], [-1, -1, -1]], ENGAGEMENT)
     relevance = pool([[7, 1, 9], [5, 6, -1], [-1, -1, -1]], RELEVANCE)
-    merged = merge_pools(engagement, relevance, 50, 4, users=2)
+    merged = merge_pools([engagement, relevance], [50, 50], 4, users=2)
     assert merged.item.tolist() == [[1, 7, 2, 3], [4, 5, 6, -1], [-1] * 4]
-    assert merged.head.tolist() == [[0, 1, 0, 0], [0, 1, 1, -1], [-1] * 4]
+    assert merged.channel.tolist() == [[0, 1, 0, 0], [0, 1, 1, -1], [-1] * 4]
     assert merged.trigger.tolist() == [[101, 207, 102, 103], [104, 205, 206, -1], [-1] * 4]
     present = merged.item >= 0
-    expected = merged.item / 10 + merged.head
+    expected = merged.item / 10 + merged.channel
     np.testing.assert_allclose(merged.score[present], expected[present], rtol=1e-6)
+
+
+def test_more_channels_than_two_are_merged_alike() -> None:
+    pools = [pool_of([[10 * n + 1, 10 * n + 2, 3]], [[0.5, 0.3, 0.2]], n) for n in range(3)]
+    merged = merge_pools(pools, [50, 25, 25], 6)
+    assert merged.item.tolist() == [[1, 11, 21, 2, 3, 12]]
+    assert merged.channel.tolist() == [[0, 1, 2, 0, 0, 1]]
+    np.testing.assert_allclose(merged.score, [[0.5, 0.5, 0.5, 0.3, 0.2, 0.3]])
+    assert merged.trigger.tolist() == [[101, 111, 121, 102, 103, 112]]
 
 
 def test_a_heads_pool_is_what_its_triggers_retrieve(version: Make) -> None:
     retriever = replace(Retriever.load(version("mtmh")), preranker=None)
-    triggers, seen = (np.array([0, 2]), np.array([3, 8], np.int32)), (np.array([0, 3]), np.array([3, 8, 1], np.int32))
-    pool = retriever.pool("relevance", triggers, seen, k_ann=30, size=12, temperature=0.1)
-    ids, cosine = retriever.similar_items(triggers[1], 30, "relevance")
+    request = Request(Ragged.of([[3, 8]]), Ragged.of([[3, 8, 1]]), k_ann=30, size=12, temperature=0.1)
+    pool = retriever.pools(request)["relevance"]
+    ids, cosine = retriever.similar_items(request.triggers.values, 30, "relevance")
     p = {item: 0.0 for item in range(ITEMS)}
     for own, similarity in zip(ids, cosine.astype(np.float64), strict=True):
         likely = np.exp(similarity / 0.1)
@@ -126,7 +136,7 @@ def test_a_heads_pool_is_what_its_triggers_retrieve(version: Make) -> None:
     ranked = sorted(set(p) - {3, 8, 1}, key=lambda item: -p[item])[:12]
     assert pool.item[0].tolist() == ranked
     np.testing.assert_allclose(pool.score[0], [p[item] for item in ranked], rtol=1e-4)
-    assert (pool.head == RELEVANCE).all()
+    assert (pool.channel == RELEVANCE).all()
     found = [dict(zip(own.tolist(), near, strict=True)) for own, near in zip(ids, cosine, strict=True)]
     best = [max((near.get(item, -2), t) for near, t in zip(found, (3, 8), strict=True))[1] for item in ranked]
     assert pool.trigger[0].tolist() == best
@@ -138,11 +148,11 @@ def test_a_version_without_a_preranker_ranks_by_its_heads(
     build(world.prepared, world.features, world.content, trained("mtmh"), tmp_path, retrieval_settings(), 0)
     plain, ranked = Retriever.load(tmp_path), Retriever.load(version("mtmh"))
     assert plain.preranker is None
-    asked = (np.array([0, 2]), np.array([3, 8], np.int32)), (np.array([0, 2]), np.array([3, 8], np.int32)), 30, 12, 0.1
+    request = Request(Ragged.of([[3, 8]]), Ragged.of([[3, 8]]), 30, 12, 0.1)
+    expected = replace(ranked, preranker=None).pools(request)
     for head in HEADS:
-        expected = replace(ranked, preranker=None).pool(head, *asked)
-        np.testing.assert_array_equal(plain.pool(head, *asked).item, expected.item)
-        assert ranked.pool(head, *asked).item.tolist() != expected.item.tolist()
+        np.testing.assert_array_equal(plain.pools(request)[head].item, expected[head].item)
+        assert ranked.pools(request)[head].item.tolist() != expected[head].item.tolist()
 
 
 def pool_of(item: list[list[int]], score: list[list[float]], head: int = ENGAGEMENT) -> Pool:
@@ -158,7 +168,7 @@ def test_candidates_are_ranked_by_the_product_of_both_experts() -> None:
     ranked = prerank(pool, logits, 2, users=2)
     assert ranked.item.tolist() == [[6, 5], [7, 8], [-1, -1]]
     assert ranked.trigger.tolist() == [[106, 105], [107, 108], [-1, -1]]
-    assert ranked.head.tolist() == [[0, 0], [0, 0], [-1, -1]]
+    assert ranked.channel.tolist() == [[0, 0], [0, 0], [-1, -1]]
     np.testing.assert_allclose(ranked.score, [[0.8 / 1.9, 0.6 / 1.9], [0.6, 0.4], [none, none]], rtol=1e-6)
 
 
@@ -166,12 +176,13 @@ def test_each_head_is_ranked_on_its_own(version: Make) -> None:
     """What the engagement head's candidates score moves nothing in the relevance head's list (no joint ranking)."""
     retriever = Retriever.load(version("mtmh"))
     assert retriever.preranker is not None
-    asked = (np.array([0, 1]), np.array([3], np.int32)), (np.array([0, 1]), np.array([3], np.int32)), 30, 12, 0.1
+    request = Request(Ragged.of([[3]]), Ragged.of([[3]]), 30, 12, 0.1)
+    deep = replace(request, size=retriever.depth(12))
     for number, head in enumerate(HEADS):
-        alone = replace(retriever, preranker=None).pool(head, *asked[:3], retriever.depth(12), asked[4])
-        pool = retriever.pool(head, *asked)
+        alone = replace(retriever, preranker=None).pools(deep)[head]
+        pool = retriever.pools(request)[head]
         assert set(pool.item[0]) <= set(alone.item[0])
-        assert (pool.head == number).all()
-        expected = prerank(alone, retriever.preranker.logits(asked[0], alone.item), 12)
+        assert (pool.channel == number).all()
+        expected = prerank(alone, candidate_logits(retriever.preranker, request.triggers, alone.item), 12)
         np.testing.assert_array_equal(pool.item, expected.item)
         np.testing.assert_array_equal(pool.score, expected.score)

@@ -15,8 +15,9 @@ from tritonclient.utils import InferenceServerException
 
 from mtmh.heads import HEADS
 from mtmh.model.two_heads import load_model
-from mtmh.retrieval.cold import place_cold
-from mtmh.retrieval.retriever import Retriever
+from mtmh.ragged import Ragged
+from mtmh.retrieval.retriever import Request, Retriever
+from mtmh.retrieval.scoring import place_cold
 from serving.triton.management import headers
 
 RetrieverOf = Callable[[str], Retriever]
@@ -29,9 +30,9 @@ def ids_of(retriever: Retriever) -> list[str]:
 
 def offline(retriever: Retriever, head: str, rows: np.ndarray, seen: np.ndarray, k_ann: int) -> tuple[np.ndarray, ...]:
     """Item, score and trigger of one user's pool, as wide as Triton's answers."""
-    asked = (np.array([0, len(rows)]), rows), (np.array([0, len(seen)]), np.sort(seen))
+    triggers, hidden = Ragged.of([rows]), Ragged.of([seen])
     size = retriever.depth(RETRIEVAL.pool)
-    pool = retriever.pool(head, *asked, k_ann, size, RETRIEVAL.temperature)
+    pool = retriever.pools(Request(triggers, hidden, k_ann, size, RETRIEVAL.temperature))[head]
     return pool.item[0], pool.score[0], pool.trigger[0]
 
 

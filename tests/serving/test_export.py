@@ -14,6 +14,7 @@ from helpers.small_version import ITEMS
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from mtmh.errors import UserError
+from mtmh.retrieval import scoring
 from serving.triton.backend.files import sha256
 from serving.triton.export import write_package
 
@@ -71,6 +72,12 @@ def test_configurations_declare_all_shapes_and_no_device(package_of: PackageOf) 
         assert [(i.name, i.data_type) for i in ensemble.input] == [(i.name, i.data_type) for i in model.input]
         width = {output.name: list(output.dims) for output in ensemble.output}
         assert width == {"item": [150], "score": [150], "trigger_at": [150], "cold": [1]}
+
+
+def test_the_mathematics_beside_each_model_are_the_librarys(package_of: PackageOf) -> None:
+    copies = list((package_of("1") / "models").rglob("scoring.py"))
+    assert len(copies) == 3  # two heads and the preranker
+    assert all(copy.read_bytes() == Path(scoring.__file__).read_bytes() for copy in copies)
 
 
 def test_models_need_nothing_of_this_project(package_of: PackageOf) -> None:

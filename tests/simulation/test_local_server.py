@@ -1,6 +1,7 @@
 """The retriever as the platform's server: what it answers is what retrieval answers, in the world's numbers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ from helpers.checkerboard import ITEMS, item_id, retrieval_settings
 
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm
-from mtmh.heads import HEADS
+from mtmh.ragged import Ragged
 from mtmh.retrieval import query
-from mtmh.retrieval.retriever import Retriever, merge_pools
+from mtmh.retrieval.retriever import Request, Retriever
 from simulation.local_server import LocalServer
 
 Make = Callable[[str], Path]
@@ -40,20 +41,19 @@ def test_answers_are_the_retrievers_in_each_arm(retriever: Retriever, items: pa.
     rng, users, k = np.random.default_rng(0), 30, 10
     rows = [rng.permutation(40)[: rng.integers(1, 12)].astype(np.int32) for _ in range(users)]
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    asked = (indptr, number(np.concatenate(rows)).astype(np.int32))
+    asked = Ragged(indptr, number(np.concatenate(rows)).astype(np.int32))
     arms = rng.integers(2, size=users)
     slates = LocalServer(retriever, SETTINGS, items, ARMS).answer(np.arange(users), asked, arms, k)
 
     newest = [row[: SETTINGS.triggers] for row in rows]
-    ends = np.concatenate([[0], np.cumsum([len(row) for row in newest])])
-    triggers = (ends, np.concatenate(newest))
-    seen = (ends, np.concatenate([np.sort(row) for row in newest]))
-    pools = [retriever.pool(head, triggers, seen, SETTINGS.k_ann, k, SETTINGS.temperature) for head in HEADS]
+    triggers, seen = Ragged.of(newest), Ragged.of([np.sort(row) for row in newest])
+    request = replace(Request.of(triggers, seen, SETTINGS), size=k)
+    pools = list(retriever.pools(request).values())
     for arm, alpha in enumerate((100, 50)):
-        merged, own = merge_pools(*pools, alpha, k), arms == arm
+        merged, own = retriever.recommend(request, alpha), arms == arm
         np.testing.assert_array_equal(slates.item[own], number(merged.item)[own])
         np.testing.assert_array_equal(slates.trigger[own], number(merged.trigger)[own])
-        np.testing.assert_array_equal(slates.head[own], merged.head[own])
+        np.testing.assert_array_equal(slates.head[own], merged.channel[own])
         there = slates.item >= 0
         np.testing.assert_allclose(
             slates.score[own & there.any(1)][there[own]], merged.score[own][there[own]], rtol=1e-6
@@ -67,10 +67,10 @@ def test_answers_are_the_retrievers_in_each_arm(retriever: Retriever, items: pa.
 def test_triggers_that_are_not_served_yet_are_passed_over(retriever: Retriever, items: pa.Table) -> None:
     server = LocalServer(retriever, SETTINGS, items, ARMS)
     unknown = 0  # item ITEMS, which the version does not hold
-    one = server.answer(np.array([4]), (np.array([0, 2]), np.array([unknown, 7], np.int32)), np.array([1]), 5)
-    other = server.answer(np.array([9]), (np.array([0, 1]), np.array([7], np.int32)), np.array([1]), 5)
+    one = server.answer(np.array([4]), Ragged.of([[unknown, 7]]), np.array([1]), 5)
+    other = server.answer(np.array([9]), Ragged.of([[7]]), np.array([1]), 5)
     np.testing.assert_array_equal(one.item, other.item)
-    nothing = server.answer(np.array([4]), (np.array([0, 1]), np.array([unknown], np.int32)), np.array([1]), 5)
+    nothing = server.answer(np.array([4]), Ragged.of([[unknown]]), np.array([1]), 5)
     assert (nothing.item == -1).all()
 
 

@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(write_world(root / "world", length=False), root / "run")
 
 
-def test_it_writes_a_place_of_arms_and_days(run: Path, tmp_path: Path) -> None:
+def test_it_writes_a_position_of_arms_and_days(run: Path, tmp_path: Path) -> None:
     progress = CliRunner().invoke(app, [
         "simulate", "--run", str(run), "--out", str(tmp_path / "watched"), "--days", "2", "--users", "150",
         "--arms", "engagement-only,mtmh,more:30",

@@ -16,13 +16,15 @@ from mtmh.data.prepared import Prepared
 from mtmh.data.user_examples import NextItems
 from mtmh.errors import UserError
 from mtmh.model.preranker import ENGAGEMENT, LONG_DWELL, Preranker, Towers
+from mtmh.ragged import Ragged
+from mtmh.retrieval.retriever import candidate_logits
 from mtmh.training.preranker import Items, interests_of, long_dwell, objective
 
 
 def every_item(ranker: Preranker, data: Prepared) -> np.ndarray:
     """The logits of the whole catalog for every user's history, float32 [users, items]."""
     catalog = np.tile(np.arange(data.n_items, dtype=np.int32), (data.n_users, 1))
-    return ranker.logits(data.train_histories(), catalog)
+    return candidate_logits(ranker, data.train_histories(), catalog)
 
 
 def test_it_ranks_first_what_a_users_kind_engages_with(world: Stages, tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_the_same_batch_gives_the_same_gradients_to_the_bit() -> None:
     rng = np.random.default_rng(0)
     users, length, catalog = 400, 40, 300
     items = np.concatenate([rng.choice(catalog, length, replace=False) for _ in range(users)]).astype(np.int32)
-    history = np.arange(users + 1, dtype=np.int64) * length, items
+    history = Ragged(np.arange(users + 1, dtype=np.int64) * length, items)
     examples = NextItems(history, np.full(len(items), np.nan, np.float32), catalog, 512, 128, 30, seed=0)
     ids = torch.arange(1, catalog + 1)[:, None]
     table = Items(ids, torch.zeros(catalog, 0), torch.zeros(catalog, 16), torch.zeros(catalog, dtype=torch.int64))

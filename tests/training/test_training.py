@@ -1,6 +1,7 @@
 """Training: every objective learns, and neither a kill nor a repetition changes the model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,7 @@ def test_without_any_text_only_the_engagement_objective_can_be_trained(world: St
     blank = tmp_path / "content"
     blank.mkdir()
     np.save(blank / "content.npy", np.zeros((ITEMS, 6), np.float32))
-    stages = Stages(world.prepared, world.features, blank, world.pairs)
+    stages = replace(world, content=blank)
     for objective in ("mtmh", "stmh", "mtsh"):
         with pytest.raises(UserError, match=r"write train\.objective=engagement"):
             run(stages, tmp_path / "out", objective=objective)

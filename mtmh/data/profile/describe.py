@@ -17,6 +17,7 @@ from mtmh.data.prepared import distinct, unseen_pairs
 from mtmh.data.quarantine import Checked, worst
 from mtmh.data.split import split_time
 from mtmh.errors import UserError
+from mtmh.ids import Ids
 
 DAY = 86_400_000_000  # microseconds
 UNITS = {"hours": DAY // 24, "minutes": DAY // 1440, "seconds": 10**6, "milliseconds": 10**3, "microseconds": 1}
@@ -194,7 +195,7 @@ def _log(interactions: pa.Table, engaged: pa.Table, times: np.ndarray) -> Log:
 def _split(engaged: pa.Table, items: pa.Table, cut: np.datetime64) -> Split:
     train = _microseconds(engaged).view("datetime64[us]") < cut
     user = _codes(engaged["user_id"]).astype(np.int64)
-    item = pc.index_in(engaged["item_id"], value_set=items["item_id"].combine_chunks()).to_numpy()
+    item = Ids(items["item_id"]).rows(engaged["item_id"])
     pairs = user * items.num_rows + item
     users, targets = unseen_pairs(pairs[train], pairs[~train], items.num_rows)
     known = np.bincount(item[train], minlength=items.num_rows) > 0

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tea_tasting.aggr import Aggregates
 
 from mtmh.experiment.definitions import DEFINITIONS
+from mtmh.ids import Ids
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -100,8 +101,8 @@ def looks(
 
 
 def _arm(rows: pa.Table, days: pa.Array, columns: Sequence[str], before: pa.Table | None) -> _Arm:
-    at = pc.index_in(rows["day"], value_set=days)
-    rows = rows.append_column("_at", at).filter(pc.is_valid(at)).sort_by("_at")
+    day = Ids(days).rows(rows["day"])
+    rows = rows.append_column("_at", pa.array(day)).filter(pa.array(day >= 0)).sort_by("_at")
     users = rows["user_id"].cast(pa.string()).combine_chunks().dictionary_encode()
     past, known = _past(users.dictionary, before, columns)
     return _Arm(
@@ -152,9 +153,9 @@ def _past(users: pa.Array, before: pa.Table | None, columns: Sequence[str]) -> t
         return np.zeros((len(users), 0)), []
     known = [name for name in columns if name in before.column_names]
     sums = np.zeros((len(users), len(known)))
-    at = pc.index_in(before["user_id"], value_set=users)
-    there = before.filter(pc.is_valid(at))
-    np.add.at(sums, at.drop_null().to_numpy(), _matrix(there, known))
+    row = Ids(users).rows(before["user_id"])
+    there = before.filter(pa.array(row >= 0))
+    np.add.at(sums, row[row >= 0], _matrix(there, known))
     return sums, known
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mtmh.experiment.metrics import Metric
 from mtmh.experiment.statistics.contrast import Contrast
+from mtmh.ids import Ids
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,8 +58,8 @@ def set_contrasts(
 
 def _users_seen(rows: pa.Table, days: pa.Array) -> Ints:
     """Users by bucket who had a row on a day of `days` up to each look: int64 [looks, BUCKETS]."""
-    at = pc.index_in(rows["day"], value_set=days)
-    there = rows.select(["user_id", "bucket"]).append_column("at", at).filter(pc.is_valid(at))
+    day = Ids(days).rows(rows["day"])
+    there = rows.select(["user_id", "bucket"]).append_column("at", pa.array(day)).filter(pa.array(day >= 0))
     users = there.group_by("user_id").aggregate([("at", "min"), ("bucket", "min")])
     counts = np.zeros((len(days), BUCKETS), np.int64)
     np.add.at(counts, (users["at_min"].to_numpy(), users["bucket_min"].to_numpy()), 1)

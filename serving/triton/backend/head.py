@@ -10,7 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .files import checked
-from .pooling import Pooling, probabilities
+from .scoring import Pooling, drop_self, softmax_over_list
 from .unseen import Unseen
 
 GPU_K = 2048  # most that Faiss finds for a query on a GPU
@@ -112,11 +112,8 @@ class TritonPythonModel:
     def _search(self, rows: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Nearest items of each vector, the trigger itself left out: int64 and float32 [n, k]; -1, -inf at the end."""
         scores, ids = self.index.search(np.ascontiguousarray(vectors), k + 1)
-        own = np.zeros(ids.shape, bool)
-        own[: len(rows)] = ids[: len(rows)] == rows[:, None]
-        own[~own.any(axis=1), -1] = True
-        ids, scores = ids[~own].reshape(-1, k), scores[~own].reshape(-1, k)
-        return ids, np.where(ids >= 0, scores, np.float32(-np.inf))
+        unseen = np.full(len(vectors) - len(rows), -1)  # their vectors come after those of `rows`
+        return drop_self(ids, scores, np.concatenate([rows, unseen]))
 
     def _told(
         self, question: Question, ids: np.ndarray | None = None, scores: np.ndarray | None = None
@@ -128,7 +125,7 @@ class TritonPythonModel:
         history = question.row[question.row >= 0]
         out["history"][: len(history)] = history
         if ids is not None and scores is not None and len(ids):
-            votes = probabilities(scores, told["temperature"])
+            votes = softmax_over_list(scores, told["temperature"])
             item, total, similarity, source = self.pooling.rank(ids, scores, votes, question.exclude, width)
             n = len(item)
             out["item"][:n], out["score"][:n] = item, total / np.float32(len(ids))

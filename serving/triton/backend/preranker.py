@@ -1,7 +1,7 @@
 """Triton model preranker_<version>: one head's candidates ranked anew by what the user's history says of each.
 
-As mtmh.model.preranker.Preranker.logits and mtmh.retrieval.retriever.prerank do, in numpy: what is left of the towers
-after export is small, and torch would take longer to start and three times as long for a request.
+As mtmh.retrieval.retriever does, with the user's tower in numpy: what is left of the towers after export is small, and
+torch would take longer to start and three times as long for a request.
 """
 
 import json
@@ -13,9 +13,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .files import checked
-from .layers import mlp
-
-TINY, NOTHING = np.finfo(np.float32).tiny, np.float32(-np.inf)
+from .scoring import mlp, preranker_logits, rank_normalize
 
 
 class TritonPythonModel:
@@ -36,30 +34,22 @@ class TritonPythonModel:
         names = ("item", "score", "trigger_at", "history")
         read = [[pb_utils.get_input_tensor_by_name(r, name).as_numpy() for r in requests] for name in names]
         item, score, trigger_at, history = map(np.concatenate, read)
-        there = item >= 0
-        known = np.log(np.maximum(score, TINY)) + self._logits(np.maximum(item, 0), there, history)
-        known = np.where(there, known - known.max(axis=1, keepdims=True, initial=NOTHING, where=there), NOTHING)
-        best = np.argsort(-known, axis=1, kind="stable")
-        weight = np.exp(known)
-        score = np.where(there, weight / np.maximum(weight.sum(axis=1, keepdims=True), TINY), NOTHING)
-        columns = {"item": item, "score": score, "trigger_at": trigger_at}
-        ranked = {name: np.take_along_axis(values, best, axis=1) for name, values in columns.items()}
+        order, score = rank_normalize(score, self._logits(item, history), item >= 0)
+        columns = {"item": item, "trigger_at": trigger_at}
+        ranked = {name: np.take_along_axis(values, order, axis=1) for name, values in columns.items()}
+        ranked["score"] = score
         ends = np.cumsum([0, *map(len, read[0])])
         return [
             pb_utils.InferenceResponse([pb_utils.Tensor(name, values[start:end]) for name, values in ranked.items()])
             for start, end in pairwise(ends)
         ]
 
-    def _logits(self, item: np.ndarray, there: np.ndarray, history: np.ndarray) -> np.ndarray:
-        """float32 [R, C]; `item` int32 [R, C], `there` bool [R, C], `history` int32 [R, H], -1 from where it ends."""
-        user = self._user(history)
-        out = np.zeros(item.shape, np.float32)
-        for task, weight in self.task_weights.items():
-            asked = np.float32(weight) * mlp(user, self.arrays, self.layers, f"user_heads.{task}.")
-            out += (self.arrays[f"table.{task}"].take(item, axis=0) @ asked[:, :, None])[:, :, 0]
-        new = self.arrays["table.new"][item]
-        known = _row_means(out, there & ~new)
-        return out + np.where(new, known - _row_means(out, there & new), np.float32(0))
+    def _logits(self, item: np.ndarray, history: np.ndarray) -> np.ndarray:
+        """float32 [R, C]; `item` int32 [R, C] and `history` int32 [R, H], -1 from where they end."""
+        user, arrays, weights = self._user(history), self.arrays, self.task_weights
+        users = {task: mlp(user, arrays, self.layers, f"user_heads.{task}.") for task in weights}
+        items = {task: arrays[f"table.{task}"] for task in weights}
+        return preranker_logits(item, users, items, weights, arrays["table.new"])
 
     def _user(self, history: np.ndarray) -> np.ndarray:
         """What the user's tower reads of a history: float32 [R, dim + interests + 1]."""
@@ -73,10 +63,3 @@ class TritonPythonModel:
         counts = np.zeros((len(row), self.interests), np.float32)
         np.add.at(counts, (np.arange(len(row))[:, None], arrays["table.interest"][row]), present)
         return np.concatenate([mean, counts / np.maximum(events, 1), np.log1p(events)], axis=1)
-
-
-def _row_means(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Mean of the chosen values of each row, float32 [R, 1]; 0 where none is."""
-    count = chosen.sum(axis=1, keepdims=True, dtype=np.float32)
-    mean: np.ndarray = (values * chosen).sum(axis=1, keepdims=True) / np.maximum(count, 1)
-    return mean

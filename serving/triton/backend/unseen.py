@@ -1,17 +1,14 @@
 """Items that a version does not hold, embedded by their features: the model's bottom and one head, their id unknown.
 
 Where content is given and the version places cold items by it, they take the place of their content neighbours
-instead, as mtmh/retrieval/cold.py does.
+instead, as offline.
 """
 
 from typing import Any
 
-import faiss
 import numpy as np
 
-from .layers import mlp
-
-NEIGHBOURS = 10
+from .scoring import Donors, mlp
 
 
 class Unseen:
@@ -26,10 +23,9 @@ class Unseen:
         self.numbers = [{value.encode(): n + 1 for n, value in enumerate(v)} for v in told["vocabularies"].values()]
         self.fill, self.layers, self.tau_q = np.array(told["fill"], np.float32), told["layers"], told["tau_q"]
         self.weights = arrays
-        self.vectors, self.donor, self.content = vectors, arrays.get("donor"), None
-        if self.donor is not None and len(self.donor):
-            self.content = faiss.IndexFlatIP(arrays["donor_content"].shape[1])
-            self.content.add(arrays["donor_content"])
+        self.vectors, self.donors = vectors, None
+        if len(arrays.get("donor", ())):
+            self.donors = Donors(arrays["donor"], arrays["donor_content"])
 
     def place(self, ids: np.ndarray, floats: np.ndarray, content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Unit vectors float32 [n, d], and bool [n]: whether anything is known of the item.
@@ -43,11 +39,13 @@ class Unseen:
         numbered = np.zeros((len(ids), len(self.numbers)), np.int64)
         for column, known in enumerate(self.numbers):
             numbered[:, column] = [known.get(value, 0) for value in ids[:, column]]
-        has_content = content.any(axis=1) if self.content is not None else np.zeros(len(ids), bool)
-        told = numbered.any(axis=1) | ~np.isnan(floats).all(axis=1) | has_content
+        told = numbered.any(axis=1) | ~np.isnan(floats).all(axis=1)
         vectors = self._embed(numbered, np.where(np.isnan(floats), self.fill, floats))
-        if has_content.any():
-            vectors[has_content] = self._among_neighbours(content[has_content], vectors[has_content])
+        if self.donors is not None:
+            told |= content.any(axis=1)
+            length = np.linalg.norm(content, axis=1, keepdims=True)
+            unit = np.divide(content, length, out=np.zeros_like(content), where=length > 0)
+            vectors = self.donors.place(vectors, unit, self.vectors, self.tau_q)
         return vectors, told
 
     def _embed(self, ids: np.ndarray, floats: np.ndarray) -> np.ndarray:
@@ -59,13 +57,3 @@ class Unseen:
             parts.append((standard @ weights["dense.layer.weight"].T + weights["dense.layer.bias"]).clip(0))
         embedded: np.ndarray = mlp(np.concatenate(parts, axis=1), weights, self.layers)
         return embedded / np.maximum(np.linalg.norm(embedded, axis=1, keepdims=True), 1e-12)
-
-    def _among_neighbours(self, content: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        assert self.content is not None
-        assert self.donor is not None
-        unit = content / np.linalg.norm(content, axis=1, keepdims=True)
-        cosine, near = self.content.search(np.ascontiguousarray(unit), min(NEIGHBOURS, len(self.donor)))
-        weight = np.exp((cosine - cosine[:, :1]) / self.tau_q)
-        mean = np.einsum("ik,ikd->id", weight, self.vectors[self.donor[near]])
-        length = np.linalg.norm(mean, axis=1, keepdims=True)
-        return np.where(length > 1e-6, mean / np.maximum(length, 1e-6), vectors).astype(np.float32)

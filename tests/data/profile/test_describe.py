@@ -39,10 +39,10 @@ def test_the_figures_are_those_of_a_run(make_folder: MakeFolder, tmp_path: Path)
     assert found.split is not None
     assert (found.log.rows, found.log.engagements, found.log.users) == (EVENTS, run.info["rows"], run.n_users)
     assert found.split.test_users == run.info["test_users"] == len(run.targets()[0])
-    assert found.split.targets == len(run.targets()[2])
+    assert found.split.targets == len(run.targets()[1].values)
     assert run.info["split_time"].replace("T", " ").startswith(found.split.time)
     assert (found.split.train, found.split.test) == (run.is_train.sum(), (~run.is_train).sum())
-    assert found.split.learners == (np.diff(run.train_histories()[0]) > 1).sum()
+    assert found.split.learners == (run.train_histories().lengths > 1).sum()
     unknown = np.bincount(run.item[run.is_train], minlength=ITEMS)[run.item[~run.is_train]] == 0
     assert found.split.cold_share == pytest.approx(unknown.mean())
     assert found.log.items == len(np.unique(run.item))

@@ -15,6 +15,8 @@ from helpers.small_version import RETRIEVAL, SETTINGS
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm, assign_all
 from mtmh.exposures.read import read
+from mtmh.ids import Ids
+from mtmh.ragged import Ragged
 from mtmh.retrieval.retriever import Retriever
 from simulation.behaviour import DEFAULT
 from simulation.local_server import LocalServer
@@ -87,9 +89,10 @@ def test_the_routers_own_log_has_the_whole_answers_in_the_time_of_the_clock(
     router: Router, people: Population, offline: Retriever
 ) -> None:
     users = np.arange(20)
-    triggers = (np.arange(21), people.history.item[np.unique(people.history.user, return_index=True)[1][:20]])
+    first = np.unique(people.history.user, return_index=True)[1][:20]
+    triggers = Ragged(np.arange(21), people.history.item[first])
     names = assign_all(people.user_ids.slice(0, 20), SALT, ARMS)
-    arms = np.asarray(pc.index_in(names, value_set=pa.array([arm.name for arm in ARMS])))
+    arms = Ids([arm.name for arm in ARMS]).rows(names)
     with through(router, people, offline) as server:
         slates = server.answer(users, triggers, arms, 30)
     assert (slates.item[:, -1] >= 0).all()

@@ -58,13 +58,14 @@ def fit(
     content = content.to(step.device, step.precision)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=lr)
     state = _resume(checkpoint, model, optimizer)
-    per_epoch = sampler.steps_per_epoch()
-    last = epochs * per_epoch
+    last = epochs * sampler.steps_per_epoch()
     progress = Progress("train", (last - state.step) * sampler.batch_size, "pairs")
     started = time.perf_counter() - state.seconds
 
+    batches = _batches(sampler, state.step, epochs)
+
     def model_inputs() -> Iterator[tuple[Batch, tuple[Tensor, Tensor], Tensor]]:
-        for batch in _batches(sampler, state.step, epochs):
+        for batch in batches:
             batch = to_device(batch, step.device)
             of_items = [table.index_select(0, batch.items) for table in (ids, floats, content)]
             yield batch, catalog.hide(of_items[0], of_items[1], batch.hidden), of_items[2]

@@ -1,11 +1,12 @@
-"""Training speed of two heads, beside what the machine could do at most with the same step.
+"""Training speed of two heads, beside plain PyTorch and what the machine could do at most with the same step.
 
-512 in-batch and 512 uniform negatives, the real loop (mtmh/training/loop.py) on an invented log. The ceiling counts
-what a step cannot do without: its matrix products, at the rate of a large square product of the same type, and the rows
-of the tables that it reads and writes, at the rate of a copy; both measured in the same run. Beside it stand the
-ceiling that also counts the softmaxes' exponentials, at the rate of the loop that has them on rows that stay in the
-first cache, the products alone in their own shapes, and the speed at 10^4 to 10^6 items: a step must not cost more for
-a larger catalog.
+512 in-batch and 512 uniform negatives, the real loop (mtmh/training/loop.py) on an invented log. The plain step is
+`train.kernels: torch`; in float32 it is what a prototype of the paper would be, and the speed is also given as a
+multiple of that. The ceiling counts what a step cannot do without: its matrix products, at the rate of a large square
+product of the same type, and the rows of the tables that it reads and writes, at the rate of a copy; both measured in
+the same run. Beside it stand the ceiling that also counts the softmaxes' exponentials, at the rate of the loop that has
+them on rows that stay in the first cache, the products alone in their own shapes, and the speed at 10^4 to 10^6 items:
+a step must not cost more for a larger catalog.
 """
 
 import statistics
@@ -21,13 +22,13 @@ from mtmh.config import TrainSettings
 from mtmh.data.pair_source import Pairs
 from mtmh.data.sampler import Batch, PairSampler
 from mtmh.device import pick_device, pick_precision
+from mtmh.kernels.loss_rows import exponentials
+from mtmh.kernels.threads import n_workers, one_thread_per_op, parallel_map
 from mtmh.model.catalog import Catalog
-from mtmh.model.losses.objective import objective_loss
-from mtmh.model.losses.rows import exponentials
-from mtmh.model.side_by_side import each, lanes, side_by_side
 from mtmh.model.two_heads import TwoHeads
 from mtmh.ragged import Ragged
 from mtmh.training.loop import fit
+from mtmh.training.step import pick_step
 
 ITEMS, MORE_ITEMS = 20_000, (10_000, 100_000, 1_000_000)
 USERS, HISTORY, STEPS, ROUNDS = 30_000, 10, 100, 5
@@ -39,29 +40,36 @@ def main() -> None:
     """Measure each type of product that pays on this machine; the default's is the result."""
     device = pick_device("auto", "device")
     default = pick_precision("auto", device)
-    types = {str(one).removeprefix("torch."): one for one in dict.fromkeys((default, torch.float32))}
-    found = {name: _measure(one, device) for name, one in types.items()}
-    first = next(iter(found.values()))
-    growth = {items: round(_speed(items, default, device)) for items in MORE_ITEMS}
+    types = {str(dtype).removeprefix("torch."): dtype for dtype in dict.fromkeys((default, torch.float32))}
+    by_precision = {name: _measure(dtype, device) for name, dtype in types.items()}
+    prototype = by_precision["float32"]["plain_pairs_per_second"]
+    for figures in by_precision.values():
+        figures["times_the_prototype"] = round(figures["pairs_per_second"] / prototype, 2)
+    first = next(iter(by_precision.values()))
+    growth = {items: round(_Training(items, default, device, "auto").median()) for items in MORE_ITEMS}
     details = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "precision": next(iter(found)),
+        "precision": next(iter(by_precision)),
         "embedding_dim": SETTINGS.embedding_dim,
         "hidden": SETTINGS.hidden,
-        "by_precision": found,
+        "by_precision": by_precision,
         "pairs_per_second_by_items": growth,
     }
     write("training", first["pairs_per_second"], "pairs/s for two heads", first["ceiling"], details)
-    for name, one in found.items():
-        print(f"  {name}: " + ", ".join(f"{key} {value:,}" for key, value in one.items()))
+    for name, figures in by_precision.items():
+        print(f"  {name}: " + ", ".join(f"{key} {value:,}" for key, value in figures.items()))
     print("  pairs/s by items: " + ", ".join(f"{items:,}: {speed:,}" for items, speed in growth.items()))
 
 
 def _measure(precision: torch.dtype, device: torch.device) -> dict[str, float]:
-    """Speed, ceiling and what they are made of, for one type of product."""
-    sampler = _sampler(ITEMS)
-    batch = next(sampler.epoch(0))
+    """Speed, that of the plain step, ceiling and what it is made of, for one type of product."""
+    fused, plain = (_Training(ITEMS, precision, device, kernels) for kernels in ("auto", "torch"))
+    # In turns, so that both meet the same machine.
+    speeds = [(fused.speed(), plain.speed()) for _ in range(ROUNDS + 1)][1:]
+    fused_speed, plain_speed = (statistics.median(some) for some in zip(*speeds, strict=True))
+    batch = next(fused.sampler.epoch(0))
     shapes = _shapes(batch)
     operations = sum(2 * m * k * n for m, k, n in shapes)
     # Weights and Adagrad's sums of the rows, read and written in float32; the teacher's rows, read.
@@ -72,7 +80,8 @@ def _measure(precision: torch.dtype, device: torch.device) -> dict[str, float]:
     least = operations / rate + moved / bandwidth
     exponential_rate = _exponential_rate(device)
     return {
-        "pairs_per_second": round(_speed(ITEMS, precision, device)),
+        "pairs_per_second": round(fused_speed),
+        "plain_pairs_per_second": round(plain_speed),
         "products_alone": round(512 / _products(shapes, precision, device)),
         "ceiling": round(512 / least),
         "ceiling_with_exponentials": round(512 / (least + softmaxes / exponential_rate)),
@@ -101,16 +110,27 @@ def _sampler(items: int) -> PairSampler:
     )
 
 
-def _speed(items: int, precision: torch.dtype, device: torch.device) -> float:
-    """Pairs/s of the training loop: the median of ROUNDS, after one that does not count."""
-    torch.manual_seed(0)
-    dims, hidden = [SETTINGS.embedding_dim], SETTINGS.hidden
-    model = TwoHeads([items + 1], dims, torch.zeros(3), torch.ones(3), hidden, SETTINGS.out_dim)
-    catalog = Catalog(torch.arange(1, items + 1).unsqueeze(1), torch.randn(items, 3), {}, [])
-    content = torch.nn.functional.normalize(torch.randn(items, 128), dim=1)
-    loss = partial(objective_loss, **{name: getattr(SETTINGS, name) for name in LOSS}, precision=precision)
-    train = partial(fit, model, _sampler(items), catalog, content, loss, 1, SETTINGS.lr, device, precision)
-    return statistics.median([train()[-1]["pairs_per_second"] for _ in range(ROUNDS + 1)][1:])
+class _Training:
+    """A model and its data, to be trained again and again."""
+
+    def __init__(self, items: int, precision: torch.dtype, device: torch.device, kernels: str) -> None:
+        torch.manual_seed(0)
+        dims, hidden = [SETTINGS.embedding_dim], SETTINGS.hidden
+        model = TwoHeads([items + 1], dims, torch.zeros(3), torch.ones(3), hidden, SETTINGS.out_dim)
+        catalog = Catalog(torch.arange(1, items + 1).unsqueeze(1), torch.randn(items, 3), {}, [])
+        content = torch.nn.functional.normalize(torch.randn(items, 128), dim=1)
+        step = pick_step(kernels, device, precision)
+        loss = partial(step.objective_loss, **{name: getattr(SETTINGS, name) for name in LOSS})
+        self.sampler = _sampler(items)
+        self.train = partial(fit, model, self.sampler, catalog, content, step, loss, 1, SETTINGS.lr)
+
+    def speed(self) -> float:
+        """Pairs/s of STEPS steps."""
+        return self.train()[-1]["pairs_per_second"]
+
+    def median(self) -> float:
+        """Pairs/s of the training loop: the median of ROUNDS, after one that does not count."""
+        return statistics.median([self.speed() for _ in range(ROUNDS + 1)][1:])
 
 
 def _shapes(batch: Batch) -> list[tuple[int, int, int]]:
@@ -119,7 +139,7 @@ def _shapes(batch: Batch) -> list[tuple[int, int, int]]:
     model = TwoHeads([2], [SETTINGS.embedding_dim], torch.zeros(3), torch.ones(3), SETTINGS.hidden, out)
     layers = [tuple(p.shape) for name, p in model.named_parameters() if name.startswith("heads") and p.dim() == 2]
     forward = [(n, fan_in, fan_out) for fan_out, fan_in in layers] + [(512, out, columns)] * 2
-    return [(512, 128, columns)] + [one for m, k, n in forward for one in ((m, k, n), (m, n, k), (k, m, n))]
+    return [(512, 128, columns)] + [shape for m, k, n in forward for shape in ((m, k, n), (m, n, k), (k, m, n))]
 
 
 def _products(shapes: list[tuple[int, int, int]], precision: torch.dtype, device: torch.device) -> float:
@@ -153,9 +173,11 @@ def _exponential_rate(device: torch.device, size: int = 1024, rows: int = 1000) 
     if device.type == "cuda":
         a = torch.zeros(size * rows, device=device)
         return a.numel() / median_seconds(lambda: _done(a.exp()), ROUNDS)
-    with side_by_side(device):
-        threads = [(np.zeros(size, np.float32), np.ones(size, np.float32), np.empty(size, np.float32))] * lanes()
-        seconds = median_seconds(lambda: each(lambda some: _again(rows, *map(np.copy, some)), threads), ROUNDS)
+    with one_thread_per_op():
+        threads = [(np.zeros(size, np.float32), np.ones(size, np.float32), np.empty(size, np.float32))] * n_workers()
+        seconds = median_seconds(
+            lambda: parallel_map(lambda arrays: _again(rows, *map(np.copy, arrays)), threads), ROUNDS
+        )
         return len(threads) * rows * size / seconds
 
 

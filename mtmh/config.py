@@ -111,7 +111,7 @@ class TrainSettings(Section):
 
     `hard_negatives` a step are drawn from the content neighbours of the batch's triggers; 0 = none. `id_dropout` is the
     share of a batch's items shown as T1 would not know them: it teaches the model where cold items belong, by their
-    creator and their own numbers.
+    creator and their own numbers. `kernels` auto takes the fused ones of mtmh/kernels where they pay.
     """
 
     objective: Literal["mtmh", "mtsh", "stmh", "engagement"] = "mtmh"
@@ -130,6 +130,7 @@ class TrainSettings(Section):
     out_dim: Count = 128
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    kernels: Literal["auto", "torch"] = "auto"
 
 
 class PrerankSettings(Section):

@@ -35,14 +35,15 @@ from mtmh.data.prepared import Prepared
 from mtmh.data.sampler import Batch, PairSampler
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
-from mtmh.model.losses.objective import objective_loss
 from mtmh.model.two_heads import TwoHeads, build_model
 from mtmh.ragged import Ragged
+from mtmh.training.step import pick_step
 
 LATE = 0.2  # share of T1's events by whose begin an item must not have been seen to be new
 UPDATES = 100
 ENOUGH = 0.9  # share of the new items that must have had UPDATES updates
 WITH, WITHOUT = "with the relevance loss", "without (w_r = 0)"
+STEP = pick_step("auto", torch.device("cpu"), torch.float32)
 EMBEDDINGS = {"id": "item-id embedding", "relevance": "relevance head's vector"}
 
 Paths = dict[str, np.ndarray]  # embedding -> float32 [new items, UPDATES + 1, d], after each update; 0 = before any
@@ -208,14 +209,13 @@ def _kinds(data: Prepared) -> np.ndarray:
 
 
 def _step(
-    model: TwoHeads, optimizer: torch.optim.Optimizer, world: Arrival, settings: TrainSettings, batch: Batch
+    model: TwoHeads, optimizer: torch.optim.Adagrad, world: Arrival, settings: TrainSettings, batch: Batch
 ) -> None:
-    vectors = model(world.catalog.ids[batch.items], world.catalog.floats[batch.items])
+    vectors = STEP.vectors(model, world.catalog.ids[batch.items], world.catalog.floats[batch.items])
     law = {name: getattr(settings, name) for name in ("objective", "tau_p", "tau_q", "w_r", "logq")}
-    total, _ = objective_loss(vectors, world.content[batch.items], batch, **law)
-    optimizer.zero_grad(set_to_none=True)
+    total, _ = STEP.objective_loss(vectors, world.content[batch.items], batch, **law)
     total.backward()
-    optimizer.step()
+    STEP.update(optimizer)
 
 
 @torch.no_grad()

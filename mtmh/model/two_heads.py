@@ -1,18 +1,17 @@
 """Two heads over one bottom (paper section 3): engagement and relevance, each an MLP to a unit vector."""
 
 import json
-from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from mtmh.heads import HEADS
 from mtmh.model.bottom import DenseNN, SparseNN
-from mtmh.model.unit_vectors import unit_vectors
 
 
 class TwoHeads(nn.Module):
@@ -44,15 +43,11 @@ class TwoHeads(nn.Module):
         latent = self.sparse(ids)
         return latent if self.dense is None else torch.cat([latent, self.dense(floats)], dim=1)
 
-    def forward(self, ids: Tensor, floats: Tensor, precision: torch.dtype | None = None) -> dict[str, Tensor]:
-        """int64 [n, id features], float32 [n, float features] -> {head: float32 [n, out_dim], unit rows}.
-
-        `precision` of the heads' products, by default the weights' own.
-        """
+    def forward(self, ids: Tensor, floats: Tensor) -> dict[str, Tensor]:
+        """int64 [n, id features], float32 [n, float features] -> {head: float32 [n, out_dim], unit rows}."""
         shared = self.bottom(ids, floats)
-        heads = cast(Iterable[Head], self.heads.values())
-        units = unit_vectors(shared, [head.weights() for head in heads], precision or shared.dtype)
-        return dict(zip(self.heads, units, strict=True))
+        # Lengths are of the weights' type also where products are of a shorter one (autocast).
+        return {name: normalize(head(shared).to(shared.dtype), dim=1) for name, head in self.heads.items()}
 
 
 class Head(nn.Module):
@@ -74,10 +69,6 @@ class Head(nn.Module):
         """float32 [n, bottom width] -> float32 [n, out_dim], not normalized."""
         deep: Tensor = self.mlp(bottom)
         return deep if self.linear is None else deep + self.linear(bottom)
-
-    def weights(self) -> list[Tensor]:
-        """Weight and bias of each layer, then the linear map's weight: what `unit_vectors` computes the same from."""
-        return [*self.mlp.parameters(), *(self.linear.parameters() if self.linear is not None else ())]
 
 
 def build_model(architecture: dict[str, Any]) -> TwoHeads:

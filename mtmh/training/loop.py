@@ -13,9 +13,8 @@ from torch import Tensor
 from mtmh.clock import Progress
 from mtmh.data.sampler import Batch, PairSampler
 from mtmh.model.catalog import Catalog
-from mtmh.model.side_by_side import side_by_side
 from mtmh.model.two_heads import TwoHeads
-from mtmh.training.adagrad import adagrad, step
+from mtmh.training.step import Step
 
 CURVE_EVERY = 50  # steps a point of the training curves averages
 CHECKPOINT_EVERY = 500  # steps
@@ -39,53 +38,60 @@ def fit(
     sampler: PairSampler,
     catalog: Catalog,
     content: Tensor,
+    step: Step,
     loss: Loss,
     epochs: int,
     lr: float,
-    device: torch.device,
-    precision: torch.dtype = torch.float32,
     checkpoint: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place with Adagrad and return the training curves, a row every 50 steps.
 
-    Arguments: `content` float32 [items, c] unit rows, the frozen teacher; `loss` takes the heads' vectors of a batch's
-    items, their content and the batch, and returns the scalar to minimize and its named parts; `precision` of the
-    heads' products and of the teacher (weights, sums and normalization stay in float32); `checkpoint` is a file
-    that is written every 500 steps and, when it is there, continued from. Batches depend on the seed and the step
+    Arguments: `content` float32 [items, c] unit rows, the frozen teacher; `step` how a step is computed;
+    `loss` takes the heads' vectors of a batch's items, their content and the batch, and returns the scalar
+    to minimize and its named parts: `step.objective_loss` with its settings; `checkpoint` is a file that is
+    written every 500 steps and, when it is there, continued from. Batches depend on the seed and the step
     alone, so a resumed run ends with the same weights as an uninterrupted one.
     """
     torch.sparse.check_sparse_tensor_invariants.disable()  # said aloud, or the sparse optimizer step warns
-    model.to(device).train()
-    ids, floats, content = catalog.ids.to(device), catalog.floats.to(device), content.to(device, precision)
-    optimizer = adagrad(model, lr)
+    model.to(step.device).train()
+    ids, floats = catalog.ids.to(step.device), catalog.floats.to(step.device)
+    content = content.to(step.device, step.precision)
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=lr)
     state = _resume(checkpoint, model, optimizer)
-    per_epoch = sampler.steps_per_epoch()
-    progress = Progress("train", (epochs * per_epoch - state.step) * sampler.batch_size, "pairs")
+    last = epochs * sampler.steps_per_epoch()
+    progress = Progress("train", (last - state.step) * sampler.batch_size, "pairs")
     started = time.perf_counter() - state.seconds
-    done, first = divmod(state.step, per_epoch)
-    batches = (one for epoch in range(done, epochs) for one in sampler.epoch(epoch, first if epoch == done else 0))
 
-    def with_inputs() -> Iterator[tuple[Batch, tuple[Tensor, Tensor], Tensor]]:
+    batches = _batches(sampler, state.step, epochs)
+
+    def model_inputs() -> Iterator[tuple[Batch, tuple[Tensor, Tensor], Tensor]]:
         for batch in batches:
-            batch = to_device(batch, device)
-            of_items = [one.index_select(0, batch.items) for one in (ids, floats, content)]
+            batch = to_device(batch, step.device)
+            of_items = [table.index_select(0, batch.items) for table in (ids, floats, content)]
             yield batch, catalog.hide(of_items[0], of_items[1], batch.hidden), of_items[2]
 
-    with side_by_side(device):
-        for batch, shown, taught in ahead(with_inputs()):
-            total, parts = loss(model(*shown, precision), taught, batch)
+    with step.threads():
+        for batch, item_features, teacher in prefetch(model_inputs()):
+            total, parts = loss(step.vectors(model, *item_features), teacher, batch)
             total.backward()
-            step(optimizer)
+            step.update(optimizer)
             state.step += 1
-            _record(state, parts, sampler.batch_size, time.perf_counter() - started, state.step == epochs * per_epoch)
-            progress.advance(sampler.batch_size, _last(state))
+            _record(state, parts, sampler.batch_size, time.perf_counter() - started, state.step == last)
+            progress.advance(sampler.batch_size, _latest_losses(state))
             if checkpoint is not None and state.step % CHECKPOINT_EVERY == 0:
                 state.seconds = time.perf_counter() - started
                 _save(checkpoint, model, optimizer, state)
     return state.curves
 
 
-def ahead(batches: Iterator[T]) -> Iterator[T]:
+def _batches(sampler: PairSampler, done: int, epochs: int) -> Iterator[Batch]:
+    """The batches after the `done` first steps."""
+    epoch, first_step = divmod(done, sampler.steps_per_epoch())
+    for number in range(epoch, epochs):
+        yield from sampler.epoch(number, first_step if number == epoch else 0)
+
+
+def prefetch(batches: Iterator[T]) -> Iterator[T]:
     """The same batches, each made in another thread while the one before it is worked on."""
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         batch = pool.submit(next, batches, None)
@@ -125,11 +131,11 @@ def _record(state: State, parts: dict[str, Tensor], batch_size: int, seconds: fl
         state.sums = {}
 
 
-def _last(state: State) -> str:
+def _latest_losses(state: State) -> str:
     if not state.curves:
         return ""
-    shown = {k: v for k, v in state.curves[-1].items() if k not in ("step", "pairs", "pairs_per_second")}
-    return "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
+    losses = {name: value for name, value in state.curves[-1].items() if name.endswith("_loss")}
+    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
 
 
 def _save(checkpoint: Path, model: TwoHeads, optimizer: torch.optim.Optimizer, state: State) -> None:

@@ -17,7 +17,7 @@ from mtmh.data.prepared import Prepared
 from mtmh.data.user_examples import NextBatch, NextItems
 from mtmh.device import pick_device
 from mtmh.model.catalog import Catalog, moments
-from mtmh.model.losses.relevance import MASKED
+from mtmh.model.losses import MASKED
 from mtmh.model.preranker import ENGAGEMENT, LONG_DWELL, Preranker, Towers, build_towers
 
 PAST = 50  # items of a history that the user tower reads: as many as there are triggers

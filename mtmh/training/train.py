@@ -19,10 +19,11 @@ from mtmh.data.sampler import PairSampler
 from mtmh.device import pick_device, pick_precision
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
-from mtmh.model.losses.objective import HEADS_OF, objective_loss
+from mtmh.model.losses import HEADS_OF
 from mtmh.model.two_heads import build_model
 from mtmh.training.hard_negatives import content_neighbours
 from mtmh.training.loop import embed, fit
+from mtmh.training.step import pick_step
 
 
 def train(
@@ -52,20 +53,19 @@ def train(
     )
     model = build_model(architecture)
     device = pick_device(settings.device, "train.device")
-    precision = pick_precision(settings.precision, device)
+    step = pick_step(settings.kernels, device, pick_precision(settings.precision, device))
     loss = partial(
-        objective_loss,
+        step.objective_loss,
         objective=settings.objective,
         tau_p=settings.tau_p,
         tau_q=settings.tau_q,
         w_r=settings.w_r,
         logq=settings.logq,
-        precision=precision,
     )
     inputs = [pairs / "pairs.parquet", features / "item_features.parquet", content / "content.npy"]
     key = _checkpoint_key(settings, seed, data.info, inputs)
     checkpoint = checkpoints / f"{key}.pt"
-    curves = fit(model, sampler, catalog, teacher, loss, settings.epochs, settings.lr, device, precision, checkpoint)
+    curves = fit(model, sampler, catalog, teacher, step, loss, settings.epochs, settings.lr, checkpoint)
     for head, vectors in embed(model, catalog, device).items():
         np.save(out / f"{head}.npy", vectors.numpy())
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}

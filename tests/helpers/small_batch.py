@@ -1,4 +1,4 @@
-"""A batch small enough to check item by item, and vectors for it."""
+"""Batches small enough to check item by item, and vectors for them."""
 
 import numpy as np
 import torch
@@ -25,6 +25,25 @@ def some_batch(seed: int = 0) -> Batch:
     return next(sampler.epoch(0))
 
 
+def batch_of_a_pair(log_q: list[float]) -> Batch:
+    """One pair and its negatives: column 0 is the positive, the last item the trigger."""
+    return Batch(
+        items=torch.arange(len(log_q) + 1),
+        trigger=torch.tensor([len(log_q)]),
+        positive=torch.tensor([0]),
+        log_count=torch.zeros(len(log_q)),
+        log_q=torch.tensor(log_q),
+        hit_row=torch.zeros(0, dtype=torch.int64),
+        hit_column=torch.zeros(0, dtype=torch.int64),
+        weight=torch.ones(1),
+        hidden=torch.zeros(0, dtype=torch.int64),
+    )
+
+
 def unit(rows: int, width: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     raw = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.nn.functional.normalize(raw, dim=1).to(dtype)
+
+
+def some_rows(rows: int, width: int, seed: int) -> Tensor:
+    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))

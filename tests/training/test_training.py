@@ -19,9 +19,10 @@ from mtmh.data.sampler import PairSampler
 from mtmh.device import pick_device
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
-from mtmh.model.losses.objective import HEADS_OF, objective_loss
+from mtmh.model.losses import HEADS_OF
 from mtmh.model.two_heads import build_model, load_model
 from mtmh.training.loop import CHECKPOINT_EVERY, embed, fit
+from mtmh.training.step import pick_step
 from mtmh.training.train import train
 
 Make = Callable[[str], Path]
@@ -76,6 +77,15 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     )
 
 
+def test_plain_pytorch_and_the_kernels_learn_the_same(world: Stages, tmp_path: Path) -> None:
+    last = {}
+    for kernels in ("auto", "torch"):
+        run(world, tmp_path / kernels, kernels=kernels, precision="float32")
+        curves = pq.read_table(tmp_path / kernels / "curves.parquet").to_pylist()
+        last[kernels] = [value for name, value in curves[-1].items() if name.endswith("_loss")]
+    np.testing.assert_allclose(last["auto"], last["torch"], rtol=0.01)
+
+
 @pytest.mark.parametrize("objective", ["mtmh", "mtsh"])
 def test_a_loaded_model_gives_the_vectors_that_were_saved(world: Stages, trained: Make, objective: str) -> None:
     out = trained(objective)
@@ -104,7 +114,8 @@ class Fitting:
         self.model = build_model(self.catalog.architecture(4, [4], 4, HEADS_OF["mtmh"]))
 
     def fit(self, checkpoint: Path, killed_at: int = -1) -> list[dict[str, float]]:
-        real = partial(objective_loss, objective="mtmh", tau_p=0.1, tau_q=0.1, w_r=0.5, logq=True)
+        step = pick_step("auto", torch.device("cpu"), torch.float32)
+        real = partial(step.objective_loss, objective="mtmh", tau_p=0.1, tau_q=0.1, w_r=0.5, logq=True)
 
         def loss(*arguments: Any) -> Any:
             self.calls += 1
@@ -112,8 +123,7 @@ class Fitting:
                 raise KilledError
             return real(*arguments)
 
-        return fit(self.model, self.sampler, self.catalog, self.content, loss, self.epochs, 0.1, torch.device("cpu"),
-                   checkpoint=checkpoint)  # fmt: skip
+        return fit(self.model, self.sampler, self.catalog, self.content, step, loss, self.epochs, 0.1, checkpoint)
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(world: Stages, tmp_path: Path) -> None:

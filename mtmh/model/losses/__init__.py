@@ -1,1 +1,0 @@
-"""The two losses, one a file, and their sum per head (paper section 3)."""

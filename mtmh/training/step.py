@@ -1,0 +1,46 @@
+"""How a training step is computed: plain PyTorch anywhere, or the fused kernels that are faster on a CPU."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mtmh.kernels.adagrad import fused_update
+from mtmh.kernels.fused_heads import fused_vectors
+from mtmh.kernels.fused_losses import fused_objective_loss
+from mtmh.kernels.threads import one_thread_per_op
+from mtmh.model.losses import objective_loss
+from mtmh.model.two_heads import TwoHeads
+
+
+@dataclass(frozen=True)
+class Step:
+    """The parts of a step, and the type of its matrix products; sums and weights are float32's."""
+
+    device: torch.device
+    precision: torch.dtype
+    vectors: Callable[[TwoHeads, Tensor, Tensor], dict[str, Tensor]]  # (model, ids, floats), as `TwoHeads.forward`
+    objective_loss: Callable[..., tuple[Tensor, dict[str, Tensor]]]  # as that of mtmh/model/losses.py
+    update: Callable[[torch.optim.Adagrad], None]  # the weights; their gradients are gone afterwards
+    threads: Callable[[], AbstractContextManager[None]]  # what steps run within
+
+
+def pick_step(kernels: str, device: torch.device, precision: torch.dtype) -> Step:
+    """The fused step for kernels "auto" on a CPU in float32 or bfloat16; the plain one for everything else."""
+    fused_types = (torch.float32, torch.bfloat16)
+    if kernels == "auto" and device.type == "cpu" and precision in fused_types:
+        vectors = partial(fused_vectors, precision=precision)
+        loss = partial(fused_objective_loss, precision=precision)
+        return Step(device, precision, vectors, loss, fused_update, one_thread_per_op)
+    # Without bfloat16, products are of the weights' own type.
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
+    plain_vectors = autocast(lambda model, ids, floats: model(ids, floats))
+    return Step(device, precision, plain_vectors, autocast(objective_loss), _update, nullcontext)
+
+
+def _update(optimizer: torch.optim.Adagrad) -> None:
+    optimizer.step()
+    optimizer.zero_grad()

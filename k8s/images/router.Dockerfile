@@ -6,11 +6,12 @@ FROM python:3.11.14-slim-bookworm
 
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
-# torch from its own index alone, where it has no hash that we could pin; all else by the hashes of requirements.txt.
+# torch from its own index alone, where it has no hash that we could pin; all else by the hashes of the locks.
 WORKDIR /opt/mtmh
 RUN python -m pip install --no-cache-dir --index-url "$TORCH_INDEX" torch==2.13.0
-COPY requirements.txt ./
-RUN python -m pip install --no-cache-dir --no-deps --require-hashes --requirement requirements.txt
+COPY requirements.txt requirements-monitoring.txt ./
+RUN python -m pip install --no-cache-dir --no-deps --require-hashes \
+    --requirement requirements.txt --requirement requirements-monitoring.txt
 COPY README.md pyproject.toml ./
 COPY mtmh mtmh
 COPY components components

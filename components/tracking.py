@@ -5,7 +5,6 @@ Plain functions over the client; mlflow (1.6 s) is imported where it is used.
 
 import hashlib
 import json
-import os
 import re
 import tempfile
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from urllib.request import url2pathname
+
+from mtmh.environment import set_environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,7 +28,7 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model
 
 def connect(tracking_uri: str) -> "MlflowClient":
     """Open MLflow at `tracking_uri` without telemetry; an SQLite file is created on first use (2 s)."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
+    set_environment()
     import logging
 
     from mlflow import MlflowClient

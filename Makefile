@@ -76,6 +76,7 @@ $(VENV)/.run-ready: pyproject.toml requirements-uv.txt requirements.txt
 		echo "uv, which installs the rest, cannot be had: is a package index in reach? Behind a mirror set PIP_INDEX_URL."; exit 1; }
 	@$(PIP) --quiet --no-deps --retries 1 --index-url $(TORCH_INDEX) $(TORCH) || { \
 		echo "$(TORCH_INDEX) gives no $(TORCH): taking pip's own, which from PyPI is for GPUs and large"; $(PIP) $(TORCH); }
+	@rm -rf $(VENV)/lib/python*/site-packages/torch/test  # its own tests, 0.1 GB
 	@$(UV) --require-hashes --requirement requirements.txt
 	@$(UV) --no-build-isolation --editable .
 	@touch $@

@@ -22,10 +22,14 @@ COPY monitoring monitoring
 RUN python -m pip install --no-cache-dir --no-deps --no-build-isolation .
 COPY feature_repo/feature_store.cluster.yaml /etc/mtmh/feature_store.cluster.yaml
 
-# The file system is read-only on a cluster: caches and bytecode go where it can be written, or nowhere.
-ENV HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+# The file system is read-only on a cluster: caches and bytecode go where it can be written, or nowhere. What Numba compiles is
+# in the image; where it cannot write there, or the CPU is of another kind than the builder's, it goes to /tmp instead.
+RUN install --directory --owner 10001 --group 10001 /var/cache/mtmh/numba
+ENV HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/var/cache/mtmh/numba PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 WORKDIR /tmp
 USER 10001:10001
+# A small run of the pipeline compiles all that a step needs, and shows that the image works.
+RUN mtmh run --set data.synthetic.users=300 --set data.synthetic.items=300 --runs /tmp/first && rm -r /tmp/first
 EXPOSE 8080 8081
 CMD ["mtmh", "route", "--config", "/etc/mtmh/router/router.yaml"]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,7 @@ def run(
     from pipelines.arguments import layers
     from pipelines.summary import announce, summarize
 
+    started = time.perf_counter()
     files = layers(data, size, config)
     chosen = load_config(*files, settings=_with_seed(with_columns(settings, columns), seed))
     announce(data, files)
@@ -48,7 +50,7 @@ def run(
     except local.StepError as error:
         print(f"mtmh: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    summarize(finished, runs)
+    summarize(finished, runs, started)
 
 
 def _with_seed(settings: list[str] | None, seed: int | None) -> list[str]:

@@ -138,6 +138,18 @@ def test_what_is_copied_with_the_project_is_all_that_it_installs() -> None:
     assert rooms <= copied
 
 
+def test_what_numba_compiles_is_in_the_image_and_belongs_to_who_runs_it() -> None:
+    steps = instructions(IMAGES / "router.Dockerfile")
+    cache = next(
+        match[1] for first, rest in steps if first == "ENV" and (match := re.search(r"NUMBA_CACHE_DIR=(\S+)", rest))
+    )
+    made, user, run = (
+        steps.index(step) for step in steps if step[1].startswith(("install --directory", "10001:10001", "mtmh run"))
+    )
+    assert made < user < run
+    assert steps[made][1].endswith(f"--owner 10001 --group 10001 {cache}")
+
+
 @pytest.mark.parametrize("overlay", ["cpu", "gpu"])
 def test_the_overlays_name_the_images_that_are_built(overlay: str) -> None:
     told = yaml.safe_load((ROOT / "k8s" / "overlays" / overlay / "kustomization.yaml").read_text())

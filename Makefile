@@ -11,7 +11,9 @@ TRITON := .triton
 # MTMH_TRITON names a place where it is installed already.
 TRITON_READY := $(if $(MTMH_TRITON),,$(TRITON)/.ready)
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# uv reads pip's mirror from the environment alone. Neither compiles bytecode: what is imported is compiled when it is.
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(if $(PIP_INDEX_URL),--default-index $(PIP_INDEX_URL))
 TRITON_PIP := $(TRITON)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -21,10 +23,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:  ## What can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## */make \1|/' | column -t -s '|'
 
-run: $(VENV)/.ready  ## Run the whole pipeline; DATA=folder for your own data, ARGS="--seed 1" for more options of `mtmh run`
+run: $(VENV)/.run-ready  ## Run the whole pipeline; DATA=folder for your own data, ARGS="--seed 1" for more options of `mtmh run`
 	@$(BIN)/mtmh run --data $(DATA) $(ARGS)
 
-serve: $(VENV)/.ready $(TRITON_READY)  ## Serve the champion of the latest run; runs the pipeline first where there is none
+serve: $(VENV)/.run-ready $(TRITON_READY)  ## Serve the champion of the latest run; runs the pipeline first where there is none
 	@ls runs/serving/*/champion > /dev/null 2>&1 || $(BIN)/mtmh run --data $(DATA)
 	@exec $(BIN)/mtmh serve $(ARGS)
 
@@ -48,7 +50,7 @@ k8s-check: $(VENV)/.ready servers  ## Render the cluster's files and check them 
 docs: $(VENV)/.ready  ## Make the site of README and docs/ in runs/site
 	@$(BIN)/mkdocs build --quiet && echo "runs/site/index.html"
 
-ui: $(VENV)/.ready  ## Open the tracking pages of all runs
+ui: $(VENV)/.run-ready  ## Open the tracking pages of all runs
 	@$(BIN)/mtmh ui
 
 bench: $(VENV)/.ready  ## Run a benchmark, NAME=training for one; results go to benchmarks/results
@@ -67,13 +69,25 @@ servers:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing > /dev/null; \
 	else echo "not installed:$$missing; the tests that need them will be skipped and say so"; fi
 
-$(VENV)/.ready: pyproject.toml requirements.txt requirements-dev.txt
-	@echo "setting up $(VENV) (about two minutes)"
+# What a run and serving need. torch by pip, before uv: uv would look into other indexes too and take the build for CUDA; as no
+# lock names torch, it leaves alone what is there.
+$(VENV)/.run-ready: pyproject.toml requirements-uv.txt requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit("mtmh needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "setting up $(VENV): torch, then what a run needs, 2 GB (about a minute and a half)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) -q --no-deps --retries 1 --index-url $(TORCH_INDEX) $(TORCH) || { \
-		echo "$(TORCH_INDEX) gives no $(TORCH): taking PyPI's build, which is for GPUs and large"; $(PIP) $(TORCH); }
-	@$(PIP) --no-deps --require-hashes --requirement requirements.txt --requirement requirements-dev.txt
-	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PIP) --require-hashes --requirement requirements-uv.txt || { \
+		echo "uv, which installs the rest, cannot be had: is a package index in reach? Behind a mirror set PIP_INDEX_URL."; exit 1; }
+	@$(PIP) --quiet --no-deps --retries 1 --index-url $(TORCH_INDEX) $(TORCH) || { \
+		echo "$(TORCH_INDEX) gives no $(TORCH): taking pip's own, which from PyPI is for GPUs and large"; $(PIP) $(TORCH); }
+	@rm -rf $(VENV)/lib/python*/site-packages/torch/test  # its own tests, 0.1 GB
+	@$(UV) --require-hashes --requirement requirements.txt
+	@$(UV) --no-build-isolation --editable .
+	@touch $@
+
+# The rest: monitoring, checks, tests.
+$(VENV)/.ready: $(VENV)/.run-ready requirements-monitoring.txt requirements-dev.txt
+	@echo "adding to $(VENV) what monitoring, checks and tests need, 0.7 GB (half a minute)"
+	@$(UV) --require-hashes --requirement requirements-monitoring.txt --requirement requirements-dev.txt
 	@touch $@
 
 # The real Triton server, and the environment that its Python backend runs in (numpy 2 cannot be in it).

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mtmh.clock import measured
 from mtmh.disk import full_disk_explained
+from mtmh.environment import set_environment
 from mtmh.errors import UserError
 
 MARK = "::mtmh"
@@ -24,6 +25,7 @@ def running(step: str, out: Path | None = None) -> Iterator[None]:
     Prints `::mtmh start STEP`, then `::mtmh end STEP` or, for a UserError, `::mtmh error STEP "message as JSON"`.
     A full disk is such an error.
     """
+    set_environment()
     print(f"{MARK} start {step}", flush=True)
     with ExitStack() as stack:
         stack.enter_context(_only_warnings_logged())

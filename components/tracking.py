@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from urllib.request import url2pathname
 
+from mtmh.environment import set_environment
 from mtmh.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model
 
 def connect(tracking_uri: str) -> "MlflowClient":
     """Open MLflow at `tracking_uri` without telemetry; an SQLite file is created on first use (2 s)."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
+    set_environment()
     import logging
 
     from mlflow import MlflowClient

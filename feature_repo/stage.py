@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_repo.feast_import import import_feast
 from mtmh.clock import measured
 from mtmh.config import DataSettings
 from mtmh.data.contract import STATISTICS
@@ -38,6 +39,7 @@ def build_features(prepared: Path, content: Path | None, out: Path, store_dir: P
     MaterializationError when the online store does not hold every entity afterwards.
     """
     with measured("features", out), warnings.catch_warnings():
+        import_feast()
         import feature_repo.store  # noqa: F401  sets warning filters of its own
 
         warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # Ibis 12 on DuckDB 1.5

@@ -2,9 +2,5 @@
 
 The figures themselves are mtmh.experiment's; Evidently keeps their history, tests them against bounds, measures the
 drift of single columns and draws the pages. Its own recommender metrics are not used: their definitions are not the
-paper's. Telemetry is off: importing this package sets DO_NOT_TRACK before Evidently can look at it.
+paper's.
 """
-
-import os
-
-os.environ["DO_NOT_TRACK"] = "true"

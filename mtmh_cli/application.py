@@ -7,6 +7,7 @@ import typer
 
 from mtmh.disk import full_disk_explained
 from mtmh.display import visible_lines
+from mtmh.environment import set_environment
 from mtmh.errors import UserError
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point: a UserError and a full disk are one message and exit status 2."""
+    set_environment()
     try:
         with full_disk_explained(Path.cwd()):
             app()

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,7 @@ def run(
     from pipelines import local
     from pipelines.arguments import layers
 
+    started = time.perf_counter()
     files = layers(data, size, config)
     chosen = load_config(*files, settings=_with_seed(with_columns(settings, columns), seed))
     announce(data, files)
@@ -48,7 +50,7 @@ def run(
     except local.StepError as error:
         print(f"mtmh: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    summarize(finished, runs)
+    summarize(finished, runs, started)
 
 
 def _with_seed(settings: list[str] | None, seed: int | None) -> list[str]:
@@ -123,6 +125,5 @@ def ui(runs: Runs = Path("runs"), port: Annotated[int, typer.Option(min=1, max=6
 
     if not (runs / "mlflow.db").exists():
         raise UserError(f"{runs} has no mlflow.db: do a run first (mtmh run), or name its folder with --runs.")
-    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
     place = ["--backend-store-uri", tracking_uri(runs), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *place])

@@ -1,6 +1,8 @@
 """What a run says at its begin and at its end."""
 
 import json
+import resource
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +34,11 @@ def announce(source: str, files: list[Path]) -> None:
     print(f"settings {', then '.join(str(file) for file in files)}", flush=True)
 
 
-def summarize(run: Path, runs: Path) -> None:
-    """Print the data, the table of models, the verdict rule by rule, and where everything lies."""
+def summarize(run: Path, runs: Path, started: float) -> None:
+    """Print the data, the table of models, the verdict rule by rule, where everything lies, and what it took.
+
+    `started` is time.perf_counter() of the beginning.
+    """
     metrics = json.loads((run / "metrics.json").read_text())
     console = screen()
     console.print()
@@ -41,6 +46,7 @@ def summarize(run: Path, runs: Path) -> None:
     _table(console, metrics["models"])
     _verdict(console, metrics["gate"])
     _places(console, run, runs, metrics)
+    console.print(_took(time.perf_counter() - started), soft_wrap=True)
 
 
 def show_candidates(title: str, found: "list[Candidate]", with_trigger: bool = False) -> None:
@@ -115,6 +121,14 @@ def _places(console: "Console", run: Path, runs: Path, metrics: dict[str, Any]) 
         *([f"Serving  {_short(store)}   start it: mtmh serve{option}"] if metrics["gate"]["passed"] else []),
     ):
         console.print(line, soft_wrap=True)
+
+
+def _took(seconds: float) -> str:
+    """Of this process and of the steps', which were its children: CPU seconds together, memory of the largest."""
+    usages = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    peak = max(usage.ru_maxrss for usage in usages)  # KiB
+    return f"Took     {seconds:.0f} s, {cpu:.0f} s of CPU in all processes, {peak // 1024} MB of memory in the largest"
 
 
 def _short(path: Path) -> str:

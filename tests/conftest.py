@@ -12,7 +12,7 @@ from hypothesis import settings
 
 # Tiny matrices gain nothing from threads, and on a busy machine threads that wait for each other cost tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # A slow machine is no failure, and Numba compiles in the first example.
 settings.register_profile("mtmh", deadline=None)
 settings.load_profile("mtmh")

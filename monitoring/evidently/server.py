@@ -6,7 +6,6 @@ panels that it then asks for is cut down to that tab. Without ?tab= everything i
 """
 
 import json
-import os
 import re
 from collections.abc import Awaitable, Callable
 from html import escape
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-os.environ["DO_NOT_TRACK"] = "true"
+from mtmh.environment import set_environment
 
 App = Callable[..., Awaitable[None]]
 Change = Callable[[bytes], bytes]
@@ -24,7 +23,8 @@ STYLE = (Path(__file__).parent / "tabs.css").read_text()
 
 
 def serve(workspace: Path, port: int) -> None:
-    """Serve the workspace on this machine alone until Ctrl-C."""
+    """Serve the workspace on this machine alone until Ctrl-C, without telemetry."""
+    set_environment()
     import uvicorn
     from evidently.ui.service.app import create_app, get_config
 

@@ -1,12 +1,16 @@
 """What two heads must beat: popularity, ItemKNN of `implicit`, and content similarity (paper section 9)."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numba import njit, prange
 
 from mtmh.ragged import Ragged
 from mtmh.retrieval.fast_pool import pool_users
 from mtmh.retrieval.index import search_exact
 from mtmh.retrieval.retriever import Pool, Request, pool_lists
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 def popularity_pool(popularity: np.ndarray, triggers: Ragged, seen: Ragged, size: int) -> Pool:
@@ -41,8 +45,7 @@ def item_knn_pool(history: Ragged, users: np.ndarray, seen: Ragged, n_items: int
     item, score = model.recommend(users, engaged, N=size, filter_already_liked_items=True)
     item = np.where(score > 0, item, -1).astype(np.int32)
     score = np.where(item >= 0, score, -np.inf).astype(np.float32)
-    similarity = model.similarity
-    trigger = _closest_trigger(item, *seen, similarity.indptr, similarity.indices, similarity.data, n_items)
+    trigger = _closest_trigger(item, seen, model.similarity)
     return Pool(item, score, trigger, np.where(item >= 0, 0, -1).astype(np.int8))
 
 
@@ -53,25 +56,21 @@ def content_pool(content: np.ndarray, request: Request) -> Pool:
     return pool_lists(triggers, lists, request, request.size, len(content))
 
 
-@njit(parallel=True, cache=True)
-def _closest_trigger(item, trigger_indptr, triggers, indptr, indices, data, n_items):  # type: ignore[no-untyped-def]
-    users, size = item.shape
-    closest = np.full((users, size), -1, dtype=np.int32)
-    for block in prange(64):
-        best = np.zeros(n_items, dtype=np.float64)
-        source = np.full(n_items, -1, dtype=np.int32)
-        for user in range(users * block // 64, users * (block + 1) // 64):
-            for t in range(trigger_indptr[user], trigger_indptr[user + 1]):
-                for at in range(indptr[triggers[t]], indptr[triggers[t] + 1]):
-                    candidate = indices[at]
-                    if data[at] > best[candidate]:
-                        best[candidate] = data[at]
-                        source[candidate] = triggers[t]
-            for rank in range(size):
-                if item[user, rank] >= 0:
-                    closest[user, rank] = source[item[user, rank]]
-            for t in range(trigger_indptr[user], trigger_indptr[user + 1]):
-                for at in range(indptr[triggers[t]], indptr[triggers[t] + 1]):
-                    best[indices[at]] = 0
-                    source[indices[at]] = -1
+def _closest_trigger(item: np.ndarray, seen: Ragged, similarity: "csr_matrix") -> np.ndarray:
+    """Of each candidate the seen item most similar to it, of equal ones the first, int32 like `item`; -1 without one.
+
+    `item` int32 [U, size], -1 where a list ends; `similarity` float64 [items, items], a row each item's neighbours.
+    """
+    indptr, triggers = seen.indptr, seen.values
+    closest = np.full(item.shape, -1, dtype=np.int32)
+    source = np.full(similarity.shape[1] + 1, -1, dtype=np.int32)  # the last entry is of item -1
+    for user in range(len(item)):
+        engaged = triggers[indptr[user] : indptr[user + 1]]
+        neighbours = similarity[engaged]
+        trigger = np.repeat(engaged, np.diff(neighbours.indptr))
+        # Written from the least similar to the most, of equal ones the first last: it is what stays.
+        order = np.argsort(-neighbours.data, kind="stable")[::-1]
+        source[neighbours.indices[order]] = trigger[order]
+        closest[user] = source[item[user]]
+        source[neighbours.indices] = -1
     return closest

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -110,7 +110,7 @@ def _interval(
     if users < 2:
         return Interval(estimate, -1.0, 1.0)
     spread = float(statistic(_resampled_sums(columns, resamples, seed)).std(ddof=1))
-    half = float(student.ppf((1 + confidence) / 2, users - 1)) * spread
+    half = float(stdtrit(users - 1, (1 + confidence) / 2)) * spread
     return Interval(estimate, max(estimate - half, -1.0), min(estimate + half, 1.0))
 
 

@@ -105,6 +105,9 @@ class Histories:
 
 
 def _open(directory: Path) -> "FeatureStore":
+    from feature_repo.feast_import import import_feast
+
+    import_feast()
     from feature_repo.store import online_user_history, open_store
 
     (directory / "registry.db").stat()  # Feast would begin an empty store where there is none

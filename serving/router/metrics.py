@@ -8,9 +8,6 @@ from prometheus_client.core import GaugeMetricFamily
 
 from mtmh.heads import HEADS
 
-# Feast, when it is imported, tells prometheus_client to keep figures in files for many processes. A router is one.
-values.ValueClass = values.MutexValue
-
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 STAGES = ("history", "engagement", "relevance", "merge", "log", "total")
@@ -32,6 +29,9 @@ class Metrics:
     """Every figure, by name; one instance a router."""
 
     def __init__(self) -> None:
+        # Feast, when it is imported, tells prometheus_client to keep figures in files for many processes. A router is
+        # a single one.
+        values.ValueClass = values.MutexValue
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "mtmh_requests", "Requests answered, by path and status.", ["path", "status"], registry=registry

@@ -25,7 +25,13 @@ IMAGES = ROOT / "k8s" / "images"
 FILES = sorted(IMAGES.glob("*.Dockerfile"))
 TRITON = Path(os.environ.get("MTMH_TRITON", ROOT / ".triton"))
 PIN = re.compile(r"([A-Za-z][\w.-]*)(?:\[[\w,]+\])?==([\w.]+)")
-RUNNING = ("pipeline", "serving", "monitoring")
+BACKENDS = ("server", "backend", "backend-gpu")
+# What each lock adds to the ones before it: extras of pyproject.toml.
+EXTRAS = {
+    "requirements.txt": ("pipeline", "serving"),
+    "requirements-monitoring.txt": ("monitoring",),
+    "requirements-dev.txt": ("dev",),
+}
 MODEL = """
 class TritonPythonModel:
     def execute(self, requests):
@@ -76,10 +82,10 @@ def test_pins_agree_with_those_that_are_tested() -> None:
     assert pins(IMAGES / "router.Dockerfile")["torch"] == pins(ROOT / "Makefile")["torch"]
 
 
-LOCKS = ["requirements.txt", "requirements-dev.txt", *(f"serving/triton/{part}.txt" for part in ("server", "backend"))]
+LOCKS = [*(path.name for path in ROOT.glob("requirements*.txt")), *(f"serving/triton/{part}.txt" for part in BACKENDS)]
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "serving/triton/backend-gpu.txt"])
+@pytest.mark.parametrize("lock", sorted(LOCKS))
 def test_every_package_is_pinned_with_the_hashes_of_its_files(lock: str) -> None:
     text = (ROOT / lock).read_text().replace("\\\n", " ")
     packages = [line for line in text.splitlines() if line and not line.startswith("#")]
@@ -101,11 +107,24 @@ def test_what_is_installed_comes_by_hash_and_from_a_single_index() -> None:
 
 def test_all_that_the_project_asks_for_is_in_the_locks() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    running = [project["dependencies"], *(project["optional-dependencies"][part] for part in RUNNING)]
-    locked = {canonical(name) for name in pins(ROOT / "requirements.txt")} | {"torch"}
-    assert {canonical(name) for part in running for name in part} <= locked
-    locked |= {canonical(name) for name in pins(ROOT / "requirements-dev.txt")}
-    assert {canonical(name) for name in project["optional-dependencies"]["dev"]} <= locked
+    needed = [*project["dependencies"]]
+    locked = {"torch"}
+    for lock, extras in EXTRAS.items():
+        needed += [name for extra in extras for name in project["optional-dependencies"][extra]]
+        locked |= {canonical(name) for name in pins(ROOT / lock)}
+        assert {canonical(name) for name in needed} <= locked, lock
+
+
+def test_no_lock_repeats_a_package_of_the_one_before() -> None:
+    names = [canonical(name) for lock in EXTRAS for name in pins(ROOT / lock)]
+    assert len(names) == len(set(names))
+
+
+def test_the_image_takes_what_runs_and_monitors_and_no_tools() -> None:
+    copied = {
+        name for first, rest in instructions(IMAGES / "router.Dockerfile") if first == "COPY" for name in rest.split()
+    }
+    assert {lock for lock in EXTRAS if lock in copied} == {"requirements.txt", "requirements-monitoring.txt"}
 
 
 def canonical(requirement: str) -> str:
@@ -117,6 +136,18 @@ def test_what_is_copied_with_the_project_is_all_that_it_installs() -> None:
     copied = {rest.split()[0] for first, rest in instructions(IMAGES / "router.Dockerfile") if first == "COPY"}
     rooms = {each.rstrip("*") for each in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     assert rooms <= copied
+
+
+def test_what_numba_compiles_is_in_the_image_and_belongs_to_who_runs_it() -> None:
+    steps = instructions(IMAGES / "router.Dockerfile")
+    cache = next(
+        match[1] for first, rest in steps if first == "ENV" and (match := re.search(r"NUMBA_CACHE_DIR=(\S+)", rest))
+    )
+    made, user, run = (
+        steps.index(step) for step in steps if step[1].startswith(("install --directory", "10001:10001", "mtmh run"))
+    )
+    assert made < user < run
+    assert steps[made][1].endswith(f"--owner 10001 --group 10001 {cache}")
 
 
 @pytest.mark.parametrize("overlay", ["cpu", "gpu"])

@@ -1,6 +1,10 @@
 """What a run prints at its end."""
 
 import json
+import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,8 +42,15 @@ def test_every_figure_rule_and_place_is_there_at_any_width(
     run = tmp_path / "runs" / "20260101T000000Z-abc"
     run.mkdir(parents=True)
     (run / "metrics.json").write_text(json.dumps(METRICS))
-    summarize(run, Path("runs"))
+    started, cpu_before = time.perf_counter() - 2.0, time.process_time()
+    subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
+    summarize(run, Path("runs"), started)
     printed = capsys.readouterr().out
+    took = re.search(r"^Took +(\d+) s, (\d+) s of CPU in all processes, (\d+) MB", printed, re.MULTILINE)
+    assert took
+    assert int(took[1]) >= 2
+    assert int(took[2]) >= round(cpu_before)
+    assert int(took[3]) > 10
     popularity = next(line.split() for line in printed.splitlines() if "popularity" in line)
     assert popularity == ["popularity", *("-" if name == "l2_relevance" else "12.34" for name in COLUMNS)]
     assert "merged_alpha_100" in printed

@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.result import write
-from mtmh.experiment.comparison import Comparison, compare, read_tables
+from mtmh.experiment.comparison import ArmComparison, compare, read_tables
 from mtmh.experiment.definitions import DEFINITIONS
-from mtmh.experiment.folder import open_place
+from mtmh.experiment.folder import open_experiment
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import Effect
 from mtmh.experiment.verdict import PRIMARY
@@ -60,7 +60,7 @@ select arm, head, count(*), avg((not old)::int), avg(matching::int) from known g
 
 def main() -> None:
     """Simulate, compare, print a table a world. Raises UserError when there is no such run."""
-    found: dict[str, list[Comparison]] = {}
+    found: dict[str, list[ArmComparison]] = {}
     novel: dict[str, Any] = {}
     with TemporaryDirectory(prefix="mtmh-ab-") as temporary:
         folder = Path(os.environ.get("MTMH_BENCH_PLACES", temporary))
@@ -86,13 +86,13 @@ def main() -> None:
         sys.exit(1)
 
 
-def _compared(world: str, seed: int, folder: Path) -> Comparison:
+def _compared(world: str, seed: int, folder: Path) -> ArmComparison:
     place = folder / f"{world}-{USERS}-{DAYS}-{seed}"
     if not place.exists():
         told = live(RUN, Plan(DAYS, users=USERS, world=world, seed=seed), place)
         count = f"{told.visits:,} visits, {told.exposures:,} exposures"
         print(f"{world}, seed {seed}: {count} in {told.seconds:.0f} s", flush=True)
-    opened = open_place(place)
+    opened = open_experiment(place)
     return compare(opened, read_tables(opened))
 
 
@@ -111,11 +111,11 @@ def _novel(place: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _effects(comparison: Comparison) -> dict[str, Effect]:
+def _effects(comparison: ArmComparison) -> dict[str, Effect]:
     return {effect.metric: effect for effect in comparison.effects}
 
 
-def _show(world: str, comparisons: Sequence[Comparison], novel: Mapping[str, Mapping[str, float]]) -> None:
+def _show(world: str, comparisons: Sequence[ArmComparison], novel: Mapping[str, Mapping[str, float]]) -> None:
     print(f"\nWorld {world}: {USERS:,} simulated users, {DAYS} days; change in %, fixed 95 % interval")
     print(f"{'':32}{'paper':>7}" + "".join(f"{f'seed {seed}':>29}" for seed in SEEDS) + "  against the paper")
     for name in (*PAPER, *(name for name in METRICS if name not in PAPER)):
@@ -147,7 +147,7 @@ def _agreement(effects: Sequence[Effect]) -> str:
     return "seeds differ" if up else "cannot be told from 0"
 
 
-def _details(comparisons: Sequence[Comparison]) -> Mapping[str, Any]:
+def _details(comparisons: Sequence[ArmComparison]) -> Mapping[str, Any]:
     effects = {name: [_numbers(_effects(one)[name]) for one in comparisons] for name in METRICS}
     agreement = {name: _agreement([_effects(one)[name] for one in comparisons]) for name in PAPER}
     verdicts = [{"outcome": one.verdict.outcome, "lead": one.verdict.lead} for one in comparisons]

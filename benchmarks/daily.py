@@ -27,7 +27,7 @@ from mtmh.experiment.arms import Arm, assign_all
 from mtmh.experiment.folder import Experiment
 from mtmh.exposures.compact import write_batch
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
-from mtmh.exposures.tables import REJECTED, Tables
+from mtmh.exposures.tables import REJECTED, LogTables
 
 ROWS = int(os.environ.get("MTMH_BENCH_ROWS", "10000000"))
 SIZES = [ROWS // 10, 3 * ROWS // 10, ROWS]
@@ -60,12 +60,12 @@ def main() -> None:
 
 def measure(folder: Path) -> dict[str, float]:
     """Seconds of the parts, and peak memory in MB, of the daily metrics of a place."""
-    from mtmh.experiment.data import facts
-    from mtmh.experiment.folder import open_place
+    from mtmh.experiment.data import experiment_data
+    from mtmh.experiment.folder import open_experiment
     from mtmh.experiment.metrics import daily
 
     start, cpu = time.perf_counter(), time.process_time()
-    found = facts(open_place(folder))
+    found = experiment_data(open_experiment(folder))
     read = time.perf_counter()
     table = daily(found)
     end = time.perf_counter()
@@ -112,7 +112,7 @@ def make_place(folder: Path, rows: int, seed: int) -> None:
     (folder / "experiment.json").write_text(experiment.model_dump_json())
 
 
-def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, rng: np.random.Generator) -> Tables:
+def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, rng: np.random.Generator) -> LogTables:
     items = len(born)
     user, at = rng.integers(users, size=answers), np.sort(rng.uniform(day, day + 0.98, answers))
     trigger = np.repeat(_popular(items, answers, rng)[:, None], LIST, axis=1)
@@ -164,7 +164,7 @@ def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, r
     }
     shown, acted = pa.table(exposures, schema=EXPOSURES), pa.table(engagements, schema=ENGAGEMENTS)
     shown, acted = (pa.concat_tables([table, table.slice(0, LIST)]) for table in (shown, acted))  # counted once
-    return Tables(shown, acted, REJECTED.empty_table())
+    return LogTables(shown, acted, REJECTED.empty_table())
 
 
 def _popular(items: int, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -23,9 +23,9 @@ def retrain(place: str, out: str, day: str, data: str, command: str, bounds: str
 
         from monitoring.evidently.bounds import DEFAULT, read_bounds
         from monitoring.retraining import retrain
-        from mtmh.experiment.folder import open_place
+        from mtmh.experiment.folder import open_experiment
 
         until = date.fromisoformat(day) if day else (datetime.now(UTC) - timedelta(days=1)).date()
         limits = read_bounds(Path(bounds) if bounds else DEFAULT)
-        if not retrain(open_place(Path(place)), until, Path(data), Path(out), json.loads(command), limits):
+        if not retrain(open_experiment(Path(place)), until, Path(data), Path(out), json.loads(command), limits):
             print("a retraining run was raised not long ago: not again")

@@ -17,10 +17,10 @@ def ab(
     from monitoring.ab_page.page import write
     from mtmh.display import visible
     from mtmh.experiment.comparison import compare, read_tables
-    from mtmh.experiment.folder import open_place
+    from mtmh.experiment.folder import open_experiment
     from pipelines.arguments import code_version
 
-    opened = open_place(place)
+    opened = open_experiment(place)
     comparison = compare(opened, read_tables(opened))
     folder = out or place / "ab"
     write(comparison, folder, code_version())

@@ -27,11 +27,11 @@ def power(
 
     from mtmh.errors import UserError
     from mtmh.experiment import statistics
-    from mtmh.experiment.data import facts
-    from mtmh.experiment.folder import open_place
+    from mtmh.experiment.data import experiment_data
+    from mtmh.experiment.folder import open_experiment
     from mtmh.experiment.units import user_days
 
-    opened = open_place(place)
+    opened = open_experiment(place)
     experiment = opened.experiment
     if days is not None and days > experiment.days:
         raise UserError(
@@ -40,7 +40,7 @@ def power(
         )
     planned = days or experiment.days
     first = experiment.last_day - timedelta(days=planned - 1)
-    rows = user_days(facts(opened, first, experiment.last_day))
+    rows = user_days(experiment_data(opened, first, experiment.last_day))
     there = rows.filter(rows.arm.isin([experiment.control, experiment.treatment])).to_pyarrow()
     came = users or len(there["user_id"].unique())
     control = rows.filter(rows.arm == experiment.control).to_pyarrow()

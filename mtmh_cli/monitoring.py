@@ -32,9 +32,9 @@ def monitor(
     port: Port = 8090,
 ) -> None:
     """Monitor the days of a place (by default: all), say what is out of bounds, and serve the dashboard."""
-    from mtmh.experiment.folder import open_place
+    from mtmh.experiment.folder import open_experiment
 
-    opened = open_place(place)
+    opened = open_experiment(place)
     from monitoring.evidently.bounds import DEFAULT, read_bounds
     from monitoring.evidently.monitor import WORKSPACE, monitor
 
@@ -68,11 +68,11 @@ def run(
     """Run the pipeline here for one day (by default: the experiment's last); retrain when it asks for that."""
     import sys
 
-    from mtmh.experiment.folder import open_place
+    from mtmh.experiment.folder import open_experiment
     from pipelines import monitor as watch
     from pipelines.local import StepError
 
-    chosen = day.date() if day else open_place(place).experiment.last_day
+    chosen = day.date() if day else open_experiment(place).experiment.last_day
     try:
         raised = watch.run(place, out, chosen, bounds, runs, settings or [])
     except StepError as error:

@@ -127,9 +127,9 @@ def schedule(host: str, told: dict[str, str | int], cron: str, cluster: ClusterS
 
 def _source(place: Path) -> str:
     """The data that the place's run was trained on."""
-    from mtmh.experiment.folder import open_place
+    from mtmh.experiment.folder import open_experiment
 
-    run = open_place(place).experiment.run
+    run = open_experiment(place).experiment.run
     if run is None or not (run / "metrics.json").is_file():
         raise UserError(f"{place}: experiment.json names no run directory ({run}), so nobody knows what to train on.")
     return str(json.loads((run / "metrics.json").read_text())["data"]["path"])

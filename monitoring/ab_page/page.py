@@ -16,7 +16,7 @@ import mtmh.report
 from monitoring.ab_page import plots, wording
 from mtmh.data.files import replacing
 from mtmh.display import shown, visible
-from mtmh.experiment.comparison import Comparison
+from mtmh.experiment.comparison import ArmComparison
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.segments import METRICS_SHOWN
 from mtmh.experiment.statistics.effects import Effect
@@ -31,7 +31,7 @@ DONE_BY_USERS = (
 BOUNDS = ("lift", "lo", "hi", "always_lo", "always_hi")
 
 
-def write(comparison: Comparison, out: Path, code_version: str) -> None:
+def write(comparison: ArmComparison, out: Path, code_version: str) -> None:
     """Write ab.json, verdict.json and ab.html into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
     html = _environment().get_template("page.html.j2").render(**_view(comparison, code_version))
@@ -44,7 +44,7 @@ def write(comparison: Comparison, out: Path, code_version: str) -> None:
             draft.write_text(text, encoding="utf-8")
 
 
-def ab(comparison: Comparison) -> dict[str, dict[str, Any]]:
+def ab(comparison: ArmComparison) -> dict[str, dict[str, Any]]:
     """What ab.json holds: one entry a metric, and `sample_ratio` and `never_served` beside them.
 
     Of a metric: control and treatment (in the metric's unit), lift with lo and hi (relative change and its fixed 95 %
@@ -63,7 +63,7 @@ def ab(comparison: Comparison) -> dict[str, dict[str, Any]]:
     return {**entries, **checks}
 
 
-def details(comparison: Comparison, code_version: str) -> dict[str, Any]:
+def details(comparison: ArmComparison, code_version: str) -> dict[str, Any]:
     """What verdict.json holds: verdict, rule, place, days, effects by day, segments, findings."""
     place = comparison.experiment
     return {
@@ -115,7 +115,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _view(comparison: Comparison, code_version: str) -> dict[str, Any]:
+def _view(comparison: ArmComparison, code_version: str) -> dict[str, Any]:
     days, place = comparison.days, comparison.experiment
     named = {effect.metric: effect for effect in comparison.effects}
     first = [named[name] for name in DONE_BY_USERS if name in named]
@@ -149,7 +149,7 @@ def _view(comparison: Comparison, code_version: str) -> dict[str, Any]:
     }
 
 
-def _tiles(comparison: Comparison) -> list[dict[str, str]]:
+def _tiles(comparison: ArmComparison) -> list[dict[str, str]]:
     found = {effect.metric: effect for effect in comparison.effects}
     tiles = []
     for name in (PRIMARY, *GUARDRAILS):
@@ -200,14 +200,14 @@ def _row(effect: Effect) -> dict[str, Any]:
     }
 
 
-def _line(effect: Effect, sign: int, label: str = "") -> plots.Line:
+def _line(effect: Effect, sign: int, label: str = "") -> plots.PlottedLift:
     metric = METRICS[effect.metric]
     bounds = {key: getattr(effect, key) for key in BOUNDS}
     whole = effect.metric in (PRIMARY, *GUARDRAILS)
-    return plots.Line(label or metric.title, **bounds, sign=sign, better=metric.higher, whole=whole)
+    return plots.PlottedLift(label or metric.title, **bounds, sign=sign, better=metric.higher, whole=whole)
 
 
-def _series(comparison: Comparison) -> list[tuple[Markup, str]]:
+def _series(comparison: ArmComparison) -> list[tuple[Markup, str]]:
     """One picture a metric that has a lift: primary and guardrails first."""
     rows = comparison.by_day.to_pylist()
     order = [PRIMARY, *GUARDRAILS, *(name for name in METRICS if name not in (PRIMARY, *GUARDRAILS))]
@@ -220,7 +220,7 @@ def _series(comparison: Comparison) -> list[tuple[Markup, str]]:
         metric = METRICS[name]
         signs = [_sign(row["always_lo"], row["always_hi"]) for row in own]
         lines = [
-            plots.Line(metric.title, **{key: row[key] for key in BOUNDS}, sign=sign, better=metric.higher)
+            plots.PlottedLift(metric.title, **{key: row[key] for key in BOUNDS}, sign=sign, better=metric.higher)
             for row, sign in zip(own, signs, strict=True)
         ]
         days: list[date] = [row["day"] for row in own]
@@ -230,7 +230,7 @@ def _series(comparison: Comparison) -> list[tuple[Markup, str]]:
     return found
 
 
-def _segment_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def _segment_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for each in comparison.segments:
         row = rows.setdefault(each.segment.name, {"name": each.segment.name, "cells": []})
@@ -241,7 +241,7 @@ def _segment_rows(comparison: Comparison) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _segment_drawings(comparison: Comparison) -> list[tuple[Markup, str]]:
+def _segment_drawings(comparison: ArmComparison) -> list[tuple[Markup, str]]:
     drawings = []
     for name in METRICS_SHOWN[: 2 if comparison.segments else 0]:
         own = [each for each in comparison.segments if each.effect.metric == name]

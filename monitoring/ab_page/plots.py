@@ -21,7 +21,7 @@ FURTHEST = 4.0  # an interval that reaches this many times as far as the median 
 
 
 @dataclass(frozen=True)
-class Line:
+class PlottedLift:
     """One row of a forest plot; lift and bounds are relative changes, -1 .. inf, NaN where there is none."""
 
     label: str
@@ -42,7 +42,7 @@ class Line:
         return OK if (self.sign > 0) is (self.better == "better") else BAD
 
 
-def forest(lines: Sequence[Line]) -> Figure:
+def forest(lines: Sequence[PlottedLift]) -> Figure:
     """Lifts in percent, one below the other: point, thick fixed 95 % interval, thin always-valid one."""
     shown = [line for line in lines if np.isfinite([line.lift, line.always_lo, line.always_hi]).all()]
     reach = _reach(shown)
@@ -65,7 +65,7 @@ def forest(lines: Sequence[Line]) -> Figure:
     return figure
 
 
-def over_days(days: Sequence[date], lines: Sequence[Line]) -> Figure:
+def over_days(days: Sequence[date], lines: Sequence[PlottedLift]) -> Figure:
     """One metric's lift in percent, from the first day to each: line, inner band fixed, outer band always-valid."""
     columns = ("lift", "lo", "hi", "always_lo", "always_hi")
     values = {name: 100 * np.array([getattr(line, name) for line in lines], float) for name in columns}
@@ -92,7 +92,7 @@ def _tick(value: float, _: int) -> str:
     return f"{value:+g}".replace("-", "\u2212") if value else "0"
 
 
-def _interval(axes: Axes, place: int, line: Line, reach: float) -> None:
+def _interval(axes: Axes, place: int, line: PlottedLift, reach: float) -> None:
     lift, *ends = (100 * value for value in (line.lift, line.lo, line.hi, line.always_lo, line.always_hi))
     lo, hi, always_lo, always_hi = np.clip(ends, -reach, reach)
     axes.plot([always_lo, always_hi], [place, place], color=line.color, linewidth=1.2)
@@ -112,7 +112,7 @@ def _interval(axes: Axes, place: int, line: Line, reach: float) -> None:
     axes.plot([lift], [place], marker=shape, color=line.color, markersize=6.5, mec="white", mew=0.9)
 
 
-def _reach(lines: Sequence[Line]) -> float:
+def _reach(lines: Sequence[PlottedLift]) -> float:
     """How far the axis goes to both sides, in percent: as far as any interval, but for those out of all proportion."""
     ends = 100 * np.array([max(abs(line.always_lo), abs(line.always_hi)) for line in lines])
     if not len(ends):

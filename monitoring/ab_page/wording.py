@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from mtmh.experiment.comparison import Comparison
+from mtmh.experiment.comparison import ArmComparison
 from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.segments import HEAVY_SHARE, LEAST_USERS, NEW_DAYS, NEW_ENGAGEMENTS
@@ -61,7 +61,7 @@ def ratio(found: SampleRatio, unserved: NeverServed) -> dict[str, Any]:
     return {"words": (says + end + others + ".").replace("= <", "<"), "rows": rows}
 
 
-def segments(comparison: Comparison) -> str:
+def segments(comparison: ArmComparison) -> str:
     """How the segments were made, and how far they are to be believed."""
     tests = len(comparison.segments)
     said = (
@@ -78,7 +78,7 @@ def segments(comparison: Comparison) -> str:
     )
 
 
-def segment_notes(comparison: Comparison) -> list[str]:
+def segment_notes(comparison: ArmComparison) -> list[str]:
     """What is not shown of the segments."""
     if not comparison.too_small:
         return []
@@ -86,7 +86,7 @@ def segment_notes(comparison: Comparison) -> list[str]:
     return [f"Too small to compare (fewer than {LEAST_USERS} users in an arm): {names}."]
 
 
-def corrected(comparison: Comparison) -> list[str]:
+def corrected(comparison: ArmComparison) -> list[str]:
     """Everything that was done so that chance is not taken for an effect."""
     tested = sum(effect.p == effect.p for effect in comparison.effects)
     adjusted = [METRICS[effect.metric].title for effect in comparison.effects if effect.cuped]
@@ -123,7 +123,7 @@ def winsorized(effects: Sequence[Effect]) -> list[str]:
     ]
 
 
-def limits(comparison: Comparison) -> list[str]:
+def limits(comparison: ArmComparison) -> list[str]:
     """What nobody should read out of this page."""
     experiment, days = comparison.experiment, len(comparison.days)
     spill = (
@@ -155,7 +155,7 @@ def limits(comparison: Comparison) -> list[str]:
     return said
 
 
-def _smallest(comparison: Comparison) -> list[str]:
+def _smallest(comparison: ArmComparison) -> list[str]:
     """How large an effect on the primary metric must be to be seen in four experiments of five."""
     found = {effect.metric: effect for effect in comparison.effects}.get(PRIMARY)
     if found is None or not np.isfinite([found.always_lo, found.always_hi]).all():
@@ -168,7 +168,7 @@ def _smallest(comparison: Comparison) -> list[str]:
     ]
 
 
-def notes(comparison: Comparison) -> list[str]:
+def notes(comparison: ArmComparison) -> list[str]:
     """Why figures are missing."""
     reasons: dict[str, list[str]] = {}
     for effect in comparison.effects:

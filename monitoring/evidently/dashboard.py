@@ -11,8 +11,8 @@ from evidently.ui.workspace import Project, Workspace
 from monitoring.evidently.figures import FAMILIES, definition_of, title_of
 from monitoring.evidently.snapshots import DAY_TAG, simulated
 from mtmh.display import visible
-from mtmh.experiment.checks import Finding
-from mtmh.experiment.folder import Place
+from mtmh.experiment.checks import LogFinding
+from mtmh.experiment.folder import ExperimentFolder
 
 TABS = ("A/B", "Freshness", "Diversity", "Heads", "Drift", "Data quality")
 EXAMPLE = 200  # letters of a finding's example
@@ -36,7 +36,9 @@ class Line:
     legend: str
 
 
-def draw(workspace: Workspace, project: Project, figures: pa.Table, place: Place, findings: Sequence[Finding]) -> None:
+def draw(
+    workspace: Workspace, project: Project, figures: pa.Table, place: ExperimentFolder, findings: Sequence[LogFinding]
+) -> None:
     """Lay out the dashboard anew, with a line for each figure that there is, and the last `findings` in words."""
     rows = zip(*(figures[name].to_pylist() for name in ("family", "of", "label")), strict=True)
     known = [Line(family, of, label, "") for family, of, label in dict.fromkeys(rows)]
@@ -55,7 +57,7 @@ def draw(workspace: Workspace, project: Project, figures: pa.Table, place: Place
     workspace.save_dashboard(project.id, DashboardModel(tabs=models, panels=[p for title in TABS for p in tabs[title]]))
 
 
-def _about(place: Place) -> DashboardPanelPlot:
+def _about(place: ExperimentFolder) -> DashboardPanelPlot:
     experiment = place.experiment
     arms = ", ".join(
         f"{arm.name} (alpha {arm.alpha:g})" if arm.alpha is not None else arm.name for arm in experiment.arms
@@ -66,7 +68,7 @@ def _about(place: Place) -> DashboardPanelPlot:
     return text_panel(visible(title), visible(" ".join(part for part in (simulated(place), days, verdict) if part)))
 
 
-def _compared(known: list[Line], place: Place) -> Iterator[DashboardPanelPlot]:
+def _compared(known: list[Line], place: ExperimentFolder) -> Iterator[DashboardPanelPlot]:
     yield from _online(known, *COMPARED, "engagement_rate")
     ends = {"lift": "lift", "always_lo": "lower end", "always_hi": "upper end"}
     for name in COMPARED:
@@ -76,7 +78,7 @@ def _compared(known: list[Line], place: Place) -> Iterator[DashboardPanelPlot]:
     yield from _lines(FAMILIES["sample ratio"].title, FAMILIES["sample ratio"].definition, p)
 
 
-def _quality(known: list[Line], findings: Sequence[Finding]) -> Iterator[DashboardPanelPlot]:
+def _quality(known: list[Line], findings: Sequence[LogFinding]) -> Iterator[DashboardPanelPlot]:
     yield from _found(findings)
     yield from _by_label(known, "quality")
     bounds = [Line(one.family, one.of, one.label, FAMILIES[one.label].title) for one in _of(known, "bounds")]
@@ -86,7 +88,7 @@ def _quality(known: list[Line], findings: Sequence[Finding]) -> Iterator[Dashboa
     yield from _lines("Findings", FAMILIES["findings"].definition, [one for one in lines if one.label in wrong])
 
 
-def _found(findings: Sequence[Finding]) -> Iterator[DashboardPanelPlot]:
+def _found(findings: Sequence[LogFinding]) -> Iterator[DashboardPanelPlot]:
     """What is wrong in the log, in words: a panel a finding."""
     wrong = [finding for finding in findings if finding.count]
     about = f"{len(findings) - len(wrong)} of {len(findings)} checks found nothing."

@@ -30,7 +30,7 @@ TOPIC = "l1_topic"
 
 
 @dataclass(frozen=True)
-class Compared:
+class DriftSample:
     """Columns of an arm's impressions (`columns`), and those that they are compared with."""
 
     current: pd.DataFrame

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.data.feature_tables import RECENT
-from mtmh.experiment.folder import Place
+from mtmh.experiment.folder import ExperimentFolder
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[us]")
 
 
 def statistics_by_day(
-    place: Place, engagements: ir.Table, item_id: pa.Array, first: date, last: date
+    place: ExperimentFolder, engagements: ir.Table, item_id: pa.Array, first: date, last: date
 ) -> dict[str, np.ndarray]:
     """The contract's STATISTICS of each item at the start of each day: name -> float32 [days, items].
 

@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 
 from monitoring.evidently import daily, drift
 from monitoring.evidently.bounds import Bounds, Broken, broken, retraining
-from monitoring.evidently.drift import Compared
+from monitoring.evidently.drift import DriftSample
 from monitoring.evidently.features import statistics_by_day
 from monitoring.evidently.figures import FIGURES, table, tables
 from monitoring.evidently.lifts import compare
 from monitoring.evidently.reference import Reference, load_reference
 from mtmh.data.files import write_parquet
-from mtmh.experiment.data import Facts, facts
-from mtmh.experiment.folder import Place
+from mtmh.experiment.data import ExperimentData, experiment_data
+from mtmh.experiment.folder import ExperimentFolder
 from mtmh.experiment.relations import once
-from mtmh.exposures.read import Logged
+from mtmh.exposures.read import LogRelations
 
 WORKSPACE, KEPT = "workspace", "figures.parquet"
 
@@ -44,7 +44,9 @@ class Monitored:
         return [f"{days}: {len(self.figures):,} figures, {outside}", *self.notes, *map(str, self.broken)]
 
 
-def monitor(place: Place, out: Path, bounds: Bounds, first: date | None = None, last: date | None = None) -> Monitored:
+def monitor(
+    place: ExperimentFolder, out: Path, bounds: Bounds, first: date | None = None, last: date | None = None
+) -> Monitored:
     """Monitor the days `first` to `last` of a place (by default: all of them).
 
     Leaves `out`/workspace (Evidently's) and `out`/figures.parquet, in which days that were monitored before stay, and
@@ -52,8 +54,8 @@ def monitor(place: Place, out: Path, bounds: Bounds, first: date | None = None, 
     """
     from monitoring.evidently import dashboard, snapshots
 
-    read = facts(place, first, last)
-    whole = read if read.first == place.experiment.first_day else facts(place, None, read.last)
+    read = experiment_data(place, first, last)
+    whole = read if read.first == place.experiment.first_day else experiment_data(place, None, read.last)
     figures, compared, notes = _measured(place, read, whole)
     workspace, project = snapshots.open_project(out / WORKSPACE, place)
     days = []
@@ -72,7 +74,9 @@ def monitor(place: Place, out: Path, bounds: Bounds, first: date | None = None, 
     return Monitored(str(project.id), read.days, found, outside, retraining(outside, bounds), notes)
 
 
-def _measured(place: Place, read: Facts, whole: Facts) -> tuple[pa.Table, dict[tuple[date, str], Compared], list[str]]:
+def _measured(
+    place: ExperimentFolder, read: ExperimentData, whole: ExperimentData
+) -> tuple[pa.Table, dict[tuple[date, str], DriftSample], list[str]]:
     """Every figure that we compute ourselves, what Evidently is to compare for each day and arm, and notes.
 
     `whole` has the days of `read`, and those before them from the experiment's first on.
@@ -98,8 +102,8 @@ def _measured(place: Place, read: Facts, whole: Facts) -> tuple[pa.Table, dict[t
 
 
 def _compared(
-    place: Place, read: Facts, reference: Reference, log: Logged
-) -> Iterator[tuple[tuple[date, str], Compared]]:
+    place: ExperimentFolder, read: ExperimentData, reference: Reference, log: LogRelations
+) -> Iterator[tuple[tuple[date, str], DriftSample]]:
     """The sampled impressions of each day and arm beside the evaluated lists of the arm."""
     sampled = drift.sample(daily.logged_by_arms(read, log))
     now = statistics_by_day(place, once(log.engagements), reference.item_id, read.first, read.last)
@@ -114,7 +118,7 @@ def _compared(
             rows = sampled[(sampled["day"] == day) & (sampled["arm"] == arm)]
             row = reference.rows(pa.array(rows["item_id"], pa.string()))
             head, score = rows["head"].to_numpy(), rows["score"].to_numpy()
-            yield (day, arm), Compared(drift.columns(row, head, score, features, reference.topic), lists)
+            yield (day, arm), DriftSample(drift.columns(row, head, score, features, reference.topic), lists)
 
 
 def _arms(of_day: pa.Table) -> list[str]:

@@ -13,7 +13,7 @@ import yaml
 
 from mtmh.data.contract import STATISTICS
 from mtmh.experiment.arms import Arm
-from mtmh.experiment.folder import Place
+from mtmh.experiment.folder import ExperimentFolder
 from mtmh.heads import HEADS
 
 
@@ -39,7 +39,7 @@ class Reference:
         return np.bincount(item, minlength=len(self.item_id))
 
 
-def load_reference(place: Place, k: int) -> tuple[Reference | None, list[str]]:
+def load_reference(place: ExperimentFolder, k: int) -> tuple[Reference | None, list[str]]:
     """The reference of a place, and what of it is missing, a sentence each; None without a version directory.
 
     `k` candidates of each evaluated list count: as many as the log's lists have.
@@ -62,7 +62,7 @@ def load_reference(place: Place, k: int) -> tuple[Reference | None, list[str]]:
     return reference, missing
 
 
-def _engaged(place: Place, version: Path, item_id: pa.Array) -> np.ndarray:
+def _engaged(place: ExperimentFolder, version: Path, item_id: pa.Array) -> np.ndarray:
     """Engagements with each item before the version's split; all that the place knows where that leaves none."""
     history = pq.read_table(place.history, columns=["item_id", "timestamp"])
     split = json.loads((version / "manifest.json").read_text())["created_from"]["split_time"]
@@ -71,7 +71,7 @@ def _engaged(place: Place, version: Path, item_id: pa.Array) -> np.ndarray:
     return np.bincount(row[row >= 0], minlength=len(item_id))
 
 
-def _listed(place: Place, item_id: pa.Array, k: int) -> tuple[dict[str, pa.Table], list[str]]:
+def _listed(place: ExperimentFolder, item_id: pa.Array, k: int) -> tuple[dict[str, pa.Table], list[str]]:
     run = place.experiment.run
     if run is None or not (run / "candidates.parquet").is_file():
         return {}, [f"No evaluated lists to compare with what is shown (run: {run})."]

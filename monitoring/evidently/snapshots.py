@@ -21,16 +21,16 @@ from evidently.sdk.models import ProjectModel
 from evidently.ui.workspace import Project, Workspace
 
 from monitoring.evidently.bounds import Bounds
-from monitoring.evidently.drift import TOPIC, Compared, comparable
+from monitoring.evidently.drift import TOPIC, DriftSample, comparable
 from monitoring.evidently.figures import FAMILIES, table
 from monitoring.evidently.metrics import DATA, Figures, dataset
 from mtmh.display import visible
-from mtmh.experiment.folder import Place
+from mtmh.experiment.folder import ExperimentFolder
 
 DAY_TAG, ARM_TAG = "day", "arm"
 
 
-def open_project(workspace: Path, place: Place) -> tuple[Workspace, Project]:
+def open_project(workspace: Path, place: ExperimentFolder) -> tuple[Workspace, Project]:
     """The project of a place's experiment in the workspace, made where there is none."""
     experiment = place.experiment
     store = Workspace.create(str(workspace))
@@ -42,7 +42,7 @@ def open_project(workspace: Path, place: Place) -> tuple[Workspace, Project]:
     return store, store.add_project(project)
 
 
-def simulated(place: Place) -> str:
+def simulated(place: ExperimentFolder) -> str:
     """Who the users are, where they are not real ones; empty otherwise."""
     experiment = place.experiment
     if not experiment.simulated:
@@ -50,7 +50,7 @@ def simulated(place: Place) -> str:
     return visible(f"Users are simulated: the world is {experiment.world!r}, the seed {experiment.seed}.")
 
 
-def arm_snapshot(figures: pa.Table, compared: Compared | None, bounds: Bounds, day: date, arm: str) -> Snapshot:
+def arm_snapshot(figures: pa.Table, compared: DriftSample | None, bounds: Bounds, day: date, arm: str) -> Snapshot:
     """One arm on one day: its figures, and its scores and features beside their reference.
 
     `figures` are those of the day; the arm's own and those of its heads are taken.

@@ -21,7 +21,7 @@ _HOUR = 3_600_000_000  # microseconds
 
 
 @dataclass(frozen=True)
-class Catalog:
+class ItemTable:
     """The items of a place and, behind them, those that only the log knows."""
 
     item_id: pa.Array  # string [items]; the row is the item's number
@@ -51,7 +51,7 @@ class Catalog:
         count = np.bincount(self.item, minlength=len(self.item_id))
         return ibis.memtable(pa.table({"item": self.item, "topic": self.topic, "share": 1 / count[self.item]}))
 
-    def with_unknown(self, ids: pa.Array, days: np.ndarray) -> "Catalog":
+    def with_unknown(self, ids: pa.Array, days: np.ndarray) -> "ItemTable":
         """The same with items behind it of which nothing is known but the id, and the day on which it is first named.
 
         days: datetime64[us], as long as `ids`.
@@ -72,7 +72,7 @@ class Catalog:
         return np.searchsorted(born, end) + int(np.isnat(created).sum())
 
 
-def read_catalog(path: Path) -> Catalog:
+def read_item_table(path: Path) -> ItemTable:
     """Number the items of an item table, in the order in which they stand there."""
     table = pq.read_table(path, columns=["item_id", "created_at", "l2_topics"])
     ids = table["item_id"].cast(pa.string()).combine_chunks()
@@ -87,7 +87,7 @@ def read_catalog(path: Path) -> Catalog:
     pairs = item.to_numpy().astype(np.int64) * len(names) + pc.index_in(name, value_set=names).to_numpy()
     pairs = np.unique(pairs)
     created = table["created_at"].cast(UTC_MICROSECONDS, safe=False).cast(pa.timestamp("us")).to_numpy()
-    return Catalog(
+    return ItemTable(
         item_id=ids.take(first),
         created=created,
         topic_names=names,
@@ -100,7 +100,7 @@ def read_catalog(path: Path) -> Catalog:
 
 
 @dataclass(frozen=True)
-class Users:
+class UserTable:
     """Everybody whom the log knows, and where they belong; the row is the user's number."""
 
     user_id: pa.Array  # string [users]
@@ -128,7 +128,7 @@ class Users:
         return ibis.memtable(table.filter(pc.greater_equal(table["arm"], 0)))
 
 
-def place_users(served: pa.Table, engaged: pa.Table, salt: str, arms: tuple[Arm, ...]) -> Users:
+def assign_users(served: pa.Table, engaged: pa.Table, salt: str, arms: tuple[Arm, ...]) -> UserTable:
     """`served`: user_id, arm, other_arm (the least and the greatest name of those that served the user), seen (their
     first day), each user once; `engaged`: user_id and seen of those who did something and were never served, who are
     in the arm that would have served them.
@@ -141,7 +141,7 @@ def place_users(served: pa.Table, engaged: pa.Table, salt: str, arms: tuple[Arm,
     bucket = buckets(ids, UNIT_SALT).to_numpy() % UNIT_BUCKETS
     seen = np.concatenate([table["seen"].to_numpy() for table in (served, engaged)]).astype("datetime64[D]")
     was_served = np.arange(len(ids)) < len(one)
-    return Users(ids, arm, bucket.astype(np.int32), (arm >= 0) & (arm != due), was_served, seen)
+    return UserTable(ids, arm, bucket.astype(np.int32), (arm >= 0) & (arm != due), was_served, seen)
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:

@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 
 from mtmh.experiment import relations
 from mtmh.experiment.arms import NO_ARM
-from mtmh.experiment.catalog import Catalog, Users
+from mtmh.experiment.catalog import ItemTable, UserTable
 from mtmh.experiment.definitions import DEFINITIONS
-from mtmh.experiment.folder import Place
+from mtmh.experiment.folder import ExperimentFolder
 from mtmh.exposures.compact import TABLES, committed
-from mtmh.exposures.read import Logged
+from mtmh.exposures.read import LogRelations
 
 
 @dataclass(frozen=True)
-class Finding:
+class LogFinding:
     """One check of the log; `count` is 0 and `example` None where all is well."""
 
     name: str
@@ -32,16 +32,16 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CheckInput:
     """What the checks look at. The tables from `lists` on begin a day before `first`."""
 
-    place: Place
-    log: Logged
+    place: ExperimentFolder
+    log: LogRelations
     now: datetime
     first: date
     last: date
-    users: Users
-    catalog: Catalog
+    users: UserTable
+    catalog: ItemTable
     history: ir.Table  # user_id, item_id, day, value
     asked: ir.Table  # relations.requests, from the experiment's first day to `last`
     own_alpha: ir.Table  # those of them in one arm that relations.with_own_alpha gives
@@ -52,15 +52,15 @@ class Evidence:
     found: ir.Table  # relations.attributed
 
 
-Check = Callable[[Evidence], Iterator[Finding]]
+Check = Callable[[CheckInput], Iterator[LogFinding]]
 
 
-def find(evidence: Evidence) -> tuple[Finding, ...]:
+def find(evidence: CheckInput) -> tuple[LogFinding, ...]:
     """Every check's findings, the ones that found nothing included, always in the same order."""
     return tuple(finding for check in _CHECKS for finding in check(evidence))
 
 
-def _rejected(e: Evidence) -> Iterator[Finding]:
+def _rejected(e: CheckInput) -> Iterator[LogFinding]:
     rows = e.log.rejected
     example = None
     if rows.num_rows:
@@ -68,10 +68,10 @@ def _rejected(e: Evidence) -> Iterator[Finding]:
         content = row["content"][:80].decode(errors="replace")
         example = f"{row['segment']} at byte {row['start']}: {row['reason']}: {content}"
     means = "of the whole log: no valid record, so not in any figure; kept in tables/rejected."
-    yield Finding("rejected", "Malformed records", rows.num_rows, "records", means, example)
+    yield LogFinding("rejected", "Malformed records", rows.num_rows, "records", means, example)
 
 
-def _clocks(e: Evidence) -> Iterator[Finding]:
+def _clocks(e: CheckInput) -> Iterator[LogFinding]:
     experiment, now = e.place.experiment, ibis.literal(e.now + relations.SKEW)
     for of in TABLES:
         rows = getattr(e.log, of)
@@ -89,7 +89,7 @@ def _clocks(e: Evidence) -> Iterator[Finding]:
         yield _finding(f"{of}_after", f"{of.title()} from the future", of, means, rows.filter(late))
 
 
-def _late(e: Evidence) -> Iterator[Finding]:
+def _late(e: CheckInput) -> Iterator[LogFinding]:
     """Rows of a day that came in a batch after one that had rows of the day after the next."""
     batches = committed(e.place.tables).batches
     for of in TABLES:
@@ -108,10 +108,10 @@ def _late(e: Evidence) -> Iterator[Finding]:
         count = sum(pq.read_metadata(path).num_rows for _, path in late)
         example = f"{late[0][1].relative_to(e.place.folder)}" if late else None
         means = "came after rows of a day at least two days later: counted in their day, whose figures have changed."
-        yield Finding(f"late_{of}", f"Late {of}", count, of, means, example)
+        yield LogFinding(f"late_{of}", f"Late {of}", count, of, means, example)
 
 
-def _answers(e: Evidence) -> Iterator[Finding]:
+def _answers(e: CheckInput) -> Iterator[LogFinding]:
     asked = e.asked.filter(e.asked.day >= e.first)
     arms = [arm.name for arm in e.place.experiment.arms]
     yield _finding(
@@ -133,7 +133,7 @@ def _answers(e: Evidence) -> Iterator[Finding]:
     yield _finding("outside_arms", "Answers before or after the arms", "answers", means, asked.filter(outside))
 
 
-def _outside_arms(e: Evidence, asked: ir.Table) -> ir.BooleanValue:
+def _outside_arms(e: CheckInput, asked: ir.Table) -> ir.BooleanValue:
     """Whether an answer without an arm came before the first answer of an arm, on the first day, or after the last one,
     on the last day: an experiment begins and ends within a day."""
     experiment = e.place.experiment
@@ -148,7 +148,7 @@ def _outside_arms(e: Evidence, asked: ir.Table) -> ir.BooleanValue:
     return (asked.arm == NO_ARM) & (early | late)
 
 
-def _duplicates(e: Evidence) -> Iterator[Finding]:
+def _duplicates(e: CheckInput) -> Iterator[LogFinding]:
     items = e.catalog.numbered().select("item", "item_id")
     rows = e.repeats.inner_join(e.lists.select("list", "exposure_id", "day"), "list").inner_join(items, "item")
     rows = rows.filter(rows.day >= e.first).select("exposure_id", "item_id", "rows", more=rows.rows - 1)
@@ -160,7 +160,7 @@ def _duplicates(e: Evidence) -> Iterator[Finding]:
     yield _finding("duplicate_engagements", "Duplicate engagements", "engagements", means, rows, weight="more")
 
 
-def _deviations(e: Evidence) -> Iterator[Finding]:
+def _deviations(e: CheckInput) -> Iterator[LogFinding]:
     """Answers that are not what the arm stands for."""
     means = "answered with another alpha than the arm's, such as the caller's own: these exposures are left out."
     yield _by_arm(e, "own_alpha", "Answers with an alpha of their own", means, e.own_alpha)
@@ -169,7 +169,7 @@ def _deviations(e: Evidence) -> Iterator[Finding]:
     yield _by_arm(e, "degraded", "Degraded answers", means, degraded)
 
 
-def _by_arm(e: Evidence, name: str, title: str, means: str, answers: ir.Table) -> Finding:
+def _by_arm(e: CheckInput, name: str, title: str, means: str, answers: ir.Table) -> LogFinding:
     """How many `answers` there are, and their share in each arm as the example."""
     days = e.asked.day >= e.first
     counts = {
@@ -181,10 +181,10 @@ def _by_arm(e: Evidence, name: str, title: str, means: str, answers: ir.Table) -
     arms = [arm.name for arm in e.place.experiment.arms if counts.get(arm.name)]
     shares = [f"{arm}: {deviating.get(arm, 0) / counts[arm]:.2%} of {counts[arm]:,}" for arm in arms]
     count = sum(deviating.get(arm, 0) for arm in arms)
-    return Finding(name, title, count, "answers", means, "; ".join(shares) if count else None)
+    return LogFinding(name, title, count, "answers", means, "; ".join(shares) if count else None)
 
 
-def _beyond_a_day(e: Evidence) -> Iterator[Finding]:
+def _beyond_a_day(e: CheckInput) -> Iterator[LogFinding]:
     """Dwell and values that nobody can have: of one engagement, and of a user on one day."""
     rows = e.log.engagements.filter(e.log.engagements.day.between(e.first, e.last))
     rows = rows.select("user_id", "item_id", "day", "timestamp", "value", "dwell_seconds")
@@ -200,7 +200,7 @@ def _beyond_a_day(e: Evidence) -> Iterator[Finding]:
     yield _finding("capped_days", "Days with too much dwell", "user days", means, rows)
 
 
-def _order(e: Evidence) -> Iterator[Finding]:
+def _order(e: CheckInput) -> Iterator[LogFinding]:
     items = e.catalog.numbered().select("item", "item_id")
     recent = e.events.filter(e.events.day >= e.first)
     # Others may be of one's own accord.
@@ -236,7 +236,7 @@ def _order(e: Evidence) -> Iterator[Finding]:
     )
 
 
-def _items(e: Evidence) -> Iterator[Finding]:
+def _items(e: CheckInput) -> Iterator[LogFinding]:
     items = e.catalog.numbered().select("item", "item_id")
     shown = e.shown.filter(e.shown.day >= e.first)
     events = e.events.filter(e.events.day >= e.first)
@@ -252,10 +252,10 @@ def _items(e: Evidence) -> Iterator[Finding]:
     again = e.catalog.repeated
     example = again[0].as_py() if len(again) else None
     means = "again in items.parquet, or without an id: the first row counts."
-    yield Finding("repeated_items", "Repeated items", len(again), "items", means, example)
+    yield LogFinding("repeated_items", "Repeated items", len(again), "items", means, example)
 
 
-def _users(e: Evidence) -> Iterator[Finding]:
+def _users(e: CheckInput) -> Iterator[LogFinding]:
     both = e.users.contaminated
     example = None
     if len(both):
@@ -263,15 +263,15 @@ def _users(e: Evidence) -> Iterator[Finding]:
         arms = e.asked.filter(e.asked.user_id == name).select("arm").distinct().to_pyarrow()["arm"].to_pylist()
         example = f"{name}: {', '.join(sorted(arms))}"
     means = "served by two arms up to the last of these days: left out of all figures."
-    yield Finding("contaminated", "Users in two arms", len(both), "users", means, example)
+    yield LogFinding("contaminated", "Users in two arms", len(both), "users", means, example)
     other = e.users.user_id.filter(pa.array(e.users.misplaced))
     yield _never_served(e)
     means = "served by another arm than salt and weights give them: counted in the arm that served them."
     example = other[0].as_py() if len(other) else None
-    yield Finding("misplaced", "Users in another arm than theirs", len(other), "users", means, example)
+    yield LogFinding("misplaced", "Users in another arm than theirs", len(other), "users", means, example)
 
 
-def _never_served(e: Evidence) -> Finding:
+def _never_served(e: CheckInput) -> LogFinding:
     """Users whose answers are lost, or who came without one; the example tells whether one arm has more of them."""
     counts = []
     for number, arm in enumerate(e.place.experiment.arms):
@@ -279,10 +279,10 @@ def _never_served(e: Evidence) -> Finding:
         counts.append(f"{arm.name}: {int((own & ~e.users.served).sum()):,} of {int(own.sum()):,}")
     count = int((~e.users.served).sum())
     means = "engaged, but no answer of an arm to them is in the log: counted in the arm of their bucket."
-    return Finding("never_served", "Users never served", count, "users", means, "; ".join(counts) if count else None)
+    return LogFinding("never_served", "Users never served", count, "users", means, "; ".join(counts) if count else None)
 
 
-def _days(e: Evidence) -> Iterator[Finding]:
+def _days(e: CheckInput) -> Iterator[LogFinding]:
     days = [e.first + timedelta(days=n) for n in range((e.last - e.first).days + 1)]
     table = e.asked.group_by("arm", "day").agg(answers=e.asked.count()).to_pyarrow()
     there = set(zip(table["arm"].to_pylist(), table["day"].to_pylist(), strict=True))
@@ -299,25 +299,29 @@ def _days(e: Evidence) -> Iterator[Finding]:
                 gone.append(f"{arm.name}: no answers since {since}" if own else f"{arm.name}: no answers at all")
             holes += [f"{arm.name} on {day}" for day in missing if since is None or day < since]
     means = "answers nobody from some day on, while others do: comparisons end there."
-    yield Finding("vanished_arms", "Arms that vanished", len(gone), "arms", means, "; ".join(gone) or None)
+    yield LogFinding("vanished_arms", "Arms that vanished", len(gone), "arms", means, "; ".join(gone) or None)
     means = "without an answer of the arm between days that have some: its figures of these days are empty."
-    yield Finding("missing_arm_days", "Days without an arm", len(holes), "days", means, holes[0] if holes else None)
+    yield LogFinding("missing_arm_days", "Days without an arm", len(holes), "days", means, holes[0] if holes else None)
     empty = [day for day in days if day not in some]
     means = "no answer of any arm: all figures of these days are empty."
-    yield Finding("empty_days", "Days without exposures", len(empty), "days", means, str(empty[0]) if empty else None)
+    yield LogFinding(
+        "empty_days", "Days without exposures", len(empty), "days", means, str(empty[0]) if empty else None
+    )
     active = set(e.events.select("day").distinct().to_pyarrow()["day"].to_pylist())
     quiet = [day for day in days if day not in active]
     means = "no engagement of anybody: is the log of engagements connected?"
-    yield Finding("quiet_days", "Days without engagements", len(quiet), "days", means, str(quiet[0]) if quiet else None)
+    yield LogFinding(
+        "quiet_days", "Days without engagements", len(quiet), "days", means, str(quiet[0]) if quiet else None
+    )
 
 
-def _past(e: Evidence) -> Iterator[Finding]:
+def _past(e: CheckInput) -> Iterator[LogFinding]:
     first = e.history.day.min().as_scalar().to_pyarrow().as_py()
     begin = e.place.experiment.first_day
     have = (begin - first).days if first is not None else 0
     short = max(DEFINITIONS.novel_days - have, 0)
     means = f"history.parquet has not all {DEFINITIONS.novel_days} days before the log: some interests only look novel."
-    yield Finding(
+    yield LogFinding(
         "short_history", "Days missing from the history", short, "days", means, str(first) if short and first else None
     )
 
@@ -338,7 +342,7 @@ _CHECKS: tuple[Check, ...] = (
 )
 
 
-def _finding(name: str, title: str, of: str, means: str, bad: ir.Table, weight: str | None = None) -> Finding:
+def _finding(name: str, title: str, of: str, means: str, bad: ir.Table, weight: str | None = None) -> LogFinding:
     """How many rows `bad` has, or what its column `weight` sums up to, and the first of them."""
     total = bad[weight].sum() if weight else bad.count()
     count = int(total.to_pyarrow().as_py() or 0)
@@ -347,4 +351,4 @@ def _finding(name: str, title: str, of: str, means: str, bad: ir.Table, weight: 
         rows = bad.drop(weight) if weight else bad
         row = rows.order_by(rows.columns).limit(1).to_pyarrow().to_pylist()[0]
         example = ", ".join(f"{key} {value}" for key, value in row.items() if value is not None)
-    return Finding(name, title, count, of, means, example)
+    return LogFinding(name, title, count, of, means, example)

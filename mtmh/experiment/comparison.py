@@ -9,15 +9,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mtmh.experiment.arm_effects import check_arms, compare_arms
-from mtmh.experiment.checks import Finding
-from mtmh.experiment.data import facts
+from mtmh.experiment.checks import LogFinding
+from mtmh.experiment.data import experiment_data
 from mtmh.experiment.deviations import Deviation, deviations
-from mtmh.experiment.folder import Experiment, Place
+from mtmh.experiment.folder import Experiment, ExperimentFolder
 from mtmh.experiment.relations import identified
 from mtmh.experiment.segments import Segment, SegmentEffect, compare_segments, segments
 from mtmh.experiment.statistics import Effect, NeverServed, SampleRatio
 from mtmh.experiment.units import item_counts, user_days
-from mtmh.experiment.verdict import Log, Verdict, judge
+from mtmh.experiment.verdict import LogHealth, Verdict, judge
 
 # Findings about rows that were not used, and what they are shares of.
 UNUSABLE = {
@@ -34,21 +34,21 @@ MISPLACED = ("contaminated", "misplaced")  # findings about users whose arm says
 
 
 @dataclass(frozen=True)
-class Tables:
+class ComparisonTables:
     """What a comparison is made of."""
 
     user_days: pa.Table  # USER_DAYS of mtmh/experiment/units.py
     item_counts: pa.Table  # ITEM_COUNTS
     items: pa.Table
     history: pa.Table
-    findings: Sequence[Finding]
+    findings: Sequence[LogFinding]
     logged: Mapping[str, int]  # records, exposures, engagements, answers: how many the log has
     deviations: Sequence[Deviation] = ()
 
 
-def read_tables(place: Place) -> Tables:
+def read_tables(place: ExperimentFolder) -> ComparisonTables:
     """Everything about the place's experiment, all days of it."""
-    found = facts(place)
+    found = experiment_data(place)
     log = place.logged()
     logged = {
         "exposures": log.exposures.count(),
@@ -57,7 +57,7 @@ def read_tables(place: Place) -> Tables:
     }
     counts = {of: int(number.to_pyarrow().as_py()) for of, number in logged.items()}
     counts["records"] = counts["answers"] + counts["engagements"] + log.rejected.num_rows
-    return Tables(
+    return ComparisonTables(
         user_days(found).to_pyarrow(),
         item_counts(found).to_pyarrow(),
         pq.read_table(place.items),
@@ -69,20 +69,20 @@ def read_tables(place: Place) -> Tables:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ArmComparison:
     """What the page, ab.json and verdict.json are written from."""
 
-    place: Place
+    place: ExperimentFolder
     days: tuple[date, ...]
     effects: Sequence[Effect]
     by_day: pa.Table
     sample_ratio: SampleRatio
     never_served: NeverServed
-    log: Log
+    log: LogHealth
     verdict: Verdict
     segments: Sequence[SegmentEffect]
     too_small: Sequence[Segment]
-    findings: Sequence[Finding]
+    findings: Sequence[LogFinding]
 
     @property
     def experiment(self) -> Experiment:
@@ -90,7 +90,7 @@ class Comparison:
         return self.place.experiment
 
 
-def compare(place: Place, tables: Tables) -> Comparison:
+def compare(place: ExperimentFolder, tables: ComparisonTables) -> ArmComparison:
     """Compare the place's treatment with its control. Raises UserError as `effects` does."""
     experiment = place.experiment
     both = (experiment.control, experiment.treatment)
@@ -103,10 +103,10 @@ def compare(place: Place, tables: Tables) -> Comparison:
     days = tuple(sorted(pc.unique(own["day"]).to_pylist()))
     verdict = judge(found, ratio, unserved, log, *both)
     findings = tuple(tables.findings)
-    return Comparison(place, days, found, by_day, ratio, unserved, log, verdict, compared, too_small, findings)
+    return ArmComparison(place, days, found, by_day, ratio, unserved, log, verdict, compared, too_small, findings)
 
 
-def _log(user_days: pa.Table, tables: Tables, experiment: Experiment) -> Log:
+def _log(user_days: pa.Table, tables: ComparisonTables, experiment: Experiment) -> LogHealth:
     """What the verdict asks about the log; `user_days` are those of the two arms."""
     arms = (experiment.control, experiment.treatment)
     served = user_days.filter(pc.greater(user_days["lists"], 0))
@@ -125,4 +125,4 @@ def _log(user_days: pa.Table, tables: Tables, experiment: Experiment) -> Log:
         if name in found
     }
     contaminated = sum(found[name].count for name in MISPLACED if name in found)
-    return Log(len(days), users, contaminated, unusable, vanished, tables.deviations)
+    return LogHealth(len(days), users, contaminated, unusable, vanished, tables.deviations)

@@ -1,6 +1,6 @@
-"""The facts of a place: its log cleaned, in numbers, and joined with items and users; and what was wrong in it.
+"""The data of a place: its log cleaned, in numbers, and joined with items and users; and what was wrong in it.
 
-    found = facts(open_place(Path("runs/watched")))
+    found = experiment_data(open_experiment(Path("runs/watched")))
     daily(found)                  # mtmh/experiment/metrics.py: every metric, an arm and day
     user_days(found)              # mtmh/experiment/units.py: what the statistics are made of
     found.findings                # mtmh/experiment/checks.py: bad rows, each kind counted, with an example
@@ -19,17 +19,17 @@ from ibis.backends.sql import SQLBackend
 
 from mtmh.errors import UserError
 from mtmh.experiment import relations
-from mtmh.experiment.catalog import Catalog, Users, place_users, read_catalog
-from mtmh.experiment.checks import Evidence, Finding, find
+from mtmh.experiment.catalog import ItemTable, UserTable, assign_users, read_item_table
+from mtmh.experiment.checks import CheckInput, LogFinding, find
 from mtmh.experiment.definitions import DEFINITIONS
-from mtmh.experiment.folder import Experiment, Place
-from mtmh.exposures.read import Logged
+from mtmh.experiment.folder import Experiment, ExperimentFolder
+from mtmh.exposures.read import LogRelations
 
 DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Facts:
+class ExperimentData:
     """Relations of one DuckDB in this process. `user` and `item` are numbers: rows of `users` and `catalog`.
 
     Users whom two arms served are in none of the relations.
@@ -38,8 +38,8 @@ class Facts:
     experiment: Experiment
     first: date  # the days that are looked at, both included
     last: date
-    users: Users
-    catalog: Catalog
+    users: UserTable
+    catalog: ItemTable
     shown: ir.Table  # one row a candidate shown on these days: relations.shown
     lists: ir.Table  # one row an answer on these days: relations.lists
     answered: ir.Table  # exposure_id, user_id, arm, degraded, own_alpha: one row an answer on these days
@@ -48,7 +48,7 @@ class Facts:
     engaged: ir.Table  # user, day: one row an impression, the day of its first positive engagement being one of these
     history: ir.Table  # user, item, day: positive engagements up to the last of these days, and before the log begins
     interests: ir.Table  # user, topic: the top topics before the log begins
-    findings: tuple[Finding, ...]
+    findings: tuple[LogFinding, ...]
 
     @property
     def days(self) -> list[date]:
@@ -81,7 +81,9 @@ class Facts:
         return ibis.memtable(pa.table({"number": pa.array(range(len(names)), pa.int32()), "arm": names}))
 
 
-def facts(place: Place, first: date | None = None, last: date | None = None, now: datetime | None = None) -> Facts:
+def experiment_data(
+    place: ExperimentFolder, first: date | None = None, last: date | None = None, now: datetime | None = None
+) -> ExperimentData:
     """Read what happened at `place` from day `first` to day `last`, both included; by default, the whole experiment.
 
     What is later than `now` (by default this moment; no limit where users are simulated) comes from a wrong clock.
@@ -122,10 +124,10 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     found = keep(relations.attributed(recent, lists, shown))
     placed = keep(relations.in_time(recent, found))
     past = _liked(before.inner_join(users, "user_id").inner_join(items, "item_id"))
-    evidence = Evidence(
+    evidence = CheckInput(
         place, log, now, first, last, people, catalog, before, asked, own_alpha, lists, shown, repeats, recent, found
     )
-    return Facts(
+    return ExperimentData(
         experiment,
         first,
         last,
@@ -143,7 +145,7 @@ def facts(place: Place, first: date | None = None, last: date | None = None, now
     )
 
 
-def _span(place: Place, first: date | None, last: date | None, now: datetime) -> tuple[date, date]:
+def _span(place: ExperimentFolder, first: date | None, last: date | None, now: datetime) -> tuple[date, date]:
     """The days that are looked at."""
     experiment = place.experiment
     start, end = experiment.first_day, min(experiment.last_day, now.date())
@@ -156,7 +158,7 @@ def _span(place: Place, first: date | None, last: date | None, now: datetime) ->
     return first, last
 
 
-def _in_days(log: Logged, start: date, last: date, now: datetime) -> tuple[ir.Table, ir.Table]:
+def _in_days(log: LogRelations, start: date, last: date, now: datetime) -> tuple[ir.Table, ir.Table]:
     """The log's exposures, identified, and its possible engagements, of these days and not of a clock that is ahead."""
     late_clock = ibis.literal(now + relations.SKEW)
     exposures, engagements = (
@@ -166,25 +168,25 @@ def _in_days(log: Logged, start: date, last: date, now: datetime) -> tuple[ir.Ta
     return relations.identified(exposures), engagements
 
 
-def _people(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> Users:
+def _people(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> UserTable:
     """Who was served (`sound` requests), and who only engaged."""
     served = sound.group_by("user_id").agg(arm=sound.arm.min(), other_arm=sound.arm.max(), answered=sound.day.min())
     engaged = engagements.group_by("user_id").agg(seen=engagements.day.min())
     first = served.left_join(engaged, "user_id").select(*served.columns, "seen")
     first = first.mutate(seen=ibis.least(first.answered, first.seen.fill_null(first.answered)))
     others = engaged.anti_join(sound, "user_id")
-    return place_users(first.to_pyarrow(), others.to_pyarrow(), experiment.salt, experiment.arms)
+    return assign_users(first.to_pyarrow(), others.to_pyarrow(), experiment.salt, experiment.arms)
 
 
 def _answered(sound: ir.Table, own_alpha: ir.Table) -> ir.Table:
-    """`Facts.answered`, of the `sound` requests."""
+    """`ExperimentData.answered`, of the `sound` requests."""
     rows = sound.left_join(own_alpha.select("exposure_id", own_alpha=True), "exposure_id")
     return rows.select("exposure_id", "user_id", "arm", "degraded", own_alpha=rows.own_alpha.fill_null(False))
 
 
-def _catalog(place: Place, exposures: ir.Table, engagements: ir.Table) -> Catalog:
+def _catalog(place: ExperimentFolder, exposures: ir.Table, engagements: ir.Table) -> ItemTable:
     """The items of the place, and those that only the log knows."""
-    catalog = read_catalog(place.items)
+    catalog = read_item_table(place.items)
     ids = exposures.select("item_id", "day").union(engagements.select("item_id", "day"))
     unknown = ids.anti_join(catalog.numbered(), "item_id").group_by("item_id").agg(day=ibis._.day.min())
     named = unknown.order_by("item_id").to_pyarrow()
@@ -201,7 +203,7 @@ def _keep(backend: SQLBackend, rows: ir.Table) -> ir.Table:
     return backend.create_table(ibis.util.gen_name("facts"), rows, temp=True)
 
 
-def _history(place: Place, log: ir.Table, start: date) -> ir.Table:
+def _history(place: ExperimentFolder, log: ir.Table, start: date) -> ir.Table:
     """item_id, user_id, day, value of the engagements before the log begins."""
     rows = log.get_backend().read_parquet(place.history)
     value = rows["value"].cast("float64").fill_null(1.0) if "value" in rows.columns else ibis.literal(1.0)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mtmh.data.contract import UTC_MICROSECONDS, accepts
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arms
-from mtmh.exposures.read import Logged, read
+from mtmh.exposures.read import LogRelations, read
 
 _TEXTS = pa.list_(pa.string())
 # What the metrics read; further columns may be there.
@@ -61,8 +61,8 @@ class Experiment(BaseModel):
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place that `open_place` has looked at."""
+class ExperimentFolder:
+    """A place that `open_experiment` has looked at."""
 
     folder: Path
     experiment: Experiment
@@ -82,16 +82,16 @@ class Place:
         """What users engaged with before the log begins, Parquet."""
         return self.folder / "history.parquet"
 
-    def logged(self) -> Logged:
+    def logged(self) -> LogRelations:
         """The log as it is now (mtmh/exposures/read.py), in a DuckDB of its own."""
         return read(self.folder / "log", self.tables)
 
 
-def open_place(folder: Path) -> Place:
+def open_experiment(folder: Path) -> ExperimentFolder:
     """The place at `folder`. Raises UserError that says which part is missing or wrong, and what to write instead."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. `mtmh simulate --out {folder}` makes one.")
-    place = Place(folder, _experiment(folder / "experiment.json"))
+    place = ExperimentFolder(folder, _experiment(folder / "experiment.json"))
     if not place.tables.is_dir() and not (folder / "log").is_dir():
         raise UserError(
             f"{folder} has no log: there is neither {place.tables} nor {folder / 'log'}. Compact one there."

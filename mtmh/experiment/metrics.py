@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from mtmh.experiment.data import Facts
+from mtmh.experiment.data import ExperimentData
 from mtmh.experiment.definitions import DEFINITIONS as D
 from mtmh.experiment.units import DIGITS, SUMS, counts, unordered_user_days
 
@@ -198,7 +198,7 @@ _ALL = (
     ),
     Metric(
         "catalog_coverage",
-        "Catalog coverage",
+        "ItemTable coverage",
         "Distinct items shown in the arm on the day / items that there are by its end.",
         "share of items",
         "better",
@@ -239,21 +239,21 @@ DAILY = pa.schema(
 )
 
 
-def daily(facts: Facts) -> pa.Table:
+def daily(data: ExperimentData) -> pa.Table:
     """Every metric, an arm and day: arm, day, users (of the arm, seen by the end of that day), active_users, and a
     float column a metric, null where it has no meaning (such as a share of no impressions).
 
     There is a row for each day and each arm that has users by then, whatever happened on it. A day's row is the same
     whatever comes after it; rows that come late, filed under a day, change that day and the users of those after it.
     """
-    table = unordered_user_days(facts)
+    table = unordered_user_days(data)
     sums = table.group_by("arm", "day").agg(**{field.name: table[field.name].sum() for field in SUMS}).to_pyarrow()
     rows = {(row["arm"], row["day"]): row for row in sums.to_pylist()}
-    sets = _set_metrics(facts)
-    users = facts.users.by_day(len(facts.experiment.arms), facts.days).tolist()
+    sets = _set_metrics(data)
+    users = data.users.by_day(len(data.experiment.arms), data.days).tolist()
     found = []
-    for number, arm in enumerate(facts.experiment.arms):
-        for day, count in zip(facts.days, users[number], strict=True):
+    for number, arm in enumerate(data.experiment.arms):
+        for day, count in zip(data.days, users[number], strict=True):
             if not count:
                 continue
             row, values = rows.get((arm.name, day), {}), sets.get((number, day), {})
@@ -273,18 +273,18 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else round(value, DIGITS)
 
 
-def _set_metrics(facts: Facts) -> dict[tuple[int, date], dict[str, float]]:
+def _set_metrics(data: ExperimentData) -> dict[tuple[int, date], dict[str, float]]:
     """Number of the arm, day -> name -> value."""
-    sizes = dict(zip(facts.days, facts.catalog.sizes(facts.days).tolist(), strict=True))
+    sizes = dict(zip(data.days, data.catalog.sizes(data.days).tolist(), strict=True))
     found: dict[tuple[int, date], dict[str, float]] = {}
-    for over, table in zip(("item", "topic"), counts(facts, ("arm", "day")), strict=True):
+    for over, table in zip(("item", "topic"), counts(data, ("arm", "day")), strict=True):
         rows = table.to_pyarrow().sort_by([("arm", "ascending"), ("day", "ascending")])
         groups = rows.group_by(["arm", "day"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
         ends = np.cumsum([group["count_all"] for group in groups], dtype=np.int64)
         for group, end in zip(groups, ends.tolist(), strict=True):
             part = rows.slice(end - group["count_all"], group["count_all"])
             values = found.setdefault((group["arm"], group["day"]), {})
-            size = sizes[group["day"]] if over == "item" else len(facts.catalog.topic_names)
+            size = sizes[group["day"]] if over == "item" else len(data.catalog.topic_names)
             for name, metric in METRICS.items():
                 if metric.over == over and metric.counts and metric.of_counts:
                     column = part[metric.counts].to_numpy()

@@ -1,7 +1,7 @@
 """From the rows of a log to facts: each step a relational expression, in numbers instead of texts.
 
 The expressions are Ibis: DuckDB here, a cluster's engine by the connection. What is asked of the tables that go in is
-said at each; `Catalog` and `Users` (mtmh/experiment/catalog.py) give those of items and users.
+said at each; `ItemTable` and `UserTable` (mtmh/experiment/catalog.py) give those of items and users.
 """
 
 from collections.abc import Sequence

@@ -7,7 +7,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from mtmh.experiment.data import Facts
+from mtmh.experiment.data import ExperimentData
 from mtmh.experiment.definitions import DEFINITIONS
 
 USER_DAYS = pa.schema(  # one row per arm, day and user with impressions or engagements on that day
@@ -53,52 +53,52 @@ KEYS = ("arm", "day", "user_id", "bucket")
 SUMS = tuple(field for field in USER_DAYS if field.name not in KEYS)
 
 
-def user_days(facts: Facts) -> ir.Table:
+def user_days(data: ExperimentData) -> ir.Table:
     """One row per arm, day and user with impressions or engagements on that day, in the columns of `USER_DAYS`.
 
     Ordered by the keys, so that the same log gives the same table. Whoever is not there on a day counts with zeros;
-    `facts.users` has all of them.
+    `data.users` has all of them.
     """
-    return unordered_user_days(facts).order_by("arm", "day", "user_id")
+    return unordered_user_days(data).order_by("arm", "day", "user_id")
 
 
-def unordered_user_days(facts: Facts) -> ir.Table:
+def unordered_user_days(data: ExperimentData) -> ir.Table:
     """`user_days` in any order: what sums need."""
-    by_topic = _by_topic(facts)
-    parts = [_shown(facts), _lists(facts), _events(facts), _engaged(facts), _novel(facts)]
-    parts += [_diversity(facts, by_topic), _recalled(facts, by_topic)]
+    by_topic = _by_topic(data)
+    parts = [_shown(data), _lists(data), _events(data), _engaged(data), _novel(data)]
+    parts += [_diversity(data, by_topic), _recalled(data, by_topic)]
     rows = ibis.union(
         *(part.select("user", "day", **{field.name: _or_zero(part, field) for field in SUMS}) for part in parts)
     )
     days = rows.group_by("user", "day").agg(**{field.name: _total(rows[field.name]) for field in SUMS})
-    users = facts.users.numbered().select("user", "user_id", "bucket", number="arm")
-    named = days.inner_join(users, "user").inner_join(facts.arms, "number")
+    users = data.users.numbered().select("user", "user_id", "bucket", number="arm")
+    named = days.inner_join(users, "user").inner_join(data.arms, "number")
     return named.select(USER_DAYS.names).cast({field.name: str(field.type) for field in SUMS})
 
 
-def item_counts(facts: Facts) -> ir.Table:
+def item_counts(data: ExperimentData) -> ir.Table:
     """How often what was shown and viewed, in the columns of `ITEM_COUNTS`: a row per arm, day, bucket and key.
 
     Ordered by the keys, so that the same log gives the same table.
     """
-    items, topics = counts(facts, ("arm", "day", "bucket"))
-    catalog = facts.catalog
+    items, topics = counts(data, ("arm", "day", "bucket"))
+    catalog = data.catalog
     ids = catalog.numbered().select("item", key="item_id")
     names = pa.table({"topic": pa.array(range(len(catalog.topic_names)), pa.int32()), "key": catalog.topic_names})
-    days = pa.table({"day": pa.array(facts.days, pa.date32()), "size": catalog.sizes(facts.days)})
+    days = pa.table({"day": pa.array(data.days, pa.date32()), "size": catalog.sizes(data.days)})
     by_item = items.inner_join(ids, "item").inner_join(ibis.memtable(days), "day").mutate(over=ibis.literal("item"))
     by_topic = topics.inner_join(ibis.memtable(names), "topic")
     by_topic = by_topic.mutate(size=ibis.literal(len(names), "int64"), over=ibis.literal("topic"))
     columns = ["arm", *ITEM_COUNTS.names[1:]]
     rows = by_item.select(columns).union(by_topic.select(columns)).rename(number="arm")
-    rows = rows.inner_join(facts.arms, "number").select(ITEM_COUNTS.names)
+    rows = rows.inner_join(data.arms, "number").select(ITEM_COUNTS.names)
     return rows.order_by("arm", "day", "bucket", "over", "key")
 
 
-def counts(facts: Facts, keys: Sequence[str]) -> tuple[ir.Table, ir.Table]:
+def counts(data: ExperimentData, keys: Sequence[str]) -> tuple[ir.Table, ir.Table]:
     """Impressions and views by `keys` (of arm, by its number, day and bucket) and item, and by `keys` and topic."""
-    users = facts.users.numbered().select("user", "arm", "bucket")
-    shown, events = facts.shown.select("user", "day", "item"), facts.events.select("user", "day", "item")
+    users = data.users.numbered().select("user", "arm", "bucket")
+    shown, events = data.shown.select("user", "day", "item"), data.events.select("user", "day", "item")
     shown, events = shown.inner_join(users, "user"), events.inner_join(users, "user")
     group, none = [*keys, "item"], ibis.literal(0, "int64")
     rows = shown.group_by(group).agg(impressions=shown.count(), views=none)
@@ -106,7 +106,7 @@ def counts(facts: Facts, keys: Sequence[str]) -> tuple[ir.Table, ir.Table]:
     items = rows.group_by(group).agg(
         impressions=rows.impressions.sum().cast("float64"), views=rows.views.sum().cast("float64")
     )
-    split = items.inner_join(facts.catalog.topics(), "item")
+    split = items.inner_join(data.catalog.topics(), "item")
     topics = split.group_by([*keys, "topic"]).agg(
         impressions=_total(split.impressions * split.share), views=_total(split.views * split.share)
     )
@@ -123,20 +123,20 @@ def _or_zero(part: ir.Table, field: pa.Field) -> ir.Value:
     return part[field.name].cast(kind) if field.name in part.columns else ibis.literal(0).cast(kind)
 
 
-def _shown(facts: Facts) -> ir.Table:
-    hits = facts.matched.mutate(matched=True)
-    rows = facts.shown.left_join(hits, ["item", "trigger"])
+def _shown(data: ExperimentData) -> ir.Table:
+    hits = data.matched.mutate(matched=True)
+    rows = data.shown.left_join(hits, ["item", "trigger"])
     names = ("fresh", "cold", "relevance", "judged", "matched")
     flags = {f"{name}_impressions": rows[name].fill_null(False).cast("int64").sum() for name in names}
     return rows.group_by("user", "day").agg(impressions=rows.count(), **flags)
 
 
-def _lists(facts: Facts) -> ir.Table:
-    return facts.lists.group_by("user", "day").agg(lists=facts.lists.count())
+def _lists(data: ExperimentData) -> ir.Table:
+    return data.lists.group_by("user", "day").agg(lists=data.lists.count())
 
 
-def _events(facts: Facts) -> ir.Table:
-    rows = facts.events
+def _events(data: ExperimentData) -> ir.Table:
+    rows = data.events
     liked = rows["value"] > 0
     found = liked & rows["list"].notnull()
     return rows.group_by("user", "day").agg(
@@ -148,46 +148,46 @@ def _events(facts: Facts) -> ir.Table:
     )
 
 
-def _engaged(facts: Facts) -> ir.Table:
-    return facts.engaged.group_by("user", "day").agg(engaged_impressions=facts.engaged.count())
+def _engaged(data: ExperimentData) -> ir.Table:
+    return data.engaged.group_by("user", "day").agg(engaged_impressions=data.engaged.count())
 
 
-def _by_topic(facts: Facts) -> ir.Table:
+def _by_topic(data: ExperimentData) -> ir.Table:
     """list, topic, items (with an item's topics as equal parts of it), length (of the topic in the sum of the list's
     topic vectors, which have unit length)."""
-    rows = facts.shown.select("list", "item").inner_join(facts.catalog.topics(), "item")
+    rows = data.shown.select("list", "item").inner_join(data.catalog.topics(), "item")
     return rows.group_by("list", "topic").agg(items=rows.share.sum(), length=rows.share.sqrt().sum())
 
 
-def _diversity(facts: Facts, by_topic: ir.Table) -> ir.Table:
+def _diversity(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
     """1 - mean cosine over the pairs of a list: for n unit vectors the pairs sum up to (|sum|^2 - n) / 2."""
     lists = by_topic.group_by("list").agg(
         items=by_topic["items"].sum().round(0), squared=(by_topic.length * by_topic.length).sum()
     )
-    lists = lists.filter(lists["items"] > 1).inner_join(facts.lists.select("list", "user", "day"), "list")
+    lists = lists.filter(lists["items"] > 1).inner_join(data.lists.select("list", "user", "day"), "list")
     n = lists["items"]
     rows = lists.select("user", "day", distance=1.0 - (lists.squared - n) / (n * (n - 1.0)))
     return rows.group_by("user", "day").agg(diversity=rows.distance.sum(), diverse_lists=rows.count())
 
 
-def _novel(facts: Facts) -> ir.Table:
+def _novel(data: ExperimentData) -> ir.Table:
     """A topic's days of one user in order: novel where the one before is long ago, or there is none."""
-    rows = facts.history.filter(facts.history.day >= facts.first - timedelta(days=DEFINITIONS.novel_days))
-    rows = rows.inner_join(facts.catalog.topics().select("item", "topic"), "item")
+    rows = data.history.filter(data.history.day >= data.first - timedelta(days=DEFINITIONS.novel_days))
+    rows = rows.inner_join(data.catalog.topics().select("item", "topic"), "item")
     days = rows.group_by("user", "topic", "day").agg(engagements=rows.count())
     before = days.day.lag().over(ibis.window(group_by=["user", "topic"], order_by="day"))
     days = days.mutate(before=before)
     long_ago = days.before.isnull() | (days.day.delta(days.before, unit="day") > DEFINITIONS.novel_days)
-    novel = days.filter(long_ago, days.engagements >= DEFINITIONS.novel_engagements, days.day >= facts.first)
+    novel = days.filter(long_ago, days.engagements >= DEFINITIONS.novel_engagements, days.day >= data.first)
     return novel.group_by("user", "day").agg(novel_interests=novel.count())
 
 
-def _recalled(facts: Facts, by_topic: ir.Table) -> ir.Table:
+def _recalled(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
     """Of the users who have top interests: the share of these that the lists of the day had."""
-    lists = facts.lists.select("list", "user", "day")
-    wanted = facts.interests.group_by("user").agg(wanted=ibis._.count())
+    lists = data.lists.select("list", "user", "day")
+    wanted = data.interests.group_by("user").agg(wanted=ibis._.count())
     served = lists.select("user", "day").distinct().inner_join(wanted, "user")
-    had = by_topic.select("list", "topic").inner_join(lists, "list").inner_join(facts.interests, ["user", "topic"])
+    had = by_topic.select("list", "topic").inner_join(lists, "list").inner_join(data.interests, ["user", "topic"])
     had = had.select("user", "day", "topic").distinct().group_by("user", "day").agg(had=ibis._.count())
     rows = served.left_join(had, ["user", "day"]).select("user", "day", "wanted", "had")
     return rows.select(

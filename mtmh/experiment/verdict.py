@@ -29,7 +29,7 @@ PERCENT = "\u00a0%"
 
 
 @dataclass(frozen=True)
-class Log:
+class LogHealth:
     """What is known about the log that the comparison stands on."""
 
     days: int  # with rows, of those compared
@@ -71,7 +71,7 @@ def rule() -> list[str]:
 
 
 def judge(
-    effects: Sequence[Effect], ratio: SampleRatio, unserved: NeverServed, log: Log, control: str, treatment: str
+    effects: Sequence[Effect], ratio: SampleRatio, unserved: NeverServed, log: LogHealth, control: str, treatment: str
 ) -> Verdict:
     """The verdict. Guardrails that could not be measured are said to be so, and a treatment cannot win without them."""
     measured = {effect.metric: effect for effect in effects if effect.always_lo == effect.always_lo}
@@ -120,7 +120,7 @@ def signed(share: float | None) -> str:
 
 
 def _lost(ratio: SampleRatio, unserved: NeverServed) -> list[str]:
-    """Users, or their exposures, that an arm lost."""
+    """UserTable, or their exposures, that an arm lost."""
     found = []
     if ratio.alarm:
         shares = ", ".join(f"{arm} {users:,}" for arm, users in ratio.observed.items())
@@ -138,7 +138,7 @@ def _lost(ratio: SampleRatio, unserved: NeverServed) -> list[str]:
     return found
 
 
-def _obstacles(has_primary: bool, log: Log) -> list[str]:
+def _obstacles(has_primary: bool, log: LogHealth) -> list[str]:
     everyone = sum(log.users.values()) + log.contaminated
     found = []
     if log.contaminated > MOST_CONTAMINATED * everyone:
@@ -199,7 +199,7 @@ def _worse(effects: Sequence[Effect]) -> list[str]:
     return [f"Outside of the rule, and worse beyond chance: {', '.join(worse)}"] if worse else []
 
 
-def _why_open(primary: Effect, missing: Sequence[str], log: Log) -> str:
+def _why_open(primary: Effect, missing: Sequence[str], log: LogHealth) -> str:
     if missing:
         return f"{', '.join(map(_title, missing))} could not be measured, and nobody wins without the guardrails."
     if primary.always_lo > 0:

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from mtmh.errors import UserError
 from mtmh.exposures.log import LOCK, lock
 from mtmh.exposures.segment import CLOSED, OPEN, TORN, make_folder, recover, sync_folder
-from mtmh.exposures.tables import Tables, read_segment
+from mtmh.exposures.tables import LogTables, read_segment
 
 TABLES = ("exposures", "engagements")
 
@@ -78,7 +78,7 @@ def _compact(directory: Path, out: Path, batch_bytes: int) -> Compacted:
     counts = [0, 0, 0]
     segments = finished(directory)
     for paths in _batches(segments, batch_bytes):
-        tables = Tables.concat([read_segment(str(path.relative_to(directory)), path.read_bytes()) for path in paths])
+        tables = LogTables.concat([read_segment(str(path.relative_to(directory)), path.read_bytes()) for path in paths])
         write_batch(out, tables, [key(path) for path in paths])
         _remove(paths)
         rows = (tables.exposures.num_rows, tables.engagements.num_rows, tables.rejected.num_rows)
@@ -86,7 +86,7 @@ def _compact(directory: Path, out: Path, batch_bytes: int) -> Compacted:
     return Compacted(len(segments), *counts)
 
 
-def write_batch(out: Path, tables: Tables, segments: list[str]) -> None:
+def write_batch(out: Path, tables: LogTables, segments: list[str]) -> None:
     """Add tables to `out`, all of them or none; `segments` are the keys of those that they come from."""
     batch = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:12]}"
     for name in TABLES:

@@ -1,6 +1,6 @@
 """A durable, append-only log of exposures and engagements: what `append` returned from is on disk.
 
-    log = Log(Path("log/router-0"))
+    log = ExposureLog(Path("log/router-0"))
     await log.append([{"kind": "exposure", "request_id": "7f6b", ..}])    # mtmh/exposures/records.py has the schema
     await log.close()
 
@@ -32,7 +32,7 @@ LOCK = "lock"
 _logger = logging.getLogger(__name__)
 
 
-class Log:
+class ExposureLog:
     """The log of one process, to be used from one event loop.
 
     `segment_bytes` and `segment_seconds` are the size and the age at which the next append starts a new segment;

@@ -12,7 +12,7 @@ from mtmh.errors import UserError
 from mtmh.exposures.compact import committed, key
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
 from mtmh.exposures.segment import CLOSED, OPEN, TORN
-from mtmh.exposures.tables import REJECTED, Tables, read_segment
+from mtmh.exposures.tables import REJECTED, LogTables, read_segment
 
 if TYPE_CHECKING:
     import ibis
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Logged:
+class LogRelations:
     """Relations over everything that was logged, each row once, in the schemas of records.py.
 
     An engagement that was sent twice is two rows: `relations.once` makes one of them; exposures of log_version 1 get
@@ -32,7 +32,7 @@ class Logged:
     rejected: pa.Table  # tables.REJECTED: what could not be read; nothing is left out in silence
 
 
-def read(directory: Path, out: Path) -> Logged:
+def read(directory: Path, out: Path) -> LogRelations:
     """What was appended below `directory`, compacted to `out` or not: tables of one DuckDB in this process, in UTC.
 
     Parquet is read when a query needs it, and of it only the columns and days that it needs; what is not compacted yet
@@ -50,7 +50,9 @@ def read(directory: Path, out: Path) -> Logged:
     done = committed(out)  # after the segments were read, so that one which a compaction removed meanwhile is in here
     if lost := [name for name, tables in live.items() if tables is None and name not in done.segments]:
         raise UserError(f"{len(lost)} segments vanished from {directory} and are not in {out}, such as {lost[0]}.")
-    rest = Tables.concat([tables for name, tables in live.items() if tables is not None and name not in done.segments])
+    rest = LogTables.concat(
+        [tables for name, tables in live.items() if tables is not None and name not in done.segments]
+    )
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
     connection.register("live_exposures", rest.exposures)
@@ -62,7 +64,7 @@ def read(directory: Path, out: Path) -> Logged:
     ]
     rejected = [path for path in sorted((out / "rejected").glob("*.parquet")) if path.stem in done.batches]
     aside = pa.concat_tables([*(pq.read_table(path, schema=REJECTED) for path in rejected), rest.rejected])
-    return Logged(relations[0], relations[1], aside)
+    return LogRelations(relations[0], relations[1], aside)
 
 
 def _with_parquet(
@@ -75,7 +77,7 @@ def _with_parquet(
     if not files:
         return rows
     compacted = backend.read_parquet(files, hive_partitioning=True, union_by_name=True)  # `day` as a date
-    # Tables of an earlier log_version lack columns of later ones: null there.
+    # LogTables of an earlier log_version lack columns of later ones: null there.
     lacking = {name: kind for name, kind in rows.schema().items() if name not in compacted.columns}
     compacted = compacted.mutate(**{name: ibis.null(kind) for name, kind in lacking.items()})
     return compacted.select(schema.names).union(rows)
@@ -94,7 +96,7 @@ def _listed(directory: Path) -> Iterator[Path]:
         yield from directory.rglob(f"*{suffix}")
 
 
-def _tables(path: Path, directory: Path) -> Tables | None:
+def _tables(path: Path, directory: Path) -> LogTables | None:
     """The rows of a segment; None when a finished one was removed since it was listed."""
     writing = path.suffix == OPEN
     for place in (path, path.with_suffix(CLOSED)) if writing else (path,):  # it may have been finished meanwhile
@@ -103,4 +105,4 @@ def _tables(path: Path, directory: Path) -> Tables | None:
         except FileNotFoundError:
             continue
         return read_segment(str(place.relative_to(directory)), data, finished=place.suffix != OPEN)
-    return Tables.concat([]) if writing else None  # compacted since, or nothing in it was ever acknowledged
+    return LogTables.concat([]) if writing else None  # compacted since, or nothing in it was ever acknowledged

@@ -1,6 +1,6 @@
 """What the log holds: one record a request that was answered, one a thing that a user did. The schema, in one place.
 
-Two kinds of record go into the log as dicts (`Exposure`, `Engagement`); two tables come out (`EXPOSURES`,
+Two kinds of record go into the log as dicts (`ExposureRecord`, `EngagementRecord`); two tables come out (`EXPOSURES`,
 `ENGAGEMENTS`). A record of an exposure has the candidates of one answer as lists side by side, in the order in which
 they were shown; the table has a row for each of them. An answer without candidates exposes nobody to anything: it
 stands in the log, and gives no row.
@@ -48,7 +48,7 @@ Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
-class Exposure(BaseModel):
+class ExposureRecord(BaseModel):
     """One answer of the router, as it was sent."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -74,20 +74,20 @@ class Exposure(BaseModel):
     log_version: Literal[1, 2] = 1
 
     @model_validator(mode="after")
-    def _named(self) -> "Exposure":
+    def _named(self) -> "ExposureRecord":
         if self.log_version > 1 and None in (self.exposure_id, self.arm_alpha, self.own_alpha):
             raise ValueError("log_version 2 has exposure_id, arm_alpha and own_alpha")
         return self
 
     @model_validator(mode="after")
-    def _side_by_side(self) -> "Exposure":
+    def _side_by_side(self) -> "ExposureRecord":
         n = len(self.item_id)
         if not n == len(self.head) == len(self.head_rank) == len(self.score) == len(self.trigger_id):
             raise ValueError("item_id, head, head_rank, score and trigger_id must be equally long")
         return self
 
 
-class Engagement(BaseModel):
+class EngagementRecord(BaseModel):
     """One thing that a user did, as the data contract's interactions have it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -106,7 +106,9 @@ class Engagement(BaseModel):
     log_version: Literal[1, 2] = 1
 
 
-RECORD: TypeAdapter[Exposure | Engagement] = TypeAdapter(Annotated[Exposure | Engagement, Field(discriminator="kind")])
+RECORD: TypeAdapter[ExposureRecord | EngagementRecord] = TypeAdapter(
+    Annotated[ExposureRecord | EngagementRecord, Field(discriminator="kind")]
+)
 _TIME = pa.timestamp("us", tz="UTC")
 ANSWER = [
     pa.field("request_id", pa.string(), nullable=False),

@@ -31,7 +31,7 @@ OLDEST, NEWEST = timedelta(days=5 * 365), timedelta(days=365)
 
 
 @dataclass(frozen=True)
-class Tables:
+class LogTables:
     """The log as tables: in the schemas of records.py, and what could not be read (REJECTED)."""
 
     exposures: pa.Table
@@ -39,21 +39,21 @@ class Tables:
     rejected: pa.Table
 
     @classmethod
-    def concat(cls, parts: Sequence["Tables"]) -> "Tables":
+    def concat(cls, parts: Sequence["LogTables"]) -> "LogTables":
         """All rows, in the order of `parts`."""
         none = (schema.empty_table() for schema in (EXPOSURES, ENGAGEMENTS, REJECTED))
         columns = zip(*((part.exposures, part.engagements, part.rejected) for part in parts), strict=True)
         return cls(*(map(pa.concat_tables, columns) if parts else none))
 
 
-def read_segment(name: str, data: bytes, finished: bool = True) -> Tables:
-    """Tables of a segment's bytes. The tail of one that is not `finished` is being written, and no damage.
+def read_segment(name: str, data: bytes, finished: bool = True) -> LogTables:
+    """LogTables of a segment's bytes. The tail of one that is not `finished` is being written, and no damage.
 
     `name` stands in `rejected`, and says when the segment was begun: records of a time far from it are rejected, as
     each of their days would be a folder. One that ends in .torn holds a tail that was cut off, and no records.
     """
     if name.endswith(TORN):
-        return Tables(EXPOSURES.empty_table(), ENGAGEMENTS.empty_table(), _rejected(name, [(0, UNFINISHED, data)]))
+        return LogTables(EXPOSURES.empty_table(), ENGAGEMENTS.empty_table(), _rejected(name, [(0, UNFINISHED, data)]))
     found = scan(data)
     spans = [*found.damage, *([(found.end, len(data))] if finished and found.end < len(data) else [])]
     bad = [(start, DAMAGED, data[start:end]) for start, end in spans]
@@ -70,7 +70,7 @@ def read_segment(name: str, data: bytes, finished: bool = True) -> Tables:
         else:
             lines[record.kind].append(record.model_dump_json())
     exposures, engagements = _exposures(lines["exposure"]), _with_day(_parse(lines["engagement"], _EVENT), ENGAGEMENTS)
-    return Tables(exposures, engagements, _rejected(name, sorted(bad)))
+    return LogTables(exposures, engagements, _rejected(name, sorted(bad)))
 
 
 def _written(name: str) -> datetime | None:

@@ -10,7 +10,7 @@ from helpers.small_place import DAYS, FIRST
 from monitoring import retraining
 from monitoring.evidently.bounds import Bounds
 from mtmh.errors import UserError
-from mtmh.experiment.folder import Place
+from mtmh.experiment.folder import ExperimentFolder
 
 LAST = FIRST + timedelta(days=DAYS - 1)
 BOUNDS = Bounds.model_validate({"bounds": {}, "retrain": []})
@@ -24,7 +24,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return runs
 
 
-def test_of_many_at_once_one_trains(place: Place, started: list[list[str]], tmp_path: Path) -> None:
+def test_of_many_at_once_one_trains(place: ExperimentFolder, started: list[list[str]], tmp_path: Path) -> None:
     together, outcomes = threading.Barrier(6), []
 
     def ask(number: int) -> None:
@@ -45,7 +45,9 @@ def test_of_many_at_once_one_trains(place: Place, started: list[list[str]], tmp_
     assert len(started) == 1
 
 
-def test_a_run_that_failed_does_not_count(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_that_failed_does_not_count(
+    place: ExperimentFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def fails(command: list[str], data: Path) -> None:
         raise UserError("the retraining run failed: no room")
 

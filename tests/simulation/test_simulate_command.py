@@ -10,7 +10,7 @@ from helpers.small_version import write_run, write_world
 from typer.testing import CliRunner
 
 from mtmh.errors import UserError
-from mtmh.experiment.folder import open_place
+from mtmh.experiment.folder import open_experiment
 from mtmh_cli import app
 from simulation.run import Plan, live, read_simulated_arms
 
@@ -32,7 +32,7 @@ def test_it_writes_a_place_of_arms_and_days(run: Path, tmp_path: Path) -> None:
     assert told.exit_code == 0, told.output
     assert "served/s" in told.output
     assert "simulated users" in told.output
-    place = open_place(tmp_path / "watched")
+    place = open_experiment(tmp_path / "watched")
     assert place.experiment.simulated
     assert {arm.name: arm.alpha for arm in place.experiment.arms} == {"engagement-only": 100, "mtmh": 50, "more": 30}
     assert place.experiment.run == run.resolve()

@@ -16,7 +16,7 @@ from mtmh.experiment.units import ITEM_COUNTS
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ArmContrasts:
     """Contrasts and intervals by metric, in the metrics' order, with one look a day of `days`.
 
     Where the arms have no day in common, `days` is empty and the contrasts hold a single look of NaN.
@@ -70,7 +70,7 @@ def compare(
     metrics: Mapping[str, Metric],
     before: pa.Table | None,
     planned_days: int,
-) -> Comparison:
+) -> ArmContrasts:
     """Compare `arms`, control and treatment, on each of `metrics`; arguments as of `effects`."""
     ratios = {name: metric for name, metric in metrics.items() if metric.is_ratio}
     sets = {name: metric for name, metric in metrics.items() if not metric.is_ratio and item_counts is not None}
@@ -83,7 +83,7 @@ def compare(
         contrasts = {name: _nothing() for name in metrics if name in ratios or name in sets}
         found = {name: intervals(contrast, np.ones(1)) for name, contrast in contrasts.items()}
         users = tuple(pc.count_distinct(arm["user_id"]).as_py() for arm in rows)
-        return Comparison(
+        return ArmContrasts(
             arms, days, (users[0], users[1]), contrasts, found, frozenset(), frozenset(), ({}, {}), left_out
         )
 
@@ -113,7 +113,7 @@ def compare(
     found = {name: intervals(contrast, progress) for name, contrast in contrasts.items()}
     users = (int(control.users[-1]), int(treatment.users[-1]))
     extremes = (control.extremes, treatment.extremes)
-    return Comparison(arms, days, users, contrasts, found, frozenset(cuped), frozenset(refused), extremes, left_out)
+    return ArmContrasts(arms, days, users, contrasts, found, frozenset(cuped), frozenset(refused), extremes, left_out)
 
 
 def winsorized(metrics: Iterable[Metric]) -> set[str]:

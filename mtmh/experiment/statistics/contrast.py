@@ -17,7 +17,7 @@ from tea_tasting.aggr import Aggregates
 from mtmh.experiment.statistics.always_valid import multiplier
 
 Floats = NDArray[np.float64]
-ALPHA = 0.05
+SIGNIFICANCE = 0.05
 FEWEST_FOR_CUPED = 30  # users an arm: the slope is estimated from the same users, and from fewer it would be noise
 NO_SPREAD = 1e-9  # a relative standard error below this is rounding: everyone has the same
 
@@ -27,13 +27,13 @@ class Contrast:
     """A metric in both arms at each look; NaN where there is no such figure. All float64 [looks].
 
     relative_variances: of the two arms' values, each divided by the value's square.
-    freedoms: the degrees of freedom of these variances.
+    dfs: the degrees of df of these variances.
     """
 
     control: Floats
     treatment: Floats
     relative_variances: tuple[Floats, Floats]
-    freedoms: tuple[Floats, Floats]
+    dfs: tuple[Floats, Floats]
 
     @property
     def se(self) -> Floats:
@@ -43,10 +43,10 @@ class Contrast:
         return np.where(positive & (se > NO_SPREAD), se, np.nan)
 
     @property
-    def freedom(self) -> Floats:
-        """Degrees of freedom of the standard error (Welch and Satterthwaite)."""
+    def df(self) -> Floats:
+        """Degrees of df of the standard error (Welch and Satterthwaite)."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            (a, b), (free_a, free_b) = self.relative_variances, self.freedoms
+            (a, b), (free_a, free_b) = self.relative_variances, self.dfs
             return (a + b) ** 2 / (a**2 / free_a + b**2 / free_b)
 
     def over(self, parts: Floats) -> "Contrast":
@@ -100,8 +100,8 @@ def ratio_contrast(
         variances = [
             variance / arm.count() / value**2 for arm, value, (_, variance) in zip(arms, values, ratios, strict=True)
         ]
-    freedoms = [np.asarray(arm.count() - 1, np.float64) for arm in arms]
-    return Contrast(values[0], values[1], (variances[0], variances[1]), (freedoms[0], freedoms[1])), slope, refused
+    dfs = [np.asarray(arm.count() - 1, np.float64) for arm in arms]
+    return Contrast(values[0], values[1], (variances[0], variances[1]), (dfs[0], dfs[1])), slope, refused
 
 
 def _slope(
@@ -147,9 +147,9 @@ def intervals(contrast: Contrast, progress: Floats) -> Intervals:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = contrast.treatment / contrast.control
         ratio = np.where(np.isfinite(ratio), ratio, np.nan)
-        se, freedom = contrast.se, contrast.freedom
-        quantile = student.ppf(1 - ALPHA / 2, freedom)
-        p = 2 * student.sf(np.abs(np.log(np.where(ratio > 0, ratio, np.nan))) / se, freedom)
-        fixed, always = quantile * se, multiplier(progress) * quantile / norm.ppf(1 - ALPHA / 2) * se
+        se, df = contrast.se, contrast.df
+        quantile = student.ppf(1 - SIGNIFICANCE / 2, df)
+        p = 2 * student.sf(np.abs(np.log(np.where(ratio > 0, ratio, np.nan))) / se, df)
+        fixed, always = quantile * se, multiplier(progress) * quantile / norm.ppf(1 - SIGNIFICANCE / 2) * se
         lo, hi = ratio * np.exp(-fixed) - 1, ratio * np.exp(fixed) - 1
         return Intervals(ratio - 1, lo, hi, p, ratio * np.exp(-always) - 1, ratio * np.exp(always) - 1)

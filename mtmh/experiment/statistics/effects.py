@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtmh.experiment.metrics import METRICS, Metric
-from mtmh.experiment.statistics.comparison import Comparison, compare
+from mtmh.experiment.statistics.comparison import ArmContrasts, compare
 
 PLANNED_DAYS = 14
 
@@ -100,7 +100,7 @@ def effects(
     ]
 
 
-def _winsorized(comparison: Comparison, metric: Metric) -> Winsorized | None:
+def _winsorized(comparison: ArmContrasts, metric: Metric) -> Winsorized | None:
     control, treatment = (extremes.get(metric.numerator or "") for extremes in comparison.extremes)
     if not metric.winsorized or control is None or treatment is None:
         return None
@@ -108,7 +108,7 @@ def _winsorized(comparison: Comparison, metric: Metric) -> Winsorized | None:
     return Winsorized(control.winsorized + treatment.winsorized, control.limit, plain)
 
 
-def _largest(comparison: Comparison, metric: Metric) -> tuple[Largest, ...]:
+def _largest(comparison: ArmContrasts, metric: Metric) -> tuple[Largest, ...]:
     """Of a metric's columns, in each arm, the one of which a single user holds most."""
     found = []
     for arm, extremes in zip(comparison.arms, comparison.extremes, strict=True):

@@ -18,7 +18,7 @@ from mtmh.errors import UserError
 from mtmh.experiment.metrics import METRICS, Metric
 from mtmh.experiment.statistics.always_valid import multiplier
 from mtmh.experiment.statistics.comparison import past_of, winsorized
-from mtmh.experiment.statistics.contrast import ALPHA, FEWEST_FOR_CUPED, NO_SPREAD
+from mtmh.experiment.statistics.contrast import FEWEST_FOR_CUPED, NO_SPREAD, SIGNIFICANCE
 from mtmh.experiment.statistics.moments import looks
 
 
@@ -111,7 +111,7 @@ def _of_metric(
         denominator,
         *(past if past is not None and cuped else (None, None)),
         use_t=False,  # Student's law has no answer on the way there, where the solver tries three users
-        alpha=ALPHA,
+        alpha=SIGNIFICANCE,
         ratio=share / (1 - share),
         power=power,
     )
@@ -119,5 +119,5 @@ def _of_metric(
     detectable = asked.solve_power_from_aggregates(sums, "rel_effect_size")[0].rel_effect_size
     asked.n_obs, asked.rel_effect_size = None, lift
     needed = asked.solve_power_from_aggregates(sums, "n_obs")[0].n_obs
-    wider = (multiplier(np.ones(1))[0] + norm.ppf(power)) / (norm.ppf(1 - ALPHA / 2) + norm.ppf(power))
+    wider = (multiplier(np.ones(1))[0] + norm.ppf(power)) / (norm.ppf(1 - SIGNIFICANCE / 2) + norm.ppf(power))
     return Power(metric.name, told, float(detectable), float(detectable * wider), float(needed), cuped)

@@ -105,14 +105,14 @@ def _leave_one_out(rows: pa.Table, column: str | None, group: Ints, groups: int)
 def _contrast(arms: list[_Arm], daily: list[Floats]) -> Contrast:
     there = np.isfinite(daily[0][:, 0]) & np.isfinite(daily[1][:, 0])
     target = np.minimum(*(arm.users.sum(axis=1) for arm in arms)).astype(np.float64)
-    values, variances, freedoms = [], [], []
+    values, variances, dfs = [], [], []
     with np.errstate(divide="ignore", invalid="ignore"):
         for arm, figures in zip(arms, daily, strict=True):
             value, variance = _jackknife(_running_mean(figures, there), arm.users, target)
             values.append(value)
             variances.append(variance / value**2)
-            freedoms.append(np.full(len(target), len(arm.buckets) - 1.0))
-    return Contrast(values[0], values[1], (variances[0], variances[1]), (freedoms[0], freedoms[1]))
+            dfs.append(np.full(len(target), len(arm.buckets) - 1.0))
+    return Contrast(values[0], values[1], (variances[0], variances[1]), (dfs[0], dfs[1]))
 
 
 def _running_mean(figures: Floats, there: NDArray[np.bool_]) -> Floats:

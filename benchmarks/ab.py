@@ -67,7 +67,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for world in WORLDS:
             found[world] = [_compared(world, seed, folder) for seed in SEEDS]
-            novel[world] = _novel(found[world][0].place.folder)
+            novel[world] = _novel(found[world][0].folder.folder)
             _show(world, found[world], novel[world])
     lifts = {world: [_effects(one)[PRIMARY].lift for one in comparisons] for world, comparisons in found.items()}
     details: dict[str, Any] = {

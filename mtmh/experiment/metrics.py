@@ -1,16 +1,17 @@
 """The online metrics (paper section 7): what each one means, and its figure an arm and day.
 
-Two kinds. A *ratio* is the sum of one column of `user_days` over the sum of another (or, where `denominator` is None,
-over the number of users: who was seen in the arm counts from then on, with zeros where nothing happened). A *set*
-metric is a function of how often each item, or each topic, was shown or viewed: it is no sum over users, so arms of
-unequal size do not compare (effects are taken between arms of equal size, mtmh/experiment/statistics).
+Two kinds. A *ratio* is the sum of one column of `user_days` over the sum of another (or, where
+`denominator` is None, over the number of users: who was seen in the arm counts from then on, with
+zeros where nothing happened). A *set* metric is a function of how often each item, or each topic,
+was shown or viewed: it is no sum over users, so arms of unequal size do not compare (effects are
+taken between arms of equal size, mtmh/experiment/statistics).
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -64,9 +65,11 @@ def entropy(counts: np.ndarray, size: int) -> float:
 
 
 def gini(counts: np.ndarray, size: int) -> float:
-    """Gini coefficient over all `size`, those without a count included: 0 all alike, towards 1 all on one.
+    """Gini coefficient over all `size`, those without a count included: 0 all alike, towards 1 all
+    on one.
 
-    Equals the mean absolute difference of two of them, divided by twice the mean. NaN when there are no counts.
+    Equals the mean absolute difference of two of them, divided by twice the mean. NaN when there
+    are no counts.
     """
     present = np.sort(counts[counts > 0])
     total = present.sum()
@@ -240,53 +243,55 @@ DAILY = pa.schema(
 
 
 def daily(data: ExperimentData) -> pa.Table:
-    """Every metric, an arm and day: arm, day, users (of the arm, seen by the end of that day), active_users, and a
-    float column a metric, null where it has no meaning (such as a share of no impressions).
+    """Every metric, an arm and day: arm, day, users, active_users, and a float column a metric.
 
-    There is a row for each day and each arm that has users by then, whatever happened on it. A day's row is the same
-    whatever comes after it; rows that come late, filed under a day, change that day and the users of those after it.
+    users: of the arm, seen by the end of that day. A metric is null where it has no meaning (such
+    as a share of no impressions). There is a row for each day and each arm that has users by then,
+    whatever happened on it. A day's row is the same whatever comes after it; rows that come late,
+    filed under a day, change that day and the users of the days after it.
     """
     table = unordered_user_days(data)
-    sums = table.group_by("arm", "day").agg(**{field.name: table[field.name].sum() for field in SUMS}).to_pyarrow()
-    rows = {(row["arm"], row["day"]): row for row in sums.to_pylist()}
+    sums = table.group_by("arm", "day").agg(**{field.name: table[field.name].sum() for field in SUMS})
+    by_day = {(row["arm"], row["day"]): row for row in sums.to_pyarrow().to_pylist()}
     sets = _set_metrics(data)
     users = data.users.by_day(len(data.experiment.arms), data.days).tolist()
-    found = []
+    rows = []
     for number, arm in enumerate(data.experiment.arms):
         for day, count in zip(data.days, users[number], strict=True):
             if not count:
                 continue
-            row, values = rows.get((arm.name, day), {}), sets.get((number, day), {})
-            ratios = {name: _ratio(metric, row, count) for name, metric in METRICS.items() if metric.is_ratio}
-            head = {"arm": arm.name, "day": day, "users": count, "active_users": row.get("active", 0)}
-            found.append(head | {name: _rounded({**values, **ratios}.get(name)) for name in METRICS})
-    return pa.Table.from_pylist(found, schema=DAILY)
-
-
-def _ratio(metric: Metric, row: dict[str, Any], users: int) -> float | None:
-    below = row.get(metric.denominator, 0) if metric.denominator else users
-    return row.get(str(metric.numerator), 0) / below if below else None
-
-
-def _rounded(value: float | None) -> float | None:
-    """Without the last digits, which depend on the order in which an engine adds; null for what is no number."""
-    return None if value is None or math.isnan(value) else round(value, DIGITS)
+            totals = by_day.get((arm.name, day), {})
+            row = {"arm": arm.name, "day": day, "users": count}
+            row["active_users"] = totals.get("active", 0)
+            for name, metric in METRICS.items():
+                value = sets.get((number, day), {}).get(name)
+                if metric.is_ratio:
+                    below = totals.get(metric.denominator, 0) if metric.denominator else count
+                    value = totals.get(str(metric.numerator), 0) / below if below else None
+                # Without the last digits, which depend on the order in which an engine adds.
+                row[name] = None
+                if value is not None and not math.isnan(value):
+                    row[name] = round(value, DIGITS)
+            rows.append(row)
+    return pa.Table.from_pylist(rows, schema=DAILY)
 
 
 def _set_metrics(data: ExperimentData) -> dict[tuple[int, date], dict[str, float]]:
     """Number of the arm, day -> name -> value."""
     sizes = dict(zip(data.days, data.catalog.sizes(data.days).tolist(), strict=True))
-    found: dict[tuple[int, date], dict[str, float]] = {}
+    values: dict[tuple[int, date], dict[str, float]] = {}
     for over, table in zip(("item", "topic"), counts(data, ("arm", "day")), strict=True):
         rows = table.to_pyarrow().sort_by([("arm", "ascending"), ("day", "ascending")])
-        groups = rows.group_by(["arm", "day"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
-        ends = np.cumsum([group["count_all"] for group in groups], dtype=np.int64)
-        for group, end in zip(groups, ends.tolist(), strict=True):
-            part = rows.slice(end - group["count_all"], group["count_all"])
-            values = found.setdefault((group["arm"], group["day"]), {})
+        groups = rows.group_by(["arm", "day"], use_threads=False)
+        sizes_of_groups = groups.aggregate([([], "count_all")]).to_pylist()
+        start = 0
+        for group in sizes_of_groups:
+            part = rows.slice(start, group["count_all"])
+            start += group["count_all"]
+            figures = values.setdefault((group["arm"], group["day"]), {})
             size = sizes[group["day"]] if over == "item" else len(data.catalog.topic_names)
             for name, metric in METRICS.items():
                 if metric.over == over and metric.counts and metric.of_counts:
                     column = part[metric.counts].to_numpy()
-                    values[name] = metric.of_counts(column[column > 0], size)
-    return found
+                    figures[name] = metric.of_counts(column[column > 0], size)
+    return values

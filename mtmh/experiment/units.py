@@ -1,4 +1,6 @@
-"""The two tables that every figure and every test is made of: user days, and counts of items and topics."""
+"""The two tables that every figure and every test is made of: user days, and counts of items and
+topics.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -54,22 +56,37 @@ SUMS = tuple(field for field in USER_DAYS if field.name not in KEYS)
 
 
 def user_days(data: ExperimentData) -> ir.Table:
-    """One row per arm, day and user with impressions or engagements on that day, in the columns of `USER_DAYS`.
+    """One row per arm, day and user with impressions or engagements on that day, in the columns of
+    `USER_DAYS`.
 
-    Ordered by the keys, so that the same log gives the same table. Whoever is not there on a day counts with zeros;
-    `data.users` has all of them.
+    Ordered by the keys, so that the same log gives the same table. Whoever is not there on a day
+    counts with zeros; `data.users` has all of them.
     """
     return unordered_user_days(data).order_by("arm", "day", "user_id")
 
 
 def unordered_user_days(data: ExperimentData) -> ir.Table:
     """`user_days` in any order: what sums need."""
-    by_topic = _by_topic(data)
-    parts = [_shown(data), _lists(data), _events(data), _engaged(data), _novel(data)]
-    parts += [_diversity(data, by_topic), _recalled(data, by_topic)]
-    rows = ibis.union(
-        *(part.select("user", "day", **{field.name: _or_zero(part, field) for field in SUMS}) for part in parts)
-    )
+    by_topic = _topics_of_lists(data)
+    parts = [
+        _impressions(data),
+        data.lists.group_by("user", "day").agg(lists=data.lists.count()),
+        _events(data),
+        data.engaged.group_by("user", "day").agg(engaged_impressions=data.engaged.count()),
+        _novel_interests(data),
+        _diversity(data, by_topic),
+        _recalled_interests(data, by_topic),
+    ]
+    # One wide table: every part has zeros in the columns of the others.
+    columns = []
+    for part in parts:
+        values = {}
+        for field in SUMS:
+            kind = "float64" if pa.types.is_floating(field.type) else "int64"
+            value = part[field.name] if field.name in part.columns else ibis.literal(0)
+            values[field.name] = value.cast(kind)
+        columns.append(part.select("user", "day", **values))
+    rows = ibis.union(*columns)
     days = rows.group_by("user", "day").agg(**{field.name: _total(rows[field.name]) for field in SUMS})
     users = data.users.numbered().select("user", "user_id", "bucket", number="arm")
     named = days.inner_join(users, "user").inner_join(data.arms, "number")
@@ -77,18 +94,22 @@ def unordered_user_days(data: ExperimentData) -> ir.Table:
 
 
 def item_counts(data: ExperimentData) -> ir.Table:
-    """How often what was shown and viewed, in the columns of `ITEM_COUNTS`: a row per arm, day, bucket and key.
+    """How often what was shown and viewed, in the columns of `ITEM_COUNTS`: a row per arm, day,
+    bucket and key.
 
     Ordered by the keys, so that the same log gives the same table.
     """
     items, topics = counts(data, ("arm", "day", "bucket"))
     catalog = data.catalog
     ids = catalog.numbered().select("item", key="item_id")
-    names = pa.table({"topic": pa.array(range(len(catalog.topic_names)), pa.int32()), "key": catalog.topic_names})
+    topic = pa.array(range(len(catalog.topic_names)), pa.int32())
+    names = pa.table({"topic": topic, "key": catalog.topic_names})
     days = pa.table({"day": pa.array(data.days, pa.date32()), "size": catalog.sizes(data.days)})
-    by_item = items.inner_join(ids, "item").inner_join(ibis.memtable(days), "day").mutate(over=ibis.literal("item"))
+    by_item = items.inner_join(ids, "item").inner_join(ibis.memtable(days), "day")
+    by_item = by_item.mutate(over=ibis.literal("item"))
     by_topic = topics.inner_join(ibis.memtable(names), "topic")
-    by_topic = by_topic.mutate(size=ibis.literal(len(names), "int64"), over=ibis.literal("topic"))
+    size = ibis.literal(len(names), "int64")
+    by_topic = by_topic.mutate(size=size, over=ibis.literal("topic"))
     columns = ["arm", *ITEM_COUNTS.names[1:]]
     rows = by_item.select(columns).union(by_topic.select(columns)).rename(number="arm")
     rows = rows.inner_join(data.arms, "number").select(ITEM_COUNTS.names)
@@ -96,100 +117,109 @@ def item_counts(data: ExperimentData) -> ir.Table:
 
 
 def counts(data: ExperimentData, keys: Sequence[str]) -> tuple[ir.Table, ir.Table]:
-    """Impressions and views by `keys` (of arm, by its number, day and bucket) and item, and by `keys` and topic."""
+    """Impressions and views by `keys` and item, and by `keys` and topic.
+
+    keys: of arm (its number), day and bucket.
+    """
     users = data.users.numbered().select("user", "arm", "bucket")
-    shown, events = data.shown.select("user", "day", "item"), data.events.select("user", "day", "item")
-    shown, events = shown.inner_join(users, "user"), events.inner_join(users, "user")
+    impressions = data.impressions.select("user", "day", "item").inner_join(users, "user")
+    events = data.events.select("user", "day", "item").inner_join(users, "user")
     group, none = [*keys, "item"], ibis.literal(0, "int64")
-    rows = shown.group_by(group).agg(impressions=shown.count(), views=none)
+    rows = impressions.group_by(group).agg(impressions=impressions.count(), views=none)
     rows = rows.union(events.group_by(group).agg(impressions=none, views=events.count()))
     items = rows.group_by(group).agg(
-        impressions=rows.impressions.sum().cast("float64"), views=rows.views.sum().cast("float64")
+        impressions=rows.impressions.sum().cast("float64"),
+        views=rows.views.sum().cast("float64"),
     )
+    # An item counts for its topics in equal parts.
     split = items.inner_join(data.catalog.topics(), "item")
     topics = split.group_by([*keys, "topic"]).agg(
-        impressions=_total(split.impressions * split.share), views=_total(split.views * split.share)
+        impressions=_total(split.impressions * split.share),
+        views=_total(split.views * split.share),
     )
     return items, topics
 
 
 def _total(column: ir.Column) -> ir.Value:
-    """The sum; of floats without the last digits, which depend on the order in which an engine adds them."""
+    """The sum; of floats without the last digits, which depend on the order in which an engine adds
+    them.
+    """
     return column.sum().round(DIGITS) if column.type().is_floating() else column.sum()
 
 
-def _or_zero(part: ir.Table, field: pa.Field) -> ir.Value:
-    kind = "float64" if pa.types.is_floating(field.type) else "int64"
-    return part[field.name].cast(kind) if field.name in part.columns else ibis.literal(0).cast(kind)
-
-
-def _shown(data: ExperimentData) -> ir.Table:
+def _impressions(data: ExperimentData) -> ir.Table:
     hits = data.matched.mutate(matched=True)
-    rows = data.shown.left_join(hits, ["item", "trigger"])
-    names = ("fresh", "cold", "relevance", "judged", "matched")
-    flags = {f"{name}_impressions": rows[name].fill_null(False).cast("int64").sum() for name in names}
+    rows = data.impressions.left_join(hits, ["item", "trigger"])
+    flags = {
+        f"{name}_impressions": rows[name].fill_null(False).cast("int64").sum()
+        for name in ("fresh", "cold", "relevance", "judged", "matched")
+    }
     return rows.group_by("user", "day").agg(impressions=rows.count(), **flags)
-
-
-def _lists(data: ExperimentData) -> ir.Table:
-    return data.lists.group_by("user", "day").agg(lists=data.lists.count())
 
 
 def _events(data: ExperimentData) -> ir.Table:
     rows = data.events
-    liked = rows["value"] > 0
-    found = liked & rows["list"].notnull()
+    positive = rows["value"] > 0
+    attributed = positive & rows["list"].notnull()
+    of_relevance = attributed & rows.relevance.fill_null(False)
+    dwell = rows.dwell_seconds.fill_null(0.0).sum()
     return rows.group_by("user", "day").agg(
-        engagements=liked.cast("int64").sum(),
-        attributed_engagements=found.cast("int64").sum(),
-        relevance_engagements=(found & rows.relevance.fill_null(False)).cast("int64").sum(),
-        seconds=ibis.least(rows.dwell_seconds.fill_null(0.0).sum(), DEFINITIONS.longest_dwell_seconds),
-        active=liked.cast("int64").max(),
+        engagements=positive.cast("int64").sum(),
+        attributed_engagements=attributed.cast("int64").sum(),
+        relevance_engagements=of_relevance.cast("int64").sum(),
+        seconds=ibis.least(dwell, DEFINITIONS.longest_dwell_seconds),
+        active=positive.cast("int64").max(),
     )
 
 
-def _engaged(data: ExperimentData) -> ir.Table:
-    return data.engaged.group_by("user", "day").agg(engaged_impressions=data.engaged.count())
+def _topics_of_lists(data: ExperimentData) -> ir.Table:
+    """list, topic, items (with an item's topics as equal parts of it), length.
 
-
-def _by_topic(data: ExperimentData) -> ir.Table:
-    """list, topic, items (with an item's topics as equal parts of it), length (of the topic in the sum of the list's
-    topic vectors, which have unit length)."""
-    rows = data.shown.select("list", "item").inner_join(data.catalog.topics(), "item")
+    length: of the topic in the sum of the list's topic vectors, which have unit length.
+    """
+    rows = data.impressions.select("list", "item").inner_join(data.catalog.topics(), "item")
     return rows.group_by("list", "topic").agg(items=rows.share.sum(), length=rows.share.sqrt().sum())
 
 
 def _diversity(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
-    """1 - mean cosine over the pairs of a list: for n unit vectors the pairs sum up to (|sum|^2 - n) / 2."""
+    """1 - mean cosine over the pairs of a list: for n unit vectors the pairs sum up to (|sum|^2 -
+    n) / 2.
+    """
     lists = by_topic.group_by("list").agg(
         items=by_topic["items"].sum().round(0), squared=(by_topic.length * by_topic.length).sum()
     )
-    lists = lists.filter(lists["items"] > 1).inner_join(data.lists.select("list", "user", "day"), "list")
+    users = data.lists.select("list", "user", "day")
+    lists = lists.filter(lists["items"] > 1).inner_join(users, "list")
     n = lists["items"]
     rows = lists.select("user", "day", distance=1.0 - (lists.squared - n) / (n * (n - 1.0)))
     return rows.group_by("user", "day").agg(diversity=rows.distance.sum(), diverse_lists=rows.count())
 
 
-def _novel(data: ExperimentData) -> ir.Table:
-    """A topic's days of one user in order: novel where the one before is long ago, or there is none."""
-    rows = data.history.filter(data.history.day >= data.first - timedelta(days=DEFINITIONS.novel_days))
+def _novel_interests(data: ExperimentData) -> ir.Table:
+    """A topic is novel on a user's day when the one before it is long ago, or there is none."""
+    begin = data.first - timedelta(days=DEFINITIONS.novel_days)
+    rows = data.history.filter(data.history.day >= begin)
     rows = rows.inner_join(data.catalog.topics().select("item", "topic"), "item")
     days = rows.group_by("user", "topic", "day").agg(engagements=rows.count())
     before = days.day.lag().over(ibis.window(group_by=["user", "topic"], order_by="day"))
     days = days.mutate(before=before)
-    long_ago = days.before.isnull() | (days.day.delta(days.before, unit="day") > DEFINITIONS.novel_days)
-    novel = days.filter(long_ago, days.engagements >= DEFINITIONS.novel_engagements, days.day >= data.first)
+    gap = days.day.delta(days.before, unit="day")
+    novel = days.filter(
+        days.before.isnull() | (gap > DEFINITIONS.novel_days),
+        days.engagements >= DEFINITIONS.novel_engagements,
+        days.day >= data.first,
+    )
     return novel.group_by("user", "day").agg(novel_interests=novel.count())
 
 
-def _recalled(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
+def _recalled_interests(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
     """Of the users who have top interests: the share of these that the lists of the day had."""
     lists = data.lists.select("list", "user", "day")
     wanted = data.interests.group_by("user").agg(wanted=ibis._.count())
     served = lists.select("user", "day").distinct().inner_join(wanted, "user")
-    had = by_topic.select("list", "topic").inner_join(lists, "list").inner_join(data.interests, ["user", "topic"])
-    had = had.select("user", "day", "topic").distinct().group_by("user", "day").agg(had=ibis._.count())
+    had = by_topic.select("list", "topic").inner_join(lists, "list")
+    had = had.inner_join(data.interests, ["user", "topic"]).select("user", "day", "topic")
+    had = had.distinct().group_by("user", "day").agg(had=ibis._.count())
     rows = served.left_join(had, ["user", "day"]).select("user", "day", "wanted", "had")
-    return rows.select(
-        "user", "day", recalled_interests=rows.had.fill_null(0) / rows.wanted, interested=ibis.literal(1)
-    )
+    recalled = rows.had.fill_null(0) / rows.wanted
+    return rows.select("user", "day", recalled_interests=recalled, interested=ibis.literal(1))

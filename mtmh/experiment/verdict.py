@@ -1,15 +1,17 @@
-"""The verdict of a comparison, by a rule that is fixed here, before any result is looked at, and printed on the page.
+"""The verdict of a comparison, by a rule that is fixed here, before any result is looked at, and
+printed on the page.
 
-The rule asks, in this order: can the comparison be judged at all; does the treatment harm; does it win. Every interval
-that decides is the always-valid one, so that looking every day costs nothing: the chance that a treatment without any
-effect is ever called a winner, on whatever day one stops, is at most 5 %.
+The rule asks, in this order: can the comparison be judged at all; does the treatment harm; does it
+win. Every interval that decides is the always-valid one, so that looking every day costs nothing:
+the chance that a treatment without any effect is ever called a winner, on whatever day one stops,
+is at most 5 %.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mtmh.experiment.deviations import DEVIATIONS, Deviation
+from mtmh.experiment.arm_effects import DEVIATIONS, Deviation
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics.effects import Effect
 from mtmh.experiment.statistics.sample_ratio import ALARM, NeverServed, SampleRatio
@@ -71,32 +73,44 @@ def rule() -> list[str]:
 
 
 def judge(
-    effects: Sequence[Effect], ratio: SampleRatio, unserved: NeverServed, log: LogHealth, control: str, treatment: str
+    effects: Sequence[Effect],
+    ratio: SampleRatio,
+    unserved: NeverServed,
+    log: LogHealth,
+    control: str,
+    treatment: str,
 ) -> Verdict:
-    """The verdict. Guardrails that could not be measured are said to be so, and a treatment cannot win without them."""
+    """The verdict. A guardrail that could not be measured is named, and rules out a win."""
     measured = {effect.metric: effect for effect in effects if effect.always_lo == effect.always_lo}
-    obstacles = [*_lost(ratio, unserved), *_obstacles(PRIMARY in measured, log), *_dominated(effects)]
+    obstacles = [*_lost_users(ratio, unserved), *_obstacles(PRIMARY in measured, log)]
+    obstacles += _dominated(effects)
     if obstacles:
         lead = f"What is wrong with the experiment itself decides nothing about {treatment}. Mend that first."
-        return Verdict("unjudged", "This comparison cannot be judged", lead, tuple(obstacles))
+        title = "This comparison cannot be judged"
+        return Verdict("unjudged", title, lead, tuple(obstacles))
+
+    # Does it harm? The harmed metrics come first in the reasons.
     primary = measured[PRIMARY]
-    watched = [measured[name] for name in GUARDRAILS if name in measured]
+    guardrails = [measured[name] for name in GUARDRAILS if name in measured]
     missing = [name for name in GUARDRAILS if name not in measured]
-    harmed = [effect for effect in (*watched, primary) if effect.always_hi < 0]
-    held = tuple(f"{_title(each.metric)}: {interval(each)}" for each in watched)
-    held += tuple(f"{_title(name)}: could not be measured" for name in missing)
+    harmed = [effect for effect in (*guardrails, primary) if effect.always_hi < 0]
     if harmed:
         first, *others = [effect.metric for effect in harmed]
         names = " and ".join([_title(first), *map(_name, others)])
-        rest = tuple(f"{_title(each.metric)}: {interval(each)}" for each in (primary, *watched) if each not in harmed)
-        reasons = (*(f"{_title(effect.metric)}: {interval(effect)}" for effect in harmed), *rest)
-        lead = f"{names} {'are' if len(harmed) > 1 else 'is'} lower with it than with {control}, and that is no chance."
-        return Verdict("harms", f"{treatment} does harm", lead, reasons)
-    told = (f"{_title(PRIMARY)}: {interval(primary)}", *held, *_worse(effects))
+        rest = [effect for effect in (primary, *guardrails) if effect not in harmed]
+        reasons = [f"{_title(effect.metric)}: {interval(effect)}" for effect in (*harmed, *rest)]
+        are = "are" if len(harmed) > 1 else "is"
+        lead = f"{names} {are} lower with it than with {control}, and that is no chance."
+        return Verdict("harms", f"{treatment} does harm", lead, tuple(reasons))
+
+    # Does it win?
+    reasons = [f"{_title(effect.metric)}: {interval(effect)}" for effect in (primary, *guardrails)]
+    reasons += [f"{_title(name)}: could not be measured" for name in missing]
+    reasons += _worse(effects)
     if primary.always_lo > 0 and not missing and log.days >= LEAST_DAYS:
         lead = f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
-        return Verdict("wins", f"{treatment} wins", lead, told)
-    return Verdict("open", "No winner yet", _why_open(primary, missing, log), told)
+        return Verdict("wins", f"{treatment} wins", lead, tuple(reasons))
+    return Verdict("open", "No winner yet", _why_open(primary, missing, log), tuple(reasons))
 
 
 def interval(effect: Effect) -> str:
@@ -119,60 +133,54 @@ def signed(share: float | None) -> str:
     return f"{100 * share:+.{digits}f}{PERCENT}".replace("-", "\u2212")
 
 
-def _lost(ratio: SampleRatio, unserved: NeverServed) -> list[str]:
-    """UserTable, or their exposures, that an arm lost."""
-    found = []
+def _lost_users(ratio: SampleRatio, unserved: NeverServed) -> Iterator[str]:
+    """Users, or their exposures, that an arm lost."""
     if ratio.alarm:
         shares = ", ".join(f"{arm} {users:,}" for arm, users in ratio.observed.items())
         wanted = ", ".join(f"{arm} {users:,.0f}" for arm, users in ratio.expected.items())
-        found.append(
-            f"Sample ratio: {shares} users served, where {wanted} were to be expected (p = {ratio.p:.1g}). Users are "
-            "lost or counted in one arm only, and those who are left are not alike."
+        yield (
+            f"Sample ratio: {shares} users served, where {wanted} were to be expected "
+            f"(p = {ratio.p:.1g}). Users are lost or counted in one arm only, and those who are left "
+            "are not alike."
         )
     if unserved.alarm:
         shares = ", ".join(f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items())
-        found.append(
+        yield (
             f"Never served: {shares} users engaged and were answered nothing that is in the log "
             f"(p = {unserved.p:.1g}). An arm's exposures are lost, or come without an arm."
         )
-    return found
 
 
-def _obstacles(has_primary: bool, log: LogHealth) -> list[str]:
+def _obstacles(has_primary: bool, log: LogHealth) -> Iterator[str]:
+    """What the log lacks for a verdict."""
     everyone = sum(log.users.values()) + log.contaminated
-    found = []
     if log.contaminated > MOST_CONTAMINATED * everyone:
-        found.append(
-            f"Contamination: {log.contaminated:,} of {everyone:,} users ({log.contaminated / everyone:.1%}) were in "
-            f"two arms, or not in that of their bucket; the bound is {MOST_CONTAMINATED:.0%}."
+        yield (
+            f"Contamination: {log.contaminated:,} of {everyone:,} users "
+            f"({log.contaminated / everyone:.1%}) were in two arms, or not in that of their bucket; "
+            f"the bound is {MOST_CONTAMINATED:.0%}."
         )
-    found += [
-        f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound is {MOST_UNUSABLE:.0%}."
-        for what, (count, total) in log.unusable.items()
-        if count > MOST_UNUSABLE * total
-    ]
-    found += [f"Log: the arm {arm} answers nobody from {day} on." for arm, day in log.vanished.items()]
-    found += [
-        f"Users: the arm {arm} has {users:,}, and {LEAST_USERS} are the least."
-        for arm, users in log.users.items()
-        if users < LEAST_USERS
-    ]
-    found += [text for deviation in log.deviations if (text := _deviating(deviation))]
+    for what, (count, total) in log.unusable.items():
+        if count > MOST_UNUSABLE * total:
+            yield (
+                f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound is {MOST_UNUSABLE:.0%}."
+            )
+    for arm, day in log.vanished.items():
+        yield f"Log: the arm {arm} answers nobody from {day} on."
+    for arm, users in log.users.items():
+        if users < LEAST_USERS:
+            yield f"Users: the arm {arm} has {users:,}, and {LEAST_USERS} are the least."
+    for deviation in log.deviations:
+        most = max(deviation.shares.values())
+        words = DEVIATIONS[deviation.name]
+        shares = ", ".join(f"{arm} {share:.1%}" for arm, share in deviation.shares.items())
+        if most > MOST_DEVIATING:
+            yield f"Log: {words}, {shares}; the bound is {MOST_DEVIATING:.0%} of an arm's answers."
+        elif most > UNLIKE_FROM and not deviation.p >= ALARM:
+            p = f"(p = {deviation.p:.1g})"
+            yield f"Log: {words}, {shares} {p}: the arms were not served alike."
     if not has_primary:
-        found.append(f"{_title(PRIMARY)} could not be measured in both arms.")
-    return found
-
-
-def _deviating(deviation: Deviation) -> str:
-    """Why so many answers of this kind are an obstacle; empty where they are none."""
-    most = max(deviation.shares.values())
-    words = DEVIATIONS[deviation.name]
-    shares = ", ".join(f"{arm} {share:.1%}" for arm, share in deviation.shares.items())
-    if most > MOST_DEVIATING:
-        return f"Log: {words}, {shares}; the bound is {MOST_DEVIATING:.0%} of an arm's answers."
-    if most > UNLIKE_FROM and not deviation.p >= ALARM:
-        return f"Log: {words}, {shares} (p = {deviation.p:.1g}): the arms were not served alike."
-    return ""
+        yield f"{_title(PRIMARY)} could not be measured in both arms."
 
 
 def _dominated(effects: Sequence[Effect]) -> Iterator[str]:
@@ -182,31 +190,35 @@ def _dominated(effects: Sequence[Effect]) -> Iterator[str]:
             continue
         for largest in effect.largest:
             if largest.share > MOST_OF_ONE_USER:
+                column = largest.column.replace("_", " ")
                 yield (
-                    f"{_title(effect.metric)}: one user ({largest.user_id}) holds {largest.share:.0%} of the "
-                    f"{largest.column.replace('_', ' ')} of the arm {largest.arm}; the bound is {MOST_OF_ONE_USER:.0%}."
+                    f"{_title(effect.metric)}: one user ({largest.user_id}) holds "
+                    f"{largest.share:.0%} of the {column} of the arm {largest.arm}; the bound is "
+                    f"{MOST_OF_ONE_USER:.0%}."
                 )
 
 
 def _worse(effects: Sequence[Effect]) -> list[str]:
     """What the rule does not look at, and a reader of the verdict must not overlook."""
-    worse = [
-        f"{_name(effect.metric)} {signed(effect.lift)} ({between(effect.always_lo, effect.always_hi)})"
-        for effect in effects
-        if effect.metric not in (PRIMARY, *GUARDRAILS)
-        and {"better": effect.always_hi < 0, "worse": effect.always_lo > 0}.get(METRICS[effect.metric].higher, False)
-    ]
+    worse = []
+    for effect in effects:
+        higher = METRICS[effect.metric].higher
+        is_worse = {"better": effect.always_hi < 0, "worse": effect.always_lo > 0}.get(higher, False)
+        if effect.metric not in (PRIMARY, *GUARDRAILS) and is_worse:
+            bounds = between(effect.always_lo, effect.always_hi)
+            worse.append(f"{_name(effect.metric)} {signed(effect.lift)} ({bounds})")
     return [f"Outside of the rule, and worse beyond chance: {', '.join(worse)}"] if worse else []
 
 
 def _why_open(primary: Effect, missing: Sequence[str], log: LogHealth) -> str:
     if missing:
-        return f"{', '.join(map(_title, missing))} could not be measured, and nobody wins without the guardrails."
+        names = ", ".join(map(_title, missing))
+        return f"{names} could not be measured, and nobody wins without the guardrails."
     if primary.always_lo > 0:
         return f"{_title(PRIMARY)} is higher so far, but {log.days} days are too few: {LEAST_DAYS} are the least."
     return (
-        f"What {_name(PRIMARY)} shows may be chance: anything from {between(primary.always_lo, primary.always_hi)} "
-        f"goes with these {log.days} days."
+        f"What {_name(PRIMARY)} shows may be chance: anything from "
+        f"{between(primary.always_lo, primary.always_hi)} goes with these {log.days} days."
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from helpers.watched import ARMS, FIRST, answer, append, arm_of, at, event, item, make_place, past
 
-from mtmh.experiment.checks import LogFinding
 from mtmh.experiment.data import experiment_data
+from mtmh.experiment.findings import LogFinding
 from mtmh.experiment.folder import open_experiment
 from mtmh.experiment.metrics import daily
 from mtmh.experiment.units import item_counts, user_days

@@ -62,14 +62,16 @@ def test_a_day_alone_has_the_figures_it_has_among_all_days(tmp_path: Path) -> No
 def test_impressions_and_engagements_can_be_read_with_their_names(tmp_path: Path) -> None:
     items, history, log = draw(9)
     found = experiment_data(open_experiment(make_place(tmp_path / "place", items, history, log)))
-    shown = found.impressions.select("arm", "user_id", "item_id", "request_id", "position", "relevance").to_pyarrow()
+    shown = found.named_impressions.select(
+        "arm", "user_id", "item_id", "request_id", "position", "relevance"
+    ).to_pyarrow()
     answers = [one for one in log if one["kind"] == "exposure"]
     assert set(map(tuple, (row.values() for row in shown.to_pylist()))) == {
         (arm_of(one["user_id"]), one["user_id"], name, one["request_id"], place, head == "relevance")
         for one in answers
         for place, (name, head) in enumerate(zip(one["item_id"], one["head"], strict=True), 1)
     }
-    events = found.engagements.select("arm", "user_id", "item_id", "timestamp", "value").to_pyarrow()
+    events = found.named_engagements.select("arm", "user_id", "item_id", "timestamp", "value").to_pyarrow()
     assert set(map(tuple, (row.values() for row in events.to_pylist()))) == {
         (arm_of(one["user_id"]), one["user_id"], one["item_id"], one["timestamp"], one["value"])
         for one in log
@@ -191,7 +193,7 @@ def test_the_expressions_are_those_of_other_engines_too(dialect: str) -> None:
     requests = kept("requests", relations.requests(exposures))
     lists = kept("lists", relations.lists(requests, users))
     touched = relations.first_engagements(engagements.select("item_id", "day"))
-    shown = kept("shown", relations.shown(exposures, lists, items, touched))
+    shown = kept("shown", relations.impressions(exposures, lists, items, touched))
     repeats = kept("repeats", relations.repeats(shown))
     shown = kept("shown_once", relations.without_repeats(shown, repeats))
     events = kept("events", relations.events(engagements, users, items))
@@ -200,7 +202,7 @@ def test_the_expressions_are_those_of_other_engines_too(dialect: str) -> None:
     past = placed.select("user", "item", "day")
     data = ExperimentData(
         *some_days(),
-        shown=shown,
+        impressions=shown,
         lists=lists,
         answered=requests,
         matched=kept("matched", relations.matches(shown, topics)),
@@ -210,5 +212,5 @@ def test_the_expressions_are_those_of_other_engines_too(dialect: str) -> None:
         interests=kept("interests", relations.top_interests(past, topics, 5)),
         findings=(),
     )
-    for table in (user_days(data), item_counts(data), data.impressions, data.engagements):
+    for table in (user_days(data), item_counts(data), data.named_impressions, data.named_engagements):
         kept("result", table)

@@ -5,7 +5,7 @@ from math import nan
 
 import pytest
 
-from mtmh.experiment.deviations import DEVIATIONS, Deviation
+from mtmh.experiment.arm_effects import DEVIATIONS, Deviation
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import Effect, NeverServed, SampleRatio
 from mtmh.experiment.verdict import (

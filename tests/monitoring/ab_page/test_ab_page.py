@@ -20,8 +20,8 @@ from helpers.watched_users import FIRST, history, item_counts, items, user_days
 from benchmarks.page import browser, resize
 from monitoring.ab_page import page as ab_page
 from monitoring.ab_page import wording
-from mtmh.experiment.checks import LogFinding
 from mtmh.experiment.comparison import ArmComparison, ComparisonTables, compare
+from mtmh.experiment.findings import LogFinding
 from mtmh.experiment.folder import Experiment, ExperimentFolder
 from mtmh.experiment.metrics import METRICS
 

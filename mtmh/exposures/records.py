@@ -1,15 +1,17 @@
-"""What the log holds: one record a request that was answered, one a thing that a user did. The schema, in one place.
+"""What the log holds: one record a request that was answered, one a thing that a user did. The
+schema, in one place.
 
-Two kinds of record go into the log as dicts (`ExposureRecord`, `EngagementRecord`); two tables come out (`EXPOSURES`,
-`ENGAGEMENTS`). A record of an exposure has the candidates of one answer as lists side by side, in the order in which
-they were shown; the table has a row for each of them. An answer without candidates exposes nobody to anything: it
-stands in the log, and gives no row.
+Two kinds of record go into the log as dicts (`ExposureRecord`, `EngagementRecord`); two tables come
+out (`EXPOSURES`, `ENGAGEMENTS`). A record of an exposure has the candidates of one answer as lists
+side by side, in the order in which they were shown; the table has a row for each of them. An answer
+without candidates exposes nobody to anything: it stands in the log, and gives no row.
 
-An exposure is named by its `exposure_id`, which the router gives it; `request_id` is the caller's, for tracing, and may
-stand on many. Records of log_version 1 have no exposure_id: their request_id names them (`relations.identified`).
+An exposure is named by its `exposure_id`, which the router gives it; `request_id` is the caller's,
+for tracing, and may stand on many. Records of log_version 1 have no exposure_id: their request_id
+names them (`relations.identified`).
 
-All times are UTC, in microseconds. A table's `day` is the UTC day of its timestamp: rows that come late, or from a
-clock that is wrong, are filed under the day that they name.
+All times are UTC, in microseconds. A table's `day` is the UTC day of its timestamp: rows that come
+late, or from a clock that is wrong, are filed under the day that they name.
 """
 
 from datetime import UTC, datetime
@@ -68,7 +70,7 @@ class ExposureRecord(BaseModel):
     surface: Literal["retrieve", "similar"]
     item_id: list[Id]  # the candidates, first one first; the lists below run beside it
     head: list[Literal["engagement", "relevance"]]
-    head_rank: list[Annotated[int, Field(ge=1, lt=2**31)]]  # place in that head's own list, from 1
+    head_rank: list[Annotated[int, Field(ge=1, lt=2**31)]]  # rank in that head's list, from 1
     score: list[Number]
     trigger_id: list[Id | None]  # the item that retrieved it
     log_version: Literal[1, 2] = 1
@@ -94,7 +96,8 @@ class EngagementRecord(BaseModel):
 
     kind: Literal["engagement"]
     event_id: Id | None = None  # tells it from the user's others: sent again, it counts once
-    call_id: Id | None = None  # of the call that brought it, and its place there, where that call's time is its own
+    # Of the call that brought it, and its position there, where that call's time is its own.
+    call_id: Id | None = None
     exposure_id: Id | None = None  # of the answer that led to it, where that is known
     request_id: Id | None = None  # the same by the caller's id, or by the exposure's
     timestamp: Time  # when it happened
@@ -154,7 +157,9 @@ ENGAGEMENTS = pa.schema(  # one row an event
 
 
 def encode(record: dict[str, Any]) -> bytes:
-    """A record as one line of JSON, without the line's end. Raises ValueError that names what is wrong with it."""
+    """A record as one line of JSON, without the line's end. Raises ValueError that names what is
+    wrong with it.
+    """
     try:
         return RECORD.validate_python(record).model_dump_json(exclude_none=True).encode()
     except ValidationError as error:
@@ -163,6 +168,8 @@ def encode(record: dict[str, Any]) -> bytes:
 
 def explain(error: ValidationError) -> str:
     """What is wrong with a record, in one line: the first five errors of it."""
-    return "; ".join(
-        f"{'.'.join(map(str, one['loc']))}: {one['msg'][:1].lower()}{one['msg'][1:]}" for one in error.errors()[:5]
-    )
+    faults = []
+    for fault in error.errors()[:5]:
+        where, message = ".".join(map(str, fault["loc"])), fault["msg"]
+        faults.append(f"{where}: {message[:1].lower()}{message[1:]}")
+    return "; ".join(faults)

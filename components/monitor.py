@@ -26,7 +26,7 @@ def monitor(place: str, out: str, day: str, bounds: str) -> bool:
         chosen = date.fromisoformat(day) if day else (datetime.now(UTC) - timedelta(days=1)).date()
         limits = read_bounds(Path(bounds) if bounds else DEFAULT)
         monitored = monitor(open_experiment(Path(place)), Path(out), limits, chosen, chosen)
-        for line in monitored.told():
+        for line in monitored.summary():
             print(line)
         raised = due(monitored, Path(out), limits)
         if monitored.retrain and not raised:

@@ -1,4 +1,6 @@
-"""A figure: one number of one day, with a name. All that the monitor knows of a day is a table of them."""
+"""A figure: one number of one day, with a name. All that the monitor knows of a day is a table of
+them.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +12,8 @@ import pyarrow as pa
 from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
 
-# `family` says what is measured, `of` on what (an arm, a head, the log), `label` which figure of the family it is.
+# `family` says what is measured, `of` on what (an arm, a head, the log), `label` which figure of
+# the family it is.
 FIGURES = pa.schema(
     [
         ("day", pa.date32()),
@@ -106,12 +109,13 @@ def definition_of(label: str) -> str:
 
 
 def table(day: date, family: str, of: str, values: Mapping[str, float | None]) -> pa.Table:
-    """The figures `values` of one day; those that are None or NaN are left out: there is nothing to plot or test."""
-    kept = {label: float(value) for label, value in values.items() if value is not None and np.isfinite(value)}
-    columns = [[day] * len(kept), [family] * len(kept), [of] * len(kept), list(kept), list(kept.values())]
+    """The figures `values` of one day, without None and NaN: there is nothing to plot or test."""
+    finite = {label: float(value) for label, value in values.items() if value is not None and np.isfinite(value)}
+    n = len(finite)
+    columns = [[day] * n, [family] * n, [of] * n, list(finite), list(finite.values())]
     return pa.table(columns, schema=FIGURES)
 
 
 def tables(parts: Iterable[pa.Table]) -> pa.Table:
-    """All of them in one."""
+    """All parts in one table."""
     return pa.concat_tables([FIGURES.empty_table(), *parts])

@@ -1,7 +1,8 @@
 """The one metric that Evidently needs from us: figures that are computed already, by name.
 
-A report gets the day's table of figures as additional data; `Figures` picks one family of one arm (or head) out of it.
-What tells one `Figures` from another are its parameters, never the values: Evidently joins the days to a line by them.
+A report gets the day's table of figures as additional data; `Figures` picks one family of one arm
+(or head) out of it. What tells one `Figures` from another are its parameters, never the values:
+Evidently joins the days to a line by them.
 """
 
 import pyarrow as pa

@@ -1,7 +1,8 @@
 """What the dashboards show.
 
-Every name in a query is checked against a running router and Triton (tests/serving/router/test_watched.py). Shares,
-latency and ages are the recorded figures of prometheus/rules.yaml, so that a panel and the alert on it never disagree.
+Every name in a query is checked against a running router and Triton
+(tests/serving/router/test_watched.py). Shares, latency and ages are the recorded figures of
+prometheus/rules.yaml, so that a panel and the alert on it never disagree.
 """
 
 from monitoring.grafana.board import Dashboard, Panel

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from monitoring.evidently.drift import LEAST, TOPIC, comparable, mean_distance
-from monitoring.evidently.features import statistics_by_day
+from monitoring.evidently.drift import LEAST, TOPIC, comparable, mean_distance, statistics_by_day
 from mtmh.data.feature_tables import item_statistics
 from mtmh.data.synthetic import make_world
 from mtmh.experiment.folder import Experiment, ExperimentFolder

@@ -16,7 +16,7 @@ from helpers.small_place import ARMS, DAYS, FIRST, write_place
 from monitoring.ab_page.page import ab
 from monitoring.evidently.bounds import Bounds, read_bounds
 from monitoring.evidently.figures import FIGURES
-from monitoring.evidently.monitor import KEPT, WORKSPACE, Monitored, monitor
+from monitoring.evidently.monitor import FIGURES_FILE, WORKSPACE, Monitored, monitor
 from monitoring.retraining import due
 from mtmh.errors import UserError
 from mtmh.experiment.comparison import compare, read_tables
@@ -94,10 +94,10 @@ def test_a_snapshot_a_day_and_arm_and_a_day_again_replaces_its_own(
     once = monitor(place, again, read_bounds(), LAST, LAST)
     assert once.project == monitored.project
     assert sorted(map(str, Workspace(str(again / WORKSPACE)).list_runs(once.project))) == sorted(map(str, runs))
-    kept = pq.read_table(again / KEPT)
+    kept = pq.read_table(again / FIGURES_FILE)
     assert kept.schema.equals(FIGURES)
     assert set(kept["day"].to_pylist()) == set(monitored.days)
-    rows = [sorted(map(str, table.to_pylist())) for table in (kept, pq.read_table(out / KEPT))]
+    rows = [sorted(map(str, table.to_pylist())) for table in (kept, pq.read_table(out / FIGURES_FILE))]
     assert rows[0] == rows[1]  # one day alone has the figures that it has among all
 
 
@@ -130,7 +130,7 @@ def test_an_empty_day_is_monitored_too(tmp_path: Path) -> None:
     assert value(found, LAST, "findings", "log", "empty_days") == 1
     outside = {(one.family, one.label) for one in found.broken if one.day == empty}
     assert outside == {("quality", "answers"), ("quality", "engagements")}
-    assert any(f"{empty}  Volume of the log, log: Answers is 0; wanted at least 1" in line for line in found.told())
+    assert any(f"{empty}  Volume of the log, log: Answers is 0; wanted at least 1" in line for line in found.summary())
 
 
 def test_without_a_version_there_is_no_drift_and_it_is_said(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_without_a_version_there_is_no_drift_and_it_is_said(tmp_path: Path) -> N
         (folder / "experiment.json").write_text(json.dumps({**told, name: None}))
         found = monitor(open_experiment(folder), tmp_path / name, read_bounds())
         assert family not in set(found.figures["family"].to_pylist())
-        assert any(note in one for one in found.told())
+        assert any(note in one for one in found.summary())
         assert pc.sum(pc.equal(found.figures["family"], "online")).as_py() > 0
 
 

@@ -77,7 +77,10 @@ def ab(comparison: ArmComparison) -> dict[str, dict[str, Any]]:
     for effect in comparison.effects:
         entry = asdict(effect)
         entries[entry.pop("metric")] = entry
-    checks = {"sample_ratio": asdict(comparison.sample_ratio), "never_served": asdict(comparison.never_served)}
+    checks = {
+        "sample_ratio": asdict(comparison.sample_ratio),
+        "never_served": asdict(comparison.never_served),
+    }
     return {**entries, **checks}
 
 
@@ -147,9 +150,13 @@ def _view(comparison: ArmComparison, code_version: str) -> dict[str, Any]:
         "segment_drawings": _segment_drawings(comparison),
         "corrected": wording.corrected(comparison),
         "findings": [finding for finding in comparison.findings if finding.count],
-        "not_found": [finding.title.lower() for finding in comparison.findings if not finding.count],
+        "not_found": [
+            finding.title.lower() for finding in comparison.findings if not finding.count
+        ],
         "limits": wording.limits(comparison),
-        "definitions": [(metric.title, f"{metric.definition} ({metric.unit})") for metric in METRICS.values()],
+        "definitions": [
+            (metric.title, f"{metric.definition} ({metric.unit})") for metric in METRICS.values()
+        ],
         "folder": str(comparison.folder.folder),
         "code_version": code_version,
     }
@@ -232,7 +239,9 @@ def _series(comparison: ArmComparison) -> list[tuple[Markup, str]]:
     for name in (*first, *(name for name in METRICS if name not in first)):
         metric = METRICS[name]
         of_metric = [
-            row for row in rows if row["metric"] == name and np.isfinite([row["always_lo"], row["always_hi"]]).all()
+            row
+            for row in rows
+            if row["metric"] == name and np.isfinite([row["always_lo"], row["always_hi"]]).all()
         ]
         if not of_metric:
             continue

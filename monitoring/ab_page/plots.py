@@ -48,7 +48,11 @@ def forest(lines: Sequence[PlottedLift]) -> Figure:
     """Lifts in percent, one below the other: point, thick fixed 95 % interval, thin always-valid
     one.
     """
-    rows = [line for line in reversed(lines) if np.isfinite([line.lift, line.always_lo, line.always_hi]).all()]
+    rows = [
+        line
+        for line in reversed(lines)
+        if np.isfinite([line.lift, line.always_lo, line.always_hi]).all()
+    ]
     # The axis goes as far as any interval, but for intervals out of all proportion.
     far = 100 * np.array([max(abs(line.always_lo), abs(line.always_hi)) for line in rows])
     reach = 1.0

@@ -45,14 +45,14 @@ def ratio(counts: SampleRatio, unserved: NeverServed) -> dict[str, Any]:
         difference = signed(observed / expected - 1) if expected else "—"
         row = {"arm": arm, "observed": observed, "expected": expected, "difference": difference}
         rows.append(row)
-    words = (
-        f"A chi-square test of the users served in each arm against the buckets' shares gives p = {p_value(counts.p)}"
-    )
+    words = f"A chi-square test of the users served in each arm against the buckets' shares gives p = {p_value(counts.p)}"
     if counts.alarm:
         words += f": an alarm (p below {ALARM:g}). Users are missing from an arm, and no figure here can be trusted."
     else:
         words += f": no alarm (that is at p below {ALARM:g})."
-    shares = ", ".join(f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items())
+    shares = ", ".join(
+        f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items()
+    )
     words += f" Users who engaged and were never served: {shares}"
     if not np.isnan(unserved.p):
         alarm = "an" if unserved.alarm else "no"
@@ -83,7 +83,9 @@ def segment_notes(comparison: ArmComparison) -> list[str]:
     """What is not shown of the segments."""
     if not comparison.too_small:
         return []
-    names = ", ".join(f"{segment.name} ({len(segment.users):,})" for segment in comparison.too_small)
+    names = ", ".join(
+        f"{segment.name} ({len(segment.users):,})" for segment in comparison.too_small
+    )
     return [f"Too small to compare (fewer than {LEAST_USERS} users in an arm): {names}."]
 
 

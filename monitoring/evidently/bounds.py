@@ -39,7 +39,10 @@ class Bound(BaseModel):
 
     def holds(self, value: float) -> bool:
         """Whether `value` is within."""
-        return not ((self.min is not None and value < self.min) or (self.max is not None and value > self.max))
+        return not (
+            (self.min is not None and value < self.min)
+            or (self.max is not None and value > self.max)
+        )
 
     def __str__(self) -> str:
         ends = (("at least", self.min), ("at most", self.max))
@@ -58,7 +61,9 @@ class Bounds(BaseModel):
     @model_validator(mode="after")
     def _check_families(self) -> "Bounds":
         if unknown := sorted({*self.bounds, *self.retrain} - set(FAMILIES)):
-            raise ValueError(f"no family of figures: {', '.join(unknown)}; known: {', '.join(FAMILIES)}")
+            raise ValueError(
+                f"no family of figures: {', '.join(unknown)}; known: {', '.join(FAMILIES)}"
+            )
         return self
 
     def of(self, family: str, label: str) -> Bound | None:
@@ -99,13 +104,20 @@ def read_bounds(path: Path = DEFAULT) -> Bounds:
     try:
         return Bounds.model_validate(yaml.safe_load(path.read_text()) or {})
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file. The bounds that come with the project are in {DEFAULT}.") from None
+        raise UserError(
+            f"{path}: no such file. The bounds that come with the project are in {DEFAULT}."
+        ) from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML: {error}") from None
     except ValidationError as error:
-        lines = [f"\n  {'.'.join(map(str, fault['loc'])) or 'all'}: {fault['msg']}" for fault in error.errors()]
+        lines = [
+            f"\n  {'.'.join(map(str, fault['loc'])) or 'all'}: {fault['msg']}"
+            for fault in error.errors()
+        ]
         example = "bounds: {freshness: {fresh_coverage: {min: 0.1}}}, retrain: [freshness]"
-        raise UserError(f"{path} has {len(lines)} errors:{''.join(lines)}\nBounds are, say, {example}.") from None
+        raise UserError(
+            f"{path} has {len(lines)} errors:{''.join(lines)}\nBounds are, say, {example}."
+        ) from None
 
 
 def broken(figures: pa.Table, bounds: Bounds) -> list[Broken]:

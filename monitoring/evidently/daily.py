@@ -107,7 +107,9 @@ def quality(data: ExperimentData, log: LogRelations) -> Iterator[pa.Table]:
     exposures = exposures.filter(exposures.day.between(data.first, data.last))
     answers = exposures.group_by("day", "exposure_id")
     answers = answers.agg(n=ibis._.count(), degraded=ibis._.degraded.max()).group_by("day")
-    answers = answers.agg(answers=ibis._.count(), impressions=ibis._.n.sum(), degraded=ibis._.degraded.mean())
+    answers = answers.agg(
+        answers=ibis._.count(), impressions=ibis._.n.sum(), degraded=ibis._.degraded.mean()
+    )
     engagements = once(log.engagements)
     engagements = engagements.filter(engagements.day.between(data.first, data.last))
     events = _rows(engagements.group_by("day").agg(n=ibis._.count()))

@@ -76,7 +76,10 @@ def draw(
 def _ab(lines: list[Line], folder: ExperimentFolder) -> Iterator[DashboardPanelPlot]:
     """What is compared, in words; the metrics of the arms, their lifts, and the sample ratio."""
     experiment = folder.experiment
-    names = [f"{arm.name} (alpha {arm.alpha:g})" if arm.alpha is not None else arm.name for arm in experiment.arms]
+    names = [
+        f"{arm.name} (alpha {arm.alpha:g})" if arm.alpha is not None else arm.name
+        for arm in experiment.arms
+    ]
     days = f"{experiment.days} days from {experiment.first_day} on; arms: {', '.join(names)}."
     verdict = "The verdict, with intervals for every metric, is in the A/B report (mtmh ab)."
     about = " ".join(part for part in (simulated(experiment), days, verdict) if part)
@@ -85,7 +88,9 @@ def _ab(lines: list[Line], folder: ExperimentFolder) -> Iterator[DashboardPanelP
     yield from _online(lines, *COMPARED, "engagement_rate")
     ends = {"lift": "lift", "always_lo": "lower end", "always_hi": "upper end"}
     for name in COMPARED:
-        of_metric = [replace(line, legend=ends[line.of]) for line in _of(lines, "lift") if line.label == name]
+        of_metric = [
+            replace(line, legend=ends[line.of]) for line in _of(lines, "lift") if line.label == name
+        ]
         yield from _panel(f"Lift: {title_of(name)}", FAMILIES["lift"].definition, of_metric)
     family = FAMILIES["sample ratio"]
     ratios = [replace(line, legend=line.of) for line in _of(lines, "sample ratio")]
@@ -106,7 +111,11 @@ def _quality(lines: list[Line], findings: Sequence[LogFinding]) -> Iterator[Dash
     bounds = [replace(line, legend=FAMILIES[line.label].title) for line in _of(lines, "bounds")]
     yield from _panel(FAMILIES["bounds"].title, FAMILIES["bounds"].definition, bounds)
     names = {finding.name for finding in wrong}
-    by_day = [replace(line, legend=title_of(line.label)) for line in _of(lines, "findings") if line.label in names]
+    by_day = [
+        replace(line, legend=title_of(line.label))
+        for line in _of(lines, "findings")
+        if line.label in names
+    ]
     yield from _panel("Findings", FAMILIES["findings"].definition, by_day)
 
 
@@ -150,5 +159,7 @@ def _panel(title: str, about: str, lines: list[Line]) -> Iterator[DashboardPanel
         # whatever its metadata.
         labels = {"family": line.family, "of": line.of, "label": line.label}
         legend = visible(line.legend, 60)
-        metrics.append(PanelMetric(metric="Figures", metric_labels=labels, tags=[DAY_TAG], legend=legend))
+        metrics.append(
+            PanelMetric(metric="Figures", metric_labels=labels, tags=[DAY_TAG], legend=legend)
+        )
     yield line_plot_panel(title, metrics, about, "half")

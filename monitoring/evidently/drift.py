@@ -83,7 +83,8 @@ def comparable(current: pd.DataFrame, reference: pd.DataFrame) -> list[str]:
     return [
         str(name)
         for name in current
-        if min(current[name].count(), reference[name].count()) >= LEAST and reference[name].nunique() > 1
+        if min(current[name].count(), reference[name].count()) >= LEAST
+        and reference[name].nunique() > 1
     ]
 
 
@@ -108,7 +109,9 @@ def mean_distance(vectors: np.ndarray, counts: np.ndarray, reference: np.ndarray
     return float(inside[0] + inside[1] - 2 * means[0] @ means[1])
 
 
-def embeddings(reference: Reference, exposures: ir.Table, engagements: ir.Table) -> Iterator[pa.Table]:
+def embeddings(
+    reference: Reference, exposures: ir.Table, engagements: ir.Table
+) -> Iterator[pa.Table]:
     """Families `embeddings` and `topics` of each day and head; cold items are left out."""
     impressions = _item_counts(reference, exposures, "arm", "head")
     engaged = _item_counts(reference, engagements.filter(engagements["value"] > 0))
@@ -142,7 +145,9 @@ def unknown(reference: Reference, exposures: ir.Table) -> Iterator[pa.Table]:
         yield table(day, "freshness", arm, {"added_share": sums["new"] / sums["n"]})
 
 
-def _item_counts(reference: Reference, rows: ir.Table, *keys: str) -> dict[date, dict[tuple[str, ...], np.ndarray]]:
+def _item_counts(
+    reference: Reference, rows: ir.Table, *keys: str
+) -> dict[date, dict[tuple[str, ...], np.ndarray]]:
     """How often each item occurs in each group of a day: day -> keys -> int64 [items]."""
     counts = rows.group_by("day", *keys, "item_id").agg(n=ibis._.count()).to_pyarrow()
     frame = counts.select(["day", *keys, "n"]).to_pandas(date_as_object=True)

@@ -34,7 +34,9 @@ class Family:
 
 
 FAMILIES = {
-    "online": Family("Online metrics", "Daily figures of an arm, as mtmh/experiment/metrics.py defines them."),
+    "online": Family(
+        "Online metrics", "Daily figures of an arm, as mtmh/experiment/metrics.py defines them."
+    ),
     "lift": Family(
         "Treatment against control",
         "Relative lift over all days up to this one, with the ends of the interval that is valid at every look.",
@@ -44,7 +46,9 @@ FAMILIES = {
         "p of the users by arm who were served, given the arms' shares, and of those who engaged and were never "
         "served; below 0.001 is an alarm.",
     ),
-    "freshness": Family("Freshness", "How new what an arm shows is, and how much of what is new it shows."),
+    "freshness": Family(
+        "Freshness", "How new what an arm shows is, and how much of what is new it shows."
+    ),
     "heads": Family("Heads", "Impressions that come from one head, in one arm."),
     "drift": Family(
         "Drift of scores and features",
@@ -62,16 +66,29 @@ FAMILIES = {
         "engaged with in training, within an L1 topic, less what chance adds.",
     ),
     "quality": Family("Volume of the log", "What was logged on the day, as it stands there."),
-    "findings": Family("Findings", "What is wrong in the log of all days up to this one, counted; 0 is sound."),
-    "bounds": Family("Broken bounds", "Figures of the day outside of their bounds (bounds.yaml), by family."),
+    "findings": Family(
+        "Findings", "What is wrong in the log of all days up to this one, counted; 0 is sound."
+    ),
+    "bounds": Family(
+        "Broken bounds", "Figures of the day outside of their bounds (bounds.yaml), by family."
+    ),
 }
 # Those of the online metrics are in mtmh.experiment.metrics.
 LABELS = {
     "users": ("Users", "Users of the arm, seen by the end of the day."),
-    "active_users": ("Active users", "Users of the arm with at least one positive engagement on the day."),
+    "active_users": (
+        "Active users",
+        "Users of the arm with at least one positive engagement on the day.",
+    ),
     "p": ("p", ""),
-    "median_age_hours": ("Median age, hours", "Age of the items shown, at the moment of the impression."),
-    "newest_age_hours": ("Age of the newest, hours", "Least age of an item at the moment of an impression."),
+    "median_age_hours": (
+        "Median age, hours",
+        "Age of the items shown, at the moment of the impression.",
+    ),
+    "newest_age_hours": (
+        "Age of the newest, hours",
+        "Least age of an item at the moment of an impression.",
+    ),
     "fresh_coverage": (
         "Coverage of new items",
         f"Share of the items created in the {DEFINITIONS.fresh_hours} h before the day's end that the arm showed.",
@@ -85,12 +102,18 @@ LABELS = {
     "score_engagement": ("Scores, engagement head", ""),
     "score_relevance": ("Scores, relevance head", ""),
     "log_popularity": ("Popularity (log)", "As the model reads it, computed for the day."),
-    "log_recent_popularity": ("Recent popularity (log)", "As the model reads it, computed for the day."),
+    "log_recent_popularity": (
+        "Recent popularity (log)",
+        "As the model reads it, computed for the day.",
+    ),
     "log_age_days": ("Age in days (log)", "As the model reads it, computed for the day."),
     "l1_topic": ("L1 topics", "The first L1 topic of the items shown."),
     "answers": ("Answers", "Requests that were answered with at least one candidate."),
     "engagements": ("Engagements", "Of any kind."),
-    "degraded_share": ("Degraded answers", "Share of the answers in which something did not answer in time."),
+    "degraded_share": (
+        "Degraded answers",
+        "Share of the answers in which something did not answer in time.",
+    ),
 }
 
 
@@ -110,7 +133,11 @@ def definition_of(label: str) -> str:
 
 def table(day: date, family: str, of: str, values: Mapping[str, float | None]) -> pa.Table:
     """The figures `values` of one day, without None and NaN: there is nothing to plot or test."""
-    finite = {label: float(value) for label, value in values.items() if value is not None and np.isfinite(value)}
+    finite = {
+        label: float(value)
+        for label, value in values.items()
+        if value is not None and np.isfinite(value)
+    }
     n = len(finite)
     columns = [[day] * n, [family] * n, [of] * n, list(finite), list(finite.values())]
     return pa.table(columns, schema=FIGURES)

@@ -130,7 +130,9 @@ def _drift_samples(
     """The sampled impressions of each day and arm beside the evaluated lists of the arm."""
     sampled = drift.sample(daily.logged_by_arms(data, log))
     engagements = once(log.engagements)
-    statistics = drift.statistics_by_day(folder, engagements, reference.item_id, data.first, data.last)
+    statistics = drift.statistics_by_day(
+        folder, engagements, reference.item_id, data.first, data.last
+    )
     evaluated = {}
     for arm, candidates in reference.candidates.items():
         order = np.random.default_rng(0).permutation(len(candidates))

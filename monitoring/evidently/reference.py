@@ -48,7 +48,9 @@ def load_reference(folder: ExperimentFolder, k: int) -> tuple[Reference | None, 
     """
     version = folder.experiment.retriever
     if version is None or not (version / "items.parquet").is_file():
-        return None, [f"No drift of features and embeddings: experiment.json names no version directory ({version})."]
+        return None, [
+            f"No drift of features and embeddings: experiment.json names no version directory ({version})."
+        ]
     items = pq.read_table(version / "items.parquet")
     item_id = items["item_id"].cast(pa.string()).combine_chunks()
     features = pq.read_table(version / "item_features.parquet")
@@ -65,14 +67,18 @@ def load_reference(folder: ExperimentFolder, k: int) -> tuple[Reference | None, 
         item_id=item_id,
         topic=np.array(topics, object),
         vectors={head: np.load(path) for head, path in files.items() if path.is_file()},
-        features={name: features[name].to_numpy() for name in STATISTICS if name in features.column_names},
+        features={
+            name: features[name].to_numpy() for name in STATISTICS if name in features.column_names
+        },
         engaged=np.bincount(engaged[engaged >= 0], minlength=len(item_id)),
         candidates=candidates,
     )
     return reference, missing
 
 
-def _candidates(folder: ExperimentFolder, item_id: pa.Array, k: int) -> tuple[dict[str, pa.Table], list[str]]:
+def _candidates(
+    folder: ExperimentFolder, item_id: pa.Array, k: int
+) -> tuple[dict[str, pa.Table], list[str]]:
     """The first `k` candidates of each arm's evaluated lists, and the arms without any."""
     run = folder.experiment.run
     if run is None or not (run / "candidates.parquet").is_file():

@@ -53,10 +53,14 @@ def simulated(experiment: Experiment) -> str:
     """Who the users are, where they are not real ones; empty otherwise."""
     if not experiment.simulated:
         return ""
-    return visible(f"Users are simulated: the world is {experiment.world!r}, the seed {experiment.seed}.")
+    return visible(
+        f"Users are simulated: the world is {experiment.world!r}, the seed {experiment.seed}."
+    )
 
 
-def arm_snapshot(figures: pa.Table, sample: DriftSample | None, bounds: Bounds, day: date, arm: str) -> Snapshot:
+def arm_snapshot(
+    figures: pa.Table, sample: DriftSample | None, bounds: Bounds, day: date, arm: str
+) -> Snapshot:
     """One arm on one day: its figures, and its scores and features beside their reference.
 
     `figures` are of the whole day; the arm's and its heads' are taken.
@@ -83,7 +87,9 @@ def arm_snapshot(figures: pa.Table, sample: DriftSample | None, bounds: Bounds, 
 
 def day_snapshot(figures: pa.Table, bounds: Bounds, day: date) -> Snapshot:
     """The whole day: every figure of it."""
-    return _run(list(_figures(figures, bounds)), dataset(figures), None, figures, day, "all arms", DAY_TAG)
+    return _run(
+        list(_figures(figures, bounds)), dataset(figures), None, figures, day, "all arms", DAY_TAG
+    )
 
 
 def drift_of(snapshot: Snapshot, day: date, arm: str) -> pa.Table:

@@ -14,7 +14,11 @@ TOTAL = '{stage="total"}'
 
 
 def _rate(metric: str, *by: str, where: str = "") -> str:
-    return f"sum by ({', '.join(by)}) (rate({metric}{where}{RATE}))" if by else f"sum(rate({metric}{where}{RATE}))"
+    return (
+        f"sum by ({', '.join(by)}) (rate({metric}{where}{RATE}))"
+        if by
+        else f"sum(rate({metric}{where}{RATE}))"
+    )
 
 
 def _quantile(q: float, where: str, *by: str) -> str:

@@ -22,8 +22,23 @@ TOKEN = re.compile(r"""("|')(?:\\.|(?!\1).)*\1|\$\w+|[a-zA-Z_:][\w:]*|\d[\w.]*|\
 NAME = re.compile(r"[a-zA-Z_:][\w:]*")
 GROUPING = {"by", "without", "on", "ignoring", "group_left", "group_right"}
 WORDS = {"and", "or", "unless", "bool", "offset", "inf", "nan"}
-AGGREGATIONS = {"sum", "min", "max", "avg", "count", "topk", "bottomk", "quantile", "group", "stddev", "count_values"}
-OF_PROMETHEUS = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate", "severity"}}  # it makes them itself
+AGGREGATIONS = {
+    "sum",
+    "min",
+    "max",
+    "avg",
+    "count",
+    "topk",
+    "bottomk",
+    "quantile",
+    "group",
+    "stddev",
+    "count_values",
+}
+OF_PROMETHEUS = {
+    "up": {"job", "instance"},
+    "ALERTS": {"alertname", "alertstate", "severity"},
+}  # it makes them itself
 TARGET = {"job", "instance", "pod"}  # labels that the scrape adds
 
 
@@ -66,7 +81,11 @@ def rules(path: Path = MONITORING / "prometheus" / "rules.yaml") -> Iterator[Que
     """The expressions of all rules."""
     for group in yaml.safe_load(path.read_text())["groups"]:
         for rule in group["rules"]:
-            yield Query(f"{path.name}: {rule.get('alert') or rule['record']}", rule["expr"], rule.get("record"))
+            yield Query(
+                f"{path.name}: {rule.get('alert') or rule['record']}",
+                rule["expr"],
+                rule.get("record"),
+            )
 
 
 def dashboards(folder: Path = MONITORING / "grafana") -> Iterator[Query]:

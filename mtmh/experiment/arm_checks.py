@@ -33,7 +33,9 @@ def check_answers(data: CheckInput) -> Iterator[LogFinding]:
     if begin is not None:
         early = requests.timestamp < ibis.literal(begin)
         late = requests.timestamp > ibis.literal(end)
-        on_first, on_last = (requests.day == day for day in (experiment.first_day, experiment.last_day))
+        on_first, on_last = (
+            requests.day == day for day in (experiment.first_day, experiment.last_day)
+        )
         outside = (requests.arm == NO_ARM) & ((on_first & early) | (on_last & late))
     names = ", ".join(data.arms)
     means = f"served by an arm that experiment.json does not name ({names}): not counted."

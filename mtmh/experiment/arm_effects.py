@@ -85,7 +85,9 @@ class Deviation:
     @property
     def shares(self) -> dict[str, float]:
         """Arm -> share of its answers; 0 where it has none."""
-        return {arm: deviating / max(answers, 1) for arm, (deviating, answers) in self.answers.items()}
+        return {
+            arm: deviating / max(answers, 1) for arm, (deviating, answers) in self.answers.items()
+        }
 
 
 def deviations(answered: ir.Table, arms: Sequence[str]) -> tuple[Deviation, ...]:

@@ -28,7 +28,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from mtmh.errors import UserError
 
 BUCKETS = 10_000
-MOST_ARMS = 100  # one has a hundredth of the buckets; dealing takes time with the square of their number
+MOST_ARMS = (
+    100  # one has a hundredth of the buckets; dealing takes time with the square of their number
+)
 MOST_WEIGHT = 1e6
 MOST_K_ANN = 10_000  # candidates of a head, 20 times what an answer may hold
 NO_ARM = "none"  # what answers to units outside of an experiment are logged under
@@ -36,9 +38,13 @@ NO_ARM = "none"  # what answers to units outside of an experiment are logged und
 
 def _check_name(name: str) -> str:
     if name.casefold() == NO_ARM:
-        raise ValueError(f"{name!r} is what the log says of answers without an arm; give the arm another name")
+        raise ValueError(
+            f"{name!r} is what the log says of answers without an arm; give the arm another name"
+        )
     if not name.isprintable():
-        raise ValueError("a name is of printable characters, as it stands in logs, figures and pages")
+        raise ValueError(
+            "a name is of printable characters, as it stands in logs, figures and pages"
+        )
     return name
 
 
@@ -67,7 +73,9 @@ def _check_arms(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
     if again := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"each arm needs a name of its own; there twice: {', '.join(again)}")
     counts = np.bincount(_bucket_table(tuple(arm.weight for arm in arms)), minlength=len(arms))
-    empty = [arm.name for arm, count in zip(arms, counts, strict=True) if arm.weight > 0 and count == 0]
+    empty = [
+        arm.name for arm, count in zip(arms, counts, strict=True) if arm.weight > 0 and count == 0
+    ]
     if empty:
         raise ValueError(
             f"too small a weight for a single one of the {BUCKETS:,} buckets: {', '.join(empty)}; give more, or 0"
@@ -96,7 +104,9 @@ def read_arms(arms: Sequence[Mapping[str, Any]]) -> tuple[Arm, ...]:
                 where = ".".join([arm_name, *map(str, keys)]) + ": "
             lines.append(f"\n  {where}{fault['msg'].lower()}, found {fault['input']!r}")
         example = "{name: more-relevance, weight: 1, alpha: 30}"
-        raise UserError(f"the arms have {len(lines)} errors:{''.join(lines)}\nAn arm is, say, {example}.") from None
+        raise UserError(
+            f"the arms have {len(lines)} errors:{''.join(lines)}\nAn arm is, say, {example}."
+        ) from None
 
 
 def bucket(unit: str, salt: str) -> int:

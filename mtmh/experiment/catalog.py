@@ -116,7 +116,9 @@ class UserTable:
     """Everybody in the log, and the arm they belong to; the row is the user's number."""
 
     user_id: pa.Array  # string [users]
-    arm: np.ndarray  # int32 [users], index into the experiment's arms; -1: served by two arms, in no comparison
+    arm: (
+        np.ndarray
+    )  # int32 [users], index into the experiment's arms; -1: served by two arms, in no comparison
     bucket: np.ndarray  # int32 [users], 0..99
     # bool [users]: served by an arm that is not the one of their salt and weights
     assignment_mismatch: np.ndarray
@@ -142,7 +144,9 @@ class UserTable:
         return ibis.memtable(table.filter(pc.greater_equal(table["arm"], 0)))
 
 
-def assign_users(served: pa.Table, engaged: pa.Table, salt: str, arms: tuple[Arm, ...]) -> UserTable:
+def assign_users(
+    served: pa.Table, engaged: pa.Table, salt: str, arms: tuple[Arm, ...]
+) -> UserTable:
     """Number the users, and say in which arm they are.
 
     served: user_id, arm, other_arm (the least and the greatest name of the arms that served the

@@ -81,7 +81,9 @@ def check_duplicates(data: CheckInput) -> Iterator[LogFinding]:
     yield count_rows(name, title, "exposures", means, rows, weight="more")
     rows = data.events.filter(data.events.day >= data.first, data.events.copies > 1)
     rows = rows.inner_join(items, "item")
-    rows = rows.select("request_id", "item_id", "event", "timestamp", "copies", more=rows.copies - 1)
+    rows = rows.select(
+        "request_id", "item_id", "event", "timestamp", "copies", more=rows.copies - 1
+    )
     means = "sent again, by event_id, by a call that came again, or by user, item, event and microsecond: counted once."
     name, title = "duplicate_engagements", "Duplicate engagements"
     yield count_rows(name, title, "engagements", means, rows, weight="more")
@@ -93,13 +95,17 @@ def check_beyond_a_day(data: CheckInput) -> Iterator[LogFinding]:
     rows = rows.select("user_id", "item_id", "day", "timestamp", "value", "dwell_seconds")
     impossible = rows.filter(~relations.possible(rows))
     longest, largest = DEFINITIONS.longest_dwell_seconds, DEFINITIONS.largest_value
-    means = f"dwell below 0 or above {longest:,.0f} s, or a value beyond {largest:,.0f}: not counted."
+    means = (
+        f"dwell below 0 or above {longest:,.0f} s, or a value beyond {largest:,.0f}: not counted."
+    )
     name, title = "impossible_engagements", "Impossible engagements"
     yield count_rows(name, title, "engagements", means, impossible)
     capped = relations.capped(data.events.filter(data.events.day >= data.first))
     capped = capped.inner_join(data.users.numbered(), "user")
     cut = (capped.seconds - longest).sum().to_pyarrow().as_py() or 0.0
-    means = f"more dwell than a day has: counted as {longest:,.0f} s each, {cut:,.0f} s less in all."
+    means = (
+        f"more dwell than a day has: counted as {longest:,.0f} s each, {cut:,.0f} s less in all."
+    )
     rows = capped.select("user_id", "day", "seconds")
     yield count_rows("capped_days", "Days with too much dwell", "user days", means, rows)
 
@@ -125,7 +131,9 @@ def check_order(data: CheckInput) -> Iterator[LogFinding]:
     lost = events.anti_join(data.attributed, "event_id")
     answers = data.requests.select("timestamp", "day", answer="exposure_id")
     answers = answers.union(data.requests.select("timestamp", "day", answer="request_id"))
-    answers = answers.group_by("answer").agg(answered=ibis._.timestamp.min(), answer_day=ibis._.day.min())
+    answers = answers.group_by("answer").agg(
+        answered=ibis._.timestamp.min(), answer_day=ibis._.day.min()
+    )
     lost = lost.left_join(answers, "answer").select(*events.columns, "answered", "answer_day")
     eve = max(data.first - timedelta(days=1), data.folder.experiment.first_day)
     is_old = (lost.answer_day < eve).fill_null(False)
@@ -136,9 +144,7 @@ def check_order(data: CheckInput) -> Iterator[LogFinding]:
     means = f"counted; more than {hours_after} h after it, they go back to no impression."
     title = "Engagements long after their exposure"
     yield count_rows("late_engagement_of_exposure", title, "engagements", means, late)
-    means = (
-        "name an answer that is not in the log, or not to this user, or without the item: counted, but go back to none."
-    )
+    means = "name an answer that is not in the log, or not to this user, or without the item: counted, but go back to none."
     lost = lost.filter(~is_old).drop("event_id", "answer_day")
     title = "Engagements without their exposure"
     yield count_rows("unattributed", title, "engagements", means, lost)

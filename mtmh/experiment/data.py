@@ -45,7 +45,9 @@ class ExperimentData:
     answered: ir.Table  # of these days: exposure_id, user_id, arm, degraded, own_alpha
     matched: ir.Table  # item, trigger of impressions where both share an L2 topic
     events: ir.Table  # one row an engagement on these days: relations.in_time
-    engaged: ir.Table  # user, day of each impression whose first positive engagement is in these days
+    engaged: (
+        ir.Table
+    )  # user, day of each impression whose first positive engagement is in these days
     history: ir.Table  # user, item, day: positive engagements, also of before the log, up to `last`
     interests: ir.Table  # user, topic: the top topics before the log begins
     findings: tuple[LogFinding, ...]
@@ -80,7 +82,9 @@ class ExperimentData:
     def arms(self) -> ir.Table:
         """number, arm: the names of the arms."""
         names = [arm.name for arm in self.experiment.arms]
-        return ibis.memtable(pa.table({"number": pa.array(range(len(names)), pa.int32()), "arm": names}))
+        return ibis.memtable(
+            pa.table({"number": pa.array(range(len(names)), pa.int32()), "arm": names})
+        )
 
 
 def experiment_data(
@@ -203,7 +207,9 @@ def _sound(requests: ir.Table, experiment: Experiment) -> ir.Table:
     )
 
 
-def _span(folder: ExperimentFolder, first: date | None, last: date | None, now: datetime) -> tuple[date, date]:
+def _span(
+    folder: ExperimentFolder, first: date | None, last: date | None, now: datetime
+) -> tuple[date, date]:
     """The days that are looked at. Raises UserError when they are not the experiment's."""
     experiment = folder.experiment
     start, end = experiment.first_day, min(experiment.last_day, now.date())
@@ -216,7 +222,9 @@ def _span(folder: ExperimentFolder, first: date | None, last: date | None, now: 
     return first, last
 
 
-def _in_days(log: LogRelations, start: date, last: date, now: datetime) -> tuple[ir.Table, ir.Table]:
+def _in_days(
+    log: LogRelations, start: date, last: date, now: datetime
+) -> tuple[ir.Table, ir.Table]:
     """The log's exposures, identified, and its possible engagements, of these days.
 
     Rows of a clock that is ahead are left out.
@@ -231,7 +239,9 @@ def _in_days(log: LogRelations, start: date, last: date, now: datetime) -> tuple
 
 def _users(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> UserTable:
     """Who was served (`sound` requests), and who only engaged."""
-    served = sound.group_by("user_id").agg(arm=sound.arm.min(), other_arm=sound.arm.max(), answered=sound.day.min())
+    served = sound.group_by("user_id").agg(
+        arm=sound.arm.min(), other_arm=sound.arm.max(), answered=sound.day.min()
+    )
     engaged = engagements.group_by("user_id").agg(seen=engagements.day.min())
     first = served.left_join(engaged, "user_id").select(*served.columns, "seen")
     first = first.mutate(seen=ibis.least(first.answered, first.seen.fill_null(first.answered)))

@@ -13,10 +13,16 @@ class Definitions:
     novel_days: int = 28  # an interest is novel without an engagement in so many days before
     novel_engagements: int = 1  # m: and with so many on the day
     interests: int = 5  # k: a user's top historical topics
-    attribution_hours: int = 24  # an engagement without a request goes back to an impression at most so old
-    longest_dwell_seconds: float = LONGEST_DWELL_SECONDS  # of one engagement, and of a user on one day
+    attribution_hours: int = (
+        24  # an engagement without a request goes back to an impression at most so old
+    )
+    longest_dwell_seconds: float = (
+        LONGEST_DWELL_SECONDS  # of one engagement, and of a user on one day
+    )
     largest_value: float = LARGEST_VALUE  # of an engagement, to both sides of 0
-    winsorized_share: float = 0.995  # users' totals above this percentile, of both arms together, count as it
+    winsorized_share: float = (
+        0.995  # users' totals above this percentile, of both arms together, count as it
+    )
 
 
 DEFINITIONS = Definitions()

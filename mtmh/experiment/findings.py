@@ -48,7 +48,9 @@ class CheckInput:
         return [arm.name for arm in self.folder.experiment.arms]
 
 
-def count_rows(name: str, title: str, of: str, means: str, bad: ir.Table, weight: str | None = None) -> LogFinding:
+def count_rows(
+    name: str, title: str, of: str, means: str, bad: ir.Table, weight: str | None = None
+) -> LogFinding:
     """How many rows `bad` has, or what its column `weight` sums up to, and the first of them."""
     total = bad[weight].sum() if weight else bad.count()
     count = int(total.to_pyarrow().as_py() or 0)

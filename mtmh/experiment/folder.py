@@ -50,7 +50,9 @@ class Experiment(BaseModel):
     def _compared(self) -> "Experiment":
         names = [arm.name for arm in self.arms]
         if missing := [name for name in (self.control, self.treatment) if name not in names]:
-            raise ValueError(f"control and treatment must be arms; not among {names}: {', '.join(missing)}")
+            raise ValueError(
+                f"control and treatment must be arms; not among {names}: {', '.join(missing)}"
+            )
         if self.control == self.treatment:
             raise ValueError(f"control and treatment must differ, both are {self.control!r}")
         return self
@@ -99,9 +101,14 @@ def open_experiment(folder: Path) -> ExperimentFolder:
     try:
         experiment = Experiment.model_validate(json.loads(path.read_text()))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing. It names salt, control, treatment, arms, first_day and days.") from None
+        raise UserError(
+            f"{path} is missing. It names salt, control, treatment, arms, first_day and days."
+        ) from None
     except ValidationError as error:
-        lines = [f"\n  {'.'.join(map(str, fault['loc'])) or 'all'}: {fault['msg']}" for fault in error.errors()]
+        lines = [
+            f"\n  {'.'.join(map(str, fault['loc'])) or 'all'}: {fault['msg']}"
+            for fault in error.errors()
+        ]
         raise UserError(f"{path} is no experiment: {len(lines)} errors{''.join(lines)}") from None
     except ValueError as error:  # no JSON, or no UTF-8
         raise UserError(f"{path} is no experiment: not JSON ({error}). Write it anew.") from None
@@ -120,7 +127,9 @@ def _check(path: Path, columns: dict[str, pa.DataType]) -> None:
         schema = pq.read_schema(path)
     except FileNotFoundError:
         names = ", ".join(columns)
-        raise UserError(f"{path} is missing. Write it as Parquet with the columns {names}.") from None
+        raise UserError(
+            f"{path} is missing. Write it as Parquet with the columns {names}."
+        ) from None
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is not readable as Parquet ({reason}). Write it anew.") from None

@@ -33,11 +33,19 @@ class Metric:
     unit: str
     higher: Literal["better", "worse", "neutral"]
     numerator: str | None = None  # column of user_days
-    denominator: str | None = None  # column of user_days; None: the users of the arm, each on every day
-    over: Literal["item", "topic"] | None = None  # of a set metric: the rows of item_counts that it reads
-    winsorized: bool = False  # whether users' totals above a percentile of both arms' count as that percentile
+    denominator: str | None = (
+        None  # column of user_days; None: the users of the arm, each on every day
+    )
+    over: Literal["item", "topic"] | None = (
+        None  # of a set metric: the rows of item_counts that it reads
+    )
+    winsorized: bool = (
+        False  # whether users' totals above a percentile of both arms' count as that percentile
+    )
     counts: Literal["impressions", "views"] | None = None  # and the column
-    of_counts: OfCounts | None = None  # (counts above 0, one an item or topic; how many there could be) -> value
+    of_counts: OfCounts | None = (
+        None  # (counts above 0, one an item or topic; how many there could be) -> value
+    )
 
     @property
     def is_ratio(self) -> bool:
@@ -201,7 +209,7 @@ _ALL = (
     ),
     Metric(
         "catalog_coverage",
-        "ItemTable coverage",
+        "Catalog coverage",
         "Distinct items shown in the arm on the day / items that there are by its end.",
         "share of items",
         "better",
@@ -251,7 +259,9 @@ def daily(data: ExperimentData) -> pa.Table:
     filed under a day, change that day and the users of the days after it.
     """
     table = unordered_user_days(data)
-    sums = table.group_by("arm", "day").agg(**{field.name: table[field.name].sum() for field in SUMS})
+    sums = table.group_by("arm", "day").agg(
+        **{field.name: table[field.name].sum() for field in SUMS}
+    )
     by_day = {(row["arm"], row["day"]): row for row in sums.to_pyarrow().to_pylist()}
     sets = _set_metrics(data)
     users = data.users.by_day(len(data.experiment.arms), data.days).tolist()

@@ -87,7 +87,9 @@ def lists(sound: ir.Table, users: ir.Table) -> ir.Table:
     return of_users.select("exposure_id", "request_id", "user", "day", "timestamp", list=number)
 
 
-def impressions(exposures: ir.Table, lists: ir.Table, items: ir.Table, engaged: ir.Table) -> ir.Table:
+def impressions(
+    exposures: ir.Table, lists: ir.Table, items: ir.Table, engaged: ir.Table
+) -> ir.Table:
     """One row a candidate shown: list, user, day, item, trigger, position, and flags.
 
     trigger: null where there is none or the log's one is in no table. Flags: relevance (its head),
@@ -131,7 +133,9 @@ def without_repeats(impressions: ir.Table, repeats: ir.Table) -> ir.Table:
     again = impressions.semi_join(repeats, keys)
     order = ibis.window(group_by=keys, order_by=["position", "trigger", "relevance"])
     again = again.mutate(copy=ibis.row_number().over(order))
-    return impressions.anti_join(repeats, keys).union(again.filter(again.copy == 0).select(*impressions.columns))
+    return impressions.anti_join(repeats, keys).union(
+        again.filter(again.copy == 0).select(*impressions.columns)
+    )
 
 
 def matches(impressions: ir.Table, topics: ir.Table) -> ir.Table:
@@ -213,7 +217,9 @@ def attributed(events: ir.Table, lists: ir.Table, impressions: ir.Table) -> ir.T
     Where the event names nothing, or several such answers, it is the last impression before it.
     Time matters here only for this last rule: see `in_time`.
     """
-    names = lists.select("list", answered="timestamp", of_exposure="exposure_id", of_request="request_id")
+    names = lists.select(
+        "list", answered="timestamp", of_exposure="exposure_id", of_request="request_id"
+    )
     candidates = impressions.select("list", "user", "item", "relevance").inner_join(names, "list")
     row = events.select("event_id", "exposure_id", "request_id", "user", "item", "timestamp")
     row = row.inner_join(candidates, ["user", "item"])
@@ -255,7 +261,11 @@ def engaged(events: ir.Table) -> ir.Table:
     `in_time` gives them.
     """
     liked = events.filter(events["value"] > 0, events["list"].notnull())
-    return liked.group_by("list", "item").agg(user=liked.user.min(), day=liked.day.min()).select("user", "day")
+    return (
+        liked.group_by("list", "item")
+        .agg(user=liked.user.min(), day=liked.day.min())
+        .select("user", "day")
+    )
 
 
 def first_engagements(touched: ir.Table) -> ir.Table:
@@ -267,7 +277,9 @@ def first_engagements(touched: ir.Table) -> ir.Table:
 
 def top_interests(history: ir.Table, topics: ir.Table, most: int) -> ir.Table:
     """user, topic: the `most` topics with which each user engaged most, ties by the topic's name."""
-    counts = history.inner_join(topics, "item").group_by("user", "topic").agg(engagements=ibis._.count())
+    counts = (
+        history.inner_join(topics, "item").group_by("user", "topic").agg(engagements=ibis._.count())
+    )
     order = ibis.window(group_by="user", order_by=[counts.engagements.desc(), counts.topic])
     ranked = counts.mutate(rank=ibis.row_number().over(order))
     return ranked.filter(ranked["rank"] < most).select("user", "topic")

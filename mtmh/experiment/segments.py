@@ -18,9 +18,13 @@ from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import Effect, effects
 from mtmh.experiment.statistics.effects import holm
 
-NEW_DAYS = 14  # a new user's first engagement lies at most this many days before the experiment, or in it,
+NEW_DAYS = (
+    14  # a new user's first engagement lies at most this many days before the experiment, or in it,
+)
 NEW_ENGAGEMENTS = 10  # or the user has at most so many before it: there is little to retrieve by
-HEAVY_SHARE = 0.2  # of the users with a history, by engagements in it; those at the threshold are all in
+HEAVY_SHARE = (
+    0.2  # of the users with a history, by engagements in it; those at the threshold are all in
+)
 METRICS_SHOWN = ("time_spent", "engagement_rate", "novel_interests")
 LEAST_USERS = 100  # of each arm, as for the verdict: smaller segments are named, and not compared
 

@@ -17,7 +17,10 @@ USER_DAYS = pa.schema(  # one row per arm, day and user with impressions or enga
         ("arm", pa.string()),
         ("day", pa.date32()),
         ("user_id", pa.string()),
-        ("bucket", pa.int32()),  # 0..99 of a hash of the user, which has nothing to do with the arms
+        (
+            "bucket",
+            pa.int32(),
+        ),  # 0..99 of a hash of the user, which has nothing to do with the arms
         ("impressions", pa.int64()),
         ("fresh_impressions", pa.int64()),
         ("cold_impressions", pa.int64()),
@@ -34,7 +37,10 @@ USER_DAYS = pa.schema(  # one row per arm, day and user with impressions or enga
         ("seconds", pa.float64()),  # dwell of all engagements, at most a day's
         ("active", pa.int64()),  # 1 with at least one positive engagement, else 0
         ("novel_interests", pa.int64()),
-        ("recalled_interests", pa.float64()),  # share of the user's top topics that the impressions had
+        (
+            "recalled_interests",
+            pa.float64(),
+        ),  # share of the user's top topics that the impressions had
         ("interested", pa.int64()),  # 1 with impressions and top topics to recall, else 0
     ]
 )
@@ -47,7 +53,10 @@ ITEM_COUNTS = pa.schema(  # one row per arm, day, bucket and item, and one per t
         ("key", pa.string()),  # item_id or L2 topic
         ("impressions", pa.float64()),  # a topic's: an item counts for its topics in equal parts
         ("views", pa.float64()),  # engagements of any kind
-        ("size", pa.int64()),  # how many keys there could be: items by the end of that day, or topics of the catalog
+        (
+            "size",
+            pa.int64(),
+        ),  # how many keys there could be: items by the end of that day, or topics of the catalog
     ]
 )
 DIGITS = 9  # of sums of floats
@@ -87,7 +96,9 @@ def unordered_user_days(data: ExperimentData) -> ir.Table:
             values[field.name] = value.cast(kind)
         columns.append(part.select("user", "day", **values))
     rows = ibis.union(*columns)
-    days = rows.group_by("user", "day").agg(**{field.name: _total(rows[field.name]) for field in SUMS})
+    days = rows.group_by("user", "day").agg(
+        **{field.name: _total(rows[field.name]) for field in SUMS}
+    )
     users = data.users.numbered().select("user", "user_id", "bucket", number="arm")
     named = days.inner_join(users, "user").inner_join(data.arms, "number")
     return named.select(USER_DAYS.names).cast({field.name: str(field.type) for field in SUMS})
@@ -178,7 +189,9 @@ def _topics_of_lists(data: ExperimentData) -> ir.Table:
     length: of the topic in the sum of the list's topic vectors, which have unit length.
     """
     rows = data.impressions.select("list", "item").inner_join(data.catalog.topics(), "item")
-    return rows.group_by("list", "topic").agg(items=rows.share.sum(), length=rows.share.sqrt().sum())
+    return rows.group_by("list", "topic").agg(
+        items=rows.share.sum(), length=rows.share.sqrt().sum()
+    )
 
 
 def _diversity(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
@@ -192,7 +205,9 @@ def _diversity(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
     lists = lists.filter(lists["items"] > 1).inner_join(users, "list")
     n = lists["items"]
     rows = lists.select("user", "day", distance=1.0 - (lists.squared - n) / (n * (n - 1.0)))
-    return rows.group_by("user", "day").agg(diversity=rows.distance.sum(), diverse_lists=rows.count())
+    return rows.group_by("user", "day").agg(
+        diversity=rows.distance.sum(), diverse_lists=rows.count()
+    )
 
 
 def _novel_interests(data: ExperimentData) -> ir.Table:

@@ -24,7 +24,9 @@ MOST_CONTAMINATED = 0.01  # share of the users who were in two arms, or not in t
 MOST_UNUSABLE = 0.01  # share of the log that could not be used, as in the data contract
 MOST_DEVIATING = 0.05  # share of an arm's answers that were degraded, or had an alpha of their own
 UNLIKE_FROM = 0.01  # and from this share on, the arms must not differ in it
-MOST_OF_ONE_USER = 0.1  # share of an arm's sum that a single user holds: above, the arm is that user
+MOST_OF_ONE_USER = (
+    0.1  # share of an arm's sum that a single user holds: above, the arm is that user
+)
 LEAST_USERS = 100  # of each arm: below, a mean is not normal enough for any interval here
 LEAST_DAYS = 7  # a week, before anybody wins: weekdays differ, and what is new draws attention
 PERCENT = "\u00a0%"
@@ -37,7 +39,9 @@ class LogHealth:
     days: int  # with rows, of those compared
     users: Mapping[str, int]  # arm -> users that are compared
     contaminated: int  # users in two arms, who are left out, and in another one than their bucket's
-    unusable: Mapping[str, tuple[int, int]]  # what was wrong -> how many were not used, and of how many
+    unusable: Mapping[
+        str, tuple[int, int]
+    ]  # what was wrong -> how many were not used, and of how many
     vanished: Mapping[str, str]  # arm -> the day from which on it answered nobody
     deviations: Sequence[Deviation] = ()  # answers that are not what their arm stands for
 
@@ -108,7 +112,9 @@ def judge(
     reasons += [f"{_title(name)}: could not be measured" for name in missing]
     reasons += _worse(effects)
     if primary.always_lo > 0 and not missing and log.days >= LEAST_DAYS:
-        lead = f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
+        lead = (
+            f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
+        )
         return Verdict("wins", f"{treatment} wins", lead, tuple(reasons))
     return Verdict("open", "No winner yet", _why_open(primary, missing, log), tuple(reasons))
 
@@ -144,7 +150,9 @@ def _lost_users(ratio: SampleRatio, unserved: NeverServed) -> Iterator[str]:
             "are not alike."
         )
     if unserved.alarm:
-        shares = ", ".join(f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items())
+        shares = ", ".join(
+            f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items()
+        )
         yield (
             f"Never served: {shares} users engaged and were answered nothing that is in the log "
             f"(p = {unserved.p:.1g}). An arm's exposures are lost, or come without an arm."
@@ -203,7 +211,9 @@ def _worse(effects: Sequence[Effect]) -> list[str]:
     worse = []
     for effect in effects:
         higher = METRICS[effect.metric].higher
-        is_worse = {"better": effect.always_hi < 0, "worse": effect.always_lo > 0}.get(higher, False)
+        is_worse = {"better": effect.always_hi < 0, "worse": effect.always_lo > 0}.get(
+            higher, False
+        )
         if effect.metric not in (PRIMARY, *GUARDRAILS) and is_worse:
             bounds = between(effect.always_lo, effect.always_hi)
             worse.append(f"{_name(effect.metric)} {signed(effect.lift)} ({bounds})")

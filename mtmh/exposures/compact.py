@@ -53,9 +53,13 @@ def compact(directory: Path, out: Path, batch_bytes: int = 64 * 2**20) -> Compac
     Raises UserError when there is no such directory, or another compaction works on `out`.
     """
     if not directory.is_dir():
-        raise UserError(f"log {directory}: no such folder. Give the folder that the router writes (log.directory).")
+        raise UserError(
+            f"log {directory}: no such folder. Give the folder that the router writes (log.directory)."
+        )
     if directory.resolve() == out.resolve():
-        raise UserError(f"{out} is the log itself. Give another folder for the tables, say {out / 'tables'}.")
+        raise UserError(
+            f"{out} is the log itself. Give another folder for the tables, say {out / 'tables'}."
+        )
     for folder in (out / "batches", out / "rejected", *(out / name for name in TABLES)):
         make_folder(folder)
     with _alone(out), _alone(directory):
@@ -65,12 +69,17 @@ def compact(directory: Path, out: Path, batch_bytes: int = 64 * 2**20) -> Compac
         _remove([path for path in finished(directory) if key(path) in done.segments])
         files = [path for name in TABLES for path in (out / name).glob("day=*/*")]
         files += [*(out / "rejected").iterdir(), *(out / "batches").glob("*.draft")]
-        _remove([path for path in files if path.suffix != ".parquet" or path.stem not in done.batches])
+        _remove(
+            [path for path in files if path.suffix != ".parquet" or path.stem not in done.batches]
+        )
         segments = finished(directory)
         counts = {"exposures": 0, "engagements": 0, "rejected": 0}
         for paths in _batches(segments, batch_bytes):
             tables = LogTables.concat(
-                [read_segment(str(path.relative_to(directory)), path.read_bytes()) for path in paths]
+                [
+                    read_segment(str(path.relative_to(directory)), path.read_bytes())
+                    for path in paths
+                ]
             )
             write_batch(out, tables, [key(path) for path in paths])
             _remove(paths)
@@ -137,7 +146,9 @@ def key(segment: Path) -> str:
 
 def finished(directory: Path) -> list[Path]:
     """Finished segments and torn tails, in order of time."""
-    return sorted((path for suffix in (CLOSED, TORN) for path in directory.rglob(f"*{suffix}")), key=key)
+    return sorted(
+        (path for suffix in (CLOSED, TORN) for path in directory.rglob(f"*{suffix}")), key=key
+    )
 
 
 def finish_killed(directory: Path) -> None:

@@ -57,10 +57,18 @@ class LogWriter:
         self.torn: list[tuple[Path, int]] = []
         try:
             self.torn = recover(directory)
-        except OSError as error:  # a full disk, say: new records go elsewhere; the next start retries
-            _logger.warning("what an earlier process left in %s could not be finished: %s", directory, error)
+        except (
+            OSError
+        ) as error:  # a full disk, say: new records go elsewhere; the next start retries
+            _logger.warning(
+                "what an earlier process left in %s could not be finished: %s", directory, error
+            )
         for path, size in self.torn:
-            _logger.warning("set aside %d bytes that an earlier process had not finished writing: %s", size, path)
+            _logger.warning(
+                "set aside %d bytes that an earlier process had not finished writing: %s",
+                size,
+                path,
+            )
         self._segment: SegmentFile | None = None
         self._opened_at = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mtmh-log")
@@ -84,7 +92,9 @@ class LogWriter:
         if self._closed:
             raise OSError(errno.ESHUTDOWN, f"the log {self.directory} is closed")
         if self.waiting + len(block) > self._limits[2]:
-            raise BlockingIOError(errno.EAGAIN, f"{self.waiting:,} bytes wait for the disk already; {self.directory}")
+            raise BlockingIOError(
+                errno.EAGAIN, f"{self.waiting:,} bytes wait for the disk already; {self.directory}"
+            )
         written = asyncio.get_running_loop().create_future()
         self._pending.append((block, written))
         self.waiting += len(block)
@@ -107,7 +117,10 @@ class LogWriter:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -165,7 +178,9 @@ class LogWriter:
             segment.close()
         except OSError as error:
             _logger.warning(
-                "segment %s is left unfinished (%s); opening the log again finishes it", segment.path, error
+                "segment %s is left unfinished (%s); opening the log again finishes it",
+                segment.path,
+                error,
             )
 
 

@@ -53,7 +53,9 @@ def read(directory: Path, out: Path) -> LogRelations:
     compacted = committed(out)
     waiting = {name: tables for name, tables in live.items() if name not in compacted.segments}
     if lost := [name for name, tables in waiting.items() if tables is None]:
-        raise UserError(f"{len(lost)} segments vanished from {directory} and are not in {out}, such as {lost[0]}.")
+        raise UserError(
+            f"{len(lost)} segments vanished from {directory} and are not in {out}, such as {lost[0]}."
+        )
     rest = LogTables.concat([tables for tables in waiting.values() if tables is not None])
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")

@@ -84,7 +84,13 @@ class ExposureRecord(BaseModel):
     @model_validator(mode="after")
     def _side_by_side(self) -> "ExposureRecord":
         n = len(self.item_id)
-        if not n == len(self.head) == len(self.head_rank) == len(self.score) == len(self.trigger_id):
+        if (
+            not n
+            == len(self.head)
+            == len(self.head_rank)
+            == len(self.score)
+            == len(self.trigger_id)
+        ):
             raise ValueError("item_id, head, head_rank, score and trigger_id must be equally long")
         return self
 
@@ -124,7 +130,9 @@ ANSWER = [
     pa.field("k", pa.int32(), nullable=False),
     pa.field("surface", pa.string(), nullable=False),
     pa.field("log_version", pa.int32(), nullable=False),
-    pa.field("exposure_id", pa.string()),  # from here on null in log_version 1, whose files may lack the columns
+    pa.field(
+        "exposure_id", pa.string()
+    ),  # from here on null in log_version 1, whose files may lack the columns
     pa.field("arm_alpha", pa.float64()),
     pa.field("own_alpha", pa.bool_()),
 ]
@@ -136,7 +144,9 @@ CANDIDATE = [
     pa.field("trigger_id", pa.string()),
 ]
 _POSITION = pa.field("position", pa.int32(), nullable=False)  # in the answer, from 1
-_DAY = pa.field("day", pa.date32(), nullable=False)  # of the timestamp; in Parquet it is the name of the folder
+_DAY = pa.field(
+    "day", pa.date32(), nullable=False
+)  # of the timestamp; in Parquet it is the name of the folder
 EXPOSURES = pa.schema([*ANSWER, *CANDIDATE, _POSITION, _DAY])  # one row a candidate shown
 ENGAGEMENTS = pa.schema(  # one row an event
     [

@@ -24,7 +24,12 @@ from mtmh.exposures.records import (
 from mtmh.exposures.segment import TORN, scan
 
 REJECTED = pa.schema(
-    [("segment", pa.string()), ("start", pa.int64()), ("reason", pa.string()), ("content", pa.binary())]
+    [
+        ("segment", pa.string()),
+        ("start", pa.int64()),
+        ("reason", pa.string()),
+        ("content", pa.binary()),
+    ]
 )  # start: byte of the segment
 DAMAGED = "damaged: no whole record with its checksum"
 UNFINISHED = "torn: the writer was stopped in the middle of it, and had not acknowledged it"
@@ -53,7 +58,7 @@ class LogTables:
 
 
 def read_segment(name: str, data: bytes, finished: bool = True) -> LogTables:
-    """LogTables of a segment's bytes. The tail of one that is not `finished` is being written, and
+    """Tables of a segment's bytes. The tail of one that is not `finished` is being written, and
     no damage.
 
     `name` stands in `rejected`, and says when the segment was begun: records of a time far from it
@@ -61,7 +66,11 @@ def read_segment(name: str, data: bytes, finished: bool = True) -> LogTables:
     was cut off, and no records.
     """
     if name.endswith(TORN):
-        return LogTables(EXPOSURES.empty_table(), ENGAGEMENTS.empty_table(), _rejected(name, [(0, UNFINISHED, data)]))
+        return LogTables(
+            EXPOSURES.empty_table(),
+            ENGAGEMENTS.empty_table(),
+            _rejected(name, [(0, UNFINISHED, data)]),
+        )
     frames = scan(data)
     spans = list(frames.damage)
     if finished and frames.end < len(data):
@@ -94,7 +103,9 @@ def _begun(name: str) -> datetime | None:
 
 
 _EVENT = pa.schema([field for field in ENGAGEMENTS if field.name != "day"])
-_REQUEST = pa.schema([*ANSWER, *(pa.field(field.name, pa.list_(field.type)) for field in CANDIDATE)])
+_REQUEST = pa.schema(
+    [*ANSWER, *(pa.field(field.name, pa.list_(field.type)) for field in CANDIDATE)]
+)
 
 
 def _exposures(lines: list[str]) -> pa.Table:

@@ -9,7 +9,12 @@ makes them) and knows no folder.
 from mtmh.experiment.statistics.effects import Effect, effects, effects_by_day
 from mtmh.experiment.statistics.moments import pre_period
 from mtmh.experiment.statistics.power import Power, power
-from mtmh.experiment.statistics.sample_ratio import NeverServed, SampleRatio, never_served, sample_ratio
+from mtmh.experiment.statistics.sample_ratio import (
+    NeverServed,
+    SampleRatio,
+    never_served,
+    sample_ratio,
+)
 
 __all__ = [
     "Effect",

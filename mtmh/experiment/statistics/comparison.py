@@ -53,7 +53,11 @@ class ArmContrasts:
             value = values[-1]
             if np.isnan(value):
                 what = (metric.denominator or metric.counts or "figure").replace("_", " ")
-                return f"no {what} in arm {arm!r}" if metric.counts else f"{what} is 0 in arm {arm!r}: no ratio"
+                return (
+                    f"no {what} in arm {arm!r}"
+                    if metric.counts
+                    else f"{what} is 0 in arm {arm!r}: no ratio"
+                )
             if value <= 0:
                 return f"{value:.4g} in arm {arm!r}: a relative interval needs figures above 0"
         for arm, users in zip(self.arms, self.users, strict=True):
@@ -83,7 +87,9 @@ def compare(
         sets = {name: metric for name, metric in metrics.items() if not metric.is_ratio}
     columns = {name for metric in ratios.values() for name in _columns(metric) if name}
     columns_of_sets = ["bucket"] if sets else []
-    _has_columns(user_days, "user_days", ["arm", "day", "user_id", *columns_of_sets, *sorted(columns)])
+    _has_columns(
+        user_days, "user_days", ["arm", "day", "user_id", *columns_of_sets, *sorted(columns)]
+    )
     rows = [user_days.filter(pc.equal(user_days["arm"], arm)) for arm in arms]
     days, left_out = _days_of_both(rows, arms)
     names = [name for name in metrics if name in ratios or name in sets]
@@ -115,7 +121,9 @@ def compare(
     )
 
 
-def _without_days(rows: list[pa.Table], arms: tuple[str, str], names: list[str], left_out: str) -> ArmContrasts:
+def _without_days(
+    rows: list[pa.Table], arms: tuple[str, str], names: list[str], left_out: str
+) -> ArmContrasts:
     """Two arms without a day in common: a single look, of NaN."""
     nan = np.full(1, np.nan)
     contrast = Contrast(nan, nan, (nan, nan), (nan, nan))
@@ -174,7 +182,9 @@ def past_of(metric: Metric, before: pa.Table | None) -> tuple[str, str | None] |
 
 def _has_columns(table: pa.Table, name: str, columns: list[str]) -> None:
     if missing := [column for column in columns if column not in table.column_names]:
-        raise UserError(f"{name} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}.")
+        raise UserError(
+            f"{name} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}."
+        )
 
 
 def _days_of_both(rows: list[pa.Table], arms: tuple[str, str]) -> tuple[pa.Array, str]:

@@ -85,7 +85,9 @@ def ratio_contrast(
     slope = np.zeros(looks)
     refused = np.zeros(looks, bool)
     with np.errstate(divide="ignore", invalid="ignore"):
-        plain = [(arm.mean(columns[0]) / arm.mean(columns[1]), arm.ratio_var(*columns)) for arm in arms]
+        plain = [
+            (arm.mean(columns[0]) / arm.mean(columns[1]), arm.ratio_var(*columns)) for arm in arms
+        ]
         ratios = plain
         if past is not None:
             slope, level = _slope(control, treatment, columns, past)
@@ -93,7 +95,9 @@ def ratio_contrast(
                 # An arm's ratio at the past of both arms, and its variance times users.
                 (
                     value - slope * (arm.mean(past[0]) / arm.mean(past[1]) - level),
-                    variance + slope**2 * arm.ratio_var(*past) - 2 * slope * arm.ratio_cov(*columns, *past),
+                    variance
+                    + slope**2 * arm.ratio_var(*past)
+                    - 2 * slope * arm.ratio_cov(*columns, *past),
                 )
                 for arm, (value, variance) in zip(arms, plain, strict=True)
             ]
@@ -107,7 +111,8 @@ def ratio_contrast(
             ]
         values = [np.where(np.isfinite(value), value, np.nan) for value, _ in ratios]
         variances = [
-            variance / arm.count() / value**2 for arm, value, (_, variance) in zip(arms, values, ratios, strict=True)
+            variance / arm.count() / value**2
+            for arm, value, (_, variance) in zip(arms, values, ratios, strict=True)
         ]
     dfs = [np.asarray(arm.count() - 1, np.float64) for arm in arms]
     contrast = Contrast(values[0], values[1], (variances[0], variances[1]), (dfs[0], dfs[1]))

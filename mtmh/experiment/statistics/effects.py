@@ -56,9 +56,13 @@ class Effect:
     always_hi: float
     cuped: bool
     users: tuple[int, int]  # of control and treatment
-    reason: str = ""  # why a figure is NaN, is not adjusted by the past, or which days were left out
+    reason: str = (
+        ""  # why a figure is NaN, is not adjusted by the past, or which days were left out
+    )
     winsorized: Winsorized | None = None  # None: every user's total counts in full
-    largest: tuple[Largest, ...] = ()  # of control and treatment, the user with the largest share of a column's sum
+    largest: tuple[
+        Largest, ...
+    ] = ()  # of control and treatment, the user with the largest share of a column's sum
 
 
 def effects(

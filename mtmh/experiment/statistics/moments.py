@@ -66,7 +66,9 @@ class _Arm:
     def running(self) -> Iterator[Floats]:
         """Totals of the users seen by each look, [users so far, names]."""
         sums = np.zeros((len(self.users), self.values.shape[1]))
-        for start, end, count in zip(np.append(0, self.ends[:-1]), self.ends, self.seen(), strict=True):
+        for start, end, count in zip(
+            np.append(0, self.ends[:-1]), self.ends, self.seen(), strict=True
+        ):
             np.add.at(sums, self.user[start:end], self.values[start:end])
             yield np.hstack([sums[:count], self.past[:count]])
 
@@ -107,7 +109,11 @@ def looks(
             count_=part.seen(),
             mean_={name: mean[:, i] for i, name in enumerate(names)},
             var_={name: covariance[:, i, i] for i, name in enumerate(names)},
-            cov_={(a, b): covariance[:, i, j] for i, a in enumerate(names) for j, b in enumerate(names)},
+            cov_={
+                (a, b): covariance[:, i, j]
+                for i, a in enumerate(names)
+                for j, b in enumerate(names)
+            },
         )
         extremes = _extremes(part, totals[number], limits)
         results.append(Looks(aggregates, part.seen(), part.ends, extremes))
@@ -132,7 +138,9 @@ def _arm(rows: pa.Table, days: pa.Array, columns: Sequence[str], before: pa.Tabl
         _matrix(rows, columns),
         past,
         [*columns, *(BEFORE + name for name in names)],
-        np.searchsorted(rows["_look"].to_numpy(), np.arange(len(days)), side="right").astype(np.int64),
+        np.searchsorted(rows["_look"].to_numpy(), np.arange(len(days)), side="right").astype(
+            np.int64
+        ),
     )
 
 
@@ -199,7 +207,9 @@ def pre_period(history: Path | pa.Table, first_day: date, days: int = PRE_PERIOD
     end = datetime.combine(first_day, time(), UTC)
     time_utc = rows.timestamp.cast("timestamp('UTC')")
     begin = end - timedelta(days=days)
-    rows = rows.filter(time_utc >= ibis.literal(begin), time_utc < ibis.literal(end), rows.user_id.notnull())
+    rows = rows.filter(
+        time_utc >= ibis.literal(begin), time_utc < ibis.literal(end), rows.user_id.notnull()
+    )
     positive = rows["value"].fill_null(1.0) > 0 if "value" in rows.columns else ibis.literal(True)
     day = rows.timestamp.cast("timestamp('UTC')").date()
     figures: dict[str, ir.Value] = {"active": day.nunique(where=positive)}

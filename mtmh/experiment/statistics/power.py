@@ -18,7 +18,12 @@ from tea_tasting.metrics import RatioOfMeans
 from mtmh.errors import UserError
 from mtmh.experiment.metrics import METRICS, Metric
 from mtmh.experiment.statistics.comparison import past_of, winsorized
-from mtmh.experiment.statistics.contrast import FEWEST_FOR_CUPED, NO_SPREAD, SIGNIFICANCE, multiplier
+from mtmh.experiment.statistics.contrast import (
+    FEWEST_FOR_CUPED,
+    NO_SPREAD,
+    SIGNIFICANCE,
+    multiplier,
+)
 from mtmh.experiment.statistics.moments import looks
 
 
@@ -66,7 +71,9 @@ def power(
     logged = len(pc.unique(user_days["user_id"]))
     planned = logged if users is None else users
     if min(logged, planned) < 4:
-        raise UserError(f"power takes at least four users, in the log and in the plan; found {logged} and {planned}.")
+        raise UserError(
+            f"power takes at least four users, in the log and in the plan; found {logged} and {planned}."
+        )
     names = sorted(name for name in columns if name)
     (all_users,) = looks([user_days], days, names, before, winsorized(ratios.values()))
     # The figures at the last look, as plain numbers.

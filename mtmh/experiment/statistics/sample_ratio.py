@@ -26,7 +26,9 @@ class SampleRatio:
     alarm: bool  # p < 0.001
 
 
-def sample_ratio(users_by_arm: Mapping[str, int], expected_shares: Mapping[str, float]) -> SampleRatio:
+def sample_ratio(
+    users_by_arm: Mapping[str, int], expected_shares: Mapping[str, float]
+) -> SampleRatio:
     """Check users by arm against expected shares (`mtmh.experiment.arms.shares`), relative to their
     sum.
 
@@ -42,7 +44,9 @@ def sample_ratio(users_by_arm: Mapping[str, int], expected_shares: Mapping[str, 
         )
     whole = sum(expected_shares.values())
     if not (whole > 0 and min(expected_shares.values()) >= 0):
-        raise UserError(f"the arms' shares must be 0 or above, and some above it; found {dict(expected_shares)}.")
+        raise UserError(
+            f"the arms' shares must be 0 or above, and some above it; found {dict(expected_shares)}."
+        )
     observed = {arm: int(users_by_arm.get(arm, 0)) for arm in expected_shares}
     users = sum(observed.values())
     expected = {arm: users * share / whole for arm, share in expected_shares.items()}

@@ -96,7 +96,9 @@ def _daily(arm: _Arm, days: pa.Array, metrics: Mapping[str, Metric]) -> dict[str
     return figures
 
 
-def _leave_one_out(rows: pa.Table, column: str | None, group: Ints, groups: int) -> tuple[Floats, int]:
+def _leave_one_out(
+    rows: pa.Table, column: str | None, group: Ints, groups: int
+) -> tuple[Floats, int]:
     """Counts of each key, of all groups and then without one: float64 [1 + groups, keys]; size."""
     of_group = group[rows["bucket"].to_numpy()]
     takes_part = of_group >= 0

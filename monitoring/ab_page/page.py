@@ -27,9 +27,14 @@ from mtmh.report.plots import svg
 # The paper's Table 5 with the rate of engagement: what people did. Everything else describes what
 # they were shown.
 DONE_BY_USERS = (
-    "time_spent", "daily_active_users", "engagement_rate", "distinct_item_views", "fresh_share", "novel_interests",
+    "time_spent",
+    "daily_active_users",
+    "engagement_rate",
+    "distinct_item_views",
+    "fresh_share",
+    "novel_interests",
     "interest_recall",
-)  # fmt: skip
+)
 BOUNDS = ("lift", "lo", "hi", "always_lo", "always_hi")
 
 

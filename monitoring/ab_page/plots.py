@@ -17,7 +17,8 @@ from mtmh.report.plots import INK, STYLE
 OK, BAD, OPEN = "#17673a", "#a61b1b", "#0b5cad"
 WIDTH = 4.8  # inches: a phone's width at a readable size
 LABEL = 32  # letters of a label: a longer one leaves no room for its line
-FURTHEST = 4.0  # an interval that reaches this many times as far as the median one is cut, and marked with an arrow
+# An interval that reaches this many times as far as the median one is cut, and gets an arrow.
+FURTHEST = 4.0
 
 
 @dataclass(frozen=True)

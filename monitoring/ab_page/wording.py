@@ -45,9 +45,15 @@ def ratio(counts: SampleRatio, unserved: NeverServed) -> dict[str, Any]:
         difference = signed(observed / expected - 1) if expected else "—"
         row = {"arm": arm, "observed": observed, "expected": expected, "difference": difference}
         rows.append(row)
-    words = f"A chi-square test of the users served in each arm against the buckets' shares gives p = {p_value(counts.p)}"
+    words = (
+        "A chi-square test of the users served in each arm against the buckets' shares gives p = "
+        f"{p_value(counts.p)}"
+    )
     if counts.alarm:
-        words += f": an alarm (p below {ALARM:g}). Users are missing from an arm, and no figure here can be trusted."
+        words += (
+            f": an alarm (p below {ALARM:g}). Users are missing from an arm, and no figure here "
+            "can be trusted."
+        )
     else:
         words += f": no alarm (that is at p below {ALARM:g})."
     shares = ", ".join(
@@ -66,8 +72,8 @@ def segments(comparison: ArmComparison) -> str:
     words = (
         "By what users did before the experiment, so that no arm can change who is in which. New "
         f"users: first seen in the last {NEW_DAYS} days before it, or with at most "
-        f"{NEW_ENGAGEMENTS} engagements before it. Heavy users: the {HEAVY_SHARE:.0%} with the most "
-        "engagements. Topics: the coarse topic of most of a user's engagements. "
+        f"{NEW_ENGAGEMENTS} engagements before it. Heavy users: the {HEAVY_SHARE:.0%} with the "
+        "most engagements. Topics: the coarse topic of most of a user's engagements. "
     )
     if not tests:
         return words + f"No segment has {LEAST_USERS} users in each arm, so none is compared."
@@ -108,8 +114,8 @@ def corrected(comparison: ArmComparison) -> list[str]:
         past,
         *winsorized(comparison.effects),
         "Days of one user are not independent: the user is the unit, ratios by the delta method, "
-        "and what is counted over sets of items or topics by a jackknife over 100 buckets of users, "
-        "with arms brought to equal size.",
+        "and what is counted over sets of items or topics by a jackknife over 100 buckets of "
+        "users, with arms brought to equal size.",
         f"Users who were in two arms are left out ({comparison.log.contaminated:,}).",
     ]
 
@@ -125,8 +131,8 @@ def winsorized(effects: Sequence[Effect]) -> list[str]:
                 f"Few users who have very much: {METRICS[effect.metric].title.lower()} is "
                 f"winsorized at the {percentile} of both arms' users who have any: "
                 f"{count(cut.users, 'user')}, whose totals count as {cut.limit:,.4g}. Without that "
-                f"and without their past, the change of the means is {signed(cut.plain_lift)}, here "
-                f"{signed(effect.lift)}."
+                f"and without their past, the change of the means is {signed(cut.plain_lift)}, "
+                f"here {signed(effect.lift)}."
             )
     return sentences
 
@@ -139,13 +145,16 @@ def limits(comparison: ArmComparison) -> list[str]:
         "popularity, so one arm may have lived on what the other one did."
     )
     if experiment.simulated:
-        spill = "What spills over from one arm to the other: between these simulated users nothing can, in life it may."
+        spill = (
+            "What spills over from one arm to the other: between these simulated users nothing "
+            "can, in life it may."
+        )
     sentences = []
     if experiment.simulated:
         sentences.append(
             "Anything about people. The users are simulated: they cannot want what the model of "
-            "their behaviour does not know, they do not talk to each other, and how large an effect "
-            "is hangs on numbers that were assumed."
+            "their behaviour does not know, they do not talk to each other, and how large an "
+            "effect is hangs on numbers that were assumed."
         )
     # How large must an effect on the primary metric be to be seen in four experiments of five?
     primary = {effect.metric: effect for effect in comparison.effects}.get(PRIMARY)
@@ -161,10 +170,12 @@ def limits(comparison: ArmComparison) -> list[str]:
         f"What happens after {count(days, 'day')}: people get used to what is new, and tastes that "
         "take months to change have not changed yet.",
         spill,
-        "What training on the treatment's own log would do: both arms were served by the same trained version.",
-        "Anything about users who never appear in the log, or were served without a user_id: they are in no arm here.",
-        "Why an effect is there. The metrics of what people were shown change because the treatment "
-        "is made to change them; that alone is no benefit.",
+        "What training on the treatment's own log would do: both arms were served by the same "
+        "trained version.",
+        "Anything about users who never appear in the log, or were served without a user_id: they "
+        "are in no arm here.",
+        "Why an effect is there. The metrics of what people were shown change because the "
+        "treatment is made to change them; that alone is no benefit.",
         "That there is no harm. A guardrail that is not harmed may still have got worse by as much "
         "as its interval reaches below 0.",
     ]

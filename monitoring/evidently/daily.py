@@ -30,7 +30,7 @@ RATIOS = {name: metric for name, metric in METRICS.items() if metric.is_ratio}
 
 
 def online(data: ExperimentData) -> Iterator[pa.Table]:
-    """Every metric of every arm and day, as `daily` has them, with the counts of users behind them."""
+    """Every metric of every arm and day, as `daily` has them, and the counts of users."""
     names = ("users", "active_users", *METRICS)
     for row in daily(data).to_pylist():
         yield table(row["day"], "online", row["arm"], {name: row[name] for name in names})

@@ -98,7 +98,7 @@ def _ab(lines: list[Line], folder: ExperimentFolder) -> Iterator[DashboardPanelP
 
 
 def _quality(lines: list[Line], findings: Sequence[LogFinding]) -> Iterator[DashboardPanelPlot]:
-    """What is wrong in the log, a panel a finding; its volume, broken bounds, and findings by day."""
+    """What is wrong in the log, a panel a finding; its volume, broken bounds, findings by day."""
     wrong = [finding for finding in findings if finding.count]
     about = f"{len(findings) - len(wrong)} of {len(findings)} checks found nothing."
     yield text_panel("What was found in the log", about)

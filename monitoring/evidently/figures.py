@@ -39,12 +39,13 @@ FAMILIES = {
     ),
     "lift": Family(
         "Treatment against control",
-        "Relative lift over all days up to this one, with the ends of the interval that is valid at every look.",
+        "Relative lift over all days up to this one, with the ends of the interval that is valid "
+        "at every look.",
     ),
     "sample ratio": Family(
         "Sample ratio",
-        "p of the users by arm who were served, given the arms' shares, and of those who engaged and were never "
-        "served; below 0.001 is an alarm.",
+        "p of the users by arm who were served, given the arms' shares, and of those who engaged "
+        "and were never served; below 0.001 is an alarm.",
     ),
     "freshness": Family(
         "Freshness", "How new what an arm shows is, and how much of what is new it shows."
@@ -52,18 +53,20 @@ FAMILIES = {
     "heads": Family("Heads", "Impressions that come from one head, in one arm."),
     "drift": Family(
         "Drift of scores and features",
-        "Distance between the day's impressions and the same arm's lists when the version was evaluated: Wasserstein "
-        "distance in standard deviations of those, Jensen-Shannon distance for topics.",
+        "Distance between the day's impressions and the same arm's lists when the version was "
+        "evaluated: Wasserstein distance in standard deviations of those, Jensen-Shannon distance "
+        "for topics.",
     ),
     "embeddings": Family(
         "Drift of embeddings",
-        "Squared distance between two mean vectors in the head's space, less what chance adds: 0 for one distribution. "
-        "Shown: from the arm's evaluated lists. Engaged: from what users engaged with in training.",
+        "Squared distance between two mean vectors in the head's space, less what chance adds: 0 "
+        "for one distribution. Shown: from the arm's evaluated lists. Engaged: from what users "
+        "engaged with in training.",
     ),
     "topics": Family(
         "Drift of embeddings by topic",
-        "Squared distance between the mean vectors, in the head's space, of what users engage with and of what they "
-        "engaged with in training, within an L1 topic, less what chance adds.",
+        "Squared distance between the mean vectors, in the head's space, of what users engage with "
+        "and of what they engaged with in training, within an L1 topic, less what chance adds.",
     ),
     "quality": Family("Volume of the log", "What was logged on the day, as it stands there."),
     "findings": Family(
@@ -91,11 +94,13 @@ LABELS = {
     ),
     "fresh_coverage": (
         "Coverage of new items",
-        f"Share of the items created in the {DEFINITIONS.fresh_hours} h before the day's end that the arm showed.",
+        f"Share of the items created in the {DEFINITIONS.fresh_hours} h before the day's end that "
+        "the arm showed.",
     ),
     "added_share": (
         "Added since training",
-        "Share of the impressions whose items the version was not trained with: they came in by a refresh.",
+        "Share of the impressions whose items the version was not trained with: they came in by a "
+        "refresh.",
     ),
     "impressions": ("Impressions", ""),
     "mean_score": ("Mean score", "As the router logs it."),

@@ -34,7 +34,7 @@ class Reference:
         return _rows(item_id, self.item_id)
 
     def candidate_counts(self, arm: str, head: str) -> np.ndarray:
-        """How often each item stands in the evaluated lists of `arm`, from `head`: int64 [items]."""
+        """How often each item stands in the evaluated lists of an arm and head: int64 [items]."""
         candidates = self.candidates[arm]
         of_head = candidates["head"].to_numpy(zero_copy_only=False) == head
         return np.bincount(candidates["item"].to_numpy()[of_head], minlength=len(self.item_id))
@@ -49,7 +49,8 @@ def load_reference(folder: ExperimentFolder, k: int) -> tuple[Reference | None, 
     version = folder.experiment.retriever
     if version is None or not (version / "items.parquet").is_file():
         return None, [
-            f"No drift of features and embeddings: experiment.json names no version directory ({version})."
+            "No drift of features and embeddings: experiment.json names no version directory "
+            f"({version})."
         ]
     items = pq.read_table(version / "items.parquet")
     item_id = items["item_id"].cast(pa.string()).combine_chunks()

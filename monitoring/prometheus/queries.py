@@ -114,7 +114,7 @@ def exported(*pages: str) -> dict[str, set[str]]:
 
 
 def unknown(queries: list[Query], exported: Mapping[str, set[str]]) -> list[str]:
-    """A line for each name in a query that no metric in `exported`, of Prometheus or of a rule has."""
+    """A line for each name in a query that nothing exported, Prometheus or a rule has."""
     labels_of = {name: labels | TARGET for name, labels in {**exported, **OF_PROMETHEUS}.items()}
     for query in queries:
         if query.records:

@@ -51,10 +51,16 @@ def check_answers(data: CheckInput) -> Iterator[LogFinding]:
 
 def check_deviations(data: CheckInput) -> Iterator[LogFinding]:
     """Answers that are not what the arm stands for."""
-    means = "answered with another alpha than the arm's, such as the caller's own: these exposures are left out."
+    means = (
+        "answered with another alpha than the arm's, such as the caller's own: these exposures are "
+        "left out."
+    )
     title = "Answers with an alpha of their own"
     yield _by_arm(data, "own_alpha", title, means, data.own_alpha)
-    means = "something did not answer in time: counted as they were answered, for that is what the arm's users got."
+    means = (
+        "something did not answer in time: counted as they were answered, for that is what the "
+        "arm's users got."
+    )
     degraded = data.requests.filter(data.requests.degraded, data.requests.user_id.notnull())
     yield _by_arm(data, "degraded", "Degraded answers", means, degraded)
 
@@ -91,11 +97,17 @@ def check_users(data: CheckInput) -> Iterator[LogFinding]:
         counts.append(f"{arm}: {unserved:,} of {int(of_arm.sum()):,}")
     count = int((~data.users.served).sum())
     example = "; ".join(counts) if count else None
-    means = "engaged, but no answer of an arm to them is in the log: counted in the arm of their bucket."
+    means = (
+        "engaged, but no answer of an arm to them is in the log: counted in the arm of their "
+        "bucket."
+    )
     yield LogFinding("never_served", "Users never served", count, "users", means, example)
     other = data.users.user_id.filter(pa.array(data.users.assignment_mismatch))
     example = other[0].as_py() if len(other) else None
-    means = "served by another arm than salt and weights give them: counted in the arm that served them."
+    means = (
+        "served by another arm than salt and weights give them: counted in the arm that served "
+        "them."
+    )
     title = "Users in another arm than theirs"
     yield LogFinding("misplaced", title, len(other), "users", means, example)
 
@@ -121,7 +133,10 @@ def check_days(data: CheckInput) -> Iterator[LogFinding]:
     means = "answers nobody from some day on, while others do: comparisons end there."
     example = "; ".join(gone) or None
     yield LogFinding("vanished_arms", "Arms that vanished", len(gone), "arms", means, example)
-    means = "without an answer of the arm between days that have some: its figures of these days are empty."
+    means = (
+        "without an answer of the arm between days that have some: its figures of these days are "
+        "empty."
+    )
     example = holes[0] if holes else None
     yield LogFinding("missing_arm_days", "Days without an arm", len(holes), "days", means, example)
     empty = [day for day in days if day not in some]

@@ -80,7 +80,8 @@ class Deviation:
 
     name: str  # a key of DEVIATIONS
     answers: Mapping[str, tuple[int, int]]  # arm -> such answers, and all of the arm's answers
-    p: float  # of the shares' difference between the arms, with users as the units; NaN where an arm has no answers
+    # Of the shares' difference, with users as the units; NaN where an arm has no answers.
+    p: float
 
     @property
     def shares(self) -> dict[str, float]:

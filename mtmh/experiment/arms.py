@@ -78,7 +78,8 @@ def _check_arms(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
     ]
     if empty:
         raise ValueError(
-            f"too small a weight for a single one of the {BUCKETS:,} buckets: {', '.join(empty)}; give more, or 0"
+            f"too small a weight for a single one of the {BUCKETS:,} buckets: {', '.join(empty)}; "
+            "give more, or 0"
         )
     return arms
 
@@ -89,7 +90,7 @@ _ARMS = TypeAdapter(Arms)
 
 
 def read_arms(arms: Sequence[Mapping[str, Any]]) -> tuple[Arm, ...]:
-    """Arms as a configuration names them. Raises UserError with everything that is wrong in them."""
+    """Arms as a configuration names them. Raises UserError with all that is wrong in them."""
     try:
         return _ARMS.validate_python(tuple(arms))
     except ValidationError as error:
@@ -117,7 +118,7 @@ def bucket(unit: str, salt: str) -> int:
 
 
 def assign(unit: str, salt: str, arms: Sequence[Arm]) -> Arm:
-    """The arm that the unit is in. Raises ValueError when there are no arms, or none has a weight."""
+    """The arm that the unit is in. Raises ValueError without arms, or when none has a weight."""
     return arms[_bucket_table(tuple(arm.weight for arm in arms))[bucket(unit, salt)]]
 
 
@@ -134,7 +135,8 @@ def buckets(units: pa.Array | pa.ChunkedArray, salt: str) -> pa.Array:
     distinct = pc.unique(units)
     # The hash in 64-bit words, each times what it counts mod 10,000 (2^64 per word behind it).
     parts = [
-        f"(('0x' || substr(hash, {1 + 16 * i}, 16))::ubigint % {BUCKETS}) * {pow(2, 64 * (3 - i), BUCKETS)}"
+        f"(('0x' || substr(hash, {1 + 16 * i}, 16))::ubigint % {BUCKETS}) * "
+        f"{pow(2, 64 * (3 - i), BUCKETS)}"
         for i in range(4)
     ]
     hashed = "select row, sha256($salt || unit) as hash from units"

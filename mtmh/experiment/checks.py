@@ -66,7 +66,10 @@ def check_late(data: CheckInput) -> Iterator[LogFinding]:
         late = sorted((day, path) for day, path in late if data.first <= day <= data.last)
         count = sum(pq.read_metadata(path).num_rows for _, path in late)
         example = f"{late[0][1].relative_to(data.folder.folder)}" if late else None
-        means = "came after rows of a day at least two days later: counted in their day, whose figures have changed."
+        means = (
+            "came after rows of a day at least two days later: counted in their day, whose figures "
+            "have changed."
+        )
         yield LogFinding(f"late_{of}", f"Late {of}", count, of, means, example)
 
 
@@ -84,7 +87,10 @@ def check_duplicates(data: CheckInput) -> Iterator[LogFinding]:
     rows = rows.select(
         "request_id", "item_id", "event", "timestamp", "copies", more=rows.copies - 1
     )
-    means = "sent again, by event_id, by a call that came again, or by user, item, event and microsecond: counted once."
+    means = (
+        "sent again, by event_id, by a call that came again, or by user, item, event and "
+        "microsecond: counted once."
+    )
     name, title = "duplicate_engagements", "Duplicate engagements"
     yield count_rows(name, title, "engagements", means, rows, weight="more")
 
@@ -144,7 +150,10 @@ def check_order(data: CheckInput) -> Iterator[LogFinding]:
     means = f"counted; more than {hours_after} h after it, they go back to no impression."
     title = "Engagements long after their exposure"
     yield count_rows("late_engagement_of_exposure", title, "engagements", means, late)
-    means = "name an answer that is not in the log, or not to this user, or without the item: counted, but go back to none."
+    means = (
+        "name an answer that is not in the log, or not to this user, or without the item: counted, "
+        "but go back to none."
+    )
     lost = lost.filter(~is_old).drop("event_id", "answer_day")
     title = "Engagements without their exposure"
     yield count_rows("unattributed", title, "engagements", means, lost)
@@ -172,7 +181,10 @@ def check_past(data: CheckInput) -> Iterator[LogFinding]:
     first = data.history.day.min().as_scalar().to_pyarrow().as_py()
     days = (data.folder.experiment.first_day - first).days if first is not None else 0
     short = max(DEFINITIONS.novel_days - days, 0)
-    means = f"history.parquet has not all {DEFINITIONS.novel_days} days before the log: some interests only look novel."
+    means = (
+        f"history.parquet has not all {DEFINITIONS.novel_days} days before the log: some interests "
+        "only look novel."
+    )
     example = str(first) if short and first else None
     title = "Days missing from the history"
     yield LogFinding("short_history", title, short, "days", means, example)

@@ -216,8 +216,8 @@ def _span(
     first, last = first or start, last or max(end, start)
     if not start <= first <= last <= experiment.last_day:
         raise UserError(
-            f"{folder.folder}: the days {first} to {last} are not days of the experiment, which runs "
-            f"from {start} to {experiment.last_day}."
+            f"{folder.folder}: the days {first} to {last} are not days of the experiment, which "
+            f"runs from {start} to {experiment.last_day}."
         )
     return first, last
 

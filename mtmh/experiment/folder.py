@@ -115,7 +115,8 @@ def open_experiment(folder: Path) -> ExperimentFolder:
     opened = ExperimentFolder(folder, experiment)
     if not opened.tables.is_dir() and not (folder / "log").is_dir():
         raise UserError(
-            f"{folder} has no log: there is neither {opened.tables} nor {folder / 'log'}. Compact one there."
+            f"{folder} has no log: there is neither {opened.tables} nor {folder / 'log'}. Compact "
+            "one there."
         )
     _check(opened.items, ITEMS)
     _check(opened.history, HISTORY)

@@ -92,8 +92,8 @@ _ALL = (
     Metric(
         "daily_active_users",
         "Daily active users",
-        "Share of the arm's users who had at least one positive engagement on the day, i.e. active days per user and "
-        "day; the number of them is `active_users`.",
+        "Share of the arm's users who had at least one positive engagement on the day, i.e. active "
+        "days per user and day; the number of them is `active_users`.",
         "share of users",
         "better",
         "active",
@@ -112,8 +112,8 @@ _ALL = (
     Metric(
         "distinct_item_views",
         "Distinct item views",
-        "Distinct items with at least one engagement of any kind, in the arm on the day. No sum over users: compare "
-        "arms of equal size.",
+        "Distinct items with at least one engagement of any kind, in the arm on the day. No sum "
+        "over users: compare arms of equal size.",
         "items",
         "better",
         over="item",
@@ -132,8 +132,8 @@ _ALL = (
     Metric(
         "novel_interests",
         "Novel interest discovery",
-        f"L2 topics in which the user has at least {D.novel_engagements} positive engagement on the day and none in "
-        f"the {D.novel_days} days before it; mean per active user.",
+        f"L2 topics in which the user has at least {D.novel_engagements} positive engagement on "
+        f"the day and none in the {D.novel_days} days before it; mean per active user.",
         "topics per active user",
         "better",
         "novel_interests",
@@ -142,8 +142,9 @@ _ALL = (
     Metric(
         "interest_recall",
         "User interest recall",
-        f"Share of the user's top {D.interests} L2 topics, by positive engagements before the log begins, that the "
-        "day's impressions had; mean over the users who have such topics and got impressions.",
+        f"Share of the user's top {D.interests} L2 topics, by positive engagements before the log "
+        "begins, that the day's impressions had; mean over the users who have such topics and got "
+        "impressions.",
         "share of topics",
         "better",
         "recalled_interests",
@@ -170,8 +171,8 @@ _ALL = (
     Metric(
         "relevance_engagement_share",
         "Relevance head, engagements",
-        "Positive engagements with what the relevance head retrieved / positive engagements that go back to an "
-        "impression.",
+        "Positive engagements with what the relevance head retrieved / positive engagements that "
+        "go back to an impression.",
         "share of engagements",
         "neutral",
         "relevance_engagements",
@@ -180,7 +181,8 @@ _ALL = (
     Metric(
         "topic_match",
         "Topic match",
-        "Impressions that share an L2 topic with their trigger / impressions where both have topics.",
+        "Impressions that share an L2 topic with their trigger / impressions where both have "
+        "topics.",
         "share of impressions",
         "better",
         "matched_impressions",
@@ -189,8 +191,8 @@ _ALL = (
     Metric(
         "diversity",
         "Intra-list diversity",
-        "Mean cosine distance between the L2 topic vectors of two items of a list, mean over the lists with at least "
-        "two items that have topics.",
+        "Mean cosine distance between the L2 topic vectors of two items of a list, mean over the "
+        "lists with at least two items that have topics.",
         "0..1",
         "neutral",
         "diversity",
@@ -199,8 +201,8 @@ _ALL = (
     Metric(
         "topic_entropy",
         "Topic entropy",
-        "Entropy of the impressions over L2 topics, in the arm on the day; an item counts for its topics in equal "
-        "parts.",
+        "Entropy of the impressions over L2 topics, in the arm on the day; an item counts for its "
+        "topics in equal parts.",
         "bits",
         "neutral",
         over="topic",
@@ -220,8 +222,8 @@ _ALL = (
     Metric(
         "gini",
         "Gini of impressions",
-        "Gini coefficient of the impressions over all items that there are by the end of the day: 0 when all are "
-        "shown alike, towards 1 when few get everything.",
+        "Gini coefficient of the impressions over all items that there are by the end of the day: "
+        "0 when all are shown alike, towards 1 when few get everything.",
         "0..1",
         "worse",
         over="item",
@@ -231,7 +233,8 @@ _ALL = (
     Metric(
         "cold_share",
         "Cold items",
-        "Impressions of items that nobody, in any arm, had engaged with before the day / impressions.",
+        "Impressions of items that nobody, in any arm, had engaged with before the day / "
+        "impressions.",
         "share of impressions",
         "neutral",
         "cold_impressions",

@@ -276,7 +276,7 @@ def first_engagements(touched: ir.Table) -> ir.Table:
 
 
 def top_interests(history: ir.Table, topics: ir.Table, most: int) -> ir.Table:
-    """user, topic: the `most` topics with which each user engaged most, ties by the topic's name."""
+    """user, topic: the `most` topics that each user engaged with most, ties by the topic's name."""
     counts = (
         history.inner_join(topics, "item").group_by("user", "topic").agg(engagements=ibis._.count())
     )

@@ -60,19 +60,22 @@ def rule() -> list[str]:
     """The rule in words, from the numbers that the code uses."""
     primary, guards = _name(PRIMARY), " or ".join(_name(name) for name in GUARDRAILS)
     return [
-        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, or that of as many users in each arm who "
-        f"engaged and were never served, when more than {MOST_CONTAMINATED:.0%} of "
-        "the users were in two arms (or not in that of their bucket), when more than "
-        f"{MOST_UNUSABLE:.0%} of the log could not be used, when an arm vanished from it, when an arm has fewer than "
-        f"{LEAST_USERS} users, when more than {MOST_DEVIATING:.0%} of an arm's answers were degraded or had another "
-        f"alpha than the arm's, when more than {UNLIKE_FROM:.0%} were and the arms differ in it (p below {ALARM:g}, "
-        f"users as units), when one user holds more than {MOST_OF_ONE_USER:.0%} of what an arm's {primary} or "
-        f"a guardrail is made of, or when {primary} could not be measured.",
-        f"The treatment harms when the always-valid interval of {guards} (the guardrails), or of {primary} itself, "
-        "lies below 0. Guardrails are not corrected for being several: a false alarm costs less than a missed one.",
-        f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies above 0, no "
-        f"guardrail is harmed, and at least {LEAST_DAYS} days were compared.",
-        "Otherwise there is no winner yet. No other metric, no segment and no p-value can change the verdict.",
+        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, or that of as many "
+        "users in each arm who engaged and were never served, when more than "
+        f"{MOST_CONTAMINATED:.0%} of the users were in two arms (or not in that of their bucket), "
+        f"when more than {MOST_UNUSABLE:.0%} of the log could not be used, when an arm vanished "
+        f"from it, when an arm has fewer than {LEAST_USERS} users, when more than "
+        f"{MOST_DEVIATING:.0%} of an arm's answers were degraded or had another alpha than the "
+        f"arm's, when more than {UNLIKE_FROM:.0%} were and the arms differ in it (p below "
+        f"{ALARM:g}, users as units), when one user holds more than {MOST_OF_ONE_USER:.0%} of what "
+        f"an arm's {primary} or a guardrail is made of, or when {primary} could not be measured.",
+        f"The treatment harms when the always-valid interval of {guards} (the guardrails), or of "
+        f"{primary} itself, lies below 0. Guardrails are not corrected for being several: a false "
+        "alarm costs less than a missed one.",
+        f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies "
+        f"above 0, no guardrail is harmed, and at least {LEAST_DAYS} days were compared.",
+        "Otherwise there is no winner yet. No other metric, no segment and no p-value can change "
+        "the verdict.",
     ]
 
 
@@ -89,7 +92,10 @@ def judge(
     obstacles = [*_lost_users(ratio, unserved), *_obstacles(PRIMARY in measured, log)]
     obstacles += _dominated(effects)
     if obstacles:
-        lead = f"What is wrong with the experiment itself decides nothing about {treatment}. Mend that first."
+        lead = (
+            f"What is wrong with the experiment itself decides nothing about {treatment}. Mend "
+            "that first."
+        )
         title = "This comparison cannot be judged"
         return Verdict("unjudged", title, lead, tuple(obstacles))
 
@@ -121,7 +127,10 @@ def judge(
 
 def interval(effect: Effect) -> str:
     """Lift and always-valid interval as the page writes them."""
-    return f"{signed(effect.lift)} (always-valid 95 % interval {between(effect.always_lo, effect.always_hi)})"
+    return (
+        f"{signed(effect.lift)} (always-valid 95 % interval "
+        f"{between(effect.always_lo, effect.always_hi)})"
+    )
 
 
 def between(low: float, high: float) -> str:
@@ -145,8 +154,8 @@ def _lost_users(ratio: SampleRatio, unserved: NeverServed) -> Iterator[str]:
         shares = ", ".join(f"{arm} {users:,}" for arm, users in ratio.observed.items())
         wanted = ", ".join(f"{arm} {users:,.0f}" for arm, users in ratio.expected.items())
         yield (
-            f"Sample ratio: {shares} users served, where {wanted} were to be expected "
-            f"(p = {ratio.p:.1g}). Users are lost or counted in one arm only, and those who are left "
+            f"Sample ratio: {shares} users served, where {wanted} were to be expected (p = "
+            f"{ratio.p:.1g}). Users are lost or counted in one arm only, and those who are left "
             "are not alike."
         )
     if unserved.alarm:
@@ -165,13 +174,14 @@ def _obstacles(has_primary: bool, log: LogHealth) -> Iterator[str]:
     if log.contaminated > MOST_CONTAMINATED * everyone:
         yield (
             f"Contamination: {log.contaminated:,} of {everyone:,} users "
-            f"({log.contaminated / everyone:.1%}) were in two arms, or not in that of their bucket; "
-            f"the bound is {MOST_CONTAMINATED:.0%}."
+            f"({log.contaminated / everyone:.1%}) were in two arms, or not in that of their "
+            f"bucket; the bound is {MOST_CONTAMINATED:.0%}."
         )
     for what, (count, total) in log.unusable.items():
         if count > MOST_UNUSABLE * total:
             yield (
-                f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound is {MOST_UNUSABLE:.0%}."
+                f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound is "
+                f"{MOST_UNUSABLE:.0%}."
             )
     for arm, day in log.vanished.items():
         yield f"Log: the arm {arm} answers nobody from {day} on."
@@ -225,7 +235,10 @@ def _why_open(primary: Effect, missing: Sequence[str], log: LogHealth) -> str:
         names = ", ".join(map(_title, missing))
         return f"{names} could not be measured, and nobody wins without the guardrails."
     if primary.always_lo > 0:
-        return f"{_title(PRIMARY)} is higher so far, but {log.days} days are too few: {LEAST_DAYS} are the least."
+        return (
+            f"{_title(PRIMARY)} is higher so far, but {log.days} days are too few: {LEAST_DAYS} "
+            "are the least."
+        )
     return (
         f"What {_name(PRIMARY)} shows may be chance: anything from "
         f"{between(primary.always_lo, primary.always_hi)} goes with these {log.days} days."

@@ -54,7 +54,8 @@ def compact(directory: Path, out: Path, batch_bytes: int = 64 * 2**20) -> Compac
     """
     if not directory.is_dir():
         raise UserError(
-            f"log {directory}: no such folder. Give the folder that the router writes (log.directory)."
+            f"log {directory}: no such folder. Give the folder that the router writes "
+            "(log.directory)."
         )
     if directory.resolve() == out.resolve():
         raise UserError(

@@ -54,7 +54,8 @@ def read(directory: Path, out: Path) -> LogRelations:
     waiting = {name: tables for name, tables in live.items() if name not in compacted.segments}
     if lost := [name for name, tables in waiting.items() if tables is None]:
         raise UserError(
-            f"{len(lost)} segments vanished from {directory} and are not in {out}, such as {lost[0]}."
+            f"{len(lost)} segments vanished from {directory} and are not in {out}, such as "
+            f"{lost[0]}."
         )
     rest = LogTables.concat([tables for tables in waiting.values() if tables is not None])
     connection = duckdb.connect()

@@ -36,7 +36,7 @@ class ArmContrasts:
     left_out: str  # days that were not compared, in words
 
     def reason(self, metric: Metric) -> str:
-        """Why the last look has no interval, and which days were left out; empty without a reason."""
+        """Why the last look has no interval, and which days were left out; else empty."""
         unadjusted = ""
         if metric.name in self.refused:
             unadjusted = "not adjusted by the users' own past (CUPED): an arm would be 0 or less"
@@ -183,7 +183,8 @@ def past_of(metric: Metric, before: pa.Table | None) -> tuple[str, str | None] |
 def _has_columns(table: pa.Table, name: str, columns: list[str]) -> None:
     if missing := [column for column in columns if column not in table.column_names]:
         raise UserError(
-            f"{name} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}."
+            f"{name} lacks the columns {', '.join(missing)}; it has "
+            f"{', '.join(table.column_names)}."
         )
 
 
@@ -196,6 +197,7 @@ def _days_of_both(rows: list[pa.Table], arms: tuple[str, str]) -> tuple[pa.Array
         alone = its.filter(pc.invert(pc.is_in(its, value_set=others)))
         if len(alone) and len(others):
             left_out.append(
-                f"{len(alone)} day(s) from {pc.min(alone)} on left out: only {arm!r} has users, {other!r} none"
+                f"{len(alone)} day(s) from {pc.min(alone)} on left out: only {arm!r} has users, "
+                f"{other!r} none"
             )
     return both.take(pc.array_sort_indices(both)), "; ".join(left_out)

@@ -125,7 +125,7 @@ def _slope(
     columns: tuple[str, str | None],
     past: tuple[str, str | None],
 ) -> tuple[Floats, Floats]:
-    """How much both arms' ratio follows the past one, 0 where unknown; and the past ratio of both."""
+    """How much both arms' ratio follows the past one (0: unknown), and the past ratio of both."""
     names = [name for name in (*columns, *past) if name]
     # A sum of two arms' aggregates takes every pair of columns: so only of these.
     few = [

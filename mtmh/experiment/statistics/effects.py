@@ -21,7 +21,8 @@ class Winsorized:
 
     users: int  # whose totals were above the limit, in both arms
     limit: float  # a user's total over all days that counts at most
-    plain_lift: float  # treatment / control - 1 of the plain means: neither winsorized nor adjusted by the past
+    # treatment / control - 1 of the plain means: neither winsorized nor adjusted by the past.
+    plain_lift: float
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ def power(
     """
     if not (0 < share < 1 and 0 < power < 1 and lift > -1 and lift != 0):
         raise UserError(
-            f"share and power must lie between 0 and 1 and lift be above -1 and not 0; found share {share}, power "
-            f"{power}, lift {lift}."
+            "share and power must lie between 0 and 1 and lift be above -1 and not 0; found share "
+            f"{share}, power {power}, lift {lift}."
         )
     ratios = {name: metric for name, metric in metrics.items() if metric.is_ratio}
     columns = {metric.numerator for metric in ratios.values()}
@@ -72,7 +72,8 @@ def power(
     planned = logged if users is None else users
     if min(logged, planned) < 4:
         raise UserError(
-            f"power takes at least four users, in the log and in the plan; found {logged} and {planned}."
+            f"power takes at least four users, in the log and in the plan; found {logged} and "
+            f"{planned}."
         )
     names = sorted(name for name in columns if name)
     (all_users,) = looks([user_days], days, names, before, winsorized(ratios.values()))

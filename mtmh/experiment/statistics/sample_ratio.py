@@ -45,7 +45,8 @@ def sample_ratio(
     whole = sum(expected_shares.values())
     if not (whole > 0 and min(expected_shares.values()) >= 0):
         raise UserError(
-            f"the arms' shares must be 0 or above, and some above it; found {dict(expected_shares)}."
+            "the arms' shares must be 0 or above, and some above it; found "
+            f"{dict(expected_shares)}."
         )
     observed = {arm: int(users_by_arm.get(arm, 0)) for arm in expected_shares}
     users = sum(observed.values())

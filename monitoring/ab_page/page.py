@@ -35,7 +35,6 @@ DONE_BY_USERS = (
     "novel_interests",
     "interest_recall",
 )
-BOUNDS = ("lift", "lo", "hi", "always_lo", "always_hi")
 
 
 def write(comparison: ArmComparison, out: Path, code_version: str) -> None:
@@ -188,7 +187,7 @@ def _tiles(comparison: ArmComparison) -> list[dict[str, str]]:
 
 def _group(name: str, title: str, effects: Sequence[Effect]) -> dict[str, Any]:
     """A picture and a table of some metrics."""
-    lines = [_line(effect, _sign(effect.always_lo, effect.always_hi)) for effect in effects]
+    lines = [plots.lift_of(effect, _sign(effect.always_lo, effect.always_hi)) for effect in effects]
     lifts = "; ".join(f"{line.label} {signed(line.lift)}" for line in lines)
     description = f"{title}, change against control: {lifts}"
     rows = []
@@ -225,22 +224,12 @@ def _group(name: str, title: str, effects: Sequence[Effect]) -> dict[str, Any]:
     }
 
 
-def _line(effect: Effect, sign: int, label: str = "") -> plots.PlottedLift:
-    metric = METRICS[effect.metric]
-    return plots.PlottedLift(
-        label or metric.title,
-        **{key: getattr(effect, key) for key in BOUNDS},
-        sign=sign,
-        better=metric.higher,
-        whole=effect.metric in (PRIMARY, *GUARDRAILS),
-    )
-
-
 def _series(comparison: ArmComparison) -> list[tuple[Markup, str]]:
     """One picture a metric that has a lift: primary and guardrails first."""
     rows = comparison.by_day.to_pylist()
     first = (PRIMARY, *GUARDRAILS)
     pictures = []
+    # Only the days with an interval are drawn.
     for name in (*first, *(name for name in METRICS if name not in first)):
         metric = METRICS[name]
         of_metric = [
@@ -254,7 +243,7 @@ def _series(comparison: ArmComparison) -> list[tuple[Markup, str]]:
         lines = []
         for row in of_metric:
             sign = _sign(row["always_lo"], row["always_hi"])
-            bounds = {key: row[key] for key in BOUNDS}
+            bounds = {key: row[key] for key in plots.BOUNDS}
             lines.append(plots.PlottedLift(metric.title, **bounds, sign=sign, better=metric.higher))
         figure = plots.over_days([row["day"] for row in of_metric], lines)
         description = f"{metric.title}: change by day, at the end {signed(lines[-1].lift)}"
@@ -287,7 +276,7 @@ def _segment_drawings(comparison: ArmComparison) -> list[tuple[Markup, str]]:
         for part in comparison.segments:
             if part.effect.metric == name:
                 sign = _sign(part.effect.lo, part.effect.hi) * part.stands
-                lines.append(_line(part.effect, sign, part.segment.name))
+                lines.append(plots.lift_of(part.effect, sign, part.segment.name))
         title = METRICS[name].title
         lifts = "; ".join(f"{line.label} {signed(line.lift)}" for line in lines)
         description = f"{title} by segment: {lifts}"

@@ -12,8 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mtmh.display import visible
+from mtmh.experiment.metrics import METRICS
+from mtmh.experiment.statistics.effects import Effect
+from mtmh.experiment.verdict import GUARDRAILS, PRIMARY
 from mtmh.report.plots import INK, STYLE
 
+BOUNDS = ("lift", "lo", "hi", "always_lo", "always_hi")
 OK, BAD, OPEN = "#17673a", "#a61b1b", "#0b5cad"
 WIDTH = 4.8  # inches: a phone's width at a readable size
 LABEL = 32  # letters of a label: a longer one leaves no room for its line
@@ -43,6 +47,18 @@ class PlottedLift:
         if not self.sign or self.better == "neutral":
             return OPEN
         return OK if (self.sign > 0) is (self.better == "better") else BAD
+
+
+def lift_of(effect: Effect, sign: int, label: str = "") -> PlottedLift:
+    """An effect's row, by default under the metric's title."""
+    metric = METRICS[effect.metric]
+    return PlottedLift(
+        label or metric.title,
+        **{key: getattr(effect, key) for key in BOUNDS},
+        sign=sign,
+        better=metric.higher,
+        whole=effect.metric in (PRIMARY, *GUARDRAILS),
+    )
 
 
 def forest(lines: Sequence[PlottedLift]) -> Figure:
@@ -85,8 +101,7 @@ def forest(lines: Sequence[PlottedLift]) -> Figure:
 def over_days(days: Sequence[date], lines: Sequence[PlottedLift]) -> Figure:
     """One metric's lift in percent up to each day: line, inner band fixed, outer always-valid."""
     values = {
-        name: 100 * np.array([getattr(line, name) for line in lines], float)
-        for name in ("lift", "lo", "hi", "always_lo", "always_hi")
+        name: 100 * np.array([getattr(line, name) for line in lines], float) for name in BOUNDS
     }
     low, high = values["always_lo"], values["always_hi"]
     color = lines[-1].color

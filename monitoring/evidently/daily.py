@@ -85,6 +85,7 @@ def heads(data: ExperimentData, exposures: ir.Table) -> Iterator[pa.Table]:
         judged=ibis._.judged.sum(),
         matched=(ibis._.judged & ibis._.match).sum(),
     )
+    # An impression is engaged with once, whatever was done with it.
     positive = data.events.filter(data.events["value"] > 0, data.events["list"].notnull())
     engaged = _of_arms(data, positive).select(*keys, "list", "item").distinct()
     engaged = engaged.group_by(*keys).agg(engaged=ibis._.count())
@@ -105,6 +106,7 @@ def quality(data: ExperimentData, log: LogRelations) -> Iterator[pa.Table]:
     """Of each day: answers and impressions logged, share of degraded answers, engagements."""
     exposures = identified(log.exposures)
     exposures = exposures.filter(exposures.day.between(data.first, data.last))
+    # First by answer, then by day: an answer is degraded as a whole.
     answers = exposures.group_by("day", "exposure_id")
     answers = answers.agg(n=ibis._.count(), degraded=ibis._.degraded.max()).group_by("day")
     answers = answers.agg(

@@ -119,6 +119,7 @@ def embeddings(
     by_topic = pd.Series(reference.engaged).groupby(reference.topic).sum()
     largest = by_topic.sort_values(ascending=False).index[:TOPICS]
     topics = {topic: reference.topic == topic for topic in sorted(map(str, largest))}
+    # What is shown against the evaluated lists; what users engage with against training.
     nothing = np.zeros(len(reference.item_id), np.int64)
     for day in sorted({*impressions, *engaged}):
         now = engaged.get(day, {}).get((), nothing)

@@ -69,6 +69,7 @@ def monitor(
     whole = data
     if data.first != folder.experiment.first_day:
         whole = experiment_data(folder, None, data.last)
+    # Lifts and findings need all days so far, everything else the days asked for.
     measured, samples, notes = _measure(folder, data, whole)
     workspace, project = snapshots.open_project(out / WORKSPACE, folder)
     days = []
@@ -106,6 +107,7 @@ def _measure(
     exposures = daily.logged_by_arms(data, log)
     engagements = once(log.engagements)
     engagements = engagements.filter(engagements.day.between(data.first, data.last))
+    # Evaluated lists are compared as far as the log's lists go.
     length = exposures.position.max().as_scalar().to_pyarrow().as_py() or 0
     reference, notes = load_reference(folder, length)
     findings = {finding.name: finding.count for finding in whole.findings}
@@ -133,12 +135,14 @@ def _drift_samples(
     statistics = drift.statistics_by_day(
         folder, engagements, reference.item_id, data.first, data.last
     )
+    # The reference: a sample of what each arm's evaluated lists would have shown.
     evaluated = {}
     for arm, candidates in reference.candidates.items():
         order = np.random.default_rng(0).permutation(len(candidates))
         few = candidates.take(order[: drift.SAMPLE])
         row, head, score = (np.asarray(few[name]) for name in ("item", "head", "score"))
         evaluated[arm] = drift.columns(row, head, score, reference.features, reference.topic)
+    # Beside it, what was shown, with the features as they were on that day.
     for number, day in enumerate(data.days):
         features = {name: statistics[name][number] for name in reference.features}
         for arm, lists in evaluated.items():

@@ -62,6 +62,7 @@ def load_reference(folder: ExperimentFolder, k: int) -> tuple[Reference | None, 
     split = pa.scalar(datetime.fromisoformat(manifest["created_from"]["split_time"]))
     before = history.filter(pc.less(history["timestamp"], split))
     engaged = _rows((before if len(before) else history)["item_id"], item_id)
+    # The first L1 topic of each item, and the vectors of the heads that the version has.
     topics = [topics[0] if topics else None for topics in items["l1_topics"].to_pylist()]
     files = {head: version / f"{head}.npy" for head in HEADS}
     reference = Reference(
@@ -85,6 +86,7 @@ def _candidates(
     if run is None or not (run / "candidates.parquet").is_file():
         return {}, [f"No evaluated lists to compare with what is shown (run: {run})."]
     served_alpha = yaml.safe_load((run / "config.yaml").read_text())["retrieval"]["alpha"]
+    # An arm's lists are evaluated under the alpha that it serves with.
     candidates, missing = {}, []
     for arm in folder.experiment.arms:
         alpha = served_alpha if arm.alpha is None else arm.alpha

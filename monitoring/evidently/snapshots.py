@@ -74,6 +74,7 @@ def arm_snapshot(
             method = "jensenshannon" if name == TOPIC else "wasserstein"
             tests = bounds.tests("drift", [name]).get(name, [])
             metrics.append(ValueDrift(column=name, method=method, tests=tests))
+        # Numbers by Wasserstein distance, the topic by Jensen-Shannon distance.
         datasets = []
         for frame in (sample.current, sample.reference):
             definition = DataDefinition(

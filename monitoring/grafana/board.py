@@ -90,6 +90,7 @@ def _panels(board: Dashboard) -> list[dict[str, Any]]:
             "panels": [],
         }
         panels.append(heading)
+        # Single values are half as high as charts.
         width = WIDTH // len(row)
         height = HEIGHT // 2 if row[0].now else HEIGHT
         for number, panel in enumerate(row):
@@ -120,6 +121,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
     defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": thresholds}
     if panel.unit == "percentunit":
         defaults["min"] = 0
+    # A single value, or lines with the bound drawn in.
     options: dict[str, Any]
     if panel.now:
         calculation = {"calcs": ["lastNotNull"], "fields": "", "values": False}

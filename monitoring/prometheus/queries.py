@@ -116,9 +116,11 @@ def exported(*pages: str) -> dict[str, set[str]]:
 def unknown(queries: list[Query], exported: Mapping[str, set[str]]) -> list[str]:
     """A line for each name in a query that nothing exported, Prometheus or a rule has."""
     labels_of = {name: labels | TARGET for name, labels in {**exported, **OF_PROMETHEUS}.items()}
+    # A recording rule has the labels that it groups by.
     for query in queries:
         if query.records:
             labels_of[query.records] = names(query.text)[1] - {"le"} | TARGET
+    # Then every name of every query is looked up.
     lines = []
     for query in queries:
         metrics, grouped = names(query.text)

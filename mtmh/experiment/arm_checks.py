@@ -67,6 +67,7 @@ def check_deviations(data: CheckInput) -> Iterator[LogFinding]:
 
 def _by_arm(data: CheckInput, name: str, title: str, means: str, answers: ir.Table) -> LogFinding:
     """How many `answers` there are, and their share in each arm as the example."""
+    # By arm: all answers of these days, then the ones that deviate.
     counts: list[dict[str, int]] = []
     for rows in (data.requests, answers):
         by_arm = rows.filter(rows.day >= data.first).group_by("arm").agg(n=ibis._.count())

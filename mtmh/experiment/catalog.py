@@ -155,6 +155,7 @@ def assign_users(
     """
     names = pa.array([arm.name for arm in arms])
     ids = pa.concat_arrays([_strings(served, "user_id"), _strings(engaged, "user_id")])
+    # The arm by salt and weights, and the arms that the log says served the user.
     due = pc.index_in(pa.array(assign_all(ids, salt, arms)), value_set=names).to_numpy()
     first = pc.index_in(_strings(served, "arm"), value_set=names).to_numpy()
     other = pc.index_in(_strings(served, "other_arm"), value_set=names).to_numpy()

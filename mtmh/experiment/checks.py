@@ -57,6 +57,7 @@ def check_late(data: CheckInput) -> Iterator[LogFinding]:
             if path.stem in batches:
                 day = date.fromisoformat(path.parent.name.removeprefix("day="))
                 files.setdefault(path.stem, []).append((day, path))
+        # A batch is late for the days that an earlier batch is more than a day past.
         late: list[tuple[date, Path]] = []
         newest = experiment.first_day
         for batch in sorted(files):  # a batch's name begins with the time at which it was written

@@ -50,6 +50,7 @@ class ComparisonTables:
 def read_tables(folder: ExperimentFolder) -> ComparisonTables:
     """Everything about an experiment, all days of it."""
     data = experiment_data(folder)
+    # How much the log has of each kind, sound or not: what the findings are shares of.
     log, experiment = folder.logged(), folder.experiment
     counts = {
         "exposures": log.exposures.count(),
@@ -98,6 +99,7 @@ def compare(folder: ExperimentFolder, tables: ComparisonTables) -> ArmComparison
     rows = tables.user_days.filter(pc.is_in(tables.user_days["arm"], pa.array(arms)))
     effects, by_day = compare_arms(experiment, tables.history, rows, tables.item_counts)
     ratio, unserved = check_arms(experiment, rows)
+    # Segments are made of what was known before the experiment.
     users = pc.unique(rows["user_id"])
     groups = segments(users, tables.history, tables.items, experiment.first_day)
     compared, too_small = compare_segments(rows, groups, *arms, experiment.days)
@@ -121,6 +123,7 @@ def _log_health(user_days: pa.Table, tables: ComparisonTables, experiment: Exper
     """What the verdict needs to know of the log; `user_days` are those of the two arms."""
     served = user_days.filter(pc.greater(user_days["lists"], 0))
     days = sorted(pc.unique(served["day"]).to_pylist())
+    # An arm vanished when others were served after its last day.
     users, vanished = {}, {}
     for arm in (experiment.control, experiment.treatment):
         rows = user_days.filter(pc.equal(user_days["arm"], arm))
@@ -128,6 +131,7 @@ def _log_health(user_days: pa.Table, tables: ComparisonTables, experiment: Exper
         last = pc.max(served.filter(pc.equal(served["arm"], arm))["day"]).as_py() or date.min
         if gone := [day for day in days if day > last]:
             vanished[arm] = str(gone[0])
+    # Rows that were not used, as shares of their kind.
     findings = {finding.name: finding for finding in tables.findings if finding.count}
     unusable = {
         findings[name].title: (findings[name].count, max(tables.logged[of], 1))

@@ -110,9 +110,11 @@ def experiment_data(
     clean = _clean(folder, first, last, now)
     events, impressions = clean.events, clean.impressions
     users, items, topics = clean.users.numbered(), clean.catalog.numbered(), clean.catalog.topics()
+    # Engagements with the impression that they go back to, where it is in time.
     recent = events.filter(events.day >= max(experiment.first_day, first - DAY))
     placed = _materialize(clean.log, relations.in_time(recent, clean.attributed))
     past = _positive(clean.history.inner_join(users, "user_id").inner_join(items, "item_id"))
+    # Degraded answers and such with an alpha of their own, for the deviations.
     answered = _sound(clean.requests, experiment).filter(ibis._.day >= first)
     own_alpha = clean.own_alpha.select("exposure_id", own_alpha=True)
     answered = answered.left_join(own_alpha, "exposure_id")

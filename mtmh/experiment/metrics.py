@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from mtmh.experiment.data import ExperimentData
 from mtmh.experiment.definitions import DEFINITIONS as D
+from mtmh.experiment.definitions import coverage, distinct, entropy, gini
 from mtmh.experiment.units import DIGITS, SUMS, counts, unordered_user_days
 
 OfCounts = Callable[[np.ndarray, int], float]
@@ -51,41 +52,6 @@ class Metric:
     def is_ratio(self) -> bool:
         """Whether it is a ratio of columns of user_days; otherwise it is a set metric."""
         return self.numerator is not None
-
-
-def distinct(counts: np.ndarray, size: int) -> float:
-    """How many there are."""
-    return float(np.count_nonzero(counts))
-
-
-def coverage(counts: np.ndarray, size: int) -> float:
-    """Share of all `size` that are there; NaN when there could be none."""
-    return np.count_nonzero(counts) / size if size else float("nan")
-
-
-def entropy(counts: np.ndarray, size: int) -> float:
-    """Shannon entropy of the shares, in bits; NaN when there are no counts."""
-    total = counts.sum()
-    if not total > 0:
-        return float("nan")
-    share = counts[counts > 0] / total
-    return float(-(share * np.log2(share)).sum()) + 0.0  # no -0.0
-
-
-def gini(counts: np.ndarray, size: int) -> float:
-    """Gini coefficient over all `size`, those without a count included: 0 all alike, towards 1 all
-    on one.
-
-    Equals the mean absolute difference of two of them, divided by twice the mean. NaN when there
-    are no counts.
-    """
-    present = np.sort(counts[counts > 0])
-    total = present.sum()
-    if not total > 0:
-        return float("nan")
-    size = max(size, len(present))
-    rank = np.arange(size - len(present) + 1, size + 1)
-    return float(2 * (rank * present).sum() / (size * total) - (size + 1) / size)
 
 
 _ALL = (
@@ -267,6 +233,7 @@ def daily(data: ExperimentData) -> pa.Table:
     )
     by_day = {(row["arm"], row["day"]): row for row in sums.to_pyarrow().to_pylist()}
     sets = _set_metrics(data)
+    # A row a day for every arm that has users by then, also where nothing happened.
     users = data.users.by_day(len(data.experiment.arms), data.days).tolist()
     rows = []
     for number, arm in enumerate(data.experiment.arms):
@@ -297,6 +264,7 @@ def _set_metrics(data: ExperimentData) -> dict[tuple[int, date], dict[str, float
         rows = table.to_pyarrow().sort_by([("arm", "ascending"), ("day", "ascending")])
         groups = rows.group_by(["arm", "day"], use_threads=False)
         sizes_of_groups = groups.aggregate([([], "count_all")]).to_pylist()
+        # Sorted by group: each is one slice.
         start = 0
         for group in sizes_of_groups:
             part = rows.slice(start, group["count_all"])

@@ -99,6 +99,7 @@ def unordered_user_days(data: ExperimentData) -> ir.Table:
     days = rows.group_by("user", "day").agg(
         **{field.name: _total(rows[field.name]) for field in SUMS}
     )
+    # Sums in numbers first; the names come to the few rows that are left.
     users = data.users.numbered().select("user", "user_id", "bucket", number="arm")
     named = days.inner_join(users, "user").inner_join(data.arms, "number")
     return named.select(USER_DAYS.names).cast({field.name: str(field.type) for field in SUMS})
@@ -111,6 +112,7 @@ def item_counts(data: ExperimentData) -> ir.Table:
     Ordered by the keys, so that the same log gives the same table.
     """
     items, topics = counts(data, ("arm", "day", "bucket"))
+    # Numbers become names, and each row gets the size of what it is counted over.
     catalog = data.catalog
     ids = catalog.numbered().select("item", key="item_id")
     topic = pa.array(range(len(catalog.topic_names)), pa.int32())
@@ -232,6 +234,7 @@ def _recalled_interests(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
     lists = data.lists.select("list", "user", "day")
     wanted = data.interests.group_by("user").agg(wanted=ibis._.count())
     served = lists.select("user", "day").distinct().inner_join(wanted, "user")
+    # Each of the top topics counts once, however many of the day's lists had it.
     had = by_topic.select("list", "topic").inner_join(lists, "list")
     had = had.inner_join(data.interests, ["user", "topic"]).select("user", "day", "topic")
     had = had.distinct().group_by("user", "day").agg(had=ibis._.count())

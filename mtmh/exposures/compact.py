@@ -114,6 +114,7 @@ def write_batch(out: Path, tables: LogTables, segments: list[str]) -> None:
     if tables.rejected.num_rows:
         _write(tables.rejected, out / "rejected" / f"{batch}.parquet")
     rows = {name: getattr(tables, name).num_rows for name in (*TABLES, "rejected")}
+    # The batch counts from the rename on; everything else is on disk by then.
     draft = out / "batches" / f"{batch}.draft"
     with draft.open("w") as stream:
         stream.write(json.dumps({"segments": segments, "rows": rows}, indent=2) + "\n")

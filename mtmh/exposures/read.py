@@ -58,6 +58,7 @@ def read(directory: Path, out: Path) -> LogRelations:
             f"{lost[0]}."
         )
     rest = LogTables.concat([tables for tables in waiting.values() if tables is not None])
+    # What is not compacted is held in memory, beside the Parquet files.
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
     connection.register("live_exposures", rest.exposures)

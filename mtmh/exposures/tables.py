@@ -76,6 +76,7 @@ def read_segment(name: str, data: bytes, finished: bool = True) -> LogTables:
     if finished and frames.end < len(data):
         spans.append((frames.end, len(data)))
     bad = [(start, DAMAGED, data[start:end]) for start, end in spans]
+    # A record of a day far from the segment's would make a folder of that day.
     begun = _begun(name)
     lines: dict[str, list[str]] = {"exposure": [], "engagement": []}
     for start, content in frames.records:

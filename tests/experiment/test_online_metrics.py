@@ -21,8 +21,9 @@ from mtmh.experiment import relations
 from mtmh.experiment.arms import bucket as bucket_of
 from mtmh.experiment.catalog import UNIT_SALT, ItemTable, UserTable
 from mtmh.experiment.data import ExperimentData, experiment_data
+from mtmh.experiment.definitions import coverage, distinct, entropy, gini
 from mtmh.experiment.folder import Experiment, open_experiment
-from mtmh.experiment.metrics import DAILY, METRICS, coverage, daily, distinct, entropy, gini
+from mtmh.experiment.metrics import DAILY, METRICS, daily
 from mtmh.experiment.units import ITEM_COUNTS, USER_DAYS, item_counts, user_days
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
 

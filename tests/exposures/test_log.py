@@ -103,7 +103,8 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
     acknowledged: set[str] = set()
     for attempt in range(6):
         command = [sys.executable, str(HELPERS / "heavy_writer.py"), str(tmp_path), str(attempt * 1_000_000), "300000"]
-        environment = {**os.environ, "PYTHONPATH": str(HELPERS.parents[1])}
+        folders = (HELPERS.parents[1], HELPERS.parent)  # of mtmh, and of the package helpers
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as writer:
             assert writer.stdout is not None
             lines = [writer.stdout.readline() for _ in range(200 + 37 * attempt)]

@@ -139,7 +139,8 @@ def winsorized(effects: Sequence[Effect]) -> list[str]:
 
 def limits(comparison: ArmComparison) -> list[str]:
     """What nobody should read out of this page."""
-    experiment, days = comparison.experiment, len(comparison.days)
+    experiment = comparison.experiment
+    days = len(comparison.days)
     spill = (
         "What happens when everyone gets the treatment: both arms share items, creators and "
         "popularity, so one arm may have lived on what the other one did."

@@ -59,7 +59,8 @@ def freshness(data: ExperimentData) -> Iterator[pa.Table]:
     counts = distinct.mutate(recent=is_recent & (distinct.created < end)).group_by("arm", "day")
     counts = counts.agg(n=ibis._.recent.sum())
     fresh_shown = {(row["arm"], row["day"]): row["n"] or 0 for row in _rows(counts)}
-    created, created_on = data.catalog.created, {}
+    created = data.catalog.created
+    created_on = {}
     for day in data.days:
         day_end = np.datetime64(day + timedelta(days=1), "us")
         begin = day_end - np.timedelta64(DEFINITIONS.fresh_hours, "h")

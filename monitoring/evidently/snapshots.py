@@ -67,7 +67,8 @@ def arm_snapshot(
     """
     of_arm = pc.or_(pc.equal(figures["of"], arm), pc.starts_with(figures["of"], f"{arm}, "))
     metrics: list[Metric] = list(_figures(figures.filter(of_arm), bounds))
-    current, reference = dataset(figures), None
+    current = dataset(figures)
+    reference = None
     if sample is not None:
         names = comparable(sample.current, sample.reference)
         for name in names:

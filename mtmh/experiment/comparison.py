@@ -51,7 +51,8 @@ def read_tables(folder: ExperimentFolder) -> ComparisonTables:
     """Everything about an experiment, all days of it."""
     data = experiment_data(folder)
     # How much the log has of each kind, sound or not: what the findings are shares of.
-    log, experiment = folder.logged(), folder.experiment
+    log = folder.logged()
+    experiment = folder.experiment
     counts = {
         "exposures": log.exposures.count(),
         "engagements": log.engagements.count(),

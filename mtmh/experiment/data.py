@@ -149,7 +149,8 @@ def _clean(folder: ExperimentFolder, first: date, last: date, now: datetime) -> 
 
     From the day before `first` on: an engagement may go back to an impression of that day.
     """
-    experiment, log = folder.experiment, folder.logged()
+    experiment = folder.experiment
+    log = folder.logged()
     eve = max(experiment.first_day, first - DAY)
     exposures, engagements = _in_days(log, experiment.first_day, last, now)
     history = _history(folder, log.exposures, experiment.first_day)
@@ -166,7 +167,8 @@ def _clean(folder: ExperimentFolder, first: date, last: date, now: datetime) -> 
     of_arms = sound.anti_join(own_alpha, "exposure_id")
     lists = _materialize(log, relations.lists(of_arms.filter(of_arms.day >= eve), users))
     days = engagements.select("item_id", "day").union(history.select("item_id", "day"))
-    exposures, engaged = exposures.filter(exposures.day >= eve), relations.first_engagements(days)
+    engaged = relations.first_engagements(days)
+    exposures = exposures.filter(exposures.day >= eve)
     impressions = _materialize(log, relations.impressions(exposures, lists, items, engaged))
     repeats = _materialize(log, relations.repeats(impressions))
     if repeats.count().execute():

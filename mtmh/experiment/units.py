@@ -137,7 +137,8 @@ def counts(data: ExperimentData, keys: Sequence[str]) -> tuple[ir.Table, ir.Tabl
     users = data.users.numbered().select("user", "arm", "bucket")
     impressions = data.impressions.select("user", "day", "item").inner_join(users, "user")
     events = data.events.select("user", "day", "item").inner_join(users, "user")
-    group, none = [*keys, "item"], ibis.literal(0, "int64")
+    group = [*keys, "item"]
+    none = ibis.literal(0, "int64")
     rows = impressions.group_by(group).agg(impressions=impressions.count(), views=none)
     rows = rows.union(events.group_by(group).agg(impressions=none, views=events.count()))
     items = rows.group_by(group).agg(

@@ -180,6 +180,7 @@ def explain(error: ValidationError) -> str:
     """What is wrong with a record, in one line: the first five errors of it."""
     faults = []
     for fault in error.errors()[:5]:
-        where, message = ".".join(map(str, fault["loc"])), fault["msg"]
+        where = ".".join(map(str, fault["loc"]))
+        message = fault["msg"]
         faults.append(f"{where}: {message[:1].lower()}{message[1:]}")
     return "; ".join(faults)

@@ -67,7 +67,8 @@ def _record(data: bytes, start: int) -> bytes | None:
     header = _FRAME.match(data, start)
     if header is None:
         return None
-    begin, length = header.end(), int(header[2], 16)
+    begin = header.end()
+    length = int(header[2], 16)
     record = data[begin : begin + length]
     return record if len(record) == length and zlib.crc32(record) == int(header[1], 16) else None
 

@@ -163,9 +163,11 @@ def _extremes(arm: _Arm, totals: Floats, limits: Floats) -> dict[str, Extremes]:
     """Of each column, without those of the pre-period."""
     extremes = {}
     for number in range(arm.values.shape[1] if len(totals) else 0):
-        column, limit = totals[:, number], float(limits[number])
+        column = totals[:, number]
+        limit = float(limits[number])
         counted = np.minimum(column, limit)
-        largest, total = int(column.argmax()), float(counted.sum())
+        largest = int(column.argmax())
+        total = float(counted.sum())
         extremes[arm.names[number]] = Extremes(
             mean=float(column.mean()),
             limit=limit,

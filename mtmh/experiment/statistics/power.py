@@ -102,7 +102,8 @@ def _power(
     past: tuple[str, str | None] | None,
 ) -> Power:
     """`power` of one metric, from the `sums` of all users over `days`."""
-    numerator, denominator, nan = metric.numerator or "", metric.denominator, float("nan")
+    numerator, denominator = metric.numerator or "", metric.denominator
+    nan = float("nan")
     if denominator and not sums.mean(denominator) > 0:
         reason = f"{denominator.replace('_', ' ')} is 0 in the log: no ratio"
         return Power(metric.name, nan, nan, nan, nan, False, reason)

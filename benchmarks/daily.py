@@ -27,10 +27,11 @@ from benchmarks.result import write
 from mtmh.clock import peak_memory_mb
 from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.experiment.arms import Arm, assign_all
+from mtmh.experiment.data import experiment_data
 from mtmh.experiment.folder import Experiment
 from mtmh.exposures.compact import write_batch
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
-from mtmh.exposures.tables import REJECTED, Tables
+from mtmh.exposures.tables import REJECTED, LogTables
 
 FOLDER = Path("runs")
 DAYS, LIST, TOPICS, CANDIDATES = 14, 20, 300, 60
@@ -61,12 +62,11 @@ def main(rows: Annotated[int, typer.Option(min=1000, help="Of the largest log.")
 
 def measure(folder: Path) -> dict[str, float]:
     """Seconds of the parts, and peak memory in MB, of the daily metrics of a place."""
-    from mtmh.experiment.data import facts
-    from mtmh.experiment.folder import open_place
+    from mtmh.experiment.folder import open_experiment
     from mtmh.experiment.metrics import daily
 
     start, cpu = time.perf_counter(), time.process_time()
-    place_facts = facts(open_place(folder))
+    place_facts = experiment_data(open_experiment(folder))
     read = time.perf_counter()
     table = daily(place_facts)
     end = time.perf_counter()
@@ -113,7 +113,7 @@ def make_place(folder: Path, rows: int, seed: int) -> None:
     (folder / "experiment.json").write_text(experiment.model_dump_json())
 
 
-def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, rng: np.random.Generator) -> Tables:
+def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, rng: np.random.Generator) -> LogTables:
     items = len(born)
     user, when = rng.integers(users, size=answers), np.sort(rng.uniform(day, day + 0.98, answers))
     trigger = np.repeat(_popular(items, answers, rng)[:, None], LIST, axis=1)
@@ -165,7 +165,7 @@ def _day(day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, r
     }
     exposed, acted = pa.table(exposures, schema=EXPOSURES), pa.table(engagements, schema=ENGAGEMENTS)
     exposed, acted = (pa.concat_tables([table, table.slice(0, LIST)]) for table in (exposed, acted))  # counted once
-    return Tables(exposed, acted, REJECTED.empty_table())
+    return LogTables(exposed, acted, REJECTED.empty_table())
 
 
 def _popular(items: int, count: int, rng: np.random.Generator) -> np.ndarray:

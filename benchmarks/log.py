@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import median_seconds, write
-from mtmh.exposures.log import Log
+from mtmh.exposures.log import LogWriter
 from mtmh.exposures.records import encode
 from mtmh.exposures.segment import frame, scan
 from mtmh.exposures.tables import read_segment
@@ -59,13 +59,13 @@ async def _append(directory: Path, record: dict[str, Any], count: int, lanes: in
     """Each lane appends its next record as soon as the last one is on disk."""
     seconds: list[float] = []
 
-    async def lane(log: Log) -> None:
+    async def lane(log: LogWriter) -> None:
         for _ in range(count // lanes):
             start = time.perf_counter()
             await log.append([record])
             seconds.append(time.perf_counter() - start)
 
-    async with Log(directory) as log:
+    async with LogWriter(directory) as log:
         start = time.perf_counter()
         await asyncio.gather(*(lane(log) for _ in range(lanes)))
         return _figures(seconds, time.perf_counter() - start)

@@ -69,13 +69,13 @@ def main(
     imported = time.perf_counter() - start
     from monitoring.evidently.bounds import read_bounds
     from monitoring.evidently.monitor import WORKSPACE, monitor
-    from mtmh.experiment.folder import open_place
+    from mtmh.experiment.folder import open_experiment
 
     with tempfile.TemporaryDirectory() as folder:
-        watched = monitor(open_place(place), Path(folder), read_bounds())
+        watched = monitor(open_experiment(place), Path(folder), read_bounds())
         seconds, used = time.perf_counter() - start, time.process_time() - used
         pictures(Path(folder) / WORKSPACE, watched.project, FOLDER)
-    arms = len(open_place(place).experiment.arms)
+    arms = len(open_experiment(place).experiment.arms)
     details: dict[str, float] = {
         "days": len(watched.days),
         "arms": arms,

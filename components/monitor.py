@@ -21,12 +21,12 @@ def monitor(place: str, out: str, day: str, bounds: str) -> bool:
         from monitoring.evidently.bounds import DEFAULT, read_bounds
         from monitoring.evidently.monitor import monitor
         from monitoring.retraining import due
-        from mtmh.experiment.folder import open_place
+        from mtmh.experiment.folder import open_experiment
 
         chosen = date.fromisoformat(day) if day else (datetime.now(UTC) - timedelta(days=1)).date()
         limits = read_bounds(Path(bounds) if bounds else DEFAULT)
-        monitored = monitor(open_place(Path(place)), Path(out), limits, chosen, chosen)
-        for line in monitored.told():
+        monitored = monitor(open_experiment(Path(place)), Path(out), limits, chosen, chosen)
+        for line in monitored.summary():
             print(line)
         raised = due(monitored, Path(out), limits)
         if monitored.retrain and not raised:

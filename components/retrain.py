@@ -24,7 +24,7 @@ def retrain(place: str, out: str, day: str, data: str, command: str, submission:
         from components.submission import Submission, submit
         from monitoring.evidently.bounds import DEFAULT, read_bounds
         from monitoring.retraining import retrain
-        from mtmh.experiment.folder import open_place
+        from mtmh.experiment.folder import open_experiment
 
         until = date.fromisoformat(day) if day else (datetime.now(UTC) - timedelta(days=1)).date()
         limits = read_bounds(Path(bounds) if bounds else DEFAULT)
@@ -33,5 +33,5 @@ def retrain(place: str, out: str, day: str, data: str, command: str, submission:
         def start(written: Path) -> None:
             print(f"run {submit(server, str(written))} on {server.host}")
 
-        if not retrain(open_place(Path(place)), until, Path(data), Path(out), json.loads(command), limits, start):
+        if not retrain(open_experiment(Path(place)), until, Path(data), Path(out), json.loads(command), limits, start):
             print("a retraining run was raised not long ago: not again")

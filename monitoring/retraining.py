@@ -14,7 +14,7 @@ from monitoring.evidently.bounds import Bounds
 from monitoring.evidently.monitor import Monitored
 from mtmh.data.contract import INTERACTIONS, ITEMS, conform, read_parquet
 from mtmh.data.files import write_json, write_parquet
-from mtmh.experiment.folder import Place
+from mtmh.experiment.folder import ExperimentFolder
 from mtmh.experiment.relations import once, possible
 from mtmh.exposures.log import lock
 
@@ -37,7 +37,13 @@ def _raised_lately(day: date, out: Path, bounds: Bounds) -> bool:
 
 
 def retrain(
-    place: Place, day: date, data: Path, out: Path, command: list[str], bounds: Bounds, start: Callable[[Path], None]
+    place: ExperimentFolder,
+    day: date,
+    data: Path,
+    out: Path,
+    command: list[str],
+    bounds: Bounds,
+    start: Callable[[Path], None],
 ) -> bool:
     """`start` a run on what is known by the end of `day`, unless that was raised already; whether it was done.
 
@@ -87,7 +93,7 @@ def _put_back(note: str, path: Path) -> None:
         path.unlink()
 
 
-def write_data(place: Place, day: date, out: Path) -> Path:
+def write_data(place: ExperimentFolder, day: date, out: Path) -> Path:
     """Write what is known by the end of `day` as a folder of the data contract: history, the log's engagements, items.
 
     The engagements keep the arm that their user was in, so that whoever trains on them can tell. Returns `out`.

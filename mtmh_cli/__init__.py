@@ -2,10 +2,9 @@
 
 from mtmh_cli.application import app, main  # isort: skip
 from mtmh_cli import pipeline, bench, ask, data, refresh, serving  # isort: skip  # the order in which --help lists them
-from mtmh_cli import simulation, monitoring, experiment, ab  # isort: skip
+from mtmh_cli import simulation, monitoring, experiment  # isort: skip
 
 __all__ = [
-    "ab",
     "app",
     "ask",
     "bench",

@@ -11,7 +11,10 @@ from mtmh.errors import UserError
 from mtmh_cli.application import app
 from mtmh_cli.options import ConfigFile, Port, Runs, Settings
 
-Place = Annotated[Path, typer.Argument(help="A watched place, as `mtmh simulate` writes it.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="place", help="An experiment folder, as `mtmh simulate` writes it."),
+]
 Out = Annotated[Path, typer.Option(help="Folder of Evidently's workspace and of the figures.")]
 Bounds = Annotated[
     Path | None, typer.Option(help="YAML file of bounds.", show_default="monitoring/evidently/bounds.yaml")
@@ -23,7 +26,7 @@ watch_app = typer.Typer(help="The monitor as a pipeline: a day at a time, and re
 
 @app.command()
 def monitor(
-    place: Place = Path("runs/watched"),
+    folder: Folder = Path("runs/watched"),
     out: Out = Path("runs/monitoring"),
     bounds: Bounds = None,
     first: DayOption = None,
@@ -31,16 +34,17 @@ def monitor(
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the dashboard until Ctrl-C.")] = True,
     port: Port = 8090,
 ) -> None:
-    """Monitor the days of a place (by default: all), say what is out of bounds, and serve the dashboard."""
-    from mtmh.experiment.folder import open_place
+    """Monitor the days of an experiment (by default: all), say what is out of bounds, and serve the
+    dashboard."""
+    from mtmh.experiment.folder import open_experiment
 
-    opened = open_place(place)
+    opened = open_experiment(folder)
     from monitoring.evidently.bounds import DEFAULT, read_bounds
     from monitoring.evidently.monitor import WORKSPACE, monitor
 
     days = (first.date() if first else None, last.date() if last else None)
     monitored = monitor(opened, out, read_bounds(bounds or DEFAULT), *days)
-    print("\n".join(map(visible, monitored.told())))
+    print("\n".join(map(visible, monitored.summary())))
     if monitored.retrain:
         print(f"{len(monitored.retrain)} of these raise a retraining run: mtmh watch run does the last day, and that.")
     print(f"workspace {out / WORKSPACE}, figures {out / 'figures.parquet'}")
@@ -58,7 +62,7 @@ app.add_typer(watch_app, name="watch")
 
 @watch_app.command()
 def run(
-    place: Place = Path("runs/watched"),
+    folder: Folder = Path("runs/watched"),
     day: DayOption = None,
     out: Out = Path("runs/monitoring"),
     bounds: Bounds = None,
@@ -68,13 +72,13 @@ def run(
     """Run the pipeline here for one day (by default: the experiment's last); retrain when it asks for that."""
     import sys
 
-    from mtmh.experiment.folder import open_place
+    from mtmh.experiment.folder import open_experiment
     from pipelines import monitor as watch
     from pipelines.local import StepError
 
-    chosen = day.date() if day else open_place(place).experiment.last_day
+    chosen = day.date() if day else open_experiment(folder).experiment.last_day
     try:
-        raised = watch.run(place, out, chosen, bounds, runs, settings or [])
+        raised = watch.run(folder, out, chosen, bounds, runs, settings or [])
     except StepError as error:
         print(f"mtmh: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -100,7 +104,7 @@ def compile_(
 @watch_app.command()
 def schedule(
     host: Annotated[str, typer.Argument(help="URL of the Kubeflow Pipelines server, as the steps reach it too.")],
-    place: Annotated[Path, typer.Option(help="The watched place, as the steps see it.")],
+    folder: Annotated[Path, typer.Option("--place", help="The experiment folder, as the steps see it.")],
     name: Annotated[str, typer.Option(help="Name of the data that is served, such as movielens-small.")],
     tracking_uri: Annotated[str, typer.Option(help="MLflow server, as the steps reach it.")],
     out: Annotated[Path | None, typer.Option(help="The monitor's folder, as the steps see it.")] = None,
@@ -119,5 +123,5 @@ def schedule(
         )
     chosen = load_config(*layers(name, "gpu", config), settings=settings)
     command = ["submit", host, "--tracking-uri", tracking_uri, *watch.as_options(settings or [])]
-    watched = watch.arguments(place, out or Path(chosen.cluster.volume) / "monitoring", name, command)
+    watched = watch.arguments(folder, out or Path(chosen.cluster.volume) / "monitoring", name, command)
     print(f"recurring run {watch.schedule(host, watched, cron, chosen, tracking_uri)}")

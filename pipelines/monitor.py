@@ -67,7 +67,7 @@ def run(
     """
     from monitoring.evidently.bounds import DEFAULT, read_bounds
     from monitoring.retraining import retrain as raise_once
-    from mtmh.experiment.folder import open_place
+    from mtmh.experiment.folder import open_experiment
 
     place, out, runs, screen = place.resolve(), out.resolve(), runs.resolve(), screen or sys.stdout
     limits = bounds.resolve() if bounds else DEFAULT
@@ -87,7 +87,7 @@ def run(
             return False
         command = ["run", "--runs", str(runs), "--name", name, *as_options(settings)]
         data = out / "retraining" / name
-        raised = raise_once(open_place(place), day, data, out, command, read_bounds(limits), start)
+        raised = raise_once(open_experiment(place), day, data, out, command, read_bounds(limits), start)
         if not raised:  # by another process, since the step looked
             print("a retraining run was raised not long ago: not again")
     return raised
@@ -141,9 +141,9 @@ def schedule(host: str, watched: dict[str, str | int], cron: str, config: Config
 
 def _source(place: Path) -> str:
     """The data that the place's run was trained on."""
-    from mtmh.experiment.folder import open_place
+    from mtmh.experiment.folder import open_experiment
 
-    run = open_place(place).experiment.run
+    run = open_experiment(place).experiment.run
     if run is None or not (run / "metrics.json").is_file():
         raise UserError(f"{place}: experiment.json names no run directory ({run}), so nobody knows what to train on.")
     return str(json.loads((run / "metrics.json").read_text())["data"]["path"])

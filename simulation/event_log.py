@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from mtmh.data.synthetic import timestamps
 from mtmh.experiment.arms import Arm
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
-from mtmh.exposures.tables import REJECTED, Tables, with_day
+from mtmh.exposures.tables import REJECTED, LogTables, with_day
 from mtmh.heads import HEADS
 from simulation.counter_rng import uniform
 from simulation.population import Population
@@ -69,9 +69,9 @@ class EventLog:
         columns = {"user": user, "hour": np.full(len(user), -1), "day": day, "item": item, "dwell": dwell}
         self.actions.append({**columns, "value": np.ones(len(user))})
 
-    def tables(self) -> Tables:
+    def tables(self) -> LogTables:
         """Everything noted since the last call."""
-        tables = Tables(self._exposures(), self._engagements(), REJECTED.empty_table())
+        tables = LogTables(self._exposures(), self._engagements(), REJECTED.empty_table())
         self.impressions, self.actions = [], []
         return tables
 

@@ -19,9 +19,9 @@ import typer
 
 from benchmarks.options import Run
 from benchmarks.result import write
-from mtmh.experiment.comparison import Comparison, compare, read_tables
+from mtmh.experiment.comparison import ArmComparison, compare, read_tables
 from mtmh.experiment.definitions import DEFINITIONS
-from mtmh.experiment.folder import open_place
+from mtmh.experiment.folder import open_experiment
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import Effect
 from mtmh.experiment.verdict import PRIMARY
@@ -65,7 +65,7 @@ def main(
     ] = None,
 ) -> None:
     """One head against the merge among simulated users: change of each Table 5 metric, in two worlds."""
-    by_world: dict[str, list[Comparison]] = {}
+    by_world: dict[str, list[ArmComparison]] = {}
     novel: dict[str, Any] = {}
     with TemporaryDirectory(prefix="mtmh-ab-") as temporary:
         folder = places or Path(temporary)
@@ -74,7 +74,7 @@ def main(
             by_world[world] = [
                 _compared(run, SimulationPlan(days, users=users, world=world, seed=seed), folder) for seed in SEEDS
             ]
-            novel[world] = _novel(by_world[world][0].place.folder)
+            novel[world] = _novel(by_world[world][0].folder.folder)
             print(f"\nWorld {world}: {users:,} simulated users, {days} days; change in %, fixed 95 % interval")
             _show(by_world[world], novel[world])
     lifts = {world: [_effects(run)[PRIMARY].lift for run in runs] for world, runs in by_world.items()}
@@ -94,13 +94,13 @@ def main(
         sys.exit(1)
 
 
-def _compared(run: Path, plan: SimulationPlan, folder: Path) -> Comparison:
+def _compared(run: Path, plan: SimulationPlan, folder: Path) -> ArmComparison:
     simulated = folder / f"{plan.world}-{plan.users}-{plan.days}-{plan.seed}"
     if not simulated.exists():
         lived = run_simulation(run, plan, simulated)
         count = f"{lived.visits:,} visits, {lived.exposures:,} exposures"
         print(f"{plan.world}, seed {plan.seed}: {count} in {lived.seconds:.0f} s", flush=True)
-    opened = open_place(simulated)
+    opened = open_experiment(simulated)
     return compare(opened, read_tables(opened))
 
 
@@ -119,11 +119,11 @@ def _novel(folder: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _effects(comparison: Comparison) -> dict[str, Effect]:
+def _effects(comparison: ArmComparison) -> dict[str, Effect]:
     return {effect.metric: effect for effect in comparison.effects}
 
 
-def _show(comparisons: Sequence[Comparison], novel: Mapping[str, Mapping[str, float]]) -> None:
+def _show(comparisons: Sequence[ArmComparison], novel: Mapping[str, Mapping[str, float]]) -> None:
     print(f"{'':32}{'paper':>7}" + "".join(f"{f'seed {seed}':>29}" for seed in SEEDS) + "  against the paper")
     for name in (*PAPER, *(name for name in METRICS if name not in PAPER)):
         changes = [_effects(comparison)[name] for comparison in comparisons]
@@ -154,7 +154,7 @@ def _agreement(effects: Sequence[Effect]) -> str:
     return "seeds differ" if up else "cannot be told from 0"
 
 
-def _details(comparisons: Sequence[Comparison]) -> Mapping[str, Any]:
+def _details(comparisons: Sequence[ArmComparison]) -> Mapping[str, Any]:
     effects = {name: [_numbers(_effects(comparison)[name]) for comparison in comparisons] for name in METRICS}
     agreement = {name: _agreement([_effects(comparison)[name] for comparison in comparisons]) for name in PAPER}
     verdicts = [{"outcome": comparison.verdict.outcome, "lead": comparison.verdict.lead} for comparison in comparisons]

@@ -1,10 +1,11 @@
-"""What a comparison leaves: ab.json, verdict.json and the page ab.html, self-contained and without scripts."""
+"""What a comparison leaves: ab.json, verdict.json and the page ab.html, self-contained and without
+scripts.
+"""
 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,68 +17,93 @@ import mtmh.report
 from monitoring.ab_page import plots, wording
 from mtmh.data.files import replacing
 from mtmh.display import shown, visible
-from mtmh.experiment.comparison import Comparison
+from mtmh.experiment.comparison import ArmComparison
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.segments import METRICS_SHOWN
 from mtmh.experiment.statistics.effects import Effect
 from mtmh.experiment.verdict import GUARDRAILS, PRIMARY, between, rule, signed
 from mtmh.report.plots import svg
 
-# The paper's Table 5 with the rate of engagement: what people did. Everything else describes what they were shown.
+# The paper's Table 5 with the rate of engagement: what people did. Everything else describes what
+# they were shown.
 DONE_BY_USERS = (
-    "time_spent", "daily_active_users", "engagement_rate", "distinct_item_views", "fresh_share", "novel_interests",
+    "time_spent",
+    "daily_active_users",
+    "engagement_rate",
+    "distinct_item_views",
+    "fresh_share",
+    "novel_interests",
     "interest_recall",
-)  # fmt: skip
-BOUNDS = ("lift", "lo", "hi", "always_lo", "always_hi")
+)
 
 
-def write(comparison: Comparison, out: Path, code_version: str) -> None:
+def write(comparison: ArmComparison, out: Path, code_version: str) -> None:
     """Write ab.json, verdict.json and ab.html into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    html = _environment().get_template("page.html.j2").render(**_view(comparison, code_version))
-    for name, text in (
-        ("ab.json", _json(ab(comparison))),
-        ("verdict.json", _json(details(comparison, code_version))),
-        ("ab.html", html),
-    ):
+    folder = Path(__file__).parent
+    # Everything is escaped, whatever the file is called: names of arms, topics and examples come
+    # from data.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        finalize=shown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["quoted"] = shlex.quote
+    css = (Path(mtmh.report.__file__).parent / "report.css").read_text()
+    environment.globals["css"] = Markup(css + (folder / "page.css").read_text())
+    template = environment.get_template("page.html.j2")
+    files = {
+        "ab.json": _json(ab(comparison)),
+        "verdict.json": _json(details(comparison, code_version)),
+        "ab.html": template.render(**_view(comparison, code_version)),
+    }
+    for name, text in files.items():
         with replacing(out / name) as draft:
             draft.write_text(text, encoding="utf-8")
 
 
-def ab(comparison: Comparison) -> dict[str, dict[str, Any]]:
+def ab(comparison: ArmComparison) -> dict[str, dict[str, Any]]:
     """What ab.json holds: one entry a metric, and `sample_ratio` and `never_served` beside them.
 
-    Of a metric: control and treatment (in the metric's unit), lift with lo and hi (relative change and its fixed 95 %
-    interval), adjusted_p (corrected over all metrics); further p (uncorrected), always_lo and always_hi (the
-    always-valid 95 % interval), cuped (whether the pre-period was made use of), users ([control, treatment]), reason
-    (why something is null, or was left out), winsorized (users above the limit, the limit, plain_lift without it),
-    largest (the user with the largest share of an arm's sum). Of the sample ratio: observed and expected users by arm
-    who were served, p, alarm. Of never_served: users by arm who engaged and were not, of how many, p, alarm. A figure
-    that could not be computed is null.
+    Of a metric: control and treatment (in the metric's unit), lift with lo and hi (relative change
+    and its fixed 95 % interval), adjusted_p (corrected over all metrics); further p (uncorrected),
+    always_lo and always_hi (the always-valid 95 % interval), cuped (whether the pre-period was made
+    use of), users ([control, treatment]), reason (why something is null, or was left out),
+    winsorized (users above the limit, the limit, plain_lift without it), largest (the user with the
+    largest share of an arm's sum). Of the sample ratio: observed and expected users by arm who were
+    served, p, alarm. Of never_served: users by arm who engaged and were not, of how many, p, alarm.
+    A figure that could not be computed is null.
     """
     entries: dict[str, dict[str, Any]] = {}
     for effect in comparison.effects:
         entry = asdict(effect)
         entries[entry.pop("metric")] = entry
-    checks = {"sample_ratio": asdict(comparison.sample_ratio), "never_served": asdict(comparison.never_served)}
+    checks = {
+        "sample_ratio": asdict(comparison.sample_ratio),
+        "never_served": asdict(comparison.never_served),
+    }
     return {**entries, **checks}
 
 
-def details(comparison: Comparison, code_version: str) -> dict[str, Any]:
-    """What verdict.json holds: verdict, rule, place, days, effects by day, segments, findings."""
-    place = comparison.experiment
+def details(comparison: ArmComparison, code_version: str) -> dict[str, Any]:
+    """What verdict.json holds: verdict, rule, arms, days, effects by day, segments, findings."""
+    experiment = comparison.experiment
+    segments = []
+    for part in comparison.segments:
+        entry = {"kind": part.segment.kind, "name": part.segment.name, **asdict(part.effect)}
+        segments.append({**entry, "adjusted_p": part.adjusted_p})
     return {
         "verdict": asdict(comparison.verdict),
         "rule": rule(),
-        "control": place.control,
-        "treatment": place.treatment,
-        "simulated": place.simulated,
+        "control": experiment.control,
+        "treatment": experiment.treatment,
+        "simulated": experiment.simulated,
         "days": [str(day) for day in comparison.days],
         "by_day": comparison.by_day.to_pylist(),
-        "segments": [
-            {"kind": each.segment.kind, "name": each.segment.name, **asdict(each.effect), "adjusted_p": each.adjusted_p}
-            for each in comparison.segments
-        ],
+        "segments": segments,
         "findings": [asdict(finding) for finding in comparison.findings],
         "code_version": code_version,
     }
@@ -98,37 +124,24 @@ def _without_nan(content: Any) -> Any:
     return content.item() if isinstance(content, np.generic) else content
 
 
-def _environment() -> jinja2.Environment:
-    """Everything is escaped, whatever the file is called: names of arms, topics and examples come from data."""
-    folder = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        finalize=shown,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["quoted"] = shlex.quote
-    house = Path(mtmh.report.__file__).parent / "report.css"
-    environment.globals["css"] = Markup(house.read_text() + (folder / "page.css").read_text())
-    return environment
-
-
-def _view(comparison: Comparison, code_version: str) -> dict[str, Any]:
-    days, place = comparison.days, comparison.experiment
-    named = {effect.metric: effect for effect in comparison.effects}
-    first = [named[name] for name in DONE_BY_USERS if name in named]
+def _view(comparison: ArmComparison, code_version: str) -> dict[str, Any]:
+    """The template's values."""
+    days = comparison.days
+    done = [effect for effect in comparison.effects if effect.metric in DONE_BY_USERS]
+    done.sort(key=lambda effect: DONE_BY_USERS.index(effect.metric))
     rest = [effect for effect in comparison.effects if effect.metric not in DONE_BY_USERS]
+    period = "no days"
+    if days:
+        period = f"{days[0]} to {days[-1]}, {wording.count(len(days), 'day')}"
     return {
         "verdict": comparison.verdict,
-        "place": place,
-        "period": f"{days[0]} to {days[-1]}, {wording.count(len(days), 'day')}" if days else "no days",
+        "experiment": comparison.experiment,
+        "period": period,
         "days": days,
         "tiles": _tiles(comparison),
         "rule": rule(),
         "groups": [
-            _group("done", "What people did", first),
+            _group("done", "What people did", done),
             _group("shown", "What they were shown, and from where", rest),
         ],
         "series": _series(comparison),
@@ -141,114 +154,134 @@ def _view(comparison: Comparison, code_version: str) -> dict[str, Any]:
         "segment_drawings": _segment_drawings(comparison),
         "corrected": wording.corrected(comparison),
         "findings": [finding for finding in comparison.findings if finding.count],
-        "not_found": [finding.title.lower() for finding in comparison.findings if not finding.count],
+        "not_found": [
+            finding.title.lower() for finding in comparison.findings if not finding.count
+        ],
         "limits": wording.limits(comparison),
-        "definitions": [(each.title, f"{each.definition} ({each.unit})") for each in METRICS.values()],
-        "folder": str(comparison.place.folder),
+        "definitions": [
+            (metric.title, f"{metric.definition} ({metric.unit})") for metric in METRICS.values()
+        ],
+        "folder": str(comparison.folder.folder),
         "code_version": code_version,
     }
 
 
-def _tiles(comparison: Comparison) -> list[dict[str, str]]:
-    found = {effect.metric: effect for effect in comparison.effects}
+def _tiles(comparison: ArmComparison) -> list[dict[str, str]]:
+    """The largest figures of the page: primary metric, guardrails, users."""
+    effects = {effect.metric: effect for effect in comparison.effects}
     tiles = []
     for name in (PRIMARY, *GUARDRAILS):
         role = "primary metric" if name == PRIMARY else "guardrail"
-        if (effect := found.get(name)) is None or effect.lift != effect.lift:
-            tiles.append({"name": METRICS[name].title, "value": "—", "note": f"{role}; not measured"})
-            continue
-        bounds = between(effect.always_lo, effect.always_hi)
-        tiles.append({"name": METRICS[name].title, "value": signed(effect.lift), "note": f"{role}; {bounds}"})
+        effect = effects.get(name)
+        value, bounds = "—", "not measured"
+        if effect is not None and effect.lift == effect.lift:
+            value = signed(effect.lift)
+            bounds = between(effect.always_lo, effect.always_hi)
+        tiles.append({"name": METRICS[name].title, "value": value, "note": f"{role}; {bounds}"})
     users = sum(comparison.log.users.values())
-    alarm = "alarm" if comparison.sample_ratio.alarm or comparison.never_served.alarm else "as it should be"
-    tiles.append({"name": "users compared", "value": f"{users:,}", "note": f"sample ratio: {alarm}"})
+    is_alarm = comparison.sample_ratio.alarm or comparison.never_served.alarm
+    note = f"sample ratio: {'alarm' if is_alarm else 'as it should be'}"
+    tiles.append({"name": "users compared", "value": f"{users:,}", "note": note})
     return tiles
 
 
 def _group(name: str, title: str, effects: Sequence[Effect]) -> dict[str, Any]:
-    lines = [_line(effect, _sign(effect.always_lo, effect.always_hi)) for effect in effects]
-    told = "; ".join(f"{line.label} {signed(line.lift)}" for line in lines)
+    """A picture and a table of some metrics."""
+    lines = [plots.lift_of(effect, _sign(effect.always_lo, effect.always_hi)) for effect in effects]
+    lifts = "; ".join(f"{line.label} {signed(line.lift)}" for line in lines)
+    description = f"{title}, change against control: {lifts}"
+    rows = []
+    for effect in effects:
+        metric = METRICS[effect.metric]
+        role = "guardrail" if effect.metric in GUARDRAILS else ""
+        # Key, number (empty where the cell has none of its own), text.
+        cells = [
+            ("control", effect.control, wording.value(effect.control, metric.unit)),
+            ("treatment", effect.treatment, wording.value(effect.treatment, metric.unit)),
+            ("lift", effect.lift, signed(effect.lift)),
+            ("fixed", "", between(effect.lo, effect.hi)),
+            ("always", "", between(effect.always_lo, effect.always_hi)),
+            ("adjusted_p", effect.adjusted_p, wording.p_value(effect.adjusted_p)),
+        ]
+        bounds = [effect.lift, effect.always_lo, effect.always_hi]
+        rows.append(
+            {
+                "metric": effect.metric,
+                "title": metric.title,
+                "role": "primary" if effect.metric == PRIMARY else role,
+                "cells": cells,
+                "measured": bool(np.isfinite(bounds).all()),
+                "reason": effect.reason,
+                "sign": _sign(effect.always_lo, effect.always_hi),
+                "higher": metric.higher,
+            }
+        )
     return {
         "title": title,
-        "rows": [_row(effect) for effect in effects],
-        "drawing": _svg(plots.forest(lines), f"forest-{name}", f"{title}, change against control: {told}"),
+        "rows": rows,
+        "drawing": _svg(plots.forest(lines), f"forest-{name}", description),
         "caption": f"{title}. An arrow marks an interval that goes on beyond the axis.",
     }
 
 
-def _row(effect: Effect) -> dict[str, Any]:
-    metric = METRICS[effect.metric]
-    role = "primary" if effect.metric == PRIMARY else "guardrail" if effect.metric in GUARDRAILS else ""
-    cells = [
-        ("control", wording.value(effect.control, metric.unit)),
-        ("treatment", wording.value(effect.treatment, metric.unit)),
-        ("lift", signed(effect.lift)),
-        ("fixed", between(effect.lo, effect.hi)),
-        ("always", between(effect.always_lo, effect.always_hi)),
-        ("adjusted_p", wording.p_value(effect.adjusted_p)),
-    ]
-    values = {name: getattr(effect, name) for name in ("control", "treatment", "lift", "adjusted_p")}
-    return {
-        "metric": effect.metric,
-        "title": metric.title,
-        "role": role,
-        "cells": [(key, "" if (number := values.get(key)) is None else number, text) for key, text in cells],
-        "measured": bool(np.isfinite([effect.lift, effect.always_lo, effect.always_hi]).all()),
-        "reason": effect.reason,
-        "sign": _sign(effect.always_lo, effect.always_hi),
-        "higher": metric.higher,
-    }
-
-
-def _line(effect: Effect, sign: int, label: str = "") -> plots.Line:
-    metric = METRICS[effect.metric]
-    bounds = {key: getattr(effect, key) for key in BOUNDS}
-    whole = effect.metric in (PRIMARY, *GUARDRAILS)
-    return plots.Line(label or metric.title, **bounds, sign=sign, better=metric.higher, whole=whole)
-
-
-def _series(comparison: Comparison) -> list[tuple[Markup, str]]:
+def _series(comparison: ArmComparison) -> list[tuple[Markup, str]]:
     """One picture a metric that has a lift: primary and guardrails first."""
     rows = comparison.by_day.to_pylist()
-    order = [PRIMARY, *GUARDRAILS, *(name for name in METRICS if name not in (PRIMARY, *GUARDRAILS))]
-    found = []
-    for name in order:
-        own = [row for row in rows if row["metric"] == name and np.isfinite([row["always_lo"], row["always_hi"]]).all()]
-        if not own:
-            continue
-        own.sort(key=lambda row: row["day"])
+    first = (PRIMARY, *GUARDRAILS)
+    pictures = []
+    # Only the days with an interval are drawn.
+    for name in (*first, *(name for name in METRICS if name not in first)):
         metric = METRICS[name]
-        signs = [_sign(row["always_lo"], row["always_hi"]) for row in own]
-        lines = [
-            plots.Line(metric.title, **{key: row[key] for key in BOUNDS}, sign=sign, better=metric.higher)
-            for row, sign in zip(own, signs, strict=True)
+        of_metric = [
+            row
+            for row in rows
+            if row["metric"] == name and np.isfinite([row["always_lo"], row["always_hi"]]).all()
         ]
-        days: list[date] = [row["day"] for row in own]
-        drawn = plots.over_days(days, lines)
-        told = f"{metric.title}: change by day, at the end {signed(lines[-1].lift)}"
-        found.append((_svg(drawn, f"days-{name}", told), metric.title))
-    return found
+        if not of_metric:
+            continue
+        of_metric.sort(key=lambda row: row["day"])
+        lines = []
+        for row in of_metric:
+            sign = _sign(row["always_lo"], row["always_hi"])
+            bounds = {key: row[key] for key in plots.BOUNDS}
+            lines.append(plots.PlottedLift(metric.title, **bounds, sign=sign, better=metric.higher))
+        figure = plots.over_days([row["day"] for row in of_metric], lines)
+        description = f"{metric.title}: change by day, at the end {signed(lines[-1].lift)}"
+        pictures.append((_svg(figure, f"days-{name}", description), metric.title))
+    return pictures
 
 
-def _segment_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def _segment_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
-    for each in comparison.segments:
-        row = rows.setdefault(each.segment.name, {"name": each.segment.name, "cells": []})
-        row["users"] = f"{sum(each.effect.users):,}"
-        interval = between(each.effect.lo, each.effect.hi)
-        cell = {"lift": signed(each.effect.lift), "interval": interval, "p": wording.p_value(each.adjusted_p)}
-        row["cells"].append({**cell, "stands": each.stands})
+    for part in comparison.segments:
+        name, effect = part.segment.name, part.effect
+        row = rows.setdefault(name, {"name": name, "cells": []})
+        row["users"] = f"{sum(effect.users):,}"
+        row["cells"].append(
+            {
+                "lift": signed(effect.lift),
+                "interval": between(effect.lo, effect.hi),
+                "p": wording.p_value(part.adjusted_p),
+                "stands": part.stands,
+            }
+        )
     return list(rows.values())
 
 
-def _segment_drawings(comparison: Comparison) -> list[tuple[Markup, str]]:
+def _segment_drawings(comparison: ArmComparison) -> list[tuple[Markup, str]]:
+    """Two metrics by segment; a change that does not stand is drawn as none."""
     drawings = []
     for name in METRICS_SHOWN[: 2 if comparison.segments else 0]:
-        own = [each for each in comparison.segments if each.effect.metric == name]
-        lines = [_line(one.effect, _sign(one.effect.lo, one.effect.hi) * one.stands, one.segment.name) for one in own]
+        lines = []
+        for part in comparison.segments:
+            if part.effect.metric == name:
+                sign = _sign(part.effect.lo, part.effect.hi) * part.stands
+                lines.append(plots.lift_of(part.effect, sign, part.segment.name))
         title = METRICS[name].title
-        told = "; ".join(f"{line.label} {signed(line.lift)}" for line in lines)
-        drawings.append((_svg(plots.forest(lines), f"segments-{name}", f"{title} by segment: {told}"), title))
+        lifts = "; ".join(f"{line.label} {signed(line.lift)}" for line in lines)
+        description = f"{title} by segment: {lifts}"
+        drawing = _svg(plots.forest(lines), f"segments-{name}", description)
+        drawings.append((drawing, title))
     return drawings
 
 

@@ -1,4 +1,6 @@
-"""Bounds of the daily figures: read, tested by Evidently on each day's page, and told when they are broken."""
+"""Bounds of the daily figures: read, tested by Evidently on each day's page, and listed when
+broken.
+"""
 
 from dataclasses import dataclass
 from datetime import date
@@ -28,7 +30,7 @@ class Bound(BaseModel):
     max: float | None = None
 
     @model_validator(mode="after")
-    def _some(self) -> "Bound":
+    def _check_ends(self) -> "Bound":
         if self.min is None and self.max is None:
             raise ValueError("a bound needs a min or a max")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -37,7 +39,10 @@ class Bound(BaseModel):
 
     def holds(self, value: float) -> bool:
         """Whether `value` is within."""
-        return not ((self.min is not None and value < self.min) or (self.max is not None and value > self.max))
+        return not (
+            (self.min is not None and value < self.min)
+            or (self.max is not None and value > self.max)
+        )
 
     def __str__(self) -> str:
         ends = (("at least", self.min), ("at most", self.max))
@@ -54,9 +59,11 @@ class Bounds(BaseModel):
     pause_days: Annotated[int, Field(ge=0)] = 7  # and not again for so long
 
     @model_validator(mode="after")
-    def _known(self) -> "Bounds":
+    def _check_families(self) -> "Bounds":
         if unknown := sorted({*self.bounds, *self.retrain} - set(FAMILIES)):
-            raise ValueError(f"no family of figures: {', '.join(unknown)}; known: {', '.join(FAMILIES)}")
+            raise ValueError(
+                f"no family of figures: {', '.join(unknown)}; known: {', '.join(FAMILIES)}"
+            )
         return self
 
     def of(self, family: str, label: str) -> Bound | None:
@@ -68,12 +75,12 @@ class Bounds(BaseModel):
         """Evidently's tests of the figures `labels`, by label."""
         from evidently.tests import gte, lte
 
-        found: dict[str, list[MetricTest]] = {}
+        tests: dict[str, list[MetricTest]] = {}
         for label in labels:
             if bound := self.of(family, label):
                 ends = ((gte, bound.min), (lte, bound.max))
-                found[label] = [test(end).for_metric() for test, end in ends if end is not None]
-        return found
+                tests[label] = [test(end).for_metric() for test, end in ends if end is not None]
+        return tests
 
 
 @dataclass(frozen=True)
@@ -97,25 +104,32 @@ def read_bounds(path: Path = DEFAULT) -> Bounds:
     try:
         return Bounds.model_validate(yaml.safe_load(path.read_text()) or {})
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file. The bounds that come with the project are in {DEFAULT}.") from None
+        raise UserError(
+            f"{path}: no such file. The bounds that come with the project are in {DEFAULT}."
+        ) from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML: {error}") from None
     except ValidationError as error:
-        lines = [f"\n  {'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()]
+        lines = [
+            f"\n  {'.'.join(map(str, fault['loc'])) or 'all'}: {fault['msg']}"
+            for fault in error.errors()
+        ]
         example = "bounds: {freshness: {fresh_coverage: {min: 0.1}}}, retrain: [freshness]"
-        raise UserError(f"{path} has {len(lines)} errors:{''.join(lines)}\nBounds are, say, {example}.") from None
+        raise UserError(
+            f"{path} has {len(lines)} errors:{''.join(lines)}\nBounds are, say, {example}."
+        ) from None
 
 
 def broken(figures: pa.Table, bounds: Bounds) -> list[Broken]:
     """The figures outside of their bounds, in the table's order."""
-    found = []
+    outside = []
     for row in figures.to_pylist():
         bound = bounds.of(row["family"], row["label"])
         if bound is not None and not bound.holds(row["value"]):
-            found.append(Broken(**row, bound=bound))
-    return found
+            outside.append(Broken(**row, bound=bound))
+    return outside
 
 
-def retraining(found: list[Broken], bounds: Bounds) -> list[Broken]:
-    """Those of them that raise a retraining run."""
-    return [one for one in found if one.family in bounds.retrain]
+def retraining(outside: list[Broken], bounds: Bounds) -> list[Broken]:
+    """The broken bounds that raise a retraining run."""
+    return [figure for figure in outside if figure.family in bounds.retrain]

@@ -1,7 +1,9 @@
-"""The dashboard: six tabs of lines over the days, which Evidently draws from the snapshots of whole days."""
+"""The dashboard: six tabs of lines over the days, which Evidently draws from the snapshots of whole
+days.
+"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 from evidently.sdk.models import DashboardModel, DashboardPanelPlot, DashboardTabModel, PanelMetric
@@ -11,8 +13,8 @@ from evidently.ui.workspace import Project, Workspace
 from monitoring.evidently.figures import FAMILIES, definition_of, title_of
 from monitoring.evidently.snapshots import DAY_TAG, simulated
 from mtmh.display import visible
-from mtmh.experiment.checks import Finding
-from mtmh.experiment.folder import Place
+from mtmh.experiment.findings import LogFinding
+from mtmh.experiment.folder import ExperimentFolder
 
 TABS = ("A/B", "Freshness", "Diversity", "Heads", "Drift", "Data quality")
 EXAMPLE = 200  # letters of a finding's example
@@ -36,99 +38,128 @@ class Line:
     legend: str
 
 
-def draw(workspace: Workspace, project: Project, figures: pa.Table, place: Place, findings: Sequence[Finding]) -> None:
-    """Lay out the dashboard anew, with a line for each figure that there is, and the last `findings` in words."""
+def draw(
+    workspace: Workspace,
+    project: Project,
+    figures: pa.Table,
+    folder: ExperimentFolder,
+    findings: Sequence[LogFinding],
+) -> None:
+    """Lay out the dashboard: a line for each figure that there is, and the last `findings`."""
     rows = zip(*(figures[name].to_pylist() for name in ("family", "of", "label")), strict=True)
-    known = [Line(family, of, label, "") for family, of, label in dict.fromkeys(rows)]
+    lines = [Line(family, of, label, "") for family, of, label in dict.fromkeys(rows)]
+    diversity = ("diversity", "topic_entropy", "catalog_coverage", "gini", "distinct_item_views")
+    heads = ("relevance_share", "relevance_engagement_share", "topic_match")
     tabs = {
-        "A/B": [_about(place), *_compared(known, place)],
-        "Freshness": [*_online(known, "fresh_share", "cold_share"), *_by_label(known, "freshness")],
-        "Diversity": [*_online(known, "diversity", "topic_entropy", "catalog_coverage", "gini", "distinct_item_views")],
-        "Heads": [
-            *_online(known, "relevance_share", "relevance_engagement_share", "topic_match"),
-            *_by_label(known, "heads"),
+        "A/B": list(_ab(lines, folder)),
+        "Freshness": [
+            *_online(lines, "fresh_share", "cold_share"),
+            *_by_label(lines, "freshness"),
         ],
-        "Drift": [*_by_label(known, "drift"), *_by_of(known, "embeddings"), *_by_of(known, "topics")],
-        "Data quality": [*_quality(known, findings)],
+        "Diversity": list(_online(lines, *diversity)),
+        "Heads": [*_online(lines, *heads), *_by_label(lines, "heads")],
+        "Drift": [
+            *_by_label(lines, "drift"),
+            *_by_of(lines, "embeddings"),
+            *_by_of(lines, "topics"),
+        ],
+        "Data quality": list(_quality(lines, findings)),
     }
-    models = [DashboardTabModel(title=title, panels=[panel.id for panel in tabs[title]]) for title in TABS]
-    workspace.save_dashboard(project.id, DashboardModel(tabs=models, panels=[p for title in TABS for p in tabs[title]]))
+    models = []
+    panels = []
+    for title in TABS:
+        models.append(DashboardTabModel(title=title, panels=[panel.id for panel in tabs[title]]))
+        panels += tabs[title]
+    workspace.save_dashboard(project.id, DashboardModel(tabs=models, panels=panels))
 
 
-def _about(place: Place) -> DashboardPanelPlot:
-    experiment = place.experiment
-    arms = ", ".join(
-        f"{arm.name} (alpha {arm.alpha:g})" if arm.alpha is not None else arm.name for arm in experiment.arms
-    )
-    days = f"{experiment.days} days from {experiment.first_day} on; arms: {arms}."
+def _ab(lines: list[Line], folder: ExperimentFolder) -> Iterator[DashboardPanelPlot]:
+    """What is compared, in words; the metrics of the arms, their lifts, and the sample ratio."""
+    experiment = folder.experiment
+    names = [
+        f"{arm.name} (alpha {arm.alpha:g})" if arm.alpha is not None else arm.name
+        for arm in experiment.arms
+    ]
+    days = f"{experiment.days} days from {experiment.first_day} on; arms: {', '.join(names)}."
     verdict = "The verdict, with intervals for every metric, is in the A/B report (mtmh ab)."
+    about = " ".join(part for part in (simulated(experiment), days, verdict) if part)
     title = f"{experiment.treatment} against {experiment.control}"
-    return text_panel(visible(title), visible(" ".join(part for part in (simulated(place), days, verdict) if part)))
-
-
-def _compared(known: list[Line], place: Place) -> Iterator[DashboardPanelPlot]:
-    yield from _online(known, *COMPARED, "engagement_rate")
+    yield text_panel(visible(title), visible(about))
+    yield from _online(lines, *COMPARED, "engagement_rate")
     ends = {"lift": "lift", "always_lo": "lower end", "always_hi": "upper end"}
     for name in COMPARED:
-        lines = [Line(one.family, one.of, one.label, ends[one.of]) for one in _of(known, "lift") if one.label == name]
-        yield from _lines(f"Lift: {title_of(name)}", FAMILIES["lift"].definition, lines)
-    p = [Line(one.family, one.of, one.label, one.of) for one in _of(known, "sample ratio")]
-    yield from _lines(FAMILIES["sample ratio"].title, FAMILIES["sample ratio"].definition, p)
+        of_metric = [
+            replace(line, legend=ends[line.of]) for line in _of(lines, "lift") if line.label == name
+        ]
+        yield from _panel(f"Lift: {title_of(name)}", FAMILIES["lift"].definition, of_metric)
+    family = FAMILIES["sample ratio"]
+    ratios = [replace(line, legend=line.of) for line in _of(lines, "sample ratio")]
+    yield from _panel(family.title, family.definition, ratios)
 
 
-def _quality(known: list[Line], findings: Sequence[Finding]) -> Iterator[DashboardPanelPlot]:
-    yield from _found(findings)
-    yield from _by_label(known, "quality")
-    bounds = [Line(one.family, one.of, one.label, FAMILIES[one.label].title) for one in _of(known, "bounds")]
-    yield from _lines(FAMILIES["bounds"].title, FAMILIES["bounds"].definition, bounds)
-    wrong = {finding.name for finding in findings if finding.count}
-    lines = [Line(one.family, one.of, one.label, title_of(one.label)) for one in _of(known, "findings")]
-    yield from _lines("Findings", FAMILIES["findings"].definition, [one for one in lines if one.label in wrong])
-
-
-def _found(findings: Sequence[Finding]) -> Iterator[DashboardPanelPlot]:
-    """What is wrong in the log, in words: a panel a finding."""
+def _quality(lines: list[Line], findings: Sequence[LogFinding]) -> Iterator[DashboardPanelPlot]:
+    """What is wrong in the log, a panel a finding; its volume, broken bounds, findings by day."""
     wrong = [finding for finding in findings if finding.count]
     about = f"{len(findings) - len(wrong)} of {len(findings)} checks found nothing."
     yield text_panel("What was found in the log", about)
     for finding in wrong:
-        example = f" Example: {visible(finding.example, EXAMPLE)}" if finding.example else ""
         means = visible(finding.means[0].upper() + finding.means[1:])
-        yield text_panel(f"{finding.title}: {finding.count:,} {finding.of}", f"{means}{example}")
+        if finding.example:
+            means += f" Example: {visible(finding.example, EXAMPLE)}"
+        yield text_panel(f"{finding.title}: {finding.count:,} {finding.of}", means)
+    yield from _by_label(lines, "quality")
+    bounds = [replace(line, legend=FAMILIES[line.label].title) for line in _of(lines, "bounds")]
+    yield from _panel(FAMILIES["bounds"].title, FAMILIES["bounds"].definition, bounds)
+    names = {finding.name for finding in wrong}
+    by_day = [
+        replace(line, legend=title_of(line.label))
+        for line in _of(lines, "findings")
+        if line.label in names
+    ]
+    yield from _panel("Findings", FAMILIES["findings"].definition, by_day)
 
 
-def _online(known: list[Line], *names: str) -> Iterator[DashboardPanelPlot]:
+def _online(lines: list[Line], *names: str) -> Iterator[DashboardPanelPlot]:
     """A panel a metric, a line an arm."""
+    online = _of(lines, "online")
     for name in names:
-        lines = [Line(one.family, one.of, one.label, one.of) for one in _of(known, "online") if one.label == name]
-        yield from _lines(title_of(name), definition_of(name), lines)
+        of_metric = [replace(line, legend=line.of) for line in online if line.label == name]
+        yield from _panel(title_of(name), definition_of(name), of_metric)
 
 
-def _by_label(known: list[Line], family: str) -> Iterator[DashboardPanelPlot]:
+def _by_label(lines: list[Line], family: str) -> Iterator[DashboardPanelPlot]:
     """A panel for each figure of a family, a line for each thing that has it."""
-    for label in dict.fromkeys(one.label for one in _of(known, family)):
-        lines = [Line(one.family, one.of, one.label, one.of) for one in _of(known, family) if one.label == label]
+    of_family = _of(lines, family)
+    for label in dict.fromkeys(line.label for line in of_family):
+        of_label = [replace(line, legend=line.of) for line in of_family if line.label == label]
         about = f"{FAMILIES[family].definition} {definition_of(label)}".strip()
-        yield from _lines(f"{FAMILIES[family].title}: {title_of(label)}", about, lines)
+        yield from _panel(f"{FAMILIES[family].title}: {title_of(label)}", about, of_label)
 
 
-def _by_of(known: list[Line], family: str) -> Iterator[DashboardPanelPlot]:
+def _by_of(lines: list[Line], family: str) -> Iterator[DashboardPanelPlot]:
     """A panel for each head, a line for each of its figures."""
-    for of in dict.fromkeys(one.of for one in _of(known, family)):
-        lines = [Line(family, of, one.label, one.label) for one in _of(known, family) if one.of == of]
-        yield from _lines(f"{FAMILIES[family].title}: {of} head", FAMILIES[family].definition, lines)
+    of_family = _of(lines, family)
+    for of in dict.fromkeys(line.of for line in of_family):
+        of_head = [replace(line, legend=line.label) for line in of_family if line.of == of]
+        title = f"{FAMILIES[family].title}: {of} head"
+        yield from _panel(title, FAMILIES[family].definition, of_head)
 
 
-def _of(known: list[Line], family: str) -> list[Line]:
-    return [one for one in known if one.family == family]
+def _of(lines: list[Line], family: str) -> list[Line]:
+    return [line for line in lines if line.family == family]
 
 
-def _lines(title: str, about: str, lines: list[Line], size: str = "half") -> Iterator[DashboardPanelPlot]:
-    if lines:
-        yield line_plot_panel(title, [_metric(line) for line in lines], about, size)
-
-
-def _metric(line: Line) -> PanelMetric:
-    # An arm must be told by a label: Evidently looks only at the first line whose labels fit, whatever its metadata.
-    labels = {"family": line.family, "of": line.of, "label": line.label}
-    return PanelMetric(metric="Figures", metric_labels=labels, tags=[DAY_TAG], legend=visible(line.legend, 60))
+def _panel(title: str, about: str, lines: list[Line]) -> Iterator[DashboardPanelPlot]:
+    """A panel of lines over the days; none without lines."""
+    if not lines:
+        return
+    metrics = []
+    for line in lines:
+        # A label must name the arm: Evidently looks only at the first line whose labels fit,
+        # whatever its metadata.
+        labels = {"family": line.family, "of": line.of, "label": line.label}
+        legend = visible(line.legend, 60)
+        metrics.append(
+            PanelMetric(metric="Figures", metric_labels=labels, tags=[DAY_TAG], legend=legend)
+        )
+    yield line_plot_panel(title, metrics, about, "half")

@@ -1,7 +1,8 @@
 """The one metric that Evidently needs from us: figures that are computed already, by name.
 
-A report gets the day's table of figures as additional data; `Figures` picks one family of one arm (or head) out of it.
-What tells one `Figures` from another are its parameters, never the values: Evidently joins the days to a line by them.
+A report gets the day's table of figures as additional data; `Figures` picks one family of one arm
+(or head) out of it. What tells one `Figures` from another are its parameters, never the values:
+Evidently joins the days to a line by them.
 """
 
 import pyarrow as pa
@@ -25,16 +26,30 @@ class Figures(ByLabelMetric):
 class FiguresCalculation(ByLabelCalculation[Figures]):
     """Picks the rows out of the day's table."""
 
-    def calculate(self, context: Context, current_data: Dataset, reference_data: Dataset | None) -> ByLabelValue:
+    def calculate(
+        self, context: Context, current_data: Dataset, reference_data: Dataset | None
+    ) -> ByLabelValue:
         """The values by label; the page gets a table with what each of them means."""
         all_of_them = context.additional_data[DATA].as_dataframe()
-        wanted = (all_of_them["family"] == self.metric.family) & (all_of_them["of"] == self.metric.of)
-        values = {str(label): float(value) for label, value in all_of_them[wanted][["label", "value"]].values}
+        wanted = (all_of_them["family"] == self.metric.family) & (
+            all_of_them["of"] == self.metric.of
+        )
+        values = {
+            str(label): float(value)
+            for label, value in all_of_them[wanted][["label", "value"]].values
+        }
         result = self.result(values)
         columns = ["figure", "value", "definition"]
-        rows = [[title_of(label), f"{value:,.4g}", definition_of(label)] for label, value in values.items()]
+        rows = [
+            [title_of(label), f"{value:,.4g}", definition_of(label)]
+            for label, value in values.items()
+        ]
         definition = FAMILIES[self.metric.family].definition
-        result.widget = [table_data(title=f"{self.display_name()}. {definition}", column_names=columns, data=rows)]
+        result.widget = [
+            table_data(
+                title=f"{self.display_name()}. {definition}", column_names=columns, data=rows
+            )
+        ]
         return result
 
     def display_name(self) -> str:
@@ -50,4 +65,6 @@ def dataset(figures: pa.Table) -> Dataset:
     """A table of figures as Evidently takes it."""
     text = ["family", "of", "label"]
     definition = DataDefinition(numerical_columns=["value"], categorical_columns=text)
-    return Dataset.from_pandas(figures.select([*text, "value"]).to_pandas(), data_definition=definition)
+    return Dataset.from_pandas(
+        figures.select([*text, "value"]).to_pandas(), data_definition=definition
+    )

@@ -1,4 +1,6 @@
-"""The days of a place, one by one: figures, snapshots in an Evidently workspace, a dashboard, broken bounds."""
+"""The days of an experiment: figures, snapshots in an Evidently workspace, a dashboard, broken
+bounds.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,126 +14,151 @@ import pyarrow.parquet as pq
 
 from monitoring.evidently import daily, drift
 from monitoring.evidently.bounds import Bounds, Broken, broken, retraining
-from monitoring.evidently.drift import Compared
-from monitoring.evidently.features import statistics_by_day
+from monitoring.evidently.drift import DriftSample
 from monitoring.evidently.figures import FIGURES, table, tables
-from monitoring.evidently.lifts import compare
 from monitoring.evidently.reference import Reference, load_reference
 from mtmh.data.files import write_parquet
-from mtmh.experiment.data import Facts, facts
-from mtmh.experiment.folder import Place
+from mtmh.experiment.data import ExperimentData, experiment_data
+from mtmh.experiment.folder import ExperimentFolder
 from mtmh.experiment.relations import once
-from mtmh.exposures.read import Logged
+from mtmh.exposures.read import LogRelations
 
-WORKSPACE, KEPT = "workspace", "figures.parquet"
+WORKSPACE = "workspace"
+FIGURES_FILE = "figures.parquet"
 
 
 @dataclass(frozen=True)
 class Monitored:
-    """What came of it."""
+    """The result of monitoring some days."""
 
     project: str  # its id in the workspace
     days: list[date]
     figures: pa.Table  # monitoring.evidently.figures.FIGURES
     broken: list[Broken]
-    retrain: list[Broken]  # those of them that raise a retraining run
+    retrain: list[Broken]  # the broken ones that raise a retraining run
     notes: list[str]  # what could not be measured, and why
 
-    def told(self) -> list[str]:
-        """What to say about it, a line each: notes, and the figures outside of their bounds."""
-        days = f"{self.days[0]} to {self.days[-1]}" if len(self.days) > 1 else str(self.days[0])
-        outside = f"{len(self.broken)} outside of their bounds" if self.broken else "all within their bounds"
-        return [f"{days}: {len(self.figures):,} figures, {outside}", *self.notes, *map(str, self.broken)]
+    def summary(self) -> list[str]:
+        """A line each: how many figures, notes, and the figures outside of their bounds."""
+        days = str(self.days[0])
+        if len(self.days) > 1:
+            days = f"{self.days[0]} to {self.days[-1]}"
+        outside = "all within their bounds"
+        if self.broken:
+            outside = f"{len(self.broken)} outside of their bounds"
+        broken_bounds = map(str, self.broken)
+        return [f"{days}: {len(self.figures):,} figures, {outside}", *self.notes, *broken_bounds]
 
 
-def monitor(place: Place, out: Path, bounds: Bounds, first: date | None = None, last: date | None = None) -> Monitored:
-    """Monitor the days `first` to `last` of a place (by default: all of them).
+def monitor(
+    folder: ExperimentFolder,
+    out: Path,
+    bounds: Bounds,
+    first: date | None = None,
+    last: date | None = None,
+) -> Monitored:
+    """Monitor the days `first` to `last` of an experiment (by default: all of them).
 
-    Leaves `out`/workspace (Evidently's) and `out`/figures.parquet, in which days that were monitored before stay, and
-    the same days are replaced. Raises UserError when the days are not the experiment's.
+    Leaves `out`/workspace (Evidently's) and `out`/figures.parquet, in which days that were
+    monitored before stay, and the same days are replaced. Raises UserError when the days are not
+    the experiment's.
     """
     from monitoring.evidently import dashboard, snapshots
 
-    read = facts(place, first, last)
-    whole = read if read.first == place.experiment.first_day else facts(place, None, read.last)
-    figures, compared, notes = _measured(place, read, whole)
-    workspace, project = snapshots.open_project(out / WORKSPACE, place)
+    data = experiment_data(folder, first, last)
+    whole = data
+    if data.first != folder.experiment.first_day:
+        whole = experiment_data(folder, None, data.last)
+    # Lifts and findings need all days so far, everything else the days asked for.
+    measured, samples, notes = _measure(folder, data, whole)
+    workspace, project = snapshots.open_project(out / WORKSPACE, folder)
     days = []
-    for day in read.days:
-        of_day = figures.filter(pc.equal(figures["day"], pa.scalar(day)))
-        for arm in _arms(of_day):
-            snapshot = snapshots.arm_snapshot(of_day, compared.get((day, arm)), bounds, day, arm)
-            snapshots.keep(workspace, project, snapshot, day, arm)
-            of_day = tables([of_day, snapshots.drift_of(snapshot, day, arm)])
-        of_day = tables([of_day, _counted(of_day, bounds, day)])
-        snapshots.keep(workspace, project, snapshots.day_snapshot(of_day, bounds, day), day, "all arms")
-        days.append(of_day)
-    found = tables(days)
-    dashboard.draw(workspace, project, _keep(found, read.days, out / KEPT), place, whole.findings)
-    outside = broken(found, bounds)
-    return Monitored(str(project.id), read.days, found, outside, retraining(outside, bounds), notes)
+    for day in data.days:
+        figures = measured.filter(pc.equal(measured["day"], pa.scalar(day)))
+        arms = figures.filter(pc.equal(figures["family"], "online"))["of"]
+        # A snapshot an arm, whose drift Evidently measures, then one of the whole day.
+        for arm in sorted(set(arms.to_pylist())):
+            sample = samples.get((day, arm))
+            snapshot = snapshots.arm_snapshot(figures, sample, bounds, day, arm)
+            snapshots.store(workspace, project, snapshot, day, arm)
+            figures = tables([figures, snapshots.drift_of(snapshot, day, arm)])
+        families = [figure.family for figure in broken(figures, bounds)]
+        counts = {family: families.count(family) for family in bounds.bounds}
+        figures = tables([figures, table(day, "bounds", "all arms", counts)])
+        snapshot = snapshots.day_snapshot(figures, bounds, day)
+        snapshots.store(workspace, project, snapshot, day, "all arms")
+        days.append(figures)
+    figures = tables(days)
+    all_figures = _add(figures, data.days, out / FIGURES_FILE)
+    dashboard.draw(workspace, project, all_figures, folder, whole.findings)
+    outside = broken(figures, bounds)
+    retrain = retraining(outside, bounds)
+    return Monitored(str(project.id), data.days, figures, outside, retrain, notes)
 
 
-def _measured(place: Place, read: Facts, whole: Facts) -> tuple[pa.Table, dict[tuple[date, str], Compared], list[str]]:
-    """Every figure that we compute ourselves, what Evidently is to compare for each day and arm, and notes.
+def _measure(
+    folder: ExperimentFolder, data: ExperimentData, whole: ExperimentData
+) -> tuple[pa.Table, dict[tuple[date, str], DriftSample], list[str]]:
+    """Every figure that we compute ourselves, a drift sample for each day and arm, and notes.
 
-    `whole` has the days of `read`, and those before them from the experiment's first on.
+    `whole` has the days of `data`, and the ones before them from the experiment's first on.
     """
-    log = place.logged()
-    exposures = daily.logged_by_arms(read, log)
+    log = folder.logged()
+    exposures = daily.logged_by_arms(data, log)
     engagements = once(log.engagements)
-    engagements = engagements.filter(engagements.day.between(read.first, read.last))
+    engagements = engagements.filter(engagements.day.between(data.first, data.last))
+    # Evaluated lists are compared as far as the log's lists go.
     length = exposures.position.max().as_scalar().to_pyarrow().as_py() or 0
-    reference, notes = load_reference(place, length)
+    reference, notes = load_reference(folder, length)
+    findings = {finding.name: finding.count for finding in whole.findings}
     parts = [
-        *daily.online(read),
-        *compare(whole, place.history, read.first),
-        *daily.freshness(read),
-        *daily.heads(read, exposures),
+        *daily.online(data),
+        *daily.lifts(whole, folder.history, data.first),
+        *daily.freshness(data),
+        *daily.heads(data, exposures),
+        *daily.quality(data, log),
+        table(data.last, "findings", "log", findings),
     ]
-    parts += daily.quality(read, log)
-    parts.append(table(read.last, "findings", "log", {one.name: one.count for one in whole.findings}))
     if reference is None:
         return tables(parts), {}, notes
-    parts += [*drift.unknown(reference, exposures), *drift.embeddings(reference, exposures, engagements)]
-    return tables(parts), dict(_compared(place, read, reference, log)), notes
+    parts += drift.unknown(reference, exposures)
+    parts += drift.embeddings(reference, exposures, engagements)
+    return tables(parts), dict(_drift_samples(folder, data, reference, log)), notes
 
 
-def _compared(
-    place: Place, read: Facts, reference: Reference, log: Logged
-) -> Iterator[tuple[tuple[date, str], Compared]]:
+def _drift_samples(
+    folder: ExperimentFolder, data: ExperimentData, reference: Reference, log: LogRelations
+) -> Iterator[tuple[tuple[date, str], DriftSample]]:
     """The sampled impressions of each day and arm beside the evaluated lists of the arm."""
-    sampled = drift.sample(daily.logged_by_arms(read, log))
-    now = statistics_by_day(place, once(log.engagements), reference.item_id, read.first, read.last)
-    then = {}
-    for arm, listed in reference.listed.items():
-        few = listed.take(np.random.default_rng(0).permutation(len(listed))[: drift.SAMPLE])
+    sampled = drift.sample(daily.logged_by_arms(data, log))
+    engagements = once(log.engagements)
+    statistics = drift.statistics_by_day(
+        folder, engagements, reference.item_id, data.first, data.last
+    )
+    # The reference: a sample of what each arm's evaluated lists would have shown.
+    evaluated = {}
+    for arm, candidates in reference.candidates.items():
+        order = np.random.default_rng(0).permutation(len(candidates))
+        few = candidates.take(order[: drift.SAMPLE])
         row, head, score = (np.asarray(few[name]) for name in ("item", "head", "score"))
-        then[arm] = drift.columns(row, head, score, reference.features, reference.topic)
-    for number, day in enumerate(read.days):
-        features = {name: now[name][number] for name in reference.features}
-        for arm, lists in then.items():
+        evaluated[arm] = drift.columns(row, head, score, reference.features, reference.topic)
+    # Beside it, what was shown, with the features as they were on that day.
+    for number, day in enumerate(data.days):
+        features = {name: statistics[name][number] for name in reference.features}
+        for arm, lists in evaluated.items():
             rows = sampled[(sampled["day"] == day) & (sampled["arm"] == arm)]
             row = reference.rows(pa.array(rows["item_id"], pa.string()))
             head, score = rows["head"].to_numpy(), rows["score"].to_numpy()
-            yield (day, arm), Compared(drift.columns(row, head, score, features, reference.topic), lists)
+            current = drift.columns(row, head, score, features, reference.topic)
+            yield (day, arm), DriftSample(current, lists)
 
 
-def _arms(of_day: pa.Table) -> list[str]:
-    return sorted(set(of_day.filter(pc.equal(of_day["family"], "online"))["of"].to_pylist()))
-
-
-def _counted(of_day: pa.Table, bounds: Bounds, day: date) -> pa.Table:
-    """How many bounds of each family the day's figures break."""
-    outside = [one.family for one in broken(of_day, bounds)]
-    return table(day, "bounds", "all arms", {family: outside.count(family) for family in bounds.bounds})
-
-
-def _keep(found: pa.Table, days: list[date], path: Path) -> pa.Table:
-    """Add the figures to those of other days that are kept at `path`."""
+def _add(figures: pa.Table, days: list[date], path: Path) -> pa.Table:
+    """Add the figures of `days` to the ones of other days in the file `path`."""
     if path.is_file():
         before = pq.read_table(path, schema=FIGURES)
-        found = tables([before.filter(pc.invert(pc.is_in(before["day"], pa.array(days)))), found])
-    found = found.sort_by("day")
-    write_parquet(found, path)
-    return found
+        others = before.filter(pc.invert(pc.is_in(before["day"], pa.array(days))))
+        figures = tables([others, figures])
+    figures = figures.sort_by("day")
+    write_parquet(figures, path)
+    return figures

@@ -1,9 +1,10 @@
-"""What the version that served was trained and judged on: the reference that drift is measured against."""
+"""What the version that served was trained and judged on: the reference that drift is measured
+against.
+"""
 
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +13,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from mtmh.data.contract import STATISTICS
-from mtmh.experiment.arms import Arm
-from mtmh.experiment.folder import Place
+from mtmh.experiment.folder import ExperimentFolder
 from mtmh.heads import HEADS
-from mtmh.ids import Ids
 
 
 @dataclass(frozen=True)
@@ -27,69 +26,84 @@ class Reference:
     vectors: dict[str, np.ndarray]  # head -> float32 [items, d], unit rows
     features: dict[str, np.ndarray]  # statistic -> float32 [items], as the model read them
     engaged: np.ndarray  # int64 [items], engagements in training
-    listed: dict[str, pa.Table]  # arm -> item (row), head, score: the first candidates of its evaluated lists
+    # arm -> item (row), head, score: the first candidates of the arm's evaluated lists
+    candidates: dict[str, pa.Table]
 
     def rows(self, item_id: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """The row of each item, int32; -1 for one that the version does not know."""
-        return Ids(self.item_id).rows(item_id)
+        """The row of each item, int64; -1 for one that training did not see."""
+        return _rows(item_id, self.item_id)
 
-    def shown(self, arm: str, head: str) -> np.ndarray:
-        """How often each item stands in the evaluated lists of `arm`, from `head`: int64 [items]."""
-        listed = self.listed[arm]
-        item = listed["item"].to_numpy()[listed["head"].to_numpy(zero_copy_only=False) == head]
-        return np.bincount(item, minlength=len(self.item_id))
+    def candidate_counts(self, arm: str, head: str) -> np.ndarray:
+        """How often each item stands in the evaluated lists of an arm and head: int64 [items]."""
+        candidates = self.candidates[arm]
+        of_head = candidates["head"].to_numpy(zero_copy_only=False) == head
+        return np.bincount(candidates["item"].to_numpy()[of_head], minlength=len(self.item_id))
 
 
-def load_reference(place: Place, k: int) -> tuple[Reference | None, list[str]]:
-    """The reference of a place, and what of it is missing, a sentence each; None without a version directory.
+def load_reference(folder: ExperimentFolder, k: int) -> tuple[Reference | None, list[str]]:
+    """The reference of an experiment, and what of it is missing, a sentence each.
 
-    `k` candidates of each evaluated list count: as many as the log's lists have.
+    None without a version directory. `k` candidates of each evaluated list count: as many as the
+    log's lists have.
     """
-    version = place.experiment.retriever
+    version = folder.experiment.retriever
     if version is None or not (version / "items.parquet").is_file():
-        return None, [f"No drift of features and embeddings: experiment.json names no version directory ({version})."]
+        return None, [
+            "No drift of features and embeddings: experiment.json names no version directory "
+            f"({version})."
+        ]
     items = pq.read_table(version / "items.parquet")
     item_id = items["item_id"].cast(pa.string()).combine_chunks()
     features = pq.read_table(version / "item_features.parquet")
-    listed, missing = _listed(place, item_id, k)
+    candidates, missing = _candidates(folder, item_id, k)
+    # Engagements before the version's split; all of the history where that leaves none.
+    history = pq.read_table(folder.history, columns=["item_id", "timestamp"])
+    manifest = json.loads((version / "manifest.json").read_text())
+    split = pa.scalar(datetime.fromisoformat(manifest["created_from"]["split_time"]))
+    before = history.filter(pc.less(history["timestamp"], split))
+    engaged = _rows((before if len(before) else history)["item_id"], item_id)
+    # The first L1 topic of each item, and the vectors of the heads that the version has.
+    topics = [topics[0] if topics else None for topics in items["l1_topics"].to_pylist()]
+    files = {head: version / f"{head}.npy" for head in HEADS}
     reference = Reference(
         item_id=item_id,
-        topic=np.array([topics[0] if topics else None for topics in items["l1_topics"].to_pylist()], object),
-        vectors={head: np.load(version / f"{head}.npy") for head in HEADS if (version / f"{head}.npy").is_file()},
-        features={name: features[name].to_numpy() for name in STATISTICS if name in features.column_names},
-        engaged=_engaged(place, version, item_id),
-        listed=listed,
+        topic=np.array(topics, object),
+        vectors={head: np.load(path) for head, path in files.items() if path.is_file()},
+        features={
+            name: features[name].to_numpy() for name in STATISTICS if name in features.column_names
+        },
+        engaged=np.bincount(engaged[engaged >= 0], minlength=len(item_id)),
+        candidates=candidates,
     )
     return reference, missing
 
 
-def _engaged(place: Place, version: Path, item_id: pa.Array) -> np.ndarray:
-    """Engagements with each item before the version's split; all that the place knows where that leaves none."""
-    history = pq.read_table(place.history, columns=["item_id", "timestamp"])
-    split = json.loads((version / "manifest.json").read_text())["created_from"]["split_time"]
-    before = history.filter(pc.less(history["timestamp"], pa.scalar(datetime.fromisoformat(split))))
-    row = Ids(item_id).rows((before if len(before) else history)["item_id"])
-    return np.bincount(row[row >= 0], minlength=len(item_id))
-
-
-def _listed(place: Place, item_id: pa.Array, k: int) -> tuple[dict[str, pa.Table], list[str]]:
-    run = place.experiment.run
+def _candidates(
+    folder: ExperimentFolder, item_id: pa.Array, k: int
+) -> tuple[dict[str, pa.Table], list[str]]:
+    """The first `k` candidates of each arm's evaluated lists, and the arms without any."""
+    run = folder.experiment.run
     if run is None or not (run / "candidates.parquet").is_file():
         return {}, [f"No evaluated lists to compare with what is shown (run: {run})."]
-    served = yaml.safe_load((run / "config.yaml").read_text())["retrieval"]["alpha"]
-    lists, missing = {}, []
-    for arm in place.experiment.arms:
-        table = _candidates(run, arm, served, k)
-        row = Ids(item_id).rows(table["item_id"])
-        columns = {"item": row, "head": table["head"], "score": table["score"].cast(pa.float64())}
-        if len(table):
-            lists[arm.name] = pa.table(columns).filter(pa.array(row >= 0))
-        else:
+    served_alpha = yaml.safe_load((run / "config.yaml").read_text())["retrieval"]["alpha"]
+    # An arm's lists are evaluated under the alpha that it serves with.
+    candidates, missing = {}, []
+    for arm in folder.experiment.arms:
+        alpha = served_alpha if arm.alpha is None else arm.alpha
+        table = pq.read_table(
+            run / "candidates.parquet",
+            columns=["item_id", "head", "score"],
+            filters=[("model", "=", f"merged_alpha_{alpha:g}"), ("rank", "<=", k)],
+        )
+        if not len(table):
             missing.append(f"{run} evaluated no lists at the alpha of the arm {arm.name}.")
-    return lists, missing
+            continue
+        row = _rows(table["item_id"], item_id)
+        columns = {"item": row, "head": table["head"], "score": table["score"].cast(pa.float64())}
+        candidates[arm.name] = pa.table(columns).filter(pa.array(row >= 0))
+    return candidates, missing
 
 
-def _candidates(run: Path, arm: Arm, served: float, k: int) -> pa.Table:
-    alpha = served if arm.alpha is None else arm.alpha
-    wanted = [("model", "=", f"merged_alpha_{alpha:g}"), ("rank", "<=", k)]
-    return pq.read_table(run / "candidates.parquet", columns=["item_id", "head", "score"], filters=wanted)
+def _rows(item_id: pa.Array | pa.ChunkedArray, index: pa.Array) -> np.ndarray:
+    """The position of each id in `index`, int64; -1 where it is not there."""
+    return np.asarray(pc.fill_null(pc.index_in(item_id, value_set=index), -1)).astype(np.int64)

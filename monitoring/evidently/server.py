@@ -1,8 +1,9 @@
 """Evidently's server, with the tabs that its open-source page leaves out.
 
-Evidently stores a dashboard's tabs, but the page of its open-source server shows the panels of all of them below one
-another. Here the page of a project gets a row of links at its top, one a tab (/projects/ID?tab=drift), and the list of
-panels that it then asks for is cut down to that tab. Without ?tab= everything is as Evidently has it.
+Evidently stores a dashboard's tabs, but the page of its open-source server shows the panels of all
+of them below one another. Here the page of a project gets a row of links at its top, one a tab
+(/projects/ID?tab=drift), and the list of panels that it then asks for is cut down to that tab.
+Without ?tab= everything is as Evidently has it.
 """
 
 import json
@@ -46,7 +47,8 @@ def with_tabs(app: App, workspace: Path) -> App:
     """The ASGI application `app` of Evidently, its dashboards in tabs."""
 
     async def tabbed(scope: dict[str, Any], receive: App, send: App) -> None:
-        change = _change(scope, workspace) if scope["type"] == "http" and scope["method"] == "GET" else None
+        is_get = scope["type"] == "http" and scope["method"] == "GET"
+        change = _change(scope, workspace) if is_get else None
         if change is None:
             await app(scope, receive, send)
         else:
@@ -57,23 +59,20 @@ def with_tabs(app: App, workspace: Path) -> App:
 
 def _change(scope: dict[str, Any], workspace: Path) -> Change | None:
     """What becomes of the answer to a request; None where it is left alone."""
-    if found := PAGE.fullmatch(scope["path"]):
-        titles = [str(tab["title"]) for tab in _dashboard(workspace, found[1]).get("tabs", [])]
+    if page := PAGE.fullmatch(scope["path"]):
+        path = workspace / page[1] / "dashboard.json"
+        dashboard = json.loads(path.read_text()) if path.is_file() else {}
+        titles = [str(tab["title"]) for tab in dashboard.get("tabs", [])]
         chosen = parse_qs(scope["query_string"].decode()).get("tab", [""])[0]
-        links = _links(found[1], titles, chosen)
-        return lambda page: page.replace(b"<body>", b"<body>" + links, 1)
-    if found := PANELS.fullmatch(scope["path"]):
-        # The page asks for its panels without saying for which tab; the browser says from which address it asks.
-        asked_by = next((value.decode() for name, value in scope["headers"] if name == b"referer"), "")
-        chosen = parse_qs(urlsplit(asked_by).query).get("tab", [""])[0]
+        links = _links(page[1], titles, chosen)
+        return lambda body: body.replace(b"<body>", b"<body>" + links, 1)
+    if PANELS.fullmatch(scope["path"]):
+        # The page asks for its panels without a tab; the browser says from which address it asks.
+        headers = scope["headers"]
+        referer = next((value.decode() for name, value in headers if name == b"referer"), "")
+        chosen = parse_qs(urlsplit(referer).query).get("tab", [""])[0]
         return (lambda model: _of_tab(model, chosen)) if chosen else None
     return None
-
-
-def _dashboard(workspace: Path, project: str) -> dict[str, Any]:
-    path = workspace / project / "dashboard.json"
-    model: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return model
 
 
 def _links(project: str, titles: list[str], chosen: str) -> bytes:
@@ -84,21 +83,25 @@ def _links(project: str, titles: list[str], chosen: str) -> bytes:
     for title in titles:
         here = ' aria-current="page"' if slug(title) == chosen else ""
         parts.append(f'<a href="/projects/{project}?tab={slug(title)}"{here}>{escape(title)}</a>')
-    return f'<style>{STYLE}</style><nav class="mtmh-tabs" aria-label="Tabs">{"".join(parts)}</nav>'.encode()
+    links = "".join(parts)
+    nav = f'<nav class="mtmh-tabs" aria-label="Tabs">{links}</nav>'
+    return f"<style>{STYLE}</style>{nav}".encode()
 
 
 def _of_tab(model: bytes, chosen: str) -> bytes:
     """The dashboard with the panels of one tab; all of them when there is no such tab."""
     dashboard = json.loads(model)
-    own = [tab for tab in dashboard["tabs"] if slug(str(tab["title"])) == chosen]
-    if own:
+    tabs = [tab for tab in dashboard["tabs"] if slug(str(tab["title"])) == chosen]
+    if tabs:
         by_id = {panel["id"]: panel for panel in dashboard["panels"]}
-        dashboard["panels"] = [by_id[panel] for panel in own[0]["panels"]]
+        dashboard["panels"] = [by_id[panel] for panel in tabs[0]["panels"]]
     return json.dumps(dashboard).encode()
 
 
 def _changing(send: App, change: Change) -> App:
-    """Hold an answer back until it is whole, and send it changed; anything but a plain 200 goes as it is."""
+    """Hold an answer back until it is whole, and send it changed; anything but a plain 200 goes as
+    it is.
+    """
     held: list[dict[str, Any]] = []
 
     async def changed(message: dict[str, Any]) -> None:
@@ -107,12 +110,12 @@ def _changing(send: App, change: Change) -> App:
             return
         start, *parts = held
         if start["status"] != 200:
-            for one in held:
-                await send(one)
+            for original in held:
+                await send(original)
             return
         body = change(b"".join(part.get("body", b"") for part in parts))
-        told = (b"content-length", b"etag", b"last-modified")
-        headers = [(name, value) for name, value in start["headers"] if name.lower() not in told]
+        of_body = (b"content-length", b"etag", b"last-modified")
+        headers = [(name, value) for name, value in start["headers"] if name.lower() not in of_body]
         headers += [(b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
         await send({**start, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})

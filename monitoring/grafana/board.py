@@ -1,4 +1,6 @@
-"""A dashboard in short, and how that is written in Grafana's JSON (schema version 39: Grafana 10 and later)."""
+"""A dashboard in short, and how that is written in Grafana's JSON (schema version 39: Grafana 10
+and later).
+"""
 
 import json
 from collections.abc import Sequence
@@ -34,10 +36,27 @@ class Dashboard:
 
 def as_json(board: Dashboard) -> str:
     """The dashboard as Grafana imports it."""
-    source = {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
-    alerts = {"name": "Alerts", "datasource": SOURCE, "enable": True, "iconColor": "red", "step": "60s"}
-    alerts |= {"expr": 'ALERTS{alertname=~"Mtmh.*", alertstate="firing"}', "titleFormat": "{{alertname}}"}
-    told = {
+    source = {
+        "name": "datasource",
+        "label": "Prometheus",
+        "type": "datasource",
+        "query": "prometheus",
+        "refresh": 1,
+        "hide": 0,
+        "multi": False,
+        "includeAll": False,
+    }
+    alerts = {
+        "name": "Alerts",
+        "datasource": SOURCE,
+        "enable": True,
+        "iconColor": "red",
+        "step": "60s",
+        "expr": 'ALERTS{alertname=~"Mtmh.*", alertstate="firing"}',
+        "titleFormat": "{{alertname}}",
+    }
+    links = {"type": "dashboards", "title": "mtmh", "tags": ["mtmh"], "asDropdown": False}
+    dashboard = {
         "uid": board.name,
         "title": board.title,
         "description": board.means,
@@ -49,12 +68,12 @@ def as_json(board: Dashboard) -> str:
         "timezone": "browser",
         "refresh": "30s",
         "time": {"from": "now-6h", "to": "now"},
-        "templating": {"list": [{**source, "refresh": 1, "hide": 0, "multi": False, "includeAll": False}]},
+        "templating": {"list": [source]},
         "annotations": {"list": [alerts]},
-        "links": [{"type": "dashboards", "title": "mtmh", "tags": ["mtmh"], "asDropdown": False}],
+        "links": [links],
         "panels": _panels(board),
     }
-    return json.dumps(told, indent=1) + "\n"
+    return json.dumps(dashboard, indent=1) + "\n"
 
 
 def _panels(board: Dashboard) -> list[dict[str, Any]]:
@@ -62,23 +81,30 @@ def _panels(board: Dashboard) -> list[dict[str, Any]]:
     panels: list[dict[str, Any]] = []
     y = 0
     for title, row in board.rows.items():
-        place = {"x": 0, "y": y, "w": WIDTH, "h": 1}
-        panels.append(
-            {"id": len(panels) + 1, "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []}
-        )
-        width, height = WIDTH // len(row), HEIGHT // 2 if row[0].now else HEIGHT
+        heading = {
+            "id": len(panels) + 1,
+            "type": "row",
+            "title": title,
+            "collapsed": False,
+            "gridPos": {"x": 0, "y": y, "w": WIDTH, "h": 1},
+            "panels": [],
+        }
+        panels.append(heading)
+        # Single values are half as high as charts.
+        width = WIDTH // len(row)
+        height = HEIGHT // 2 if row[0].now else HEIGHT
         for number, panel in enumerate(row):
-            place = {"x": number * width, "y": y + 1, "w": width, "h": height}
-            panels.append({"id": len(panels) + 1, "gridPos": place, **_panel(panel)})
+            position = {"x": number * width, "y": y + 1, "w": width, "h": height}
+            panels.append({"id": len(panels) + 1, "gridPos": position, **_panel(panel)})
         y += 1 + height
     return panels
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
-    letters = "ABCDEFGH"
+    """A chart over time, or with `now` its last value; red from the bound on."""
     targets = [
         {
-            "refId": letters[number],
+            "refId": "ABCDEFGH"[number],
             "datasource": SOURCE,
             "expr": query,
             "legendFormat": legend or "__auto",
@@ -86,25 +112,33 @@ def _panel(panel: Panel) -> dict[str, Any]:
         }
         for number, (legend, query) in enumerate(panel.queries.items())
     ]
-    defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": _thresholds(panel)}
-    if panel.unit == "percentunit":
-        defaults["min"] = 0
-    told = {"title": panel.title, "description": panel.means, "datasource": SOURCE, "targets": targets}
-    if panel.now:
-        calculation = {"calcs": ["lastNotNull"], "fields": "", "values": False}
-        options = {"reduceOptions": calculation, "colorMode": "value", "graphMode": "area", "textMode": "auto"}
-        return {"type": "stat", **told, "fieldConfig": {"defaults": defaults, "overrides": []}, "options": options}
-    style = "line" if panel.bound is not None else "off"
-    defaults["custom"] = {"lineWidth": 1, "fillOpacity": 10, "showPoints": "never", "thresholdsStyle": {"mode": style}}
-    legend = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
-    options = {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
-    return {"type": "timeseries", **told, "fieldConfig": {"defaults": defaults, "overrides": []}, "options": options}
-
-
-def _thresholds(panel: Panel) -> dict[str, Any]:
     steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
     if panel.bound is not None:
         steps.append({"color": "red", "value": panel.bound})
     if panel.good is not None:
         steps = [{"color": "red", "value": None}, {"color": "green", "value": panel.good}]
-    return {"mode": "absolute", "steps": steps}
+    thresholds = {"mode": "absolute", "steps": steps}
+    defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": thresholds}
+    if panel.unit == "percentunit":
+        defaults["min"] = 0
+    # A single value, or lines with the bound drawn in.
+    options: dict[str, Any]
+    if panel.now:
+        calculation = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+        options = {"reduceOptions": calculation, "colorMode": "value", "graphMode": "area"}
+        options["textMode"] = "auto"
+    else:
+        style = "line" if panel.bound is not None else "off"
+        defaults["custom"] = {"lineWidth": 1, "fillOpacity": 10, "showPoints": "never"}
+        defaults["custom"]["thresholdsStyle"] = {"mode": style}
+        legend_box = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
+        options = {"legend": legend_box, "tooltip": {"mode": "multi", "sort": "desc"}}
+    return {
+        "type": "stat" if panel.now else "timeseries",
+        "title": panel.title,
+        "description": panel.means,
+        "datasource": SOURCE,
+        "targets": targets,
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "options": options,
+    }

@@ -1,9 +1,9 @@
-"""Whether what rules and dashboards ask for is what the router and Triton tell.
+"""Whether what rules and dashboards query is what the router and Triton export.
 
     python -m monitoring.prometheus.queries http://127.0.0.1:8080/metrics http://127.0.0.1:8002/metrics
 
-prints every query that names a metric or a label that none of these pages has, and exits with 1 if there is one: to be
-run after a change of the router or of Triton's version, and by the tests.
+prints every query that names a metric or a label that none of these pages has, and exits with 1 if
+there is one: to be run after a change of the router or of Triton's version, and by the tests.
 """
 
 import json
@@ -22,8 +22,23 @@ TOKEN = re.compile(r"""("|')(?:\\.|(?!\1).)*\1|\$\w+|[a-zA-Z_:][\w:]*|\d[\w.]*|\
 NAME = re.compile(r"[a-zA-Z_:][\w:]*")
 GROUPING = {"by", "without", "on", "ignoring", "group_left", "group_right"}
 WORDS = {"and", "or", "unless", "bool", "offset", "inf", "nan"}
-AGGREGATIONS = {"sum", "min", "max", "avg", "count", "topk", "bottomk", "quantile", "group", "stddev", "count_values"}
-OF_PROMETHEUS = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate", "severity"}}  # it makes them itself
+AGGREGATIONS = {
+    "sum",
+    "min",
+    "max",
+    "avg",
+    "count",
+    "topk",
+    "bottomk",
+    "quantile",
+    "group",
+    "stddev",
+    "count_values",
+}
+OF_PROMETHEUS = {
+    "up": {"job", "instance"},
+    "ALERTS": {"alertname", "alertstate", "severity"},
+}  # it makes them itself
 TARGET = {"job", "instance", "pod"}  # labels that the scrape adds
 
 
@@ -38,24 +53,27 @@ class Query:
 
 
 def names(text: str) -> tuple[dict[str, set[str]], set[str]]:
-    """The metrics of a PromQL expression, each with the labels that it is selected by; and the labels grouped by."""
-    tokens = [*(found[0] for found in TOKEN.finditer(text)), ""]
+    """The metrics of a PromQL expression, each with the labels that it is selected by; and the
+    labels grouped by.
+    """
+    tokens = [*(match[0] for match in TOKEN.finditer(text)), ""]
     metrics: dict[str, set[str]] = {}
     grouped: set[str] = set()
-    at = 0
-    while at < len(tokens) - 1:
-        token, following = tokens[at], tokens[at + 1]
-        at += 1
+    position = 0
+    while position < len(tokens) - 1:
+        token, following = tokens[position], tokens[position + 1]
+        position += 1
+        is_word = token in WORDS or token in AGGREGATIONS | GROUPING
         if token in GROUPING and following == "(":
-            end = tokens.index(")", at)
-            grouped.update(name for name in tokens[at:end] if NAME.fullmatch(name))
-            at = end
-        elif NAME.fullmatch(token) and not (following == "(" or token in WORDS or token in AGGREGATIONS | GROUPING):
+            end = tokens.index(")", position)
+            grouped.update(name for name in tokens[position:end] if NAME.fullmatch(name))
+            position = end
+        elif NAME.fullmatch(token) and not (following == "(" or is_word):
             selected = metrics.setdefault(token, set())
             if following == "{":
-                end = tokens.index("}", at)
-                selected.update(name for name in tokens[at:end] if NAME.fullmatch(name))
-                at = end
+                end = tokens.index("}", position)
+                selected.update(name for name in tokens[position:end] if NAME.fullmatch(name))
+                position = end
     return metrics, grouped
 
 
@@ -63,7 +81,11 @@ def rules(path: Path = MONITORING / "prometheus" / "rules.yaml") -> Iterator[Que
     """The expressions of all rules."""
     for group in yaml.safe_load(path.read_text())["groups"]:
         for rule in group["rules"]:
-            yield Query(f"{path.name}: {rule.get('alert') or rule['record']}", rule["expr"], rule.get("record"))
+            yield Query(
+                f"{path.name}: {rule.get('alert') or rule['record']}",
+                rule["expr"],
+                rule.get("record"),
+            )
 
 
 def dashboards(folder: Path = MONITORING / "grafana") -> Iterator[Query]:
@@ -72,42 +94,44 @@ def dashboards(folder: Path = MONITORING / "grafana") -> Iterator[Query]:
         board = json.loads(path.read_text())
         for panel in board["panels"]:
             for target in panel.get("targets", []):
-                shown = tuple(re.findall(r"{{(\w+)}}", target["legendFormat"]))
-                yield Query(f"{path.name}: {panel['title']}", target["expr"], shows=shown)
+                labels = tuple(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+                yield Query(f"{path.name}: {panel['title']}", target["expr"], shows=labels)
         for annotation in board["annotations"]["list"]:
             yield Query(f"{path.name}: {annotation['name']}", annotation["expr"])
 
 
 def exported(*pages: str) -> dict[str, set[str]]:
     """Metric -> its labels, of pages in Prometheus' text form."""
-    found: dict[str, set[str]] = {}
+    labels: dict[str, set[str]] = {}
     for page in pages:
-        # Without the types: the parser would write _total behind the name of every counter, and Triton's have none.
+        # Without the types: the parser would write _total behind the name of every counter, and
+        # Triton's have none.
         samples = "\n".join(line for line in page.splitlines() if not line.startswith("#"))
         for family in text_string_to_metric_families(samples + "\n"):
             for sample in family.samples:
-                found.setdefault(sample.name, set()).update(sample.labels)
-    return found
+                labels.setdefault(sample.name, set()).update(sample.labels)
+    return labels
 
 
-def unknown(queries: list[Query], told: Mapping[str, set[str]]) -> list[str]:
-    """A line for each name in a query that nothing of `told`, of Prometheus or of the recording rules has."""
-    known = {name: labels | TARGET for name, labels in {**told, **OF_PROMETHEUS}.items()}
-    recorded = {query.records: names(query.text)[1] - {"le"} | TARGET for query in queries if query.records}
-    known |= recorded
+def unknown(queries: list[Query], exported: Mapping[str, set[str]]) -> list[str]:
+    """A line for each name in a query that nothing exported, Prometheus or a rule has."""
+    labels_of = {name: labels | TARGET for name, labels in {**exported, **OF_PROMETHEUS}.items()}
+    # A recording rule has the labels that it groups by.
+    for query in queries:
+        if query.records:
+            labels_of[query.records] = names(query.text)[1] - {"le"} | TARGET
+    # Then every name of every query is looked up.
     lines = []
     for query in queries:
         metrics, grouped = names(query.text)
         for metric, labels in metrics.items():
-            if metric not in known:
+            if metric not in labels_of:
                 lines.append(f"{query.where}: no metric {metric}")
-            lines += [
-                f"{query.where}: {metric} has no label {each}" for each in sorted(labels - known.get(metric, labels))
-            ]
-        everywhere = set().union(*(known.get(metric, set()) for metric in metrics))
-        lines += [
-            f"{query.where}: groups by {each}, which none of its metrics has" for each in sorted(grouped - everywhere)
-        ]
+            for label in sorted(labels - labels_of.get(metric, labels)):
+                lines.append(f"{query.where}: {metric} has no label {label}")
+        everywhere = set().union(*(labels_of.get(metric, set()) for metric in metrics))
+        for label in sorted(grouped - everywhere):
+            lines.append(f"{query.where}: groups by {label}, which none of its metrics has")
     return lines
 
 

@@ -1,350 +1,207 @@
 """What was wrong in a log: each kind of bad row counted, with an example and what became of it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import ibis
-import ibis.expr.types as ir
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtmh.experiment import relations
-from mtmh.experiment.arms import NO_ARM
-from mtmh.experiment.catalog import Catalog, Users
+from mtmh.experiment.arm_checks import check_answers, check_days, check_deviations, check_users
 from mtmh.experiment.definitions import DEFINITIONS
-from mtmh.experiment.folder import Place
+from mtmh.experiment.findings import CheckInput, LogFinding, count_rows
 from mtmh.exposures.compact import TABLES, committed
-from mtmh.exposures.read import Logged
+
+Check = Callable[[CheckInput], Iterator[LogFinding]]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One check of the log; `count` is 0 and `example` None where all is well."""
-
-    name: str
-    title: str
-    count: int
-    of: str  # what is counted: exposures, engagements, answers, users, days ..
-    means: str  # what became of them
-    example: str | None
+def run_checks(data: CheckInput) -> tuple[LogFinding, ...]:
+    """Every check's findings, counts of 0 included, always in the same order."""
+    return tuple(finding for check in _CHECKS for finding in check(data))
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What the checks look at. The tables from `lists` on begin a day before `first`."""
-
-    place: Place
-    log: Logged
-    now: datetime
-    first: date
-    last: date
-    users: Users
-    catalog: Catalog
-    history: ir.Table  # user_id, item_id, day, value
-    asked: ir.Table  # relations.requests, from the experiment's first day to `last`
-    own_alpha: ir.Table  # those of them in one arm that relations.with_own_alpha gives
-    lists: ir.Table
-    shown: ir.Table
-    repeats: ir.Table
-    events: ir.Table
-    found: ir.Table  # relations.attributed
-
-
-Check = Callable[[Evidence], Iterator[Finding]]
-
-
-def find(evidence: Evidence) -> tuple[Finding, ...]:
-    """Every check's findings, the ones that found nothing included, always in the same order."""
-    return tuple(finding for check in _CHECKS for finding in check(evidence))
-
-
-def _rejected(e: Evidence) -> Iterator[Finding]:
-    rows = e.log.rejected
+def check_rejected(data: CheckInput) -> Iterator[LogFinding]:
+    rows = data.log.rejected
     example = None
     if rows.num_rows:
         row = rows.slice(0, 1).to_pylist()[0]
         content = row["content"][:80].decode(errors="replace")
         example = f"{row['segment']} at byte {row['start']}: {row['reason']}: {content}"
     means = "of the whole log: no valid record, so not in any figure; kept in tables/rejected."
-    yield Finding("rejected", "Malformed records", rows.num_rows, "records", means, example)
+    yield LogFinding("rejected", "Malformed records", rows.num_rows, "records", means, example)
 
 
-def _clocks(e: Evidence) -> Iterator[Finding]:
-    experiment, now = e.place.experiment, ibis.literal(e.now + relations.SKEW)
+def check_clocks(data: CheckInput) -> Iterator[LogFinding]:
+    experiment = data.folder.experiment
+    latest = ibis.literal(data.now + relations.SKEW)
     for of in TABLES:
-        rows = getattr(e.log, of)
+        rows = getattr(data.log, of)
         rows = rows.select("timestamp", "request_id", "user_id", "item_id", "day")
         means = "outside the days of the experiment: not counted."
-        yield _finding(
-            f"{of}_before",
-            f"{of.title()} before the first day",
-            of,
-            means,
-            rows.filter(rows.day < experiment.first_day),
-        )
-        late = (rows.day > experiment.last_day) | (rows.timestamp > now)
+        early = rows.filter(rows.day < experiment.first_day)
+        yield count_rows(f"{of}_before", f"{of.title()} before the first day", of, means, early)
+        late = (rows.day > experiment.last_day) | (rows.timestamp > latest)
         means = "after the last day, or later than it is now: a wrong clock; not counted."
-        yield _finding(f"{of}_after", f"{of.title()} from the future", of, means, rows.filter(late))
+        title = f"{of.title()} from the future"
+        yield count_rows(f"{of}_after", title, of, means, rows.filter(late))
 
 
-def _late(e: Evidence) -> Iterator[Finding]:
+def check_late(data: CheckInput) -> Iterator[LogFinding]:
     """Rows of a day that came in a batch after one that had rows of the day after the next."""
-    batches = committed(e.place.tables).batches
+    tables, experiment = data.folder.tables, data.folder.experiment
+    batches = committed(tables).batches
     for of in TABLES:
         files: dict[str, list[tuple[date, Path]]] = {}
-        for path in (e.place.tables / of).glob("day=*/*.parquet"):
+        for path in (tables / of).glob("day=*/*.parquet"):
             if path.stem in batches:
                 day = date.fromisoformat(path.parent.name.removeprefix("day="))
                 files.setdefault(path.stem, []).append((day, path))
+        # A batch is late for the days that an earlier batch is more than a day past.
         late: list[tuple[date, Path]] = []
-        newest = e.place.experiment.first_day
+        newest = experiment.first_day
         for batch in sorted(files):  # a batch's name begins with the time at which it was written
             late += [(day, path) for day, path in files[batch] if day < newest - timedelta(days=1)]
-            days = [day for day, _ in files[batch] if day <= e.place.experiment.last_day]
+            days = [day for day, _ in files[batch] if day <= experiment.last_day]
             newest = max([newest, *days])
-        late = sorted((day, path) for day, path in late if e.first <= day <= e.last)
+        late = sorted((day, path) for day, path in late if data.first <= day <= data.last)
         count = sum(pq.read_metadata(path).num_rows for _, path in late)
-        example = f"{late[0][1].relative_to(e.place.folder)}" if late else None
-        means = "came after rows of a day at least two days later: counted in their day, whose figures have changed."
-        yield Finding(f"late_{of}", f"Late {of}", count, of, means, example)
+        example = f"{late[0][1].relative_to(data.folder.folder)}" if late else None
+        means = (
+            "came after rows of a day at least two days later: counted in their day, whose figures "
+            "have changed."
+        )
+        yield LogFinding(f"late_{of}", f"Late {of}", count, of, means, example)
 
 
-def _answers(e: Evidence) -> Iterator[Finding]:
-    asked = e.asked.filter(e.asked.day >= e.first)
-    arms = [arm.name for arm in e.place.experiment.arms]
-    yield _finding(
-        "no_user",
-        "Answers without a user",
-        "answers",
-        "belong to no unit: not counted.",
-        asked.filter(asked.user_id.isnull()),
-    )
-    two = (asked.user_id != asked.other_user) | (asked.arm != asked.other_arm)
-    means = "one id, but two users or two arms: nobody knows whose they are; not counted."
-    yield _finding("mixed_answers", "Answers of two users or arms", "answers", means, asked.filter(two))
-    means = f"served by an arm that experiment.json does not name ({', '.join(arms)}): not counted."
-    outside = _outside_arms(e, asked)
-    unknown = ~asked.arm.isin(arms) & ~two.fill_null(False) & ~outside
-    yield _finding("unknown_arm", "Answers of unknown arms", "answers", means, asked.filter(unknown))
-    means = "answered without an arm on the first day before an arm's first answer, or on the last day after its last: "
-    means += "not part of the experiment, not counted."
-    yield _finding("outside_arms", "Answers before or after the arms", "answers", means, asked.filter(outside))
-
-
-def _outside_arms(e: Evidence, asked: ir.Table) -> ir.BooleanValue:
-    """Whether an answer without an arm came before the first answer of an arm, on the first day, or after the last one,
-    on the last day: an experiment begins and ends within a day."""
-    experiment = e.place.experiment
-    of_arms = e.asked.filter(e.asked.arm.isin([arm.name for arm in experiment.arms]))
-    begin, end = (
-        value.as_scalar().to_pyarrow().as_py() for value in (of_arms.timestamp.min(), of_arms.timestamp.max())
-    )
-    if begin is None:
-        return ibis.literal(False)
-    early = (asked.day == experiment.first_day) & (asked.timestamp < ibis.literal(begin))
-    late = (asked.day == experiment.last_day) & (asked.timestamp > ibis.literal(end))
-    return (asked.arm == NO_ARM) & (early | late)
-
-
-def _duplicates(e: Evidence) -> Iterator[Finding]:
-    items = e.catalog.numbered().select("item", "item_id")
-    rows = e.repeats.inner_join(e.lists.select("list", "exposure_id", "day"), "list").inner_join(items, "item")
-    rows = rows.filter(rows.day >= e.first).select("exposure_id", "item_id", "rows", more=rows.rows - 1)
+def check_duplicates(data: CheckInput) -> Iterator[LogFinding]:
+    items = data.catalog.numbered().select("item", "item_id")
+    lists = data.lists.select("list", "exposure_id", "day")
+    rows = data.repeats.inner_join(lists, "list").inner_join(items, "item")
+    rows = rows.filter(rows.day >= data.first)
+    rows = rows.select("exposure_id", "item_id", "rows", more=rows.rows - 1)
     means = "the same item again in the same answer: counted once."
-    yield _finding("duplicate_exposures", "Duplicate exposures", "exposures", means, rows, weight="more")
-    rows = e.events.filter(e.events.day >= e.first, e.events.copies > 1).inner_join(items, "item")
-    rows = rows.select("request_id", "item_id", "event", "timestamp", "copies", more=rows.copies - 1)
-    means = "sent again, by event_id, by a call that came again, or by user, item, event and microsecond: counted once."
-    yield _finding("duplicate_engagements", "Duplicate engagements", "engagements", means, rows, weight="more")
-
-
-def _deviations(e: Evidence) -> Iterator[Finding]:
-    """Answers that are not what the arm stands for."""
-    means = "answered with another alpha than the arm's, such as the caller's own: these exposures are left out."
-    yield _by_arm(e, "own_alpha", "Answers with an alpha of their own", means, e.own_alpha)
-    means = "something did not answer in time: counted as they were answered, for that is what the arm's users got."
-    degraded = e.asked.filter(e.asked.degraded, e.asked.user_id.notnull())
-    yield _by_arm(e, "degraded", "Degraded answers", means, degraded)
-
-
-def _by_arm(e: Evidence, name: str, title: str, means: str, answers: ir.Table) -> Finding:
-    """How many `answers` there are, and their share in each arm as the example."""
-    days = e.asked.day >= e.first
-    counts = {
-        row["arm"]: row["n"]
-        for row in e.asked.filter(days).group_by("arm").agg(n=ibis._.count()).to_pyarrow().to_pylist()
-    }
-    rows = answers.filter(answers.day >= e.first).group_by("arm").agg(n=ibis._.count()).to_pyarrow().to_pylist()
-    deviating = {row["arm"]: row["n"] for row in rows}
-    arms = [arm.name for arm in e.place.experiment.arms if counts.get(arm.name)]
-    shares = [f"{arm}: {deviating.get(arm, 0) / counts[arm]:.2%} of {counts[arm]:,}" for arm in arms]
-    count = sum(deviating.get(arm, 0) for arm in arms)
-    return Finding(name, title, count, "answers", means, "; ".join(shares) if count else None)
-
-
-def _beyond_a_day(e: Evidence) -> Iterator[Finding]:
-    """Dwell and values that nobody can have: of one engagement, and of a user on one day."""
-    rows = e.log.engagements.filter(e.log.engagements.day.between(e.first, e.last))
-    rows = rows.select("user_id", "item_id", "day", "timestamp", "value", "dwell_seconds")
-    longest, largest = DEFINITIONS.longest_dwell_seconds, DEFINITIONS.largest_value
-    means = f"dwell below 0 or above {longest:,.0f} s, or a value beyond {largest:,.0f}: not counted."
-    yield _finding(
-        "impossible_engagements", "Impossible engagements", "engagements", means, rows.filter(~relations.possible(rows))
+    name, title = "duplicate_exposures", "Duplicate exposures"
+    yield count_rows(name, title, "exposures", means, rows, weight="more")
+    rows = data.events.filter(data.events.day >= data.first, data.events.copies > 1)
+    rows = rows.inner_join(items, "item")
+    rows = rows.select(
+        "request_id", "item_id", "event", "timestamp", "copies", more=rows.copies - 1
     )
-    capped = relations.capped(e.events.filter(e.events.day >= e.first)).inner_join(e.users.numbered(), "user")
+    means = (
+        "sent again, by event_id, by a call that came again, or by user, item, event and "
+        "microsecond: counted once."
+    )
+    name, title = "duplicate_engagements", "Duplicate engagements"
+    yield count_rows(name, title, "engagements", means, rows, weight="more")
+
+
+def check_beyond_a_day(data: CheckInput) -> Iterator[LogFinding]:
+    """Dwell and values that nobody can have: of one engagement, and of a user on one day."""
+    rows = data.log.engagements.filter(data.log.engagements.day.between(data.first, data.last))
+    rows = rows.select("user_id", "item_id", "day", "timestamp", "value", "dwell_seconds")
+    impossible = rows.filter(~relations.possible(rows))
+    longest, largest = DEFINITIONS.longest_dwell_seconds, DEFINITIONS.largest_value
+    means = (
+        f"dwell below 0 or above {longest:,.0f} s, or a value beyond {largest:,.0f}: not counted."
+    )
+    name, title = "impossible_engagements", "Impossible engagements"
+    yield count_rows(name, title, "engagements", means, impossible)
+    capped = relations.capped(data.events.filter(data.events.day >= data.first))
+    capped = capped.inner_join(data.users.numbered(), "user")
     cut = (capped.seconds - longest).sum().to_pyarrow().as_py() or 0.0
-    means = f"more dwell than a day has: counted as {longest:,.0f} s each, {cut:,.0f} s less in all."
+    means = (
+        f"more dwell than a day has: counted as {longest:,.0f} s each, {cut:,.0f} s less in all."
+    )
     rows = capped.select("user_id", "day", "seconds")
-    yield _finding("capped_days", "Days with too much dwell", "user days", means, rows)
+    yield count_rows("capped_days", "Days with too much dwell", "user days", means, rows)
 
 
-def _order(e: Evidence) -> Iterator[Finding]:
-    items = e.catalog.numbered().select("item", "item_id")
-    recent = e.events.filter(e.events.day >= e.first)
-    # Others may be of one's own accord.
-    named = recent.mutate(answer=recent.exposure_id.coalesce(recent.request_id)).filter(ibis._.answer.notnull())
-    own = e.own_alpha.select(answer="exposure_id").union(e.own_alpha.select(answer="request_id"))
-    named = named.anti_join(own, "answer")
+def check_order(data: CheckInput) -> Iterator[LogFinding]:
+    """Engagements that name an answer, by when and whether they go back to an impression of it."""
+    items = data.catalog.numbered().select("item", "item_id")
+    recent = data.events.filter(data.events.day >= data.first)
+    # Engagements that name no answer need none; answers with an alpha of their own are left out.
+    named = recent.mutate(answer=recent.exposure_id.coalesce(recent.request_id))
+    own_alpha = data.own_alpha.select(answer="exposure_id")
+    own_alpha = own_alpha.union(data.own_alpha.select(answer="request_id"))
+    named = named.filter(ibis._.answer.notnull()).anti_join(own_alpha, "answer")
     events = named.inner_join(items, "item").select("event_id", "answer", "item_id", "timestamp")
-    known = events.inner_join(e.found.select("event_id", "answered"), "event_id")
+    matched = events.inner_join(data.attributed.select("event_id", "answered"), "event_id")
     minutes = int(relations.SKEW.total_seconds()) // 60
     means = f"counted; those more than {minutes} minutes before it go back to no impression."
-    early = known.filter(known.timestamp < known.answered).drop("event_id")
-    yield _finding("out_of_order", "Engagements before their exposure", "engagements", means, early)
+    early = matched.filter(matched.timestamp < matched.answered).drop("event_id")
+    title = "Engagements before their exposure"
+    yield count_rows("out_of_order", title, "engagements", means, early)
+
+    # Without an impression: of an answer before the days that are read, it is only late.
+    lost = events.anti_join(data.attributed, "event_id")
+    answers = data.requests.select("timestamp", "day", answer="exposure_id")
+    answers = answers.union(data.requests.select("timestamp", "day", answer="request_id"))
+    answers = answers.group_by("answer").agg(
+        answered=ibis._.timestamp.min(), answer_day=ibis._.day.min()
+    )
+    lost = lost.left_join(answers, "answer").select(*events.columns, "answered", "answer_day")
+    eve = max(data.first - timedelta(days=1), data.folder.experiment.first_day)
+    is_old = (lost.answer_day < eve).fill_null(False)
     hours = ibis.interval(seconds=int(relations.WINDOW.total_seconds()))
-    lost = events.anti_join(e.found, "event_id")
-    asked = e.asked.select("timestamp", "day", answer="exposure_id")
-    asked = asked.union(e.asked.select("timestamp", "day", answer="request_id"))
-    asked = asked.group_by("answer").agg(answered=ibis._.timestamp.min(), asked_day=ibis._.day.min())
-    lost = lost.left_join(asked, "answer").select(*events.columns, "answered", "asked_day")
-    old = (lost.asked_day < max(e.first - timedelta(days=1), e.place.experiment.first_day)).fill_null(False)
-    late = known.filter(known.timestamp > known.answered + hours)
-    late = late.union(lost.filter(old).select(*late.columns)).drop("event_id")
-    means = f"counted; more than {DEFINITIONS.attribution_hours} h after it, they go back to no impression."
-    yield _finding("late_engagement_of_exposure", "Engagements long after their exposure", "engagements", means, late)
+    late = matched.filter(matched.timestamp > matched.answered + hours)
+    late = late.union(lost.filter(is_old).select(*late.columns)).drop("event_id")
+    hours_after = DEFINITIONS.attribution_hours
+    means = f"counted; more than {hours_after} h after it, they go back to no impression."
+    title = "Engagements long after their exposure"
+    yield count_rows("late_engagement_of_exposure", title, "engagements", means, late)
     means = (
-        "name an answer that is not in the log, or not to this user, or without the item: counted, but go back to none."
+        "name an answer that is not in the log, or not to this user, or without the item: counted, "
+        "but go back to none."
     )
-    yield _finding(
-        "unattributed",
-        "Engagements without their exposure",
-        "engagements",
-        means,
-        lost.filter(~old).drop("event_id", "asked_day"),
-    )
+    lost = lost.filter(~is_old).drop("event_id", "answer_day")
+    title = "Engagements without their exposure"
+    yield count_rows("unattributed", title, "engagements", means, lost)
 
 
-def _items(e: Evidence) -> Iterator[Finding]:
-    items = e.catalog.numbered().select("item", "item_id")
-    shown = e.shown.filter(e.shown.day >= e.first)
-    events = e.events.filter(e.events.day >= e.first)
+def check_items(data: CheckInput) -> Iterator[LogFinding]:
+    items = data.catalog.numbered().select("item", "item_id")
+    impressions = data.impressions.filter(data.impressions.day >= data.first)
+    events = data.events.filter(data.events.day >= data.first)
     means = "not in items.parquet: counted; neither fresh nor with topics."
-    for of, rows in (("exposures", shown), ("engagements", events)):
-        rows = rows.filter(rows["item"] >= e.catalog.known).inner_join(items, "item")
-        yield _finding(
-            f"unknown_items_{of}", f"{of.title()} of unknown items", of, means, rows.select("item_id", "day")
-        )
-    early = shown.filter(shown.early).inner_join(items, "item").select("item_id", "day")
+    for of, rows in (("exposures", impressions), ("engagements", events)):
+        rows = rows.filter(rows["item"] >= data.catalog.from_table).inner_join(items, "item")
+        rows = rows.select("item_id", "day")
+        yield count_rows(f"unknown_items_{of}", f"{of.title()} of unknown items", of, means, rows)
+    early = impressions.filter(impressions.early).inner_join(items, "item").select("item_id", "day")
     means = "shown before their created_at: counted, not as fresh."
-    yield _finding("not_yet_created", "Exposures before creation", "exposures", means, early)
-    again = e.catalog.repeated
+    yield count_rows("not_yet_created", "Exposures before creation", "exposures", means, early)
+    again = data.catalog.repeated
     example = again[0].as_py() if len(again) else None
     means = "again in items.parquet, or without an id: the first row counts."
-    yield Finding("repeated_items", "Repeated items", len(again), "items", means, example)
+    yield LogFinding("repeated_items", "Repeated items", len(again), "items", means, example)
 
 
-def _users(e: Evidence) -> Iterator[Finding]:
-    both = e.users.contaminated
-    example = None
-    if len(both):
-        name = both[0].as_py()
-        arms = e.asked.filter(e.asked.user_id == name).select("arm").distinct().to_pyarrow()["arm"].to_pylist()
-        example = f"{name}: {', '.join(sorted(arms))}"
-    means = "served by two arms up to the last of these days: left out of all figures."
-    yield Finding("contaminated", "Users in two arms", len(both), "users", means, example)
-    other = e.users.user_id.filter(pa.array(e.users.misplaced))
-    yield _never_served(e)
-    means = "served by another arm than salt and weights give them: counted in the arm that served them."
-    example = other[0].as_py() if len(other) else None
-    yield Finding("misplaced", "Users in another arm than theirs", len(other), "users", means, example)
-
-
-def _never_served(e: Evidence) -> Finding:
-    """Users whose answers are lost, or who came without one; the example tells whether one arm has more of them."""
-    counts = []
-    for number, arm in enumerate(e.place.experiment.arms):
-        own = e.users.arm == number
-        counts.append(f"{arm.name}: {int((own & ~e.users.served).sum()):,} of {int(own.sum()):,}")
-    count = int((~e.users.served).sum())
-    means = "engaged, but no answer of an arm to them is in the log: counted in the arm of their bucket."
-    return Finding("never_served", "Users never served", count, "users", means, "; ".join(counts) if count else None)
-
-
-def _days(e: Evidence) -> Iterator[Finding]:
-    days = [e.first + timedelta(days=n) for n in range((e.last - e.first).days + 1)]
-    table = e.asked.group_by("arm", "day").agg(answers=e.asked.count()).to_pyarrow()
-    there = set(zip(table["arm"].to_pylist(), table["day"].to_pylist(), strict=True))
-    begin = e.place.experiment.first_day
-    span = [begin + timedelta(days=n) for n in range((e.last - begin).days + 1)]
-    some = [day for day in span if any((arm.name, day) in there for arm in e.place.experiment.arms)]
-    gone, holes = [], []
-    for arm in e.place.experiment.arms:
-        own = [day for day in some if (arm.name, day) in there]
-        missing = [day for day in some if day not in own]
-        if arm.weight > 0 and missing:
-            since = next((day for day in some if day > max(own, default=date.min)), None)
-            if since is not None:
-                gone.append(f"{arm.name}: no answers since {since}" if own else f"{arm.name}: no answers at all")
-            holes += [f"{arm.name} on {day}" for day in missing if since is None or day < since]
-    means = "answers nobody from some day on, while others do: comparisons end there."
-    yield Finding("vanished_arms", "Arms that vanished", len(gone), "arms", means, "; ".join(gone) or None)
-    means = "without an answer of the arm between days that have some: its figures of these days are empty."
-    yield Finding("missing_arm_days", "Days without an arm", len(holes), "days", means, holes[0] if holes else None)
-    empty = [day for day in days if day not in some]
-    means = "no answer of any arm: all figures of these days are empty."
-    yield Finding("empty_days", "Days without exposures", len(empty), "days", means, str(empty[0]) if empty else None)
-    active = set(e.events.select("day").distinct().to_pyarrow()["day"].to_pylist())
-    quiet = [day for day in days if day not in active]
-    means = "no engagement of anybody: is the log of engagements connected?"
-    yield Finding("quiet_days", "Days without engagements", len(quiet), "days", means, str(quiet[0]) if quiet else None)
-
-
-def _past(e: Evidence) -> Iterator[Finding]:
-    first = e.history.day.min().as_scalar().to_pyarrow().as_py()
-    begin = e.place.experiment.first_day
-    have = (begin - first).days if first is not None else 0
-    short = max(DEFINITIONS.novel_days - have, 0)
-    means = f"history.parquet has not all {DEFINITIONS.novel_days} days before the log: some interests only look novel."
-    yield Finding(
-        "short_history", "Days missing from the history", short, "days", means, str(first) if short and first else None
+def check_past(data: CheckInput) -> Iterator[LogFinding]:
+    first = data.history.day.min().as_scalar().to_pyarrow().as_py()
+    days = (data.folder.experiment.first_day - first).days if first is not None else 0
+    short = max(DEFINITIONS.novel_days - days, 0)
+    means = (
+        f"history.parquet has not all {DEFINITIONS.novel_days} days before the log: some interests "
+        "only look novel."
     )
+    example = str(first) if short and first else None
+    title = "Days missing from the history"
+    yield LogFinding("short_history", title, short, "days", means, example)
 
 
 _CHECKS: tuple[Check, ...] = (
-    _rejected,
-    _clocks,
-    _late,
-    _answers,
-    _deviations,
-    _duplicates,
-    _beyond_a_day,
-    _order,
-    _items,
-    _users,
-    _days,
-    _past,
+    check_rejected,
+    check_clocks,
+    check_late,
+    check_answers,
+    check_deviations,
+    check_duplicates,
+    check_beyond_a_day,
+    check_order,
+    check_items,
+    check_users,
+    check_days,
+    check_past,
 )
-
-
-def _finding(name: str, title: str, of: str, means: str, bad: ir.Table, weight: str | None = None) -> Finding:
-    """How many rows `bad` has, or what its column `weight` sums up to, and the first of them."""
-    total = bad[weight].sum() if weight else bad.count()
-    count = int(total.to_pyarrow().as_py() or 0)
-    example = None
-    if count:
-        rows = bad.drop(weight) if weight else bad
-        row = rows.order_by(rows.columns).limit(1).to_pyarrow().to_pylist()[0]
-        example = ", ".join(f"{key} {value}" for key, value in row.items() if value is not None)
-    return Finding(name, title, count, of, means, example)

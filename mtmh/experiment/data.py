@@ -1,36 +1,36 @@
-"""The facts of a place: its log cleaned, in numbers, and joined with items and users; and what was wrong in it.
+"""The data of an experiment: its log cleaned, in numbers, joined with items and users; and its
+faults.
 
-    found = facts(open_place(Path("runs/watched")))
-    daily(found)                  # mtmh/experiment/metrics.py: every metric, an arm and day
-    user_days(found)              # mtmh/experiment/units.py: what the statistics are made of
-    found.findings                # mtmh/experiment/checks.py: bad rows, each kind counted, with an example
+    data = experiment_data(open_experiment(Path("runs/watched")))
+    daily(data)        # mtmh/experiment/metrics.py: every metric, an arm and day
+    user_days(data)    # mtmh/experiment/units.py: what the statistics are made of
+    data.findings      # mtmh/experiment/checks.py: bad rows, each kind counted, with an example
 
-Bad rows cost no crash, and none goes in silence.
+Bad rows cost no crash, and none is dropped without being counted.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import partial
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
-from ibis.backends.sql import SQLBackend
 
 from mtmh.errors import UserError
 from mtmh.experiment import relations
-from mtmh.experiment.catalog import Catalog, Users, place_users, read_catalog
-from mtmh.experiment.checks import Evidence, Finding, find
+from mtmh.experiment.catalog import ItemTable, UserTable, assign_users, read_item_table
+from mtmh.experiment.checks import run_checks
 from mtmh.experiment.definitions import DEFINITIONS
-from mtmh.experiment.folder import Experiment, Place
-from mtmh.exposures.read import Logged
+from mtmh.experiment.findings import CheckInput, LogFinding
+from mtmh.experiment.folder import Experiment, ExperimentFolder
+from mtmh.exposures.read import LogRelations
 
 DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Relations of one DuckDB in this process. `user` and `item` are numbers: rows of `users` and `catalog`.
+class ExperimentData:
+    """Relations of one DuckDB in this process. `user` and `item` are rows of `users` and `catalog`.
 
     Users whom two arms served are in none of the relations.
     """
@@ -38,17 +38,19 @@ class Facts:
     experiment: Experiment
     first: date  # the days that are looked at, both included
     last: date
-    users: Users
-    catalog: Catalog
-    shown: ir.Table  # one row a candidate shown on these days: relations.shown
+    users: UserTable
+    catalog: ItemTable
+    impressions: ir.Table  # one row a candidate shown on these days: relations.impressions
     lists: ir.Table  # one row an answer on these days: relations.lists
-    answered: ir.Table  # exposure_id, user_id, arm, degraded, own_alpha: one row an answer on these days
-    matched: ir.Table  # item, trigger of what was shown and shares an L2 topic
+    answered: ir.Table  # of these days: exposure_id, user_id, arm, degraded, own_alpha
+    matched: ir.Table  # item, trigger of impressions where both share an L2 topic
     events: ir.Table  # one row an engagement on these days: relations.in_time
-    engaged: ir.Table  # user, day: one row an impression, the day of its first positive engagement being one of these
-    history: ir.Table  # user, item, day: positive engagements up to the last of these days, and before the log begins
+    engaged: (
+        ir.Table
+    )  # user, day of each impression whose first positive engagement is in these days
+    history: ir.Table  # user, item, day: positive engagements, also of before the log, up to `last`
     interests: ir.Table  # user, topic: the top topics before the log begins
-    findings: tuple[Finding, ...]
+    findings: tuple[LogFinding, ...]
 
     @property
     def days(self) -> list[date]:
@@ -56,156 +58,223 @@ class Facts:
         return [self.first + DAY * n for n in range((self.last - self.first).days + 1)]
 
     @property
-    def impressions(self) -> ir.Table:
-        """`shown` for readers: arm, day, user_id, item_id, exposure_id, request_id (the caller's), position, and the
-        flags of relations.shown."""
+    def named_impressions(self) -> ir.Table:
+        """`impressions` for readers: arm, day, user_id, item_id, exposure_id, request_id (the
+        caller's), position, and the flags of relations.impressions."""
         named = self.lists.select("list", "exposure_id", "request_id")
-        rows = self.shown.drop("trigger").inner_join(named, "list")
+        rows = self.impressions.drop("trigger").inner_join(named, "list")
         return self._named(rows.drop("list"))
 
     @property
-    def engagements(self) -> ir.Table:
-        """`events` for readers: arm, day, user_id, item_id, timestamp, event, value, dwell_seconds, relevance."""
+    def named_engagements(self) -> ir.Table:
+        """`events` for readers: arm, day, user_id, item_id, timestamp, event, value, dwell_seconds,
+        relevance."""
         return self._named(self.events.drop("event_id", "list", "copies"))
 
     def _named(self, rows: ir.Table) -> ir.Table:
         items = self.catalog.numbered().select("item", "item_id")
         users = self.users.numbered().select("user", "user_id", number="arm")
-        rows = rows.inner_join(users, "user").inner_join(items, "item").inner_join(self.arms, "number")
+        rows = rows.inner_join(users, "user").inner_join(items, "item")
+        rows = rows.inner_join(self.arms, "number")
         return rows.drop("user", "item", "number").relocate("arm", "day", "user_id", "item_id")
 
     @property
     def arms(self) -> ir.Table:
         """number, arm: the names of the arms."""
         names = [arm.name for arm in self.experiment.arms]
-        return ibis.memtable(pa.table({"number": pa.array(range(len(names)), pa.int32()), "arm": names}))
+        return ibis.memtable(
+            pa.table({"number": pa.array(range(len(names)), pa.int32()), "arm": names})
+        )
 
 
-def facts(place: Place, first: date | None = None, last: date | None = None, now: datetime | None = None) -> Facts:
-    """Read what happened at `place` from day `first` to day `last`, both included; by default, the whole experiment.
+def experiment_data(
+    folder: ExperimentFolder,
+    first: date | None = None,
+    last: date | None = None,
+    now: datetime | None = None,
+) -> ExperimentData:
+    """Read what happened in an experiment from day `first` to day `last`, both included.
 
-    What is later than `now` (by default this moment; no limit where users are simulated) comes from a wrong clock.
-    A single day costs less than all of them, and gives the same figures for it, now or when the experiment is over: a
-    day's users are those seen by its end. Only what the log itself changes about a day changes them: rows that come
-    late, and users who turn out later to be in two arms, who are left out of all days. Raises UserError when the days
-    lie outside the experiment.
+    Without days, the whole experiment. What is later than `now` (by default this moment; no limit
+    where users are simulated) comes from a wrong clock. A single day costs less than all of them,
+    and gives the same figures for it, now or when the experiment is over: a day's users are those
+    seen by its end. Only what the log itself changes about a day changes them: rows that come late,
+    and users who turn out later to be in two arms, who are left out of all days. Raises UserError
+    when the days lie outside the experiment.
     """
-    experiment = place.experiment
+    experiment = folder.experiment
     if now is None:
-        now = datetime.max.replace(tzinfo=UTC) - DAY if experiment.simulated else datetime.now(UTC)
-    start = experiment.first_day
-    first, last = _span(place, first, last, now)
-    log = place.logged()
-    keep = partial(_keep, log.exposures.get_backend())
-    exposures, engagements = _in_days(log, start, last, now)
-    before = _history(place, log.exposures, start)
-    asked = keep(relations.requests(exposures))
-    sound = asked.filter(
-        asked.user_id == asked.other_user,
-        asked.arm == asked.other_arm,
-        asked.arm.isin([arm.name for arm in experiment.arms]),
-    )
-    people, catalog = _people(experiment, sound, engagements), _catalog(place, exposures, engagements)
-    users, items, topics = people.numbered(), catalog.numbered(), catalog.topics()
-    # What happened, from the day before the first on: an engagement may go back to an impression of the day before.
-    eve = max(start, first - DAY)
-    own_alpha = keep(relations.with_own_alpha(sound, experiment.arms))
-    of_arms = sound.anti_join(own_alpha, "exposure_id")
-    lists = keep(relations.lists(of_arms.filter(of_arms.day >= eve), users))
-    touched = relations.first_engagements(engagements.select("item_id", "day").union(before.select("item_id", "day")))
-    shown = keep(relations.shown(exposures.filter(exposures.day >= eve), lists, items, touched))
-    repeats = keep(relations.repeats(shown))
-    if repeats.count().execute():
-        shown = keep(relations.without_repeats(shown, repeats))
-    events = keep(relations.events(engagements, users, items))
-    recent = events.filter(events.day >= eve)
-    found = keep(relations.attributed(recent, lists, shown))
-    placed = keep(relations.in_time(recent, found))
-    past = _liked(before.inner_join(users, "user_id").inner_join(items, "item_id"))
-    evidence = Evidence(
-        place, log, now, first, last, people, catalog, before, asked, own_alpha, lists, shown, repeats, recent, found
-    )
-    return Facts(
+        simulated_now = datetime.max.replace(tzinfo=UTC) - DAY
+        now = simulated_now if experiment.simulated else datetime.now(UTC)
+    first, last = _span(folder, first, last, now)
+    clean = _clean(folder, first, last, now)
+    events, impressions = clean.events, clean.impressions
+    users, items, topics = clean.users.numbered(), clean.catalog.numbered(), clean.catalog.topics()
+    # Engagements with the impression that they go back to, where it is in time.
+    recent = events.filter(events.day >= max(experiment.first_day, first - DAY))
+    placed = _materialize(clean.log, relations.in_time(recent, clean.attributed))
+    past = _positive(clean.history.inner_join(users, "user_id").inner_join(items, "item_id"))
+    # Degraded answers and such with an alpha of their own, for the deviations.
+    answered = _sound(clean.requests, experiment).filter(ibis._.day >= first)
+    own_alpha = clean.own_alpha.select("exposure_id", own_alpha=True)
+    answered = answered.left_join(own_alpha, "exposure_id")
+    engaged = relations.engaged(placed).filter(ibis._.day >= first)
+    interests = relations.top_interests(past, topics, DEFINITIONS.interests)
+    return ExperimentData(
         experiment,
         first,
         last,
-        people,
-        catalog,
-        shown=shown.filter(shown.day >= first),
-        lists=lists.filter(lists.day >= first),
-        answered=_answered(sound.filter(sound.day >= first), own_alpha),
-        matched=keep(relations.matches(shown, topics)),
+        clean.users,
+        clean.catalog,
+        impressions=impressions.filter(impressions.day >= first),
+        lists=clean.lists.filter(clean.lists.day >= first),
+        answered=answered.select(
+            "exposure_id",
+            "user_id",
+            "arm",
+            "degraded",
+            own_alpha=answered.own_alpha.fill_null(False),
+        ),
+        matched=_materialize(clean.log, relations.matches(impressions, topics)),
         events=placed.filter(placed.day >= first),
-        engaged=keep(relations.engaged(placed).filter(ibis._.day >= first)),
-        history=past.union(_liked(events)),
-        interests=keep(relations.top_interests(past, topics, DEFINITIONS.interests)),
-        findings=find(evidence),
+        engaged=_materialize(clean.log, engaged),
+        history=past.union(_positive(events)),
+        interests=_materialize(clean.log, interests),
+        findings=run_checks(clean),
     )
 
 
-def _span(place: Place, first: date | None, last: date | None, now: datetime) -> tuple[date, date]:
-    """The days that are looked at."""
-    experiment = place.experiment
+def _clean(folder: ExperimentFolder, first: date, last: date, now: datetime) -> CheckInput:
+    """The log in numbers, without what belongs to nobody or cannot be; each engagement once.
+
+    From the day before `first` on: an engagement may go back to an impression of that day.
+    """
+    experiment = folder.experiment
+    log = folder.logged()
+    eve = max(experiment.first_day, first - DAY)
+    exposures, engagements = _in_days(log, experiment.first_day, last, now)
+    history = _history(folder, log.exposures, experiment.first_day)
+
+    # Who was served, and what there is to show.
+    requests = _materialize(log, relations.requests(exposures))
+    sound = _sound(requests, experiment)
+    user_table = _users(experiment, sound, engagements)
+    catalog = _catalog(folder, exposures, engagements)
+    users, items = user_table.numbered(), catalog.numbered()
+
+    # What was shown: answers with an alpha of the caller's own are left out.
+    own_alpha = _materialize(log, relations.with_own_alpha(sound, experiment.arms))
+    of_arms = sound.anti_join(own_alpha, "exposure_id")
+    lists = _materialize(log, relations.lists(of_arms.filter(of_arms.day >= eve), users))
+    days = engagements.select("item_id", "day").union(history.select("item_id", "day"))
+    engaged = relations.first_engagements(days)
+    exposures = exposures.filter(exposures.day >= eve)
+    impressions = _materialize(log, relations.impressions(exposures, lists, items, engaged))
+    repeats = _materialize(log, relations.repeats(impressions))
+    if repeats.count().execute():
+        impressions = _materialize(log, relations.without_repeats(impressions, repeats))
+
+    # What was done, beside the impression that it goes back to.
+    events = _materialize(log, relations.events(engagements, users, items))
+    recent = events.filter(events.day >= eve)
+    return CheckInput(
+        folder,
+        log,
+        now,
+        first,
+        last,
+        user_table,
+        catalog,
+        history=history,
+        requests=requests,
+        own_alpha=own_alpha,
+        lists=lists,
+        impressions=impressions,
+        repeats=repeats,
+        events=events,
+        attributed=_materialize(log, relations.attributed(recent, lists, impressions)),
+    )
+
+
+def _materialize(log: LogRelations, rows: ir.Table) -> ir.Table:
+    """Compute once what several expressions read."""
+    name = ibis.util.gen_name("facts")
+    return log.exposures.get_backend().create_table(name, rows, temp=True)
+
+
+def _sound(requests: ir.Table, experiment: Experiment) -> ir.Table:
+    """The requests of one user and of one of the experiment's arms."""
+    return requests.filter(
+        requests.user_id == requests.other_user,
+        requests.arm == requests.other_arm,
+        requests.arm.isin([arm.name for arm in experiment.arms]),
+    )
+
+
+def _span(
+    folder: ExperimentFolder, first: date | None, last: date | None, now: datetime
+) -> tuple[date, date]:
+    """The days that are looked at. Raises UserError when they are not the experiment's."""
+    experiment = folder.experiment
     start, end = experiment.first_day, min(experiment.last_day, now.date())
     first, last = first or start, last or max(end, start)
     if not start <= first <= last <= experiment.last_day:
         raise UserError(
-            f"{place.folder}: the days {first} to {last} are not days of the experiment, which runs from {start} to "
-            f"{experiment.last_day}."
+            f"{folder.folder}: the days {first} to {last} are not days of the experiment, which "
+            f"runs from {start} to {experiment.last_day}."
         )
     return first, last
 
 
-def _in_days(log: Logged, start: date, last: date, now: datetime) -> tuple[ir.Table, ir.Table]:
-    """The log's exposures, identified, and its possible engagements, of these days and not of a clock that is ahead."""
-    late_clock = ibis.literal(now + relations.SKEW)
+def _in_days(
+    log: LogRelations, start: date, last: date, now: datetime
+) -> tuple[ir.Table, ir.Table]:
+    """The log's exposures, identified, and its possible engagements, of these days.
+
+    Rows of a clock that is ahead are left out.
+    """
+    latest = ibis.literal(now + relations.SKEW)
     exposures, engagements = (
-        table.filter(table.day.between(start, last), table.timestamp <= late_clock)
+        table.filter(table.day.between(start, last), table.timestamp <= latest)
         for table in (log.exposures, log.engagements.filter(relations.possible(log.engagements)))
     )
     return relations.identified(exposures), engagements
 
 
-def _people(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> Users:
+def _users(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> UserTable:
     """Who was served (`sound` requests), and who only engaged."""
-    served = sound.group_by("user_id").agg(arm=sound.arm.min(), other_arm=sound.arm.max(), answered=sound.day.min())
+    served = sound.group_by("user_id").agg(
+        arm=sound.arm.min(), other_arm=sound.arm.max(), answered=sound.day.min()
+    )
     engaged = engagements.group_by("user_id").agg(seen=engagements.day.min())
     first = served.left_join(engaged, "user_id").select(*served.columns, "seen")
     first = first.mutate(seen=ibis.least(first.answered, first.seen.fill_null(first.answered)))
     others = engaged.anti_join(sound, "user_id")
-    return place_users(first.to_pyarrow(), others.to_pyarrow(), experiment.salt, experiment.arms)
+    return assign_users(first.to_pyarrow(), others.to_pyarrow(), experiment.salt, experiment.arms)
 
 
-def _answered(sound: ir.Table, own_alpha: ir.Table) -> ir.Table:
-    """`Facts.answered`, of the `sound` requests."""
-    rows = sound.left_join(own_alpha.select("exposure_id", own_alpha=True), "exposure_id")
-    return rows.select("exposure_id", "user_id", "arm", "degraded", own_alpha=rows.own_alpha.fill_null(False))
-
-
-def _catalog(place: Place, exposures: ir.Table, engagements: ir.Table) -> Catalog:
-    """The items of the place, and those that only the log knows."""
-    catalog = read_catalog(place.items)
+def _catalog(folder: ExperimentFolder, exposures: ir.Table, engagements: ir.Table) -> ItemTable:
+    """The items of the folder's item table, and the ones that only the log has."""
+    catalog = read_item_table(folder.items)
     ids = exposures.select("item_id", "day").union(engagements.select("item_id", "day"))
-    unknown = ids.anti_join(catalog.numbered(), "item_id").group_by("item_id").agg(day=ibis._.day.min())
-    named = unknown.order_by("item_id").to_pyarrow()
-    return catalog.with_unknown(named["item_id"].combine_chunks(), named["day"].to_numpy().astype("datetime64[us]"))
+    unknown = ids.anti_join(catalog.numbered(), "item_id").group_by("item_id")
+    named = unknown.agg(day=ibis._.day.min()).order_by("item_id").to_pyarrow()
+    days = named["day"].to_numpy().astype("datetime64[us]")
+    return catalog.with_unknown(named["item_id"].combine_chunks(), days)
 
 
-def _liked(events: ir.Table) -> ir.Table:
-    """user, item, day of those with a positive value."""
+def _positive(events: ir.Table) -> ir.Table:
+    """user, item, day of the events with a positive value."""
     return events.filter(events["value"] > 0).select("user", "item", "day")
 
 
-def _keep(backend: SQLBackend, rows: ir.Table) -> ir.Table:
-    """Compute once what several expressions read."""
-    return backend.create_table(ibis.util.gen_name("facts"), rows, temp=True)
-
-
-def _history(place: Place, log: ir.Table, start: date) -> ir.Table:
+def _history(folder: ExperimentFolder, log: ir.Table, start: date) -> ir.Table:
     """item_id, user_id, day, value of the engagements before the log begins."""
-    rows = log.get_backend().read_parquet(place.history)
-    value = rows["value"].cast("float64").fill_null(1.0) if "value" in rows.columns else ibis.literal(1.0)
-    at = rows.timestamp.cast("timestamp('UTC')")
+    rows = log.get_backend().read_parquet(folder.history)
+    value = ibis.literal(1.0)
+    if "value" in rows.columns:
+        value = rows["value"].cast("float64").fill_null(1.0)
+    time_utc = rows.timestamp.cast("timestamp('UTC')")
+    rows = rows.select("user_id", "item_id", day=time_utc.date(), time=time_utc, value=value)
     begin = datetime.combine(start, time(), UTC)
-    kept = rows.select("user_id", "item_id", day=at.date(), at=at, value=value)
-    return kept.filter(kept.at < ibis.literal(begin)).drop("at")
+    return rows.filter(rows["time"] < ibis.literal(begin)).drop("time")

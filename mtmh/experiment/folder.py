@@ -1,10 +1,11 @@
-"""A watched place: one folder with an experiment's log and what is needed to read it.
+"""An experiment folder: an experiment's log and what is needed to read it.
 
-PLACE/experiment.json   `Experiment`: the arms, the days, who was simulated
-PLACE/tables/           the log, compacted (mtmh/exposures/compact.py)
-PLACE/log/              segments that are not compacted yet; may be missing
-PLACE/items.parquet     the items there are by the end of the log (the contract's `items`)
-PLACE/history.parquet   user_id, item_id, timestamp[, value, dwell_seconds]: engagements before the log begins
+FOLDER/experiment.json   `Experiment`: the arms, the days, who was simulated
+FOLDER/tables/           the log, compacted (mtmh/exposures/compact.py)
+FOLDER/log/              segments that are not compacted yet; may be missing
+FOLDER/items.parquet     items there are by the end of the log (the contract's `items`)
+FOLDER/history.parquet   user_id, item_id, timestamp[, value, dwell_seconds]: engagements before
+                         the log begins
 """
 
 import json
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mtmh.data.contract import UTC_MICROSECONDS, accepts
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arms
-from mtmh.exposures.read import Logged, read
+from mtmh.exposures.read import LogRelations, read
 
 _TEXTS = pa.list_(pa.string())
 # What the metrics read; further columns may be there.
@@ -49,7 +50,9 @@ class Experiment(BaseModel):
     def _compared(self) -> "Experiment":
         names = [arm.name for arm in self.arms]
         if missing := [name for name in (self.control, self.treatment) if name not in names]:
-            raise ValueError(f"control and treatment must be arms; not among {names}: {', '.join(missing)}")
+            raise ValueError(
+                f"control and treatment must be arms; not among {names}: {', '.join(missing)}"
+            )
         if self.control == self.treatment:
             raise ValueError(f"control and treatment must differ, both are {self.control!r}")
         return self
@@ -61,8 +64,8 @@ class Experiment(BaseModel):
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place that `open_place` has looked at."""
+class ExperimentFolder:
+    """A folder that `open_experiment` has checked."""
 
     folder: Path
     experiment: Experiment
@@ -82,52 +85,59 @@ class Place:
         """What users engaged with before the log begins, Parquet."""
         return self.folder / "history.parquet"
 
-    def logged(self) -> Logged:
+    def logged(self) -> LogRelations:
         """The log as it is now (mtmh/exposures/read.py), in a DuckDB of its own."""
         return read(self.folder / "log", self.tables)
 
 
-def open_place(folder: Path) -> Place:
-    """The place at `folder`. Raises UserError that says which part is missing or wrong, and what to write instead."""
+def open_experiment(folder: Path) -> ExperimentFolder:
+    """The experiment in `folder`.
+
+    Raises UserError that says which part is missing or wrong, and what to write instead.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. `mtmh simulate --out {folder}` makes one.")
-    place = Place(folder, _experiment(folder / "experiment.json"))
-    if not place.tables.is_dir() and not (folder / "log").is_dir():
-        raise UserError(
-            f"{folder} has no log: there is neither {place.tables} nor {folder / 'log'}. Compact one there."
-        )
-    _check(place.items, ITEMS)
-    _check(place.history, HISTORY)
-    return place
-
-
-def _experiment(path: Path) -> Experiment:
+    path = folder / "experiment.json"
     try:
-        return Experiment.model_validate(json.loads(path.read_text()))
+        experiment = Experiment.model_validate(json.loads(path.read_text()))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing. It names salt, control, treatment, arms, first_day and days.") from None
-    except ValueError as error:  # no JSON, no UTF-8, or no experiment
-        raise UserError(f"{path} is no experiment: {_explained(error)}") from None
-
-
-def _explained(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return f"not JSON ({error}). Write it anew."
-    lines = [f"\n  {'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in error.errors()]
-    return f"{len(lines)} errors{''.join(lines)}"
+        raise UserError(
+            f"{path} is missing. It names salt, control, treatment, arms, first_day and days."
+        ) from None
+    except ValidationError as error:
+        lines = [
+            f"\n  {'.'.join(map(str, fault['loc'])) or 'all'}: {fault['msg']}"
+            for fault in error.errors()
+        ]
+        raise UserError(f"{path} is no experiment: {len(lines)} errors{''.join(lines)}") from None
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise UserError(f"{path} is no experiment: not JSON ({error}). Write it anew.") from None
+    opened = ExperimentFolder(folder, experiment)
+    if not opened.tables.is_dir() and not (folder / "log").is_dir():
+        raise UserError(
+            f"{folder} has no log: there is neither {opened.tables} nor {folder / 'log'}. Compact "
+            "one there."
+        )
+    _check(opened.items, ITEMS)
+    _check(opened.history, HISTORY)
+    return opened
 
 
 def _check(path: Path, columns: dict[str, pa.DataType]) -> None:
     try:
         schema = pq.read_schema(path)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing. Write it as Parquet with the columns {', '.join(columns)}.") from None
+        names = ", ".join(columns)
+        raise UserError(
+            f"{path} is missing. Write it as Parquet with the columns {names}."
+        ) from None
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is not readable as Parquet ({str(error).splitlines()[0]}). Write it anew.") from None
-    faults = [
-        f"\n  {name}: expected {kind}, found {schema.field(name).type if name in schema.names else 'no such column'}"
-        for name, kind in columns.items()
-        if schema.names.count(name) != 1 or not accepts(kind, schema.field(name).type)
-    ]
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is not readable as Parquet ({reason}). Write it anew.") from None
+    faults = []
+    for name, kind in columns.items():
+        actual = schema.field(name).type if name in schema.names else "no such column"
+        if schema.names.count(name) != 1 or not accepts(kind, actual):
+            faults.append(f"\n  {name}: expected {kind}, found {actual}")
     if faults:
         raise UserError(f"{path} has {len(faults)} wrong columns:{''.join(faults)}")

@@ -1,7 +1,9 @@
-"""From the rows of a log to facts: each step a relational expression, in numbers instead of texts.
+"""From the rows of a log to an experiment's data: each step one relational expression, on numbers
+instead of texts.
 
-The expressions are Ibis: DuckDB here, a cluster's engine by the connection. What is asked of the tables that go in is
-said at each; `Catalog` and `Users` (mtmh/experiment/catalog.py) give those of items and users.
+The expressions are Ibis: DuckDB here, a cluster's engine by the connection. Each function says
+which columns its arguments need; `ItemTable` and `UserTable` (mtmh/experiment/catalog.py) give the
+tables of items and users.
 """
 
 from collections.abc import Sequence
@@ -25,8 +27,12 @@ def identified(exposures: ir.Table) -> ir.Table:
 
 
 def requests(exposures: ir.Table) -> ir.Table:
-    """One row per exposure_id: day, timestamp, request_id, user_id, arm, degraded, alpha, arm_alpha, and other_user and
-    other_arm, which are the same in a sound log (the least and the greatest of what its rows say)."""
+    """One row per exposure_id: day, timestamp, request_id, user_id, arm, degraded, alpha,
+    arm_alpha.
+
+    Beside user_id and arm (the least of what its rows say) stand other_user and other_arm (the
+    greatest): in a sound log they are the same.
+    """
     row = exposures
     return exposures.group_by("exposure_id").agg(
         day=row.day.min(),
@@ -43,9 +49,10 @@ def requests(exposures: ir.Table) -> ir.Table:
 
 
 def with_own_alpha(requests: ir.Table, arms: Sequence[Arm]) -> ir.Table:
-    """Those that were answered with another alpha than their arm's.
+    """The requests that were answered with another alpha than their arm's.
 
-    The arm's is what the experiment says; of an arm without one, what the router logged beside the answer.
+    The arm's is what the experiment says; of an arm without one, what the router logged beside the
+    answer.
     """
     planned = {arm.name: arm.alpha for arm in arms if arm.alpha is not None}
     alpha = ibis.literal(None, "float64")
@@ -55,7 +62,9 @@ def with_own_alpha(requests: ir.Table, arms: Sequence[Arm]) -> ir.Table:
 
 
 def possible(engagements: ir.Table) -> ir.BooleanValue:
-    """Whether value and dwell are within DEFINITIONS: a log that is older than these bounds has others."""
+    """Whether value and dwell are within DEFINITIONS: a log that is older than these bounds has
+    others.
+    """
     value, dwell = engagements["value"], engagements.dwell_seconds
     sound_value = value.between(-DEFINITIONS.largest_value, DEFINITIONS.largest_value)
     sound_dwell = dwell.isnull() | dwell.between(0.0, DEFINITIONS.longest_dwell_seconds)
@@ -69,22 +78,32 @@ def capped(events: ir.Table) -> ir.Table:
 
 
 def lists(sound: ir.Table, users: ir.Table) -> ir.Table:
-    """exposure_id, request_id, list (its number), user, day, timestamp of the requests of users who are in one arm."""
-    mine = sound.inner_join(users.select("user_id", "user"), "user_id")
-    number = ibis.row_number().over(order_by=mine.exposure_id)
-    return mine.select("exposure_id", "request_id", "user", "day", "timestamp", list=number)
+    """Of the requests of users in one arm: exposure_id, request_id, list, user, day, timestamp.
 
-
-def shown(exposures: ir.Table, lists: ir.Table, items: ir.Table, engaged: ir.Table) -> ir.Table:
-    """One row a candidate shown: list, user, day, item, trigger (null where there is none or it is not known),
-    position, and the flags relevance (its head), fresh, cold, early (shown before the item was there), judged (item
-    and trigger have topics). `engaged` has the day of each item's first engagement by anybody: item_id, engaged_day.
+    `list` is the number of the answer.
     """
-    asked = lists.select("exposure_id", "list", "user", "day", "timestamp")
+    of_users = sound.inner_join(users.select("user_id", "user"), "user_id")
+    number = ibis.row_number().over(order_by=of_users.exposure_id)
+    return of_users.select("exposure_id", "request_id", "user", "day", "timestamp", list=number)
+
+
+def impressions(
+    exposures: ir.Table, lists: ir.Table, items: ir.Table, engaged: ir.Table
+) -> ir.Table:
+    """One row a candidate shown: list, user, day, item, trigger, position, and flags.
+
+    trigger: null where there is none or the log's one is in no table. Flags: relevance (its head),
+    fresh, cold, early (shown before the item was there), judged (item and trigger have topics).
+    `engaged` has the day of each item's first engagement by anybody: item_id, engaged_day.
+    """
+    of_list = lists.select("exposure_id", "list", "user", "day", "timestamp")
     items = items.left_join(engaged, "item_id").select(*items.columns, "engaged_day")
     triggers = items.select(trigger_id="item_id", trigger="item", trigger_topics="topics")
     rows = exposures.select("exposure_id", "item_id", "trigger_id", "head", "position")
-    rows = rows.inner_join(asked, "exposure_id").inner_join(items, "item_id").left_join(triggers, "trigger_id")
+    rows = rows.inner_join(of_list, "exposure_id").inner_join(items, "item_id")
+    rows = rows.left_join(triggers, "trigger_id")
+    created_before = (rows.created <= rows.timestamp).fill_null(False)
+    still_fresh = (rows.timestamp < rows.fresh_until).fill_null(False)
     return rows.select(
         "list",
         "user",
@@ -93,57 +112,69 @@ def shown(exposures: ir.Table, lists: ir.Table, items: ir.Table, engaged: ir.Tab
         "trigger",
         "position",
         relevance=rows["head"] == "relevance",
-        fresh=(rows.created <= rows.timestamp).fill_null(False) & (rows.timestamp < rows.fresh_until).fill_null(False),
+        fresh=created_before & still_fresh,
         early=(rows.created > rows.timestamp).fill_null(False),
         cold=rows.engaged_day.isnull() | (rows.engaged_day >= rows.day),
         judged=(rows.topics > 0) & (rows.trigger_topics > 0).fill_null(False),
     )
 
 
-def repeats(shown: ir.Table) -> ir.Table:
-    """list, item and rows of what stands more than once in its list: a record that was logged again."""
-    counts = shown.group_by("list", "item").agg(rows=shown.count())
+def repeats(impressions: ir.Table) -> ir.Table:
+    """list, item and rows of what stands more than once in its list: a record that was logged
+    again.
+    """
+    counts = impressions.group_by("list", "item").agg(rows=impressions.count())
     return counts.filter(counts.rows > 1)
 
 
-def without_repeats(shown: ir.Table, repeats: ir.Table) -> ir.Table:
+def without_repeats(impressions: ir.Table, repeats: ir.Table) -> ir.Table:
     """Of each item of a list, the first row."""
     keys = ["list", "item"]
-    again = shown.semi_join(repeats, keys)
+    again = impressions.semi_join(repeats, keys)
     order = ibis.window(group_by=keys, order_by=["position", "trigger", "relevance"])
     again = again.mutate(copy=ibis.row_number().over(order))
-    return shown.anti_join(repeats, keys).union(again.filter(again.copy == 0).select(*shown.columns))
+    return impressions.anti_join(repeats, keys).union(
+        again.filter(again.copy == 0).select(*impressions.columns)
+    )
 
 
-def matches(shown: ir.Table, topics: ir.Table) -> ir.Table:
+def matches(impressions: ir.Table, topics: ir.Table) -> ir.Table:
     """item and trigger of what was shown and shares a topic, each pair once."""
-    pairs = shown.filter(shown.judged).select("item", "trigger").distinct()
+    pairs = impressions.filter(impressions.judged).select("item", "trigger").distinct()
     of_item = pairs.inner_join(topics.select("item", "topic"), "item")
-    # A semi-join: of three tables joined, an engine may take the two of topics first, all items of a topic by all.
+    # A semi-join: of three tables joined, an engine may take the two of topics first, all items of
+    # a topic by all.
     shared = of_item.semi_join(topics.select(trigger="item", topic="topic"), ["trigger", "topic"])
     return shared.select("item", "trigger").distinct()
 
 
 def once(engagements: ir.Table) -> ir.Table:
-    """Each engagement once, in its own columns, and copies: how often it was sent. The first one's time counts.
+    """Each engagement once, in its columns, and copies: how often it was sent. The first time
+    counts.
 
-    An engagement is known again by its event_id; without one, by the call that brought it when that came again within
-    `RETRY` (a tracing id may be constant for days); without a call, by its time. User, item and event are the same.
+    An engagement is recognised by its event_id; without one, by the call that brought it when that
+    came again within `RETRY` (a tracing id may be constant for days); without a call, by its time.
+    User, item and event are the same.
     """
     thing = ["user_id", "item_id", "event"]
     called = engagements.filter(engagements.event_id.isnull(), engagements.call_id.notnull())
     rest = engagements.filter(engagements.event_id.notnull() | engagements.call_id.isnull())
-    before = called.timestamp.lag().over(ibis.window(group_by=[*thing, "call_id"], order_by="timestamp"))
-    called = called.mutate(new=before.isnull() | (called.timestamp > before + ibis.interval(seconds=RETRY.seconds)))
+    # A call that came again is the same attempt until a gap longer than RETRY.
+    by_time = ibis.window(group_by=[*thing, "call_id"], order_by="timestamp")
+    before = called.timestamp.lag().over(by_time)
+    retry = ibis.interval(seconds=RETRY.seconds)
+    called = called.mutate(new=before.isnull() | (called.timestamp > before + retry))
     attempts = ibis.window(group_by=[*thing, "call_id"], order_by="timestamp", following=0)
     called = called.mutate(attempt=called.new.cast("int64").sum().over(attempts)).drop("new")
+    # What tells two engagements apart, by what they have.
     row = called.union(rest.mutate(attempt=ibis.literal(0, "int64")))
     timed = row.event_id.isnull() & row.call_id.isnull()
     keys = {name: row[name] for name in (*thing, "event_id", "attempt")}
     keys |= {"call": ibis.cases((row.event_id.isnull(), row.call_id))}
     keys |= {f"own_{name}": ibis.cases((timed, row[name])) for name in TIMED}
+    names = ("request_id", "exposure_id", "timestamp", "day", "call_id")
     first = row.group_by(**keys).agg(
-        **{name: row[name].min() for name in ("request_id", "exposure_id", "timestamp", "day", "call_id")},
+        **{name: row[name].min() for name in names},
         value=row["value"].max(),
         dwell_seconds=row.dwell_seconds.max(),
         log_version=row.log_version.max(),
@@ -153,51 +184,70 @@ def once(engagements: ir.Table) -> ir.Table:
 
 
 def events(engagements: ir.Table, users: ir.Table, items: ir.Table) -> ir.Table:
-    """One row an engagement, each `once`: event_id (its number), exposure_id, request_id, user, item, event, day,
-    timestamp, value, dwell_seconds, copies (how often it stands in the log)."""
-    keys = ["request_id", "exposure_id", "user_id", "item_id", "event", "timestamp", "day", "value"]
-    coded = (
-        once(engagements)
-        .drop("event_id", "call_id", "log_version")
-        .inner_join(users.select("user_id", "user"), "user_id")
-    )
+    """One row an engagement, each `once`, in numbers.
+
+    event_id (its number), exposure_id, request_id, user, item, event, day, timestamp, value,
+    dwell_seconds, copies (how often it stands in the log).
+    """
+    coded = once(engagements).drop("event_id", "call_id", "log_version")
+    coded = coded.inner_join(users.select("user_id", "user"), "user_id")
     coded = coded.inner_join(items.select("item_id", "item"), "item_id")
-    columns = ("exposure_id", "request_id", "user", "item", "event", "day", "timestamp", "value", "dwell_seconds")
-    return coded.select(*columns, "copies", event_id=ibis.row_number().over(order_by=[coded[key] for key in keys]))
+    keys = ["request_id", "exposure_id", "user_id", "item_id", "event", "timestamp", "day", "value"]
+    number = ibis.row_number().over(order_by=[coded[key] for key in keys])
+    return coded.select(
+        "exposure_id",
+        "request_id",
+        "user",
+        "item",
+        "event",
+        "day",
+        "timestamp",
+        "value",
+        "dwell_seconds",
+        "copies",
+        event_id=number,
+    )
 
 
-def attributed(events: ir.Table, lists: ir.Table, shown: ir.Table) -> ir.Table:
+def attributed(events: ir.Table, lists: ir.Table, impressions: ir.Table) -> ir.Table:
     """The impression that each event goes back to: event_id, list, relevance, answered (its time).
 
-    It is an impression of the item to the user: of the exposure that the event names, in exposure_id or in request_id;
-    else of the only answer with its request_id that showed the item. Where the event names nothing, or several such
-    answers, it is the last impression before it. Time is not looked at here but for the last: see `in_time`.
+    It is an impression of the item to the user: of the exposure that the event names, in
+    exposure_id or in request_id; else of the only answer with its request_id that showed the item.
+    Where the event names nothing, or several such answers, it is the last impression before it.
+    Time matters here only for this last rule: see `in_time`.
     """
-    names = lists.select("list", "exposure_id", "request_id", answered="timestamp")
-    names = names.rename(of_exposure="exposure_id", of_request="request_id")
-    impressions = shown.select("list", "user", "item", "relevance").inner_join(names, "list")
-    row = events.select("event_id", "exposure_id", "request_id", "user", "item", "timestamp").inner_join(
-        impressions, ["user", "item"]
+    names = lists.select(
+        "list", answered="timestamp", of_exposure="exposure_id", of_request="request_id"
     )
+    candidates = impressions.select("list", "user", "item", "relevance").inner_join(names, "list")
+    row = events.select("event_id", "exposure_id", "request_id", "user", "item", "timestamp")
+    row = row.inner_join(candidates, ["user", "item"])
+    # Which of the user's impressions of the item does the event name, exactly or by a trace?
     named = (row.exposure_id == row.of_exposure) | (row.request_id == row.of_exposure)
-    row = row.mutate(named=named.fill_null(False), traced=(row.request_id == row.of_request).fill_null(False))
+    traced = row.request_id == row.of_request
+    row = row.mutate(named=named.fill_null(False), traced=traced.fill_null(False))
     of_event = ibis.window(group_by="event_id")
-    row = row.mutate(exact=row.named.any().over(of_event), traces=row.traced.cast("int64").sum().over(of_event))
+    traces = row.traced.cast("int64").sum().over(of_event)
+    row = row.mutate(exact=row.named.any().over(of_event), traces=traces)
     nameless = row.exposure_id.isnull() & row.request_id.isnull()
     by_trace = ~row.exact & row.traced & (row.traces == 1)
     by_time = ~row.exact & (nameless | (row.traces > 1)) & (row.answered <= row.timestamp)
     row = row.filter(row.named | by_trace | by_time)
-    latest = ibis.window(group_by="event_id", order_by=[row.named.desc(), row.answered.desc(), row["list"].desc()])
+    # Of several, a named one, then the latest.
+    order = [row.named.desc(), row.answered.desc(), row["list"].desc()]
+    latest = ibis.window(group_by="event_id", order_by=order)
     row = row.mutate(copy=ibis.row_number().over(latest))
     return row.filter(row.copy == 0).select("event_id", "list", "relevance", "answered")
 
 
-def in_time(events: ir.Table, found: ir.Table) -> ir.Table:
-    """The events, each with list and relevance of the impression that it goes back to, null where there is none.
+def in_time(events: ir.Table, attributed: ir.Table) -> ir.Table:
+    """The events with list and relevance of their impression, null where there is none in time.
 
-    An engagement counts for an impression from `SKEW` before it (two machines' clocks) to the attribution window after.
+    An engagement counts for an impression from `SKEW` before it (two machines' clocks) to the
+    attribution window after.
     """
-    timed = found.inner_join(events.select("event_id", "timestamp"), "event_id")
+    timed = attributed.inner_join(events.select("event_id", "timestamp"), "event_id")
     near = timed.filter(
         timed.timestamp >= timed.answered - ibis.interval(seconds=int(SKEW.total_seconds())),
         timed.timestamp <= timed.answered + ibis.interval(seconds=int(WINDOW.total_seconds())),
@@ -207,19 +257,29 @@ def in_time(events: ir.Table, found: ir.Table) -> ir.Table:
 
 
 def engaged(events: ir.Table) -> ir.Table:
-    """user, day of the first positive engagement of each impression that had one; `events` as `in_time` gives them."""
+    """user, day of the first positive engagement of each impression that had one; `events` as
+    `in_time` gives them.
+    """
     liked = events.filter(events["value"] > 0, events["list"].notnull())
-    return liked.group_by("list", "item").agg(user=liked.user.min(), day=liked.day.min()).select("user", "day")
+    return (
+        liked.group_by("list", "item")
+        .agg(user=liked.user.min(), day=liked.day.min())
+        .select("user", "day")
+    )
 
 
 def first_engagements(touched: ir.Table) -> ir.Table:
-    """item_id, engaged_day: when anybody first engaged with it; `touched` has item_id and day of every engagement."""
+    """item_id, engaged_day: when anybody first engaged with it; `touched` has item_id and day of
+    every engagement.
+    """
     return touched.group_by("item_id").agg(engaged_day=touched.day.min())
 
 
 def top_interests(history: ir.Table, topics: ir.Table, most: int) -> ir.Table:
-    """user, topic: the `most` topics with which each user engaged most, ties by the topic's name."""
-    counts = history.inner_join(topics, "item").group_by("user", "topic").agg(engagements=ibis._.count())
+    """user, topic: the `most` topics that each user engaged with most, ties by the topic's name."""
+    counts = (
+        history.inner_join(topics, "item").group_by("user", "topic").agg(engagements=ibis._.count())
+    )
     order = ibis.window(group_by="user", order_by=[counts.engagements.desc(), counts.topic])
-    ranked = counts.mutate(place=ibis.row_number().over(order))
-    return ranked.filter(ranked.place < most).select("user", "topic")
+    ranked = counts.mutate(rank=ibis.row_number().over(order))
+    return ranked.filter(ranked["rank"] < most).select("user", "topic")

@@ -1,4 +1,6 @@
-"""The two tables that every figure and every test is made of: user days, and counts of items and topics."""
+"""The two tables that every figure and every test is made of: user days, and counts of items and
+topics.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -7,7 +9,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from mtmh.experiment.data import Facts
+from mtmh.experiment.data import ExperimentData
 from mtmh.experiment.definitions import DEFINITIONS
 
 USER_DAYS = pa.schema(  # one row per arm, day and user with impressions or engagements on that day
@@ -15,7 +17,10 @@ USER_DAYS = pa.schema(  # one row per arm, day and user with impressions or enga
         ("arm", pa.string()),
         ("day", pa.date32()),
         ("user_id", pa.string()),
-        ("bucket", pa.int32()),  # 0..99 of a hash of the user, which has nothing to do with the arms
+        (
+            "bucket",
+            pa.int32(),
+        ),  # 0..99 of a hash of the user, which has nothing to do with the arms
         ("impressions", pa.int64()),
         ("fresh_impressions", pa.int64()),
         ("cold_impressions", pa.int64()),
@@ -32,7 +37,10 @@ USER_DAYS = pa.schema(  # one row per arm, day and user with impressions or enga
         ("seconds", pa.float64()),  # dwell of all engagements, at most a day's
         ("active", pa.int64()),  # 1 with at least one positive engagement, else 0
         ("novel_interests", pa.int64()),
-        ("recalled_interests", pa.float64()),  # share of the user's top topics that the impressions had
+        (
+            "recalled_interests",
+            pa.float64(),
+        ),  # share of the user's top topics that the impressions had
         ("interested", pa.int64()),  # 1 with impressions and top topics to recall, else 0
     ]
 )
@@ -45,7 +53,10 @@ ITEM_COUNTS = pa.schema(  # one row per arm, day, bucket and item, and one per t
         ("key", pa.string()),  # item_id or L2 topic
         ("impressions", pa.float64()),  # a topic's: an item counts for its topics in equal parts
         ("views", pa.float64()),  # engagements of any kind
-        ("size", pa.int64()),  # how many keys there could be: items by the end of that day, or topics of the catalog
+        (
+            "size",
+            pa.int64(),
+        ),  # how many keys there could be: items by the end of that day, or topics of the catalog
     ]
 )
 DIGITS = 9  # of sums of floats
@@ -53,143 +64,181 @@ KEYS = ("arm", "day", "user_id", "bucket")
 SUMS = tuple(field for field in USER_DAYS if field.name not in KEYS)
 
 
-def user_days(facts: Facts) -> ir.Table:
-    """One row per arm, day and user with impressions or engagements on that day, in the columns of `USER_DAYS`.
+def user_days(data: ExperimentData) -> ir.Table:
+    """One row per arm, day and user with impressions or engagements on that day, in the columns of
+    `USER_DAYS`.
 
-    Ordered by the keys, so that the same log gives the same table. Whoever is not there on a day counts with zeros;
-    `facts.users` has all of them.
+    Ordered by the keys, so that the same log gives the same table. Whoever is not there on a day
+    counts with zeros; `data.users` has all of them.
     """
-    return unordered_user_days(facts).order_by("arm", "day", "user_id")
+    return unordered_user_days(data).order_by("arm", "day", "user_id")
 
 
-def unordered_user_days(facts: Facts) -> ir.Table:
+def unordered_user_days(data: ExperimentData) -> ir.Table:
     """`user_days` in any order: what sums need."""
-    by_topic = _by_topic(facts)
-    parts = [_shown(facts), _lists(facts), _events(facts), _engaged(facts), _novel(facts)]
-    parts += [_diversity(facts, by_topic), _recalled(facts, by_topic)]
-    rows = ibis.union(
-        *(part.select("user", "day", **{field.name: _or_zero(part, field) for field in SUMS}) for part in parts)
+    by_topic = _topics_of_lists(data)
+    parts = [
+        _impressions(data),
+        data.lists.group_by("user", "day").agg(lists=data.lists.count()),
+        _events(data),
+        data.engaged.group_by("user", "day").agg(engaged_impressions=data.engaged.count()),
+        _novel_interests(data),
+        _diversity(data, by_topic),
+        _recalled_interests(data, by_topic),
+    ]
+    # One wide table: every part has zeros in the columns of the others.
+    columns = []
+    for part in parts:
+        values = {}
+        for field in SUMS:
+            kind = "float64" if pa.types.is_floating(field.type) else "int64"
+            value = part[field.name] if field.name in part.columns else ibis.literal(0)
+            values[field.name] = value.cast(kind)
+        columns.append(part.select("user", "day", **values))
+    rows = ibis.union(*columns)
+    days = rows.group_by("user", "day").agg(
+        **{field.name: _total(rows[field.name]) for field in SUMS}
     )
-    days = rows.group_by("user", "day").agg(**{field.name: _total(rows[field.name]) for field in SUMS})
-    users = facts.users.numbered().select("user", "user_id", "bucket", number="arm")
-    named = days.inner_join(users, "user").inner_join(facts.arms, "number")
+    # Sums in numbers first; the names come to the few rows that are left.
+    users = data.users.numbered().select("user", "user_id", "bucket", number="arm")
+    named = days.inner_join(users, "user").inner_join(data.arms, "number")
     return named.select(USER_DAYS.names).cast({field.name: str(field.type) for field in SUMS})
 
 
-def item_counts(facts: Facts) -> ir.Table:
-    """How often what was shown and viewed, in the columns of `ITEM_COUNTS`: a row per arm, day, bucket and key.
+def item_counts(data: ExperimentData) -> ir.Table:
+    """How often what was shown and viewed, in the columns of `ITEM_COUNTS`: a row per arm, day,
+    bucket and key.
 
     Ordered by the keys, so that the same log gives the same table.
     """
-    items, topics = counts(facts, ("arm", "day", "bucket"))
-    catalog = facts.catalog
+    items, topics = counts(data, ("arm", "day", "bucket"))
+    # Numbers become names, and each row gets the size of what it is counted over.
+    catalog = data.catalog
     ids = catalog.numbered().select("item", key="item_id")
-    names = pa.table({"topic": pa.array(range(len(catalog.topic_names)), pa.int32()), "key": catalog.topic_names})
-    days = pa.table({"day": pa.array(facts.days, pa.date32()), "size": catalog.sizes(facts.days)})
-    by_item = items.inner_join(ids, "item").inner_join(ibis.memtable(days), "day").mutate(over=ibis.literal("item"))
+    topic = pa.array(range(len(catalog.topic_names)), pa.int32())
+    names = pa.table({"topic": topic, "key": catalog.topic_names})
+    days = pa.table({"day": pa.array(data.days, pa.date32()), "size": catalog.sizes(data.days)})
+    by_item = items.inner_join(ids, "item").inner_join(ibis.memtable(days), "day")
+    by_item = by_item.mutate(over=ibis.literal("item"))
     by_topic = topics.inner_join(ibis.memtable(names), "topic")
-    by_topic = by_topic.mutate(size=ibis.literal(len(names), "int64"), over=ibis.literal("topic"))
+    size = ibis.literal(len(names), "int64")
+    by_topic = by_topic.mutate(size=size, over=ibis.literal("topic"))
     columns = ["arm", *ITEM_COUNTS.names[1:]]
     rows = by_item.select(columns).union(by_topic.select(columns)).rename(number="arm")
-    rows = rows.inner_join(facts.arms, "number").select(ITEM_COUNTS.names)
+    rows = rows.inner_join(data.arms, "number").select(ITEM_COUNTS.names)
     return rows.order_by("arm", "day", "bucket", "over", "key")
 
 
-def counts(facts: Facts, keys: Sequence[str]) -> tuple[ir.Table, ir.Table]:
-    """Impressions and views by `keys` (of arm, by its number, day and bucket) and item, and by `keys` and topic."""
-    users = facts.users.numbered().select("user", "arm", "bucket")
-    shown, events = facts.shown.select("user", "day", "item"), facts.events.select("user", "day", "item")
-    shown, events = shown.inner_join(users, "user"), events.inner_join(users, "user")
-    group, none = [*keys, "item"], ibis.literal(0, "int64")
-    rows = shown.group_by(group).agg(impressions=shown.count(), views=none)
+def counts(data: ExperimentData, keys: Sequence[str]) -> tuple[ir.Table, ir.Table]:
+    """Impressions and views by `keys` and item, and by `keys` and topic.
+
+    keys: of arm (its number), day and bucket.
+    """
+    users = data.users.numbered().select("user", "arm", "bucket")
+    impressions = data.impressions.select("user", "day", "item").inner_join(users, "user")
+    events = data.events.select("user", "day", "item").inner_join(users, "user")
+    group = [*keys, "item"]
+    none = ibis.literal(0, "int64")
+    rows = impressions.group_by(group).agg(impressions=impressions.count(), views=none)
     rows = rows.union(events.group_by(group).agg(impressions=none, views=events.count()))
     items = rows.group_by(group).agg(
-        impressions=rows.impressions.sum().cast("float64"), views=rows.views.sum().cast("float64")
+        impressions=rows.impressions.sum().cast("float64"),
+        views=rows.views.sum().cast("float64"),
     )
-    split = items.inner_join(facts.catalog.topics(), "item")
+    # An item counts for its topics in equal parts.
+    split = items.inner_join(data.catalog.topics(), "item")
     topics = split.group_by([*keys, "topic"]).agg(
-        impressions=_total(split.impressions * split.share), views=_total(split.views * split.share)
+        impressions=_total(split.impressions * split.share),
+        views=_total(split.views * split.share),
     )
     return items, topics
 
 
 def _total(column: ir.Column) -> ir.Value:
-    """The sum; of floats without the last digits, which depend on the order in which an engine adds them."""
+    """The sum; of floats without the last digits, which depend on the order in which an engine adds
+    them.
+    """
     return column.sum().round(DIGITS) if column.type().is_floating() else column.sum()
 
 
-def _or_zero(part: ir.Table, field: pa.Field) -> ir.Value:
-    kind = "float64" if pa.types.is_floating(field.type) else "int64"
-    return part[field.name].cast(kind) if field.name in part.columns else ibis.literal(0).cast(kind)
-
-
-def _shown(facts: Facts) -> ir.Table:
-    hits = facts.matched.mutate(matched=True)
-    rows = facts.shown.left_join(hits, ["item", "trigger"])
-    names = ("fresh", "cold", "relevance", "judged", "matched")
-    flags = {f"{name}_impressions": rows[name].fill_null(False).cast("int64").sum() for name in names}
+def _impressions(data: ExperimentData) -> ir.Table:
+    hits = data.matched.mutate(matched=True)
+    rows = data.impressions.left_join(hits, ["item", "trigger"])
+    flags = {
+        f"{name}_impressions": rows[name].fill_null(False).cast("int64").sum()
+        for name in ("fresh", "cold", "relevance", "judged", "matched")
+    }
     return rows.group_by("user", "day").agg(impressions=rows.count(), **flags)
 
 
-def _lists(facts: Facts) -> ir.Table:
-    return facts.lists.group_by("user", "day").agg(lists=facts.lists.count())
-
-
-def _events(facts: Facts) -> ir.Table:
-    rows = facts.events
-    liked = rows["value"] > 0
-    found = liked & rows["list"].notnull()
+def _events(data: ExperimentData) -> ir.Table:
+    rows = data.events
+    positive = rows["value"] > 0
+    attributed = positive & rows["list"].notnull()
+    of_relevance = attributed & rows.relevance.fill_null(False)
+    dwell = rows.dwell_seconds.fill_null(0.0).sum()
     return rows.group_by("user", "day").agg(
-        engagements=liked.cast("int64").sum(),
-        attributed_engagements=found.cast("int64").sum(),
-        relevance_engagements=(found & rows.relevance.fill_null(False)).cast("int64").sum(),
-        seconds=ibis.least(rows.dwell_seconds.fill_null(0.0).sum(), DEFINITIONS.longest_dwell_seconds),
-        active=liked.cast("int64").max(),
+        engagements=positive.cast("int64").sum(),
+        attributed_engagements=attributed.cast("int64").sum(),
+        relevance_engagements=of_relevance.cast("int64").sum(),
+        seconds=ibis.least(dwell, DEFINITIONS.longest_dwell_seconds),
+        active=positive.cast("int64").max(),
     )
 
 
-def _engaged(facts: Facts) -> ir.Table:
-    return facts.engaged.group_by("user", "day").agg(engaged_impressions=facts.engaged.count())
+def _topics_of_lists(data: ExperimentData) -> ir.Table:
+    """list, topic, items (with an item's topics as equal parts of it), length.
+
+    length: of the topic in the sum of the list's topic vectors, which have unit length.
+    """
+    rows = data.impressions.select("list", "item").inner_join(data.catalog.topics(), "item")
+    return rows.group_by("list", "topic").agg(
+        items=rows.share.sum(), length=rows.share.sqrt().sum()
+    )
 
 
-def _by_topic(facts: Facts) -> ir.Table:
-    """list, topic, items (with an item's topics as equal parts of it), length (of the topic in the sum of the list's
-    topic vectors, which have unit length)."""
-    rows = facts.shown.select("list", "item").inner_join(facts.catalog.topics(), "item")
-    return rows.group_by("list", "topic").agg(items=rows.share.sum(), length=rows.share.sqrt().sum())
-
-
-def _diversity(facts: Facts, by_topic: ir.Table) -> ir.Table:
-    """1 - mean cosine over the pairs of a list: for n unit vectors the pairs sum up to (|sum|^2 - n) / 2."""
+def _diversity(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
+    """1 - mean cosine over the pairs of a list: for n unit vectors the pairs sum up to (|sum|^2 -
+    n) / 2.
+    """
     lists = by_topic.group_by("list").agg(
         items=by_topic["items"].sum().round(0), squared=(by_topic.length * by_topic.length).sum()
     )
-    lists = lists.filter(lists["items"] > 1).inner_join(facts.lists.select("list", "user", "day"), "list")
+    users = data.lists.select("list", "user", "day")
+    lists = lists.filter(lists["items"] > 1).inner_join(users, "list")
     n = lists["items"]
     rows = lists.select("user", "day", distance=1.0 - (lists.squared - n) / (n * (n - 1.0)))
-    return rows.group_by("user", "day").agg(diversity=rows.distance.sum(), diverse_lists=rows.count())
+    return rows.group_by("user", "day").agg(
+        diversity=rows.distance.sum(), diverse_lists=rows.count()
+    )
 
 
-def _novel(facts: Facts) -> ir.Table:
-    """A topic's days of one user in order: novel where the one before is long ago, or there is none."""
-    rows = facts.history.filter(facts.history.day >= facts.first - timedelta(days=DEFINITIONS.novel_days))
-    rows = rows.inner_join(facts.catalog.topics().select("item", "topic"), "item")
+def _novel_interests(data: ExperimentData) -> ir.Table:
+    """A topic is novel on a user's day when the one before it is long ago, or there is none."""
+    begin = data.first - timedelta(days=DEFINITIONS.novel_days)
+    rows = data.history.filter(data.history.day >= begin)
+    rows = rows.inner_join(data.catalog.topics().select("item", "topic"), "item")
     days = rows.group_by("user", "topic", "day").agg(engagements=rows.count())
     before = days.day.lag().over(ibis.window(group_by=["user", "topic"], order_by="day"))
     days = days.mutate(before=before)
-    long_ago = days.before.isnull() | (days.day.delta(days.before, unit="day") > DEFINITIONS.novel_days)
-    novel = days.filter(long_ago, days.engagements >= DEFINITIONS.novel_engagements, days.day >= facts.first)
+    gap = days.day.delta(days.before, unit="day")
+    novel = days.filter(
+        days.before.isnull() | (gap > DEFINITIONS.novel_days),
+        days.engagements >= DEFINITIONS.novel_engagements,
+        days.day >= data.first,
+    )
     return novel.group_by("user", "day").agg(novel_interests=novel.count())
 
 
-def _recalled(facts: Facts, by_topic: ir.Table) -> ir.Table:
+def _recalled_interests(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
     """Of the users who have top interests: the share of these that the lists of the day had."""
-    lists = facts.lists.select("list", "user", "day")
-    wanted = facts.interests.group_by("user").agg(wanted=ibis._.count())
+    lists = data.lists.select("list", "user", "day")
+    wanted = data.interests.group_by("user").agg(wanted=ibis._.count())
     served = lists.select("user", "day").distinct().inner_join(wanted, "user")
-    had = by_topic.select("list", "topic").inner_join(lists, "list").inner_join(facts.interests, ["user", "topic"])
-    had = had.select("user", "day", "topic").distinct().group_by("user", "day").agg(had=ibis._.count())
+    # Each of the top topics counts once, however many of the day's lists had it.
+    had = by_topic.select("list", "topic").inner_join(lists, "list")
+    had = had.inner_join(data.interests, ["user", "topic"]).select("user", "day", "topic")
+    had = had.distinct().group_by("user", "day").agg(had=ibis._.count())
     rows = served.left_join(had, ["user", "day"]).select("user", "day", "wanted", "had")
-    return rows.select(
-        "user", "day", recalled_interests=rows.had.fill_null(0) / rows.wanted, interested=ibis.literal(1)
-    )
+    recalled = rows.had.fill_null(0) / rows.wanted
+    return rows.select("user", "day", recalled_interests=recalled, interested=ibis.literal(1))

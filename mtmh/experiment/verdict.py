@@ -1,15 +1,17 @@
-"""The verdict of a comparison, by a rule that is fixed here, before any result is looked at, and printed on the page.
+"""The verdict of a comparison, by a rule that is fixed here, before any result is looked at, and
+printed on the page.
 
-The rule asks, in this order: can the comparison be judged at all; does the treatment harm; does it win. Every interval
-that decides is the always-valid one, so that looking every day costs nothing: the chance that a treatment without any
-effect is ever called a winner, on whatever day one stops, is at most 5 %.
+The rule asks, in this order: can the comparison be judged at all; does the treatment harm; does it
+win. Every interval that decides is the always-valid one, so that looking every day costs nothing:
+the chance that a treatment without any effect is ever called a winner, on whatever day one stops,
+is at most 5 %.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mtmh.experiment.deviations import DEVIATIONS, Deviation
+from mtmh.experiment.arm_effects import DEVIATIONS, Deviation
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics.effects import Effect
 from mtmh.experiment.statistics.sample_ratio import ALARM, NeverServed, SampleRatio
@@ -22,20 +24,24 @@ MOST_CONTAMINATED = 0.01  # share of the users who were in two arms, or not in t
 MOST_UNUSABLE = 0.01  # share of the log that could not be used, as in the data contract
 MOST_DEVIATING = 0.05  # share of an arm's answers that were degraded, or had an alpha of their own
 UNLIKE_FROM = 0.01  # and from this share on, the arms must not differ in it
-MOST_OF_ONE_USER = 0.1  # share of an arm's sum that a single user holds: above, the arm is that user
+MOST_OF_ONE_USER = (
+    0.1  # share of an arm's sum that a single user holds: above, the arm is that user
+)
 LEAST_USERS = 100  # of each arm: below, a mean is not normal enough for any interval here
 LEAST_DAYS = 7  # a week, before anybody wins: weekdays differ, and what is new draws attention
 PERCENT = "\u00a0%"
 
 
 @dataclass(frozen=True)
-class Log:
+class LogHealth:
     """What is known about the log that the comparison stands on."""
 
     days: int  # with rows, of those compared
     users: Mapping[str, int]  # arm -> users that are compared
     contaminated: int  # users in two arms, who are left out, and in another one than their bucket's
-    unusable: Mapping[str, tuple[int, int]]  # what was wrong -> how many were not used, and of how many
+    unusable: Mapping[
+        str, tuple[int, int]
+    ]  # what was wrong -> how many were not used, and of how many
     vanished: Mapping[str, str]  # arm -> the day from which on it answered nobody
     deviations: Sequence[Deviation] = ()  # answers that are not what their arm stands for
 
@@ -54,54 +60,77 @@ def rule() -> list[str]:
     """The rule in words, from the numbers that the code uses."""
     primary, guards = _name(PRIMARY), " or ".join(_name(name) for name in GUARDRAILS)
     return [
-        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, or that of as many users in each arm who "
-        f"engaged and were never served, when more than {MOST_CONTAMINATED:.0%} of "
-        "the users were in two arms (or not in that of their bucket), when more than "
-        f"{MOST_UNUSABLE:.0%} of the log could not be used, when an arm vanished from it, when an arm has fewer than "
-        f"{LEAST_USERS} users, when more than {MOST_DEVIATING:.0%} of an arm's answers were degraded or had another "
-        f"alpha than the arm's, when more than {UNLIKE_FROM:.0%} were and the arms differ in it (p below {ALARM:g}, "
-        f"users as units), when one user holds more than {MOST_OF_ONE_USER:.0%} of what an arm's {primary} or "
-        f"a guardrail is made of, or when {primary} could not be measured.",
-        f"The treatment harms when the always-valid interval of {guards} (the guardrails), or of {primary} itself, "
-        "lies below 0. Guardrails are not corrected for being several: a false alarm costs less than a missed one.",
-        f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies above 0, no "
-        f"guardrail is harmed, and at least {LEAST_DAYS} days were compared.",
-        "Otherwise there is no winner yet. No other metric, no segment and no p-value can change the verdict.",
+        f"It cannot be judged when the sample ratio's p is below {ALARM:g}, or that of as many "
+        "users in each arm who engaged and were never served, when more than "
+        f"{MOST_CONTAMINATED:.0%} of the users were in two arms (or not in that of their bucket), "
+        f"when more than {MOST_UNUSABLE:.0%} of the log could not be used, when an arm vanished "
+        f"from it, when an arm has fewer than {LEAST_USERS} users, when more than "
+        f"{MOST_DEVIATING:.0%} of an arm's answers were degraded or had another alpha than the "
+        f"arm's, when more than {UNLIKE_FROM:.0%} were and the arms differ in it (p below "
+        f"{ALARM:g}, users as units), when one user holds more than {MOST_OF_ONE_USER:.0%} of what "
+        f"an arm's {primary} or a guardrail is made of, or when {primary} could not be measured.",
+        f"The treatment harms when the always-valid interval of {guards} (the guardrails), or of "
+        f"{primary} itself, lies below 0. Guardrails are not corrected for being several: a false "
+        "alarm costs less than a missed one.",
+        f"The treatment wins when the always-valid interval of {primary} (the primary metric) lies "
+        f"above 0, no guardrail is harmed, and at least {LEAST_DAYS} days were compared.",
+        "Otherwise there is no winner yet. No other metric, no segment and no p-value can change "
+        "the verdict.",
     ]
 
 
 def judge(
-    effects: Sequence[Effect], ratio: SampleRatio, unserved: NeverServed, log: Log, control: str, treatment: str
+    effects: Sequence[Effect],
+    ratio: SampleRatio,
+    unserved: NeverServed,
+    log: LogHealth,
+    control: str,
+    treatment: str,
 ) -> Verdict:
-    """The verdict. Guardrails that could not be measured are said to be so, and a treatment cannot win without them."""
+    """The verdict. A guardrail that could not be measured is named, and rules out a win."""
     measured = {effect.metric: effect for effect in effects if effect.always_lo == effect.always_lo}
-    obstacles = [*_lost(ratio, unserved), *_obstacles(PRIMARY in measured, log), *_dominated(effects)]
+    obstacles = [*_lost_users(ratio, unserved), *_obstacles(PRIMARY in measured, log)]
+    obstacles += _dominated(effects)
     if obstacles:
-        lead = f"What is wrong with the experiment itself decides nothing about {treatment}. Mend that first."
-        return Verdict("unjudged", "This comparison cannot be judged", lead, tuple(obstacles))
+        lead = (
+            f"What is wrong with the experiment itself decides nothing about {treatment}. Mend "
+            "that first."
+        )
+        title = "This comparison cannot be judged"
+        return Verdict("unjudged", title, lead, tuple(obstacles))
+
+    # Does it harm? The harmed metrics come first in the reasons.
     primary = measured[PRIMARY]
-    watched = [measured[name] for name in GUARDRAILS if name in measured]
+    guardrails = [measured[name] for name in GUARDRAILS if name in measured]
     missing = [name for name in GUARDRAILS if name not in measured]
-    harmed = [effect for effect in (*watched, primary) if effect.always_hi < 0]
-    held = tuple(f"{_title(each.metric)}: {interval(each)}" for each in watched)
-    held += tuple(f"{_title(name)}: could not be measured" for name in missing)
+    harmed = [effect for effect in (*guardrails, primary) if effect.always_hi < 0]
     if harmed:
         first, *others = [effect.metric for effect in harmed]
         names = " and ".join([_title(first), *map(_name, others)])
-        rest = tuple(f"{_title(each.metric)}: {interval(each)}" for each in (primary, *watched) if each not in harmed)
-        reasons = (*(f"{_title(effect.metric)}: {interval(effect)}" for effect in harmed), *rest)
-        lead = f"{names} {'are' if len(harmed) > 1 else 'is'} lower with it than with {control}, and that is no chance."
-        return Verdict("harms", f"{treatment} does harm", lead, reasons)
-    told = (f"{_title(PRIMARY)}: {interval(primary)}", *held, *_worse(effects))
+        rest = [effect for effect in (primary, *guardrails) if effect not in harmed]
+        reasons = [f"{_title(effect.metric)}: {interval(effect)}" for effect in (*harmed, *rest)]
+        are = "are" if len(harmed) > 1 else "is"
+        lead = f"{names} {are} lower with it than with {control}, and that is no chance."
+        return Verdict("harms", f"{treatment} does harm", lead, tuple(reasons))
+
+    # Does it win?
+    reasons = [f"{_title(effect.metric)}: {interval(effect)}" for effect in (primary, *guardrails)]
+    reasons += [f"{_title(name)}: could not be measured" for name in missing]
+    reasons += _worse(effects)
     if primary.always_lo > 0 and not missing and log.days >= LEAST_DAYS:
-        lead = f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
-        return Verdict("wins", f"{treatment} wins", lead, told)
-    return Verdict("open", "No winner yet", _why_open(primary, missing, log), told)
+        lead = (
+            f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
+        )
+        return Verdict("wins", f"{treatment} wins", lead, tuple(reasons))
+    return Verdict("open", "No winner yet", _why_open(primary, missing, log), tuple(reasons))
 
 
 def interval(effect: Effect) -> str:
     """Lift and always-valid interval as the page writes them."""
-    return f"{signed(effect.lift)} (always-valid 95 % interval {between(effect.always_lo, effect.always_hi)})"
+    return (
+        f"{signed(effect.lift)} (always-valid 95 % interval "
+        f"{between(effect.always_lo, effect.always_hi)})"
+    )
 
 
 def between(low: float, high: float) -> str:
@@ -119,60 +148,57 @@ def signed(share: float | None) -> str:
     return f"{100 * share:+.{digits}f}{PERCENT}".replace("-", "\u2212")
 
 
-def _lost(ratio: SampleRatio, unserved: NeverServed) -> list[str]:
+def _lost_users(ratio: SampleRatio, unserved: NeverServed) -> Iterator[str]:
     """Users, or their exposures, that an arm lost."""
-    found = []
     if ratio.alarm:
         shares = ", ".join(f"{arm} {users:,}" for arm, users in ratio.observed.items())
         wanted = ", ".join(f"{arm} {users:,.0f}" for arm, users in ratio.expected.items())
-        found.append(
-            f"Sample ratio: {shares} users served, where {wanted} were to be expected (p = {ratio.p:.1g}). Users are "
-            "lost or counted in one arm only, and those who are left are not alike."
+        yield (
+            f"Sample ratio: {shares} users served, where {wanted} were to be expected (p = "
+            f"{ratio.p:.1g}). Users are lost or counted in one arm only, and those who are left "
+            "are not alike."
         )
     if unserved.alarm:
-        shares = ", ".join(f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items())
-        found.append(
+        shares = ", ".join(
+            f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items()
+        )
+        yield (
             f"Never served: {shares} users engaged and were answered nothing that is in the log "
             f"(p = {unserved.p:.1g}). An arm's exposures are lost, or come without an arm."
         )
-    return found
 
 
-def _obstacles(has_primary: bool, log: Log) -> list[str]:
+def _obstacles(has_primary: bool, log: LogHealth) -> Iterator[str]:
+    """What the log lacks for a verdict."""
     everyone = sum(log.users.values()) + log.contaminated
-    found = []
     if log.contaminated > MOST_CONTAMINATED * everyone:
-        found.append(
-            f"Contamination: {log.contaminated:,} of {everyone:,} users ({log.contaminated / everyone:.1%}) were in "
-            f"two arms, or not in that of their bucket; the bound is {MOST_CONTAMINATED:.0%}."
+        yield (
+            f"Contamination: {log.contaminated:,} of {everyone:,} users "
+            f"({log.contaminated / everyone:.1%}) were in two arms, or not in that of their "
+            f"bucket; the bound is {MOST_CONTAMINATED:.0%}."
         )
-    found += [
-        f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound is {MOST_UNUSABLE:.0%}."
-        for what, (count, total) in log.unusable.items()
-        if count > MOST_UNUSABLE * total
-    ]
-    found += [f"Log: the arm {arm} answers nobody from {day} on." for arm, day in log.vanished.items()]
-    found += [
-        f"Users: the arm {arm} has {users:,}, and {LEAST_USERS} are the least."
-        for arm, users in log.users.items()
-        if users < LEAST_USERS
-    ]
-    found += [text for deviation in log.deviations if (text := _deviating(deviation))]
+    for what, (count, total) in log.unusable.items():
+        if count > MOST_UNUSABLE * total:
+            yield (
+                f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound is "
+                f"{MOST_UNUSABLE:.0%}."
+            )
+    for arm, day in log.vanished.items():
+        yield f"Log: the arm {arm} answers nobody from {day} on."
+    for arm, users in log.users.items():
+        if users < LEAST_USERS:
+            yield f"Users: the arm {arm} has {users:,}, and {LEAST_USERS} are the least."
+    for deviation in log.deviations:
+        most = max(deviation.shares.values())
+        words = DEVIATIONS[deviation.name]
+        shares = ", ".join(f"{arm} {share:.1%}" for arm, share in deviation.shares.items())
+        if most > MOST_DEVIATING:
+            yield f"Log: {words}, {shares}; the bound is {MOST_DEVIATING:.0%} of an arm's answers."
+        elif most > UNLIKE_FROM and not deviation.p >= ALARM:
+            p = f"(p = {deviation.p:.1g})"
+            yield f"Log: {words}, {shares} {p}: the arms were not served alike."
     if not has_primary:
-        found.append(f"{_title(PRIMARY)} could not be measured in both arms.")
-    return found
-
-
-def _deviating(deviation: Deviation) -> str:
-    """Why so many answers of this kind are an obstacle; empty where they are none."""
-    most = max(deviation.shares.values())
-    words = DEVIATIONS[deviation.name]
-    shares = ", ".join(f"{arm} {share:.1%}" for arm, share in deviation.shares.items())
-    if most > MOST_DEVIATING:
-        return f"Log: {words}, {shares}; the bound is {MOST_DEVIATING:.0%} of an arm's answers."
-    if most > UNLIKE_FROM and not deviation.p >= ALARM:
-        return f"Log: {words}, {shares} (p = {deviation.p:.1g}): the arms were not served alike."
-    return ""
+        yield f"{_title(PRIMARY)} could not be measured in both arms."
 
 
 def _dominated(effects: Sequence[Effect]) -> Iterator[str]:
@@ -182,31 +208,40 @@ def _dominated(effects: Sequence[Effect]) -> Iterator[str]:
             continue
         for largest in effect.largest:
             if largest.share > MOST_OF_ONE_USER:
+                column = largest.column.replace("_", " ")
                 yield (
-                    f"{_title(effect.metric)}: one user ({largest.user_id}) holds {largest.share:.0%} of the "
-                    f"{largest.column.replace('_', ' ')} of the arm {largest.arm}; the bound is {MOST_OF_ONE_USER:.0%}."
+                    f"{_title(effect.metric)}: one user ({largest.user_id}) holds "
+                    f"{largest.share:.0%} of the {column} of the arm {largest.arm}; the bound is "
+                    f"{MOST_OF_ONE_USER:.0%}."
                 )
 
 
 def _worse(effects: Sequence[Effect]) -> list[str]:
     """What the rule does not look at, and a reader of the verdict must not overlook."""
-    worse = [
-        f"{_name(effect.metric)} {signed(effect.lift)} ({between(effect.always_lo, effect.always_hi)})"
-        for effect in effects
-        if effect.metric not in (PRIMARY, *GUARDRAILS)
-        and {"better": effect.always_hi < 0, "worse": effect.always_lo > 0}.get(METRICS[effect.metric].higher, False)
-    ]
+    worse = []
+    for effect in effects:
+        higher = METRICS[effect.metric].higher
+        is_worse = {"better": effect.always_hi < 0, "worse": effect.always_lo > 0}.get(
+            higher, False
+        )
+        if effect.metric not in (PRIMARY, *GUARDRAILS) and is_worse:
+            bounds = between(effect.always_lo, effect.always_hi)
+            worse.append(f"{_name(effect.metric)} {signed(effect.lift)} ({bounds})")
     return [f"Outside of the rule, and worse beyond chance: {', '.join(worse)}"] if worse else []
 
 
-def _why_open(primary: Effect, missing: Sequence[str], log: Log) -> str:
+def _why_open(primary: Effect, missing: Sequence[str], log: LogHealth) -> str:
     if missing:
-        return f"{', '.join(map(_title, missing))} could not be measured, and nobody wins without the guardrails."
+        names = ", ".join(map(_title, missing))
+        return f"{names} could not be measured, and nobody wins without the guardrails."
     if primary.always_lo > 0:
-        return f"{_title(PRIMARY)} is higher so far, but {log.days} days are too few: {LEAST_DAYS} are the least."
+        return (
+            f"{_title(PRIMARY)} is higher so far, but {log.days} days are too few: {LEAST_DAYS} "
+            "are the least."
+        )
     return (
-        f"What {_name(PRIMARY)} shows may be chance: anything from {between(primary.always_lo, primary.always_hi)} "
-        f"goes with these {log.days} days."
+        f"What {_name(PRIMARY)} shows may be chance: anything from "
+        f"{between(primary.always_lo, primary.always_hi)} goes with these {log.days} days."
     )
 
 

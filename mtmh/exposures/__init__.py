@@ -1,1 +1,1 @@
-"""The log of exposures and engagements: written so that a power cut loses nothing, compacted, read."""
+"""The log of exposures and engagements: a power cut loses nothing; compacted, and read."""

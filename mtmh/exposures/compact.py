@@ -3,12 +3,12 @@
     OUT/exposures/day=2026-03-01/BATCH.parquet      one row a candidate shown
     OUT/engagements/day=2026-03-01/BATCH.parquet    one row an event
     OUT/rejected/BATCH.parquet                      what could not be read, with its reason
-    OUT/batches/BATCH.json                          the names of the segments that are in the batch, and its rows
+    OUT/batches/BATCH.json                          its segments' names, and how many rows it has
 
-A batch counts from the moment that its BATCH.json is there: before, its segments are the truth, and its Parquet files
-are leftovers of a compaction that was killed, which the next one removes; after, its Parquet files are, and segments
-of it that are still there are the leftovers. Everything is on disk before that moment. `mtmh.exposures.read` reads by
-this rule. Whole days may be deleted.
+A batch counts from the moment that its BATCH.json is there: before, its segments are the truth, and
+its Parquet files are leftovers of a compaction that was killed, which the next one removes; after,
+its Parquet files are, and segments of it that are still there are the leftovers. Everything is on
+disk before that moment. `mtmh.exposures.read` reads by this rule. Whole days may be deleted.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from mtmh.errors import UserError
 from mtmh.exposures.log import LOCK, lock
 from mtmh.exposures.segment import CLOSED, OPEN, TORN, make_folder, recover, sync_folder
-from mtmh.exposures.tables import Tables, read_segment
+from mtmh.exposures.tables import LogTables, read_segment
 
 TABLES = ("exposures", "engagements")
 
@@ -46,54 +46,75 @@ class Compacted:
 def compact(directory: Path, out: Path, batch_bytes: int = 64 * 2**20) -> Compacted:
     """Turn the finished segments below `directory` into Parquet below `out`, and remove them.
 
-    A segment that a process is writing stays; one that a killed process left is finished first. Late records are filed
-    under their day. Can be killed at any moment and run again. `batch_bytes` of segments make one batch.
+    A segment that a process is writing stays; one that a killed process left is finished first.
+    Late records are filed under their day. Can be killed at any moment and run again. `batch_bytes`
+    of segments make one batch.
 
     Raises UserError when there is no such directory, or another compaction works on `out`.
     """
     if not directory.is_dir():
-        raise UserError(f"log {directory}: no such folder. Give the folder that the router writes (log.directory).")
+        raise UserError(
+            f"log {directory}: no such folder. Give the folder that the router writes "
+            "(log.directory)."
+        )
     if directory.resolve() == out.resolve():
-        raise UserError(f"{out} is the log itself. Give another folder for the tables, say {out / 'tables'}.")
+        raise UserError(
+            f"{out} is the log itself. Give another folder for the tables, say {out / 'tables'}."
+        )
     for folder in (out / "batches", out / "rejected", *(out / name for name in TABLES)):
         make_folder(folder)
     with _alone(out), _alone(directory):
-        return _compact(directory, out, batch_bytes)
+        finish_killed(directory)
+        # What a killed compaction left: segments that count in a batch, files of no batch.
+        done = committed(out)
+        _remove([path for path in finished(directory) if key(path) in done.segments])
+        files = [path for name in TABLES for path in (out / name).glob("day=*/*")]
+        files += [*(out / "rejected").iterdir(), *(out / "batches").glob("*.draft")]
+        _remove(
+            [path for path in files if path.suffix != ".parquet" or path.stem not in done.batches]
+        )
+        segments = finished(directory)
+        counts = {"exposures": 0, "engagements": 0, "rejected": 0}
+        for paths in _batches(segments, batch_bytes):
+            tables = LogTables.concat(
+                [
+                    read_segment(str(path.relative_to(directory)), path.read_bytes())
+                    for path in paths
+                ]
+            )
+            write_batch(out, tables, [key(path) for path in paths])
+            _remove(paths)
+            for name in counts:
+                counts[name] += getattr(tables, name).num_rows
+        return Compacted(len(segments), **counts)
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    handle = lock(folder, f"another compaction is at work on {folder}. Wait until it has finished", "compaction")
+    busy = f"another compaction is at work on {folder}. Wait until it has finished"
+    handle = lock(folder, busy, "compaction")
     try:
         yield
     finally:
         os.close(handle)
 
 
-def _compact(directory: Path, out: Path, batch_bytes: int) -> Compacted:
-    finish_killed(directory)
-    done = committed(out)
-    _remove([path for path in finished(directory) if key(path) in done.segments])
-    _remove([path for path in _files(out) if path.suffix != ".parquet" or path.stem not in done.batches])
-    counts = [0, 0, 0]
-    segments = finished(directory)
-    for paths in _batches(segments, batch_bytes):
-        tables = Tables.concat([read_segment(str(path.relative_to(directory)), path.read_bytes()) for path in paths])
-        write_batch(out, tables, [key(path) for path in paths])
-        _remove(paths)
-        rows = (tables.exposures.num_rows, tables.engagements.num_rows, tables.rejected.num_rows)
-        counts = [sum(both) for both in zip(counts, rows, strict=True)]
-    return Compacted(len(segments), *counts)
-
-
-def write_batch(out: Path, tables: Tables, segments: list[str]) -> None:
-    """Add tables to `out`, all of them or none; `segments` are the keys of those that they come from."""
+def write_batch(out: Path, tables: LogTables, segments: list[str]) -> None:
+    """Add tables to `out`, all of them or none; `segments` are the keys of those that they come
+    from.
+    """
     batch = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:12]}"
     for name in TABLES:
-        _write_days(getattr(tables, name), out / name, batch)
+        table = getattr(tables, name)
+        for day in pc.unique(table["day"]).sort().to_pylist():
+            folder = out / name / f"day={day}"
+            make_folder(folder)
+            rows = table.filter(pc.equal(table["day"], day)).drop_columns("day")
+            _write(rows, folder / f"{batch}.parquet")
     if tables.rejected.num_rows:
         _write(tables.rejected, out / "rejected" / f"{batch}.parquet")
     rows = {name: getattr(tables, name).num_rows for name in (*TABLES, "rejected")}
+    # The batch counts from the rename on; everything else is on disk by then.
     draft = out / "batches" / f"{batch}.draft"
     with draft.open("w") as stream:
         stream.write(json.dumps({"segments": segments, "rows": rows}, indent=2) + "\n")
@@ -119,13 +140,17 @@ def committed(out: Path) -> Committed:
 
 
 def key(segment: Path) -> str:
-    """The name of a segment by which it counts as compacted: the same while it is written and when it is finished."""
+    """The name of a segment by which it counts as compacted: the same while it is written and when
+    it is finished.
+    """
     return segment.name if segment.suffix == TORN else segment.stem
 
 
 def finished(directory: Path) -> list[Path]:
     """Finished segments and torn tails, in order of time."""
-    return sorted((path for suffix in (CLOSED, TORN) for path in directory.rglob(f"*{suffix}")), key=key)
+    return sorted(
+        (path for suffix in (CLOSED, TORN) for path in directory.rglob(f"*{suffix}")), key=key
+    )
 
 
 def finish_killed(directory: Path) -> None:
@@ -149,18 +174,12 @@ def _batches(segments: list[Path], most: int) -> Iterator[list[Path]]:
         more = path.stat().st_size
         if batch and size + more > most:
             yield batch
-            batch, size = [], 0
-        batch, size = [*batch, path], size + more
+            batch = []
+            size = 0
+        batch.append(path)
+        size += more
     if batch:
         yield batch
-
-
-def _write_days(table: pa.Table, folder: Path, batch: str) -> None:
-    for day in pc.unique(table["day"]).sort().to_pylist():
-        rows = table.filter(pc.equal(table["day"], day)).drop_columns("day")
-        place = folder / f"day={day}"
-        make_folder(place)
-        _write(rows, place / f"{batch}.parquet")
 
 
 def _write(table: pa.Table, path: Path) -> None:
@@ -169,12 +188,6 @@ def _write(table: pa.Table, path: Path) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     sync_folder(path.parent)
-
-
-def _files(out: Path) -> list[Path]:
-    """The files of all batches but their manifests."""
-    days = [path for name in TABLES for path in (out / name).glob("day=*/*")]
-    return [*days, *(out / "rejected").iterdir(), *(out / "batches").glob("*.draft")]
 
 
 def _remove(paths: list[Path]) -> None:

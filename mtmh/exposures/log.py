@@ -1,13 +1,13 @@
 """A durable, append-only log of exposures and engagements: what `append` returned from is on disk.
 
-    log = Log(Path("log/router-0"))
-    await log.append([{"kind": "exposure", "request_id": "7f6b", ..}])    # mtmh/exposures/records.py has the schema
+    log = LogWriter(Path("log/router-0"))
+    await log.append([{"kind": "exposure", "request_id": "7f6b", ..}])  # schema: records.py
     await log.close()
 
-Appends that wait at the same time share one fsync (group commit), in a thread, so that the event loop never waits for
-the disk. One process writes a directory; each further one gets a subdirectory of its own, and whoever reads the
-directory above (mtmh/exposures/read.py) sees them all. An append alone costs one
-fsync; many at once share it.
+Appends that wait at the same time share one fsync (group commit), in a thread, so that the event
+loop never waits for the disk. One process writes a directory; each further one gets a subdirectory
+of its own, and whoever reads the directory above (mtmh/exposures/read.py) sees them all. An append
+alone costs one fsync; many at once share it.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ LOCK = "lock"
 _logger = logging.getLogger(__name__)
 
 
-class Log:
+class LogWriter:
     """The log of one process, to be used from one event loop.
 
-    `segment_bytes` and `segment_seconds` are the size and the age at which the next append starts a new segment;
-    `waiting_bytes` bounds what waits for the disk. `torn` has the files with the torn tails that a killed predecessor
-    left, each with its bytes.
+    `segment_bytes` and `segment_seconds` are the size and the age at which the next append starts a
+    new segment; `waiting_bytes` bounds what waits for the disk. `torn` has the files with the torn
+    tails that a killed predecessor left, each with its bytes.
 
     Raises UserError when another process writes this directory, OSError as the disk gives it.
     """
@@ -54,9 +54,23 @@ class Log:
         make_folder(directory)
         advice = f"Give each process a directory of its own, say {directory / '2'}"
         self._lock = lock(directory, f"another process writes the log {directory}. {advice}")
-        self.torn = _finish_predecessor(directory)
+        self.torn: list[tuple[Path, int]] = []
+        try:
+            self.torn = recover(directory)
+        except (
+            OSError
+        ) as error:  # a full disk, say: new records go elsewhere; the next start retries
+            _logger.warning(
+                "what an earlier process left in %s could not be finished: %s", directory, error
+            )
+        for path, size in self.torn:
+            _logger.warning(
+                "set aside %d bytes that an earlier process had not finished writing: %s",
+                size,
+                path,
+            )
         self._segment: SegmentFile | None = None
-        self._born = 0.0
+        self._opened_at = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mtmh-log")
         self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
         self._drain: asyncio.Task[None] | None = None
@@ -66,10 +80,11 @@ class Log:
     async def append(self, records: Sequence[dict[str, Any]]) -> None:
         """Return when all records are on disk; they stand side by side in one segment.
 
-        Raises ValueError, before anything is written, when one is no record; BlockingIOError at once when
-        `waiting_bytes` wait already; OSError when the disk fails. After an OSError the records do not count as written
-        (only a disk on which not even cutting the file succeeds may still show them), and the log can be used on.
-        Cancelled, the records may or may not be written.
+        Raises ValueError, before anything is written, when one is no record; BlockingIOError at
+        once when `waiting_bytes` wait already; OSError when the disk fails. After an OSError the
+        records do not count as written (only a disk on which not even cutting the file succeeds may
+        still show them), and the log can be used on. Cancelled, the records may or may not be
+        written.
         """
         block = b"".join(frame(encode(record)) for record in records)
         if not block:
@@ -77,7 +92,9 @@ class Log:
         if self._closed:
             raise OSError(errno.ESHUTDOWN, f"the log {self.directory} is closed")
         if self.waiting + len(block) > self._limits[2]:
-            raise BlockingIOError(errno.EAGAIN, f"{self.waiting:,} bytes wait for the disk already; {self.directory}")
+            raise BlockingIOError(
+                errno.EAGAIN, f"{self.waiting:,} bytes wait for the disk already; {self.directory}"
+            )
         written = asyncio.get_running_loop().create_future()
         self._pending.append((block, written))
         self.waiting += len(block)
@@ -100,7 +117,10 @@ class Log:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -120,28 +140,37 @@ class Log:
                     continue
                 if failure is None:
                     written.set_result(None)
+                elif isinstance(failure, OSError):  # one each: tracebacks grow with every raise
+                    copy = OSError(failure.errno, failure.strerror, failure.filename)
+                    written.set_exception(copy)
                 else:
-                    written.set_exception(_copy(failure))
+                    written.set_exception(failure)
 
     def _commit(self, blocks: list[bytes]) -> None:
         """In the thread: write the blocks and wait for the disk."""
         size, seconds, _ = self._limits
         segment = self._segment
-        if segment is not None and (
-            segment.size + sum(map(len, blocks)) > size or time.monotonic() - self._born > seconds
-        ):
-            self._retire()
+        if segment is not None:
+            is_full = segment.size + sum(map(len, blocks)) > size
+            if is_full or time.monotonic() - self._opened_at > seconds:
+                self._retire()
         try:
             if self._segment is None:
-                name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:12]}{OPEN}"  # never the same again
-                self._segment, self._born = SegmentFile(self.directory / name), time.monotonic()
+                # A name that never comes again.
+                name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:12]}{OPEN}"
+                self._segment = SegmentFile(self.directory / name)
+                self._opened_at = time.monotonic()
             self._segment.append(blocks)
         except OSError:
-            self._retire()  # after a failed fsync nobody knows what of the file is on disk: never write to it again
+            # After a failed fsync nobody knows what of the file is on disk: never write to it
+            # again.
+            self._retire()
             raise
 
     def _retire(self) -> None:
-        """In the thread: finish the segment. What is acknowledged is on disk already, so an error can wait."""
+        """In the thread: finish the segment. What is acknowledged is on disk already, so an error
+        can wait.
+        """
         segment, self._segment = self._segment, None
         if segment is None:
             return
@@ -149,39 +178,24 @@ class Log:
             segment.close()
         except OSError as error:
             _logger.warning(
-                "segment %s is left unfinished (%s); opening the log again finishes it", segment.path, error
+                "segment %s is left unfinished (%s); opening the log again finishes it",
+                segment.path,
+                error,
             )
 
 
 def lock(directory: Path, taken: str, name: str = LOCK) -> int:
-    """Take a directory for writing: the handle that holds it. Raises UserError, saying `taken`, when another has it.
+    """Take a directory for writing: the handle that holds it.
 
-    A compaction looks for what killed processes left, and holds a writer's lock for that moment: so wait a little.
+    Raises UserError, saying `taken`, when another process has it. A compaction looks for what
+    killed processes left, and holds a writer's lock for that moment: so wait a little.
     """
     handle = os.open(directory / name, os.O_RDWR | os.O_CREAT, 0o644)
-    for last in (False,) * 20 + (True,):
+    for pause in [0.05] * 20 + [0.0]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return handle
         except BlockingIOError:
-            if last:
-                break
-            time.sleep(0.05)
+            time.sleep(pause)
     os.close(handle)
     raise UserError(f"{taken}; `fuser {directory / name}` tells which process it is.")
-
-
-def _finish_predecessor(directory: Path) -> list[tuple[Path, int]]:
-    try:
-        torn = recover(directory)
-    except OSError as error:  # such as a full disk: new records go elsewhere, and the next opening tries again
-        _logger.warning("what an earlier process left in %s could not be finished: %s", directory, error)
-        return []
-    for path, size in torn:
-        _logger.warning("set aside %d bytes that an earlier process had not finished writing: %s", size, path)
-    return torn
-
-
-def _copy(error: Exception) -> Exception:
-    """Each waiter gets an error of its own: tracebacks grow with every raise."""
-    return OSError(error.errno, error.strerror, error.filename) if isinstance(error, OSError) else error

@@ -1,6 +1,7 @@
-"""The log as two tables, wherever its rows are just now: in Parquet, in finished segments or in one being written."""
+"""The log as two tables, wherever its rows are just now: in Parquet, in finished segments or in one
+being written.
+"""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from mtmh.errors import UserError
 from mtmh.exposures.compact import committed, key
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
 from mtmh.exposures.segment import CLOSED, OPEN, TORN
-from mtmh.exposures.tables import REJECTED, Tables, read_segment
+from mtmh.exposures.tables import REJECTED, LogTables, read_segment
 
 if TYPE_CHECKING:
     import ibis
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Logged:
+class LogRelations:
     """Relations over everything that was logged, each row once, in the schemas of records.py.
 
-    An engagement that was sent twice is two rows: `relations.once` makes one of them; exposures of log_version 1 get
-    their exposure_id by `relations.identified`.
+    An engagement that was sent twice is two rows: `relations.once` makes one of them; exposures of
+    log_version 1 get their exposure_id by `relations.identified`.
     """
 
     exposures: "ibis.Table"
@@ -32,12 +33,13 @@ class Logged:
     rejected: pa.Table  # tables.REJECTED: what could not be read; nothing is left out in silence
 
 
-def read(directory: Path, out: Path) -> Logged:
-    """What was appended below `directory`, compacted to `out` or not: tables of one DuckDB in this process, in UTC.
+def read(directory: Path, out: Path) -> LogRelations:
+    """What was appended below `directory`, compacted to `out` or not: tables of one DuckDB in this
+    process, in UTC.
 
-    Parquet is read when a query needs it, and of it only the columns and days that it needs; what is not compacted yet
-    is held in memory. Writers and a compaction may be at work meanwhile: the answer has every row that was there when
-    `read` began, and no row twice.
+    Parquet is read when a query needs it, and of it only the columns and days that it needs; what
+    is not compacted yet is held in memory. Writers and a compaction may be at work meanwhile: the
+    answer has every row that was there when `read` began, and no row twice.
 
     Raises UserError when neither folder is there, or a segment vanished that nobody compacted.
     """
@@ -47,60 +49,74 @@ def read(directory: Path, out: Path) -> Logged:
     if not directory.is_dir() and not out.is_dir():
         raise UserError(f"no log: there is neither a folder {directory} nor {out}.")
     live = {key(path): _tables(path, directory) for path in _segments(directory)}
-    done = committed(out)  # after the segments were read, so that one which a compaction removed meanwhile is in here
-    if lost := [name for name, tables in live.items() if tables is None and name not in done.segments]:
-        raise UserError(f"{len(lost)} segments vanished from {directory} and are not in {out}, such as {lost[0]}.")
-    rest = Tables.concat([tables for name, tables in live.items() if tables is not None and name not in done.segments])
+    # After the segments: what a compaction removed meanwhile is in here.
+    compacted = committed(out)
+    waiting = {name: tables for name, tables in live.items() if name not in compacted.segments}
+    if lost := [name for name, tables in waiting.items() if tables is None]:
+        raise UserError(
+            f"{len(lost)} segments vanished from {directory} and are not in {out}, such as "
+            f"{lost[0]}."
+        )
+    rest = LogTables.concat([tables for tables in waiting.values() if tables is not None])
+    # What is not compacted is held in memory, beside the Parquet files.
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
     connection.register("live_exposures", rest.exposures)
     connection.register("live_engagements", rest.engagements)
     backend = ibis.duckdb.from_connection(connection)
-    relations = [
-        _with_parquet(backend, f"live_{name}", out / name, schema, done.batches)
-        for name, schema in (("exposures", EXPOSURES), ("engagements", ENGAGEMENTS))
+    relations = []
+    for name, schema in (("exposures", EXPOSURES), ("engagements", ENGAGEMENTS)):
+        days = sorted((out / name).glob("day=*/*.parquet"))
+        files = [str(path) for path in days if path.stem in compacted.batches]
+        rows = backend.table(f"live_{name}").select(schema.names)
+        relations.append(_with_parquet(backend, rows, files))
+    rejected = [
+        pq.read_table(path, schema=REJECTED)
+        for path in sorted((out / "rejected").glob("*.parquet"))
+        if path.stem in compacted.batches
     ]
-    rejected = [path for path in sorted((out / "rejected").glob("*.parquet")) if path.stem in done.batches]
-    aside = pa.concat_tables([*(pq.read_table(path, schema=REJECTED) for path in rejected), rest.rejected])
-    return Logged(relations[0], relations[1], aside)
+    return LogRelations(relations[0], relations[1], pa.concat_tables([*rejected, rest.rejected]))
 
 
-def _with_parquet(
-    backend: "Backend", live: str, folder: Path, schema: pa.Schema, batches: frozenset[str]
-) -> "ibis.Table":
+def _with_parquet(backend: "Backend", live: "ibis.Table", files: list[str]) -> "ibis.Table":
+    """The rows of `live` and of the files, in the columns of `live`."""
     import ibis
 
-    files = [str(path) for path in sorted(folder.glob("day=*/*.parquet")) if path.stem in batches]
-    rows = backend.table(live).select(schema.names)
     if not files:
-        return rows
-    compacted = backend.read_parquet(files, hive_partitioning=True, union_by_name=True)  # `day` as a date
+        return live
+    # With `day` as a date, from the names of the folders.
+    compacted = backend.read_parquet(files, hive_partitioning=True, union_by_name=True)
     # Tables of an earlier log_version lack columns of later ones: null there.
-    lacking = {name: kind for name, kind in rows.schema().items() if name not in compacted.columns}
+    lacking = {name: kind for name, kind in live.schema().items() if name not in compacted.columns}
     compacted = compacted.mutate(**{name: ibis.null(kind) for name, kind in lacking.items()})
-    return compacted.select(schema.names).union(rows)
+    return compacted.select(live.columns).union(live)
 
 
 def _segments(directory: Path) -> list[Path]:
-    """All segments. A file that is renamed while a folder is listed may be missed: so list until nothing changes."""
+    """All segments.
+
+    A file that is renamed while a folder is listed may be missed: so list until nothing changes.
+    """
     before: list[Path] = []
     while (now := sorted(_listed(directory), key=key)) != before:
         before = now
     return now
 
 
-def _listed(directory: Path) -> Iterator[Path]:
-    for suffix in (OPEN, CLOSED, TORN):
-        yield from directory.rglob(f"*{suffix}")
+def _listed(directory: Path) -> list[Path]:
+    return [path for suffix in (OPEN, CLOSED, TORN) for path in directory.rglob(f"*{suffix}")]
 
 
-def _tables(path: Path, directory: Path) -> Tables | None:
+def _tables(path: Path, directory: Path) -> LogTables | None:
     """The rows of a segment; None when a finished one was removed since it was listed."""
-    writing = path.suffix == OPEN
-    for place in (path, path.with_suffix(CLOSED)) if writing else (path,):  # it may have been finished meanwhile
+    is_open = path.suffix == OPEN
+    paths = [path, path.with_suffix(CLOSED)] if is_open else [path]  # it may be finished meanwhile
+    for current in paths:
         try:
-            data = place.read_bytes()
+            data = current.read_bytes()
         except FileNotFoundError:
             continue
-        return read_segment(str(place.relative_to(directory)), data, finished=place.suffix != OPEN)
-    return Tables.concat([]) if writing else None  # compacted since, or nothing in it was ever acknowledged
+        name = str(current.relative_to(directory))
+        return read_segment(name, data, finished=current.suffix != OPEN)
+    # An open one was compacted since, or nothing in it was ever acknowledged.
+    return LogTables.concat([]) if is_open else None

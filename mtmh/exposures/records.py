@@ -1,15 +1,17 @@
-"""What the log holds: one record a request that was answered, one a thing that a user did. The schema, in one place.
+"""What the log holds: one record a request that was answered, one a thing that a user did. The
+schema, in one place.
 
-Two kinds of record go into the log as dicts (`Exposure`, `Engagement`); two tables come out (`EXPOSURES`,
-`ENGAGEMENTS`). A record of an exposure has the candidates of one answer as lists side by side, in the order in which
-they were shown; the table has a row for each of them. An answer without candidates exposes nobody to anything: it
-stands in the log, and gives no row.
+Two kinds of record go into the log as dicts (`ExposureRecord`, `EngagementRecord`); two tables come
+out (`EXPOSURES`, `ENGAGEMENTS`). A record of an exposure has the candidates of one answer as lists
+side by side, in the order in which they were shown; the table has a row for each of them. An answer
+without candidates exposes nobody to anything: it stands in the log, and gives no row.
 
-An exposure is named by its `exposure_id`, which the router gives it; `request_id` is the caller's, for tracing, and may
-stand on many. Records of log_version 1 have no exposure_id: their request_id names them (`relations.identified`).
+An exposure is named by its `exposure_id`, which the router gives it; `request_id` is the caller's,
+for tracing, and may stand on many. Records of log_version 1 have no exposure_id: their request_id
+names them (`relations.identified`).
 
-All times are UTC, in microseconds. A table's `day` is the UTC day of its timestamp: rows that come late, or from a
-clock that is wrong, are filed under the day that they name.
+All times are UTC, in microseconds. A table's `day` is the UTC day of its timestamp: rows that come
+late, or from a clock that is wrong, are filed under the day that they name.
 """
 
 from datetime import UTC, datetime
@@ -48,7 +50,7 @@ Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
-class Exposure(BaseModel):
+class ExposureRecord(BaseModel):
     """One answer of the router, as it was sent."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -68,33 +70,40 @@ class Exposure(BaseModel):
     surface: Literal["retrieve", "similar"]
     item_id: list[Id]  # the candidates, first one first; the lists below run beside it
     head: list[Literal["engagement", "relevance"]]
-    head_rank: list[Annotated[int, Field(ge=1, lt=2**31)]]  # place in that head's own list, from 1
+    head_rank: list[Annotated[int, Field(ge=1, lt=2**31)]]  # rank in that head's list, from 1
     score: list[Number]
     trigger_id: list[Id | None]  # the item that retrieved it
     log_version: Literal[1, 2] = 1
 
     @model_validator(mode="after")
-    def _named(self) -> "Exposure":
+    def _named(self) -> "ExposureRecord":
         if self.log_version > 1 and None in (self.exposure_id, self.arm_alpha, self.own_alpha):
             raise ValueError("log_version 2 has exposure_id, arm_alpha and own_alpha")
         return self
 
     @model_validator(mode="after")
-    def _side_by_side(self) -> "Exposure":
+    def _side_by_side(self) -> "ExposureRecord":
         n = len(self.item_id)
-        if not n == len(self.head) == len(self.head_rank) == len(self.score) == len(self.trigger_id):
+        if (
+            not n
+            == len(self.head)
+            == len(self.head_rank)
+            == len(self.score)
+            == len(self.trigger_id)
+        ):
             raise ValueError("item_id, head, head_rank, score and trigger_id must be equally long")
         return self
 
 
-class Engagement(BaseModel):
+class EngagementRecord(BaseModel):
     """One thing that a user did, as the data contract's interactions have it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     kind: Literal["engagement"]
     event_id: Id | None = None  # tells it from the user's others: sent again, it counts once
-    call_id: Id | None = None  # of the call that brought it, and its place there, where that call's time is its own
+    # Of the call that brought it, and its position there, where that call's time is its own.
+    call_id: Id | None = None
     exposure_id: Id | None = None  # of the answer that led to it, where that is known
     request_id: Id | None = None  # the same by the caller's id, or by the exposure's
     timestamp: Time  # when it happened
@@ -106,7 +115,9 @@ class Engagement(BaseModel):
     log_version: Literal[1, 2] = 1
 
 
-RECORD: TypeAdapter[Exposure | Engagement] = TypeAdapter(Annotated[Exposure | Engagement, Field(discriminator="kind")])
+RECORD: TypeAdapter[ExposureRecord | EngagementRecord] = TypeAdapter(
+    Annotated[ExposureRecord | EngagementRecord, Field(discriminator="kind")]
+)
 _TIME = pa.timestamp("us", tz="UTC")
 ANSWER = [
     pa.field("request_id", pa.string(), nullable=False),
@@ -119,7 +130,9 @@ ANSWER = [
     pa.field("k", pa.int32(), nullable=False),
     pa.field("surface", pa.string(), nullable=False),
     pa.field("log_version", pa.int32(), nullable=False),
-    pa.field("exposure_id", pa.string()),  # from here on null in log_version 1, whose files may lack the columns
+    pa.field(
+        "exposure_id", pa.string()
+    ),  # from here on null in log_version 1, whose files may lack the columns
     pa.field("arm_alpha", pa.float64()),
     pa.field("own_alpha", pa.bool_()),
 ]
@@ -131,7 +144,9 @@ CANDIDATE = [
     pa.field("trigger_id", pa.string()),
 ]
 _POSITION = pa.field("position", pa.int32(), nullable=False)  # in the answer, from 1
-_DAY = pa.field("day", pa.date32(), nullable=False)  # of the timestamp; in Parquet it is the name of the folder
+_DAY = pa.field(
+    "day", pa.date32(), nullable=False
+)  # of the timestamp; in Parquet it is the name of the folder
 EXPOSURES = pa.schema([*ANSWER, *CANDIDATE, _POSITION, _DAY])  # one row a candidate shown
 ENGAGEMENTS = pa.schema(  # one row an event
     [
@@ -152,7 +167,9 @@ ENGAGEMENTS = pa.schema(  # one row an event
 
 
 def encode(record: dict[str, Any]) -> bytes:
-    """A record as one line of JSON, without the line's end. Raises ValueError that names what is wrong with it."""
+    """A record as one line of JSON, without the line's end. Raises ValueError that names what is
+    wrong with it.
+    """
     try:
         return RECORD.validate_python(record).model_dump_json(exclude_none=True).encode()
     except ValidationError as error:
@@ -161,6 +178,9 @@ def encode(record: dict[str, Any]) -> bytes:
 
 def explain(error: ValidationError) -> str:
     """What is wrong with a record, in one line: the first five errors of it."""
-    return "; ".join(
-        f"{'.'.join(map(str, one['loc']))}: {one['msg'][:1].lower()}{one['msg'][1:]}" for one in error.errors()[:5]
-    )
+    faults = []
+    for fault in error.errors()[:5]:
+        where = ".".join(map(str, fault["loc"]))
+        message = fault["msg"]
+        faults.append(f"{where}: {message[:1].lower()}{message[1:]}")
+    return "; ".join(faults)

@@ -1,21 +1,24 @@
 """A segment of the log: a file of framed records that is only ever appended to.
 
-A frame is one line: the crc32 of the record and its length in bytes, 8 hex digits each, and the record as JSON:
+A frame is one line: the crc32 of the record and its length in bytes, 8 hex digits each, and the
+record as JSON:
 
     5d1c8e0f 00000cf2 {"kind":"exposure","request_id":"7f6b...
 
-Lines of text, so that an engineer can read them at three in the morning with what every machine has (`tail -n 1
-*.open | cut -c 19- | jq`), and grep them. The length is there so that no single damaged byte, a line's end included,
-costs more than the record that it is in: a reader that finds damage goes on at the next line.
+Lines of text, so that an engineer can read them at three in the morning with what every machine has
+(`tail -n 1 *.open | cut -c 19- | jq`), and grep them. The length is there so that no single damaged
+byte, a line's end included, costs more than the record that it is in: a reader that finds damage
+goes on at the next line.
 
-A segment that is written has the suffix .open, a finished one .segment, and what was cut from the end of one .torn.
+A segment that is written has the suffix .open, a finished one .segment, and what was cut from the
+end of one .torn.
 """
 
 import errno
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,40 +36,40 @@ def frame(record: bytes) -> bytes:
 class Scan:
     """What a segment holds. Spans are (start, end) in bytes."""
 
-    records: list[tuple[int, bytes]] = field(default_factory=list)  # whole ones, each with the start of its frame
+    records: list[tuple[int, bytes]] = field(
+        default_factory=list
+    )  # whole ones, each with the start of its frame
     damage: list[tuple[int, int]] = field(default_factory=list)  # with whole records behind it
     end: int = 0  # of the last whole record; what follows is a torn tail
 
 
 def scan(data: bytes) -> Scan:
-    """Read all frames. A record counts when its checksum does; each stretch of other bytes is one span of damage."""
-    found = Scan()
-    for start, end, record in _frames(data):
-        if start > found.end:
-            found.damage.append((found.end, start))
-        found.records.append((start, record))
-        found.end = end
-    return found
+    """Read all frames. A record counts when its checksum does; each stretch of other bytes is
+    damage.
+    """
+    result = Scan()
+    position = 0
+    while position < len(data):
+        record = _record(data, position)
+        if record is None:  # damaged: go on at the next line
+            position = data.find(b"\n", position) + 1 or len(data)
+            continue
+        if position > result.end:
+            result.damage.append((result.end, position))
+        result.records.append((position, record))
+        position = min(position + _HEADER + len(record) + 1, len(data))
+        result.end = position
+    return result
 
 
-def _frames(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    at = 0
-    while at < len(data):
-        record = _record(data, at)
-        if record is not None:
-            end = min(at + _HEADER + len(record) + 1, len(data))
-            yield at, end, record
-            at = end
-        else:
-            at = data.find(b"\n", at) + 1 or len(data)
-
-
-def _record(data: bytes, at: int) -> bytes | None:
-    header = _FRAME.match(data, at)
+def _record(data: bytes, start: int) -> bytes | None:
+    """The record of the frame that begins at byte `start`; None where there is no whole one."""
+    header = _FRAME.match(data, start)
     if header is None:
         return None
-    start, length = header.end(), int(header[2], 16)
-    record = data[start : start + length]
+    begin = header.end()
+    length = int(header[2], 16)
+    record = data[begin : begin + length]
     return record if len(record) == length and zlib.crc32(record) == int(header[1], 16) else None
 
 
@@ -88,7 +91,8 @@ def make_folder(folder: Path) -> None:
 
 
 class SegmentFile:
-    """A segment that is being written. What `append` returned from is on disk, whatever happens then.
+    """A segment that is being written. What `append` returned from is on disk, whatever happens
+    then.
 
     Not to be used by two threads at once. Raises OSError from every method, as the disk gives it.
     """
@@ -104,18 +108,24 @@ class SegmentFile:
             raise
 
     def append(self, frames: Sequence[bytes]) -> None:
-        """Write whole frames and wait for the disk. After an error the file is done for: `close` it."""
+        """Write whole frames and wait for the disk. After an error the file is done for: `close`
+        it.
+        """
         left = memoryview(b"".join(frames))
         size = self.size + len(left)
         while left:
-            left = left[os.write(self._handle, left) :]  # a disk that fills up takes a part, then raises
+            left = left[
+                os.write(self._handle, left) :
+            ]  # a disk that fills up takes a part, then raises
         os.fsync(self._handle)
         if not os.fstat(self._handle).st_nlink:  # a deleted file takes everything, for nobody
             raise OSError(errno.ESTALE, f"the segment {self.path} was deleted while it was written")
         self.size = size
 
     def close(self) -> None:
-        """Cut what was not acknowledged, and give the file its final name; nothing is left of an empty one."""
+        """Cut what was not acknowledged, and give the file its final name; nothing is left of an
+        empty one.
+        """
         try:
             if os.fstat(self._handle).st_size > self.size:
                 os.ftruncate(self._handle, self.size)
@@ -132,26 +142,26 @@ class SegmentFile:
 def recover(folder: Path) -> list[tuple[Path, int]]:
     """Finish the segments that a killed writer left; the caller must hold the folder's lock.
 
-    A torn tail is set aside in a file beside the segment, then cut. Returns these files with their bytes.
+    A torn tail is set aside in a file beside the segment, then cut. Returns these files with their
+    bytes.
     """
     torn = []
     for path in sorted(folder.glob(f"*{OPEN}")):
         data = path.read_bytes()
         end = scan(data).end
         if end < len(data):
-            torn.append((_set_aside(path.with_suffix(TORN), data[end:]), len(data) - end))
+            # The tail is on disk under its own name before it is cut.
+            draft = path.with_suffix(".draft")
+            with draft.open("wb") as stream:
+                stream.write(data[end:])
+                stream.flush()
+                os.fsync(stream.fileno())
+            torn.append((draft.rename(path.with_suffix(TORN)), len(data) - end))
             os.truncate(path, end)
         with path.open("rb") as stream:
-            os.fsync(stream.fileno())  # what was written and not yet acknowledged is whole, and stays
+            os.fsync(
+                stream.fileno()
+            )  # what was written and not yet acknowledged is whole, and stays
         path.rename(path.with_suffix(CLOSED)) if end else path.unlink()
     sync_folder(folder)
     return torn
-
-
-def _set_aside(path: Path, tail: bytes) -> Path:
-    draft = path.with_suffix(".draft")
-    with draft.open("wb") as stream:
-        stream.write(tail)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return draft.rename(path)

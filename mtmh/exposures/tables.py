@@ -1,4 +1,6 @@
-"""From the bytes of a segment to tables: whole columns at once, and what cannot be read set aside with a reason."""
+"""From the bytes of a segment to tables: whole columns at once, and what cannot be read set aside
+with a reason.
+"""
 
 import re
 from collections.abc import Sequence
@@ -22,7 +24,12 @@ from mtmh.exposures.records import (
 from mtmh.exposures.segment import TORN, scan
 
 REJECTED = pa.schema(
-    [("segment", pa.string()), ("start", pa.int64()), ("reason", pa.string()), ("content", pa.binary())]
+    [
+        ("segment", pa.string()),
+        ("start", pa.int64()),
+        ("reason", pa.string()),
+        ("content", pa.binary()),
+    ]
 )  # start: byte of the segment
 DAMAGED = "damaged: no whole record with its checksum"
 UNFINISHED = "torn: the writer was stopped in the middle of it, and had not acknowledged it"
@@ -31,7 +38,7 @@ OLDEST, NEWEST = timedelta(days=5 * 365), timedelta(days=365)
 
 
 @dataclass(frozen=True)
-class Tables:
+class LogTables:
     """The log as tables: in the schemas of records.py, and what could not be read (REJECTED)."""
 
     exposures: pa.Table
@@ -39,42 +46,56 @@ class Tables:
     rejected: pa.Table
 
     @classmethod
-    def concat(cls, parts: Sequence["Tables"]) -> "Tables":
+    def concat(cls, parts: Sequence["LogTables"]) -> "LogTables":
         """All rows, in the order of `parts`."""
-        none = (schema.empty_table() for schema in (EXPOSURES, ENGAGEMENTS, REJECTED))
-        columns = zip(*((part.exposures, part.engagements, part.rejected) for part in parts), strict=True)
-        return cls(*(map(pa.concat_tables, columns) if parts else none))
+        if not parts:
+            return cls(EXPOSURES.empty_table(), ENGAGEMENTS.empty_table(), REJECTED.empty_table())
+        return cls(
+            pa.concat_tables([part.exposures for part in parts]),
+            pa.concat_tables([part.engagements for part in parts]),
+            pa.concat_tables([part.rejected for part in parts]),
+        )
 
 
-def read_segment(name: str, data: bytes, finished: bool = True) -> Tables:
-    """Tables of a segment's bytes. The tail of one that is not `finished` is being written, and no damage.
+def read_segment(name: str, data: bytes, finished: bool = True) -> LogTables:
+    """Tables of a segment's bytes. The tail of one that is not `finished` is being written, and
+    no damage.
 
-    `name` stands in `rejected`, and says when the segment was begun: records of a time far from it are rejected, as
-    each of their days would be a folder. One that ends in .torn holds a tail that was cut off, and no records.
+    `name` stands in `rejected`, and says when the segment was begun: records of a time far from it
+    are rejected, as each of their days would be a folder. One that ends in .torn holds a tail that
+    was cut off, and no records.
     """
     if name.endswith(TORN):
-        return Tables(EXPOSURES.empty_table(), ENGAGEMENTS.empty_table(), _rejected(name, [(0, UNFINISHED, data)]))
-    found = scan(data)
-    spans = [*found.damage, *([(found.end, len(data))] if finished and found.end < len(data) else [])]
+        return LogTables(
+            EXPOSURES.empty_table(),
+            ENGAGEMENTS.empty_table(),
+            _rejected(name, [(0, UNFINISHED, data)]),
+        )
+    frames = scan(data)
+    spans = list(frames.damage)
+    if finished and frames.end < len(data):
+        spans.append((frames.end, len(data)))
     bad = [(start, DAMAGED, data[start:end]) for start, end in spans]
-    written = _written(name)
+    # A record of a day far from the segment's would make a folder of that day.
+    begun = _begun(name)
     lines: dict[str, list[str]] = {"exposure": [], "engagement": []}
-    for start, content in found.records:
+    for start, content in frames.records:
         try:
             record = RECORD.validate_json(content)
         except ValidationError as error:  # from a version of this project that knew other records
             bad.append((start, explain(error), content))
             continue
-        if written is not None and not written - OLDEST <= record.timestamp <= written + NEWEST:
-            bad.append((start, FAR_OFF.format(record.timestamp.isoformat(), written.date()), content))
+        if begun is not None and not begun - OLDEST <= record.timestamp <= begun + NEWEST:
+            reason = FAR_OFF.format(record.timestamp.isoformat(), begun.date())
+            bad.append((start, reason, content))
         else:
             lines[record.kind].append(record.model_dump_json())
-    exposures, engagements = _exposures(lines["exposure"]), with_day(_parse(lines["engagement"], _EVENT), ENGAGEMENTS)
-    return Tables(exposures, engagements, _rejected(name, sorted(bad)))
+    engagements = with_day(_parse(lines["engagement"], _EVENT), ENGAGEMENTS)
+    return LogTables(_exposures(lines["exposure"]), engagements, _rejected(name, sorted(bad)))
 
 
-def _written(name: str) -> datetime | None:
-    """When a segment was begun, by its name (log.py); None for a name that does not tell."""
+def _begun(name: str) -> datetime | None:
+    """When a segment was begun, by its name (log.py); None for a name that has no time."""
     stamp = re.match(r"\d{8}T\d{6}", name.rpartition("/")[2])
     try:
         return None if stamp is None else datetime.strptime(f"{stamp[0]}Z", "%Y%m%dT%H%M%S%z")
@@ -83,18 +104,22 @@ def _written(name: str) -> datetime | None:
 
 
 _EVENT = pa.schema([field for field in ENGAGEMENTS if field.name != "day"])
-_REQUEST = pa.schema([*ANSWER, *(pa.field(field.name, pa.list_(field.type)) for field in CANDIDATE)])
+_REQUEST = pa.schema(
+    [*ANSWER, *(pa.field(field.name, pa.list_(field.type)) for field in CANDIDATE)]
+)
 
 
 def _exposures(lines: list[str]) -> pa.Table:
     """A row a candidate, from a record a request."""
     requests = _parse(lines, _REQUEST).combine_chunks()
-    shown = requests["item_id"].combine_chunks()
-    request = pc.list_parent_indices(shown)
-    first = np.concatenate([[0], np.cumsum(pc.list_value_length(shown).to_numpy())])  # row of each request's first
+    items = requests["item_id"].combine_chunks()
+    request = pc.list_parent_indices(items)
+    lengths = pc.list_value_length(items).to_numpy()
+    first = np.concatenate([[0], np.cumsum(lengths)])  # row of each request's first candidate
     columns = {field.name: requests[field.name].take(request) for field in ANSWER}
     columns |= {field.name: pc.list_flatten(requests[field.name]) for field in CANDIDATE}
-    columns["position"] = pa.array(np.arange(1, len(request) + 1) - first[request.to_numpy()], pa.int32())
+    position = np.arange(1, len(request) + 1) - first[request.to_numpy()]
+    columns["position"] = pa.array(position, pa.int32())
     return with_day(pa.table(columns), EXPOSURES)
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from mtmh.exposures.log import Log
+from mtmh.exposures.log import LogWriter
 from serving.router.configuration import Configuration, Tokens
 from serving.router.heads import connect
 from serving.router.history import Histories
@@ -61,7 +61,7 @@ class Service:
             settings.experiment,
         )
         self.retrieval = Retrieval(self.client, self.versions, self.histories, self.metrics)
-        self.log = Log(settings.log.directory) if settings.log.directory else None
+        self.log = LogWriter(settings.log.directory) if settings.log.directory else None
         self.metrics.log_kept.set(self.log is not None)
         self.metrics.ready.set_function(lambda: float(self.versions.ready))
         # Each in a task of its own: where one hangs, the others go on.

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from helpers.watched import ARMS, FIRST, answer, append, arm_of, at, event, item, make_place, past
 
-from mtmh.experiment.checks import Finding
-from mtmh.experiment.data import facts
-from mtmh.experiment.folder import open_place
+from mtmh.experiment.data import experiment_data
+from mtmh.experiment.findings import LogFinding
+from mtmh.experiment.folder import open_experiment
 from mtmh.experiment.metrics import daily
 from mtmh.experiment.units import item_counts, user_days
 from mtmh.exposures.segment import frame
@@ -32,9 +32,9 @@ def sound(days: int = 4) -> list[Row]:
     return rows
 
 
-def look(place: Path, **days: Any) -> tuple[dict[str, Finding], list[Row]]:
+def look(place: Path, **days: Any) -> tuple[dict[str, LogFinding], list[Row]]:
     """Findings that found something, and the daily figures."""
-    found = facts(open_place(place), **days)
+    found = experiment_data(open_experiment(place), **days)
     assert user_days(found).count().execute() >= 0
     assert item_counts(found).count().execute() >= 0
     return {finding.name: finding for finding in found.findings if finding.count}, daily(found).to_pylist()
@@ -156,7 +156,7 @@ def test_engagements_before_or_long_after_their_exposure(
     seconds: float, name: str | None, attributed: int, tmp_path: Path
 ) -> None:
     rows = [answer("r", CONTROL, at(0, 7200), ["a"], [None]), event("r", CONTROL, at(0, 7200 + seconds), "a")]
-    found = facts(open_place(make_place(tmp_path / "place", ITEMS, HISTORY, rows, days=2)))
+    found = experiment_data(open_experiment(make_place(tmp_path / "place", ITEMS, HISTORY, rows, days=2)))
     findings = {finding.name: finding for finding in found.findings}
     totals = user_days(found).to_pyarrow()
     assert sum(totals["engagements"].to_pylist()) == 1

@@ -7,16 +7,16 @@ import pyarrow.compute as pc
 import pytest
 from helpers.watched import ARMS, FIRST, draw, make_place
 
-from mtmh.experiment.data import facts
-from mtmh.experiment.folder import open_place
+from mtmh.experiment.data import experiment_data
+from mtmh.experiment.folder import open_experiment
 from mtmh.experiment.metrics import METRICS, daily
 from mtmh.experiment.statistics import effects, pre_period
 from mtmh.experiment.units import item_counts, user_days
 
 
 def test_effects_have_the_means_of_the_daily_metrics(tmp_path: Path) -> None:
-    place = open_place(make_place(tmp_path / "watched", *draw(seed=4, users=60)))
-    found = facts(place)
+    place = open_experiment(make_place(tmp_path / "watched", *draw(seed=4, users=60)))
+    found = experiment_data(place)
     by_day = daily(found)
     compared = {
         each.metric: each for each in effects(user_days(found).to_pyarrow(), item_counts(found).to_pyarrow(), *ARMS)
@@ -36,8 +36,8 @@ def test_effects_have_the_means_of_the_daily_metrics(tmp_path: Path) -> None:
 
 
 def test_the_history_of_a_place_is_a_pre_period(tmp_path: Path) -> None:
-    place = open_place(make_place(tmp_path / "watched", *draw(seed=4, users=60)))
+    place = open_experiment(make_place(tmp_path / "watched", *draw(seed=4, users=60)))
     before = pre_period(place.history, FIRST)
     assert before.column_names == ["user_id", "active"]  # this history has no dwell
     assert 0 < before.num_rows <= 60
-    assert effects(user_days(facts(place)).to_pyarrow(), None, *ARMS, before=before)
+    assert effects(user_days(experiment_data(place)).to_pyarrow(), None, *ARMS, before=before)

@@ -12,8 +12,8 @@ import pytest
 from helpers.watched import ARMS, FIRST, answer, at, item, make_place, past, write
 
 from mtmh.errors import UserError
-from mtmh.experiment.data import facts
-from mtmh.experiment.folder import Experiment, open_place
+from mtmh.experiment.data import experiment_data
+from mtmh.experiment.folder import Experiment, open_experiment
 from mtmh.experiment.metrics import daily
 
 
@@ -31,7 +31,7 @@ def rewrite(folder: Path, **changed: Any) -> None:
 
 def test_a_place_is_what_its_files_say(folder: Path) -> None:
     rewrite(folder, retriever="runs/1/retriever", run=None, weather="fine")
-    place = open_place(folder)
+    place = open_experiment(folder)
     assert place.experiment.retriever == Path("runs/1/retriever")
     assert place.experiment.last_day == FIRST + timedelta(days=3)
     assert [arm.name for arm in place.experiment.arms] == list(ARMS)
@@ -53,55 +53,55 @@ def test_a_place_is_what_its_files_say(folder: Path) -> None:
 def test_a_wrong_experiment_is_told_key_by_key(folder: Path, changed: dict[str, Any], told: str) -> None:
     rewrite(folder, **changed)
     with pytest.raises(UserError, match=told):
-        open_place(folder)
+        open_experiment(folder)
 
 
 def test_what_is_missing_is_named(folder: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
-        open_place(folder / "elsewhere")
+        open_experiment(folder / "elsewhere")
     for name in ("experiment.json", "items.parquet", "history.parquet"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(b"no")
         with pytest.raises(UserError, match=name):
-            open_place(folder)
+            open_experiment(folder)
         (folder / name).unlink()
         with pytest.raises(UserError, match=rf"{name} is missing"):
-            open_place(folder)
+            open_experiment(folder)
         (folder / name).write_bytes(content)
     rmtree(folder / "tables")
-    open_place(folder)  # its log is not compacted
+    open_experiment(folder)  # its log is not compacted
     rmtree(folder / "log")
     with pytest.raises(UserError, match="has no log"):
-        open_place(folder)
+        open_experiment(folder)
 
 
 def test_wrong_columns_are_named_with_what_is_there(folder: Path) -> None:
     table = pa.table({"item_id": ["a"], "created_at": [1.5], "topics": [["x"]]})
     pq.write_table(table, folder / "items.parquet")
     with pytest.raises(UserError, match=r"(?s)2 wrong columns.*created_at: .*double.*l2_topics: .*no such column"):
-        open_place(folder)
+        open_experiment(folder)
 
 
 def test_days_outside_the_experiment_are_refused(folder: Path) -> None:
-    place = open_place(folder)
+    place = open_experiment(folder)
     for first, last in ((-1, 2), (2, 1), (0, 4)):
         with pytest.raises(UserError, match="are not days of the experiment, which runs from 2025-03-02 to 2025-03-05"):
-            facts(place, FIRST + timedelta(days=first), FIRST + timedelta(days=last))
+            experiment_data(place, FIRST + timedelta(days=first), FIRST + timedelta(days=last))
 
 
 @pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("ns", tz="UTC"), pa.timestamp("us", tz="Asia/Tokyo")])
 def test_times_of_other_tools_are_read_as_the_moment_they_name(folder: Path, kind: pa.DataType) -> None:
-    expected = daily(facts(open_place(folder)))
+    expected = daily(experiment_data(open_experiment(folder)))
     for name, column in (("items.parquet", "created_at"), ("history.parquet", "timestamp")):
         table = pq.read_table(folder / name)
         times = table[column].cast(pa.timestamp("us")) if kind.tz is None else table[column]
         place = table.column_names.index(column)
         pq.write_table(table.set_column(place, column, times.cast(kind)), folder / name)
-    assert daily(facts(open_place(folder))).equals(expected)
+    assert daily(experiment_data(open_experiment(folder))).equals(expected)
 
 
 def test_a_log_that_nobody_has_compacted_yet_gives_the_same_figures(folder: Path) -> None:
-    expected = daily(facts(open_place(folder)))
+    expected = daily(experiment_data(open_experiment(folder)))
     rmtree(folder / "tables")
     write(folder / "log", [answer("r", "user", at(1), ["a"], [None])])
-    assert daily(facts(open_place(folder))).equals(expected)
+    assert daily(experiment_data(open_experiment(folder))).equals(expected)

@@ -19,10 +19,11 @@ from scipy.stats import chi2_contingency
 
 from mtmh.experiment import relations
 from mtmh.experiment.arms import bucket as bucket_of
-from mtmh.experiment.catalog import UNIT_SALT, Catalog, Users
-from mtmh.experiment.data import Facts, facts
-from mtmh.experiment.folder import Experiment, open_place
-from mtmh.experiment.metrics import DAILY, METRICS, coverage, daily, distinct, entropy, gini
+from mtmh.experiment.catalog import UNIT_SALT, ItemTable, UserTable
+from mtmh.experiment.data import ExperimentData, experiment_data
+from mtmh.experiment.definitions import coverage, distinct, entropy, gini
+from mtmh.experiment.folder import Experiment, open_experiment
+from mtmh.experiment.metrics import DAILY, METRICS, daily
 from mtmh.experiment.units import ITEM_COUNTS, USER_DAYS, item_counts, user_days
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
 
@@ -30,7 +31,7 @@ from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
 @pytest.mark.parametrize("seed", range(4))
 def test_user_days_and_every_metric_equal_a_plain_loop_over_the_records(seed: int, tmp_path: Path) -> None:
     items, history, log = draw(seed)
-    found = facts(open_place(make_place(tmp_path / "place", items, history, log)))
+    found = experiment_data(open_experiment(make_place(tmp_path / "place", items, history, log)))
     table = user_days(found).to_pyarrow()
     assert table.schema.equals(USER_DAYS)
     rows = {(row.pop("arm"), row.pop("day"), row.pop("user_id")): row for row in table.to_pylist()}
@@ -49,11 +50,11 @@ def test_user_days_and_every_metric_equal_a_plain_loop_over_the_records(seed: in
 
 
 def test_a_day_alone_has_the_figures_it_has_among_all_days(tmp_path: Path) -> None:
-    place = open_place(make_place(tmp_path / "place", *draw(7, users=20)))
-    whole = user_days(facts(place)).to_pyarrow()
+    place = open_experiment(make_place(tmp_path / "place", *draw(7, users=20)))
+    whole = user_days(experiment_data(place)).to_pyarrow()
     for number in range(4):
         day = FIRST + timedelta(days=number)
-        alone = user_days(facts(place, day, day)).to_pyarrow()
+        alone = user_days(experiment_data(place, day, day)).to_pyarrow()
         among = whole.filter(pc.equal(whole["day"], day))
         order = [("user_id", "ascending")]
         assert alone.sort_by(order).equals(among.sort_by(order))
@@ -61,15 +62,17 @@ def test_a_day_alone_has_the_figures_it_has_among_all_days(tmp_path: Path) -> No
 
 def test_impressions_and_engagements_can_be_read_with_their_names(tmp_path: Path) -> None:
     items, history, log = draw(9)
-    found = facts(open_place(make_place(tmp_path / "place", items, history, log)))
-    shown = found.impressions.select("arm", "user_id", "item_id", "request_id", "position", "relevance").to_pyarrow()
+    found = experiment_data(open_experiment(make_place(tmp_path / "place", items, history, log)))
+    shown = found.named_impressions.select(
+        "arm", "user_id", "item_id", "request_id", "position", "relevance"
+    ).to_pyarrow()
     answers = [one for one in log if one["kind"] == "exposure"]
     assert set(map(tuple, (row.values() for row in shown.to_pylist()))) == {
         (arm_of(one["user_id"]), one["user_id"], name, one["request_id"], place, head == "relevance")
         for one in answers
         for place, (name, head) in enumerate(zip(one["item_id"], one["head"], strict=True), 1)
     }
-    events = found.engagements.select("arm", "user_id", "item_id", "timestamp", "value").to_pyarrow()
+    events = found.named_engagements.select("arm", "user_id", "item_id", "timestamp", "value").to_pyarrow()
     assert set(map(tuple, (row.values() for row in events.to_pylist()))) == {
         (arm_of(one["user_id"]), one["user_id"], one["item_id"], one["timestamp"], one["value"])
         for one in log
@@ -79,7 +82,7 @@ def test_impressions_and_engagements_can_be_read_with_their_names(tmp_path: Path
 
 def test_item_counts_add_up_to_what_was_shown_and_viewed(tmp_path: Path) -> None:
     items, history, log = draw(8)
-    found = facts(open_place(make_place(tmp_path / "place", items, history, log)))
+    found = experiment_data(open_experiment(make_place(tmp_path / "place", items, history, log)))
     table = item_counts(found).to_pyarrow()
     assert table.schema.equals(ITEM_COUNTS)
     assert len(set(table["key"].to_pylist())) > 10
@@ -99,7 +102,9 @@ def test_item_counts_add_up_to_what_was_shown_and_viewed(tmp_path: Path) -> None
 def test_a_users_bucket_stays_and_has_nothing_to_do_with_the_arm(tmp_path: Path) -> None:
     users = [f"user-{n}" for n in range(2000)]
     log = [event(None, user, at(0), "a") for user in users]
-    table = user_days(facts(open_place(make_place(tmp_path / "place", [item("a", [])], [], log)))).to_pyarrow()
+    table = user_days(
+        experiment_data(open_experiment(make_place(tmp_path / "place", [item("a", [])], [], log)))
+    ).to_pyarrow()
     arm, bucket = (np.asarray(table[name]) for name in ("arm", "bucket"))
     assert len(np.unique(bucket)) == 100
     counts = np.stack([np.bincount(bucket[arm == name], minlength=100) for name in ARMS])
@@ -143,7 +148,7 @@ def test_every_metric_names_columns_that_there_are_or_a_function() -> None:
             assert metric.counts in ITEM_COUNTS.names
 
 
-def some_days() -> tuple[Experiment, date, date, Users, Catalog]:
+def some_days() -> tuple[Experiment, date, date, UserTable, ItemTable]:
     """An experiment with one user and one item, which expressions need and do not look into."""
     experiment = Experiment(
         salt="",
@@ -156,10 +161,10 @@ def some_days() -> tuple[Experiment, date, date, Users, Catalog]:
     )
     zero = np.zeros(1, np.int32)
     no, seen = np.zeros(1, bool), np.array([FIRST], "datetime64[D]")
-    users = Users(pa.array(["u"]), zero, zero, no, ~no, seen)
+    users = UserTable(pa.array(["u"]), zero, zero, no, ~no, seen)
     nothing = np.array([], "datetime64[us]")
     created = np.array(["NaT"], "datetime64[us]")
-    catalog = Catalog(pa.array(["a"]), created, pa.array(["x"]), zero, zero, 1, nothing, pa.array([]))
+    catalog = ItemTable(pa.array(["a"]), created, pa.array(["x"]), zero, zero, 1, nothing, pa.array([]))
     return experiment, FIRST, FIRST + timedelta(days=3), users, catalog
 
 
@@ -182,23 +187,23 @@ def test_the_expressions_are_those_of_other_engines_too(dialect: str) -> None:
     users = ibis.table({"user_id": "string", "user": "int32", "arm": "int32", "bucket": "int32"}, "users")
 
     def kept(name: str, rows: ir.Table) -> ir.Table:
-        """As `facts` does between steps."""
+        """As `data` does between steps."""
         assert "SELECT" in ibis.to_sql(rows, dialect=dialect)
         return ibis.table(rows.schema(), name)
 
     requests = kept("requests", relations.requests(exposures))
     lists = kept("lists", relations.lists(requests, users))
     touched = relations.first_engagements(engagements.select("item_id", "day"))
-    shown = kept("shown", relations.shown(exposures, lists, items, touched))
+    shown = kept("shown", relations.impressions(exposures, lists, items, touched))
     repeats = kept("repeats", relations.repeats(shown))
     shown = kept("shown_once", relations.without_repeats(shown, repeats))
     events = kept("events", relations.events(engagements, users, items))
     found = kept("found", relations.attributed(events, lists, shown))
     placed = kept("placed", relations.in_time(events, found))
     past = placed.select("user", "item", "day")
-    facts = Facts(
+    data = ExperimentData(
         *some_days(),
-        shown=shown,
+        impressions=shown,
         lists=lists,
         answered=requests,
         matched=kept("matched", relations.matches(shown, topics)),
@@ -208,5 +213,5 @@ def test_the_expressions_are_those_of_other_engines_too(dialect: str) -> None:
         interests=kept("interests", relations.top_interests(past, topics, 5)),
         findings=(),
     )
-    for table in (user_days(facts), item_counts(facts), facts.impressions, facts.engagements):
+    for table in (user_days(data), item_counts(data), data.named_impressions, data.named_engagements):
         kept("result", table)

@@ -5,7 +5,7 @@ from math import nan
 
 import pytest
 
-from mtmh.experiment.deviations import DEVIATIONS, Deviation
+from mtmh.experiment.arm_effects import DEVIATIONS, Deviation
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import Effect, NeverServed, SampleRatio
 from mtmh.experiment.verdict import (
@@ -14,7 +14,7 @@ from mtmh.experiment.verdict import (
     LEAST_USERS,
     MOST_CONTAMINATED,
     PRIMARY,
-    Log,
+    LogHealth,
     Outcome,
     judge,
     rule,
@@ -23,7 +23,7 @@ from mtmh.experiment.verdict import (
 
 FINE = SampleRatio({"old": 5000, "new": 5010}, {"old": 5005.0, "new": 5005.0}, 0.92, False)
 NONE = NeverServed({"old": 12, "new": 9}, {"old": 5012, "new": 5019}, 0.5, False)
-LOG = Log(
+LOG = LogHealth(
     days=14,
     users={"old": 5000, "new": 5010},
     contaminated=3,
@@ -39,7 +39,7 @@ def effect(metric: str, lo: float, hi: float) -> Effect:
 
 
 def judged(
-    log: Log = LOG, ratio: SampleRatio = FINE, unserved: NeverServed = NONE, **bounds: tuple[float, float]
+    log: LogHealth = LOG, ratio: SampleRatio = FINE, unserved: NeverServed = NONE, **bounds: tuple[float, float]
 ) -> tuple[Outcome, str]:
     """Outcome and all the words, where the metrics that are not named move by -1 % to +1 %."""
     wide = {name: (-0.01, 0.01) for name in METRICS} | bounds
@@ -99,7 +99,9 @@ def test_the_fixed_interval_makes_no_winner() -> None:
         (replace(LOG, users={}, unusable={}, contaminated=0), FINE, "could not be measured"),
     ],
 )
-def test_what_is_wrong_with_the_experiment_comes_before_any_effect(log: Log, ratio: SampleRatio, word: str) -> None:
+def test_what_is_wrong_with_the_experiment_comes_before_any_effect(
+    log: LogHealth, ratio: SampleRatio, word: str
+) -> None:
     bounds = {PRIMARY: (nan, nan)} if not log.users else {PRIMARY: (0.1, 0.2), "engagement_rate": (-0.2, -0.1)}
     outcome, said = judged(log, ratio, **bounds)
     assert outcome == "unjudged"

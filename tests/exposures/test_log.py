@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtmh.errors import UserError
-from mtmh.exposures.log import Log
+from mtmh.exposures.log import LogWriter
 from mtmh.exposures.records import RECORD
 from mtmh.exposures.segment import SegmentFile, frame, scan
 
@@ -39,7 +39,7 @@ def request_ids(directory: Path) -> list[str]:
 
 def write(directory: Path, numbers: range, **limits: Any) -> None:
     async def run() -> None:
-        async with Log(directory, **limits) as log:
+        async with LogWriter(directory, **limits) as log:
             for number in numbers:
                 await log.append([exposure(number)])
 
@@ -66,7 +66,7 @@ def test_appends_that_wait_together_are_all_written_in_order_and_share_fsyncs(
     monkeypatch.setattr(SegmentFile, "append", counted)
 
     async def run() -> None:
-        async with Log(tmp_path) as log:
+        async with LogWriter(tmp_path) as log:
             await asyncio.gather(*(log.append([exposure(number), engagement(number)]) for number in range(100)))
             assert log.waiting == 0
 
@@ -85,7 +85,7 @@ def test_the_event_loop_goes_on_while_the_disk_is_slow(tmp_path: Path, monkeypat
         fsync(handle)
 
     async def run() -> None:
-        log = Log(tmp_path)
+        log = LogWriter(tmp_path)
         monkeypatch.setattr(os, "fsync", slow)
         writing = asyncio.create_task(log.append([exposure()]))
         for _ in range(100):
@@ -103,7 +103,8 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
     acknowledged: set[str] = set()
     for attempt in range(6):
         command = [sys.executable, str(HELPERS / "heavy_writer.py"), str(tmp_path), str(attempt * 1_000_000), "300000"]
-        environment = {**os.environ, "PYTHONPATH": str(HELPERS.parents[1])}
+        folders = (HELPERS.parents[1], HELPERS.parent)  # of mtmh, and of the package helpers
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as writer:
             assert writer.stdout is not None
             lines = [writer.stdout.readline() for _ in range(200 + 37 * attempt)]
@@ -129,7 +130,7 @@ def test_a_torn_tail_is_cut_and_set_aside_wherever_it_is_torn(tmp_path: Path, ca
         (directory / "left.open").write_bytes(whole[:cut])
         with caplog.at_level(logging.WARNING, "mtmh.exposures.log"):
             caplog.clear()
-            log = Log(directory)
+            log = LogWriter(directory)
             asyncio.run(log.close())
         kept = [record for path in segments(directory) for _, record in scan(path.read_bytes()).records]
         assert kept == [first, second][: (cut >= len(frame(first)) - 1) + (cut >= len(whole) - 1)]
@@ -165,13 +166,13 @@ def test_segments_are_rotated_by_size_and_by_age(tmp_path: Path) -> None:
 
 def test_two_writers_of_one_directory_are_refused_and_two_directories_are_not(tmp_path: Path) -> None:
     async def run() -> None:
-        async with Log(tmp_path / "a") as log, Log(tmp_path / "b"):
+        async with LogWriter(tmp_path / "a") as log, LogWriter(tmp_path / "b"):
             await log.append([exposure()])
             with pytest.raises(UserError, match=r"another process writes the log .*/a\. Give each"):
-                Log(tmp_path / "a")
+                LogWriter(tmp_path / "a")
             await log.append([exposure(1)])  # nothing was touched
         assert request_ids(tmp_path / "a") == ["request-0", "request-1"]
-        await Log(tmp_path / "a").close()  # free again
+        await LogWriter(tmp_path / "a").close()  # free again
 
     asyncio.run(run())
 
@@ -182,7 +183,7 @@ def test_a_full_queue_fails_at_once_and_only_for_who_comes_too_late(
     synced, fsync = threading.Event(), os.fsync
 
     async def run() -> None:
-        log = Log(tmp_path, waiting_bytes=1500)
+        log = LogWriter(tmp_path, waiting_bytes=1500)
         monkeypatch.setattr(os, "fsync", lambda handle: (synced.wait(60), fsync(handle)))
         early = [asyncio.create_task(log.append([exposure(number)])) for number in range(2)]
         await asyncio.sleep(0)
@@ -199,7 +200,7 @@ def test_a_full_queue_fails_at_once_and_only_for_who_comes_too_late(
 
 def test_a_cancelled_append_leaves_the_others_alone(tmp_path: Path) -> None:
     async def run() -> None:
-        async with Log(tmp_path) as log:
+        async with LogWriter(tmp_path) as log:
             tasks = [asyncio.create_task(log.append([exposure(number)])) for number in range(3)]
             await asyncio.sleep(0)
             tasks[1].cancel()
@@ -219,7 +220,7 @@ def fill_up(directory: Path, make_room: Any) -> tuple[list[int], list[OSError]]:
     errors: list[OSError] = []
 
     async def run() -> None:
-        async with Log(directory) as log:
+        async with LogWriter(directory) as log:
 
             async def one(number: int) -> None:
                 try:
@@ -283,7 +284,7 @@ def test_after_a_failed_fsync_the_segment_is_never_written_again(
         fsync(handle)
 
     async def run() -> None:
-        async with Log(tmp_path) as log:
+        async with LogWriter(tmp_path) as log:
             await log.append([exposure(0)])
             monkeypatch.setattr(os, "fsync", maybe)
             failing[:] = [True]
@@ -312,7 +313,7 @@ def test_what_is_no_record_is_refused_before_anything_is_written(
     tmp_path: Path, record: dict[str, Any], said: str
 ) -> None:
     async def run() -> None:
-        async with Log(tmp_path) as log:
+        async with LogWriter(tmp_path) as log:
             with pytest.raises(ValueError, match=said):
                 await log.append([exposure(), record])
 
@@ -324,7 +325,7 @@ def test_a_log_that_is_deleted_under_its_writer_is_not_written(tmp_path: Path) -
     folder = tmp_path / "log"
 
     async def run() -> None:
-        async with Log(folder) as log:
+        async with LogWriter(folder) as log:
             await log.append([exposure(0)])
             shutil.rmtree(folder)
             for _ in range(2):
@@ -339,7 +340,7 @@ def test_a_log_that_is_deleted_under_its_writer_is_not_written(tmp_path: Path) -
 
 def test_a_closed_log_takes_nothing_more(tmp_path: Path) -> None:
     async def run() -> None:
-        log = Log(tmp_path)
+        log = LogWriter(tmp_path)
         await log.close()
         with pytest.raises(OSError, match="is closed"):
             await log.append([exposure()])

@@ -12,7 +12,7 @@ import pytest
 from helpers.log_records import exposure
 
 from mtmh.exposures.compact import compact
-from mtmh.exposures.log import Log
+from mtmh.exposures.log import LogWriter
 from mtmh.exposures.read import read
 
 
@@ -54,7 +54,7 @@ def append_and_cut(disk: Path, image: Path) -> list[Path]:
     cuts = []
 
     async def run() -> None:
-        async with Log(disk / "logs" / "router-0", segment_bytes=3000) as log:
+        async with LogWriter(disk / "logs" / "router-0", segment_bytes=3000) as log:
             for number in range(9):
                 await log.append([exposure(number, candidates=1)])
                 if number % 4 == 0:

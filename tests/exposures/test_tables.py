@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 import mtmh_cli
 from mtmh.errors import UserError
 from mtmh.exposures.compact import compact
-from mtmh.exposures.log import Log
-from mtmh.exposures.read import Logged, read
+from mtmh.exposures.log import LogWriter
+from mtmh.exposures.read import LogRelations, read
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES, encode
 from mtmh.exposures.segment import frame
 from mtmh.exposures.tables import DAMAGED, UNFINISHED, read_segment
@@ -53,7 +53,7 @@ def found_rows(directory: Path, out: Path) -> tuple[list[Row], list[Row]]:
     return rows_of(read(directory, out))
 
 
-def rows_of(log: Logged) -> tuple[list[Row], list[Row]]:
+def rows_of(log: LogRelations) -> tuple[list[Row], list[Row]]:
     tables = log.exposures.to_pyarrow(), log.engagements.to_pyarrow()
     for table, schema in zip(tables, (EXPOSURES, ENGAGEMENTS), strict=True):
         assert table.schema.names == schema.names
@@ -63,7 +63,7 @@ def rows_of(log: Logged) -> tuple[list[Row], list[Row]]:
 
 def write(directory: Path, records: list[Row], **limits: Any) -> None:
     async def run() -> None:
-        async with Log(directory, **limits) as log:
+        async with LogWriter(directory, **limits) as log:
             for record in records:
                 await log.append([record])
 
@@ -119,7 +119,7 @@ def test_records_of_a_time_far_off_are_rejected_and_make_no_folder(tmp_path: Pat
 
 def test_a_segment_that_is_being_written_is_read_and_left_alone(tmp_path: Path) -> None:
     async def run() -> None:
-        async with Log(tmp_path / "log" / "0") as log:
+        async with LogWriter(tmp_path / "log" / "0") as log:
             await log.append([exposure(0)])
             assert compact(tmp_path / "log", tmp_path / "out").segments == 0
             assert found_rows(tmp_path / "log", tmp_path / "out") == expected_rows([exposure(0)])
@@ -234,7 +234,7 @@ def test_a_reader_sees_every_row_once_while_the_log_is_written_and_compacted(tmp
     done, acknowledged = threading.Event(), [0]
 
     async def append() -> None:
-        async with Log(directory, segment_bytes=3000) as log:
+        async with LogWriter(directory, segment_bytes=3000) as log:
             for number in range(150):
                 await log.append([engagement(number)])
                 acknowledged[0] = number + 1

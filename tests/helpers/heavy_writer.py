@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 from helpers.log_records import exposure
-from mtmh.exposures.log import Log
+from mtmh.exposures.log import LogWriter
 
 
 async def main(directory: Path, first: int, segment_bytes: int) -> None:
-    log = Log(directory, segment_bytes=segment_bytes)
+    log = LogWriter(directory, segment_bytes=segment_bytes)
 
     async def write(lane: int) -> None:
         number = first + lane

@@ -37,7 +37,7 @@ def eventually(holds: Callable[[], object], what: str, seconds: float = 60.0) ->
 
 
 @dataclass
-class Place:
+class RouterFolder:
     """A store with versions 1 and 2 (other heads), the packages they came from, and the Triton over it."""
 
     root: Path

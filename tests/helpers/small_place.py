@@ -19,7 +19,7 @@ from mtmh.data.files import write_parquet
 from mtmh.experiment.arms import assign_all, read_arms
 from mtmh.exposures.compact import write_batch
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
-from mtmh.exposures.tables import REJECTED, Tables
+from mtmh.exposures.tables import REJECTED, LogTables
 from mtmh.heads import HEADS
 
 FIRST, DAYS, USERS, ITEMS, TOPICS, K = date(2025, 3, 2), 4, 120, 120, 4, 8
@@ -51,7 +51,7 @@ def write_place(folder: Path, shifted: Collection[int] = (), missing: Collection
     user, day = (axis.ravel() for axis in np.meshgrid(np.arange(USERS), np.arange(DAYS)))
     there = ~np.isin(day, list(missing))
     answers = _answers(user[there], day[there], arm, np.array(list(shifted), int), rng)
-    tables = Tables(_exposures(answers, arm), _engagements(answers, rng), REJECTED.empty_table())
+    tables = LogTables(_exposures(answers, arm), _engagements(answers, rng), REJECTED.empty_table())
     for name in ("exposures", "engagements", "rejected", "batches"):
         (folder / "tables" / name).mkdir(parents=True, exist_ok=True)
     write_batch(folder / "tables", tables, [])

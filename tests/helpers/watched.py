@@ -1,4 +1,4 @@
-"""Small places to watch: a log that the real `Log` wrote and the real `compact` compacted."""
+"""Small places to watch: a log that the real `LogWriter` wrote and the real `compact` compacted."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from helpers.log_records import engagement, exposure
 from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.experiment.arms import Arm, assign
 from mtmh.exposures.compact import compact
-from mtmh.exposures.log import Log
+from mtmh.exposures.log import LogWriter
 
 Row = dict[str, Any]
 
@@ -70,7 +70,7 @@ def write(directory: Path, records: list[Row]) -> None:
     """Into a log, and no further."""
 
     async def appended() -> None:
-        async with Log(directory) as log:
+        async with LogWriter(directory) as log:
             await log.append(records)
 
     asyncio.run(appended())

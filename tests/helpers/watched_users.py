@@ -13,7 +13,7 @@ from mtmh.experiment.arms import Arm, assign_all
 from mtmh.experiment.units import ITEM_COUNTS, USER_DAYS
 from mtmh.exposures.compact import write_batch
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
-from mtmh.exposures.tables import REJECTED, Tables
+from mtmh.exposures.tables import REJECTED, LogTables
 
 FIRST = date(2025, 3, 2)
 ITEMS = 300
@@ -176,7 +176,7 @@ def write_place(folder: Path, users: int = 400, days: int = 2, in_both: int = 0)
     engagements = pa.table({name: done[name] for name in ENGAGEMENTS.names}, schema=ENGAGEMENTS)
     for part in ("exposures", "engagements", "rejected", "batches"):
         (folder / "tables" / part).mkdir(parents=True)
-    write_batch(folder / "tables", Tables(exposures, engagements, REJECTED.empty_table()), [])
+    write_batch(folder / "tables", LogTables(exposures, engagements, REJECTED.empty_table()), [])
     pq.write_table(items(), folder / "items.parquet")
     pq.write_table(history(users), folder / "history.parquet")
     told = {

@@ -11,17 +11,17 @@ from helpers.small_place import DAYS, FIRST
 from monitoring import retraining
 from monitoring.evidently.bounds import Bounds
 from mtmh.errors import UserError
-from mtmh.experiment.folder import Place
+from mtmh.experiment.folder import ExperimentFolder
 
 LAST = FIRST + timedelta(days=DAYS - 1)
 BOUNDS = Bounds.model_validate({"bounds": {}, "retrain": []})
 
 
-def retrain(place: Place, data: Path, out: Path, start: Callable[[Path], None]) -> bool:
+def retrain(place: ExperimentFolder, data: Path, out: Path, start: Callable[[Path], None]) -> bool:
     return retraining.retrain(place, LAST, data, out, ["run"], BOUNDS, start)
 
 
-def test_of_many_at_once_one_trains(place: Place, tmp_path: Path) -> None:
+def test_of_many_at_once_one_trains(place: ExperimentFolder, tmp_path: Path) -> None:
     together, outcomes = threading.Barrier(6), []
     started: list[Path] = []  # the data of the runs; nothing is trained here
 
@@ -44,7 +44,7 @@ def test_of_many_at_once_one_trains(place: Place, tmp_path: Path) -> None:
     assert started == [data]
 
 
-def test_a_run_that_failed_does_not_count(place: Place, tmp_path: Path) -> None:
+def test_a_run_that_failed_does_not_count(place: ExperimentFolder, tmp_path: Path) -> None:
     def fails(data: Path) -> None:
         raise UserError("the retraining run failed: no room")
 

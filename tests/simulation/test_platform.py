@@ -12,7 +12,7 @@ import pytest
 from helpers.small_platform import Popular
 
 from mtmh.experiment.arms import Arm, assign_all
-from mtmh.experiment.folder import open_place
+from mtmh.experiment.folder import open_experiment
 from simulation.behaviour import DEFAULT
 from simulation.platform import simulate, write_experiment
 from simulation.population import LATENT, Population
@@ -34,7 +34,7 @@ def run(people: Population, tmp_path_factory: pytest.TempPathFactory) -> Simulat
         server = Popular(people, other)
         progress = simulate(people, DEFAULT, server, ARMS, "salt", seed, out, refresh_hours)
         write_experiment(out, people, ARMS, "salt", {"world": "default", "seed": seed})
-        logged = open_place(out).logged()
+        logged = open_experiment(out).logged()
         assert logged.rejected.num_rows == 0
         keys = ["request_id", "timestamp", "user_id", "item_id"]
         exposures = logged.exposures.to_pyarrow().sort_by([(name, "ascending") for name in [*keys, "position"]])
@@ -188,7 +188,7 @@ def test_a_latent_interest_wakes_by_exposure_and_satisfaction_brings_users_back(
 def test_the_place_is_one_that_the_metrics_open(people: Population, tmp_path: Path) -> None:
     simulate(people, DEFAULT, Popular(people), ARMS, "salt", 0, tmp_path)
     write_experiment(tmp_path, people, ARMS, "salt", {"world": "default", "seed": 0})
-    position = open_place(tmp_path)
+    position = open_experiment(tmp_path)
     assert position.experiment.simulated
     assert (str(position.experiment.first_day), position.experiment.days) == ("2025-01-31", 3)
     assert pq.read_table(position.items).num_rows == len(people.items.topic)

@@ -10,7 +10,7 @@ from helpers.small_version import write_run, write_world
 from typer.testing import CliRunner
 
 from mtmh.errors import UserError
-from mtmh.experiment.folder import open_place
+from mtmh.experiment.folder import open_experiment
 from mtmh_cli import app
 from simulation.run import SimulationPlan, read_simulated_arms, run_simulation
 
@@ -32,7 +32,7 @@ def test_it_writes_a_position_of_arms_and_days(run: Path, tmp_path: Path) -> Non
     assert progress.exit_code == 0, progress.output
     assert "served/s" in progress.output
     assert "simulated users" in progress.output
-    place = open_place(tmp_path / "watched")
+    place = open_experiment(tmp_path / "watched")
     assert place.experiment.simulated
     assert {arm.name: arm.alpha for arm in place.experiment.arms} == {"engagement-only": 100, "mtmh": 50, "more": 30}
     assert place.experiment.run == run.resolve()

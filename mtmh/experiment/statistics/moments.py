@@ -2,7 +2,11 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 
+import ibis
+import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,10 +14,10 @@ from numpy.typing import NDArray
 from tea_tasting.aggr import Aggregates
 
 from mtmh.experiment.definitions import DEFINITIONS
-from mtmh.ids import Ids
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+PRE_PERIOD_DAYS = 28
 BEFORE = "before "  # the name of a column's pre-period sum is this and the column's name
 
 
@@ -21,8 +25,8 @@ BEFORE = "before "  # the name of a column's pre-period sum is this and the colu
 class Looks:
     """One arm at the end of each day: what is known of the users seen by then.
 
-    aggregates: of the users' sums over the days so far; its figures are float64 [looks] instead of numbers. A mean is
-        NaN without users, a variance without two of them.
+    aggregates: of the users' sums over the days so far; its figures are float64 [looks] instead of
+        numbers. A mean is NaN without users, a variance without two of them.
     users: int64 [looks]; user_days: rows so far, int64 [looks]
     extremes: of each column, at the last look; empty without users.
     """
@@ -62,7 +66,9 @@ class _Arm:
     def running(self) -> Iterator[Floats]:
         """Totals of the users seen by each look, [users so far, names]."""
         sums = np.zeros((len(self.users), self.values.shape[1]))
-        for start, end, count in zip(np.append(0, self.ends[:-1]), self.ends, self.seen(), strict=True):
+        for start, end, count in zip(
+            np.append(0, self.ends[:-1]), self.ends, self.seen(), strict=True
+        ):
             np.add.at(sums, self.user[start:end], self.values[start:end])
             yield np.hstack([sums[:count], self.past[:count]])
 
@@ -76,10 +82,11 @@ def looks(
 ) -> list[Looks]:
     """Running sums of each arm's users over `days` (ascending); rows of other days do not count.
 
-    arms: tables of day, user_id and `columns`, null = 0. before: user_id and some of `columns`, summed over a user's
-    rows. A user counts from the first day with a row on, with zeros on the days without one. Rows may come in any
-    order. winsorized: columns of which, and of whose pre-period, a user's total counts as at most
-    `DEFINITIONS.winsorized_share` of the users of all arms have that have any.
+    arms: tables of day, user_id and `columns`, null = 0. before: user_id and some of `columns`,
+    summed over a user's rows. A user counts from the first day with a row on, with zeros on the
+    days without one. Rows may come in any order. winsorized: columns of which, and of whose
+    pre-period, a user's total counts as at most `DEFINITIONS.winsorized_share` of the users of all
+    arms have that have any.
     """
     parts = [_arm(rows, days, columns, before) for rows in arms]
     means: list[list[Floats]] = [[] for _ in parts]
@@ -87,38 +94,62 @@ def looks(
     totals: tuple[Floats, ...] = tuple(np.zeros((0, len(part.names))) for part in parts)
     limits = np.zeros(len(parts[0].names))
     for totals in zip(*(part.running() for part in parts), strict=True):
+        # Every look has limits of its own: both arms' users so far.
         limits = _limits(np.vstack(totals), parts[0].names, winsorized)
-        for number, own in enumerate(totals):
-            mean, covariance = _mean_and_covariance(np.minimum(own, limits))
+        for number, users_totals in enumerate(totals):
+            mean, covariance = _mean_and_covariance(np.minimum(users_totals, limits))
             means[number].append(mean)
             covariances[number].append(covariance)
-    found = []
+    results = []
     for number, part in enumerate(parts):
-        seen = part.seen()
-        aggregates = _aggregates(part.names, seen, np.array(means[number]), np.array(covariances[number]))
-        found.append(Looks(aggregates, seen, part.ends, _extremes(part, totals[number], limits)))
-    return found
+        mean, covariance = np.array(means[number]), np.array(covariances[number])
+        names = part.names
+        # tea-tasting's arithmetic takes arrays of looks for numbers.
+        aggregates = Aggregates(
+            count_=part.seen(),
+            mean_={name: mean[:, i] for i, name in enumerate(names)},
+            var_={name: covariance[:, i, i] for i, name in enumerate(names)},
+            cov_={
+                (a, b): covariance[:, i, j]
+                for i, a in enumerate(names)
+                for j, b in enumerate(names)
+            },
+        )
+        extremes = _extremes(part, totals[number], limits)
+        results.append(Looks(aggregates, part.seen(), part.ends, extremes))
+    return results
 
 
 def _arm(rows: pa.Table, days: pa.Array, columns: Sequence[str], before: pa.Table | None) -> _Arm:
-    day = Ids(days).rows(rows["day"])
-    rows = rows.append_column("_at", pa.array(day)).filter(pa.array(day >= 0)).sort_by("_at")
+    """One arm's rows of these days, by day, beside what its users did before."""
+    look = pc.index_in(rows["day"], value_set=days)
+    rows = rows.append_column("_look", look).filter(pc.is_valid(look)).sort_by("_look")
     users = rows["user_id"].cast(pa.string()).combine_chunks().dictionary_encode()
-    past, known = _past(users.dictionary, before, columns)
+    # Sums of the pre-period, of the columns that it has.
+    names = [name for name in columns if before is not None and name in before.column_names]
+    past = np.zeros((len(users.dictionary), len(names)))
+    if before is not None:
+        user = pc.index_in(before["user_id"], value_set=users.dictionary)
+        of_users = before.filter(pc.is_valid(user))
+        np.add.at(past, user.drop_null().to_numpy(), _matrix(of_users, names))
     return _Arm(
         users.dictionary,
         users.indices.to_numpy(zero_copy_only=False).astype(np.int64),
         _matrix(rows, columns),
         past,
-        [*columns, *(BEFORE + name for name in known)],
-        np.searchsorted(rows["_at"].to_numpy(), np.arange(len(days)), side="right").astype(np.int64),
+        [*columns, *(BEFORE + name for name in names)],
+        np.searchsorted(rows["_look"].to_numpy(), np.arange(len(days)), side="right").astype(
+            np.int64
+        ),
     )
 
 
 def _limits(totals: Floats, names: Sequence[str], winsorized: Collection[str]) -> Floats:
-    """The largest total that counts as it is: float64 [names], inf for a column that is not winsorized.
+    """The largest total that counts as it is: float64 [names], inf for a column that is not
+    winsorized.
 
-    Of users with a total above 0, so that a metric of which most users have nothing is not cut to nothing.
+    Of users with a total above 0, so that a metric of which most users have nothing is not cut to
+    nothing.
     """
     limits = np.full(len(names), np.inf)
     for number, name in enumerate(names):
@@ -130,33 +161,27 @@ def _limits(totals: Floats, names: Sequence[str], winsorized: Collection[str]) -
 
 def _extremes(arm: _Arm, totals: Floats, limits: Floats) -> dict[str, Extremes]:
     """Of each column, without those of the pre-period."""
-    found = {}
+    extremes = {}
     for number in range(arm.values.shape[1] if len(totals) else 0):
-        own, limit = totals[:, number], float(limits[number])
-        counted = np.minimum(own, limit)
-        largest, total = int(own.argmax()), float(counted.sum())
-        share = float(counted[largest] / total) if total > 0 else 0.0
-        above = int((own > limit).sum())
-        found[arm.names[number]] = Extremes(float(own.mean()), limit, above, arm.users[largest].as_py(), share)
-    return found
+        column = totals[:, number]
+        limit = float(limits[number])
+        counted = np.minimum(column, limit)
+        largest = int(column.argmax())
+        total = float(counted.sum())
+        extremes[arm.names[number]] = Extremes(
+            mean=float(column.mean()),
+            limit=limit,
+            winsorized=int((column > limit).sum()),
+            user_id=arm.users[largest].as_py(),
+            share=float(counted[largest] / total) if total > 0 else 0.0,
+        )
+    return extremes
 
 
 def _matrix(rows: pa.Table, columns: Sequence[str]) -> Floats:
     """The columns as float64 [rows, columns]."""
     filled = [pc.fill_null(rows[name].cast(pa.float64()), 0.0).to_numpy() for name in columns]
     return np.column_stack(filled) if filled else np.zeros((rows.num_rows, 0))
-
-
-def _past(users: pa.Array, before: pa.Table | None, columns: Sequence[str]) -> tuple[Floats, list[str]]:
-    """Pre-period sums of the users, float64 [users, names], and the names of these columns."""
-    if before is None:
-        return np.zeros((len(users), 0)), []
-    known = [name for name in columns if name in before.column_names]
-    sums = np.zeros((len(users), len(known)))
-    row = Ids(users).rows(before["user_id"])
-    there = before.filter(pa.array(row >= 0))
-    np.add.at(sums, row[row >= 0], _matrix(there, known))
-    return sums, known
 
 
 def _mean_and_covariance(sums: Floats) -> tuple[Floats, Floats]:
@@ -171,11 +196,25 @@ def _mean_and_covariance(sums: Floats) -> tuple[Floats, Floats]:
     return mean, centred.T @ centred / (users - 1)
 
 
-def _aggregates(names: Sequence[str], users: Ints, means: Floats, covariances: Floats) -> Aggregates:
-    """tea-tasting's form of means [looks, names] and covariances [looks, names, names]; its arithmetic takes arrays."""
-    return Aggregates(
-        count_=users,
-        mean_={name: means[:, i] for i, name in enumerate(names)},
-        var_={name: covariances[:, i, i] for i, name in enumerate(names)},
-        cov_={(a, b): covariances[:, i, j] for i, a in enumerate(names) for j, b in enumerate(names)},
+def pre_period(history: Path | pa.Table, first_day: date, days: int = PRE_PERIOD_DAYS) -> pa.Table:
+    """Active days and seconds of each user in the `days` days before `first_day`.
+
+    history: a Parquet file or a table of user_id, item_id, timestamp[, value, dwell_seconds]:
+    engagements. Without a value they are all positive; without dwell there are no seconds. Returns
+    user_id string, active int64 (days with a positive engagement) and, with dwell, seconds float64:
+    columns as in `user_days`, so daily active users and time spent are adjusted by their own past.
+    """
+    is_table = isinstance(history, pa.Table)
+    rows = ibis.memtable(history) if is_table else ibis.duckdb.connect().read_parquet(history)
+    end = datetime.combine(first_day, time(), UTC)
+    time_utc = rows.timestamp.cast("timestamp('UTC')")
+    begin = end - timedelta(days=days)
+    rows = rows.filter(
+        time_utc >= ibis.literal(begin), time_utc < ibis.literal(end), rows.user_id.notnull()
     )
+    positive = rows["value"].fill_null(1.0) > 0 if "value" in rows.columns else ibis.literal(True)
+    day = rows.timestamp.cast("timestamp('UTC')").date()
+    figures: dict[str, ir.Value] = {"active": day.nunique(where=positive)}
+    if "dwell_seconds" in rows.columns:
+        figures["seconds"] = rows.dwell_seconds.cast("float64").sum().fill_null(0.0)
+    return rows.group_by("user_id").agg(**figures).order_by("user_id").to_pyarrow()

@@ -1,7 +1,8 @@
-"""Before an experiment starts: how small an effect it would find, and how many users a given effect takes.
+"""Before an experiment starts: how small an effect it would find, and how many users a given effect
+takes.
 
-Both come from how much users differed in an earlier log over as many days, by tea-tasting's power of the two-sided test
-that `effects` makes at its planned end, CUPED included.
+Both come from how much users differed in an earlier log over as many days, by tea-tasting's power
+of the two-sided test that `effects` makes at its planned end, CUPED included.
 """
 
 from collections.abc import Mapping
@@ -16,9 +17,13 @@ from tea_tasting.metrics import RatioOfMeans
 
 from mtmh.errors import UserError
 from mtmh.experiment.metrics import METRICS, Metric
-from mtmh.experiment.statistics.always_valid import multiplier
 from mtmh.experiment.statistics.comparison import past_of, winsorized
-from mtmh.experiment.statistics.contrast import ALPHA, FEWEST_FOR_CUPED, NO_SPREAD
+from mtmh.experiment.statistics.contrast import (
+    FEWEST_FOR_CUPED,
+    NO_SPREAD,
+    SIGNIFICANCE,
+    multiplier,
+)
 from mtmh.experiment.statistics.moments import looks
 
 
@@ -46,45 +51,47 @@ def power(
 ) -> list[Power]:
     """Power for each ratio metric of an experiment as long as `user_days`, and on users like these.
 
-    user_days: of one earlier arm, or of users without an experiment. users: how many come in both arms together, by
-    default as many as here. lift: the relative effect that is hoped for. share: of the users in the treatment, above 0
-    and below 1. before: as `effects` takes it.
+    user_days: of one earlier arm, or of users without an experiment. users: how many come in both
+    arms together, by default as many as here. lift: the relative effect that is hoped for. share:
+    of the users in the treatment, above 0 and below 1. before: as `effects` takes it.
 
     Set metrics have no power here: their spread does not simply fall with the number of users.
     Raises UserError for a share, a power or a lift that cannot be, or less than four users.
     """
     if not (0 < share < 1 and 0 < power < 1 and lift > -1 and lift != 0):
         raise UserError(
-            f"share and power must lie between 0 and 1 and lift be above -1 and not 0; found share {share}, power "
-            f"{power}, lift {lift}."
+            "share and power must lie between 0 and 1 and lift be above -1 and not 0; found share "
+            f"{share}, power {power}, lift {lift}."
         )
     ratios = {name: metric for name, metric in metrics.items() if metric.is_ratio}
-    columns = sorted({column for each in ratios.values() for column in (each.numerator, each.denominator) if column})
+    columns = {metric.numerator for metric in ratios.values()}
+    columns |= {metric.denominator for metric in ratios.values()}
     days = pc.unique(user_days["day"])
     days = days.take(pc.array_sort_indices(days))
-    there = len(pc.unique(user_days["user_id"]))
-    planned = there if users is None else users
-    if min(there, planned) < 4:
-        raise UserError(f"power takes at least four users, in the log and in the plan; found {there} and {planned}.")
-    (all_users,) = looks([user_days], days, columns, before, winsorized(ratios.values()))
-    sums = _last(all_users.aggregates, there)
+    logged = len(pc.unique(user_days["user_id"]))
+    planned = logged if users is None else users
+    if min(logged, planned) < 4:
+        raise UserError(
+            f"power takes at least four users, in the log and in the plan; found {logged} and "
+            f"{planned}."
+        )
+    names = sorted(name for name in columns if name)
+    (all_users,) = looks([user_days], days, names, before, winsorized(ratios.values()))
+    # The figures at the last look, as plain numbers.
+    running = all_users.aggregates
+    sums = Aggregates(
+        count_=logged,
+        mean_={name: float(values[-1]) for name, values in running.mean_.items()},
+        var_={name: float(values[-1]) for name, values in running.var_.items()},
+        cov_={pair: float(values[-1]) for pair, values in running.cov_.items()},
+    )
     return [
-        _of_metric(metric, sums, len(days), planned, lift, share, power, past_of(metric, before))
+        _power(metric, sums, len(days), planned, lift, share, power, past_of(metric, before))
         for metric in ratios.values()
     ]
 
 
-def _last(aggregates: Aggregates, users: int) -> Aggregates:
-    """The figures at the last look, as plain numbers."""
-    return Aggregates(
-        count_=users,
-        mean_={name: float(values[-1]) for name, values in aggregates.mean_.items()},
-        var_={name: float(values[-1]) for name, values in aggregates.var_.items()},
-        cov_={names: float(values[-1]) for names, values in aggregates.cov_.items()},
-    )
-
-
-def _of_metric(
+def _power(
     metric: Metric,
     sums: Aggregates,
     days: int,
@@ -94,30 +101,43 @@ def _of_metric(
     power: float,
     past: tuple[str, str | None] | None,
 ) -> Power:
-    numerator, denominator, nan = metric.numerator or "", metric.denominator, float("nan")
+    """`power` of one metric, from the `sums` of all users over `days`."""
+    numerator, denominator = metric.numerator or "", metric.denominator
+    nan = float("nan")
     if denominator and not sums.mean(denominator) > 0:
-        return Power(
-            metric.name, nan, nan, nan, nan, False, f"{denominator.replace('_', ' ')} is 0 in the log: no ratio"
-        )
-    baseline = sums.mean(numerator) / sums.mean(denominator)
-    told = baseline / (1 if denominator else days)
-    if not baseline > 0:
-        return Power(metric.name, told, nan, nan, nan, False, "0 in the log: there is no relative effect")
-    if not np.sqrt(max(sums.ratio_var(numerator, denominator), 0) / sums.count()) > NO_SPREAD * baseline:
-        return Power(metric.name, told, nan, nan, nan, False, "the same for every user")
+        reason = f"{denominator.replace('_', ' ')} is 0 in the log: no ratio"
+        return Power(metric.name, nan, nan, nan, nan, False, reason)
+    ratio = sums.mean(numerator) / sums.mean(denominator)
+    baseline = ratio / (1 if denominator else days)
+    if not ratio > 0:
+        reason = "0 in the log: there is no relative effect"
+        return Power(metric.name, baseline, nan, nan, nan, False, reason)
+    variance = max(sums.ratio_var(numerator, denominator), 0)
+    if not np.sqrt(variance / sums.count()) > NO_SPREAD * ratio:
+        return Power(metric.name, baseline, nan, nan, nan, False, "the same for every user")
     cuped = past is not None and sums.count() >= 2 * FEWEST_FOR_CUPED and sums.ratio_var(*past) > 0
-    asked = RatioOfMeans(
+    test = RatioOfMeans(
         numerator,
         denominator,
         *(past if past is not None and cuped else (None, None)),
-        use_t=False,  # Student's law has no answer on the way there, where the solver tries three users
-        alpha=ALPHA,
+        use_t=False,  # Student's law has no answer where the solver tries three users
+        alpha=SIGNIFICANCE,
         ratio=share / (1 - share),
         power=power,
     )
-    asked.n_obs = users
-    detectable = asked.solve_power_from_aggregates(sums, "rel_effect_size")[0].rel_effect_size
-    asked.n_obs, asked.rel_effect_size = None, lift
-    needed = asked.solve_power_from_aggregates(sums, "n_obs")[0].n_obs
-    wider = (multiplier(np.ones(1))[0] + norm.ppf(power)) / (norm.ppf(1 - ALPHA / 2) + norm.ppf(power))
-    return Power(metric.name, told, float(detectable), float(detectable * wider), float(needed), cuped)
+    # Solved twice: for the effect that these users show, and for the users that this effect takes.
+    test.n_obs = users
+    detectable = test.solve_power_from_aggregates(sums, "rel_effect_size")[0].rel_effect_size
+    test.n_obs, test.rel_effect_size = None, lift
+    needed = test.solve_power_from_aggregates(sums, "n_obs")[0].n_obs
+    # Looking every day, the interval is wider by the always-valid one's multiplier.
+    always = multiplier(np.ones(1))[0] + norm.ppf(power)
+    wider = always / (norm.ppf(1 - SIGNIFICANCE / 2) + norm.ppf(power))
+    return Power(
+        metric.name,
+        baseline,
+        float(detectable),
+        float(detectable * wider),
+        float(needed),
+        cuped,
+    )

@@ -1,4 +1,6 @@
-"""Did as many users land in each arm as should have? If not, nothing else that is compared can be believed."""
+"""Did as many users land in each arm as should have? If not, nothing else that is compared can be
+believed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ ALARM = 0.001
 
 @dataclass(frozen=True)
 class SampleRatio:
-    """Users by arm beside what the arms' shares let expect. p is NaN when there are no users at all."""
+    """Users by arm beside what the arms' shares let expect. p is NaN when there are no users at
+    all.
+    """
 
     observed: dict[str, int]
     expected: dict[str, float]
@@ -22,29 +26,57 @@ class SampleRatio:
     alarm: bool  # p < 0.001
 
 
-def sample_ratio(users_by_arm: Mapping[str, int], expected_shares: Mapping[str, float]) -> SampleRatio:
-    """Check users by arm against expected shares (`mtmh.experiment.arms.shares`), relative to their sum.
+def sample_ratio(
+    users_by_arm: Mapping[str, int], expected_shares: Mapping[str, float]
+) -> SampleRatio:
+    """Check users by arm against expected shares (`mtmh.experiment.arms.shares`), relative to their
+    sum.
 
-    An arm without users may be left out of `users_by_arm`. Two arms: tea-tasting's check (exact below 1,000 users, the
-    chi-square with a continuity correction above); more: the chi-square over all of them.
-    Raises UserError for users in an arm that has no share, and for shares that sum to nothing.
+    An arm without users may be left out of `users_by_arm`. Two arms: tea-tasting's check (exact
+    below 1,000 users, the chi-square with a continuity correction above); more: the chi-square over
+    all of them. Raises UserError for users in an arm that has no share, and for shares that sum to
+    nothing.
     """
-    if alien := sorted(set(users_by_arm) - set(expected_shares)):
+    if unexpected := sorted(set(users_by_arm) - set(expected_shares)):
         raise UserError(
-            f"users in arms without a share: {', '.join(alien)}. The experiment's arms: {', '.join(expected_shares)}."
+            f"users in arms without a share: {', '.join(unexpected)}. The experiment's arms: "
+            f"{', '.join(expected_shares)}."
         )
     whole = sum(expected_shares.values())
     if not (whole > 0 and min(expected_shares.values()) >= 0):
-        raise UserError(f"the arms' shares must be 0 or above, and some above it; found {dict(expected_shares)}.")
+        raise UserError(
+            "the arms' shares must be 0 or above, and some above it; found "
+            f"{dict(expected_shares)}."
+        )
     observed = {arm: int(users_by_arm.get(arm, 0)) for arm in expected_shares}
-    expected = {arm: sum(observed.values()) * share / whole for arm, share in expected_shares.items()}
-    p = _p(observed, expected)
+    users = sum(observed.values())
+    expected = {arm: users * share / whole for arm, share in expected_shares.items()}
+    p = _p_value(observed, expected)
     return SampleRatio(observed, expected, p, p < ALARM)
+
+
+def _p_value(observed: Mapping[str, int], expected: Mapping[str, float]) -> float:
+    """p of the users observed by arm; exact where a test is not needed."""
+    if not sum(observed.values()):
+        return float("nan")
+    if any(users and not expected[arm] for arm, users in observed.items()):
+        return 0.0
+    arms = [arm for arm in observed if expected[arm]]
+    if len(arms) == 1:
+        return 1.0
+    if len(arms) > 2:
+        counts = [observed[arm] for arm in arms]
+        return float(chisquare(counts, [expected[arm] for arm in arms]).pvalue)
+    aggregates = {arm: Aggregates(count_=observed[arm]) for arm in arms}
+    ratio = TwoArms({arm: expected[arm] for arm in arms})
+    return float(ratio.analyze(aggregates, control=arms[0], treatment=arms[1]).pvalue)
 
 
 @dataclass(frozen=True)
 class NeverServed:
-    """Users by arm who engaged and were never served, of all its users. p is NaN when there are none, or no others."""
+    """Users by arm who engaged and were never served, of all its users. p is NaN when there are
+    none, or no others.
+    """
 
     users: dict[str, int]
     of: dict[str, int]
@@ -53,7 +85,8 @@ class NeverServed:
 
 
 def never_served(served_by_arm: Mapping[str, int], others_by_arm: Mapping[str, int]) -> NeverServed:
-    """Whether users who engaged without being served are as frequent in each arm: else an arm's exposures are lost.
+    """Whether users who engaged without being served are as frequent in each arm: else an arm's
+    exposures are lost.
 
     Two arms: Fisher's exact test; more: the chi-square.
     """
@@ -64,18 +97,3 @@ def never_served(served_by_arm: Mapping[str, int], others_by_arm: Mapping[str, i
     if len(table) > 1 and all(map(sum, zip(*table, strict=True))):
         p = float((fisher_exact(table) if len(table) == 2 else chi2_contingency(table)).pvalue)
     return NeverServed(users, of, p, p < ALARM)
-
-
-def _p(observed: Mapping[str, int], expected: Mapping[str, float]) -> float:
-    if not sum(observed.values()):
-        return float("nan")
-    if any(users and not expected[arm] for arm, users in observed.items()):
-        return 0.0
-    arms = [arm for arm in observed if expected[arm]]
-    if len(arms) == 1:
-        return 1.0
-    if len(arms) > 2:
-        return float(chisquare([observed[arm] for arm in arms], [expected[arm] for arm in arms]).pvalue)
-    counts = {arm: Aggregates(count_=observed[arm]) for arm in arms}
-    ratio = TwoArms({arm: expected[arm] for arm in arms})
-    return float(ratio.analyze(counts, control=arms[0], treatment=arms[1]).pvalue)

@@ -1,14 +1,18 @@
-"""Set metrics (distinct items, coverage, entropy, Gini) of two arms of equal size, by a jackknife over user buckets.
+"""Set metrics (distinct items, coverage, entropy, Gini) of two arms of equal size, by a jackknife
+over user buckets.
 
-A distinct count is no sum over users: twice the users do not view twice the items. So arms are compared at the same
-number of users, and the spread comes from leaving out the users of one bucket at a time.
+A distinct count is no sum over users: twice the users do not view twice the items. So arms are
+compared at the same number of users, and the spread comes from leaving out the users of one bucket
+at a time.
 
-- Equal size: what the larger arm has over is taken off in proportion to what a bucket changes on average, up to
-  `SURPLUS` of its users: so far a count is nearly straight in its users, and no bucket is left out by chance. Of an arm
-  that is larger still, only as many buckets count, lowest first.
-- Spread: each leave-one-out value is brought to the same number of users in the same way, so buckets that happen to
-  hold more users do not count as noise. The jackknife's variance of such a function is never too small on average
-  (Efron and Stein, 1981); for distinct counts of rarely shown items it is somewhat too large.
+- Equal size: what the larger arm has over is taken off in proportion to what a bucket changes on
+  average, up to `SURPLUS` of its users: so far a count is nearly straight in its users, and no
+  bucket is left out by chance. Of an arm that is larger still, only as many buckets count, lowest
+  first.
+- Spread: each leave-one-out value is brought to the same number of users in the same way, so
+  buckets that happen to hold more users do not count as noise. The jackknife's variance of such a
+  function is never too small on average (Efron and Stein, 1981); for distinct counts of rarely
+  shown items it is somewhat too large.
 """
 
 from collections.abc import Mapping
@@ -21,7 +25,6 @@ from numpy.typing import NDArray
 
 from mtmh.experiment.metrics import Metric
 from mtmh.experiment.statistics.contrast import Contrast
-from mtmh.ids import Ids
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,7 +34,7 @@ SURPLUS = 0.05
 
 @dataclass(frozen=True)
 class _Arm:
-    """What is there of an arm: user buckets that take part, int64 [groups], and their users by look [looks, groups]."""
+    """An arm's user buckets that take part, int64 [groups], and their users [looks, groups]."""
 
     counts: pa.Table
     buckets: Ints
@@ -44,95 +47,102 @@ def set_contrasts(
     days: pa.Array,
     metrics: Mapping[str, Metric],
 ) -> dict[str, Contrast]:
-    """The set metrics among `metrics` at the end of each of `days` (ascending): means of the daily figure so far.
+    """The set metrics among `metrics` at the end of each of `days` (ascending): means of the daily
+    figure so far.
 
-    user_days, item_counts: of control and treatment. A day without a figure in one arm (nothing shown) counts in none.
+    user_days, item_counts: of control and treatment. A day without a figure in one arm (nothing
+    shown) counts in none.
     """
     seen = [_users_seen(rows, days) for rows in user_days]
-    most = min(int(users[-1].sum()) for users in seen)
-    arms = [_of_size(counts, users, most) for counts, users in zip(item_counts, seen, strict=True)]
-    of_sets = {name: metric for name, metric in metrics.items() if not metric.is_ratio}
-    daily = [_daily(arm, days, of_sets) for arm in arms]
-    return {name: _contrast(arms, [figures[name] for figures in daily]) for name in of_sets}
+    smaller = min(int(users[-1].sum()) for users in seen)
+    arms = []
+    for counts, users in zip(item_counts, seen, strict=True):
+        # The buckets, lowest first, that hold as many users and not much more than SURPLUS.
+        buckets = np.flatnonzero(users[-1])
+        running = users[-1, buckets].cumsum()
+        enough = int(np.searchsorted(running, smaller * (1 + SURPLUS))) + 1
+        arms.append(_Arm(counts, buckets[:enough], users[:, buckets[:enough]]))
+    set_metrics = {name: metric for name, metric in metrics.items() if not metric.is_ratio}
+    daily = [_daily(arm, days, set_metrics) for arm in arms]
+    return {name: _contrast(arms, [figures[name] for figures in daily]) for name in set_metrics}
 
 
 def _users_seen(rows: pa.Table, days: pa.Array) -> Ints:
-    """Users by bucket who had a row on a day of `days` up to each look: int64 [looks, BUCKETS]."""
-    day = Ids(days).rows(rows["day"])
-    there = rows.select(["user_id", "bucket"]).append_column("at", pa.array(day)).filter(pa.array(day >= 0))
-    users = there.group_by("user_id").aggregate([("at", "min"), ("bucket", "min")])
+    """Users by bucket with a row on a day of `days` up to each look: int64 [looks, BUCKETS]."""
+    look = pc.index_in(rows["day"], value_set=days)
+    rows = rows.select(["user_id", "bucket"]).append_column("look", look)
+    rows = rows.filter(pc.is_valid(look))
+    users = rows.group_by("user_id").aggregate([("look", "min"), ("bucket", "min")])
     counts = np.zeros((len(days), BUCKETS), np.int64)
-    np.add.at(counts, (users["at_min"].to_numpy(), users["bucket_min"].to_numpy()), 1)
+    np.add.at(counts, (users["look_min"].to_numpy(), users["bucket_min"].to_numpy()), 1)
     return counts.cumsum(axis=0)
 
 
-def _of_size(counts: pa.Table, users: Ints, most: int) -> _Arm:
-    """The arm with the buckets, lowest first, that hold `most` users in the end and not much more than `SURPLUS`."""
-    buckets = np.flatnonzero(users[-1])
-    enough = int(np.searchsorted(users[-1, buckets].cumsum(), most * (1 + SURPLUS))) + 1
-    return _Arm(counts, buckets[:enough], users[:, buckets[:enough]])
-
-
 def _daily(arm: _Arm, days: pa.Array, metrics: Mapping[str, Metric]) -> dict[str, Floats]:
-    """Each metric's daily figure with all groups, and then without each one: float64 [days, 1 + groups]."""
+    """Each metric's daily figure with all groups, then without one: float64 [days, 1 + groups]."""
     figures = {name: np.full((len(days), 1 + len(arm.buckets)), np.nan) for name in metrics}
     group = np.full(BUCKETS, -1)
     group[arm.buckets] = np.arange(len(arm.buckets))
+    columns = sorted({(metric.over, metric.counts) for metric in metrics.values()}, key=str)
     for number, day in enumerate(days):
         of_day = arm.counts.filter(pc.equal(arm.counts["day"], day))
-        for over, column in sorted({(metric.over, metric.counts) for metric in metrics.values()}, key=str):
+        for over, column in columns:
             rows = of_day.filter(pc.equal(of_day["over"], over))
             left, size = _leave_one_out(rows, column, group, len(arm.buckets))
             for name, metric in metrics.items():
-                if (metric.over, metric.counts) == (over, column) and metric.of_counts is not None:
-                    figures[name][number] = [metric.of_counts(counts[counts > 0], size) for counts in left]
+                of_counts = metric.of_counts
+                if (metric.over, metric.counts) == (over, column) and of_counts is not None:
+                    figures[name][number] = [of_counts(row[row > 0], size) for row in left]
     return figures
 
 
-def _leave_one_out(rows: pa.Table, column: str | None, group: Ints, groups: int) -> tuple[Floats, int]:
-    """Counts of each key with all groups and then without each one, float64 [1 + groups, keys], and the size."""
+def _leave_one_out(
+    rows: pa.Table, column: str | None, group: Ints, groups: int
+) -> tuple[Floats, int]:
+    """Counts of each key, of all groups and then without one: float64 [1 + groups, keys]; size."""
     of_group = group[rows["bucket"].to_numpy()]
-    kept = of_group >= 0
+    takes_part = of_group >= 0
     keys = rows["key"].combine_chunks().dictionary_encode()
-    own = np.zeros((groups, len(keys.dictionary)))
+    key = keys.indices.to_numpy(zero_copy_only=False)
+    by_group = np.zeros((groups, len(keys.dictionary)))
     values = pc.fill_null(rows[column].cast(pa.float64()), 0.0).to_numpy()
-    np.add.at(own, (of_group[kept], keys.indices.to_numpy(zero_copy_only=False)[kept]), values[kept])
-    total = own.sum(axis=0)
-    left = np.vstack([total, total - own])
+    np.add.at(by_group, (of_group[takes_part], key[takes_part]), values[takes_part])
+    total = by_group.sum(axis=0)
+    left = np.vstack([total, total - by_group])
     left[left < 1e-9 * total] = 0.0  # parts of an item do not cancel to the last digit
     return left, pc.max(rows["size"]).as_py() or 0
 
 
 def _contrast(arms: list[_Arm], daily: list[Floats]) -> Contrast:
-    there = np.isfinite(daily[0][:, 0]) & np.isfinite(daily[1][:, 0])
-    target = np.minimum(*(arm.users.sum(axis=1) for arm in arms)).astype(np.float64)
-    values, variances, freedoms = [], [], []
+    """Both arms at the smaller one's size: the mean over the days on which both have a figure."""
+    has_figure = np.isfinite(daily[0][:, 0]) & np.isfinite(daily[1][:, 0])
+    days_so_far = np.where(has_figure.cumsum() > 0, has_figure.cumsum(), np.nan)
+    sizes = [arm.users.sum(axis=1) for arm in arms]
+    target = np.minimum(*sizes).astype(np.float64)
+    values, variances, dfs = [], [], []
     with np.errstate(divide="ignore", invalid="ignore"):
         for arm, figures in zip(arms, daily, strict=True):
-            value, variance = _jackknife(_running_mean(figures, there), arm.users, target)
+            sums = np.where(has_figure[:, None], figures, 0.0).cumsum(axis=0)
+            value, variance = _jackknife(sums / days_so_far[:, None], arm.users, target)
             values.append(value)
             variances.append(variance / value**2)
-            freedoms.append(np.full(len(target), len(arm.buckets) - 1.0))
-    return Contrast(values[0], values[1], (variances[0], variances[1]), (freedoms[0], freedoms[1]))
-
-
-def _running_mean(figures: Floats, there: NDArray[np.bool_]) -> Floats:
-    """Mean over the days so far that are there; NaN before the first."""
-    sums = np.where(there[:, None], figures, 0.0).cumsum(axis=0)
-    return sums / np.where(there.cumsum() > 0, there.cumsum(), np.nan)[:, None]
+            dfs.append(np.full(len(target), len(arm.buckets) - 1.0))
+    return Contrast(values[0], values[1], (variances[0], variances[1]), (dfs[0], dfs[1]))
 
 
 def _jackknife(figures: Floats, users: Ints, target: Floats) -> tuple[Floats, Floats]:
-    """Value at `target` users [looks], and its variance.
+    """Value at `target` users [looks], and its variance (Efron and Stein, 1981).
 
-    figures: with all groups and without each one [looks, 1 + groups]; users: [looks, groups].
+    figures: with all groups and without one [looks, 1 + groups]; users: [looks, groups].
     """
     groups = users.shape[1]
     everyone = users.sum(axis=1)
     whole, left = figures[:, 0], figures[:, 1:]
+    # What a user adds on average takes every value to its number of users.
     per_user = (whole - left.mean(axis=1)) * groups / everyone
     value = whole - per_user * (everyone - target)
-    over = (everyone[:, None] - users) - target[:, None] * (groups - 1) / groups
-    left = left - per_user[:, None] * over
-    variance = (groups - 1) / groups * ((left - left.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    surplus = (everyone[:, None] - users) - target[:, None] * (groups - 1) / groups
+    left = left - per_user[:, None] * surplus
+    squares = (left - left.mean(axis=1, keepdims=True)) ** 2
+    variance = (groups - 1) / groups * squares.sum(axis=1)
     return value, variance if groups > 1 else np.full(len(target), np.nan)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from mtmh.experiment.statistics.always_valid import multiplier
+from mtmh.experiment.statistics.contrast import multiplier
 
 
 def looked_at(looks: int, tests: int, within_user: float) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import effects, never_served, sample_ratio
 from mtmh.experiment.statistics.effects import Effect
 from mtmh.experiment.units import USER_DAYS
-from mtmh.experiment.verdict import GUARDRAILS, PRIMARY, Log, Verdict, judge
+from mtmh.experiment.verdict import GUARDRAILS, PRIMARY, LogHealth, Verdict, judge
 
 DAYS, USERS = 14, 1500
 DECIDING = {name: METRICS[name] for name in (PRIMARY, *GUARDRAILS)}
@@ -73,7 +73,7 @@ def _record(user: str, arm: str, day: int, dwell: float) -> pa.Table:
 
 
 def verdict(found: dict[str, Effect]) -> Verdict:
-    log = Log(DAYS, {arm: USERS // 2 for arm in ARMS}, 0, {}, {})
+    log = LogHealth(DAYS, {arm: USERS // 2 for arm in ARMS}, 0, {}, {})
     ratio, unserved = sample_ratio(log.users, dict.fromkeys(ARMS, 0.5)), never_served(log.users, {})
     return judge(list(found.values()), ratio, unserved, log, *ARMS)
 

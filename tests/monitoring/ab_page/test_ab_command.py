@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mtmh.errors import UserError
 from mtmh.experiment.comparison import MISPLACED, UNUSABLE, read_tables
-from mtmh.experiment.folder import open_place
+from mtmh.experiment.folder import open_experiment
 from mtmh_cli import app
 
 
@@ -52,7 +52,7 @@ def test_users_in_both_arms_are_left_out_and_stop_the_verdict(tmp_path: Path) ->
 
 
 def test_the_findings_that_stop_a_verdict_are_among_those_looked_for(tmp_path: Path) -> None:
-    looked_for = {finding.name for finding in read_tables(open_place(write_place(tmp_path / "place"))).findings}
+    looked_for = {finding.name for finding in read_tables(open_experiment(write_place(tmp_path / "place"))).findings}
     assert {*UNUSABLE, *MISPLACED} <= looked_for
 
 

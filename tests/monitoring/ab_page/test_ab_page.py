@@ -20,15 +20,15 @@ from helpers.watched_users import FIRST, history, item_counts, items, user_days
 from benchmarks.page import browser, resize
 from monitoring.ab_page import page as ab_page
 from monitoring.ab_page import wording
-from mtmh.experiment.checks import Finding
-from mtmh.experiment.comparison import Comparison, Tables, compare
-from mtmh.experiment.folder import Experiment, Place
+from mtmh.experiment.comparison import ArmComparison, ComparisonTables, compare
+from mtmh.experiment.findings import LogFinding
+from mtmh.experiment.folder import Experiment, ExperimentFolder
 from mtmh.experiment.metrics import METRICS
 
 FINDINGS = (
-    Finding("rejected", "Malformed records", 3, "records", "not counted anywhere", "<script>alert(1)</script>"),
-    Finding("contaminated", "Users in two arms", 2, "users", "left out of all figures", "u00007: new, old"),
-    Finding("empty_days", "Days without exposures", 0, "days", "all figures of these days are empty", None),
+    LogFinding("rejected", "Malformed records", 3, "records", "not counted anywhere", "<script>alert(1)</script>"),
+    LogFinding("contaminated", "Users in two arms", 2, "users", "left out of all figures", "u00007: new, old"),
+    LogFinding("empty_days", "Days without exposures", 0, "days", "all figures of these days are empty", None),
 )
 LOGGED = {"records": 10_000, "exposures": 100_000, "engagements": 5_000, "answers": 5_000}
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -74,21 +74,21 @@ class Page(HTMLParser):
             self.cells[self.row, self.cell] = (value, text + data)
 
 
-def place(folder: Path, **wishes: Any) -> Place:
+def place(folder: Path, **wishes: Any) -> ExperimentFolder:
     """One that says what the hand-made tables are about."""
     told = {
         "salt": "s", "control": "old", "treatment": "new", "arms": [{"name": "old"}, {"name": "new"}],
         "first_day": FIRST, "days": 14, "simulated": True, "world": "hand-made", "seed": 0,
     }  # fmt: skip
-    return Place(folder, Experiment.model_validate(told | wishes))
+    return ExperimentFolder(folder, Experiment.model_validate(told | wishes))
 
 
-def tables(**wishes: Any) -> Tables:
+def tables(**wishes: Any) -> ComparisonTables:
     """User days as `wishes` say, everything else as it is."""
-    return Tables(user_days(**wishes), item_counts(), items(), history(), FINDINGS, LOGGED)
+    return ComparisonTables(user_days(**wishes), item_counts(), items(), history(), FINDINGS, LOGGED)
 
 
-def shown(comparison: Comparison, out: Path) -> tuple[str, Page]:
+def shown(comparison: ArmComparison, out: Path) -> tuple[str, Page]:
     """Write the report; the page as text and as a browser takes it in."""
     ab_page.write(comparison, out, "code-1")
     html = (out / "ab.html").read_text()
@@ -98,19 +98,19 @@ def shown(comparison: Comparison, out: Path) -> tuple[str, Page]:
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> ArmComparison:
     """A treatment that lengthens dwell by 40 % among 1,200 users."""
     return compare(place(tmp_path_factory.mktemp("place")), tables(more_time=0.4))
 
 
 @pytest.fixture(scope="module")
-def out(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(comparison: ArmComparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
     ab_page.write(comparison, folder, "code-1")
     return folder
 
 
-def test_ab_json_has_every_metric_and_the_sample_ratio(comparison: Comparison, out: Path) -> None:
+def test_ab_json_has_every_metric_and_the_sample_ratio(comparison: ArmComparison, out: Path) -> None:
     ab = json.loads((out / "ab.json").read_text())
     assert set(ab) == {*METRICS, "sample_ratio", "never_served"}
     for effect in comparison.effects:
@@ -256,7 +256,7 @@ def test_the_page_stands_alone_and_tells_what_its_pictures_show(out: Path) -> No
     assert all(int(b[1]) <= int(a[1]) + 1 for a, b in pairwise(headings))
 
 
-def test_the_same_comparison_gives_the_same_files(comparison: Comparison, out: Path, tmp_path: Path) -> None:
+def test_the_same_comparison_gives_the_same_files(comparison: ArmComparison, out: Path, tmp_path: Path) -> None:
     ab_page.write(comparison, tmp_path, "code-1")
     for name in ("ab.html", "ab.json", "verdict.json"):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()

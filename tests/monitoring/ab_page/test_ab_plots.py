@@ -5,13 +5,15 @@ from math import inf, nan
 
 import pytest
 
-from monitoring.ab_page.plots import BAD, OK, OPEN, Line, forest, over_days
+from monitoring.ab_page.plots import BAD, OK, OPEN, PlottedLift, forest, over_days
 from mtmh.display import visible
 
 
-def line(label: str, lift: float, half: float, sign: int = 0, better: str = "better", whole: bool = False) -> Line:
+def line(
+    label: str, lift: float, half: float, sign: int = 0, better: str = "better", whole: bool = False
+) -> PlottedLift:
     """Its fixed interval is lift +- half, its always-valid one half as wide again."""
-    return Line(label, lift, lift - half, lift + half, lift - 1.5 * half, lift + 1.5 * half, sign, better, whole)
+    return PlottedLift(label, lift, lift - half, lift + half, lift - 1.5 * half, lift + 1.5 * half, sign, better, whole)
 
 
 USUAL = [line(f"metric {n}", 0.001 * n, 0.02) for n in range(5)]

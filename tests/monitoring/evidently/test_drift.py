@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from monitoring.evidently.drift import LEAST, TOPIC, comparable, mean_distance
-from monitoring.evidently.features import statistics_by_day
+from monitoring.evidently.drift import LEAST, TOPIC, comparable, mean_distance, statistics_by_day
 from mtmh.data.feature_tables import item_statistics
 from mtmh.data.synthetic import make_world
-from mtmh.experiment.folder import Experiment, Place
+from mtmh.experiment.folder import Experiment, ExperimentFolder
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -64,7 +63,7 @@ def test_features_of_a_day_are_those_that_training_computes(tmp_path: Path) -> N
     read = {name: backend.read_parquet(tmp_path / f"{name}.parquet") for name in ("log", "all", "items")}
     arms = [{"name": "a"}, {"name": "b"}]
     told = {"salt": "", "control": "a", "treatment": "b", "arms": arms, "first_day": first, "days": days}
-    place = Place(tmp_path, Experiment.model_validate({**told, "simulated": True}))
+    place = ExperimentFolder(tmp_path, Experiment.model_validate({**told, "simulated": True}))
     item_id = world["items"]["item_id"].combine_chunks()
     found = statistics_by_day(place, read["log"], item_id, first, last)
 

@@ -16,12 +16,12 @@ from helpers.small_place import ARMS, DAYS, FIRST, write_place
 from monitoring.ab_page.page import ab
 from monitoring.evidently.bounds import Bounds, read_bounds
 from monitoring.evidently.figures import FIGURES
-from monitoring.evidently.monitor import KEPT, WORKSPACE, Monitored, monitor
+from monitoring.evidently.monitor import FIGURES_FILE, WORKSPACE, Monitored, monitor
 from monitoring.retraining import due
 from mtmh.errors import UserError
 from mtmh.experiment.comparison import compare, read_tables
-from mtmh.experiment.data import facts
-from mtmh.experiment.folder import Place, open_place
+from mtmh.experiment.data import experiment_data
+from mtmh.experiment.folder import ExperimentFolder, open_experiment
 from mtmh.experiment.metrics import METRICS, daily
 
 LAST = FIRST + timedelta(days=DAYS - 1)
@@ -34,8 +34,8 @@ def value(found: Monitored, day: date, family: str, of: str, label: str) -> floa
     return float(value)
 
 
-def test_online_figures_are_those_of_the_metrics(place: Place, monitored: Monitored) -> None:
-    for row in daily(facts(place)).to_pylist():
+def test_online_figures_are_those_of_the_metrics(place: ExperimentFolder, monitored: Monitored) -> None:
+    for row in daily(experiment_data(place)).to_pylist():
         for name in METRICS:
             if row[name] is not None:
                 assert value(monitored, row["day"], "online", row["arm"], name) == pytest.approx(row[name])
@@ -70,7 +70,7 @@ def test_freshness_and_heads(monitored: Monitored) -> None:
     assert score == pytest.approx(0.042, rel=0.1)
 
 
-def test_evidently_fails_the_same_figures(place: Place, out: Path, monitored: Monitored) -> None:
+def test_evidently_fails_the_same_figures(place: ExperimentFolder, out: Path, monitored: Monitored) -> None:
     workspace = Workspace(str(out / WORKSPACE))
     failed = Counter()
     for own in workspace.list_runs(monitored.project):
@@ -85,7 +85,7 @@ def test_evidently_fails_the_same_figures(place: Place, out: Path, monitored: Mo
 
 
 def test_a_snapshot_a_day_and_arm_and_a_day_again_replaces_its_own(
-    place: Place, out: Path, monitored: Monitored, tmp_path: Path
+    place: ExperimentFolder, out: Path, monitored: Monitored, tmp_path: Path
 ) -> None:
     again = tmp_path / "again"
     shutil.copytree(out, again)
@@ -94,14 +94,16 @@ def test_a_snapshot_a_day_and_arm_and_a_day_again_replaces_its_own(
     once = monitor(place, again, read_bounds(), LAST, LAST)
     assert once.project == monitored.project
     assert sorted(map(str, Workspace(str(again / WORKSPACE)).list_runs(once.project))) == sorted(map(str, runs))
-    kept = pq.read_table(again / KEPT)
+    kept = pq.read_table(again / FIGURES_FILE)
     assert kept.schema.equals(FIGURES)
     assert set(kept["day"].to_pylist()) == set(monitored.days)
-    rows = [sorted(map(str, table.to_pylist())) for table in (kept, pq.read_table(out / KEPT))]
+    rows = [sorted(map(str, table.to_pylist())) for table in (kept, pq.read_table(out / FIGURES_FILE))]
     assert rows[0] == rows[1]  # one day alone has the figures that it has among all
 
 
-def test_the_last_day_raises_a_retraining_run_and_not_twice(place: Place, monitored: Monitored, tmp_path: Path) -> None:
+def test_the_last_day_raises_a_retraining_run_and_not_twice(
+    place: ExperimentFolder, monitored: Monitored, tmp_path: Path
+) -> None:
     bounds = Bounds.model_validate({"bounds": {"embeddings": {"*": {"max": 0.03}}}, "retrain": ["embeddings"]})
     found = monitor(place, tmp_path, bounds)
     assert {one.day for one in found.retrain} == {LAST}
@@ -112,7 +114,7 @@ def test_the_last_day_raises_a_retraining_run_and_not_twice(place: Place, monito
     assert not due(monitor(place, tmp_path, bounds, FIRST, FIRST), tmp_path, bounds)
 
 
-def test_the_dashboards_lift_is_the_ab_pages(place: Place, monitored: Monitored) -> None:
+def test_the_dashboards_lift_is_the_ab_pages(place: ExperimentFolder, monitored: Monitored) -> None:
     effects = ab(compare(place, read_tables(place)))
     for label in ("time_spent", "engagement_rate", "daily_active_users"):
         for end in ("lift", "always_lo", "always_hi"):
@@ -120,7 +122,7 @@ def test_the_dashboards_lift_is_the_ab_pages(place: Place, monitored: Monitored)
 
 
 def test_an_empty_day_is_monitored_too(tmp_path: Path) -> None:
-    place = open_place(write_place(tmp_path / "place", missing=[2]))
+    place = open_experiment(write_place(tmp_path / "place", missing=[2]))
     found = monitor(place, tmp_path / "out", read_bounds())
     empty = FIRST + timedelta(days=2)
     assert value(found, empty, "quality", "log", "answers") == 0
@@ -128,7 +130,7 @@ def test_an_empty_day_is_monitored_too(tmp_path: Path) -> None:
     assert value(found, LAST, "findings", "log", "empty_days") == 1
     outside = {(one.family, one.label) for one in found.broken if one.day == empty}
     assert outside == {("quality", "answers"), ("quality", "engagements")}
-    assert any(f"{empty}  Volume of the log, log: Answers is 0; wanted at least 1" in line for line in found.told())
+    assert any(f"{empty}  Volume of the log, log: Answers is 0; wanted at least 1" in line for line in found.summary())
 
 
 def test_without_a_version_there_is_no_drift_and_it_is_said(tmp_path: Path) -> None:
@@ -136,12 +138,12 @@ def test_without_a_version_there_is_no_drift_and_it_is_said(tmp_path: Path) -> N
     told = json.loads((folder / "experiment.json").read_text())
     for name, family, note in (("run", "drift", "No evaluated lists"), ("retriever", "embeddings", "No drift of")):
         (folder / "experiment.json").write_text(json.dumps({**told, name: None}))
-        found = monitor(open_place(folder), tmp_path / name, read_bounds())
+        found = monitor(open_experiment(folder), tmp_path / name, read_bounds())
         assert family not in set(found.figures["family"].to_pylist())
-        assert any(note in one for one in found.told())
+        assert any(note in one for one in found.summary())
         assert pc.sum(pc.equal(found.figures["family"], "online")).as_py() > 0
 
 
-def test_days_that_are_not_the_experiments_are_refused(place: Place, tmp_path: Path) -> None:
+def test_days_that_are_not_the_experiments_are_refused(place: ExperimentFolder, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not days of the experiment"):
         monitor(place, tmp_path, read_bounds(), FIRST - timedelta(days=1), FIRST)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.checkerboard import Stages
-from helpers.live_router import Place, Router, Run, running
+from helpers.live_router import Router, RouterFolder, Run, running
 from helpers.processes import free_ports
 from tritonclient.grpc import InferenceServerClient
 
@@ -34,7 +34,7 @@ def features(world: Stages, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def place(version: Make, features: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(version: Make, features: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RouterFolder]:
     installed = Path(os.environ.get("MTMH_TRITON", ".triton"))
     if not (installed / "server").is_dir():
         pytest.skip(f"no Triton in {installed}: make .triton/.ready")
@@ -46,7 +46,7 @@ def place(version: Make, features: Path, tmp_path_factory: pytest.TempPathFactor
     promote(store, "1")
     ports = Ports(*free_ports(3))
     with triton(store, ports, load_champion=False) as server:
-        yield Place(root, store, retrievers, features, ports, server)
+        yield RouterFolder(root, store, retrievers, features, ports, server)
 
 
 @pytest.fixture(autouse=True)
@@ -61,14 +61,14 @@ def _champion_one(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def server(place: Place) -> Iterator[InferenceServerClient]:
+def server(place: RouterFolder) -> Iterator[InferenceServerClient]:
     """Triton's own client."""
     with InferenceServerClient(f"127.0.0.1:{place.ports.grpc}") as client:
         yield client
 
 
 @pytest.fixture(scope="session")
-def run_router(place: Place) -> Run:
+def run_router(place: RouterFolder) -> Run:
     """Run a router over the store, with settings of its own, until the block ends."""
 
     return partial(running, place.store, place.ports, place.triton.secret)
@@ -82,6 +82,6 @@ def router(run_router: Run) -> Iterator[Router]:
 
 
 @pytest.fixture(scope="session")
-def offline(place: Place) -> dict[str, Retriever]:
+def offline(place: RouterFolder) -> dict[str, Retriever]:
     """What each version answers offline."""
     return {number: Retriever.load(path) for number, path in place.retrievers.items()}

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from helpers.live_router import Place, Run, dated, eventually, remove
+from helpers.live_router import RouterFolder, Run, dated, eventually, remove
 
 from serving.router.package import Package
 from serving.triton.export import write_package
@@ -13,7 +13,9 @@ from serving.triton.store import install, promote
 PACKAGED, NEWEST = "mtmh_index_packaged_timestamp_seconds", "mtmh_index_newest_item_timestamp_seconds"
 
 
-def test_a_version_with_newer_items_is_told_as_soon_as_it_serves(run_router: Run, place: Place, tmp_path: Path) -> None:
+def test_a_version_with_newer_items_is_told_as_soon_as_it_serves(
+    run_router: Run, place: RouterFolder, tmp_path: Path
+) -> None:
     start = datetime.now(UTC)
     newest = start - timedelta(hours=3)
     with run_router() as router:
@@ -48,7 +50,7 @@ def test_the_newest_item(version: object, tmp_path: Path, hours: list[int | None
     assert package.newest_item == (None if told is None else pytest.approx((now + timedelta(hours=told)).timestamp()))
 
 
-def test_readiness_is_a_figure_too(run_router: Run, place: Place) -> None:
+def test_readiness_is_a_figure_too(run_router: Run, place: RouterFolder) -> None:
     with run_router() as router:
         eventually(lambda: router.metric("mtmh_ready") == 1, "it is ready")
     with run_router("triton.url=127.0.0.1:9", wait=False) as router:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from helpers.checkerboard import Stages
-from helpers.live_router import Place, Router, Run, eventually
+from helpers.live_router import Router, RouterFolder, Run, eventually
 from helpers.processes import free_ports
 
 from feature_repo import stage, store
@@ -40,7 +40,9 @@ def readable(router: Router) -> bool:
     return router.client.post("/v1/retrieve", json=USER).status_code == 200
 
 
-def test_a_broken_store_costs_users_alone_and_is_opened_again(run_router: Run, place: Place, tmp_path: Path) -> None:
+def test_a_broken_store_costs_users_alone_and_is_opened_again(
+    run_router: Run, place: RouterFolder, tmp_path: Path
+) -> None:
     features = tmp_path / "features"
     shutil.copytree(place.features, features)
     (features / "online.db").write_bytes(b"this is no database" * 100)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from helpers.live_router import Place, eventually
+from helpers.live_router import RouterFolder, eventually
 from helpers.processes import free_ports
 
 from mtmh.errors import UserError
@@ -26,7 +26,7 @@ def start(*settings: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", CODE, *settings], env=environment, **pipes)  # type: ignore[call-overload]
 
 
-def test_it_serves_until_it_is_interrupted(place: Place, tmp_path: Path) -> None:
+def test_it_serves_until_it_is_interrupted(place: RouterFolder, tmp_path: Path) -> None:
     http, rpc = free_ports(2)
     own = [f"store={place.store}", f"triton.url=127.0.0.1:{place.ports.grpc}", f"listen.port={http}"]
     secret = tmp_path / "secret"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.live_router import Place, Router, Run, Traffic, eventually, remove
+from helpers.live_router import Router, RouterFolder, Run, Traffic, eventually, remove
 from tritonclient.grpc import InferenceServerClient
 
 from serving.router.history import Histories
@@ -48,7 +48,7 @@ def status(router: Router) -> int:
 
 
 def test_a_triton_that_hangs_makes_the_router_not_ready_and_stops_no_configuration(
-    run_router: Run, place: Place, tmp_path: Path
+    run_router: Run, place: RouterFolder, tmp_path: Path
 ) -> None:
     config = tmp_path / "router.yaml"
     config.write_text(yaml.safe_dump({"experiment": {"salt": "s", "arms": [{"name": "bad"}]}}))
@@ -67,7 +67,7 @@ def test_a_triton_that_hangs_makes_the_router_not_ready_and_stops_no_configurati
 
 
 def test_readiness_is_judged_by_answers_where_nobody_looks_at_triton(
-    run_router: Run, place: Place, server: InferenceServerClient
+    run_router: Run, place: RouterFolder, server: InferenceServerClient
 ) -> None:
     with run_router("triton.poll_seconds=600") as router:
         for head in ("engagement", "relevance"):
@@ -84,7 +84,7 @@ def test_readiness_is_judged_by_answers_where_nobody_looks_at_triton(
 
 @pytest.mark.parametrize("name", ["models", "versions", "champion"])
 def test_a_volume_that_is_away_for_a_moment_takes_no_router_out_of_service(
-    run_router: Run, place: Place, name: str
+    run_router: Run, place: RouterFolder, name: str
 ) -> None:
     with run_router() as router, Traffic(router.port, ASKED) as traffic:
         with moved_away(place.store / name):
@@ -99,7 +99,7 @@ def test_a_volume_that_is_away_for_a_moment_takes_no_router_out_of_service(
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\0", b"../../..", b"/etc/passwd", b"9" * 2**20, b"1\n2\n", b"999"])
-def test_a_spoiled_champion_is_told_in_a_few_words(run_router: Run, place: Place, content: bytes) -> None:
+def test_a_spoiled_champion_is_told_in_a_few_words(run_router: Run, place: RouterFolder, content: bytes) -> None:
     with run_router() as router:
         draft = place.store / ".draft"
         draft.write_bytes(content)
@@ -114,7 +114,9 @@ def test_a_spoiled_champion_is_told_in_a_few_words(run_router: Run, place: Place
         eventually(lambda: not router.client.get("/readyz").json()["refused"], "mended")
 
 
-def test_readyz_tells_no_paths_and_forgets_what_nobody_names(run_router: Run, place: Place, tmp_path: Path) -> None:
+def test_readyz_tells_no_paths_and_forgets_what_nobody_names(
+    run_router: Run, place: RouterFolder, tmp_path: Path
+) -> None:
     config = tmp_path / "router.yaml"
     config.write_text("")
 
@@ -135,7 +137,7 @@ def test_readyz_tells_no_paths_and_forgets_what_nobody_names(run_router: Run, pl
 
 
 def test_an_arms_version_may_be_installed_after_the_arm_is_configured(
-    run_router: Run, place: Place, tmp_path: Path
+    run_router: Run, place: RouterFolder, tmp_path: Path
 ) -> None:
     config = tmp_path / "router.yaml"
     config.write_text(yaml.safe_dump({"experiment": {"salt": "s", "arms": [{"name": "new", "version": "43"}]}}))
@@ -148,7 +150,7 @@ def test_an_arms_version_may_be_installed_after_the_arm_is_configured(
     remove(place.store, "43")
 
 
-def test_a_rollback_within_the_drain_time_drops_nobody(run_router: Run, place: Place) -> None:
+def test_a_rollback_within_the_drain_time_drops_nobody(run_router: Run, place: RouterFolder) -> None:
     with run_router("triton.drain_seconds=30") as router, Traffic(router.port, USER) as traffic:
         for number in ("2", "1", "2", "1"):
             promote(place.store, number)
@@ -159,7 +161,7 @@ def test_a_rollback_within_the_drain_time_drops_nobody(run_router: Run, place: P
     assert all(answer.json()["candidates"] and not answer.json()["missing"] for answer in traffic.answers)
 
 
-def test_a_versions_folder_that_is_gone_makes_no_empty_answers(run_router: Run, place: Place) -> None:
+def test_a_versions_folder_that_is_gone_makes_no_empty_answers(run_router: Run, place: RouterFolder) -> None:
     with run_router() as router:
         assert router.retrieve(**USER)["candidates"]
         with moved_away(place.store / "versions" / "1"):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.fresh_world import FreshWorld
-from helpers.live_router import Place, Run, Traffic, eventually
+from helpers.live_router import RouterFolder, Run, Traffic, eventually
 
 import mtmh_cli
 from mtmh.errors import UserError
@@ -35,7 +35,7 @@ def mtmh(*arguments: object) -> int:
 
 
 @pytest.fixture
-def served(place: Place, fresh: FreshWorld, tmp_path: Path) -> Path:
+def served(place: RouterFolder, fresh: FreshWorld, tmp_path: Path) -> Path:
     """The store with the version that lacks the new items as its champion, under a number of its own."""
     number = str(max(map(trained, packages.versions(place.store))) + 1)
     packages.install(write_package(fresh.before, number, tmp_path / "package" / number, place.features), place.store)

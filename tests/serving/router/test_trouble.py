@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.live_router import Place, Run, Traffic, eventually, remove, rewrite
+from helpers.live_router import RouterFolder, Run, Traffic, eventually, remove, rewrite
 from tritonclient.grpc import InferenceServerClient
 
 from mtmh.config import RetrievalSettings
@@ -22,7 +22,7 @@ ASKED = {"triggers": ["i00", "i11", "i25"], "k": 12}
 
 
 @pytest.fixture
-def slow_version(place: Place) -> Iterator[tuple[str, Path]]:
+def slow_version(place: RouterFolder) -> Iterator[tuple[str, Path]]:
     """Version 5, whose relevance head takes three seconds while the file given with it exists."""
     flag = place.root / "slow"
     install(place.package("5"), place.store)
@@ -45,7 +45,7 @@ def items(answer: dict) -> list[str]:
 @pytest.mark.parametrize(("gone", "left", "alpha"), [("relevance", "engagement", 100), ("engagement", "relevance", 0)])
 def test_a_head_that_is_gone_leaves_the_others_answer(
     run_router: Run,
-    place: Place,
+    place: RouterFolder,
     server: InferenceServerClient,
     offline: dict[str, Retriever],
     gone: str,
@@ -66,7 +66,9 @@ def test_a_head_that_is_gone_leaves_the_others_answer(
         eventually(lambda: not router.retrieve(**ASKED)["degraded"], "the head is loaded again")
 
 
-def test_without_heads_a_503_says_when_to_retry(run_router: Run, place: Place, server: InferenceServerClient) -> None:
+def test_without_heads_a_503_says_when_to_retry(
+    run_router: Run, place: RouterFolder, server: InferenceServerClient
+) -> None:
     with run_router("triton.poll_seconds=1.5") as router:
         for head in ("engagement", "relevance"):
             server.unload_model(f"retrieve_{head}_1", headers=headers(place.triton.secret))
@@ -78,7 +80,9 @@ def test_without_heads_a_503_says_when_to_retry(run_router: Run, place: Place, s
         assert not router.retrieve(**ASKED)["degraded"]
 
 
-def test_a_slow_head_does_not_hold_up_the_answer(run_router: Run, place: Place, slow_version: tuple[str, Path]) -> None:
+def test_a_slow_head_does_not_hold_up_the_answer(
+    run_router: Run, place: RouterFolder, slow_version: tuple[str, Path]
+) -> None:
     number, flag = slow_version
     promote(place.store, number)
     with run_router("limits.deadline_ms=800") as router:
@@ -92,7 +96,7 @@ def test_a_slow_head_does_not_hold_up_the_answer(run_router: Run, place: Place, 
         eventually(lambda: not router.retrieve(**ASKED)["degraded"], "the head keeps up again")
 
 
-def test_a_killed_triton_is_survived_without_a_restart(run_router: Run, place: Place) -> None:
+def test_a_killed_triton_is_survived_without_a_restart(run_router: Run, place: RouterFolder) -> None:
     with run_router() as router:
         before, starts = items(router.retrieve(**ASKED)), place.triton.starts
         os.kill(place.triton.pid, signal.SIGKILL)
@@ -110,7 +114,7 @@ def test_a_killed_triton_is_survived_without_a_restart(run_router: Run, place: P
 
 
 def test_versions_are_swapped_under_load_without_a_failed_or_mixed_answer(
-    run_router: Run, place: Place, server: InferenceServerClient, offline: dict[str, Retriever]
+    run_router: Run, place: RouterFolder, server: InferenceServerClient, offline: dict[str, Retriever]
 ) -> None:
     right = {number: told(retriever, 50) for number, retriever in offline.items()}
     assert right["1"] != right["2"]
@@ -133,7 +137,7 @@ def test_versions_are_swapped_under_load_without_a_failed_or_mixed_answer(
     assert seen == {"1", "2"}
 
 
-def damaged_file(place: Place, number: str) -> None:
+def damaged_file(place: RouterFolder, number: str) -> None:
     index = place.store / "models" / f"relevance_{number}" / number / "index.faiss"
     content = bytearray(index.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -141,11 +145,11 @@ def damaged_file(place: Place, number: str) -> None:
     index.write_bytes(content)
 
 
-def failing_model(place: Place, number: str) -> None:
+def failing_model(place: RouterFolder, number: str) -> None:
     rewrite(place.store, number, f"relevance_{number}", lambda code: f"raise RuntimeError('it does not load')\n{code}")
 
 
-def wrong_answers(place: Place, number: str) -> None:
+def wrong_answers(place: RouterFolder, number: str) -> None:
     def change(code: str) -> str:
         return code.replace(
             'out["item"][:n], out["score"][:n] = item', 'out["item"][:n], out["score"][:n] = item + 9999'
@@ -160,10 +164,10 @@ def wrong_answers(place: Place, number: str) -> None:
 )
 def test_a_version_that_fails_never_takes_traffic(
     run_router: Run,
-    place: Place,
+    place: RouterFolder,
     server: InferenceServerClient,
     number: str,
-    harm: Callable[[Place, str], None],
+    harm: Callable[[RouterFolder, str], None],
     why: str,
 ) -> None:
     with run_router() as router:
@@ -183,7 +187,7 @@ def test_a_version_that_fails_never_takes_traffic(
         remove(place.store, number)
 
 
-def test_a_refused_version_is_tried_again_when_it_changed(run_router: Run, place: Place) -> None:
+def test_a_refused_version_is_tried_again_when_it_changed(run_router: Run, place: RouterFolder) -> None:
     install(place.package("34"), place.store)
     index = place.store / "models" / "relevance_34" / "34" / "index.faiss"
     sound = index.read_bytes()
@@ -197,7 +201,7 @@ def test_a_refused_version_is_tried_again_when_it_changed(run_router: Run, place
 
 
 def test_where_somebody_else_loads_the_models_the_router_waits(
-    run_router: Run, place: Place, server: InferenceServerClient
+    run_router: Run, place: RouterFolder, server: InferenceServerClient
 ) -> None:
     install(place.package("6"), place.store)
     promote(place.store, "6")
@@ -215,7 +219,7 @@ def test_where_somebody_else_loads_the_models_the_router_waits(
 
 
 def test_arms_come_with_a_configuration_without_a_restart(
-    run_router: Run, place: Place, offline: dict[str, Retriever], tmp_path: Path
+    run_router: Run, place: RouterFolder, offline: dict[str, Retriever], tmp_path: Path
 ) -> None:
     config = tmp_path / "router.yaml"
     config.write_text("")

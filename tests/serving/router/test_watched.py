@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from helpers.live_router import Place, Run, dated, eventually, remove
+from helpers.live_router import RouterFolder, Run, dated, eventually, remove
 from helpers.processes import free_ports
 from tritonclient.grpc import InferenceServerClient
 
@@ -25,7 +25,7 @@ ASKED = {"user_id": "u03", "triggers": ["i00", "i11", "i25"], "k": 12}
 
 
 @pytest.fixture
-def of_today(place: Place, tmp_path: Path) -> Iterator[None]:
+def of_today(place: RouterFolder, tmp_path: Path) -> Iterator[None]:
     """The champion is version 42, whose newest item is an hour old; the small world's items have no dates."""
     retriever = dated(place.retrievers["1"], tmp_path / "dated", [datetime.now(UTC) - timedelta(hours=1)])
     install(write_package(retriever, "42", tmp_path / "package"), place.store)
@@ -36,7 +36,7 @@ def of_today(place: Place, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("of_today")
-def test_every_name_in_rules_and_dashboards_is_told(run_router: Run, place: Place) -> None:
+def test_every_name_in_rules_and_dashboards_is_told(run_router: Run, place: RouterFolder) -> None:
     queries = [*rules(), *dashboards()]
     assert len(queries) > 60
     with run_router() as router:
@@ -102,7 +102,7 @@ def prometheus(folder: Path, router: int, triton: int) -> Iterator[Prometheus]:
 
 @pytest.mark.usefixtures("of_today")
 def test_a_real_prometheus_takes_the_rules_and_sees_the_log_and_a_head_go(
-    run_router: Run, place: Place, tmp_path: Path
+    run_router: Run, place: RouterFolder, tmp_path: Path
 ) -> None:
     if shutil.which("prometheus") is None:
         message = "no prometheus on the PATH: install it with 'apt-get install -y prometheus'"

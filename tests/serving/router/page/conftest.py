@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from helpers.live_page import NUMBER, PATIENT, Page
-from helpers.live_router import Place, Router, Run, remove
+from helpers.live_router import Router, RouterFolder, Run, remove
 
 from benchmarks.page import browser
 from mtmh.data.files import write_parquet
@@ -21,7 +21,7 @@ def _champion_one() -> None:
 
 
 @pytest.fixture(scope="package")
-def shown(place: Place) -> Iterator[str]:
+def shown(place: RouterFolder) -> Iterator[str]:
     """The version that the page shows, installed, champion, and loaded; these tests' routers unload nothing."""
     run = place.root / "run"
     run.mkdir()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.live_page import LISTS, NUMBER, PATIENT, Page
-from helpers.live_router import Place, Router, Run, remove
+from helpers.live_router import Router, RouterFolder, Run, remove
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from tritonclient.grpc import InferenceServerClient
@@ -173,7 +173,7 @@ def test_what_both_heads_found_is_seen_in_all_columns(page: Page) -> None:
     assert page.script(marked) == []
 
 
-def test_trouble_is_told_and_passes_by_itself(page: Page, place: Place) -> None:
+def test_trouble_is_told_and_passes_by_itself(page: Page, place: RouterFolder) -> None:
     page.open("item=i08&k=10&alpha=50")
     whole = page.items("merged")
     ensembles = [f"retrieve_{head}_{NUMBER}" for head in ("relevance", "engagement")]
@@ -200,7 +200,7 @@ def test_trouble_is_told_and_passes_by_itself(page: Page, place: Place) -> None:
     assert page.items("merged") == whole
 
 
-def test_a_version_with_one_head_takes_over(page: Page, place: Place, version: Callable[[str], Path]) -> None:
+def test_a_version_with_one_head_takes_over(page: Page, place: RouterFolder, version: Callable[[str], Path]) -> None:
     page.open("item=i08&k=10")
     install(write_package(version("engagement"), "9", place.root / "packages" / "9"), place.store)
     load(place.triton, place.store, "9")

@@ -23,6 +23,7 @@ from mtmh.data.pair_source import Pairs
 from mtmh.data.sampler import Batch, PairSampler
 from mtmh.device import pick_device, pick_precision
 from mtmh.kernels.loss_rows import exponentials
+from mtmh.kernels.products import product
 from mtmh.kernels.threads import n_workers, one_thread_per_op, parallel_map
 from mtmh.model.catalog import Catalog
 from mtmh.model.two_heads import TwoHeads
@@ -149,7 +150,7 @@ def _products(shapes: list[tuple[int, int, int]], precision: torch.dtype, device
 
     def step() -> None:
         for a, b in operands:
-            last = a @ b
+            last = product(a, b)
         _done(last)
 
     return statistics.median(median_seconds(step, STEPS) for _ in range(ROUNDS))
@@ -158,7 +159,7 @@ def _products(shapes: list[tuple[int, int, int]], precision: torch.dtype, device
 def _product_rate(precision: torch.dtype, device: torch.device, size: int = 2048) -> float:
     """Operations/s of a large square product."""
     a = torch.randn(size, size, device=device, dtype=precision)
-    return 2 * size**3 / median_seconds(lambda: _done(a @ a), ROUNDS)
+    return 2 * size**3 / median_seconds(lambda: _done(product(a, a)), ROUNDS)
 
 
 def _copy_rate(device: torch.device, size: int = 1 << 26) -> float:

@@ -12,7 +12,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     PyTorch gives float32 to MKL, which keeps to AVX2 on an AMD processor; oneDNN, to which PyTorch gives
     bfloat16, takes the widest instructions that there are. Its linear layer is the same product.
     """
-    if HAS_ONEDNN and a.dtype == torch.float32:
+    if HAS_ONEDNN and a.device.type == "cpu" and a.dtype == torch.float32:
         linear: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
         return linear
     return a @ b

@@ -75,8 +75,8 @@ class Scene:
 
 
 @contextmanager
-def set_up(run: Path, folder: Path, fuzz: int) -> Iterator[Scene]:
-    """Serve version 1 of `run`, with version 2 beside it; what the router prints goes to `folder`/serve.log."""
+def set_up(run: Path, folder: Path, fuzz: int, *settings: str) -> Iterator[Scene]:
+    """Serve version 1 of `run`, with version 2 beside it; `settings` are the router's, its log is `folder`/serve.log."""
     with ExitStack() as stack:
         store = make_store(folder, {"1": run, "2": exchanged(run, folder / "other")}, None)
         redis = Redis(folder)
@@ -91,7 +91,7 @@ def set_up(run: Path, folder: Path, fuzz: int) -> Iterator[Scene]:
         is_disk = stack.enter_context(small_disk(folder / "disk"))
         promote(store, "1")
         directories = f"features.directory={folder / 'features'}", f"log.directory={folder / 'disk' / 'log'}"
-        served = stack.enter_context(serve(folder, *SETTINGS, *directories, environment=environment))
+        served = stack.enter_context(serve(folder, *SETTINGS, *settings, *directories, environment=environment))
         yield Scene(served, run / "retriever", redis, folder / "disk", is_disk, fuzz)
 
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 
-def build_features(prepared: Path, content: Path | None, out: Path, store_dir: Path, settings: DataSettings) -> None:
+def build_features(
+    prepared: Path, content: Path | None, out: Path, store_dir: Path, settings: DataSettings
+) -> None:
     """Build the features as known at the split time; later events change nothing.
 
     Writes `out`/sources/ (the tables that Feast reads), the registry and the embedded online store under `store_dir`
@@ -40,8 +42,12 @@ def build_features(prepared: Path, content: Path | None, out: Path, store_dir: P
     with measured("features", out), warnings.catch_warnings():
         import feature_repo.store  # noqa: F401  sets warning filters of its own
 
-        warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # Ibis 12 on DuckDB 1.5
-        at = datetime.fromisoformat(json.loads((prepared / "prepared.json").read_text())["split_time"])
+        warnings.filterwarnings(
+            "ignore", "fetch_arrow_table", DeprecationWarning
+        )  # Ibis 12 on DuckDB 1.5
+        at = datetime.fromisoformat(
+            json.loads((prepared / "prepared.json").read_text())["split_time"]
+        )
         items = pq.read_table(prepared / "items.parquet")
         _check_names(settings.float_features)
         write_sources(prepared, content, out / "sources", at)
@@ -60,11 +66,16 @@ def _load_store(directory: Path, sources: Path, at: datetime) -> "FeatureStore":
         start = time.perf_counter()
         # A catalogue is served whole; what is counted is served as of the split.
         count = materialize(store, view, None if view == "item_content" else at)
-        print(f"features: {view}: {count:,} entities online in {time.perf_counter() - start:.1f} s", flush=True)
+        print(
+            f"features: {view}: {count:,} entities online in {time.perf_counter() - start:.1f} s",
+            flush=True,
+        )
     return store
 
 
-def _item_features(store: "FeatureStore", items: pa.Table, at: datetime, settings: DataSettings) -> pa.Table:
+def _item_features(
+    store: "FeatureStore", items: pa.Table, at: datetime, settings: DataSettings
+) -> pa.Table:
     from feature_repo.store import read_item_features
 
     statistics = read_item_features(store, items["item_id"].to_pylist(), at)

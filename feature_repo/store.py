@@ -94,7 +94,9 @@ def materialize(store: FeatureStore, view_name: str, end: datetime | None = None
         return 0
     times = newest["event_timestamp"]
     with redirect_stdout(StringIO()):  # Feast colours its lines and says less than the count below
-        store.materialize(pc.min(times).as_py(), end or pc.max(times).as_py(), feature_views=[view_name])
+        store.materialize(
+            pc.min(times).as_py(), end or pc.max(times).as_py(), feature_views=[view_name]
+        )
     found = _count_online(store, view, newest)
     if found != newest.num_rows:
         raise MaterializationError(
@@ -125,13 +127,17 @@ def read_features(store: FeatureStore, rows: pa.Table, features: Sequence[str]) 
 def read_item_features(store: FeatureStore, item_ids: Sequence[str], at: datetime) -> pa.Table:
     """item_id and the item statistics as known at `at`, in the order of `item_ids`; null for an item unknown then."""
     features = [f"item_statistics:{name}" for name in STATISTICS]
-    return read_features(store, _rows("item_id", item_ids, at), features).drop_columns("event_timestamp")
+    return read_features(store, _rows("item_id", item_ids, at), features).drop_columns(
+        "event_timestamp"
+    )
 
 
 def read_user_history(store: FeatureStore, user_ids: Sequence[str], at: datetime) -> pa.Table:
     """user_id and the history as known at `at`, in the order of `user_ids`; null for a user without events by then."""
     features = [f"user_history:{name}" for name in HISTORY]
-    return read_features(store, _rows("user_id", user_ids, at), features).drop_columns("event_timestamp")
+    return read_features(store, _rows("user_id", user_ids, at), features).drop_columns(
+        "event_timestamp"
+    )
 
 
 def online_user_history(store: FeatureStore, user_ids: Sequence[str]) -> list[UserHistory]:
@@ -139,7 +145,8 @@ def online_user_history(store: FeatureStore, user_ids: Sequence[str]) -> list[Us
     columns = _read_online(store, "user_history", list(HISTORY), "user_id", user_ids)
     rows = zip(user_ids, *(columns[name] for name in HISTORY), columns["as_of"], strict=True)
     return [
-        UserHistory(user, items or [], topics or [], shares or [], as_of) for user, items, topics, shares, as_of in rows
+        UserHistory(user, items or [], topics or [], shares or [], as_of)
+        for user, items, topics, shares, as_of in rows
     ]
 
 
@@ -160,7 +167,9 @@ def _rows(key: str, ids: Sequence[str], at: datetime) -> pa.Table:
 def _path(view: FeatureView) -> str:
     source = view.batch_source
     if not isinstance(source, FileSource | SparkSource):
-        raise ValueError(f"feature view {view.name}: its source is {type(source).__name__}, expected a Parquet file")
+        raise ValueError(
+            f"feature view {view.name}: its source is {type(source).__name__}, expected a Parquet file"
+        )
     return str(source.path)
 
 
@@ -170,7 +179,9 @@ def _newest_rows(view: FeatureView, end: datetime | None) -> pa.Table:
     table = connection.read_parquet(_path(view))
     if end is not None:
         table = table.filter(table.event_timestamp <= ibis.literal(end))
-    newest = table.group_by(view.join_keys).agg(event_timestamp=table.event_timestamp.max()).to_pyarrow()
+    newest = (
+        table.group_by(view.join_keys).agg(event_timestamp=table.event_timestamp.max()).to_pyarrow()
+    )
     connection.disconnect()
     return newest
 
@@ -180,9 +191,13 @@ def _count_online(store: FeatureStore, view: FeatureView, newest: pa.Table) -> i
     key = view.join_keys[0]
     found = 0
     for chunk in _chunks(newest):
-        columns = _read_online(store, view.name, [view.features[0].name], key, chunk[key].to_pylist())
+        columns = _read_online(
+            store, view.name, [view.features[0].name], key, chunk[key].to_pylist()
+        )
         times = zip(chunk["event_timestamp"].to_pylist(), columns["as_of"], strict=True)
-        found += sum(as_of is not None and abs((as_of - time).total_seconds()) <= 1 for time, as_of in times)
+        found += sum(
+            as_of is not None and abs((as_of - time).total_seconds()) <= 1 for time, as_of in times
+        )
     return found
 
 

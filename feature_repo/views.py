@@ -18,13 +18,19 @@ STATISTICS: dict[str, FeastType] = {
     "log_age_days": Float32,
 }
 CONTENT: dict[str, FeastType] = {"embedding": Array(Float32)}
-HISTORY: dict[str, FeastType] = {"item_ids": Array(String), "topics": Array(String), "topic_shares": Array(Float32)}
+HISTORY: dict[str, FeastType] = {
+    "item_ids": Array(String),
+    "topics": Array(String),
+    "topic_shares": Array(Float32),
+}
 FOREVER = timedelta(
     0
 )  # Feast's word for "no expiry"; the online stores do not enforce one: readers get the age and judge
 
 
-def definitions(sources: Path, engine: str, content: bool) -> list[Entity | FeatureView | FeatureService]:
+def definitions(
+    sources: Path, engine: str, content: bool
+) -> list[Entity | FeatureView | FeatureService]:
     """All objects of the repository, over the Parquet files in `sources`, for `feast apply`.
 
     `engine` is the type of the offline store ("duckdb" or "spark"); `content` says whether item_content.parquet exists.
@@ -60,10 +66,20 @@ def source(name: str, sources: Path, engine: str) -> DataSource:
             timestamp_field="event_timestamp",
             created_timestamp_column="created",
         )
-    raise ValueError(f"offline store {engine!r}: the sources are described for 'duckdb' and 'spark' only")
+    raise ValueError(
+        f"offline store {engine!r}: the sources are described for 'duckdb' and 'spark' only"
+    )
 
 
-def _view(name: str, entity: Entity, features: dict[str, FeastType], sources: Path, engine: str) -> FeatureView:
+def _view(
+    name: str, entity: Entity, features: dict[str, FeastType], sources: Path, engine: str
+) -> FeatureView:
     schema = [Field(name=entity.join_key, dtype=String)]
     schema += [Field(name=feature, dtype=dtype) for feature, dtype in features.items()]
-    return FeatureView(name=name, entities=[entity], schema=schema, source=source(name, sources, engine), ttl=FOREVER)
+    return FeatureView(
+        name=name,
+        entities=[entity],
+        schema=schema,
+        source=source(name, sources, engine),
+        ttl=FOREVER,
+    )

@@ -84,7 +84,11 @@ def load_encoder(
         for start in range(0, len(texts), batch_size):
             rows = by_length[start : start + batch_size]
             batch = tokenizer(
-                [texts[i] for i in rows], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
+                [texts[i] for i in rows],
+                padding=True,
+                truncation=True,
+                max_length=max_tokens,
+                return_tensors="pt",
             ).to(device)
             hidden = model(**batch).last_hidden_state
             mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)

@@ -29,7 +29,9 @@ class Concepts:
 
     def where(self, pairs: np.ndarray) -> "Concepts":
         """The pairs chosen by `pairs`, bool [pairs]; `names` stay as they are."""
-        return replace(self, item=self.item[pairs], concept=self.concept[pairs], weight=self.weight[pairs])
+        return replace(
+            self, item=self.item[pairs], concept=self.concept[pairs], weight=self.weight[pairs]
+        )
 
 
 def read_concepts(data: Prepared, leave_out: Sequence[str] = ()) -> Concepts:

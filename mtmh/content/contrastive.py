@@ -21,7 +21,9 @@ MOST_INVERSE_TAU = 100.0  # as in CLIP: a smaller tau makes training unstable
 class Fitted:
     """How the training went."""
 
-    curve: list[dict[str, float]]  # a row an epoch, from 0 = the start: epoch, train_loss, held_out_loss, tau
+    curve: list[
+        dict[str, float]
+    ]  # a row an epoch, from 0 = the start: epoch, train_loss, held_out_loss, tau
     best_epoch: int  # whose weights were kept
     masked_share: float  # of the in-batch negatives, in the held-out batches
 
@@ -40,7 +42,12 @@ class PairBatches:
     """Batches of the pairs of `concepts`, drawn by weight. `concept_vectors` float32 [names, width]."""
 
     def __init__(
-        self, features: Features, concept_vectors: np.ndarray, concepts: Concepts, batch_size: int, dropout: float
+        self,
+        features: Features,
+        concept_vectors: np.ndarray,
+        concepts: Concepts,
+        batch_size: int,
+        dropout: float,
     ) -> None:
         self.features, self.concept_vectors, self.concepts = features, concept_vectors, concepts
         self.batch_size, self.dropout = batch_size, dropout
@@ -128,7 +135,10 @@ def fit(
         curve.append({"epoch": epoch, **train_loss, "held_out_loss": held, "tau": tau_now})
         progress.advance(len(losses), f"held-out loss {held:.4f}")
         if held < curve[best]["held_out_loss"] or not kept:
-            best, kept = epoch, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            best, kept = (
+                epoch,
+                {name: tensor.clone() for name, tensor in model.state_dict().items()},
+            )
         elif epoch - best >= patience:
             break
     model.load_state_dict(kept)
@@ -147,7 +157,11 @@ def _loss(model: nn.ModuleDict, batch: Batch, log_scale: Tensor, device: torch.d
 
 
 @torch.no_grad()
-def _held_out_loss(model: nn.ModuleDict, batches: list[Batch], log_scale: Tensor, device: torch.device) -> float:
+def _held_out_loss(
+    model: nn.ModuleDict, batches: list[Batch], log_scale: Tensor, device: torch.device
+) -> float:
     losses = torch.stack([_loss(model, batch, log_scale, device) for batch in batches])
-    sizes = torch.tensor([len(batch.concept) for batch in batches], dtype=losses.dtype, device=device)
+    sizes = torch.tensor(
+        [len(batch.concept) for batch in batches], dtype=losses.dtype, device=device
+    )
     return float((losses * sizes).sum() / sizes.sum())

@@ -32,7 +32,9 @@ def encode(prepared: Path, out: Path, settings: ContentSettings, cache: Path, se
     data = Prepared.load(prepared)
     device = pick_device(settings.device, "content.device")
     options = settings.model_dump(include={"max_tokens", "batch_size"})
-    backbones = Backbones(settings.backbone, settings.visual_backbone, **options, device=device, cache=cache)
+    backbones = Backbones(
+        settings.backbone, settings.visual_backbone, **options, device=device, cache=cache
+    )
     features, figures = read_features(data, settings, backbones)
     vectors = np.zeros((data.n_items, settings.dim), np.float32)
     if features is not None:
@@ -40,7 +42,9 @@ def encode(prepared: Path, out: Path, settings: ContentSettings, cache: Path, se
         encoder.save(out)
         figures |= learned
     np.save(out / "content.npy", vectors)
-    figures["quality"] = judge(content_quality(vectors, data, seed), settings.quality.min_auc, settings.quality.below)
+    figures["quality"] = judge(
+        content_quality(vectors, data, seed), settings.quality.min_auc, settings.quality.below
+    )
     write_json(figures, out / "content.json")
 
 
@@ -57,7 +61,9 @@ def read_features(
     figures: dict[str, Any] = {"items": data.n_items, "dim": settings.dim}
     if "text" in settings.modalities:
         columns = (data.items[name].to_pylist() for name in ("title", "text"))
-        parts["text"] = backbones.texts_if_any([item_text(*both) for both in zip(*columns, strict=True)])
+        parts["text"] = backbones.texts_if_any(
+            [item_text(*both) for both in zip(*columns, strict=True)]
+        )
         figures["with_text"] = int(parts["text"][1].sum())
     paths = data.items["image_path"].to_pylist()
     if "image" in settings.modalities and _reads_images(paths, settings):
@@ -70,7 +76,10 @@ def read_features(
                 " content.visual_backbone=null."
             )
         parts["image"] = (found.vectors, found.present)
-        figures |= {"with_image": int(found.present.sum()), "unreadable_images": len(found.unreadable)}
+        figures |= {
+            "with_image": int(found.present.sum()),
+            "unreadable_images": len(found.unreadable),
+        }
     widths = {name: vectors.shape[1] for name, (vectors, present) in parts.items() if present.any()}
     features = Features.join(parts, widths) if widths else None
     figures["without_content"] = int((~features.known()).sum()) if features else data.n_items
@@ -88,15 +97,22 @@ def fit_encoder(
     figures: dict[str, Any] = {"variance_kept": round(start.kept, 4), "trained": False}
     concepts = read_concepts(data, settings.concepts.leave_out).of(features.known())
     if settings.concepts.train and concepts.left_out:
-        rows = ", ".join(f"{rows:,} of source {source}" for source, rows in concepts.left_out.items())
+        rows = ", ".join(
+            f"{rows:,} of source {source}" for source, rows in concepts.left_out.items()
+        )
         print(f"content: concepts are left out: {rows} (content.concepts.leave_out)", flush=True)
     if settings.concepts.train and concepts.topic_rows:
-        print(f"content: {concepts.topic_rows:,} concepts are names of topics: they are left out", flush=True)
+        print(
+            f"content: {concepts.topic_rows:,} concepts are names of topics: they are left out",
+            flush=True,
+        )
     if not settings.concepts.train or not _enough(concepts):
         print(f"content: principal components keep {start.kept:.0%} of the variance", flush=True)
         return encoder, start.vectors, figures
     names = backbones.texts(concepts.names)
-    fitted = train_tower(tower, features, start, names, concepts, settings.concepts, seed, backbones.device)
+    fitted = train_tower(
+        tower, features, start, names, concepts, settings.concepts, seed, backbones.device
+    )
     first, best = fitted.curve[0], fitted.curve[fitted.best_epoch]
     items = len(np.unique(concepts.item))
     print(
@@ -105,7 +121,12 @@ def fit_encoder(
         f" {fitted.best_epoch} of {len(fitted.curve) - 1}, whose weights are kept; tau {best['tau']:.3f}",
         flush=True,
     )
-    counts = {"pairs": len(concepts.item), "items": items, "names": len(concepts.names), "rows": concepts.sources}
+    counts = {
+        "pairs": len(concepts.item),
+        "items": items,
+        "names": len(concepts.names),
+        "rows": concepts.sources,
+    }
     figures |= {
         "trained": True,
         "concepts": {**counts, "left_out_as_topics": concepts.topic_rows},
@@ -124,7 +145,10 @@ def _reads_images(paths: list[str | None], settings: ContentSettings) -> bool:
             )
         return False
     if not any(paths):
-        print("content: content.visual_backbone is set, but no item has an image_path: no images are read", flush=True)
+        print(
+            "content: content.visual_backbone is set, but no item has an image_path: no images are read",
+            flush=True,
+        )
         return False
     return True
 
@@ -142,7 +166,9 @@ def _enough(concepts: Concepts) -> bool:
 
 def _tell(figures: dict[str, Any]) -> None:
     read = {"with_text": "text", "with_image": "an image"}
-    have = ", ".join(f"{figures[name]:,} have {what}" for name, what in read.items() if name in figures)
+    have = ", ".join(
+        f"{figures[name]:,} have {what}" for name, what in read.items() if name in figures
+    )
     left = figures["without_content"]
     nothing = f"; {left:,} have nothing to encode and get a zero vector" if left else ""
     print(f"content: of {figures['items']:,} items {have or 'none is read'}{nothing}", flush=True)

@@ -30,7 +30,10 @@ class ContentEncoder:
     backbones: Backbones
 
     def encode(
-        self, texts: Sequence[str | None], images: Sequence[str | None] | None = None, root: Path = Path()
+        self,
+        texts: Sequence[str | None],
+        images: Sequence[str | None] | None = None,
+        root: Path = Path(),
     ) -> np.ndarray:
         """Float32 [len(texts), dim], unit rows; a zero row for an item with neither text nor image.
 
@@ -41,7 +44,9 @@ class ContentEncoder:
         """
         images = [None] * len(texts) if images is None else images
         if len(images) != len(texts):
-            raise UserError(f"{len(texts)} texts and {len(images)} images: give as many, None where there is none.")
+            raise UserError(
+                f"{len(texts)} texts and {len(images)} images: give as many, None where there is none."
+            )
         if any(images) and "image" not in self.tower.widths:
             raise UserError("this content encoder was made without images: leave them out.")
         parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -57,9 +62,13 @@ class ContentEncoder:
     def infer(self, features: Features) -> np.ndarray:
         """The tower alone: float32 [items, dim], unit rows; a zero row for an item without any modality."""
         tower = self.tower.to(self.backbones.device).eval()
-        columns = (torch.from_numpy(part).split(ROWS_AT_ONCE) for part in (features.vectors, features.present))
+        columns = (
+            torch.from_numpy(part).split(ROWS_AT_ONCE)
+            for part in (features.vectors, features.present)
+        )
         rows = [
-            tower(*(part.to(self.backbones.device) for part in chunk)).cpu() for chunk in zip(*columns, strict=True)
+            tower(*(part.to(self.backbones.device) for part in chunk)).cpu()
+            for chunk in zip(*columns, strict=True)
         ]
         vectors = torch.cat(rows).numpy()
         vectors[~features.known()] = 0
@@ -67,21 +76,30 @@ class ContentEncoder:
 
     def save(self, folder: Path) -> None:
         """Write content_encoder.safetensors and content_encoder.json."""
-        weights = {name: tensor.contiguous().cpu() for name, tensor in self.tower.state_dict().items()}
+        weights = {
+            name: tensor.contiguous().cpu() for name, tensor in self.tower.state_dict().items()
+        }
         save_file(weights, folder / WEIGHTS)
         (folder / WEIGHTS).chmod(0o644)  # safetensors lets the owner alone read it
-        card = {"tower": self.tower.architecture(), "backbones": self.backbones.card(self.tower.widths)}
+        card = {
+            "tower": self.tower.architecture(),
+            "backbones": self.backbones.card(self.tower.widths),
+        }
         (folder / CARD).write_text(json.dumps(card, indent=1))
 
     @classmethod
-    def load(cls, folder: Path | str, device: str = "auto", cache: Path | None = None) -> "ContentEncoder":
+    def load(
+        cls, folder: Path | str, device: str = "auto", cache: Path | None = None
+    ) -> "ContentEncoder":
         """Read what `save` wrote; `cache` is a folder of backbone vectors to read from and add to, or None.
 
         Raises UserError when there is no encoder in `folder`, or a backbone is no longer the one it was trained with.
         """
         folder = Path(folder)
         if not (folder / CARD).is_file():
-            raise UserError(f"{folder} holds no {CARD}: give the content stage's directory or a retriever directory.")
+            raise UserError(
+                f"{folder} holds no {CARD}: give the content stage's directory or a retriever directory."
+            )
         card = json.loads((folder / CARD).read_text())
         tower = Tower(**card["tower"])
         tower.load_state_dict(load_file(folder / WEIGHTS))

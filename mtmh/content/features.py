@@ -26,11 +26,15 @@ class Features:
     widths: dict[str, int]  # modality -> width; their sum is the total
 
     @classmethod
-    def join(cls, parts: dict[str, tuple[np.ndarray, np.ndarray]], widths: dict[str, int]) -> "Features":
+    def join(
+        cls, parts: dict[str, tuple[np.ndarray, np.ndarray]], widths: dict[str, int]
+    ) -> "Features":
         """From each modality's vectors, float32 [items that have it, width], and which items do, bool [items]."""
         present = np.column_stack([parts[name][1] for name in widths])
         vectors = np.zeros((len(present), sum(widths.values())), np.float32)
-        for name, (start, end) in zip(widths, pairwise(np.cumsum([0, *widths.values()])), strict=True):
+        for name, (start, end) in zip(
+            widths, pairwise(np.cumsum([0, *widths.values()])), strict=True
+        ):
             vectors[parts[name][1], start:end] = parts[name][0].reshape(-1, widths[name])
         return cls(vectors, present, dict(widths))
 
@@ -69,21 +73,35 @@ class Backbones:
     def texts_if_any(self, texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
         """Vectors of the texts that say something, float32 [some, width], and which do, bool [len(texts)]."""
         some = [text for text in texts if text and text.strip()]
-        present = np.array([text is not None and text.strip() != "" for text in texts], dtype=np.bool_)
+        present = np.array(
+            [text is not None and text.strip() != "" for text in texts], dtype=np.bool_
+        )
         return self.texts(some) if some else np.zeros((0, 0), np.float32), present
 
     def images(self, paths: Sequence[str | None], root: Path) -> ImageVectors:
         """Vectors of the images that can be read; paths relative to `root`, None = no image."""
         cache = None if self.cache is None else self.cache / "images"
-        return encode_images(paths, root, self.image_identity, cache, lambda: self._vision, self.batch_size)
+        return encode_images(
+            paths, root, self.image_identity, cache, lambda: self._vision, self.batch_size
+        )
 
     def card(self, modalities: Iterable[str]) -> dict[str, Any]:
         """All that is needed to find and check the backbones of `modalities` again."""
-        kept = {"text": self.text, "image": self.image, "max_tokens": self.max_tokens, "batch_size": self.batch_size}
-        return {**kept, "identity": {name: getattr(self, f"{name}_identity") for name in modalities}}
+        kept = {
+            "text": self.text,
+            "image": self.image,
+            "max_tokens": self.max_tokens,
+            "batch_size": self.batch_size,
+        }
+        return {
+            **kept,
+            "identity": {name: getattr(self, f"{name}_identity") for name in modalities},
+        }
 
     @classmethod
-    def from_card(cls, card: dict[str, Any], device: torch.device, cache: Path | None) -> "Backbones":
+    def from_card(
+        cls, card: dict[str, Any], device: torch.device, cache: Path | None
+    ) -> "Backbones":
         """What `card` describes. Raises UserError when a backbone is not the one that it was."""
         named = {name: card[name] for name in ("text", "image", "max_tokens", "batch_size")}
         found = cls(**named, device=device, cache=cache)

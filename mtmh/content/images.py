@@ -37,9 +37,17 @@ class ImageVectors:
         if not self.unreadable:
             return
         kinds = Counter(reason.partition(":")[0] for reason in self.unreadable.values())
-        examples = {reason.partition(":")[0]: f"{path}: {reason}" for path, reason in self.unreadable.items()}
-        told = "; ".join(f"{count:,} {kind}, e.g. {examples[kind]}" for kind, count in kinds.most_common())
-        print(f"content: {len(self.unreadable):,} images cannot be read and count as absent: {told}", flush=True)
+        examples = {
+            reason.partition(":")[0]: f"{path}: {reason}"
+            for path, reason in self.unreadable.items()
+        }
+        told = "; ".join(
+            f"{count:,} {kind}, e.g. {examples[kind]}" for kind, count in kinds.most_common()
+        )
+        print(
+            f"content: {len(self.unreadable):,} images cannot be read and count as absent: {told}",
+            flush=True,
+        )
 
 
 def encode_images(
@@ -61,7 +69,9 @@ def encode_images(
     known = read_shards(cache)
     with open_images(root) as read, ThreadPoolExecutor(THREADS) as pool:
         key_of = {}
-        for path, (key, reason) in zip(named, _ahead(pool, partial(_key, read, identity), named, 64), strict=True):
+        for path, (key, reason) in zip(
+            named, _ahead(pool, partial(_key, read, identity), named, 64), strict=True
+        ):
             if key is None:
                 unreadable[path] = reason
             else:
@@ -70,12 +80,18 @@ def encode_images(
         if missing:
             work = partial(_pixels, read, vision := load())
             outcomes = _ahead(pool, work, missing.values(), 2 * batch_size)
-            fresh, broken = _encode(zip(missing, outcomes, strict=True), len(missing), vision, batch_size, cache)
+            fresh, broken = _encode(
+                zip(missing, outcomes, strict=True), len(missing), vision, batch_size, cache
+            )
             known |= fresh
             unreadable |= {path: broken[key] for path, key in key_of.items() if key in broken}
     rows = [known.get(key_of.get(path or "", "")) for path in paths]
     present = np.array([row is not None for row in rows], dtype=bool)
-    vectors = np.stack([row for row in rows if row is not None]) if present.any() else np.zeros((0, 0), np.float32)
+    vectors = (
+        np.stack([row for row in rows if row is not None])
+        if present.any()
+        else np.zeros((0, 0), np.float32)
+    )
     return ImageVectors(vectors, present, unreadable)
 
 
@@ -118,7 +134,9 @@ def _key(read: Callable[[str], bytes], identity: str, path: str) -> Outcome[str]
     content, reason = _attempt(read, path)
     if content is None:
         return None, reason
-    return hashlib.sha256(identity.encode() + b"\0" + hashlib.sha256(content).digest()).hexdigest(), ""
+    return hashlib.sha256(
+        identity.encode() + b"\0" + hashlib.sha256(content).digest()
+    ).hexdigest(), ""
 
 
 def _pixels(read: Callable[[str], bytes], vision: Vision, path: str) -> Outcome[np.ndarray]:

@@ -5,7 +5,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 
-def contrastive_loss(content: Tensor, concept: Tensor, shared: Tensor, inverse_tau: Tensor) -> Tensor:
+def contrastive_loss(
+    content: Tensor, concept: Tensor, shared: Tensor, inverse_tau: Tensor
+) -> Tensor:
     """Mean over the batch of (- log p(concept i | item i) - log p(item i | concept i)) / 2.
 
     p(concept j | item i) = exp(<content_i, concept_j> / tau) / sum over k of exp(<content_i, concept_k> / tau), where k

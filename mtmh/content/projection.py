@@ -24,7 +24,9 @@ def project(raw: np.ndarray, dim: int) -> Projection:
     centred = raw.astype(np.float64) - raw.mean(axis=0, dtype=np.float64)
     values, components = np.linalg.eigh(centred.T @ centred)
     components = components[:, ::-1][:, :dim]
-    components *= np.sign(components[np.abs(components).argmax(axis=0), np.arange(components.shape[1])])
+    components *= np.sign(
+        components[np.abs(components).argmax(axis=0), np.arange(components.shape[1])]
+    )
     projected = np.zeros((len(raw), dim))
     projected[:, : components.shape[1]] = centred @ components
     length = np.linalg.norm(projected, axis=1, keepdims=True)

@@ -19,7 +19,9 @@ class Quality:
 
     level: Level
     items: int  # in the sample
-    auc: float | None  # over random pairs; 0.5 = knows nothing; None where all pairs share a topic, or none does
+    auc: (
+        float | None
+    )  # over random pairs; 0.5 = knows nothing; None where all pairs share a topic, or none does
     match_at_10: float  # share of the ten nearest items that share a topic
     chance: float  # the same share of random pairs
 
@@ -33,7 +35,11 @@ def content_quality(
     """
     level: Level = "l2" if data.topic_names("l2") else "l1"
     bits = data.topic_bits(level)
-    judged = np.flatnonzero(vectors.any(axis=1) & bits.any(axis=1)) if bits is not None else np.zeros(0, np.int64)
+    judged = (
+        np.flatnonzero(vectors.any(axis=1) & bits.any(axis=1))
+        if bits is not None
+        else np.zeros(0, np.int64)
+    )
     if bits is None or len(judged) < 2:
         return None
     rng = np.random.default_rng(seed)
@@ -60,7 +66,9 @@ def area_under_curve(score: np.ndarray, positive: np.ndarray) -> float | None:
     return (ranks - positives * (positives + 1) / 2) / (positives * negatives)
 
 
-def neighbour_match(vectors: np.ndarray, bits: np.ndarray, queries: np.ndarray, k: int = NEIGHBOURS) -> float:
+def neighbour_match(
+    vectors: np.ndarray, bits: np.ndarray, queries: np.ndarray, k: int = NEIGHBOURS
+) -> float:
     """Share of the `k` nearest rows by cosine that share a topic with the query, itself left out.
 
     `vectors` float32 [n, dim] unit rows, `bits` uint64 [n, words] topics, `queries` int64 rows of them.
@@ -76,14 +84,19 @@ def neighbour_match(vectors: np.ndarray, bits: np.ndarray, queries: np.ndarray, 
     return float(np.concatenate(shares).mean())
 
 
-def judge(quality: Quality | None, min_auc: float, below: Literal["warn", "stop"]) -> dict[str, Any] | None:
+def judge(
+    quality: Quality | None, min_auc: float, below: Literal["warn", "stop"]
+) -> dict[str, Any] | None:
     """Print the verdict and return the figures for content.json. Raises UserError below the bound with "stop"."""
     if quality is None:
         print("content quality: not checked, there are no topics to judge by", flush=True)
         return None
     if quality.auc is None:
         share = "all" if quality.chance else "no"
-        print(f"content quality: not checked, {share} pairs of items share an {quality.level} topic", flush=True)
+        print(
+            f"content quality: not checked, {share} pairs of items share an {quality.level} topic",
+            flush=True,
+        )
         return asdict(quality)
     found = (
         f"content quality: cosine tells pairs that share an {quality.level} topic from others with AUC"
@@ -96,5 +109,8 @@ def judge(quality: Quality | None, min_auc: float, below: Literal["warn", "stop"
             " little about topics. Look at the items' titles, texts and images, try another content.backbone, or write"
             " content.quality.below=warn."
         )
-    print(f"{found}{f'. WARNING: the AUC is below content.quality.min_auc {min_auc}' if low else ''}", flush=True)
+    print(
+        f"{found}{f'. WARNING: the AUC is below content.quality.min_auc {min_auc}' if low else ''}",
+        flush=True,
+    )
     return asdict(quality)

@@ -27,7 +27,9 @@ class Tower(nn.Module):
         total = sum(widths.values())
         self.register_buffer("mean", torch.zeros(total))
         self.register_buffer("scale", torch.ones(total))
-        self.register_buffer("column", torch.repeat_interleave(torch.tensor(list(widths.values()))), persistent=False)
+        self.register_buffer(
+            "column", torch.repeat_interleave(torch.tensor(list(widths.values()))), persistent=False
+        )
         self.absent = nn.Parameter(torch.zeros(total))
         self.linear = nn.Linear(total, dim, bias=False)
         self.mlp = nn.Sequential(nn.Linear(total, hidden), nn.GELU(), nn.Linear(hidden, dim))

@@ -11,7 +11,9 @@ from mtmh.content.projection import Projection, project, standardize
 from mtmh.content.towers import Tower
 
 
-def untrained_tower(features: Features, start: Projection, dim: int, hidden: int, seed: int) -> Tower:
+def untrained_tower(
+    features: Features, start: Projection, dim: int, hidden: int, seed: int
+) -> Tower:
     """A content tower that gives the vectors of `start`, the projection of `features`, also for new items."""
     tower = _seeded(features.widths, hidden, dim, seed)
     tower.start(*standardize(features), start.components)
@@ -51,7 +53,8 @@ def _concept_tower(content: Tower, start: Projection, vectors: np.ndarray, seed:
     features = Features(vectors, np.ones((len(vectors), 1), bool), tower.widths)
     shared = next(iter(content.widths)) == "text"
     tower.start(
-        *standardize(features), start.components[:width] if shared else project(vectors, content.dim).components
+        *standardize(features),
+        start.components[:width] if shared else project(vectors, content.dim).components,
     )
     return tower
 

@@ -17,7 +17,9 @@ class Vision:
     """A visual backbone in two halves: `to_pixels` may run in any thread, `encode` runs the model."""
 
     to_pixels: Callable[[Image.Image], np.ndarray]  # an RGB image -> float32 [3, height, width]
-    encode: Callable[[list[np.ndarray]], np.ndarray]  # pixels of n images -> float32 [n, width], unit rows
+    encode: Callable[
+        [list[np.ndarray]], np.ndarray
+    ]  # pixels of n images -> float32 [n, width], unit rows
 
 
 def load_vision(backbone: str, device: torch.device) -> Vision:
@@ -29,7 +31,9 @@ def load_vision(backbone: str, device: torch.device) -> Vision:
     from transformers import AutoImageProcessor, AutoModel
 
     load_processor = partial(AutoImageProcessor.from_pretrained, backend="pil")
-    processor, model = pretrained("content.visual_backbone", backbone, load_processor, AutoModel.from_pretrained)
+    processor, model = pretrained(
+        "content.visual_backbone", backbone, load_processor, AutoModel.from_pretrained
+    )
     model = model.eval().to(device)
     if not hasattr(model, "get_image_features") and model.main_input_name != "pixel_values":
         raise UserError(
@@ -38,7 +42,9 @@ def load_vision(backbone: str, device: torch.device) -> Vision:
         )
 
     def to_pixels(image: Image.Image) -> np.ndarray:
-        return np.asarray(processor(images=image, return_tensors="np")["pixel_values"][0], dtype=np.float32)
+        return np.asarray(
+            processor(images=image, return_tensors="np")["pixel_values"][0], dtype=np.float32
+        )
 
     @torch.inference_mode()
     def encode(pixels: list[np.ndarray]) -> np.ndarray:
@@ -53,7 +59,9 @@ def load_vision(backbone: str, device: torch.device) -> Vision:
             pooled = found if isinstance(found, torch.Tensor) else found.pooler_output
         else:
             hidden = model(pixel_values=batch).last_hidden_state
-            pooled = hidden.mean(1) if hidden.dim() == 3 else hidden.mean((2, 3))  # tokens, or a map of a convolution
+            pooled = (
+                hidden.mean(1) if hidden.dim() == 3 else hidden.mean((2, 3))
+            )  # tokens, or a map of a convolution
         return torch.nn.functional.normalize(pooled.float(), dim=1).cpu().numpy()
 
     return Vision(to_pixels, encode)

@@ -7,7 +7,11 @@ import pyarrow as pa
 from mtmh.data import contract
 from mtmh.errors import UserError
 
-COLUMNS = {"interactions": contract.INTERACTIONS, "items": contract.ITEMS, "concepts": contract.CONCEPTS}
+COLUMNS = {
+    "interactions": contract.INTERACTIONS,
+    "items": contract.ITEMS,
+    "concepts": contract.CONCEPTS,
+}
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -31,20 +35,28 @@ def renamed(tables: dict[str, pa.Table], columns: dict[str, str]) -> dict[str, p
         chosen, name = _contract_name(entry)
         holders = [t for t in tables if t in chosen and written in tables[t].column_names]
         if not holders:
-            raise UserError(_absent(entry, written, {t: tables[t].column_names for t in tables if t in chosen}))
+            raise UserError(
+                _absent(entry, written, {t: tables[t].column_names for t in tables if t in chosen})
+            )
         for holder in holders:
             result[holder] = _put(result[holder], name, tables[holder][written], written)
     used = {entry.rpartition(".")[2]: written for entry, written in columns.items()}
     for name, table in result.items():
         spent = [w for n, w in used.items() if n != w and w not in used and w in table.column_names]
-        result[name] = table.drop_columns([w for w in dict.fromkeys(spent) if w in tables[name].column_names])
+        result[name] = table.drop_columns(
+            [w for w in dict.fromkeys(spent) if w in tables[name].column_names]
+        )
     return result
 
 
 def _contract_name(entry: str) -> tuple[list[str], str]:
     """The tables that an entry is for, and the contract's column."""
     table, _, name = entry.rpartition(".")
-    chosen = [t for t, known in COLUMNS.items() if table in ("", t) and name in {column.name for column in known}]
+    chosen = [
+        t
+        for t, known in COLUMNS.items()
+        if table in ("", t) and name in {column.name for column in known}
+    ]
     if not chosen:
         every = [column.name for known in COLUMNS.values() for column in known]
         every += [f"{t}.{column.name}" for t, known in COLUMNS.items() for column in known]
@@ -59,7 +71,10 @@ def _put(table: pa.Table, name: str, values: pa.ChunkedArray, written: str) -> p
     if name == written:
         return table
     if name in table.column_names:
-        print(f"--columns: {written} is read as {name}; the column that is called {name} is left out", flush=True)
+        print(
+            f"--columns: {written} is read as {name}; the column that is called {name} is left out",
+            flush=True,
+        )
         return table.set_column(table.column_names.index(name), name, values)
     return table.append_column(name, values)
 

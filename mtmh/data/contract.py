@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 
 from mtmh.errors import UserError
 
-YEAR_1, YEAR_10000 = -62_135_596_800, 253_402_300_800  # seconds since 1970; what a Python datetime can hold
+YEAR_1, YEAR_10000 = (
+    -62_135_596_800,
+    253_402_300_800,
+)  # seconds since 1970; what a Python datetime can hold
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 
 
@@ -63,12 +66,18 @@ def item_columns(id_features: list[str], float_features: list[str]) -> tuple[Col
     known = {column.name: column.type for column in ITEMS}
     for name in id_features:
         if known.get(name, pa.string()) != pa.string():
-            raise UserError(f"data.id_features names {name!r}, which is no id: the contract has it as {known[name]}.")
+            raise UserError(
+                f"data.id_features names {name!r}, which is no id: the contract has it as {known[name]}."
+            )
     for name in float_features:
         if name in known or name in id_features:
             kind = "an id feature" if name in id_features else str(known[name])
-            raise UserError(f"data.float_features names {name!r}, which is no number: it is {kind}.")
-    ids = tuple(Column(name, pa.string(), required=True) for name in id_features if name not in known)
+            raise UserError(
+                f"data.float_features names {name!r}, which is no number: it is {kind}."
+            )
+    ids = tuple(
+        Column(name, pa.string(), required=True) for name in id_features if name not in known
+    )
     floats = tuple(Column(name, pa.float64(), required=True) for name in float_features)
     return ITEMS + ids + floats
 
@@ -84,7 +93,9 @@ def conform(table: pa.Table, columns: tuple[Column, ...], file: str) -> pa.Table
     if table.num_rows == 0:
         raise UserError(f"{file} has no rows. Give a file with at least one row.")
     schema = pa.schema([(column.name, column.type) for column in columns])
-    return pa.Table.from_arrays([_conform_column(table, column) for column in columns], schema=schema)
+    return pa.Table.from_arrays(
+        [_conform_column(table, column) for column in columns], schema=schema
+    )
 
 
 def read_parquet(path: Path) -> pa.Table:
@@ -133,19 +144,33 @@ def accepts(expected: pa.DataType, found: pa.DataType) -> bool:
     if pa.types.is_null(found):
         return True
     if pa.types.is_list(expected):
-        nested = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
+        nested = (
+            pa.types.is_list(found)
+            or pa.types.is_large_list(found)
+            or pa.types.is_fixed_size_list(found)
+        )
         return nested and accepts(expected.value_type, found.value_type)
     if pa.types.is_string(expected):
         text = found.value_type if pa.types.is_dictionary(found) else found
-        return pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_string_view(text)
+        return (
+            pa.types.is_string(text)
+            or pa.types.is_large_string(text)
+            or pa.types.is_string_view(text)
+        )
     if pa.types.is_timestamp(expected):
         return pa.types.is_timestamp(found)
-    number: tuple[Callable[[pa.DataType], bool], ...] = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
+    number: tuple[Callable[[pa.DataType], bool], ...] = (
+        pa.types.is_floating,
+        pa.types.is_integer,
+        pa.types.is_decimal,
+    )
     return any(kind(found) for kind in number)
 
 
 def _conform_column(table: pa.Table, column: Column) -> pa.ChunkedArray:
-    if column.name not in table.column_names or (not column.required and _all_missing(table[column.name])):
+    if column.name not in table.column_names or (
+        not column.required and _all_missing(table[column.name])
+    ):
         return pa.chunked_array([pa.repeat(pa.scalar(column.default, column.type), table.num_rows)])
     values = table[column.name]
     if pa.types.is_timestamp(values.type):
@@ -153,13 +178,19 @@ def _conform_column(table: pa.Table, column: Column) -> pa.ChunkedArray:
     values = values.cast(column.type, safe=False)
     if pa.types.is_floating(column.type) and not column.required:  # NaN says that there is no value
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, column.type), values)
-    return values if column.default is None else pc.coalesce(values, pa.scalar(column.default, column.type))
+    return (
+        values
+        if column.default is None
+        else pc.coalesce(values, pa.scalar(column.default, column.type))
+    )
 
 
 def _all_missing(values: pa.ChunkedArray) -> bool:
     """Whether there is nothing but NaN and null, as a column of any type becomes where no row has a value."""
     floats = pc.list_flatten(values) if pa.types.is_list(values.type) else values
-    return pa.types.is_floating(floats.type) and bool(pc.all(pc.is_null(floats, nan_is_null=True)).as_py())
+    return pa.types.is_floating(floats.type) and bool(
+        pc.all(pc.is_null(floats, nan_is_null=True)).as_py()
+    )
 
 
 def _as_utc(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -23,10 +23,14 @@ def engagements(interactions: pa.Table, settings: DataSettings) -> pa.Table:
     Raises UserError when no row is left.
     """
     if not interactions.num_rows:
-        raise UserError("no interactions are left after the checks: there is nothing to learn from.")
+        raise UserError(
+            "no interactions are left after the checks: there is nothing to learn from."
+        )
     engaged = interactions
     if settings.positive_events:
-        engaged = engaged.filter(pc.is_in(engaged["event"], value_set=pa.array(settings.positive_events)))
+        engaged = engaged.filter(
+            pc.is_in(engaged["event"], value_set=pa.array(settings.positive_events))
+        )
         if not engaged.num_rows:
             names = ", ".join(sorted(pc.unique(interactions["event"]).to_pylist())[:20])
             raise UserError(
@@ -41,7 +45,9 @@ def engagements(interactions: pa.Table, settings: DataSettings) -> pa.Table:
             " the least value that is one, or leave the column value out."
         )
     if not engaged.num_rows:
-        raise UserError(f"no row has a value of data.min_value {settings.min_value} or more; the largest is {most}.")
+        raise UserError(
+            f"no row has a value of data.min_value {settings.min_value} or more; the largest is {most}."
+        )
     return engaged
 
 
@@ -52,7 +58,10 @@ def doubtful_events(events: dict[str, int]) -> list[str]:
 
 def event_counts(table: pa.Table) -> dict[str, int]:
     """Rows of each kind of event, the most frequent first."""
-    counts = {str(row["values"]): int(row["counts"]) for row in pc.value_counts(table["event"]).to_pylist()}
+    counts = {
+        str(row["values"]): int(row["counts"])
+        for row in pc.value_counts(table["event"]).to_pylist()
+    }
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
@@ -60,7 +69,11 @@ def say_events(interactions: pa.Table, engaged: pa.Table) -> None:
     """Print which events count as engagement and how many, what does not count, and which names are doubtful."""
     counted, events = event_counts(engaged), event_counts(interactions)
     print(f"count as engagement: {listed(counted)}", flush=True)
-    rest = {name: rows - counted.get(name, 0) for name, rows in events.items() if rows > counted.get(name, 0)}
+    rest = {
+        name: rows - counted.get(name, 0)
+        for name, rows in events.items()
+        if rows > counted.get(name, 0)
+    }
     if rest:
         negative = pc.sum(pc.less(interactions["value"], 0.0)).as_py()
         values = f" ({negative:,} rows have a negative value)" if negative else ""

@@ -45,13 +45,17 @@ def item_statistics(interactions: Table, items: Table, times: Sequence[datetime]
     """
     snapshots = _times(times)
     events = interactions.select("item_id", "timestamp")
-    recent = events.timestamp >= snapshots.event_timestamp - ibis.interval(seconds=int(RECENT.total_seconds()))
+    recent = events.timestamp >= snapshots.event_timestamp - ibis.interval(
+        seconds=int(RECENT.total_seconds())
+    )
     counts = (
         events.join(snapshots, events.timestamp < snapshots.event_timestamp)
         .select("item_id", "event_timestamp", "timestamp", recent=recent)
         .group_by("item_id", "event_timestamp")
         .agg(
-            popularity=ibis._.count(), recent_popularity=ibis._.count(where=ibis._.recent), first=ibis._.timestamp.min()
+            popularity=ibis._.count(),
+            recent_popularity=ibis._.count(where=ibis._.recent),
+            first=ibis._.timestamp.min(),
         )
     )
     grid = items.select("item_id", "created_at").cross_join(snapshots)
@@ -63,7 +67,9 @@ def item_statistics(interactions: Table, items: Table, times: Sequence[datetime]
         born=_earlier(grid.created_at, counts["first"]),
     )
     known = known.filter(known.born <= known.event_timestamp)
-    age_days = (known.event_timestamp.epoch_seconds() - known.born.epoch_seconds()) / DAY.total_seconds()
+    age_days = (
+        known.event_timestamp.epoch_seconds() - known.born.epoch_seconds()
+    ) / DAY.total_seconds()
     return known.select(
         "item_id",
         "event_timestamp",
@@ -78,7 +84,11 @@ def item_statistics(interactions: Table, items: Table, times: Sequence[datetime]
 
 
 def user_history(
-    interactions: Table, items: Table, times: Sequence[datetime], length: int = HISTORY, interests: int = INTERESTS
+    interactions: Table,
+    items: Table,
+    times: Sequence[datetime],
+    length: int = HISTORY,
+    interests: int = INTERESTS,
 ) -> Table:
     """Interaction history (UIH) and topic interests of each user at each of `times`; no row before the first event.
 
@@ -116,13 +126,18 @@ def user_history(
 
 def _interests(engaged: Table, items: Table, keys: list[str], most: int) -> Table:
     topics = items.select("item_id", topic=items.l2_topics.unnest()).distinct()
-    counts = engaged.inner_join(topics, "item_id").group_by([*keys, "topic"]).agg(items=ibis._.count())
+    counts = (
+        engaged.inner_join(topics, "item_id").group_by([*keys, "topic"]).agg(items=ibis._.count())
+    )
     total = counts["items"].sum().over(ibis.window(group_by=keys))
     frequent = ibis.window(group_by=keys, order_by=[counts["items"].desc(), counts.topic])
-    ranked = counts.mutate(share=(counts["items"] / total).cast("float32"), rank=ibis.row_number().over(frequent))
+    ranked = counts.mutate(
+        share=(counts["items"] / total).cast("float32"), rank=ibis.row_number().over(frequent)
+    )
     top = ranked.filter(ranked["rank"] < most)
     return top.group_by(keys).agg(
-        topics=top.topic.collect(order_by=top["rank"]), topic_shares=top.share.collect(order_by=top["rank"])
+        topics=top.topic.collect(order_by=top["rank"]),
+        topic_shares=top.share.collect(order_by=top["rank"]),
     )
 
 
@@ -131,9 +146,9 @@ def item_births(interactions: Table, items: Table) -> Table:
     first = interactions.group_by("item_id").agg(first=ibis._.timestamp.min())
     start = interactions.timestamp.min().as_scalar()
     born = items.left_join(first, "item_id")
-    return born.select("item_id", born=ibis.coalesce(_earlier(born.created_at, born["first"]), start)).order_by(
-        "item_id"
-    )
+    return born.select(
+        "item_id", born=ibis.coalesce(_earlier(born.created_at, born["first"]), start)
+    ).order_by("item_id")
 
 
 def write_sources(prepared: Path, content: Path | None, out: Path, at: datetime) -> None:
@@ -149,7 +164,9 @@ def write_sources(prepared: Path, content: Path | None, out: Path, at: datetime)
     items = connection.read_parquet(prepared.resolve() / "items.parquet")
     known = interactions.filter(interactions.timestamp < ibis.literal(at))
     first = known.timestamp.min().as_scalar().to_pyarrow().as_py() or at
-    write_relation(item_statistics(known, items, snapshot_times(first, at)), out / "item_statistics.parquet")
+    write_relation(
+        item_statistics(known, items, snapshot_times(first, at)), out / "item_statistics.parquet"
+    )
     write_relation(user_history(known, items, [at]), out / "user_history.parquet")
     if content is not None:
         births = item_births(interactions, items).to_pyarrow()
@@ -158,7 +175,9 @@ def write_sources(prepared: Path, content: Path | None, out: Path, at: datetime)
 
 
 def _item_content(prepared: Path, content: Path, births: pa.Table) -> pa.Table:
-    item_ids = pq.read_table(prepared / "items.parquet", columns=["item_id"])["item_id"].combine_chunks()
+    item_ids = pq.read_table(prepared / "items.parquet", columns=["item_id"])[
+        "item_id"
+    ].combine_chunks()
     vectors = np.load(content / "content.npy")
     if len(vectors) != len(item_ids):
         raise UserError(
@@ -169,7 +188,11 @@ def _item_content(prepared: Path, content: Path, births: pa.Table) -> pa.Table:
     offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * vectors.shape[1])
     flat = pa.array(vectors[rows].astype(np.float32).ravel())
     with_text = item_ids.take(pa.array(rows))
-    born = births["born"].combine_chunks().take(pc.index_in(with_text, births["item_id"].combine_chunks()))
+    born = (
+        births["born"]
+        .combine_chunks()
+        .take(pc.index_in(with_text, births["item_id"].combine_chunks()))
+    )
     born = storable(born)
     return pa.table(
         {
@@ -182,7 +205,9 @@ def _item_content(prepared: Path, content: Path, births: pa.Table) -> pa.Table:
 
 
 def _times(times: Sequence[datetime]) -> Table:
-    return ibis.memtable(pa.table({"event_timestamp": pa.array(times, pa.timestamp("us", tz="UTC"))}))
+    return ibis.memtable(
+        pa.table({"event_timestamp": pa.array(times, pa.timestamp("us", tz="UTC"))})
+    )
 
 
 def _earlier(one: TimestampValue, other: TimestampValue) -> TimestampValue:

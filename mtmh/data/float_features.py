@@ -18,7 +18,10 @@ def bounded_features(items: pa.Table, names: list[str]) -> pa.Table:
         missing = values.null_count
         if missing:
             mean = pc.mean(values).as_py() or 0.0
-            print(f"items: {missing:,} null values of {name} filled with the mean, {mean:.6g}", flush=True)
+            print(
+                f"items: {missing:,} null values of {name} filled with the mean, {mean:.6g}",
+                flush=True,
+            )
             values = pc.fill_null(values, mean)
         items = items.set_column(items.column_names.index(name), name, values)
     return items
@@ -39,5 +42,10 @@ def _bounded(items: pa.Table, name: str) -> pa.ChunkedArray:
         return values
     first = pc.index(outside, True).as_py()
     example = f"item {items['item_id'][first].as_py()!r} has {values[first].as_py():.6g}"
-    print(f"items: {rows:,} values of {name} bounded to {least:.6g} .. {most:.6g}: {example}", flush=True)
-    return pc.if_else(pc.greater(values, most), most, pc.if_else(pc.less(values, least), least, values))
+    print(
+        f"items: {rows:,} values of {name} bounded to {least:.6g} .. {most:.6g}: {example}",
+        flush=True,
+    )
+    return pc.if_else(
+        pc.greater(values, most), most, pc.if_else(pc.less(values, least), least, values)
+    )

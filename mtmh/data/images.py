@@ -3,7 +3,10 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from os.path import getsize, isfile  # unlike Path.is_file, False and no error for a name that is too long
+from os.path import (
+    getsize,
+    isfile,
+)  # unlike Path.is_file, False and no error for a name that is too long
 from pathlib import Path
 from threading import Lock
 from zipfile import ZipFile
@@ -47,12 +50,18 @@ def fingerprint(folder: Path) -> bytes:
     """
     try:
         column = pq.read_table(folder / "items.parquet", columns=["image_path"])["image_path"]
-    except (OSError, KeyError, pa.ArrowException):  # no such file or column; what is wrong with one, the checks say
+    except (
+        OSError,
+        KeyError,
+        pa.ArrowException,
+    ):  # no such file or column; what is wrong with one, the checks say
         return b""
     if not contract.accepts(pa.string(), column.type) or column.null_count == len(column):
         return b""
     digest = hashlib.sha256()
-    paths = [path.decode(errors="replace") for path in column.drop_null().cast(pa.binary()).to_pylist()]
+    paths = [
+        path.decode(errors="replace") for path in column.drop_null().cast(pa.binary()).to_pylist()
+    ]
     for file in sorted({_split(folder, path)[0] for path in paths}):
         size = getsize(folder / file) if isfile(folder / file) else "absent"
         digest.update(f"{file} {size}\n".encode())

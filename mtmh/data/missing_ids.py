@@ -13,12 +13,18 @@ def missing_ids(ids: pa.ChunkedArray, column: str) -> list[tuple[str, np.ndarray
     counts = pc.value_counts(ids.drop_null())
     if not len(counts):
         return []
-    words = pc.is_in(pc.ascii_lower(pc.utf8_trim_whitespace(counts.field("values"))), value_set=pa.array(WORDS))
+    words = pc.is_in(
+        pc.ascii_lower(pc.utf8_trim_whitespace(counts.field("values"))), value_set=pa.array(WORDS)
+    )
     many = pc.greater(counts.field("counts"), TIMES_THE_MEAN * len(ids) / len(counts))
     rules = []
     for row in counts.filter(pc.and_(words, many)).to_pylist():
         share = row["counts"] / len(ids)
-        reason = f"{column} is {row['values']!r} in {share:.1%} of the rows: the word for a missing one"
+        reason = (
+            f"{column} is {row['values']!r} in {share:.1%} of the rows: the word for a missing one"
+        )
         advice = " (leave these rows out, or keep them with data.missing_ids=keep)"
-        rules.append((reason + advice, pc.fill_null(pc.equal(ids, row["values"]), False).to_numpy()))
+        rules.append(
+            (reason + advice, pc.fill_null(pc.equal(ids, row["values"]), False).to_numpy())
+        )
     return rules

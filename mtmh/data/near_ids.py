@@ -16,7 +16,9 @@ FORMS: dict[str, Callable[[pa.Array], pa.Array]] = {
 }
 
 
-def near_ids(item_id: pa.ChunkedArray, known: pa.ChunkedArray, table: str) -> list[tuple[str, np.ndarray]]:
+def near_ids(
+    item_id: pa.ChunkedArray, known: pa.ChunkedArray, table: str
+) -> list[tuple[str, np.ndarray]]:
     """Reasons and their rows (bool [rows]): for each way of writing that keeps ids from being `known`; all others."""
     known = known.combine_chunks()
     unknown = ~_mask(pc.is_in(item_id, value_set=known))
@@ -27,12 +29,24 @@ def near_ids(item_id: pa.ChunkedArray, known: pa.ChunkedArray, table: str) -> li
         for difference, form in forms.items():
             position = pc.index_in(form(strange), value_set=form(known))
             if position.null_count < len(position):
-                rules.append(_rule(item_id, f"{table} differ from items in {difference}", strange, known, position))
+                rules.append(
+                    _rule(
+                        item_id,
+                        f"{table} differ from items in {difference}",
+                        strange,
+                        known,
+                        position,
+                    )
+                )
     return [*rules, (UNKNOWN, unknown)]
 
 
 def _rule(
-    item_id: pa.ChunkedArray, difference: str, strange: pa.Array, known: pa.Array, position: pa.Array
+    item_id: pa.ChunkedArray,
+    difference: str,
+    strange: pa.Array,
+    known: pa.Array,
+    position: pa.Array,
 ) -> tuple[str, np.ndarray]:
     near = pc.is_valid(position)
     written, listed = strange.filter(near), known.take(position.filter(near))

@@ -23,7 +23,9 @@ def opened(folder: Path, holds_data: Callable[[Path], bool]) -> Iterator[tuple[P
     archives = [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".zip"]
     if len(below) > 1 or (not below and len(archives) > 1):
         names = ", ".join(path.name for path in below or archives)
-        raise UserError(f"data folder {folder}: {names}: more than one holds data. Give one of them.")
+        raise UserError(
+            f"data folder {folder}: {names}: more than one holds data. Give one of them."
+        )
     if below:
         print(f"data are read from {below[0]}", flush=True)
         yield below[0], f"{below[0].name}/"
@@ -34,13 +36,19 @@ def opened(folder: Path, holds_data: Callable[[Path], bool]) -> Iterator[tuple[P
     with TemporaryDirectory() as temporary:
         root = Path(temporary) / archives[0].name
         _unpack(archives[0], root)
-        inner = [path for path in [root, *sorted(root.rglob("*"))] if path.is_dir() and holds_data(path)]
+        inner = [
+            path for path in [root, *sorted(root.rglob("*"))] if path.is_dir() and holds_data(path)
+        ]
         if len(inner) > 1:
             names = ", ".join(str(path.relative_to(root)) for path in inner)
-            raise UserError(f"{archives[0]}: {names}: more than one holds data. Unpack it, and give one of them.")
+            raise UserError(
+                f"{archives[0]}: {names}: more than one holds data. Unpack it, and give one of them."
+            )
         if inner:
             print(f"data are read from the archive {archives[0]}", flush=True)
-        lead = f"{archives[0].name}/{inner[0].relative_to(root)}/".replace("/./", "/") if inner else ""
+        lead = (
+            f"{archives[0].name}/{inner[0].relative_to(root)}/".replace("/./", "/") if inner else ""
+        )
         yield (inner[0], lead) if inner else (folder, "")
 
 
@@ -48,5 +56,12 @@ def _unpack(archive: Path, root: Path) -> None:
     try:
         with ZipFile(archive) as packed:
             packed.extractall(root)
-    except (BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:  # a password is a RuntimeError
-        raise UserError(f"{archive} cannot be unpacked ({error}). Unpack it yourself, or download it anew.") from None
+    except (
+        BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+    ) as error:  # a password is a RuntimeError
+        raise UserError(
+            f"{archive} cannot be unpacked ({error}). Unpack it yourself, or download it anew."
+        ) from None

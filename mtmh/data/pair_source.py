@@ -30,7 +30,9 @@ class Pairs:
 
     def counts(self, n_items: int) -> tuple[np.ndarray, np.ndarray]:
         """How many pairs each item is the trigger and the candidate of, int64 [items] each."""
-        return np.bincount(self.trigger, minlength=n_items), np.bincount(self.candidate, minlength=n_items)
+        return np.bincount(self.trigger, minlength=n_items), np.bincount(
+            self.candidate, minlength=n_items
+        )
 
     def shuffled(self, rng: np.random.Generator) -> Iterator["Pairs"]:
         """All pairs in the order that `rng` gives, here in one block."""
@@ -88,12 +90,19 @@ class PairFile:
 
 def joined(blocks: list[Pairs]) -> Pairs:
     """One block of several."""
-    return Pairs(*(np.concatenate([getattr(block, field.name) for block in blocks]) for field in fields(Pairs)))
+    return Pairs(
+        *(
+            np.concatenate([getattr(block, field.name) for block in blocks])
+            for field in fields(Pairs)
+        )
+    )
 
 
 def write_blocks(path: Path, blocks: Iterator[Pairs]) -> int:
     """Write pairs as they come, ROW_GROUP a row group at most; returns how many there were."""
-    schema = pa.schema({"user": pa.int32(), "trigger": pa.int32(), "candidate": pa.int32(), "weight": pa.float32()})
+    schema = pa.schema(
+        {"user": pa.int32(), "trigger": pa.int32(), "candidate": pa.int32(), "weight": pa.float32()}
+    )
     written = 0
     with pq.ParquetWriter(path, schema) as file:
         for block in blocks:

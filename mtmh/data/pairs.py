@@ -28,7 +28,11 @@ def mine_pairs(events: ir.Table, window: int) -> ir.Table:
     lags = [events.item.lag(n).over(history) for n in range(1, window + 1)]
     paired = events.mutate(trigger=ibis.array(lags), event=ibis.row_number().over(history))
     flat = paired.select(
-        "user", "event", candidate="item", lag=ibis.array(list(range(1, window + 1))), trigger="trigger"
+        "user",
+        "event",
+        candidate="item",
+        lag=ibis.array(list(range(1, window + 1))),
+        trigger="trigger",
     )
     flat = flat.mutate(pair=flat.lag.zip(flat.trigger)).select("user", "event", "candidate", "pair")
     flat = flat.mutate(pair=flat.pair.unnest())
@@ -89,7 +93,9 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
     popularity = np.bincount(data.item[data.is_train], minlength=data.n_items)
 
     def weighed(rows: pa.RecordBatch) -> Pairs:
-        user, trigger, candidate = (rows[name].to_numpy().astype(np.int32) for name in ("user", "trigger", "candidate"))
+        user, trigger, candidate = (
+            rows[name].to_numpy().astype(np.int32) for name in ("user", "trigger", "candidate")
+        )
         weight = sim_weight(trigger, candidate, settings.sim, settings.beta, vectors, bits)
         if settings.propensity:
             weight *= propensity_weight(candidate, popularity)

@@ -15,14 +15,20 @@ from mtmh.data import importers
 from mtmh.data.engagement import engagements, say_events
 from mtmh.data.files import write_json, write_parquet
 from mtmh.data.float_features import bounded_features
-from mtmh.data.importers import Source
+from mtmh.data.importers import SourceTables
 from mtmh.data.prepared import distinct, unseen_pairs
 from mtmh.data.quarantine import set_aside
 from mtmh.data.split import split
 from mtmh.errors import UserError
 
 SYNTHETIC = "synthetic"
-OUTPUTS = ("prepared.json", "interactions.parquet", "items.parquet", "concepts.parquet", "rejected.parquet")
+OUTPUTS = (
+    "prepared.json",
+    "interactions.parquet",
+    "items.parquet",
+    "concepts.parquet",
+    "rejected.parquet",
+)
 
 
 def fingerprint(source: str, settings: DataSettings, seed: int) -> str:
@@ -47,7 +53,9 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
         for name in OUTPUTS:
             (out / name).unlink(missing_ok=True)
         raw = _read(source, settings, seed)
-        checked = importers.check(raw, settings.id_features, settings.float_features, settings.missing_ids == "reject")
+        checked = importers.check(
+            raw, settings.id_features, settings.float_features, settings.missing_ids == "reject"
+        )
         rejected_rows = set_aside(checked, out, settings.max_rejected_share)
 
         items = bounded_features(checked["items"].clean.sort_by("item_id"), settings.float_features)
@@ -76,7 +84,7 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
         _tell(info)
 
 
-def _read(source: str, settings: DataSettings, seed: int) -> Source:
+def _read(source: str, settings: DataSettings, seed: int) -> SourceTables:
     if source != SYNTHETIC:
         return importers.read(Path(source), settings.columns)
     from mtmh.data.synthetic import make_world
@@ -120,7 +128,9 @@ def _renumber_users(events: pa.Table) -> pa.Table:
     user = events["user"].to_numpy()
     known = np.bincount(user) > 0
     position = events.column_names.index("user")
-    return events.set_column(position, "user", pa.array((np.cumsum(known) - 1)[user].astype(np.int32)))
+    return events.set_column(
+        position, "user", pa.array((np.cumsum(known) - 1)[user].astype(np.int32))
+    )
 
 
 def _count(events: pa.Table, n_items: int) -> dict[str, int]:

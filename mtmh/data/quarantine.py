@@ -17,7 +17,9 @@ from mtmh.data.near_ids import near_ids
 from mtmh.data.times import EARLY, EVENTS, LATE, before, name_local, without_zeros
 from mtmh.errors import UserError
 
-REJECTED = pa.schema([("table", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())])
+REJECTED = pa.schema(
+    [("table", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())]
+)
 Rule = tuple[str, np.ndarray]  # reason, bool [rows] that is True where a row breaks it
 
 
@@ -40,11 +42,19 @@ def check_items(
     columns = contract.item_columns(id_features or [], float_features or [])
     name_local(raw, "created_at", file)
     table = without_zeros(contract.conform(raw, columns, file), "created_at")
-    rules = [*_empty_ids(table, ["item_id"]), *_outside_calendar(table, "created_at"), *_nameless_topics(table)]
-    rules += [(f"{name} is NaN or infinite", _not_finite(table[name])) for name in float_features or []]
+    rules = [
+        *_empty_ids(table, ["item_id"]),
+        *_outside_calendar(table, "created_at"),
+        *_nameless_topics(table),
+    ]
+    rules += [
+        (f"{name} is NaN or infinite", _not_finite(table[name])) for name in float_features or []
+    ]
     rules = _unreadable(unreadable) + rules
     taken = _repeated(~_any(rules, table.num_rows), table["item_id"])
-    return _split("items", raw, table, [*rules, ("item_id is there twice, the first row is kept", taken)])
+    return _split(
+        "items", raw, table, [*rules, ("item_id is there twice, the first row is kept", taken)]
+    )
 
 
 def check_interactions(
@@ -64,7 +74,9 @@ def check_interactions(
     rules += [("timestamp is null", _mask(pc.is_null(table["timestamp"])))]
     rules += _outside_calendar(table, "timestamp")
     if reject_missing_ids:
-        rules += [rule for name in ("user_id", "item_id") for rule in missing_ids(table[name], name)]
+        rules += [
+            rule for name in ("user_id", "item_id") for rule in missing_ids(table[name], name)
+        ]
     rules += [("value is NaN or infinite", _not_finite(table["value"]))]
     rules += [("dwell_seconds is NaN or infinite", _not_finite(table["dwell_seconds"]))]
     rules += [("dwell_seconds is negative", _mask(pc.less(table["dwell_seconds"], 0.0)))]
@@ -73,13 +85,16 @@ def check_interactions(
     rules += [(f"timestamp {EARLY}", _mask(before(table["timestamp"], EVENTS[0])))]
     rules += [(f"timestamp {LATE}", _mask(pc.invert(before(table["timestamp"], EVENTS[1]))))]
     same = _repeated(
-        ~_any(rules, table.num_rows), *(table[name] for name in ("user_id", "item_id", "timestamp", "event"))
+        ~_any(rules, table.num_rows),
+        *(table[name] for name in ("user_id", "item_id", "timestamp", "event")),
     )
     rules += [("the same user, item, timestamp and event as an earlier row", same)]
     return _split("interactions", raw, table, rules)
 
 
-def check_concepts(raw: pa.Table, file: str, items: Checked, unreadable: pa.Array | None = None) -> Checked:
+def check_concepts(
+    raw: pa.Table, file: str, items: Checked, unreadable: pa.Array | None = None
+) -> Checked:
     """Check `concepts`: a concept needs a known item, and a weight by which it can be drawn."""
     table = contract.conform(raw, contract.CONCEPTS, file)
     rules = _unreadable(unreadable) + _empty_ids(table, ["item_id", "concept"])
@@ -123,9 +138,13 @@ def worst(rejected: pa.Table, most: int = 3) -> list[str]:
     counts = pc.value_counts(rejected["reason"])
     order = pc.sort_indices(counts.field("counts"), sort_keys=[("", "descending")])[:most]
     lines = []
-    for reason, count in zip(counts.field("values").take(order), counts.field("counts").take(order), strict=True):
+    for reason, count in zip(
+        counts.field("values").take(order), counts.field("counts").take(order), strict=True
+    ):
         example = rejected.slice(pc.index(rejected["reason"], reason).as_py(), 1).to_pylist()[0]
-        lines.append(f"\n  {count.as_py():,} x {reason.as_py()}, e.g. row {example['row']}: {example['content']}")
+        lines.append(
+            f"\n  {count.as_py():,} x {reason.as_py()}, e.g. row {example['row']}: {example['content']}"
+        )
     return lines
 
 
@@ -139,7 +158,9 @@ def _split(name: str, raw: pa.Table, table: pa.Table, rules: list[Rule]) -> Chec
         return Checked(table, REJECTED.empty_table())
     reasons = pa.array([""] + [reason for reason, _ in rules]).take(pa.array(code[rows]))
     content = _as_json(raw.take(pa.array(rows)))
-    rejected = pa.table([pa.repeat(pa.scalar(name), len(rows)), rows, reasons, content], schema=REJECTED)
+    rejected = pa.table(
+        [pa.repeat(pa.scalar(name), len(rows)), rows, reasons, content], schema=REJECTED
+    )
     return Checked(table.filter(pa.array(code == 0)), rejected)
 
 
@@ -149,7 +170,9 @@ def _as_json(rows: pa.Table) -> pa.ChunkedArray:
     columns = [_readable(column) for column in rows.itercolumns()]
     with duckdb.connect() as connection:
         connection.register("rows", pa.Table.from_arrays(columns, rows.column_names))
-        return connection.sql("select to_json(rows)::varchar as content from rows").to_arrow_table()["content"]
+        return connection.sql(
+            "select to_json(rows)::varchar as content from rows"
+        ).to_arrow_table()["content"]
 
 
 def _readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -185,7 +208,10 @@ def _outside_calendar(table: pa.Table, name: str) -> list[Rule]:
     early = pc.less(number, contract.YEAR_1 * 10**6)
     late = pc.greater_equal(number, contract.YEAR_10000 * 10**6)
     return [
-        (f"{name} is outside the years 1 to 9999 (milliseconds or finer, read as seconds?)", _mask(pc.or_(early, late)))
+        (
+            f"{name} is outside the years 1 to 9999 (milliseconds or finer, read as seconds?)",
+            _mask(pc.or_(early, late)),
+        )
     ]
 
 
@@ -224,7 +250,11 @@ def _codes(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _any(rules: list[Rule], rows: int) -> np.ndarray:
-    return np.logical_or.reduce([broken for _, broken in rules], axis=0) if rules else np.zeros(rows, bool)
+    return (
+        np.logical_or.reduce([broken for _, broken in rules], axis=0)
+        if rules
+        else np.zeros(rows, bool)
+    )
 
 
 def _mask(values: pa.ChunkedArray | pa.Array) -> np.ndarray:

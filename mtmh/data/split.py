@@ -18,10 +18,14 @@ def split_time(timestamps: np.ndarray, test_fraction: float) -> np.datetime64:
             " to split them by. Give the column timestamp its real values."
         )
     chosen = timestamps[min(int((1.0 - test_fraction) * len(timestamps)), len(timestamps) - 1)]
-    return chosen if chosen > first else timestamps[np.searchsorted(timestamps, first, side="right")]
+    return (
+        chosen if chosen > first else timestamps[np.searchsorted(timestamps, first, side="right")]
+    )
 
 
-def split(timestamps: np.ndarray, test_fraction: float, validation_fraction: float | None) -> tuple[int, np.datetime64]:
+def split(
+    timestamps: np.ndarray, test_fraction: float, validation_fraction: float | None
+) -> tuple[int, np.datetime64]:
     """How many of the ascending events to keep, and the split time among these.
 
     With a `validation_fraction`, everything from T2 on is dropped, and the last part of T1 takes T2's place: tuning

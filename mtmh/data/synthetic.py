@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtmh.data import synthetic_vocabulary
-from mtmh.data.importers import Source
+from mtmh.data.importers import SourceTables
 
 LAW = 1  # part of the fingerprint; count up when the same seed gives another world
 
@@ -91,11 +91,11 @@ class World:
     engagements: Engagements
 
 
-def make_world(users: int, items: int, days: int, seed: int) -> Source:
+def make_world(users: int, items: int, days: int, seed: int) -> SourceTables:
     """Draw the world. The tables `interactions` and `items` are in the contract's form, unchecked."""
     world = draw_world(users, items, days, seed)
     tables = {"items": world.item_table, "interactions": interactions_table(world.engagements)}
-    return Source(tables, {name: f"synthetic {name}" for name in tables})
+    return SourceTables(tables, {name: f"synthetic {name}" for name in tables})
 
 
 def draw_world(users: int, items: int, days: int, seed: int) -> World:
@@ -111,20 +111,28 @@ def draw_world(users: int, items: int, days: int, seed: int) -> World:
 
 def _draw_creators(count: int, communities: int, rng: np.random.Generator) -> Creators:
     topics = len(synthetic_vocabulary.names()[1])
-    return Creators(rng.integers(topics, size=count), rng.integers(communities, size=count), communities)
+    return Creators(
+        rng.integers(topics, size=count), rng.integers(communities, size=count), communities
+    )
 
 
 def _draw_items(count: int, creators: Creators, days: int, rng: np.random.Generator) -> Items:
     kind = _draw_kind(count, creators, rng)
-    published = np.where(rng.random(count) < 0.5, rng.uniform(-60, 0, count), rng.uniform(0, days, count))
+    published = np.where(
+        rng.random(count) < 0.5, rng.uniform(-60, 0, count), rng.uniform(0, days, count)
+    )
     return Items(**kind, published=published, weight=(1.0 + rng.permutation(count)) ** -0.6)
 
 
-def draw_new_items(published: np.ndarray, creators: Creators, catalog: int, rng: np.random.Generator) -> Items:
+def draw_new_items(
+    published: np.ndarray, creators: Creators, catalog: int, rng: np.random.Generator
+) -> Items:
     """Items of the same creators, published on the days told; as popular as one in a catalog of that many items."""
     count = len(published)
     kind = _draw_kind(count, creators, rng)
-    return Items(**kind, published=published, weight=(1.0 + rng.integers(catalog, size=count)) ** -0.6)
+    return Items(
+        **kind, published=published, weight=(1.0 + rng.integers(catalog, size=count)) ** -0.6
+    )
 
 
 def _draw_kind(count: int, creators: Creators, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -135,7 +143,9 @@ def _draw_kind(count: int, creators: Creators, rng: np.random.Generator) -> dict
     topic = np.where(rng.random(count) < 0.7, own, rng.integers(topics, size=count))
     second = np.where(rng.random(count) < 0.125, rng.integers(topics, size=count), topic)
     elsewhere = rng.random(count) >= 0.9
-    community = np.where(elsewhere, rng.integers(creators.communities, size=count), creators.home[creator])
+    community = np.where(
+        elsewhere, rng.integers(creators.communities, size=count), creators.home[creator]
+    )
     return {"topic": topic, "second": second, "creator": creator, "community": community}
 
 
@@ -164,7 +174,9 @@ def draw_engagements(
     """
     first, last = span or (0, days)
     wanted = int(rate * ENGAGEMENTS * len(users.activity) * (last - first) / days)
-    user = rng.choice(len(users.activity), size=int(1.2 * wanted), p=users.activity)  # some are lost below
+    user = rng.choice(
+        len(users.activity), size=int(1.2 * wanted), p=users.activity
+    )  # some are lost below
     day = np.sort(rng.uniform(first, last, len(user)))
     item = _choose(user, day, np.minimum(day / days, 1.0), users, items, reasons, rng)
     found = item >= 0
@@ -217,7 +229,11 @@ def _choose(
         near = draw_both(at * topics + of, rng)
         near = np.where((near >= 0) & (rng.random(len(left)) < NEAR), near, draw_topic(of, rng))
         famous = draw_any(np.zeros_like(left), rng)
-        drawn = np.select([kind[left] < habit, kind[left] < habit + interest], [draw_community(at, rng), near], famous)
+        drawn = np.select(
+            [kind[left] < habit, kind[left] < habit + interest],
+            [draw_community(at, rng), near],
+            famous,
+        )
         age = day[left] - items.published[drawn]
         taste = 0.35 + 0.65 * np.exp(-np.maximum(age, 0.0) / 10.0)
         accepted = (drawn >= 0) & (age >= 0.0) & (rng.random(len(left)) < taste)
@@ -226,7 +242,9 @@ def _choose(
     return item
 
 
-def _topic_of_the_day(user: np.ndarray, time: np.ndarray, users: Users, rng: np.random.Generator) -> np.ndarray:
+def _topic_of_the_day(
+    user: np.ndarray, time: np.ndarray, users: Users, rng: np.random.Generator
+) -> np.ndarray:
     """One of the user's topics per event; `time` runs from 0 to 1 and brings up the latent ones."""
     latent = rng.random(len(user)) < 0.4 * time
     column = np.where(latent, 3 + rng.integers(2, size=len(user)), rng.integers(3, size=len(user)))
@@ -252,7 +270,10 @@ class _Sampler:
         inside = np.minimum(group, len(self.starts) - 2)
         start, end = self.starts[inside], self.starts[inside + 1]
         low, high = self.sums[start], self.sums[end]
-        place = np.searchsorted(self.sums, low + rng.random(len(group)) * (high - low), side="right") - 1
+        place = (
+            np.searchsorted(self.sums, low + rng.random(len(group)) * (high - low), side="right")
+            - 1
+        )
         member = self.order[np.clip(place, start, np.maximum(end - 1, start)) % len(self.order)]
         return np.where((end > start) & (inside == group), member, -1)
 
@@ -264,11 +285,17 @@ def items_table(items: Items, rng: np.random.Generator, first: int = 0) -> pa.Ta
     return pa.table(
         {
             "item_id": _ids("i", first + np.arange(count)),
-            "title": pa.array(synthetic_vocabulary.titles(items.topic, items.second, _sibling(items.topic, rng), rng)),
+            "title": pa.array(
+                synthetic_vocabulary.titles(
+                    items.topic, items.second, _sibling(items.topic, rng), rng
+                )
+            ),
             "text": pa.repeat("", count),
             "creator_id": _ids("c", items.creator),
             "created_at": timestamps(items.published),
-            "l1_topics": _one_or_two(l1_names, items.topic // TOPICS_PER_L1, items.second // TOPICS_PER_L1),
+            "l1_topics": _one_or_two(
+                l1_names, items.topic // TOPICS_PER_L1, items.second // TOPICS_PER_L1
+            ),
             "l2_topics": _one_or_two(l2_names, items.topic, items.second),
         }
     )
@@ -292,4 +319,6 @@ def _ids(letter: str, number: np.ndarray) -> pa.Array:
 
 def timestamps(day: np.ndarray) -> pa.Array:
     """UTC, of days since START."""
-    return pa.array(START.astype(np.int64) + (day * DAY).astype(np.int64)).cast(pa.timestamp("us", tz="UTC"))
+    return pa.array(START.astype(np.int64) + (day * DAY).astype(np.int64)).cast(
+        pa.timestamp("us", tz="UTC")
+    )

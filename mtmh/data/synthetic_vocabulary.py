@@ -154,13 +154,17 @@ def names() -> tuple[np.ndarray, np.ndarray]:
     return np.array(list(TOPICS)), np.array([name for below in TOPICS.values() for name in below])
 
 
-def titles(first: np.ndarray, second: np.ndarray, sibling: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def titles(
+    first: np.ndarray, second: np.ndarray, sibling: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """One title an item, of str; its words come from the L2 topics `first`, `second` ({b}), `sibling` ({c})."""
     lines = [line for below in TOPICS.values() for line in below.values()]
     table = np.char.replace(np.array([line.split() for line in lines]), "-", " ")
     count, choices = len(first), table.shape[1]
     a = rng.integers(choices, size=count)
-    step = rng.integers(1, choices // 2, size=count)  # three different words, should the topics be the same
+    step = rng.integers(
+        1, choices // 2, size=count
+    )  # three different words, should the topics be the same
     parts = {
         "{a}": table[first, a],
         "{b}": table[second, (a + step) % choices],

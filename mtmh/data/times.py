@@ -7,7 +7,10 @@ DAY = 86_400
 # Seconds or milliseconds since 1970, read a thousand times too fine or finer, lie within January 1970.
 JANUARY_1970 = (0, 31 * DAY)  # seconds since 1970: first, and the first after it
 EVENTS = (365 * DAY, 7_258_118_400)  # an event lies in the years 1971 to 2199
-STORED = (DAY, 7_258_118_400)  # what every online store of the features can hold: the second day of 1970 to 2199
+STORED = (
+    DAY,
+    7_258_118_400,
+)  # what every online store of the features can hold: the second day of 1970 to 2199
 MICROSECONDS = 10**6
 UNIT = "seconds or milliseconds read as a finer unit? Write pd.to_datetime(numbers, unit='s' or 'ms', utc=True)"
 EARLY = f"lies before 1971 ({UNIT})"
@@ -47,4 +50,7 @@ def name_local(raw: pa.Table, column: str, file: str) -> None:
         return
     if raw[column].type.tz is None:
         advice = f"df[{column!r}].dt.tz_localize('Europe/Berlin')"
-        print(f"{file}: {column} has no time zone: taken for UTC. If it is local time, write {advice}.", flush=True)
+        print(
+            f"{file}: {column} has no time zone: taken for UTC. If it is local time, write {advice}.",
+            flush=True,
+        )

@@ -28,23 +28,37 @@ def as_topics(values: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
             return lists
     else:
         text = values.cast(pa.string())
-    text = pc.if_else(pc.equal(pc.utf8_trim_whitespace(text), ""), pa.scalar(None, pa.string()), text)
+    text = pc.if_else(
+        pc.equal(pc.utf8_trim_whitespace(text), ""), pa.scalar(None, pa.string()), text
+    )
     different = pc.unique(text).drop_null()
     topics, manner = _split(different, name, file)
-    example = next((f", e.g. {text!r} is {row}" for text, row in zip(different.to_pylist(), topics, strict=True)), "")
+    example = next(
+        (
+            f", e.g. {text!r} is {row}"
+            for text, row in zip(different.to_pylist(), topics, strict=True)
+        ),
+        "",
+    )
     print(f"{file}: {name} is text, read as lists {manner}{example}", flush=True)
-    lists = pa.array(topics, pa.list_(pa.string())).take(pc.index_in(text, value_set=different).combine_chunks())
+    lists = pa.array(topics, pa.list_(pa.string())).take(
+        pc.index_in(text, value_set=different).combine_chunks()
+    )
     return pa.chunked_array([lists])
 
 
 def _is_text(kind: pa.DataType) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 def _padded(lists: pa.ChunkedArray) -> pa.ChunkedArray:
     """An empty list has no first element: it is null instead."""
-    return pc.if_else(pc.greater(pc.list_value_length(lists), 0), lists, pa.scalar(None, lists.type))
+    return pc.if_else(
+        pc.greater(pc.list_value_length(lists), 0), lists, pa.scalar(None, lists.type)
+    )
 
 
 def _written_as_one(text: pa.ChunkedArray) -> bool:
@@ -75,11 +89,17 @@ def _parsed(text: str, name: str, file: str) -> list[str]:
         topics = json.loads(text)
     except ValueError:
         try:
-            topics = None if pc.match_substring_regex(text, UNSEPARATED).as_py() else ast.literal_eval(text)
+            topics = (
+                None
+                if pc.match_substring_regex(text, UNSEPARATED).as_py()
+                else ast.literal_eval(text)
+            )
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             topics = None
     if not isinstance(topics, list):
-        raise UserError(f'{file}: {name} has {text[:200]}, which is no list. Write ["a", "b"], or a|b.')
+        raise UserError(
+            f'{file}: {name} has {text[:200]}, which is no list. Write ["a", "b"], or a|b.'
+        )
     return [str(topic) for topic in topics if topic is not None]
 
 

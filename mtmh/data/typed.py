@@ -5,16 +5,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtmh.data import contract
-from mtmh.data.formats.form import REASON
+from mtmh.data.formats.format import REASON
 from mtmh.data.topics import as_topics
 
-COLUMNS = {"interactions": contract.INTERACTIONS, "items": contract.ITEMS, "concepts": contract.CONCEPTS}
+COLUMNS = {
+    "interactions": contract.INTERACTIONS,
+    "items": contract.ITEMS,
+    "concepts": contract.CONCEPTS,
+}
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-COMMA = r"^([+-]?\d+),(\d{1,2})$"  # 4,5; with three digits after it, the comma may stand for thousands
+COMMA = (
+    r"^([+-]?\d+),(\d{1,2})$"  # 4,5; with three digits after it, the comma may stand for thousands
+)
 MISSING = r"(?i)^\s*(nan|na|n/a|null|none)?\s*$"  # in a column of numbers or times
 ZONE = r":\d{2}(\.\d+)?(Z|[+-]\d{2}(:?\d{2})?)$|UTC$"  # at the end of a time, not of a date alone
 NO_TEXT = pa.scalar(None, pa.string())
-UNITS = {"seconds": 10**6, "milliseconds": 10**3, "microseconds": 1}  # in microseconds; nanoseconds are finer
+UNITS = {
+    "seconds": 10**6,
+    "milliseconds": 10**3,
+    "microseconds": 1,
+}  # in microseconds; nanoseconds are finer
 
 
 def typed(table: pa.Table, name: str, file: str, as_text: bool) -> pa.Table:
@@ -94,17 +104,23 @@ def _from_numbers(text: pa.ChunkedArray, numeric: pa.ChunkedArray, about: str) -
     number = pc.if_else(numeric, text, NO_TEXT).cast(pa.float64())
     typical = pc.approximate_median(pc.abs(number)).as_py()
     unit = next(
-        (name for name, most in (("seconds", 1e11), ("milliseconds", 1e14), ("microseconds", 1e17)) if typical < most),
+        (
+            name
+            for name, most in (("seconds", 1e11), ("milliseconds", 1e14), ("microseconds", 1e17))
+            if typical < most
+        ),
         "nanoseconds",
     )
     print(f"{about}: read as {unit} since 1970", flush=True)
     if unit == "nanoseconds":
         return pc.divide(integer, 1000).cast(contract.UTC_MICROSECONDS)
     per_unit = UNITS[unit]
-    inside = pc.less(pc.abs(number), (2**62) / per_unit)  # what does not fit in microseconds is no time
-    rounded = pc.round(pc.multiply(pc.if_else(inside, number, pa.scalar(None, pa.float64())), per_unit)).cast(
-        pa.int64()
-    )
+    inside = pc.less(
+        pc.abs(number), (2**62) / per_unit
+    )  # what does not fit in microseconds is no time
+    rounded = pc.round(
+        pc.multiply(pc.if_else(inside, number, pa.scalar(None, pa.float64())), per_unit)
+    ).cast(pa.int64())
     exact = pc.multiply(pc.if_else(inside, integer, pa.scalar(None, pa.int64())), per_unit)
     return pc.coalesce(exact, rounded).cast(contract.UTC_MICROSECONDS)
 
@@ -120,7 +136,10 @@ def _from_dates(text: pa.ChunkedArray, about: str) -> pa.ChunkedArray:
         """
         moment = connection.sql(sql).to_arrow_table()["moment"]
     zoned = pc.any(pc.match_substring_regex(text, ZONE)).as_py()
-    print(f"{about}: read as dates and times{'' if zoned else ' without a zone, taken for UTC'}", flush=True)
+    print(
+        f"{about}: read as dates and times{'' if zoned else ' without a zone, taken for UTC'}",
+        flush=True,
+    )
     return moment.cast(contract.UTC_MICROSECONDS)
 
 
@@ -130,7 +149,11 @@ def _numbers_of_features(table: pa.Table, name: str) -> pa.Table:
         return table
     contracted = {column.name for column in contract.ITEMS} | {REASON, "line.json"}
     for position, column in enumerate(table.column_names):
-        if column in contracted or column.endswith(" as written") or not pa.types.is_string(table[column].type):
+        if (
+            column in contracted
+            or column.endswith(" as written")
+            or not pa.types.is_string(table[column].type)
+        ):
             continue
         text = _trimmed(table[column])
         if pc.all(pc.match_substring_regex(text, NUMBER)).as_py() and text.null_count < len(text):

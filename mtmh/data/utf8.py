@@ -25,13 +25,18 @@ def as_utf8(table: pa.Table, text_columns: set[str]) -> tuple[pa.Table, pa.Array
             continue
         position = table.column_names.index(name)
         if not wanted and not _holds(values.type, TEXTS):
-            print(f"column {name} ({values.type}) holds bytes that are no UTF-8: it is left out", flush=True)
+            print(
+                f"column {name} ({values.type}) holds bytes that are no UTF-8: it is left out",
+                flush=True,
+            )
             table = table.remove_column(position)
             continue
         text, broken = _decoded(values)
         table = table.set_column(position, name, text)
         reason = pa.scalar(f"{name} holds bytes that are no UTF-8")
-        reasons = pc.coalesce(reasons, pc.if_else(pa.array(broken), reason, pa.scalar(None, pa.string())))
+        reasons = pc.coalesce(
+            reasons, pc.if_else(pa.array(broken), reason, pa.scalar(None, pa.string()))
+        )
     return table, reasons
 
 
@@ -54,14 +59,18 @@ def _decoded(values: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     """The values as text, and True [rows] where one was no UTF-8."""
     kind = values.type
     if pa.types.is_dictionary(kind):
-        values = pa.chunked_array([chunk.dictionary_decode() for chunk in values.chunks], kind.value_type)
+        values = pa.chunked_array(
+            [chunk.dictionary_decode() for chunk in values.chunks], kind.value_type
+        )
     if any(is_list(kind) for is_list in LISTS):
         lists = values.cast(pa.list_(pa.large_binary())).to_pylist()
         texts = [None if row is None else [_escaped(value) for value in row] for row in lists]
         broken = [row is not None and any(not _is_utf8(value) for value in row) for row in lists]
         return pa.array(texts, pa.list_(pa.string())), np.array(broken, bool)
     raw = values.cast(pa.large_binary()).to_pylist()
-    return pa.array(map(_escaped, raw), pa.string()), np.array([not _is_utf8(value) for value in raw], bool)
+    return pa.array(map(_escaped, raw), pa.string()), np.array(
+        [not _is_utf8(value) for value in raw], bool
+    )
 
 
 def _escaped(value: bytes | None) -> str | None:

@@ -43,13 +43,19 @@ def findings(found: Description, settings: DataSettings) -> list[Finding]:
 
 def _contract(found: Description, settings: DataSettings) -> Iterator[Finding]:
     limit = settings.max_rejected_share
-    broken = {name: table for name, table in found.rejected.items() if table.rows > limit * table.of}
+    broken = {
+        name: table for name, table in found.rejected.items() if table.rows > limit * table.of
+    }
     for name, table in broken.items():
         means = f"{table.rows:,} of {table.of:,} {name} are rejected, mostly because {next(iter(table.reasons))}"
-        yield Finding("warn", "contract", f"{means}: a run stops above {limit:.0%} (data.max_rejected_share).")
+        yield Finding(
+            "warn", "contract", f"{means}: a run stops above {limit:.0%} (data.max_rejected_share)."
+        )
     if not broken:
         rows = sum(table.rows for table in found.rejected.values())
-        yield Finding("ok", "contract", f"{rows:,} rows are rejected." if rows else "every row keeps it.")
+        yield Finding(
+            "ok", "contract", f"{rows:,} rows are rejected." if rows else "every row keeps it."
+        )
 
 
 def _engagement(found: Description, settings: DataSettings) -> Iterator[Finding]:
@@ -65,13 +71,23 @@ def _engagement(found: Description, settings: DataSettings) -> Iterator[Finding]
     if log.exposures:
         names = ", ".join(doubtful_events(log.counted))
         means = f"rows sound like what was shown, passed over or disliked ({names}), and count as engagement"
-        yield Finding("warn", "engagement", f"{log.exposures:,} {means}: name the others in data.positive_events.")
+        yield Finding(
+            "warn",
+            "engagement",
+            f"{log.exposures:,} {means}: name the others in data.positive_events.",
+        )
     if settings.min_value is None and least < most:
-        means = f"values run from {least:g} to {most:g}, and the lowest counts as much as the highest"
+        means = (
+            f"values run from {least:g} to {most:g}, and the lowest counts as much as the highest"
+        )
         yield Finding("warn", "engagement", f"{means}: data.min_value leaves the lower ones out.")
     elif not log.exposures:
         rest = log.rows - log.engagements
-        means = f"{rest:,} of {log.rows:,} rows do not count, by data's settings." if rest else "every row counts."
+        means = (
+            f"{rest:,} of {log.rows:,} rows do not count, by data's settings."
+            if rest
+            else "every row counts."
+        )
         yield Finding("ok", "engagement", means)
 
 
@@ -79,11 +95,17 @@ def _time(found: Description) -> Iterator[Finding]:
     log = found.log
     tied = f"{log.tied:.0%} of the engagements are at the same time as another of their user"
     if log.resolution == "days":
-        yield Finding("warn", "time", f"in days: within a day the order is arbitrary (by item_id), and {tied}.")
+        yield Finding(
+            "warn",
+            "time",
+            f"in days: within a day the order is arbitrary (by item_id), and {tied}.",
+        )
     elif log.tied > MANY_TIES:
         yield Finding("warn", "time", f"{tied}: the order of these is arbitrary (by item_id).")
     else:
-        yield Finding("ok", "time", f"in {log.resolution}: the order of a user's engagements is known.")
+        yield Finding(
+            "ok", "time", f"in {log.resolution}: the order of a user's engagements is known."
+        )
 
 
 def _split(found: Description) -> Iterator[Finding]:
@@ -92,17 +114,29 @@ def _split(found: Description) -> Iterator[Finding]:
         yield Finding("lacks", "split", f"{found.not_split} A run stops.")
         return
     if split.learners:
-        yield Finding("ok", "histories", f"pairs come from {split.learners:,} users with two different items in T1.")
+        yield Finding(
+            "ok",
+            "histories",
+            f"pairs come from {split.learners:,} users with two different items in T1.",
+        )
     else:
-        yield Finding("lacks", "histories", "no user has two different items in T1: there are no pairs, a run stops.")
+        yield Finding(
+            "lacks",
+            "histories",
+            "no user has two different items in T1: there are no pairs, a run stops.",
+        )
     if not split.test_users:
         means = "no user has an engagement before the split and a new item after it: a run stops."
         yield Finding("lacks", "test users", means)
     elif split.test_users < FEW_TEST_USERS:
-        means = f"only {split.test_users:,}: differences in recall between models will mostly be noise."
+        means = (
+            f"only {split.test_users:,}: differences in recall between models will mostly be noise."
+        )
         yield Finding("warn", "test users", means)
     else:
-        yield Finding("ok", "test users", f"{split.test_users:,}, with {split.targets:,} items to find.")
+        yield Finding(
+            "ok", "test users", f"{split.test_users:,}, with {split.targets:,} items to find."
+        )
     means = f"{split.cold_share:.0%} of T2's engagements are with items that T1 does not know"
     if split.cold_share > MANY_COLD:
         means += ": the model has no id for these"
@@ -126,14 +160,22 @@ def _text(found: Description) -> Iterator[Finding]:
         means = f"{1 - words:.0%} of the items have no title or text: as triggers they give nothing to distil."
         yield Finding("warn", "text", means)
     else:
-        yield Finding("ok", "text", f"{words:.0%} of the items have a title or text for the relevance head.")
+        yield Finding(
+            "ok", "text", f"{words:.0%} of the items have a title or text for the relevance head."
+        )
 
 
 def _topics(found: Description) -> Iterator[Finding]:
     l2 = found.l2
     if not l2.topics:
-        means = "L1 relevance is shown, but the gate looks at L2" if found.l1.topics else "relevance cannot be measured"
-        yield Finding("lacks", "topics", f"none at L2: {means}; the gate judges recall and coverage only.")
+        means = (
+            "L1 relevance is shown, but the gate looks at L2"
+            if found.l1.topics
+            else "relevance cannot be measured"
+        )
+        yield Finding(
+            "lacks", "topics", f"none at L2: {means}; the gate judges recall and coverage only."
+        )
         return
     if l2.without > MANY_WITHOUT:
         means = f"{l2.without:.0%} of the items have none at L2: they match nothing, which lowers all relevance."
@@ -155,7 +197,11 @@ def _features(found: Description, settings: DataSettings) -> Iterator[Finding]:
     catalog, named = found.catalog, "creator_id" in settings.id_features
     if catalog.creators:
         unused = "" if named else ", but data.id_features does not name creator_id"
-        yield Finding("ok", "creators", f"{catalog.creators:,}, on {catalog.creator:.0%} of the items{unused}.")
+        yield Finding(
+            "ok",
+            "creators",
+            f"{catalog.creators:,}, on {catalog.creator:.0%} of the items{unused}.",
+        )
     elif named:
         yield Finding("lacks", "creators", "no creator_id: the model does without this feature.")
     if catalog.created_at:
@@ -167,8 +213,12 @@ def _features(found: Description, settings: DataSettings) -> Iterator[Finding]:
 def _further(found: Description) -> Iterator[Finding]:
     catalog, log = found.catalog, found.log
     if catalog.concepts:
-        means = f"{catalog.concepts:,} items have one: from 50 on the content encoder learns from them"
-        yield Finding("ok", "concepts", f"{means} (but for the sources in content.concepts.leave_out).")
+        means = (
+            f"{catalog.concepts:,} items have one: from 50 on the content encoder learns from them"
+        )
+        yield Finding(
+            "ok", "concepts", f"{means} (but for the sources in content.concepts.leave_out)."
+        )
     if catalog.image:
         means = f"{catalog.image:.0%} of the items have one: content.visual_backbone says what reads them."
         yield Finding("ok", "images", means)

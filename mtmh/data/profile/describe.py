@@ -19,8 +19,16 @@ from mtmh.data.split import split_time
 from mtmh.errors import UserError
 
 DAY = 86_400_000_000  # microseconds
-UNITS = {"hours": DAY // 24, "minutes": DAY // 1440, "seconds": 10**6, "milliseconds": 10**3, "microseconds": 1}
-WORDS = "create macro words(said) as trim(regexp_replace(lower(said), '[^\\p{L}\\p{N}]+', ' ', 'g'))"
+UNITS = {
+    "hours": DAY // 24,
+    "minutes": DAY // 1440,
+    "seconds": 10**6,
+    "milliseconds": 10**3,
+    "microseconds": 1,
+}
+WORDS = (
+    "create macro words(said) as trim(regexp_replace(lower(said), '[^\\p{L}\\p{N}]+', ' ', 'g'))"
+)
 # An item spells a topic when the topic's words stand in its title and text, next to each other and whole (so that
 # little is found in scripts without spaces).
 SPELLED = """
@@ -132,11 +140,15 @@ def describe(folder: Path, settings: DataSettings) -> Description:
         engaged = engagements(interactions, settings)
     except UserError as error:
         reasons = "".join(worst(checked["interactions"].rejected))
-        raise UserError(f"{error}{reasons}\n`mtmh check {folder}` says which rows were rejected, and why.") from None
+        raise UserError(
+            f"{error}{reasons}\n`mtmh check {folder}` says which rows were rejected, and why."
+        ) from None
     times = np.sort(_microseconds(engaged))
     split, not_split = None, None
     try:
-        split = _split(engaged, items, split_time(times.view("datetime64[us]"), settings.test_fraction))
+        split = _split(
+            engaged, items, split_time(times.view("datetime64[us]"), settings.test_fraction)
+        )
     except UserError as error:
         not_split = str(error)
     return Description(
@@ -244,7 +256,9 @@ def _topics(items: pa.Table, level: str) -> Topics:
 
 
 def _spelled(items: pa.Table) -> float:
-    rows = items.select(["title", "text", "l2_topics"]).append_column("row", pa.array(np.arange(items.num_rows)))
+    rows = items.select(["title", "text", "l2_topics"]).append_column(
+        "row", pa.array(np.arange(items.num_rows))
+    )
     with duckdb.connect() as connection:
         connection.register("items", rows)
         connection.execute(WORDS)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ibis.expr.types import FloatingValue, NumericValue, Table, TimestampValue
 
 from mtmh.data.files import write_parquet, write_relation
-from mtmh.data.times import storable
+from mtmh.data.plausibility import storable
 from mtmh.errors import UserError
 
 SNAPSHOTS = 30  # most snapshots of the item statistics, whatever the span of the data

@@ -27,7 +27,7 @@ import pyarrow as pa
 from mtmh.data import synthetic_vocabulary
 from mtmh.data.importers import SourceTables
 
-LAW = 1  # part of the fingerprint; count up when the same seed gives another world
+WORLD_VERSION = 1  # part of the fingerprint; count up when the same seed gives another world
 
 START = np.datetime64("2025-01-01T00:00:00", "us")
 DAY = 86_400_000_000  # microseconds
@@ -100,7 +100,7 @@ def make_world(users: int, items: int, days: int, seed: int) -> SourceTables:
 
 def draw_world(users: int, items: int, days: int, seed: int) -> World:
     """The world that `make_world` makes tables of."""
-    rng = np.random.default_rng([seed, LAW])
+    rng = np.random.default_rng([seed, WORLD_VERSION])
     communities = max(2, items // ITEMS_PER_COMMUNITY)
     creators = _draw_creators(max(1, items // ITEMS_PER_CREATOR), communities, rng)
     catalog = _draw_items(items, creators, days, rng)

@@ -15,7 +15,7 @@ from mtmh.data import importers
 from mtmh.data.engagement import doubtful_events, engagements, event_counts
 from mtmh.data.prepared import distinct, unseen_pairs
 from mtmh.data.quarantine import Checked, worst
-from mtmh.data.split import split_time
+from mtmh.data.prepare import split_time
 from mtmh.errors import UserError
 
 DAY = 86_400_000_000  # microseconds

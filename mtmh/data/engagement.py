@@ -8,11 +8,12 @@ import pyarrow.compute as pc
 from mtmh.config import DataSettings
 from mtmh.errors import UserError
 
-SHOWN = 12  # kinds of events that are listed
+MOST_LISTED = 12  # kinds of events that are listed
 # Names of events that say what was shown, passed over or disliked, not what was engaged with.
 DOUBTFUL = re.compile(
-    r"impress|expos|show|seen|display|deliver|skip|dislike|unlike|downvote|thumbs?[ _-]?down|refund|return|remov"
-    r"|hide|hidden|dismiss|report|block|not[ _-]?interested|uninterest|negative|bounce|unfollow|unsubscribe",
+    r"impress|expos|show|seen|display|deliver|skip|dislike|unlike|downvote|thumbs?[ _-]?down"
+    r"|refund|return|remov|hide|hidden|dismiss|report|block|not[ _-]?interested|uninterest"
+    r"|negative|bounce|unfollow|unsubscribe",
     re.IGNORECASE,
 )
 
@@ -34,19 +35,22 @@ def engagements(interactions: pa.Table, settings: DataSettings) -> pa.Table:
         if not engaged.num_rows:
             names = ", ".join(sorted(pc.unique(interactions["event"]).to_pylist())[:20])
             raise UserError(
-                f"no row has an event of data.positive_events {settings.positive_events}; the data have: {names}."
+                f"no row has an event of data.positive_events {settings.positive_events}; the data"
+                f" have: {names}."
             )
     least = 0.0 if settings.min_value is None else settings.min_value
     most = pc.max(engaged["value"]).as_py()
     engaged = engaged.filter(pc.greater_equal(engaged["value"], least))
     if not engaged.num_rows and settings.min_value is None:
         raise UserError(
-            f"every value is negative (the largest is {most:g}), and such rows are no engagement. Write data.min_value,"
+            f"every value is negative (the largest is {most:g}), and such rows are no engagement."
+            " Write data.min_value,"
             " the least value that is one, or leave the column value out."
         )
     if not engaged.num_rows:
         raise UserError(
-            f"no row has a value of data.min_value {settings.min_value} or more; the largest is {most}."
+            f"no row has a value of data.min_value {settings.min_value} or more; the largest is"
+            f" {most}."
         )
     return engaged
 
@@ -66,7 +70,9 @@ def event_counts(table: pa.Table) -> dict[str, int]:
 
 
 def say_events(interactions: pa.Table, engaged: pa.Table) -> None:
-    """Print which events count as engagement and how many, what does not count, and which names are doubtful."""
+    """Print which events count as engagement and how many, what does not count, and which names are
+    doubtful.
+    """
     counted, events = event_counts(engaged), event_counts(interactions)
     print(f"count as engagement: {listed(counted)}", flush=True)
     rest = {
@@ -79,9 +85,10 @@ def say_events(interactions: pa.Table, engaged: pa.Table) -> None:
         values = f" ({negative:,} rows have a negative value)" if negative else ""
         print(f"do not count: {listed(rest)}{values}", flush=True)
     if doubtful := doubtful_events(counted):
-        names = ", ".join(doubtful[:SHOWN])
+        names = ", ".join(doubtful[:MOST_LISTED])
         print(
-            f"warning: events named {names} sound like what was shown, passed over or disliked, and count as"
+            f"warning: events named {names} sound like what was shown, passed over or disliked, and"
+            " count as"
             " engagement: name the events that are one in data.positive_events",
             flush=True,
         )
@@ -89,5 +96,8 @@ def say_events(interactions: pa.Table, engaged: pa.Table) -> None:
 
 def listed(counts: dict[str, int]) -> str:
     """Events with their rows, for people."""
-    shown = ", ".join(f"{name} ({rows:,})" for name, rows in list(counts.items())[:SHOWN])
-    return shown + (f" and {len(counts) - SHOWN:,} more kinds" if len(counts) > SHOWN else "")
+    kinds = [f"{name} ({rows:,})" for name, rows in counts.items()]
+    text = ", ".join(kinds[:MOST_LISTED])
+    if len(kinds) > MOST_LISTED:
+        text += f" and {len(kinds) - MOST_LISTED:,} more kinds"
+    return text

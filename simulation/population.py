@@ -8,11 +8,10 @@ import pyarrow as pa
 from mtmh.config import SyntheticSettings
 from mtmh.data import synthetic_vocabulary
 from mtmh.data.synthetic import (
-    TOPICS_PER_L1,
     Creators,
     Engagements,
-    Items,
-    Users,
+    WorldItems,
+    WorldUsers,
     draw_engagements,
     draw_new_items,
     draw_users,
@@ -20,6 +19,7 @@ from mtmh.data.synthetic import (
     items_table,
     user_ids,
 )
+from mtmh.data.synthetic_vocabulary import TOPICS_PER_L1
 from simulation.behaviour import Behaviour
 
 LATENT = 3  # interests a user that are asleep at the start
@@ -29,8 +29,8 @@ LATENT = 3  # interests a user that are asleep at the start
 class Population:
     """Users, items and what happens by itself. Days count from the world's first; `start` is the first one lived."""
 
-    users: Users
-    items: Items  # those of the world first, then new ones by the time of their publication
+    users: WorldUsers
+    items: WorldItems  # those of the world first, then new ones by the time of their publication
     topics: np.ndarray  # int [users, 5 + LATENT], L2 topics: interests that are awake, then latent ones
     visits: np.ndarray  # float [users], of a day, when neither pleased nor displeased
     user_ids: pa.Array
@@ -64,7 +64,7 @@ def populate(
         history.append(_events(more, np.ones(len(more.user), bool), world.users))
     lives = _joined(people)
     fresh = _new_items(drawn.creators, world, days, rng)
-    items = Items(*(np.concatenate([getattr(drawn.items, name), getattr(fresh, name)]) for name in vars(fresh)))
+    items = WorldItems(*(np.concatenate([getattr(drawn.items, name), getattr(fresh, name)]) for name in vars(fresh)))
     elsewhere = draw_engagements(
         lives,
         items,
@@ -92,7 +92,7 @@ def populate(
     )
 
 
-def _new_items(creators: Creators, world: SyntheticSettings, days: int, rng: np.random.Generator) -> Items:
+def _new_items(creators: Creators, world: SyntheticSettings, days: int, rng: np.random.Generator) -> WorldItems:
     an_hour = max(1, round(world.items / 2 / world.days / 24))  # the world publishes half of its items while it lasts
     hour = np.repeat(np.arange(24 * days), an_hour)
     published = np.sort(world.days + (hour + rng.random(len(hour))) / 24)
@@ -111,17 +111,17 @@ def _latent(interests: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return chosen
 
 
-def _first(users: Users, count: int) -> Users:
-    return Users(users.interests[:count], users.community[:count], users.activity[:count])
+def _first(users: WorldUsers, count: int) -> WorldUsers:
+    return WorldUsers(users.interests[:count], users.community[:count], users.activity[:count])
 
 
-def _joined(parts: list[Users]) -> Users:
+def _joined(parts: list[WorldUsers]) -> WorldUsers:
     """All of them; each part is as active as the other, per user."""
     activity = np.concatenate([part.activity / part.activity.mean() for part in parts])
     interests, community = (
         np.concatenate([getattr(one, name) for one in parts]) for name in ("interests", "community")
     )
-    return Users(interests, community, activity / activity.sum())
+    return WorldUsers(interests, community, activity / activity.sum())
 
 
 def _events(done: Engagements, kept: np.ndarray, first_user: int) -> Engagements:
@@ -134,7 +134,7 @@ def _merged(parts: list[Engagements]) -> Engagements:
     return Engagements(**{name: column[order] for name, column in columns.items()})
 
 
-def _by_habit(done: Engagements, users: Users, items: Items, behaviour: Behaviour) -> Engagements:
+def _by_habit(done: Engagements, users: WorldUsers, items: WorldItems, behaviour: Behaviour) -> Engagements:
     """The same with dwell times by community instead of by topic."""
     on_topic = (users.interests[done.user] == items.topic[done.item, None]).any(1)
     at_home = users.community[done.user] == items.community[done.item]

@@ -60,26 +60,22 @@ def doubtful_events(events: dict[str, int]) -> list[str]:
     return [name for name in events if DOUBTFUL.search(name)]
 
 
-def event_counts(table: pa.Table) -> dict[str, int]:
-    """Rows of each kind of event, the most frequent first."""
-    counts = {
-        str(row["values"]): int(row["counts"])
-        for row in pc.value_counts(table["event"]).to_pylist()
-    }
-    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+def value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """Rows of each value, the most frequent first."""
+    pairs = [
+        (str(row["values"]), int(row["counts"])) for row in pc.value_counts(column).to_pylist()
+    ]
+    return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
 
 
 def say_events(interactions: pa.Table, engaged: pa.Table) -> None:
     """Print which events count as engagement and how many, what does not count, and which names are
     doubtful.
     """
-    counted, events = event_counts(engaged), event_counts(interactions)
+    counted, events = value_counts(engaged["event"]), value_counts(interactions["event"])
     print(f"count as engagement: {listed(counted)}", flush=True)
-    rest = {
-        name: rows - counted.get(name, 0)
-        for name, rows in events.items()
-        if rows > counted.get(name, 0)
-    }
+    rest = {name: rows - counted.get(name, 0) for name, rows in events.items()}
+    rest = {name: rows for name, rows in rest.items() if rows}
     if rest:
         negative = pc.sum(pc.less(interactions["value"], 0.0)).as_py()
         values = f" ({negative:,} rows have a negative value)" if negative else ""

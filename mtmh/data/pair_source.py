@@ -67,7 +67,7 @@ class PairFile:
         return trigger, candidate
 
     def shuffled(self, rng: np.random.Generator) -> Iterator[Pairs]:
-        """All pairs in the order that `rng` gives, in blocks of a window and a row group at most."""
+        """All pairs in the order that `rng` gives; a block is at most a window and a row group."""
         for groups in self._windows(rng):
             yield from self._read(groups).shuffled(rng)
 

@@ -59,8 +59,9 @@ class PairSampler:
         self.n_items, self.batch_size, self.uniform_negatives, self.seed = n_items, batch_size, uniform_negatives, seed
         self.hard_negatives = hard_negatives
         self.position = np.full(n_items, -1, np.int64)
-        no_neighbours = (np.zeros(n_items + 1, np.int64), np.zeros(0, np.int32))
-        self.neighbour_indptr, self.neighbours = neighbours or no_neighbours
+        if neighbours is None:
+            neighbours = np.zeros(n_items + 1, np.int64), np.zeros(0, np.int32)
+        self.neighbour_indptr, self.neighbours = neighbours
         self.id_dropout = id_dropout
         self.engaged_items = np.unique(self.engaged)
         uniform = np.zeros(n_items)

@@ -1,7 +1,8 @@
-"""The feature store: entities, views, services, and the places it can live in.
+"""The feature store: entities, views, services, and the stores that can hold them.
 
-Importing this package imports Feast, in 2.4 s instead of 9: while Feast loads, typeguard leaves its classes alone
-(4.7 s to rewrite them for checks of argument types) and torch is not loaded (2.2 s; only Feast's tensors need it).
+Importing this package imports Feast, in 2.4 s instead of 9: while Feast loads, typeguard leaves its
+classes alone (4.7 s to rewrite them for checks of argument types) and torch is not loaded (2.2 s;
+only Feast's tensors need it).
 """
 
 import sys

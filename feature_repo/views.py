@@ -1,4 +1,7 @@
-"""Entities, feature views and services. The tables behind them are made by mtmh.data.feature_tables."""
+"""Entities, feature views and services.
+
+The tables behind them are made by mtmh.data.feature_tables.
+"""
 
 from datetime import timedelta
 from pathlib import Path
@@ -23,9 +26,8 @@ HISTORY: dict[str, FeastType] = {
     "topics": Array(String),
     "topic_shares": Array(Float32),
 }
-FOREVER = timedelta(
-    0
-)  # Feast's word for "no expiry"; the online stores do not enforce one: readers get the age and judge
+# Feast's word for "no expiry"; the online stores do not enforce one: readers get the age and judge.
+FOREVER = timedelta(0)
 
 
 def definitions(
@@ -33,7 +35,8 @@ def definitions(
 ) -> list[Entity | FeatureView | FeatureService]:
     """All objects of the repository, over the Parquet files in `sources`, for `feast apply`.
 
-    `engine` is the type of the offline store ("duckdb" or "spark"); `content` says whether item_content.parquet exists.
+    `engine` is the type of the offline store ("duckdb" or "spark"); `content` says whether
+    item_content.parquet exists.
     """
     item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING)
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
@@ -48,24 +51,16 @@ def definitions(
 
 
 def source(name: str, sources: Path, engine: str) -> DataSource:
-    """The table `name` in the folder `sources`, as the offline store `engine` wants it described."""
+    """The table `name` in the folder `sources`, as the offline store `engine` reads it."""
     path = str(sources.resolve() / f"{name}.parquet")
+    columns = {
+        "timestamp_field": "event_timestamp",
+        "created_timestamp_column": "created",
+    }
     if engine == "duckdb":
-        return FileSource(
-            name=name,
-            path=path,
-            file_format=ParquetFormat(),
-            timestamp_field="event_timestamp",
-            created_timestamp_column="created",
-        )
+        return FileSource(name=name, path=path, file_format=ParquetFormat(), **columns)
     if engine == "spark":
-        return SparkSource(
-            name=name,
-            path=path,
-            file_format="parquet",
-            timestamp_field="event_timestamp",
-            created_timestamp_column="created",
-        )
+        return SparkSource(name=name, path=path, file_format="parquet", **columns)
     raise ValueError(
         f"offline store {engine!r}: the sources are described for 'duckdb' and 'spark' only"
     )

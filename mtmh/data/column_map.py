@@ -66,8 +66,8 @@ def _contract_name(entry: str) -> tuple[list[str], str]:
         plain = list(dict.fromkeys(name for columns in names.values() for name in columns))
         qualified = [f"{t}.{name}" for t, columns in names.items() for name in columns]
         raise UserError(
-            f"--columns {entry}=..: the contract has no {entry!r}"
-            f"{_close(entry, plain + qualified)}. It has {', '.join(plain)}."
+            f"--columns {entry}=..: the contract has no"
+            f" {entry!r}{_close(entry, plain + qualified)}. It has {', '.join(plain)}."
         )
     return matches, name
 

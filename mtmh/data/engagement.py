@@ -44,8 +44,7 @@ def engagements(interactions: pa.Table, settings: DataSettings) -> pa.Table:
     if not engaged.num_rows and settings.min_value is None:
         raise UserError(
             f"every value is negative (the largest is {most:g}), and such rows are no engagement."
-            " Write data.min_value,"
-            " the least value that is one, or leave the column value out."
+            " Write data.min_value, the least value that is one, or leave the column value out."
         )
     if not engaged.num_rows:
         raise UserError(
@@ -84,8 +83,7 @@ def say_events(interactions: pa.Table, engaged: pa.Table) -> None:
         names = ", ".join(doubtful[:MOST_LISTED])
         print(
             f"warning: events named {names} sound like what was shown, passed over or disliked, and"
-            " count as"
-            " engagement: name the events that are one in data.positive_events",
+            " count as engagement: name the events that are one in data.positive_events",
             flush=True,
         )
 

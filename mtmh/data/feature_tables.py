@@ -191,8 +191,8 @@ def _item_content(prepared: Path, content: Path, births: pa.Table) -> pa.Table:
     if len(vectors) != len(item_ids):
         raise UserError(
             f"{content / 'content.npy'} has {len(vectors)} rows, {prepared / 'items.parquet'} has"
-            f" {len(item_ids)}: "
-            "it belongs to other items. Run the content stage again on this prepared data."
+            f" {len(item_ids)}: it belongs to other items. Run the content stage again on this"
+            " prepared data."
         )
     rows = np.flatnonzero(vectors.any(axis=1))
     offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * vectors.shape[1])

@@ -117,8 +117,8 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
         (out / "pairs.parquet").unlink()
         raise UserError(
             f"no training pairs: of the {int(data.is_train.sum())} events before the split, no user"
-            " engaged with two "
-            "different items. The method learns from users with at least two; give a longer log."
+            " engaged with two different items. The method learns from users with at least two;"
+            " give a longer log."
         )
     (out / "pairs.json").write_text(json.dumps({"pairs": count, "window": settings.window}))
     print(f"pairs: {count:,} from {int(data.is_train.sum()):,} events, window {settings.window}")

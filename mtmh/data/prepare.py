@@ -99,8 +99,8 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
         write_json(info, out / "prepared.json")
         print(
             f"prepared {source}: {counts['rows']:,} engagements of {counts['users']:,} users with"
-            f" {counts['items']:,} items, split at {info['split_time']},"
-            f" {counts['test_users']:,} test users",
+            f" {counts['items']:,} items, split at {info['split_time']}, {counts['test_users']:,}"
+            " test users",
             flush=True,
         )
 

@@ -205,8 +205,8 @@ N_TOPICS = len(TOPICS) * TOPICS_PER_L1
 
 PLAIN = (
     "quiet early tiny favorite forgotten honest simple late bright slow winter summer lucky perfect"
-    " second cheap"
-    " strange brave daily little secret wild gentle sunday weekend midnight old new first rainy"
+    " second cheap strange brave daily little secret wild gentle sunday weekend midnight old new"
+    " first rainy"
 )
 
 # {a}, {b}, {d}: words of the item's L2 topics; {c}: a word of another L2 topic of the same L1; {g}:

@@ -5,10 +5,11 @@ from typing import Any
 
 
 def import_feast() -> None:
-    """Import Feast in 2.4 s instead of 9; to be called before `feature_repo.store` is first imported.
+    """Import Feast in 2.4 s instead of 9; call it before `feature_repo.store` is first imported.
 
-    While Feast loads, typeguard leaves its classes alone (4.7 s to rewrite them for checks of argument types) and torch
-    is not loaded (2.2 s; only Feast's tensors need it). Both are as they were afterwards.
+    While Feast loads, typeguard leaves its classes alone (4.7 s to rewrite them for checks of
+    argument types) and torch is not loaded (2.2 s; only Feast's tensors need it). Both are as they
+    were afterwards.
     """
     if "feast" in sys.modules:
         return

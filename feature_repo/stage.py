@@ -1,4 +1,6 @@
-"""Stage features: source tables -> Feast (apply, load the online store) -> features as of the split."""
+"""Stage features: source tables -> Feast (apply, load the online store) -> features as of the
+split.
+"""
 
 import json
 import time
@@ -24,73 +26,75 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 
-def build_features(prepared: Path, content: Path | None, out: Path, store_dir: Path, settings: DataSettings) -> None:
-    """Build the features as known at the split time; later events change nothing.
+def build_features(
+    prepared: Path, content: Path | None, out: Path, store_dir: Path, settings: DataSettings
+) -> None:
+    """Build the features as of the split time; later events change nothing.
 
-    Writes `out`/sources/ (the tables that Feast reads), the registry and the embedded online store under `store_dir`
-    (an earlier one there is replaced), and through Feast's point-in-time join:
+    Writes `out`/sources/ (the tables that Feast reads), the registry and the embedded online store
+    under `store_dir` (an earlier one there is replaced), and through Feast's point-in-time join:
 
-    - item_features.parquet, row = item: float32 `settings.statistics`, then `settings.float_features`. An item that
-      nobody knew by the split has zeros in the statistics: no events yet, and no age.
-    - user_history.parquet, row = user: user_id, item_ids (50 distinct items, newest first), topics, topic_shares (L2
-      interests). A user without events by the split has empty lists.
+    - item_features.parquet, row = item: float32 `settings.statistics`, then
+      `settings.float_features`. An item that was not there by the split has zeros in the
+      statistics: no events yet, and no age.
+    - user_history.parquet, row = user: user_id, item_ids (50 distinct items, newest first), topics,
+      topic_shares (L2 interests). A user without events by the split has empty lists.
 
-    `content` is the directory of the stage content, or None. Raises UserError on data that does not fit together, and
-    MaterializationError when the online store does not hold every entity afterwards.
+    `content` is the directory of the stage content, or None. Raises UserError on data that does not
+    fit together, and MaterializationError when the online store does not hold every entity
+    afterwards.
     """
     with measured("features", out), warnings.catch_warnings():
         import_feast()
-        import feature_repo.store  # noqa: F401  sets warning filters of its own
+        # Importing the store sets warning filters of its own: it comes before this one.
+        from feature_repo.store import read_item_features
 
-        warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)  # Ibis 12 on DuckDB 1.5
-        at = datetime.fromisoformat(json.loads((prepared / "prepared.json").read_text())["split_time"])
+        # Ibis 12 on DuckDB 1.5.
+        warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
+        if taken := sorted(set(STATISTICS) & set(settings.float_features)):
+            raise UserError(
+                f"data.float_features names {taken}, which the feature stage computes. Rename the"
+                " column in items."
+            )
+        info = json.loads((prepared / "prepared.json").read_text())
+        split_time = datetime.fromisoformat(info["split_time"])
         items = pq.read_table(prepared / "items.parquet")
-        _check_names(settings.float_features)
-        write_sources(prepared, content, out / "sources", at)
-        store = _load_store(store_dir, out / "sources", at)
-        write_parquet(_item_features(store, items, at, settings), out / "item_features.parquet")
-        write_parquet(_user_history(store, prepared, at), out / "user_history.parquet")
+        write_sources(prepared, content, out / "sources", split_time)
+        store = _load_store(store_dir, out / "sources", split_time)
+        # An item that the store does not know yet has no statistics: zeros.
+        statistics = read_item_features(store, items["item_id"].to_pylist(), split_time)
+        columns: dict[str, pa.ChunkedArray] = {}
+        for name in settings.statistics:
+            columns[name] = pc.fill_null(statistics[name].cast(pa.float32()), 0.0)
+        for feature in settings.float_features:
+            columns[feature] = items[feature].cast(pa.float32())
+        write_parquet(pa.table(columns), out / "item_features.parquet")
+        write_parquet(_user_history(store, prepared, split_time), out / "user_history.parquet")
 
 
-def _load_store(directory: Path, sources: Path, at: datetime) -> "FeatureStore":
+def _load_store(directory: Path, sources: Path, split_time: datetime) -> "FeatureStore":
     from feature_repo.store import apply, materialize, open_store
 
-    for name in ("registry.db", "online.db"):  # rows of another run must not show through
+    # Rows of another run must not show through.
+    for name in ("registry.db", "online.db"):
         (directory / name).unlink(missing_ok=True)
     store = open_store(directory)
     for view in apply(store, sources):
         start = time.perf_counter()
         # A catalogue is served whole; what is counted is served as of the split.
-        count = materialize(store, view, None if view == "item_content" else at)
-        print(f"features: {view}: {count:,} entities online in {time.perf_counter() - start:.1f} s", flush=True)
+        count = materialize(store, view, None if view == "item_content" else split_time)
+        seconds = time.perf_counter() - start
+        print(f"features: {view}: {count:,} entities online in {seconds:.1f} s", flush=True)
     return store
 
 
-def _item_features(store: "FeatureStore", items: pa.Table, at: datetime, settings: DataSettings) -> pa.Table:
-    from feature_repo.store import read_item_features
-
-    statistics = read_item_features(store, items["item_id"].to_pylist(), at)
-    columns: dict[str, pa.ChunkedArray] = {
-        name: pc.fill_null(statistics[name].cast(pa.float32()), 0.0) for name in settings.statistics
-    }
-    columns |= {name: items[name].cast(pa.float32()) for name in settings.float_features}
-    return pa.table(columns)
-
-
-def _user_history(store: "FeatureStore", prepared: Path, at: datetime) -> pa.Table:
+def _user_history(store: "FeatureStore", prepared: Path, split_time: datetime) -> pa.Table:
     from feature_repo.store import read_user_history
 
     interactions = ibis.read_parquet(prepared / "interactions.parquet")
     users = interactions.select("user", "user_id").distinct().order_by("user").to_pyarrow()
-    history = read_user_history(store, users["user_id"].to_pylist(), at)
+    history = read_user_history(store, users["user_id"].to_pylist(), split_time)
     for index, name in enumerate(history.column_names[1:], start=1):
         column = history[name]
         history = history.set_column(index, name, pc.coalesce(column, pa.scalar([], column.type)))
     return history
-
-
-def _check_names(float_features: list[str]) -> None:
-    if taken := sorted(set(STATISTICS) & set(float_features)):
-        raise UserError(
-            f"data.float_features names {taken}, which the feature stage computes. Rename the column in items."
-        )

@@ -1,7 +1,11 @@
-"""Entities, feature views and services. The tables behind them are made by mtmh.data.feature_tables."""
+"""Entities, feature views and services.
+
+The tables behind them are made by mtmh.data.feature_tables.
+"""
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
@@ -18,16 +22,22 @@ STATISTICS: dict[str, FeastType] = {
     "log_age_days": Float32,
 }
 CONTENT: dict[str, FeastType] = {"embedding": Array(Float32)}
-HISTORY: dict[str, FeastType] = {"item_ids": Array(String), "topics": Array(String), "topic_shares": Array(Float32)}
-FOREVER = timedelta(
-    0
-)  # Feast's word for "no expiry"; the online stores do not enforce one: readers get the age and judge
+HISTORY: dict[str, FeastType] = {
+    "item_ids": Array(String),
+    "topics": Array(String),
+    "topic_shares": Array(Float32),
+}
+# Feast's word for "no expiry"; the online stores do not enforce one: readers get the age and judge.
+FOREVER = timedelta(0)
 
 
-def definitions(sources: Path, engine: str, content: bool) -> list[Entity | FeatureView | FeatureService]:
+def definitions(
+    sources: Path, engine: str, content: bool
+) -> list[Entity | FeatureView | FeatureService]:
     """All objects of the repository, over the Parquet files in `sources`, for `feast apply`.
 
-    `engine` is the type of the offline store ("duckdb" or "spark"); `content` says whether item_content.parquet exists.
+    `engine` is the type of the offline store ("duckdb" or "spark"); `content` says whether
+    item_content.parquet exists.
     """
     item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING)
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
@@ -42,28 +52,30 @@ def definitions(sources: Path, engine: str, content: bool) -> list[Entity | Feat
 
 
 def source(name: str, sources: Path, engine: str) -> DataSource:
-    """The table `name` in the folder `sources`, as the offline store `engine` wants it described."""
+    """The table `name` in the folder `sources`, as the offline store `engine` reads it."""
     path = str(sources.resolve() / f"{name}.parquet")
+    columns: dict[str, Any] = {
+        "timestamp_field": "event_timestamp",
+        "created_timestamp_column": "created",
+    }
     if engine == "duckdb":
-        return FileSource(
-            name=name,
-            path=path,
-            file_format=ParquetFormat(),
-            timestamp_field="event_timestamp",
-            created_timestamp_column="created",
-        )
+        return FileSource(name=name, path=path, file_format=ParquetFormat(), **columns)
     if engine == "spark":
-        return SparkSource(
-            name=name,
-            path=path,
-            file_format="parquet",
-            timestamp_field="event_timestamp",
-            created_timestamp_column="created",
-        )
-    raise ValueError(f"offline store {engine!r}: the sources are described for 'duckdb' and 'spark' only")
+        return SparkSource(name=name, path=path, file_format="parquet", **columns)
+    raise ValueError(
+        f"offline store {engine!r}: the sources are described for 'duckdb' and 'spark' only"
+    )
 
 
-def _view(name: str, entity: Entity, features: dict[str, FeastType], sources: Path, engine: str) -> FeatureView:
+def _view(
+    name: str, entity: Entity, features: dict[str, FeastType], sources: Path, engine: str
+) -> FeatureView:
     schema = [Field(name=entity.join_key, dtype=String)]
     schema += [Field(name=feature, dtype=dtype) for feature, dtype in features.items()]
-    return FeatureView(name=name, entities=[entity], schema=schema, source=source(name, sources, engine), ttl=FOREVER)
+    return FeatureView(
+        name=name,
+        entities=[entity],
+        schema=schema,
+        source=source(name, sources, engine),
+        ttl=FOREVER,
+    )

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from mtmh.data.profile.advice import Finding
-from mtmh.data.profile.describe import Description, Log, Rejected, Split, Topics
+from mtmh.data.profile.advice import Advice
+from mtmh.data.profile.describe import Description, LogProfile, Rejected, SplitProfile, TopicProfile
 from mtmh.display import visible
 from mtmh_cli.summary import screen
 
 STYLES = {"ok": "green", "warn": "yellow", "lacks": "red"}
 
 
-def show_description(found: Description, means: list[Finding]) -> None:
+def show_description(found: Description, means: list[Advice]) -> None:
     """Print the figures, a line each, and what they mean for the method."""
     console = screen()
     console.print(f"{visible(str(found.path))}: {found.form}", soft_wrap=True)
@@ -24,7 +24,7 @@ def show_description(found: Description, means: list[Finding]) -> None:
         console.print(f"{visible(f'{finding.about}: {finding.means}')}", soft_wrap=True)
 
 
-def as_json(found: Description, means: list[Finding]) -> dict[str, Any]:
+def as_json(found: Description, means: list[Advice]) -> dict[str, Any]:
     """The same as one object: the figures, and `findings`."""
     return {**asdict(found), "findings": [asdict(finding) for finding in means]}
 
@@ -53,7 +53,7 @@ def _rejected(tables: dict[str, Rejected]) -> Iterator[tuple[str, str]]:
             yield "rejected", f"{table.rows:,} of {table.of:,} {name}: {reasons}"
 
 
-def _log(log: Log, items: int) -> Iterator[tuple[str, str]]:
+def _log(log: LogProfile, items: int) -> Iterator[tuple[str, str]]:
     yield "interactions", f"{log.rows:,}, of which {log.engagements:,} are engagements"
     kinds = [f"{name} {rows:,}" for name, rows in list(log.events.items())[:8]]
     yield "events", ", ".join(kinds) + (f" and {len(log.events) - 8:,} kinds more" if len(log.events) > 8 else "")
@@ -70,14 +70,14 @@ def _log(log: Log, items: int) -> Iterator[tuple[str, str]]:
     yield "impressions", f"{log.exposures:,} among the engagements"
 
 
-def _split(split: Split, users: int) -> Iterator[tuple[str, str]]:
+def _split(split: SplitProfile, users: int) -> Iterator[tuple[str, str]]:
     yield "split", f"T2 begins {split.time} UTC: {split.train:,} engagements before, {split.test:,} after"
     yield "histories", f"{split.learners:,} users ({split.learners / users:.0%}) have two different items in T1"
     yield "test users", f"{split.test_users:,}, with {split.targets:,} new items in T2"
     yield "cold items", f"{split.cold_items:,} are first engaged with in T2: {split.cold_share:.0%} of its engagements"
 
 
-def _topics(level: Topics) -> str:
+def _topics(level: TopicProfile) -> str:
     if level.items_per_topic is None:
         return "none"
     spread = f"items each: median {level.items_per_topic:g}, most {level.largest:.0%} of all"

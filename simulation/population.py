@@ -10,10 +10,9 @@ import pyarrow as pa
 from mtmh.config import SyntheticSettings
 from mtmh.data import synthetic_vocabulary
 from mtmh.data.synthetic import (
-    TOPICS_PER_L1,
     Engagements,
-    Items,
-    Users,
+    WorldItems,
+    WorldUsers,
     draw_engagements,
     draw_new_items,
     draw_users,
@@ -21,9 +20,10 @@ from mtmh.data.synthetic import (
     items_table,
     user_ids,
 )
+from mtmh.data.synthetic_vocabulary import TOPICS_PER_L1
 from simulation.behaviour import Behaviour
 
-Columns = TypeVar("Columns", Users, Items, Engagements)
+Columns = TypeVar("Columns", WorldUsers, WorldItems, Engagements)
 LATENT = 3  # interests a user that are asleep at the start
 
 
@@ -31,8 +31,8 @@ LATENT = 3  # interests a user that are asleep at the start
 class Population:
     """Users, items and what happens by itself. Days count from the world's first; `start` is the first one lived."""
 
-    users: Users
-    items: Items  # those of the world first, then new ones by the time of their publication
+    users: WorldUsers
+    items: WorldItems  # those of the world first, then new ones by the time of their publication
     topics: np.ndarray  # int [users, 5 + LATENT], L2 topics: interests that are awake, then latent ones
     visits: np.ndarray  # float [users], of a day, when neither pleased nor displeased
     user_ids: pa.Array
@@ -60,7 +60,7 @@ def populate(
     drawn = draw_world(world.users, world.items, world.days, seed)
     rng = np.random.default_rng([seed, users, days, simulation_seed])
     # The world's own users, as many as are wanted, and others drawn by the same law beside them.
-    parts = [Users(**{name: column[:users] for name, column in vars(drawn.users).items()})]
+    parts = [WorldUsers(**{name: column[:users] for name, column in vars(drawn.users).items()})]
     histories = [_select(drawn.engagements, drawn.engagements.user < users)]
     if users > world.users:
         parts.append(draw_users(users - world.users, drawn.creators.communities, rng))
@@ -124,7 +124,7 @@ def _latent(interests: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cast(np.ndarray, np.argsort(key, axis=1)[:, :LATENT])
 
 
-def _by_habit(engagements: Engagements, users: Users, items: Items, behaviour: Behaviour) -> Engagements:
+def _by_habit(engagements: Engagements, users: WorldUsers, items: WorldItems, behaviour: Behaviour) -> Engagements:
     """The same with dwell times by community instead of by topic."""
     user, item = engagements.user, engagements.item
     on_topic = (users.interests[user] == items.topic[item, None]).any(1)

@@ -76,7 +76,7 @@ class Scene:
 
 @contextmanager
 def set_up(run: Path, folder: Path, fuzz: int, *settings: str) -> Iterator[Scene]:
-    """Serve version 1 of `run`, with version 2 beside it; `settings` are the router's, its log is `folder`/serve.log."""
+    """Serve version 1 of `run`, with version 2 beside it; `settings` are the router's, its log `folder`/serve.log."""
     with ExitStack() as stack:
         store = make_store(folder, {"1": run, "2": exchanged(run, folder / "other")}, None)
         redis = Redis(folder)

@@ -88,7 +88,7 @@ def compare(
     assert features is not None
     names = backbones.texts(concepts.names)
     start = project_features(features, settings.dim)
-    seen = concepts.of(features.known() & ~test)
+    seen = concepts.of_items(features.has_content() & ~test)
     results = {}
     for tau in taus:
         chosen = settings.concepts.model_copy(update={"tau": tau})

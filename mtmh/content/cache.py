@@ -1,4 +1,6 @@
-"""Backbone vectors on disk, keyed by the hash of backbone and content: a text or image is encoded once, ever."""
+"""Backbone vectors on disk, keyed by the hash of backbone and content: a text or image is encoded
+once, ever.
+"""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -17,39 +19,46 @@ def encode_cached(
     cache: Path | None,
     load: Callable[[], Callable[[Sequence[str]], np.ndarray]],
 ) -> np.ndarray:
-    """Vectors of `texts`, float32 [len(texts), width]; only texts not in `cache` are encoded (None: nothing is kept).
+    """Vectors of `texts`, float32 [len(texts), width]; only texts not in `cache` are encoded (None:
+    nothing is kept).
 
-    `identity` names everything a vector depends on besides its text. `load` gives the encoder and is called only when
-    something is missing. Every 4,096 new vectors become a shard, so a killed run loses at most one shard of work.
+    `identity` names everything a vector depends on besides its text. `load` gives the encoder and
+    is called only when something is missing. Every 4,096 new vectors become a shard, so a killed
+    run loses at most one shard of work.
     """
     keys = [hashlib.sha256(f"{identity}\0{text}".encode()).hexdigest() for text in texts]
-    known = read_shards(cache)
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    vectors = read_shards(cache)
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
     if missing:
         encode = load()
         progress = Progress("content", len(missing), "texts")
-        # Sorted by length, so that a shard holds texts of like length and little is spent on padding.
+        # Sorted by length, so that a shard holds texts of like length and little is spent on
+        # padding.
         todo = sorted(missing, key=lambda key: (len(missing[key]), key))
         for start in range(0, len(todo), SHARD):
             shard = todo[start : start + SHARD]
-            vectors = encode([missing[key] for key in shard])
-            write_shard(cache, shard, vectors)
-            known.update(zip(shard, vectors, strict=True))
+            new = encode([missing[key] for key in shard])
+            write_shard(cache, shard, new)
+            vectors.update(zip(shard, new, strict=True))
             progress.advance(len(shard))
-    return np.stack([known[key] for key in keys])
+    return np.stack([vectors[key] for key in keys])
 
 
 def read_shards(cache: Path | None) -> dict[str, np.ndarray]:
     """All vectors of a cache by key, float32 [width] each; {} without a cache."""
-    known: dict[str, np.ndarray] = {}
-    for path in sorted(cache.glob("*.npz")) if cache else ():
+    vectors: dict[str, np.ndarray] = {}
+    if cache is None:
+        return vectors
+    for path in sorted(cache.glob("*.npz")):
         with np.load(path) as shard:
-            known.update(zip(shard["keys"].tolist(), shard["vectors"], strict=True))
-    return known
+            vectors.update(zip(shard["keys"].tolist(), shard["vectors"], strict=True))
+    return vectors
 
 
 def write_shard(cache: Path | None, keys: list[str], vectors: np.ndarray) -> None:
-    """Keep `vectors`, float32 [len(keys), width], whole or not at all; nothing without a cache or keys."""
+    """Keep `vectors`, float32 [len(keys), width], whole or not at all; nothing without a cache or
+    keys.
+    """
     if cache is None or not keys:
         return
     cache.mkdir(parents=True, exist_ok=True)

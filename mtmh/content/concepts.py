@@ -1,4 +1,6 @@
-"""The concepts that items are tagged with (hashtags, queries, tags), as the contrastive training reads them."""
+"""The concepts that items are tagged with (hashtags, queries, tags), as the contrastive training
+reads them.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,21 +26,23 @@ class Concepts:
     topic_rows: int  # rows left out because the concept is the name of a topic
     left_out: dict[str, int] = field(default_factory=dict)  # source -> rows left out because of it
 
-    def of(self, items: np.ndarray) -> "Concepts":
+    def of_items(self, items: np.ndarray) -> "Concepts":
         """The pairs of the items chosen by `items`, bool [items]; `names` stay as they are."""
         return self.where(items[self.item])
 
     def where(self, pairs: np.ndarray) -> "Concepts":
         """The pairs chosen by `pairs`, bool [pairs]; `names` stay as they are."""
-        return replace(self, item=self.item[pairs], concept=self.concept[pairs], weight=self.weight[pairs])
+        return replace(
+            self, item=self.item[pairs], concept=self.concept[pairs], weight=self.weight[pairs]
+        )
 
 
 def read_concepts(data: Prepared, leave_out: Sequence[str] = ()) -> Concepts:
     """The concepts of the prepared data, but for those of the sources `leave_out`.
 
-    A pair that is there several times (or from several sources) adds up. Case and outer spaces make no difference. A
-    concept that is the name of a topic is left out: relevance is measured on topics, so the encoder must not be taught
-    them.
+    A pair that is there several times (or from several sources) adds up. Case and outer spaces make
+    no difference. A concept that is the name of a topic is left out: relevance is measured on
+    topics, so the encoder must not be taught them.
     """
     table = data.concepts()
     unwanted = pc.is_in(table["source"], value_set=pa.array(leave_out, pa.string()))

@@ -1,4 +1,6 @@
-"""Contrastive training of the content and the concept tower on (item, concept) pairs (paper section 4)."""
+"""Contrastive training of the content and the concept tower on (item, concept) pairs (paper section
+4).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,12 +9,12 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from mtmh.clock import Progress
 from mtmh.content.concepts import Concepts
-from mtmh.content.features import Features
-from mtmh.content.loss import contrastive_loss
-from mtmh.content.towers import Tower
+from mtmh.content.encoder import Tower
+from mtmh.content.features import ContentFeatures
 
 MOST_INVERSE_TAU = 100.0  # as in CLIP: a smaller tau makes training unstable
 
@@ -21,13 +23,15 @@ MOST_INVERSE_TAU = 100.0  # as in CLIP: a smaller tau makes training unstable
 class Fitted:
     """How the training went."""
 
-    curve: list[dict[str, float]]  # a row an epoch, from 0 = the start: epoch, train_loss, held_out_loss, tau
-    best_epoch: int  # whose weights were kept
+    curve: list[
+        dict[str, float]
+    ]  # a row an epoch, from 0 = the start: epoch, train_loss, held_out_loss, tau
+    best_epoch: int  # whose weights the towers have
     masked_share: float  # of the in-batch negatives, in the held-out batches
 
 
 @dataclass(frozen=True)
-class Batch:
+class ContrastiveBatch:
     """Some pairs, ready for both towers."""
 
     vectors: Tensor  # float32 [B, total], of the items
@@ -37,10 +41,18 @@ class Batch:
 
 
 class PairBatches:
-    """Batches of the pairs of `concepts`, drawn by weight. `concept_vectors` float32 [names, width]."""
+    """Batches of the pairs of `concepts`, drawn by weight.
+
+    `concept_vectors` float32 [names, width].
+    """
 
     def __init__(
-        self, features: Features, concept_vectors: np.ndarray, concepts: Concepts, batch_size: int, dropout: float
+        self,
+        features: ContentFeatures,
+        concept_vectors: np.ndarray,
+        concepts: Concepts,
+        batch_size: int,
+        dropout: float,
     ) -> None:
         self.features, self.concept_vectors, self.concepts = features, concept_vectors, concepts
         self.batch_size, self.dropout = batch_size, dropout
@@ -51,13 +63,13 @@ class PairBatches:
     def __len__(self) -> int:
         return -(-len(self.concepts.item) // self.batch_size)
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+    def epoch(self, rng: np.random.Generator) -> Iterator[ContrastiveBatch]:
         """One epoch; the batches are of equal size, or nearly so."""
         for rows in np.array_split(draw(self.concepts.weight, rng), len(self)):
             item = self.concepts.item[rows]
             present = drop_modalities(self.features.present[item], self.dropout, rng)
             members = self.membership[item]
-            yield Batch(
+            yield ContrastiveBatch(
                 torch.from_numpy(self.features.vectors[item]),
                 torch.from_numpy(present),
                 torch.from_numpy(self.concept_vectors[self.concepts.concept[rows]]),
@@ -66,10 +78,11 @@ class PairBatches:
 
 
 def draw(weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many rows as there are, int64 [n], in random order, row i on average n * weight_i / sum times.
+    """As many rows as there are, int64 [n], in random order, row i on average n * weight_i / sum
+    times.
 
-    Drawn at even distances (systematic sampling), so that a row comes that often give or take one: with equal weights
-    each row comes once.
+    Drawn at even distances (systematic sampling), so that a row comes that often give or take one:
+    with equal weights each row comes once.
     """
     n = len(weight)
     edges = np.cumsum(weight / weight.sum())
@@ -78,7 +91,8 @@ def draw(weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def drop_modalities(present: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """`present`, bool [n, modalities], with one modality taken from a `share` of the rows that have them all.
+    """`present`, bool [n, modalities], with one modality taken from a `share` of the rows that have
+    them all.
 
     So that the tower knows what to do without each of them. A row never loses its last modality.
     """
@@ -86,6 +100,30 @@ def drop_modalities(present: np.ndarray, share: float, rng: np.random.Generator)
     chosen = (rng.random(len(present)) < share) & present.all(axis=1) & (modalities > 1)
     lost = rng.integers(modalities, size=len(present))
     return present & ~(chosen[:, None] & (lost[:, None] == np.arange(modalities)))
+
+
+def contrastive_loss(
+    content: Tensor, concept: Tensor, shared: Tensor, inverse_tau: Tensor
+) -> Tensor:
+    """Mean over the batch of (- log p(concept i | item i) - log p(item i | concept i)) / 2.
+
+    p(concept j | item i) = exp(<content_i, concept_j> / tau) / sum over k of exp(<content_i,
+    concept_k> / tau), where k runs over the pairs of the batch whose item shares no concept with
+    item i, and i itself; p(item | concept) likewise.
+
+    Arguments: `content` and `concept` float [B, d] unit rows, row i of both is one pair; `shared`
+    bool [B, B], symmetric, True where items i and j have a concept in common (the same item twice
+    has): neither is a negative of the other; `inverse_tau` a scalar, 1 / tau. Returns a scalar with
+    gradients in all three floats.
+
+    >>> unit = torch.eye(2)
+    >>> contrastive_loss(unit, unit, unit > 0, torch.tensor(1.0))
+    tensor(0.3133)
+    """
+    pair = torch.arange(len(content), device=content.device)
+    masked = shared.clone().fill_diagonal_(False)
+    logits = (inverse_tau * content @ concept.T).masked_fill(masked, -torch.inf)
+    return (cross_entropy(logits, pair) + cross_entropy(logits.T, pair)) / 2
 
 
 def fit(
@@ -102,43 +140,50 @@ def fit(
 ) -> Fitted:
     """Train both towers in place with AdamW and leave them with the weights of the best epoch.
 
-    Arguments: `train` and `held_out` pairs of different items; after `patience` epochs without a smaller loss on
-    `held_out` training ends; `tau` the temperature at the start. The held-out batches are the same at every epoch.
-    Epoch 0 is the start, so training never leaves the towers worse on `held_out` than they came.
+    Arguments: `train` and `held_out` pairs of different items; after `patience` epochs without a
+    smaller loss on `held_out` training ends; `tau` the temperature at the start. The held-out
+    batches are the same at every epoch. Epoch 0 is the start, so training never leaves the towers
+    worse on `held_out` than they came.
     """
     model = nn.ModuleDict({"content": content, "concept": concept}).to(device)
     log_scale = nn.Parameter(torch.tensor(1 / tau, device=device).log())
     towers = {"params": list(model.parameters()), "lr": lr}
     optimizer = torch.optim.AdamW([towers, {"params": [log_scale], "lr": lr, "weight_decay": 0.0}])
-    judged = list(held_out.epoch(np.random.default_rng([seed, 0])))
+    validation_batches = list(held_out.epoch(np.random.default_rng([seed, 0])))
     progress = Progress("content", epochs * len(train), "steps")
     curve: list[dict[str, float]] = []
-    best, kept = 0, dict[str, Tensor]()
+    best, best_weights = 0, dict[str, Tensor]()
     for epoch in range(epochs + 1):
+        # Epoch 0 is the start: it is only measured.
         losses = []
-        for batch in train.epoch(np.random.default_rng([seed, epoch])) if epoch else ():
-            loss = _loss(model, batch, log_scale, device)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-        held = _held_out_loss(model, judged, log_scale, device)
+        if epoch:
+            for batch in train.epoch(np.random.default_rng([seed, epoch])):
+                loss = _loss(model, batch, log_scale, device)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.detach())
+        held_out_loss = _held_out_loss(model, validation_batches, log_scale, device)
         train_loss = {"train_loss": float(torch.stack(losses).mean())} if losses else {}
         tau_now = float(log_scale.detach().neg().exp().clamp(min=1 / MOST_INVERSE_TAU))
-        curve.append({"epoch": epoch, **train_loss, "held_out_loss": held, "tau": tau_now})
-        progress.advance(len(losses), f"held-out loss {held:.4f}")
-        if held < curve[best]["held_out_loss"] or not kept:
-            best, kept = epoch, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        curve.append({"epoch": epoch, **train_loss, "held_out_loss": held_out_loss, "tau": tau_now})
+        progress.advance(len(losses), f"held-out loss {held_out_loss:.4f}")
+        # Remember the best weights, and stop when they have been the best for long enough.
+        if held_out_loss < curve[best]["held_out_loss"] or not best_weights:
+            best = epoch
+            best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         elif epoch - best >= patience:
             break
-    model.load_state_dict(kept)
+    model.load_state_dict(best_weights)
     model.cpu().eval()
-    pairs = sum(batch.shared.numel() - len(batch.shared) for batch in judged)
-    masked = sum(int(batch.shared.sum()) - len(batch.shared) for batch in judged)
+    pairs = sum(batch.shared.numel() - len(batch.shared) for batch in validation_batches)
+    masked = sum(int(batch.shared.sum()) - len(batch.shared) for batch in validation_batches)
     return Fitted(curve, best, masked / max(pairs, 1))
 
 
-def _loss(model: nn.ModuleDict, batch: Batch, log_scale: Tensor, device: torch.device) -> Tensor:
+def _loss(
+    model: nn.ModuleDict, batch: ContrastiveBatch, log_scale: Tensor, device: torch.device
+) -> Tensor:
     content = model["content"](batch.vectors.to(device), batch.present.to(device))
     always = torch.ones((len(batch.concept), 1), dtype=torch.bool, device=device)
     concept = model["concept"](batch.concept.to(device), always)
@@ -147,7 +192,11 @@ def _loss(model: nn.ModuleDict, batch: Batch, log_scale: Tensor, device: torch.d
 
 
 @torch.no_grad()
-def _held_out_loss(model: nn.ModuleDict, batches: list[Batch], log_scale: Tensor, device: torch.device) -> float:
+def _held_out_loss(
+    model: nn.ModuleDict, batches: list[ContrastiveBatch], log_scale: Tensor, device: torch.device
+) -> float:
     losses = torch.stack([_loss(model, batch, log_scale, device) for batch in batches])
-    sizes = torch.tensor([len(batch.concept) for batch in batches], dtype=losses.dtype, device=device)
+    sizes = torch.tensor(
+        [len(batch.concept) for batch in batches], dtype=losses.dtype, device=device
+    )
     return float((losses * sizes).sum() / sizes.sum())

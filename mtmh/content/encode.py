@@ -1,4 +1,6 @@
-"""Stage content: each item's title, text and image to one vector, the relevance head's teacher (paper section 4)."""
+"""Stage content: each item's title, text and image to one vector, the relevance head's teacher
+(paper section 4).
+"""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import numpy as np
 from mtmh.config import ContentSettings
 from mtmh.content.concepts import Concepts, read_concepts
 from mtmh.content.encoder import ContentEncoder
-from mtmh.content.features import Backbones, Features
+from mtmh.content.features import Backbones, ContentFeatures
 from mtmh.content.projection import project_features
 from mtmh.content.quality import content_quality, judge
 from mtmh.content.train import train_tower, untrained_tower
@@ -21,18 +23,22 @@ FEWEST_ITEMS = 50  # with concepts; fewer teach nothing that a tenth of them cou
 
 
 def encode(prepared: Path, out: Path, settings: ContentSettings, cache: Path, seed: int) -> None:
-    """Write `out/content.npy`, float32 [items, dim] unit rows, a zero row for an item without text and image.
+    """Write `out/content.npy`, float32 [items, dim] unit rows, a zero row for an item without text
+    and image.
 
-    With concepts, a content tower is trained on them; without, the vectors are principal components of the frozen
-    backbones'. Either is kept as content_encoder.safetensors and content_encoder.json (see `ContentEncoder`), and
-    content.json holds the figures. Topics never enter: relevance is measured on them. The backbones stay frozen, and
-    their vectors are cached under `cache` by content hash. Raises UserError when the device or a backbone is not there,
-    no image can be read, or the quality check stops the run.
+    With concepts, a content tower is trained on them; without, the vectors are principal components
+    of the frozen backbones'. Either is kept as content_encoder.safetensors and content_encoder.json
+    (see `ContentEncoder`), and content.json holds the figures. Topics never enter: relevance is
+    measured on them. The backbones stay frozen, and their vectors are cached under `cache` by
+    content hash. Raises UserError when the device or a backbone is not there, no image can be read,
+    or the quality check stops the run.
     """
     data = Prepared.load(prepared)
     device = pick_device(settings.device, "content.device")
     options = settings.model_dump(include={"max_tokens", "batch_size"})
-    backbones = Backbones(settings.backbone, settings.visual_backbone, **options, device=device, cache=cache)
+    backbones = Backbones(
+        settings.backbone, settings.visual_backbone, **options, device=device, cache=cache
+    )
     features, figures = read_features(data, settings, backbones)
     vectors = np.zeros((data.n_items, settings.dim), np.float32)
     if features is not None:
@@ -40,7 +46,9 @@ def encode(prepared: Path, out: Path, settings: ContentSettings, cache: Path, se
         encoder.save(out)
         figures |= learned
     np.save(out / "content.npy", vectors)
-    figures["quality"] = judge(content_quality(vectors, data, seed), settings.quality.min_auc, settings.quality.below)
+    figures["quality"] = judge(
+        content_quality(vectors, data, seed), settings.quality.min_auc, settings.quality.below
+    )
     write_json(figures, out / "content.json")
 
 
@@ -51,61 +59,98 @@ def item_text(title: str | None, text: str | None) -> str:
 
 def read_features(
     data: Prepared, settings: ContentSettings, backbones: Backbones
-) -> tuple[Features | None, dict[str, Any]]:
-    """The vectors of the modalities that any item has (None when there are none), and how many items have which."""
+) -> tuple[ContentFeatures | None, dict[str, Any]]:
+    """The vectors of the modalities that any item has (None when there are none), and how many
+    items have which.
+    """
     parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     figures: dict[str, Any] = {"items": data.n_items, "dim": settings.dim}
     if "text" in settings.modalities:
-        columns = (data.items[name].to_pylist() for name in ("title", "text"))
-        parts["text"] = backbones.texts_if_any([item_text(*both) for both in zip(*columns, strict=True)])
+        titles, texts = data.items["title"].to_pylist(), data.items["text"].to_pylist()
+        parts["text"] = backbones.texts_if_any(list(map(item_text, titles, texts)))
         figures["with_text"] = int(parts["text"][1].sum())
     paths = data.items["image_path"].to_pylist()
     if "image" in settings.modalities and _reads_images(paths, settings):
-        found = backbones.images(paths, Path(data.info["path"]))
-        found.tell()
-        if not found.present.any():
+        images = backbones.images(paths, Path(data.info["path"]))
+        images.print_unreadable()
+        if not images.present.any():
             raise UserError(
-                f"content.visual_backbone is set, but none of the {len(found.unreadable):,} images can be read. A path"
-                f" in image_path is relative to {data.info['path']}; put the images there, or write"
-                " content.visual_backbone=null."
+                f"content.visual_backbone is set, but none of the {len(images.unreadable):,} images"
+                f" can be read. A path in image_path is relative to {data.info['path']}; put the"
+                " images there, or write content.visual_backbone=null."
             )
-        parts["image"] = (found.vectors, found.present)
-        figures |= {"with_image": int(found.present.sum()), "unreadable_images": len(found.unreadable)}
+        parts["image"] = (images.vectors, images.present)
+        figures |= {
+            "with_image": int(images.present.sum()),
+            "unreadable_images": len(images.unreadable),
+        }
     widths = {name: vectors.shape[1] for name, (vectors, present) in parts.items() if present.any()}
-    features = Features.join(parts, widths) if widths else None
-    figures["without_content"] = int((~features.known()).sum()) if features else data.n_items
-    _tell(figures)
+    features = ContentFeatures.join(parts, widths) if widths else None
+    figures["without_content"] = int((~features.has_content()).sum()) if features else data.n_items
+    # How many items have what, for people.
+    counts = {"text": figures.get("with_text"), "an image": figures.get("with_image")}
+    have = [f"{count:,} have {what}" for what, count in counts.items() if count is not None]
+    left = figures["without_content"]
+    nothing = f"; {left:,} have nothing to encode and get a zero vector" if left else ""
+    print(
+        f"content: of {data.n_items:,} items {', '.join(have) or 'none is read'}{nothing}",
+        flush=True,
+    )
     return features, figures
 
 
 def fit_encoder(
-    data: Prepared, features: Features, backbones: Backbones, settings: ContentSettings, seed: int
+    data: Prepared,
+    features: ContentFeatures,
+    backbones: Backbones,
+    settings: ContentSettings,
+    seed: int,
 ) -> tuple[ContentEncoder, np.ndarray, dict[str, Any]]:
-    """The encoder, its vectors of all items, float32 [items, dim], and figures of how it came about."""
+    """The encoder, its vectors of all items, float32 [items, dim], and figures of how it came
+    about.
+    """
     start = project_features(features, settings.dim)
     tower = untrained_tower(features, start, settings.dim, settings.concepts.hidden, seed)
     encoder = ContentEncoder(tower, backbones)
-    figures: dict[str, Any] = {"variance_kept": round(start.kept, 4), "trained": False}
-    concepts = read_concepts(data, settings.concepts.leave_out).of(features.known())
+    figures: dict[str, Any] = {
+        "variance_kept": round(start.explained_variance, 4),
+        "trained": False,
+    }
+    concepts = read_concepts(data, settings.concepts.leave_out).of_items(features.has_content())
     if settings.concepts.train and concepts.left_out:
-        rows = ", ".join(f"{rows:,} of source {source}" for source, rows in concepts.left_out.items())
+        rejected = concepts.left_out.items()
+        rows = ", ".join(f"{rows:,} of source {source}" for source, rows in rejected)
         print(f"content: concepts are left out: {rows} (content.concepts.leave_out)", flush=True)
     if settings.concepts.train and concepts.topic_rows:
-        print(f"content: {concepts.topic_rows:,} concepts are names of topics: they are left out", flush=True)
-    if not settings.concepts.train or not _enough(concepts):
-        print(f"content: principal components keep {start.kept:.0%} of the variance", flush=True)
+        print(
+            f"content: {concepts.topic_rows:,} concepts are names of topics: they are left out",
+            flush=True,
+        )
+    if not settings.concepts.train or not _are_enough(concepts):
+        print(
+            f"content: principal components keep {start.explained_variance:.0%} of the variance",
+            flush=True,
+        )
         return encoder, start.vectors, figures
     names = backbones.texts(concepts.names)
-    fitted = train_tower(tower, features, start, names, concepts, settings.concepts, seed, backbones.device)
+    fitted = train_tower(
+        tower, features, start, names, concepts, settings.concepts, seed, backbones.device
+    )
     first, best = fitted.curve[0], fitted.curve[fitted.best_epoch]
     items = len(np.unique(concepts.item))
     print(
-        f"content: trained on {len(concepts.item):,} pairs of {items:,} items and {len(concepts.names):,} concepts;"
-        f" held-out loss {first['held_out_loss']:.3f} at the start, {best['held_out_loss']:.3f} after epoch"
-        f" {fitted.best_epoch} of {len(fitted.curve) - 1}, whose weights are kept; tau {best['tau']:.3f}",
+        f"content: trained on {len(concepts.item):,} pairs of {items:,} items and"
+        f" {len(concepts.names):,} concepts; held-out loss {first['held_out_loss']:.3f} at the"
+        f" start, {best['held_out_loss']:.3f} after epoch {fitted.best_epoch} of"
+        f" {len(fitted.curve) - 1}, whose weights are kept; tau {best['tau']:.3f}",
         flush=True,
     )
-    counts = {"pairs": len(concepts.item), "items": items, "names": len(concepts.names), "rows": concepts.sources}
+    counts = {
+        "pairs": len(concepts.item),
+        "items": items,
+        "names": len(concepts.names),
+        "rows": concepts.sources,
+    }
     figures |= {
         "trained": True,
         "concepts": {**counts, "left_out_as_topics": concepts.topic_rows},
@@ -120,29 +165,26 @@ def _reads_images(paths: list[str | None], settings: ContentSettings) -> bool:
     if settings.visual_backbone is None:
         if "text" not in settings.modalities:
             raise UserError(
-                "content.modalities is [image], but there is no content.visual_backbone: name a directory or hub id."
+                "content.modalities is [image], but there is no content.visual_backbone: name a"
+                " directory or hub id."
             )
         return False
     if not any(paths):
-        print("content: content.visual_backbone is set, but no item has an image_path: no images are read", flush=True)
+        print(
+            "content: content.visual_backbone is set, but no item has an image_path: no images are"
+            " read",
+            flush=True,
+        )
         return False
     return True
 
 
-def _enough(concepts: Concepts) -> bool:
+def _are_enough(concepts: Concepts) -> bool:
     items = len(np.unique(concepts.item))
     if 0 < items < FEWEST_ITEMS:
         print(
-            f"content: {items:,} items with content have concepts, {FEWEST_ITEMS} are needed to train on them: the"
-            " encoder stays untrained",
+            f"content: {items:,} items with content have concepts, {FEWEST_ITEMS} are needed to"
+            " train on them: the encoder stays untrained",
             flush=True,
         )
     return items >= FEWEST_ITEMS
-
-
-def _tell(figures: dict[str, Any]) -> None:
-    read = {"with_text": "text", "with_image": "an image"}
-    have = ", ".join(f"{figures[name]:,} have {what}" for name, what in read.items() if name in figures)
-    left = figures["without_content"]
-    nothing = f"; {left:,} have nothing to encode and get a zero vector" if left else ""
-    print(f"content: of {figures['items']:,} items {have or 'none is read'}{nothing}", flush=True)

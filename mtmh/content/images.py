@@ -1,4 +1,6 @@
-"""Images to vectors of the frozen visual backbone: decoded by threads ahead of the model, cached by content."""
+"""Images to vectors of the frozen visual backbone: decoded by threads ahead of the model, cached by
+content.
+"""
 
 import hashlib
 import os
@@ -15,13 +17,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mtmh.clock import Progress
+from mtmh.content.backbones import Vision
 from mtmh.content.cache import SHARD, read_shards, write_shard
-from mtmh.content.vision import Vision
 from mtmh.data.images import open_images
 
 THREADS = min(os.cpu_count() or 1, 8)
-Found = TypeVar("Found")
-Outcome = tuple[Found | None, str]  # what was found, or None and the reason
+Result = TypeVar("Result")
+Outcome = tuple[Result | None, str]  # the result, or None and the reason
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,23 @@ class ImageVectors:
     present: np.ndarray  # bool [items]; False = no path, or an image that cannot be read
     unreadable: dict[str, str]  # path -> reason
 
-    def tell(self) -> None:
+    def print_unreadable(self) -> None:
         """Print how many images could not be read, for each reason with an example."""
         if not self.unreadable:
             return
         kinds = Counter(reason.partition(":")[0] for reason in self.unreadable.values())
-        examples = {reason.partition(":")[0]: f"{path}: {reason}" for path, reason in self.unreadable.items()}
-        told = "; ".join(f"{count:,} {kind}, e.g. {examples[kind]}" for kind, count in kinds.most_common())
-        print(f"content: {len(self.unreadable):,} images cannot be read and count as absent: {told}", flush=True)
+        examples = {
+            reason.partition(":")[0]: f"{path}: {reason}"
+            for path, reason in self.unreadable.items()
+        }
+        reasons = "; ".join(
+            f"{count:,} {kind}, e.g. {examples[kind]}" for kind, count in kinds.most_common()
+        )
+        print(
+            f"content: {len(self.unreadable):,} images cannot be read and count as absent:"
+            f" {reasons}",
+            flush=True,
+        )
 
 
 def encode_images(
@@ -50,33 +61,40 @@ def encode_images(
     load: Callable[[], Vision],
     batch_size: int,
 ) -> ImageVectors:
-    """Vectors of the images at `paths` (None or "": no image), relative to `root`, or members of a zip archive there.
+    """Vectors of the images at `paths` (None or "": no image), relative to `root`, or members of a
+    zip archive there.
 
-    Each image is named by the hash of its file's content and of `identity` (all else a vector depends on), and only
-    those that `cache` has not are decoded. `load` gives the backbone and is called only when something is missing.
-    At most two batches of pixels wait for the model. An image that cannot be read counts as absent, and is told.
+    Each image is named by the hash of its file's content and of `identity` (all else a vector
+    depends on), and only those that `cache` has not are decoded. `load` gives the backbone and is
+    called only when something is missing. At most two batches of pixels wait for the model. An
+    image that cannot be read counts as absent, and is printed.
     """
     named = sorted({path for path in paths if path})
     unreadable: dict[str, str] = {}
-    known = read_shards(cache)
+    vectors = read_shards(cache)
     with open_images(root) as read, ThreadPoolExecutor(THREADS) as pool:
+        # Name each image by its content, to see which vectors are missing.
         key_of = {}
-        for path, (key, reason) in zip(named, _ahead(pool, partial(_key, read, identity), named, 64), strict=True):
+        keys = _ahead(pool, partial(_key, read, identity), named, 64)
+        for path, (key, reason) in zip(named, keys, strict=True):
             if key is None:
                 unreadable[path] = reason
             else:
                 key_of[path] = key
-        missing = {key: path for path, key in key_of.items() if key not in known}
+        missing = {key: path for path, key in key_of.items() if key not in vectors}
         if missing:
             work = partial(_pixels, read, vision := load())
             outcomes = _ahead(pool, work, missing.values(), 2 * batch_size)
-            fresh, broken = _encode(zip(missing, outcomes, strict=True), len(missing), vision, batch_size, cache)
-            known |= fresh
+            pixels = zip(missing, outcomes, strict=True)
+            new, broken = _encode(pixels, len(missing), vision, batch_size, cache)
+            vectors |= new
             unreadable |= {path: broken[key] for path, key in key_of.items() if key in broken}
-    rows = [known.get(key_of.get(path or "", "")) for path in paths]
+    # One row for each item whose image could be read.
+    rows = [vectors.get(key_of.get(path or "", "")) for path in paths]
     present = np.array([row is not None for row in rows], dtype=bool)
-    vectors = np.stack([row for row in rows if row is not None]) if present.any() else np.zeros((0, 0), np.float32)
-    return ImageVectors(vectors, present, unreadable)
+    readable = [row for row in rows if row is not None]
+    stacked = np.stack(readable) if readable else np.zeros((0, 0), np.float32)
+    return ImageVectors(stacked, present, unreadable)
 
 
 def _encode(
@@ -87,7 +105,7 @@ def _encode(
     cache: Path | None,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The vectors of the pixels as they come, by key; and the reasons of those that did not."""
-    fresh: dict[str, np.ndarray] = {}
+    vectors: dict[str, np.ndarray] = {}
     broken: dict[str, str] = {}
     waiting: dict[str, np.ndarray] = {}  # pixels
     unsaved: list[str] = []
@@ -95,7 +113,7 @@ def _encode(
 
     def save() -> None:
         if unsaved:
-            write_shard(cache, unsaved, np.stack([fresh[key] for key in unsaved]))
+            write_shard(cache, unsaved, np.stack([vectors[key] for key in unsaved]))
             unsaved.clear()
 
     for number, (key, (pixels, reason)) in enumerate(outcomes, start=1):
@@ -104,21 +122,23 @@ def _encode(
         else:
             waiting[key] = pixels
         if waiting and (len(waiting) == batch_size or number == total):
-            fresh |= zip(waiting, vision.encode(list(waiting.values())), strict=True)
+            vectors |= zip(waiting, vision.encode(list(waiting.values())), strict=True)
             unsaved += waiting
             waiting = {}
         if len(unsaved) >= SHARD:
             save()
         progress.advance(1)
     save()
-    return fresh, broken
+    return vectors, broken
 
 
 def _key(read: Callable[[str], bytes], identity: str, path: str) -> Outcome[str]:
     content, reason = _attempt(read, path)
     if content is None:
         return None, reason
-    return hashlib.sha256(identity.encode() + b"\0" + hashlib.sha256(content).digest()).hexdigest(), ""
+    return hashlib.sha256(
+        identity.encode() + b"\0" + hashlib.sha256(content).digest()
+    ).hexdigest(), ""
 
 
 def _pixels(read: Callable[[str], bytes], vision: Vision, path: str) -> Outcome[np.ndarray]:
@@ -131,22 +151,29 @@ def decode(content: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
-def _attempt(work: Callable[[str], Found], path: str) -> Outcome[Found]:
+def _attempt(work: Callable[[str], Result], path: str) -> Outcome[Result]:
     try:
         return work(path), ""
     except FileNotFoundError:
         return None, "no such file"
     except UnidentifiedImageError:
         return None, "not an image"
-    except Exception as error:  # a file can be broken in as many ways as there are formats; each is counted and told
+    except (
+        Exception
+    ) as error:  # a file can be broken in as many ways as there are formats; each is counted
         return None, f"broken: {str(error) or type(error).__name__}"
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[str], Outcome[Found]], paths: Iterable[str], most: int
-) -> Iterator[Outcome[Found]]:
-    """The outcomes of `work`, in order, with at most `most` of them done or under way before they are asked for."""
-    waiting: deque[Future[Outcome[Found]]] = deque()
+    pool: ThreadPoolExecutor,
+    work: Callable[[str], Outcome[Result]],
+    paths: Iterable[str],
+    most: int,
+) -> Iterator[Outcome[Result]]:
+    """The outcomes of `work`, in order, with at most `most` of them done or under way before they
+    are asked for.
+    """
+    waiting: deque[Future[Outcome[Result]]] = deque()
     for path in paths:
         waiting.append(pool.submit(work, path))
         if len(waiting) >= most:

@@ -1,6 +1,7 @@
-"""The data contract (design.md) as a checked schema: which columns a table has, of which type, filled with what.
+"""The data contract (design.md) as a checked schema: which columns a table has, of which type,
+filled with what.
 
-A table that is not in the contract's form (a column missing, a wrong type, no rows) is an error at once: `conform`.
+A table that does not fit (a column missing, a wrong type, no rows) is an error at once: `conform`.
 Single rows that break the contract are set aside with a reason: mtmh/data/quarantine.py.
 """
 
@@ -15,13 +16,19 @@ import pyarrow.parquet as pq
 
 from mtmh.errors import UserError
 
-YEAR_1, YEAR_10000 = -62_135_596_800, 253_402_300_800  # seconds since 1970; what a Python datetime can hold
+YEAR_1, YEAR_10000 = (
+    -62_135_596_800,
+    253_402_300_800,
+)  # seconds since 1970; what a Python datetime can hold
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the contract. A column that is not required is filled with `default`, where null or missing."""
+    """One column of the contract.
+
+    A column that is not required is filled with `default`, where null or missing.
+    """
 
     name: str
     type: pa.DataType
@@ -54,37 +61,49 @@ CONCEPTS = (
     Column("source", pa.string(), default="tag"),
     Column("weight", pa.float64(), default=1.0),
 )
-# What the stage features computes of an item's history; all zero for an item that nobody knew by the split.
+TABLES = {"interactions": INTERACTIONS, "items": ITEMS, "concepts": CONCEPTS}
+# What the stage features computes of an item's history; all zero for an item that was not there by
+# the split.
 STATISTICS = ("log_popularity", "log_recent_popularity", "log_age_days")
 
 
 def item_columns(id_features: list[str], float_features: list[str]) -> tuple[Column, ...]:
-    """The contract of `items`, with the features that the configuration declares. Raises UserError on a bad name."""
-    known = {column.name: column.type for column in ITEMS}
+    """The contract of `items`, with the features that the configuration declares.
+
+    Raises UserError on a bad name.
+    """
+    types = {column.name: column.type for column in ITEMS}
     for name in id_features:
-        if known.get(name, pa.string()) != pa.string():
-            raise UserError(f"data.id_features names {name!r}, which is no id: the contract has it as {known[name]}.")
+        if types.get(name, pa.string()) != pa.string():
+            raise UserError(
+                f"data.id_features names {name!r}, which is no id: the contract has it as"
+                f" {types[name]}."
+            )
     for name in float_features:
-        if name in known or name in id_features:
-            kind = "an id feature" if name in id_features else str(known[name])
-            raise UserError(f"data.float_features names {name!r}, which is no number: it is {kind}.")
-    ids = tuple(Column(name, pa.string(), required=True) for name in id_features if name not in known)
+        if name in types or name in id_features:
+            kind = "an id feature" if name in id_features else str(types[name])
+            raise UserError(
+                f"data.float_features names {name!r}, which is no number: it is {kind}."
+            )
+    new_ids = [name for name in id_features if name not in types]
+    ids = tuple(Column(name, pa.string(), required=True) for name in new_ids)
     floats = tuple(Column(name, pa.float64(), required=True) for name in float_features)
     return ITEMS + ids + floats
 
 
 def conform(table: pa.Table, columns: tuple[Column, ...], file: str) -> pa.Table:
-    """The contract's columns of `table`, in the contract's order and types, defaults filled in; other columns go.
+    """The contract's columns of `table`, in the contract's order and types, defaults filled in.
 
-    Raises UserError naming every missing column and every wrong type of the file at once, or that it has no rows.
+    Other columns are dropped. Raises UserError naming every missing column and every wrong type of
+    the file at once, or that it has no rows.
     """
-    faults = [fault for column in columns if (fault := _fault(table, column, file))]
+    faults = [fault for column in columns if (fault := _column_fault(table, column, file))]
     if faults:
         raise UserError("\n".join(faults))
     if table.num_rows == 0:
         raise UserError(f"{file} has no rows. Give a file with at least one row.")
     schema = pa.schema([(column.name, column.type) for column in columns])
-    return pa.Table.from_arrays([_conform_column(table, column) for column in columns], schema=schema)
+    return pa.Table.from_arrays([_conformed(table, column) for column in columns], schema=schema)
 
 
 def read_parquet(path: Path) -> pa.Table:
@@ -94,30 +113,34 @@ def read_parquet(path: Path) -> pa.Table:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Write the table there as Parquet.") from None
     except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
         raise UserError(
-            f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}). Write it anew."
+            f"{path} is not a readable Parquet file ({reason}). Write it anew."
         ) from None
 
 
-def _fault(table: pa.Table, column: Column, file: str) -> str | None:
-    present = table.column_names.count(column.name)
-    if present == 0 and column.required:
-        found = ", ".join(table.column_names) or "none"
+def _column_fault(table: pa.Table, column: Column, file: str) -> str | None:
+    name, count = column.name, table.column_names.count(column.name)
+    advice = _type_advice(column)
+    if count == 0:
+        if not column.required:
+            return None
         return (
-            f"{file}: column {column.name!r} ({column.type}) is missing; it has {found}."
-            f" Add it, or name the column that holds it, as in --columns {column.name}=COLUMN: {_advice(column)}."
+            f"{file}: column {name!r} ({column.type}) is missing; it has"
+            f" {', '.join(table.column_names) or 'none'}. Add it, or name the column that holds it,"
+            f" as in --columns {name}=COLUMN: {advice}."
         )
-    if present > 1:
-        return f"{file}: column {column.name!r} is there {present} times. Keep one."
-    if present and not column.required and _all_missing(table[column.name]):
+    if count > 1:
+        return f"{file}: column {name!r} is there {count} times. Keep one."
+    values = table[name]
+    if accepts(column.type, values.type) or (not column.required and _all_missing(values)):
         return None
-    if present and not accepts(column.type, table[column.name].type):
-        found = table[column.name].type
-        return f"{file}: column {column.name!r} has type {found}, expected {column.type}. Write {_advice(column)}."
-    return None
+    return (
+        f"{file}: column {name!r} has type {values.type}, expected {column.type}. Write {advice}."
+    )
 
 
-def _advice(column: Column) -> str:
+def _type_advice(column: Column) -> str:
     if pa.types.is_string(column.type):
         return f"text, e.g. df[{column.name!r}] = df[{column.name!r}].astype('string')"
     if pa.types.is_timestamp(column.type):
@@ -128,42 +151,56 @@ def _advice(column: Column) -> str:
     return f"a number, e.g. df[{column.name!r}] = pd.to_numeric(df[{column.name!r}])"
 
 
-def accepts(expected: pa.DataType, found: pa.DataType) -> bool:
-    """Whether a column of type `found` can stand where the contract has `expected`."""
-    if pa.types.is_null(found):
+def accepts(expected: pa.DataType, actual: pa.DataType) -> bool:
+    """Whether a column of type `actual` can stand where the contract has `expected`."""
+    if pa.types.is_null(actual):
         return True
     if pa.types.is_list(expected):
-        nested = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
-        return nested and accepts(expected.value_type, found.value_type)
+        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+        return _is_any(actual, lists) and accepts(expected.value_type, actual.value_type)
     if pa.types.is_string(expected):
-        text = found.value_type if pa.types.is_dictionary(found) else found
-        return pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_string_view(text)
+        text = actual.value_type if pa.types.is_dictionary(actual) else actual
+        texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+        return _is_any(text, texts)
     if pa.types.is_timestamp(expected):
-        return pa.types.is_timestamp(found)
-    number: tuple[Callable[[pa.DataType], bool], ...] = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
-    return any(kind(found) for kind in number)
+        return pa.types.is_timestamp(actual)
+    return _is_any(actual, (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal))
 
 
-def _conform_column(table: pa.Table, column: Column) -> pa.ChunkedArray:
-    if column.name not in table.column_names or (not column.required and _all_missing(table[column.name])):
-        return pa.chunked_array([pa.repeat(pa.scalar(column.default, column.type), table.num_rows)])
+def _is_any(kind: pa.DataType, tests: tuple[Callable[[pa.DataType], bool], ...]) -> bool:
+    return any(test(kind) for test in tests)
+
+
+def _conformed(table: pa.Table, column: Column) -> pa.ChunkedArray:
+    """The column in its type, with the default where there is no value."""
+    absent = column.name not in table.column_names
+    if absent or (not column.required and _all_missing(table[column.name])):
+        default = pa.scalar(column.default, column.type)
+        return pa.chunked_array([pa.repeat(default, table.num_rows)])
     values = table[column.name]
     if pa.types.is_timestamp(values.type):
         values = _as_utc(values)
     values = values.cast(column.type, safe=False)
-    if pa.types.is_floating(column.type) and not column.required:  # NaN says that there is no value
+    # NaN says that there is no value.
+    if pa.types.is_floating(column.type) and not column.required:
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, column.type), values)
-    return values if column.default is None else pc.coalesce(values, pa.scalar(column.default, column.type))
+    if column.default is None:
+        return values
+    return pc.coalesce(values, pa.scalar(column.default, column.type))
 
 
 def _all_missing(values: pa.ChunkedArray) -> bool:
-    """Whether there is nothing but NaN and null, as a column of any type becomes where no row has a value."""
+    """Whether there is nothing but NaN and null, as a column of any type becomes where no row has a
+    value.
+    """
     floats = pc.list_flatten(values) if pa.types.is_list(values.type) else values
-    return pa.types.is_floating(floats.type) and bool(pc.all(pc.is_null(floats, nan_is_null=True)).as_py())
+    return pa.types.is_floating(floats.type) and bool(
+        pc.all(pc.is_null(floats, nan_is_null=True)).as_py()
+    )
 
 
 def _as_utc(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Any unit to microseconds; without a zone it is UTC. Times past the calendar stay just outside it, to be seen."""
+    """Any unit to microseconds, UTC without a zone. Times past the calendar stay outside it."""
     per_second = {"s": 1, "ms": 10**3}.get(values.type.unit)
     number = values.cast(pa.int64())
     if per_second:  # the coarse units overflow when they become microseconds

@@ -1,9 +1,9 @@
-"""Source tables of the features, as relational expressions: what was known of an item or a user at a moment.
+"""Source tables of the features, as relational expressions: an item's or a user's past at a moment.
 
-Every table is a series of snapshots. A snapshot at time t counts events with `timestamp < t` and nothing else, so a
-reader who asks for time t (and gets the last snapshot at or before t) never sees an event of t or later. `created` is
-the moment at which a row could first have been computed: the snapshot's own time. The expressions are Ibis: DuckDB
-here, another engine by the connection.
+Every table is a series of snapshots. A snapshot at time t counts events with `timestamp < t` and
+nothing else, so a reader who asks for time t (and gets the last snapshot at or before t) never sees
+an event of t or later. `created` is the moment at which a row could first have been computed: the
+snapshot's own time. The expressions are Ibis: DuckDB here, another engine by the connection.
 """
 
 from collections.abc import Sequence
@@ -18,73 +18,88 @@ import pyarrow.parquet as pq
 from ibis.expr.types import FloatingValue, NumericValue, Table, TimestampValue
 
 from mtmh.data.files import write_parquet, write_relation
-from mtmh.data.times import storable
+from mtmh.data.plausibility import storable
 from mtmh.errors import UserError
 
 SNAPSHOTS = 30  # most snapshots of the item statistics, whatever the span of the data
 RECENT = timedelta(days=7)
-HISTORY = 50  # distinct items kept of a user's interaction history (UIH)
-INTERESTS = 10  # topics kept of a user's interests
+HISTORY = 50  # most distinct items of a user's interaction history (UIH)
+INTERESTS = 10  # most topics of a user's interests
 DAY = timedelta(days=1)
 
 
-def snapshot_times(first: datetime, at: datetime, most: int = SNAPSHOTS) -> list[datetime]:
-    """Evenly spaced times after `first`, up to and including `at`: at most `most`, and at least a day apart."""
-    step = max(DAY, (at - first) / most)
-    count = min(most, max(1, -(-(at - first) // step)))
-    return [at - step * k for k in reversed(range(count))]
+def snapshot_times(first: datetime, last: datetime, most: int = SNAPSHOTS) -> list[datetime]:
+    """Evenly spaced times after `first`, up to and including `last`: at most `most`, and at least a
+    day apart.
+    """
+    step = max(DAY, (last - first) / most)
+    count = min(most, max(1, -(-(last - first) // step)))
+    return [last - step * k for k in reversed(range(count))]
 
 
 def item_statistics(interactions: Table, items: Table, times: Sequence[datetime]) -> Table:
     """Popularity and age of each item at each of `times`.
 
-    Columns: item_id, event_timestamp (the snapshot), created, popularity (events so far, int64), recent_popularity
-    (events of the last seven days, int64), age_days (since the item's creation or first event, whichever came first,
-    float32), and log(1 + x) of the three as log_popularity, log_recent_popularity, log_age_days (float32). An item
-    that nobody could know yet has no row.
+    Columns: item_id, event_timestamp (the snapshot), created, popularity (events so far, int64),
+    recent_popularity (events of the last seven days, int64), age_days (since the item's creation or
+    first event, whichever came first, float32), and log(1 + x) of the three as log_popularity,
+    log_recent_popularity, log_age_days (float32). An item that was not there yet has no row.
     """
     snapshots = _times(times)
     events = interactions.select("item_id", "timestamp")
-    recent = events.timestamp >= snapshots.event_timestamp - ibis.interval(seconds=int(RECENT.total_seconds()))
+    recent = events.timestamp >= snapshots.event_timestamp - ibis.interval(
+        seconds=int(RECENT.total_seconds())
+    )
     counts = (
         events.join(snapshots, events.timestamp < snapshots.event_timestamp)
         .select("item_id", "event_timestamp", "timestamp", recent=recent)
         .group_by("item_id", "event_timestamp")
         .agg(
-            popularity=ibis._.count(), recent_popularity=ibis._.count(where=ibis._.recent), first=ibis._.timestamp.min()
+            popularity=ibis._.count(),
+            recent_popularity=ibis._.count(where=ibis._.recent),
+            first=ibis._.timestamp.min(),
         )
     )
     grid = items.select("item_id", "created_at").cross_join(snapshots)
-    known = grid.left_join(counts, ["item_id", "event_timestamp"]).select(
+    joined = grid.left_join(counts, ["item_id", "event_timestamp"]).select(
         "item_id",
         "event_timestamp",
         popularity=ibis.coalesce(counts.popularity, ibis.literal(0, "int64")),
         recent_popularity=ibis.coalesce(counts.recent_popularity, ibis.literal(0, "int64")),
         born=_earlier(grid.created_at, counts["first"]),
     )
-    known = known.filter(known.born <= known.event_timestamp)
-    age_days = (known.event_timestamp.epoch_seconds() - known.born.epoch_seconds()) / DAY.total_seconds()
-    return known.select(
+    # Before its first moment, an item has no row.
+    rows = joined.filter(joined.born <= joined.event_timestamp)
+    age_days = (
+        rows.event_timestamp.epoch_seconds() - rows.born.epoch_seconds()
+    ) / DAY.total_seconds()
+    return rows.select(
         "item_id",
         "event_timestamp",
         "popularity",
         "recent_popularity",
-        created=known.event_timestamp,
+        created=rows.event_timestamp,
         age_days=age_days.cast("float32"),
-        log_popularity=_log1p(known.popularity),
-        log_recent_popularity=_log1p(known.recent_popularity),
+        log_popularity=_log1p(rows.popularity),
+        log_recent_popularity=_log1p(rows.recent_popularity),
         log_age_days=_log1p(age_days),
     ).order_by("item_id", "event_timestamp")
 
 
 def user_history(
-    interactions: Table, items: Table, times: Sequence[datetime], length: int = HISTORY, interests: int = INTERESTS
+    interactions: Table,
+    items: Table,
+    times: Sequence[datetime],
+    length: int = HISTORY,
+    interests: int = INTERESTS,
 ) -> Table:
-    """Interaction history (UIH) and topic interests of each user at each of `times`; no row before the first event.
+    """Interaction history (UIH) and topic interests of each user at each of `times`; no row before
+    the first event.
 
-    Columns: user_id, event_timestamp, created, item_ids (the last `length` distinct items, newest first; at equal
-    times the larger item_id is the newer, as in mtmh.data.prepared), topics (the `interests` most frequent L2 topics
-    among those items, ties by name) and topic_shares (each topic's share of all topics of those items, float32).
+    Columns: user_id, event_timestamp, created, item_ids (the last `length` distinct items, newest
+    first; at equal times the larger item_id is the newer, as in mtmh.data.prepared), topics (the
+    `interests` most frequent L2 topics among those items, ties by name) and topic_shares (each
+    topic's share of all topics of those items, float32).
     """
     snapshots = _times(times)
     keys = ["user_id", "event_timestamp"]
@@ -116,41 +131,52 @@ def user_history(
 
 def _interests(engaged: Table, items: Table, keys: list[str], most: int) -> Table:
     topics = items.select("item_id", topic=items.l2_topics.unnest()).distinct()
-    counts = engaged.inner_join(topics, "item_id").group_by([*keys, "topic"]).agg(items=ibis._.count())
+    counts = (
+        engaged.inner_join(topics, "item_id").group_by([*keys, "topic"]).agg(items=ibis._.count())
+    )
     total = counts["items"].sum().over(ibis.window(group_by=keys))
     frequent = ibis.window(group_by=keys, order_by=[counts["items"].desc(), counts.topic])
-    ranked = counts.mutate(share=(counts["items"] / total).cast("float32"), rank=ibis.row_number().over(frequent))
+    ranked = counts.mutate(
+        share=(counts["items"] / total).cast("float32"), rank=ibis.row_number().over(frequent)
+    )
     top = ranked.filter(ranked["rank"] < most)
     return top.group_by(keys).agg(
-        topics=top.topic.collect(order_by=top["rank"]), topic_shares=top.share.collect(order_by=top["rank"])
+        topics=top.topic.collect(order_by=top["rank"]),
+        topic_shares=top.share.collect(order_by=top["rank"]),
     )
 
 
 def item_births(interactions: Table, items: Table) -> Table:
-    """When each item's text was there at the latest (item_id, born): creation or first event, else the data's start."""
+    """When each item's text was there at the latest (item_id, born): creation or first event, else
+    the data's start.
+    """
     first = interactions.group_by("item_id").agg(first=ibis._.timestamp.min())
     start = interactions.timestamp.min().as_scalar()
     born = items.left_join(first, "item_id")
-    return born.select("item_id", born=ibis.coalesce(_earlier(born.created_at, born["first"]), start)).order_by(
-        "item_id"
-    )
+    return born.select(
+        "item_id", born=ibis.coalesce(_earlier(born.created_at, born["first"]), start)
+    ).order_by("item_id")
 
 
-def write_sources(prepared: Path, content: Path | None, out: Path, at: datetime) -> None:
-    """Write item_statistics.parquet, user_history.parquet and, with `content`, item_content.parquet into `out`.
+def write_sources(prepared: Path, content: Path | None, out: Path, until: datetime) -> None:
+    """Write item_statistics.parquet, user_history.parquet and, with `content`, item_content.parquet
+    into `out`.
 
-    `prepared` and `content` are the directories of these stages; no event at or after `at` is counted. The items'
-    statistics are taken at up to 30 times up to `at`, the users' histories at `at` alone. item_content holds
-    `embedding` (list of float32, unit length) of the items that have text, at any time. Raises UserError when content
-    does not belong to the prepared items.
+    `prepared` and `content` are the directories of these stages; no event at or after `until` is
+    counted. The items' statistics are taken at up to 30 times up to `until`, the users' histories
+    at `until` alone. item_content holds `embedding` (list of float32, unit length) of the items
+    that have text, at any time. Raises UserError when content does not belong to the prepared
+    items.
     """
     connection = ibis.duckdb.connect()
     interactions = connection.read_parquet(prepared.resolve() / "interactions.parquet")
     items = connection.read_parquet(prepared.resolve() / "items.parquet")
-    known = interactions.filter(interactions.timestamp < ibis.literal(at))
-    first = known.timestamp.min().as_scalar().to_pyarrow().as_py() or at
-    write_relation(item_statistics(known, items, snapshot_times(first, at)), out / "item_statistics.parquet")
-    write_relation(user_history(known, items, [at]), out / "user_history.parquet")
+    past = interactions.filter(interactions.timestamp < ibis.literal(until))
+    first = past.timestamp.min().as_scalar().to_pyarrow().as_py() or until
+    write_relation(
+        item_statistics(past, items, snapshot_times(first, until)), out / "item_statistics.parquet"
+    )
+    write_relation(user_history(past, items, [until]), out / "user_history.parquet")
     if content is not None:
         births = item_births(interactions, items).to_pyarrow()
         write_parquet(_item_content(prepared, content, births), out / "item_content.parquet")
@@ -158,18 +184,25 @@ def write_sources(prepared: Path, content: Path | None, out: Path, at: datetime)
 
 
 def _item_content(prepared: Path, content: Path, births: pa.Table) -> pa.Table:
-    item_ids = pq.read_table(prepared / "items.parquet", columns=["item_id"])["item_id"].combine_chunks()
+    item_ids = pq.read_table(prepared / "items.parquet", columns=["item_id"])[
+        "item_id"
+    ].combine_chunks()
     vectors = np.load(content / "content.npy")
     if len(vectors) != len(item_ids):
         raise UserError(
-            f"{content / 'content.npy'} has {len(vectors)} rows, {prepared / 'items.parquet'} has {len(item_ids)}: "
-            "it belongs to other items. Run the content stage again on this prepared data."
+            f"{content / 'content.npy'} has {len(vectors)} rows, {prepared / 'items.parquet'} has"
+            f" {len(item_ids)}: it belongs to other items. Run the content stage again on this"
+            " prepared data."
         )
     rows = np.flatnonzero(vectors.any(axis=1))
     offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * vectors.shape[1])
     flat = pa.array(vectors[rows].astype(np.float32).ravel())
     with_text = item_ids.take(pa.array(rows))
-    born = births["born"].combine_chunks().take(pc.index_in(with_text, births["item_id"].combine_chunks()))
+    born = (
+        births["born"]
+        .combine_chunks()
+        .take(pc.index_in(with_text, births["item_id"].combine_chunks()))
+    )
     born = storable(born)
     return pa.table(
         {
@@ -182,12 +215,16 @@ def _item_content(prepared: Path, content: Path, births: pa.Table) -> pa.Table:
 
 
 def _times(times: Sequence[datetime]) -> Table:
-    return ibis.memtable(pa.table({"event_timestamp": pa.array(times, pa.timestamp("us", tz="UTC"))}))
+    return ibis.memtable(
+        pa.table({"event_timestamp": pa.array(times, pa.timestamp("us", tz="UTC"))})
+    )
 
 
-def _earlier(one: TimestampValue, other: TimestampValue) -> TimestampValue:
-    """The earlier of two times; where one is null, the other (engines differ in what `least` does with nulls)."""
-    return ibis.least(ibis.coalesce(one, other), ibis.coalesce(other, one))
+def _earlier(first: TimestampValue, other: TimestampValue) -> TimestampValue:
+    """The earlier of two times; where one is null, the other (engines differ in what `least` does
+    with nulls).
+    """
+    return ibis.least(ibis.coalesce(first, other), ibis.coalesce(other, first))
 
 
 def _log1p(value: NumericValue) -> FloatingValue:

@@ -1,4 +1,6 @@
-"""Writing files so that an interrupted run leaves none of them half-written: a temporary name first, then a rename."""
+"""Writing files so that an interrupted run leaves none of them half-written: a temporary name
+first, then a rename.
+"""
 
 import json
 import os
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on leaving without an error it takes the place of `path`."""
+    """Yield a temporary path beside `path`; on leaving without an error it takes the place of
+    `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -33,9 +37,11 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def write_relation(table: "Table", path: Path) -> None:
-    """Write what an Ibis expression gives, whole or not at all; what it reads must be named by absolute paths.
+    """Write what an Ibis expression gives, whole or not at all; what it reads must be named by
+    absolute paths.
 
-    The engine is given a bare file name: it pastes the path into SQL, which no quote in a folder's name survives.
+    The engine is given a bare file name: it pastes the path into SQL, which no quote in a folder's
+    name survives.
     """
     with replacing(path.resolve()) as temporary, chdir(temporary.parent):
         table.to_parquet(temporary.name)

@@ -1,4 +1,4 @@
-"""The door to data: a folder in any known form (mtmh/data/formats, one reader a form) to the contract's tables."""
+"""Reading a data folder, in any format of mtmh/data/formats, as the contract's tables."""
 
 import hashlib
 import json
@@ -7,6 +7,8 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,14 +16,20 @@ import pyarrow.compute as pc
 from mtmh.data import contract, images
 from mtmh.data.files import write_parquet
 from mtmh.data.formats import amazon, kuairand, mind, movielens, tables, yelp
-from mtmh.data.formats.form import Form, Source
-from mtmh.data.opened import opened
+from mtmh.data.formats.format import Format, SourceTables
 from mtmh.data.quarantine import Checked, check_concepts, check_interactions, check_items, set_aside
 from mtmh.data.utf8 import as_utf8
 from mtmh.errors import UserError
 
-FORMS = (tables.FORM, mind.FORM, movielens.FORM, amazon.FORM, kuairand.FORM, yelp.FORM)  # the first that fits
-TABLES = {"interactions": contract.INTERACTIONS, "items": contract.ITEMS, "concepts": contract.CONCEPTS}
+# The first that fits a folder is taken.
+FORMATS = (
+    tables.FORMAT,
+    mind.FORMAT,
+    movielens.FORMAT,
+    amazon.FORMAT,
+    kuairand.FORMAT,
+    yelp.FORMAT,
+)
 
 
 def fingerprint(folder: Path, columns: dict[str, str] | None = None) -> str:
@@ -30,45 +38,44 @@ def fingerprint(folder: Path, columns: dict[str, str] | None = None) -> str:
     Raises UserError as `read` does.
     """
     digest = hashlib.sha256()
-    with redirect_stdout(StringIO()), _form(folder) as (_, paths, root, _):  # what is read is said by `read`
+    # `read` prints what is read: here it stays silent.
+    with redirect_stdout(StringIO()), _recognized(folder) as (_, paths, root, _):
         for path in paths:
+            digest.update(str(path.relative_to(root)).encode())
             with path.open("rb") as stream:
-                digest.update(str(path.relative_to(root)).encode() + hashlib.file_digest(stream, "sha256").digest())
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
         digest.update(images.fingerprint(root))
     if columns:
         digest.update(json.dumps(columns, sort_keys=True).encode())
     return digest.hexdigest()
 
 
-def read(folder: Path, columns: dict[str, str] | None = None) -> Source:
-    """Read a data folder in whichever form it is; `columns` (contract's name -> the files') names columns.
+def read(folder: Path, columns: dict[str, str] | None = None) -> SourceTables:
+    """Read a data folder in whichever format it is, its text as UTF-8.
 
-    Raises UserError saying what was looked for if it is in none, or when `columns` do not fit.
+    `columns` (contract's name -> the files') names columns. Rows that held other bytes than UTF-8
+    count as unreadable. Raises UserError saying what was looked for if the folder is in no format,
+    or when `columns` do not fit.
     """
-    with _form(folder) as (form, paths, _, lead):
-        if form is tables.FORM:
+    with _recognized(folder) as (form, paths, _, prefix):
+        if form is tables.FORMAT:
             source = tables.read(paths, columns)
         elif columns:
             raise UserError(
-                f"--columns: {folder} is in the form {form.name}, whose columns have fixed names. Leave it out."
+                f"--columns: {folder} is in the form {form.name}, whose columns have fixed names."
+                " Leave it out."
             )
         else:
             source = form.read(paths)
-    return _in_utf8(_images_below(source, lead))
-
-
-def form_name(folder: Path) -> str:
-    """What the form is called that the folder is in. Raises UserError as `read` does."""
-    with redirect_stdout(StringIO()), _form(folder) as (form, *_):
-        return form.name
-
-
-def _in_utf8(source: Source) -> Source:
-    """Every table's text as UTF-8; rows that held other bytes count as unreadable."""
     text, unreadable = {}, dict(source.unreadable)
     for name, table in source.tables.items():
-        wanted = {column.name for column in TABLES[name] if not pa.types.is_floating(column.type)}
-        text[name], reasons = as_utf8(table, wanted)
+        # Paths of images are relative to the folder, or archive, below the one that was named.
+        if name == "items" and prefix:
+            table = _with_image_prefix(table, prefix)
+        columns_of_text = {
+            column.name for column in contract.TABLES[name] if not pa.types.is_floating(column.type)
+        }
+        text[name], reasons = as_utf8(table, columns_of_text)
         if name in unreadable:
             reasons = pc.coalesce(unreadable[name], reasons)
         if reasons.null_count < len(reasons):
@@ -76,86 +83,165 @@ def _in_utf8(source: Source) -> Source:
     return replace(source, tables=text, unreadable=unreadable)
 
 
-def _images_below(source: Source, lead: str) -> Source:
-    """Paths of images that are relative to the folder, or archive, `lead` below the one that was named."""
-    items = source.tables["items"]
-    if not lead or "image_path" not in items.column_names or not pa.types.is_string(items["image_path"].type):
-        return source
-    paths = pc.binary_join_element_wise(lead, items["image_path"], "")
-    items = items.set_column(items.column_names.index("image_path"), "image_path", paths)
-    return replace(source, tables={**source.tables, "items": items})
+def _with_image_prefix(items: pa.Table, prefix: str) -> pa.Table:
+    names = items.column_names
+    if "image_path" not in names or not pa.types.is_string(items["image_path"].type):
+        return items
+    paths = pc.binary_join_element_wise(prefix, items["image_path"], "")
+    return items.set_column(names.index("image_path"), "image_path", paths)
+
+
+def form_name(folder: Path) -> str:
+    """The name of the format that the folder is in. Raises UserError as `read` does."""
+    with redirect_stdout(StringIO()), _recognized(folder) as (form, *_):
+        return form.name
 
 
 def check(
-    source: Source, id_features: list[str], float_features: list[str], reject_missing_ids: bool = True
+    source: SourceTables,
+    id_features: list[str],
+    float_features: list[str],
+    reject_missing_ids: bool = True,
 ) -> dict[str, Checked]:
     """Check all tables of a source against the contract; the result has the same keys, items first.
 
     Columns that are neither in the contract nor declared as features are left out, and named.
     """
-    tables, files, unreadable = source.tables, source.files, source.unreadable
-    items = check_items(tables["items"], files["items"], id_features, float_features, unreadable.get("items"))
+    raw, files, unreadable = source.tables, source.files, source.unreadable
+    items = check_items(
+        raw["items"], files["items"], id_features, float_features, unreadable.get("items")
+    )
     interactions = check_interactions(
-        tables["interactions"],
+        raw["interactions"],
         files["interactions"],
         items,
         unreadable.get("interactions"),
         reject_missing_ids,
     )
     checked = {"items": items, "interactions": interactions}
-    if "concepts" in tables:
-        checked["concepts"] = check_concepts(tables["concepts"], files["concepts"], items, unreadable.get("concepts"))
+    if "concepts" in raw:
+        checked["concepts"] = check_concepts(
+            raw["concepts"], files["concepts"], items, unreadable.get("concepts")
+        )
     for name, result in checked.items():
-        used = {*result.clean.column_names, *source.as_written}
-        unused = [column for column in tables[name].column_names if column not in used]
+        used = {*result.clean.column_names, *source.raw_columns}
+        unused = [column for column in raw[name].column_names if column not in used]
         if unused:
-            print(f"{name}: columns not in the contract nor declared as features are left out: {', '.join(unused)}")
+            print(
+                f"{name}: columns not in the contract nor declared as features are left out:"
+                f" {', '.join(unused)}"
+            )
     return checked
 
 
 def write_contract(folder: Path, out: Path, max_rejected_share: float) -> dict[str, int]:
-    """Read `folder` in whichever form it is and write it as contract Parquet into `out`; return the rows per table.
+    """Read `folder` in whichever format it is and write it as contract Parquet into `out`.
 
-    Further columns of the items are kept as features: text as id features, numbers as float features. Rejected rows go
-    to `out`/rejected.parquet. Raises UserError as `read` and the checks do.
+    Returns the rows of each table. Further columns of the items stay as features: text as id
+    features, numbers as float features. Rejected rows go to `out`/rejected.parquet. Raises
+    UserError as `read` and the checks do.
     """
     if out.resolve() == folder.resolve():
         raise UserError(f"{out} is the folder to read from. Give another one to write to.")
     source = read(folder)
-    checked = check(source, *_features(source))
+    # What the items have beyond the contract becomes features, by its type.
+    contracted = {column.name for column in contract.ITEMS} | source.raw_columns
+    further = [field for field in source.tables["items"].schema if field.name not in contracted]
+    ids = [field.name for field in further if contract.accepts(pa.string(), field.type)]
+    floats = [field.name for field in further if contract.accepts(pa.float64(), field.type)]
+    checked = check(source, ids, [name for name in floats if name not in ids])
     set_aside(checked, out, max_rejected_share)
     for name, table in checked.items():
         write_parquet(table.clean, out / f"{name}.parquet")
-    if checked["items"].clean["image_path"].null_count < checked["items"].clean.num_rows:
+    items = checked["items"].clean
+    if items["image_path"].null_count < items.num_rows:
         print(
-            f"images stay in {folder}: image_path is relative to it. Copy them beside items.parquet to use them there."
+            f"images stay in {folder}: image_path is relative to it. Copy them beside"
+            " items.parquet to use them there."
         )
     return {name: table.clean.num_rows for name, table in checked.items()}
 
 
-def _features(source: Source) -> tuple[list[str], list[str]]:
-    """Columns of the items beyond the contract that can be id features, and those that can be float features."""
-    known = {column.name for column in contract.ITEMS} | source.as_written
-    further = [one for one in source.tables["items"].schema if one.name not in known]
-    ids = [one.name for one in further if contract.accepts(pa.string(), one.type)]
-    floats = [one.name for one in further if contract.accepts(pa.float64(), one.type) and one.name not in ids]
-    return ids, floats
+@contextmanager
+def _recognized(folder: Path) -> Iterator[tuple[Format, list[Path], Path, str]]:
+    """The format that a folder is in, its files, the folder that they lie in, and the path to that
+    folder from `folder`.
+    """
+    if not folder.is_dir():
+        problem = "it is a file" if folder.exists() else "no such folder"
+        raise UserError(f"data folder {folder}: {problem}. Give a folder.")
+    with _data_root(folder) as (root, prefix):
+        for form in FORMATS:
+            paths = form.find(root)
+            if paths:
+                yield form, paths, root, prefix
+                return
+    names = sorted(path.name for path in folder.iterdir())
+    listed = ", ".join(names[:20])
+    if len(names) > 20:
+        listed += f" and {len(names) - 20:,} more"
+    forms = "".join(f"\n  {form.name}: {form.files}" for form in FORMATS)
+    raise UserError(
+        f"data folder {folder}: found {listed or 'nothing'}. Give a folder in one of these"
+        f" forms:{forms}"
+    )
 
 
 @contextmanager
-def _form(folder: Path) -> Iterator[tuple[Form, list[Path], Path, str]]:
-    """The form that the folder is in, its files, the folder that they lie in, and what leads there from `folder`."""
-    if not folder.is_dir():
+def _data_root(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The folder that holds the data, and the path to it from `folder` ("" or "name/").
+
+    It is `folder`, a folder in it, or a zip archive in it, which is unpacked into a temporary
+    folder; `folder` also where no data are. Raises UserError where two folders or archives hold
+    data, or an archive cannot be read.
+    """
+    inside = sorted(folder.iterdir())
+    if _holds_data(folder):
+        yield folder, ""
+        return
+    below = [path for path in inside if path.is_dir() and _holds_data(path)]
+    archives = [path for path in inside if path.suffix.lower() == ".zip"]
+    if len(below) > 1 or (not below and len(archives) > 1):
+        names = ", ".join(path.name for path in below or archives)
         raise UserError(
-            f"data folder {folder}: {'it is a file' if folder.exists() else 'no such folder'}. Give a folder."
+            f"data folder {folder}: {names}: more than one holds data. Give one of them."
         )
-    with opened(folder, lambda path: any(form.find(path) for form in FORMS)) as (root, lead):
-        for form in FORMS:
-            paths = form.find(root)
-            if paths:
-                yield form, paths, root, lead
-                return
-    names = sorted(path.name for path in folder.iterdir())
-    listed = ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
-    forms = "".join(f"\n  {form.name}: {form.files}" for form in FORMS)
-    raise UserError(f"data folder {folder}: found {listed or 'nothing'}. Give a folder in one of these forms:{forms}")
+    if below:
+        print(f"data are read from {below[0]}", flush=True)
+        yield below[0], f"{below[0].name}/"
+    elif archives:
+        with _unpacked(archives[0]) as (root, prefix):
+            yield (root, prefix) if root else (folder, "")
+    else:
+        yield folder, ""
+
+
+@contextmanager
+def _unpacked(archive: Path) -> Iterator[tuple[Path | None, str]]:
+    """The folder in an archive that holds data, None where there is none, and the path to it."""
+    with TemporaryDirectory() as temporary:
+        root = Path(temporary) / archive.name
+        try:
+            with ZipFile(archive) as packed:
+                packed.extractall(root)
+        except (BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            # A password is a RuntimeError.
+            raise UserError(
+                f"{archive} cannot be unpacked ({error}). Unpack it yourself, or download it anew."
+            ) from None
+        folders = [path for path in [root, *sorted(root.rglob("*"))] if path.is_dir()]
+        inner = [path.relative_to(root) for path in folders if _holds_data(path)]
+        if len(inner) > 1:
+            names = ", ".join(map(str, inner))
+            raise UserError(
+                f"{archive}: {names}: more than one holds data. Unpack it, and give one of them."
+            )
+        if inner:
+            print(f"data are read from the archive {archive}", flush=True)
+            yield root / inner[0], f"{archive.name}/{inner[0]}/".replace("/./", "/")
+        else:
+            yield None, ""
+
+
+def _holds_data(folder: Path) -> bool:
+    return any(form.find(folder) for form in FORMATS)

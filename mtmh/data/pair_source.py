@@ -1,4 +1,6 @@
-"""Where the sampler's pairs come from: arrays in memory, or a Parquet file read in shuffled windows."""
+"""Where the sampler's pairs come from: arrays in memory, or a Parquet file read in shuffled
+windows.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -30,7 +32,9 @@ class Pairs:
 
     def counts(self, n_items: int) -> tuple[np.ndarray, np.ndarray]:
         """How many pairs each item is the trigger and the candidate of, int64 [items] each."""
-        return np.bincount(self.trigger, minlength=n_items), np.bincount(self.candidate, minlength=n_items)
+        return np.bincount(self.trigger, minlength=n_items), np.bincount(
+            self.candidate, minlength=n_items
+        )
 
     def shuffled(self, rng: np.random.Generator) -> Iterator["Pairs"]:
         """All pairs in the order that `rng` gives, here in one block."""
@@ -38,11 +42,13 @@ class Pairs:
 
 
 class PairFile:
-    """The pairs of a Parquet file; `window` bounds how many are in memory. The same methods as `Pairs`.
+    """The pairs of a Parquet file; `window` bounds how many are in memory.
 
-    A file that fits into the window gives what its pairs in memory would. Of a larger one, row groups are read in
-    shuffled order and shuffled together a window at a time: with many groups a window (64 at the defaults) a batch is
-    still drawn from all over the file.
+    The same methods as `Pairs`.
+
+    A file that fits into the window gives what its pairs in memory would. Of a larger one, row
+    groups are read in shuffled order and shuffled together a window at a time: with many groups a
+    window (64 at the defaults) a batch is still drawn from all over the file.
     """
 
     def __init__(self, path: Path, window: int = WINDOW) -> None:
@@ -55,13 +61,13 @@ class PairFile:
         """As `Pairs.counts`, a row group at a time."""
         trigger, candidate = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
         for group in range(self.file.num_row_groups):
-            found = self._read([group]).counts(n_items)
-            trigger += found[0]
-            candidate += found[1]
+            as_trigger, as_candidate = self._read([group]).counts(n_items)
+            trigger += as_trigger
+            candidate += as_candidate
         return trigger, candidate
 
     def shuffled(self, rng: np.random.Generator) -> Iterator[Pairs]:
-        """All pairs in the order that `rng` gives, in blocks of at most a window and a row group."""
+        """All pairs in the order that `rng` gives; a block is at most a window and a row group."""
         for groups in self._windows(rng):
             yield from self._read(groups).shuffled(rng)
 
@@ -88,12 +94,15 @@ class PairFile:
 
 def joined(blocks: list[Pairs]) -> Pairs:
     """One block of several."""
-    return Pairs(*(np.concatenate([getattr(block, field.name) for block in blocks]) for field in fields(Pairs)))
+    columns = zip(*(vars(block).values() for block in blocks), strict=True)
+    return Pairs(*(np.concatenate(parts) for parts in columns))
 
 
 def write_blocks(path: Path, blocks: Iterator[Pairs]) -> int:
     """Write pairs as they come, ROW_GROUP a row group at most; returns how many there were."""
-    schema = pa.schema({"user": pa.int32(), "trigger": pa.int32(), "candidate": pa.int32(), "weight": pa.float32()})
+    schema = pa.schema(
+        {"user": pa.int32(), "trigger": pa.int32(), "candidate": pa.int32(), "weight": pa.float32()}
+    )
     written = 0
     with pq.ParquetWriter(path, schema) as file:
         for block in blocks:

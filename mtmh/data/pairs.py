@@ -1,4 +1,6 @@
-"""Stage pairs: every engagement is paired with the ones shortly before it in the user's history (paper section 2)."""
+"""Stage pairs: every engagement is paired with the ones shortly before it in the user's history
+(paper section 2).
+"""
 
 import json
 from pathlib import Path
@@ -18,18 +20,20 @@ from mtmh.errors import UserError
 
 
 def mine_pairs(events: ir.Table, window: int) -> ir.Table:
-    """UIH pairing as one relational expression: for each event, the `window` events of its user before it.
+    """UIH pairing as one relational expression: for each event, the `window` events of its user
+    before it.
 
-    `events` needs user, item, timestamp; equal timestamps are ordered by item, so every engine gives the same rows.
-    Returns user, trigger, candidate in a fixed order. An array of lags keeps it one pass over sorted histories,
-    four times faster than a self-join, and the memory of a heavy user bounded by the window.
+    `events` needs user, item, timestamp; equal timestamps are ordered by item, so every engine
+    gives the same rows. Returns user, trigger, candidate in a fixed order. An array of lags keeps
+    it one pass over sorted histories, four times faster than a self-join, and the memory of a heavy
+    user bounded by the window.
     """
     history = ibis.window(group_by="user", order_by=["timestamp", "item"])
     lags = [events.item.lag(n).over(history) for n in range(1, window + 1)]
     paired = events.mutate(trigger=ibis.array(lags), event=ibis.row_number().over(history))
-    flat = paired.select(
-        "user", "event", candidate="item", lag=ibis.array(list(range(1, window + 1))), trigger="trigger"
-    )
+    # Both arrays, of the lags and of the items at them, are unnested together.
+    numbers = ibis.array(list(range(1, window + 1)))
+    flat = paired.select("user", "event", candidate="item", lag=numbers, trigger="trigger")
     flat = flat.mutate(pair=flat.lag.zip(flat.trigger)).select("user", "event", "candidate", "pair")
     flat = flat.mutate(pair=flat.pair.unnest())
     rows = flat.select("user", "event", "candidate", lag=flat.pair.f1, trigger=flat.pair.f2)
@@ -45,38 +49,46 @@ def sim_weight(
     content: np.ndarray,
     l2_bits: np.ndarray | None,
 ) -> np.ndarray:
-    """Search-based interest model (paper section 2): pairs about the same thing weigh more, float32 [pairs].
+    """Search-based interest model (paper section 2): pairs about the same thing weigh more, float32
+    [pairs].
 
-    soft: 1 + beta * max(0, cos of the content vectors), `content` float32 [items, d] unit rows; hard: 1 + beta where
-    both share an L2 topic (`l2_bits` uint64 [items, words]); none: 1. The hard form shows topics, on which relevance
-    is measured, to the model: leave it out of runs whose relevance is reported.
+    soft: 1 + beta * max(0, cos of the content vectors), `content` float32 [items, d] unit rows;
+    hard: 1 + beta where both share an L2 topic (`l2_bits` uint64 [items, words]); none: 1. The hard
+    form shows topics, on which relevance is measured, to the model: leave it out of runs whose
+    relevance is reported.
     """
     weight = np.ones(len(trigger), dtype=np.float32)
     if form == "hard" and l2_bits is None:
         raise UserError("pairs.sim is 'hard', but the items have no l2_topics; write soft or none.")
-    for start in range(0, len(trigger) if form != "none" else 0, 1 << 18):
-        t, c = trigger[start : start + (1 << 18)], candidate[start : start + (1 << 18)]
+    if form == "none":
+        return weight
+    # In blocks: the vectors of all pairs at once would not fit in memory.
+    for start in range(0, len(trigger), ROW_GROUP):
+        block = slice(start, start + ROW_GROUP)
+        t, c = trigger[block], candidate[block]
         if form == "soft":
             close = np.maximum(np.einsum("pd,pd->p", content[t], content[c]), 0)
         else:
             assert l2_bits is not None
             close = (l2_bits[t] & l2_bits[c]).any(axis=1)
-        weight[start : start + (1 << 18)] += beta * close
+        weight[block] += beta * close
     return weight
 
 
 def propensity_weight(candidate: np.ndarray, popularity: np.ndarray) -> np.ndarray:
-    """1 / max(theta, 0.1) with theta = (n / max n)^0.5, the propensity of the pair's positive (paper section 2).
+    """1 / max(theta, 0.1) with theta = (n / max n)^0.5, the propensity of the pair's positive
+    (paper section 2).
 
-    `candidate` int32 [pairs], `popularity` int64 [items], events in T1. Returns float32 [pairs]; the sampler brings
-    the mean of each batch to 1.
+    `candidate` int32 [pairs], `popularity` int64 [items], events in T1. Returns float32 [pairs];
+    the sampler brings the mean of each batch to 1.
     """
     theta = np.sqrt(popularity / max(popularity.max(), 1))
     return (1 / np.maximum(theta, 0.1)).astype(np.float32)[candidate]
 
 
 def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings) -> None:
-    """Mine, weigh and write `out/pairs.parquet` (user, trigger, candidate int32, weight float32) and `out/pairs.json`.
+    """Mine, weigh and write `out/pairs.parquet` (user, trigger, candidate int32, weight float32)
+    and `out/pairs.json`.
 
     Raises UserError when no user has two different items in T1.
     """
@@ -88,7 +100,8 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
     bits = data.topic_bits("l2") if settings.sim == "hard" else None
 
     def weighed(rows: pa.RecordBatch) -> Pairs:
-        user, trigger, candidate = (rows[name].to_numpy().astype(np.int32) for name in ("user", "trigger", "candidate"))
+        columns = ("user", "trigger", "candidate")
+        user, trigger, candidate = (rows[name].to_numpy().astype(np.int32) for name in columns)
         weight = sim_weight(trigger, candidate, settings.sim, settings.beta, vectors, bits)
         if settings.propensity:
             weight *= propensity_weight(candidate, data.popularity)
@@ -102,8 +115,9 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
     if count == 0:
         (out / "pairs.parquet").unlink()
         raise UserError(
-            f"no training pairs: of the {int(data.is_train.sum())} events before the split, no user engaged with two "
-            "different items. The method learns from users with at least two; give a longer log."
+            f"no training pairs: of the {int(data.is_train.sum())} events before the split, no user"
+            " engaged with two different items. The method learns from users with at least two;"
+            " give a longer log."
         )
     (out / "pairs.json").write_text(json.dumps({"pairs": count, "window": settings.window}))
     print(f"pairs: {count:,} from {int(data.is_train.sum()):,} events, window {settings.window}")

@@ -86,7 +86,7 @@ class Prepared:
         return Ragged.of_lengths(counts, (keys[order] % self.n_items).astype(np.int32))
 
     def targets(self) -> tuple[np.ndarray, Ragged]:
-        """The T2 items to be found, per test user (paper section 6).
+        """The T2 items to retrieve, per test user (paper section 6).
 
         A target is a distinct T2 item that the user had not engaged with in T1; a test user has T1 events and targets.
         Returns `users` int32 [test users], ascending, and a row each of int32 items, ascending.
@@ -143,17 +143,17 @@ class Prepared:
 
 
 def unseen_pairs(train: np.ndarray, test: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray]:
-    """T2 pairs that are new to a user known from T1; pairs are `user * n_items + item`, int64.
+    """T2 pairs that are new to a user with T1 events; pairs are `user * n_items + item`, int64.
 
     Returns `users` int32 and `items` int32, distinct and ascending by (user, item).
     """
     before, after = distinct(train), distinct(test)
-    place = np.searchsorted(before, after)
-    same = before[np.minimum(place, len(before) - 1)] == after
-    place = np.searchsorted(before, after // n_items * n_items)  # the user's first T1 pair, if there is one
-    known = before[np.minimum(place, len(before) - 1)] // n_items == after // n_items
-    fresh = after[known & ~same]
-    return (fresh // n_items).astype(np.int32), (fresh % n_items).astype(np.int32)
+    position = np.searchsorted(before, after)
+    same = before[np.minimum(position, len(before) - 1)] == after
+    first_pair = np.searchsorted(before, after // n_items * n_items)  # the user's first T1 pair, if any
+    in_train = before[np.minimum(first_pair, len(before) - 1)] // n_items == after // n_items
+    unseen = after[in_train & ~same]
+    return (unseen // n_items).astype(np.int32), (unseen % n_items).astype(np.int32)
 
 
 def distinct(keys: np.ndarray) -> np.ndarray:

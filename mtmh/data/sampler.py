@@ -24,7 +24,7 @@ class Batch:
     trigger: Tensor  # int64 [B], rows of `items`
     positive: Tensor  # int64 [B], columns
     log_count: Tensor  # float32 [P], of the columns
-    log_q: Tensor  # float32 [P], log of the mixture law that the columns were drawn from
+    log_q: Tensor  # float32 [P], log of the mixture q that the columns were drawn from
     hit_row: Tensor  # int64 [hits], ascending; accidental hits: columns that are the row's trigger or engaged by its
     hit_column: Tensor  # int64 [hits], user, save the positive
     weight: Tensor  # float32 [B], mean 1
@@ -36,7 +36,7 @@ class PairSampler:
 
     Arguments: `pairs` in memory or in a file (see `mtmh.data.pair_source`); `history`, a row of
     int32 items a user, what each engaged with; `n_items` size of the catalog. Uniform negatives are drawn
-    from the items that somebody engaged with: of the others, training could only push away what all unknown items
+    from the items that somebody engaged with: of the others, training could only push away what all cold items
     share. A hard negative is drawn in two steps: one of the batch's pairs, then one of its trigger's
     `neighbours`, a row an item; a trigger without any is passed over. All negatives are
     columns for every row. Of each step's items a share `id_dropout` is hidden (see `Catalog.hide`). The order of an
@@ -59,19 +59,20 @@ class PairSampler:
         self.indptr, self.engaged = history
         self.n_items, self.batch_size, self.uniform_negatives, self.seed = n_items, batch_size, uniform_negatives, seed
         self.hard_negatives = hard_negatives
-        self.place = np.full(n_items, -1, np.int64)
-        self.near_indptr, self.near = neighbours or Ragged.of([[]] * n_items)
+        self.position = np.full(n_items, -1, np.int64)
+        self.neighbour_indptr, self.neighbours = neighbours or Ragged.of([[]] * n_items)
         self.id_dropout = id_dropout
-        self.known = np.unique(self.engaged)
+        self.engaged_items = np.unique(self.engaged)
         uniform = np.zeros(n_items)
-        uniform[self.known] = 1 / max(len(self.known), 1)
+        uniform[self.engaged_items] = 1 / max(len(self.engaged_items), 1)
         as_trigger, as_candidate = pairs.counts(n_items)
         in_batch = as_candidate / max(len(pairs), 1)
-        hard = self._hard_law(as_trigger)
-        laws = ((batch_size, in_batch), (uniform_negatives, uniform), (hard_negatives if hard.any() else 0, hard))
-        law = sum(drawn * one for drawn, one in laws) / sum(drawn for drawn, _ in laws)
-        # Items that no law can draw never become a column; a tiny floor keeps their unused log finite.
-        self.log_q = np.log(np.maximum(law, 1e-12)).astype(np.float32)
+        hard = self._hard_distribution(as_trigger)
+        n_hard = hard_negatives if hard.any() else 0
+        drawn = batch_size * in_batch + uniform_negatives * uniform + n_hard * hard
+        q = drawn / (batch_size + uniform_negatives + n_hard)
+        # Items that are never drawn never become a column; a tiny floor keeps their unused log finite.
+        self.log_q = np.log(np.maximum(q, 1e-12)).astype(np.float32)
 
     def steps_per_epoch(self) -> int:
         """Batches an epoch; the last one may be smaller."""
@@ -96,16 +97,15 @@ class PairSampler:
 
     def _batch(self, pairs: Pairs, rng: np.random.Generator) -> Batch:
         user, trigger, candidate, weight = pairs.user, pairs.trigger, pairs.candidate, pairs.weight
-        uniform = self.known[rng.integers(0, len(self.known), self.uniform_negatives)]
+        uniform = self.engaged_items[rng.integers(0, len(self.engaged_items), self.uniform_negatives)]
         drawn = np.concatenate([candidate, uniform, self._hard(trigger, rng)])
         most_hits = len(pairs) + int((self.indptr[user + 1] - self.indptr[user]).sum())
-        items, at, count, hits = _distinct(
-            drawn, user, trigger, self.indptr, self.engaged, np.empty((2, most_hits), np.int64), self.place
-        )
+        hits = np.empty((2, most_hits), np.int64)
+        items, row, count, hits = _distinct(drawn, user, trigger, self.indptr, self.engaged, hits, self.position)
         return Batch(
             items=torch.from_numpy(items),
-            trigger=torch.from_numpy(at[len(drawn) :]),
-            positive=torch.from_numpy(at[: len(pairs)]),
+            trigger=torch.from_numpy(row[len(drawn) :]),
+            positive=torch.from_numpy(row[: len(pairs)]),
             log_count=torch.from_numpy(np.log(count).astype(np.float32)),
             log_q=torch.from_numpy(self.log_q[items[: len(count)]]),
             hit_row=torch.from_numpy(hits[0]),
@@ -116,54 +116,57 @@ class PairSampler:
 
     def _hard(self, trigger: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Int32 [hard_negatives], neighbours of the batch's triggers; empty where none of them has any."""
-        start = self.near_indptr[trigger]
-        size = self.near_indptr[trigger + 1] - start
-        able = np.flatnonzero(size)
-        if not len(able):
-            return self.near[:0]
-        row = able[rng.integers(0, len(able), self.hard_negatives)]
-        return self.near[start[row] + rng.integers(0, size[row])]
+        start = self.neighbour_indptr[trigger]
+        size = self.neighbour_indptr[trigger + 1] - start
+        with_neighbours = np.flatnonzero(size)
+        if not len(with_neighbours):
+            return self.neighbours[:0]
+        row = with_neighbours[rng.integers(0, len(with_neighbours), self.hard_negatives)]
+        return self.neighbours[start[row] + rng.integers(0, size[row])]
 
-    def _hard_law(self, as_trigger: np.ndarray) -> np.ndarray:
-        """Float64 [items], the law of one hard negative over all batches: the triggers of the pairs that have
-        neighbours, by their number, and each one's neighbours alike. Zeros where no trigger has neighbours."""
-        size = np.diff(self.near_indptr)
+    def _hard_distribution(self, as_trigger: np.ndarray) -> np.ndarray:
+        """Float64 [items], the distribution of one hard negative over all batches: the triggers of the pairs that have
+        neighbours, by their number, and each trigger's neighbours alike. Zeros where none has any."""
+        size = np.diff(self.neighbour_indptr)
         frequency = as_trigger * (size > 0)
-        each = frequency / np.maximum(size, 1) / max(frequency.sum(), 1)
-        return np.bincount(self.near, weights=np.repeat(each, size), minlength=self.n_items)
+        per_neighbour = frequency / np.maximum(size, 1) / max(frequency.sum(), 1)
+        weights = np.repeat(per_neighbour, size)
+        return np.bincount(self.neighbours, weights=weights, minlength=self.n_items)
 
 
 @njit(nogil=True, cache=True)
-def _distinct(drawn, user, trigger, indptr, engaged, hits, place):  # type: ignore[no-untyped-def]
-    """The distinct items of a batch, where each draw and each trigger stands among them, how often each column was
+def _distinct(drawn, user, trigger, indptr, engaged, hits, position):  # type: ignore[no-untyped-def]
+    """The distinct items of a batch, the row of each draw and each trigger among them, how often each column was
     drawn, and the accidental hits: [2, hits], rows and columns.
 
-    `place` int64 [catalog] is -1 everywhere, before and after: a mark an item, so that no step depends on how many
+    `position` int64 [catalog] is -1 everywhere, before and after: an entry an item, so that no step depends on how many
     items there are.
     """
-    asked = np.concatenate((drawn, trigger))
-    items, at = np.empty(len(asked), np.int64), np.empty(len(asked), np.int64)
+    all_items = np.concatenate((drawn, trigger))
+    items, row_of = np.empty(len(all_items), np.int64), np.empty(len(all_items), np.int64)
     count = np.zeros(len(drawn), np.int64)
+    # Give each distinct item a row, in the order of the draws.
     n = columns = 0
-    for i in range(len(asked)):
+    for i in range(len(all_items)):
         if i == len(drawn):
             columns = n
-        item = asked[i]
-        if place[item] < 0:
-            place[item] = n
+        item = all_items[i]
+        if position[item] < 0:
+            position[item] = n
             items[n] = item
             n += 1
-        at[i] = place[item]
+        row_of[i] = position[item]
         if i < len(drawn):
-            count[at[i]] += 1
-    found = 0
+            count[row_of[i]] += 1
+    # A column that is the trigger, or that the user engaged with, is no negative of the row.
+    n_hits = 0
     for row in range(len(user)):
         for e in range(indptr[user[row]], indptr[user[row] + 1] + 1):
             item = trigger[row] if e == indptr[user[row] + 1] else engaged[e]
-            if 0 <= place[item] < columns and place[item] != at[row]:
-                hits[0, found] = row
-                hits[1, found] = place[item]
-                found += 1
+            if 0 <= position[item] < columns and position[item] != row_of[row]:
+                hits[0, n_hits] = row
+                hits[1, n_hits] = position[item]
+                n_hits += 1
     for i in range(n):
-        place[items[i]] = -1
-    return items[:n], at, count[:columns], hits[:, :found].copy()
+        position[items[i]] = -1
+    return items[:n], row_of, count[:columns], hits[:, :n_hits].copy()

@@ -17,7 +17,7 @@ class NextBatch:
     columns: Tensor  # int64 [P], distinct items
     positive: Tensor  # int64 [B], columns
     log_count: Tensor  # float32 [P], log of how often a column was drawn, which the positive's own logit does not take
-    log_q: Tensor  # float32 [P], log of the mixture law that the columns were drawn from
+    log_q: Tensor  # float32 [P], log of the mixture q that the columns were drawn from
     hit_row: Tensor  # int64 [hits], accidental hits: columns that the row's user engaged with in T1,
     hit_column: Tensor  # int64 [hits], save the positive
     past: Tensor  # int64 [H], distinct items of all the examples' histories
@@ -32,9 +32,9 @@ class NextItems:
 
     Arguments: `history`, distinct items of each user, newest first, as `Prepared.train_histories` gives them;
     `label` float32 [items of the histories]; `length`, the most entries of a past; `n_items` size of the catalog.
-    Negatives are drawn over the items that anyone engaged with: what T1 does not know could only be learned as never
-    wanted. The first item of a history has no past and is no example. Order and draws of an epoch depend on `seed` and
-    its number alone.
+    Negatives are drawn over the items that anyone engaged with: a cold item could only be learned as never
+    wanted. The first item of a history has no past and is no example. Order and draws of an epoch depend on `seed`
+    and its number alone.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class NextItems:
         self.end = history.indptr[1:][self.user]
         self.examples = np.flatnonzero(np.arange(len(self.items)) + 1 < self.end)
         popularity = np.bincount(self.items, minlength=n_items)
-        self.known = np.flatnonzero(popularity).astype(np.int32)
+        self.engaged_items = np.flatnonzero(popularity).astype(np.int32)
         positives = np.bincount(self.items[self.examples], minlength=n_items) / max(len(self.examples), 1)
         share = batch_size / (batch_size + negatives)
-        law = share * positives + (1 - share) * (popularity > 0) / max(len(self.known), 1)
-        self.log_q = np.log(np.maximum(law, 1e-12)).astype(np.float32)
+        q = share * positives + (1 - share) * (popularity > 0) / max(len(self.engaged_items), 1)
+        self.log_q = np.log(np.maximum(q, 1e-12)).astype(np.float32)
 
     def epoch(self, number: int) -> Iterator[NextBatch]:
         """Batches of epoch `number` (from 0)."""
@@ -59,21 +59,38 @@ class NextItems:
         for start in range(0, len(order), self.batch_size):
             yield self._batch(order[start : start + self.batch_size], rng)
 
-    def _batch(self, at: np.ndarray, rng: np.random.Generator) -> NextBatch:
-        drawn = np.concatenate([self.items[at], rng.choice(self.known, self.negatives)])
-        columns, place, count = np.unique(drawn, return_inverse=True, return_counts=True)
-        positive = place[: len(at)]
-        entries = ranges(at + 1, np.minimum(at + 1 + self.length, self.end[at]))
+    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> NextBatch:
+        # The columns: the positives and uniform negatives, each once.
+        drawn = np.concatenate([self.items[rows], rng.choice(self.engaged_items, self.negatives)])
+        columns, column_of, count = np.unique(drawn, return_inverse=True, return_counts=True)
+        positive = column_of[: len(rows)]
+        # The pasts: up to `length` entries after the positive, as histories are newest first.
+        entries = ranges(rows + 1, np.minimum(rows + 1 + self.length, self.end[rows]))
         row, entry = entries.row_of, entries.values
         past, event = np.unique(self.items[entry], return_inverse=True)
-        engaged = self.history.take(self.user[at])
+        # Accidental hits: columns that the user engaged with.
+        engaged = self.history.take(self.user[rows])
         engaged_row, hit = engaged.row_of, engaged.values
         column = np.minimum(np.searchsorted(columns, hit), len(columns) - 1)
-        found = (columns[column] == hit) & (column != positive[engaged_row])
-        integers = (columns, positive, engaged_row[found], column[found], past, event, row)
-        columns_, positive_, hit_row, hit_column, past_, event_, row_ = (
-            torch.from_numpy(values.astype(np.int64)) for values in integers
+        is_hit = (columns[column] == hit) & (column != positive[engaged_row])
+        return NextBatch(
+            columns=_int64(columns),
+            positive=_int64(positive),
+            log_count=_float32(np.log(count)),
+            log_q=_float32(self.log_q[columns]),
+            hit_row=_int64(engaged_row[is_hit]),
+            hit_column=_int64(column[is_hit]),
+            past=_int64(past),
+            event=_int64(event),
+            row=_int64(row),
+            age=_float32(entry - rows[row] - 1),
+            label=_float32(self.label[rows]),
         )
-        floats = (np.log(count), self.log_q[columns], entry - at[row] - 1, self.label[at])
-        log_count, log_q, age, label = (torch.from_numpy(values.astype(np.float32)) for values in floats)
-        return NextBatch(columns_, positive_, log_count, log_q, hit_row, hit_column, past_, event_, row_, age, label)
+
+
+def _int64(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.int64))
+
+
+def _float32(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))

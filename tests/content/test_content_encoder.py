@@ -207,7 +207,7 @@ def test_concepts_are_read_once_each_and_never_the_name_of_a_topic(make_catalog:
     pairs = {(row["item"], row["concept"]): row["weight"] for row in table if row["source"] == "query"}
     named = zip(found.item.tolist(), (found.names[place] for place in found.concept), strict=True)
     assert dict(zip(named, found.weight, strict=True)) == pairs
-    kept = found.of(np.arange(ITEMS) < 3)
+    kept = found.of_items(np.arange(ITEMS) < 3)
     assert set(kept.item) == {0, 1, 2}
     assert kept.names == found.names
     assert found.left_out == {}

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, ResNetConfig, ResNetModel, ViTImageProcessor
 
+from mtmh.content.backbones import Vision, load_vision
 from mtmh.content.images import ImageVectors, decode, encode_images
-from mtmh.content.vision import Vision, load_vision
 from mtmh.errors import UserError
 
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def test_broken_and_missing_images_are_absent_counted_and_told(
             "broken.zip/a.png": "broken",
         }
         capsys.readouterr()
-        found.tell()
+        found.print_unreadable()
         told = capsys.readouterr().out
         assert "5 images cannot be read and count as absent" in told
         assert "2 not an image, e.g. " in told

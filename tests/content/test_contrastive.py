@@ -11,9 +11,9 @@ import torch
 from mtmh.config import ConceptSettings
 from mtmh.content.concepts import Concepts
 from mtmh.content.contrastive import PairBatches, draw, drop_modalities, fit
-from mtmh.content.features import Features
+from mtmh.content.encoder import Tower
+from mtmh.content.features import ContentFeatures
 from mtmh.content.projection import project_features
-from mtmh.content.towers import Tower
 from mtmh.content.train import train_tower, untrained_tower
 
 ITEMS, NAMES, WIDTH, DIM = 120, 12, 16, 8
@@ -21,20 +21,20 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def small() -> tuple[Features, np.ndarray, Concepts]:
+def small() -> tuple[ContentFeatures, np.ndarray, Concepts]:
     """Items whose vector is that of their two concepts, turned by a fixed rotation and covered by noise."""
     rng = np.random.default_rng(0)
     names = rng.normal(size=(NAMES, WIDTH))
     turn = np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0]
     two = np.array([rng.permutation(NAMES)[:2] for _ in range(ITEMS)])
     text = names[two].sum(axis=1) @ turn + rng.normal(size=(ITEMS, WIDTH))
-    features = Features(text.astype(np.float32), np.ones((ITEMS, 1), bool), {"text": WIDTH})
+    features = ContentFeatures(text.astype(np.float32), np.ones((ITEMS, 1), bool), {"text": WIDTH})
     item = np.arange(ITEMS).repeat(2)
     weight = np.ones(2 * ITEMS)
     return features, names.astype(np.float32), Concepts(item, two.ravel(), weight, ["c"] * NAMES, {"tag": 240}, 0)
 
 
-def train(small: tuple[Features, np.ndarray, Concepts], seed: int = 0, **settings: Any) -> tuple[Tower, Any]:
+def train(small: tuple[ContentFeatures, np.ndarray, Concepts], seed: int = 0, **settings: Any) -> tuple[Tower, Any]:
     features, names, concepts = small
     chosen = ConceptSettings(**{"batch_size": 32, "hidden": 16, "held_out": 0.3, **settings})
     start = project_features(features, DIM)
@@ -42,7 +42,7 @@ def train(small: tuple[Features, np.ndarray, Concepts], seed: int = 0, **setting
     return tower, train_tower(tower, features, start, names, concepts, chosen, seed, CPU)
 
 
-def vectors(tower: Tower, features: Features) -> torch.Tensor:
+def vectors(tower: Tower, features: ContentFeatures) -> torch.Tensor:
     with torch.no_grad():
         return tower(torch.from_numpy(features.vectors), torch.from_numpy(features.present))
 
@@ -69,7 +69,7 @@ def test_dropping_leaves_every_item_a_modality() -> None:
     assert drop_modalities(alone, 1.0, np.random.default_rng(0)).all()
 
 
-def test_batches_mask_items_that_share_any_concept(small: tuple[Features, np.ndarray, Concepts]) -> None:
+def test_batches_mask_items_that_share_any_concept(small: tuple[ContentFeatures, np.ndarray, Concepts]) -> None:
     """Also one that is not the concept of either pair."""
     features, names, concepts = small
     batches = PairBatches(features, names, concepts, 32, 0.0)
@@ -85,16 +85,16 @@ def test_batches_mask_items_that_share_any_concept(small: tuple[Features, np.nda
     assert seen == 2 * ITEMS
 
 
-def test_batches_lose_modalities_by_the_dropout(small: tuple[Features, np.ndarray, Concepts]) -> None:
+def test_batches_lose_modalities_by_the_dropout(small: tuple[ContentFeatures, np.ndarray, Concepts]) -> None:
     text, names, concepts = small
     both = np.column_stack([text.vectors, text.vectors[:, :4]])
-    features = Features(both, np.ones((ITEMS, 2), bool), {"text": WIDTH, "image": 4})
+    features = ContentFeatures(both, np.ones((ITEMS, 2), bool), {"text": WIDTH, "image": 4})
     for dropout, left in ((0.0, 2), (1.0, 1)):
         for batch in PairBatches(features, names, concepts, 32, dropout).epoch(np.random.default_rng(0)):
             assert (batch.present.sum(dim=1) == left).all()
 
 
-def test_training_brings_held_out_items_to_their_concepts(small: tuple[Features, np.ndarray, Concepts]) -> None:
+def test_training_brings_held_out_items_to_their_concepts(small: tuple[ContentFeatures, np.ndarray, Concepts]) -> None:
     _, fitted = train(small)
     losses = [row["held_out_loss"] for row in fitted.curve]
     assert fitted.best_epoch > 0
@@ -105,7 +105,7 @@ def test_training_brings_held_out_items_to_their_concepts(small: tuple[Features,
 
 
 def test_the_same_seed_gives_the_same_tower_and_another_another(
-    small: tuple[Features, np.ndarray, Concepts],
+    small: tuple[ContentFeatures, np.ndarray, Concepts],
 ) -> None:
     first, second, other = (vectors(train(small, seed, epochs=3)[0], small[0]) for seed in (0, 0, 1))
     assert torch.equal(first, second)
@@ -113,12 +113,12 @@ def test_the_same_seed_gives_the_same_tower_and_another_another(
 
 
 def test_training_ends_when_held_out_items_gain_nothing_and_keeps_the_best(
-    small: tuple[Features, np.ndarray, Concepts],
+    small: tuple[ContentFeatures, np.ndarray, Concepts],
 ) -> None:
     features, names, concepts = small
     held_out = np.arange(ITEMS) < 40
-    judged = PairBatches(features, names, concepts.of(held_out), 32, 0.0)
-    learned = PairBatches(features, names, concepts.of(~held_out), 32, 0.0)
+    judged = PairBatches(features, names, concepts.of_items(held_out), 32, 0.0)
+    learned = PairBatches(features, names, concepts.of_items(~held_out), 32, 0.0)
     torch.manual_seed(0)
     content, concept = Tower({"text": WIDTH}, 16, DIM), Tower({"text": WIDTH}, 16, DIM)
     law: dict[str, Any] = {"lr": 0.02, "tau": 0.07, "seed": 0, "device": CPU}
@@ -132,7 +132,7 @@ def test_training_ends_when_held_out_items_gain_nothing_and_keeps_the_best(
     assert again.curve[0]["held_out_loss"] == pytest.approx(best, rel=1e-5)
 
 
-def test_towers_that_only_get_worse_stay_as_they_were(small: tuple[Features, np.ndarray, Concepts]) -> None:
+def test_towers_that_only_get_worse_stay_as_they_were(small: tuple[ContentFeatures, np.ndarray, Concepts]) -> None:
     """Items that already lie where their concepts do, and steps far too long."""
     features, names, concepts = small
     text = names[concepts.concept].reshape(ITEMS, 2, WIDTH).sum(axis=1)
@@ -145,7 +145,7 @@ def test_towers_that_only_get_worse_stay_as_they_were(small: tuple[Features, np.
 
 
 def test_no_pair_of_a_held_out_item_is_trained_on(
-    small: tuple[Features, np.ndarray, Concepts], monkeypatch: pytest.MonkeyPatch
+    small: tuple[ContentFeatures, np.ndarray, Concepts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
     monkeypatch.setattr("mtmh.content.train.fit", lambda *parts, **_: given.append(parts))
@@ -158,14 +158,14 @@ def test_no_pair_of_a_held_out_item_is_trained_on(
 
 
 def test_without_a_modality_the_tower_uses_what_it_learned_for_that(
-    small: tuple[Features, np.ndarray, Concepts],
+    small: tuple[ContentFeatures, np.ndarray, Concepts],
 ) -> None:
     text, names, concepts = small
     rng = np.random.default_rng(1)
     both = np.column_stack([text.vectors, rng.normal(size=(ITEMS, 4)).astype(np.float32)])
     present = np.column_stack([np.arange(ITEMS) % 5 != 0, np.arange(ITEMS) % 7 != 1])
     both[~present[:, 0], :WIDTH], both[~present[:, 1], WIDTH:] = 0, 0
-    features = Features(both, present, {"text": WIDTH, "image": 4})
+    features = ContentFeatures(both, present, {"text": WIDTH, "image": 4})
     tower, _ = train((features, names, concepts), modality_dropout=0.3)
     assert tower.absent.abs().min() > 0
     with torch.no_grad():
@@ -177,9 +177,9 @@ def test_without_a_modality_the_tower_uses_what_it_learned_for_that(
     torch.testing.assert_close(vectors(tower, replace(features, vectors=garbage)), vectors(tower, features))
 
 
-def test_an_untrained_tower_gives_the_projection(small: tuple[Features, np.ndarray, Concepts]) -> None:
+def test_an_untrained_tower_gives_the_projection(small: tuple[ContentFeatures, np.ndarray, Concepts]) -> None:
     text = small[0]
-    two = Features(
+    two = ContentFeatures(
         np.column_stack([text.vectors, 50 + 9 * text.vectors[:, ::-2]]),
         np.column_stack([np.arange(ITEMS) % 3 != 0, np.arange(ITEMS) % 3 != 1]),
         {"text": WIDTH, "image": WIDTH // 2},

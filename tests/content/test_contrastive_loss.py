@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtmh.content.loss import contrastive_loss
+from mtmh.content.contrastive import contrastive_loss
 
 TAU = 0.11
 

@@ -12,7 +12,7 @@ import torch
 from helpers.checkerboard import ITEMS, Stages
 
 from mtmh.config import ContentSettings
-from mtmh.content.backbone import identity, load_encoder, locate
+from mtmh.content.backbones import identity, load_encoder, locate
 from mtmh.content.encode import encode
 from mtmh.content.encoder import ContentEncoder
 from mtmh.content.features import Backbones

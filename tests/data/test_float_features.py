@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mtmh.data.float_features import bounded_features
+from mtmh.data.prepare import bounded_features
 from mtmh.model.catalog import moments
 
 ROWS = 200

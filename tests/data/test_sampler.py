@@ -72,7 +72,11 @@ def test_columns_are_the_distinct_draws_with_their_multiplicity(sampler: PairSam
 def neighbours_of(sampler: PairSampler, batch: Batch) -> set[int]:
     """Of the batch's triggers."""
     triggers = batch.items[batch.trigger].tolist()
-    return {int(item) for t in triggers for item in sampler.near[sampler.near_indptr[t] : sampler.near_indptr[t + 1]]}
+    return {
+        int(item)
+        for t in triggers
+        for item in sampler.neighbours[sampler.neighbour_indptr[t] : sampler.neighbour_indptr[t + 1]]
+    }
 
 
 @given(samplers())

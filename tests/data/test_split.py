@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmh.data.split import split, split_time
+from mtmh.data.prepare import split, split_time
 from mtmh.errors import UserError
 
 times = st.lists(st.integers(0, 50), min_size=2, max_size=80).filter(lambda t: len(set(t)) > 1)

@@ -8,14 +8,14 @@ import scipy.sparse as sp
 
 from mtmh.config import DataSettings, SyntheticSettings
 from mtmh.data import synthetic_vocabulary
-from mtmh.data.importers import Source, check
+from mtmh.data.importers import SourceTables, check
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.data.synthetic import make_world
 
 
 @pytest.fixture(scope="module")
-def world() -> Source:
+def world() -> SourceTables:
     return make_world(users=500, items=800, days=30, seed=3)
 
 
@@ -26,14 +26,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return Prepared.load(out)
 
 
-def test_the_seed_decides_everything(world: Source) -> None:
+def test_the_seed_decides_everything(world: SourceTables) -> None:
     again, other = make_world(500, 800, 30, seed=3), make_world(500, 800, 30, seed=4)
     for name, table in world.tables.items():
         assert table.equals(again.tables[name])
         assert not table.equals(other.tables[name])
 
 
-def test_it_keeps_the_contract(world: Source) -> None:
+def test_it_keeps_the_contract(world: SourceTables) -> None:
     for checked in check(world, ["creator_id"], []).values():
         assert checked.rejected.num_rows == 0
 
@@ -45,13 +45,13 @@ def test_any_size_makes_a_world(users: int, items: int, days: int) -> None:
     assert all(checked.rejected.num_rows == 0 for checked in check(make_world(users, items, days, 0), [], []).values())
 
 
-def test_nothing_is_engaged_with_before_it_is_published(world: Source) -> None:
+def test_nothing_is_engaged_with_before_it_is_published(world: SourceTables) -> None:
     joined = world.tables["interactions"].join(world.tables["items"].select(["item_id", "created_at"]), "item_id")
     assert joined.num_rows > 10_000
     assert pc.all(pc.greater_equal(joined["timestamp"], joined["created_at"])).as_py()
 
 
-def test_titles_are_short_and_do_not_spell_the_topic(world: Source) -> None:
+def test_titles_are_short_and_do_not_spell_the_topic(world: SourceTables) -> None:
     titles = np.char.lower(world.tables["items"]["title"].to_numpy().astype(str))
     assert 3 <= np.char.count(titles, " ").mean() + 1 <= 7
     for names in synthetic_vocabulary.TOPICS.values():
@@ -66,7 +66,7 @@ def test_every_topic_has_ten_words_of_its_own() -> None:
     assert [len(names) for names in synthetic_vocabulary.names()] == [12, 96]
 
 
-def test_engagement_lasts_longer_on_topic(world: Source) -> None:
+def test_engagement_lasts_longer_on_topic(world: SourceTables) -> None:
     dwell = world.tables["interactions"]["dwell_seconds"].to_numpy()
     assert 15 < np.median(dwell) < 45
     assert dwell.min() > 0

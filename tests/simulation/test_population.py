@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.compute as pc
 from helpers.small_platform import WORLD
 
-from mtmh.data.importers import Source, check
+from mtmh.data.importers import SourceTables, check
 from mtmh.data.synthetic import interactions_table, make_world
 from simulation.behaviour import DEFAULT, WORLDS
 from simulation.population import LATENT, Population, populate
@@ -50,7 +50,7 @@ def test_new_items_come_every_hour_in_order_and_keep_the_contract(people: Popula
     assert people.published(people.start) == WORLD.items
     assert people.published(people.start + people.days) == len(people.items.topic)
     tables = {"items": people.item_table, "interactions": interactions_table(people.history)}
-    checked = check(Source(tables, {name: name for name in tables}), [], [])
+    checked = check(SourceTables(tables, {name: name for name in tables}), [], [])
     assert all(one.rejected.num_rows == 0 for one in checked.values())
 
 

@@ -1,1 +1,3 @@
-"""The forms that data comes in: one reader a file. mtmh/data/importers.py is the door."""
+"""The formats that data comes in: one reader a file. mtmh/data/importers.py picks the one that
+fits.
+"""

@@ -1,5 +1,5 @@
-"""KuaiRand (Gao et al., CIKM 2022), short videos: log_*.csv, video_features_basic_*.csv, and, where they are laid
-beside them, kuairand_video_categories.csv and kuairand_video_captions.csv.
+"""KuaiRand (Gao et al., CIKM 2022), short videos: log_*.csv, video_features_basic_*.csv, and, where
+they are laid beside them, kuairand_video_categories.csv and kuairand_video_captions.csv.
 """
 
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtmh.data.formats.form import Form, Source, as_source, present
+from mtmh.data.formats.format import Format, SourceTables, matching_files, source_tables
 from mtmh.data.formats.text import csv_batches, select
 
 LOG = ["user_id", "video_id", "time_ms", "is_click", "long_view", "play_time_ms"]
@@ -28,16 +28,24 @@ CLICKS = """
 VIDEOS = """
     select video_id as item_id, nullif(author_id, '') as creator_id,
         try_strptime(upload_dt, '%Y-%m-%d') - interval 8 hour as created_at,
-        list_filter(list_transform(string_split(tag, ','), lambda one: trim(one)), lambda one: one <> '') as tags,
-        case when upload_dt <> '' and created_at is null then 'upload_dt is not a date' end as reason,
+        list_filter(
+            list_transform(string_split(tag, ','), lambda word: trim(word)), lambda word: word <> ''
+        ) as tags,
+        case
+            when upload_dt <> '' and created_at is null then 'upload_dt is not a date'
+        end as reason,
         case when reason is not null then to_json(batch)::varchar end as "row.csv"
     from batch
 """
 LEVELS = ["final_video_id", "first_level_category_name", "second_level_category_name"]
 CATEGORIES = """
     select final_video_id as item_id,
-        list_filter([first_level_category_name], lambda one: one not in ('', 'UNKNOWN')) as l1_topics,
-        list_filter([second_level_category_name], lambda one: one not in ('', 'UNKNOWN')) as l2_topics
+        list_filter(
+            [first_level_category_name], lambda name: name not in ('', 'UNKNOWN')
+        ) as l1_topics,
+        list_filter(
+            [second_level_category_name], lambda name: name not in ('', 'UNKNOWN')
+        ) as l2_topics
     from batch
 """
 CAPTION = ["final_video_id", "caption", "show_cover_text"]
@@ -46,52 +54,55 @@ CAPTIONS = "select final_video_id as item_id, caption as title, show_cover_text 
 
 def find(folder: Path) -> list[Path]:
     """Logs, videos, then what there is of categories and captions."""
-    found = present(folder, "log_*.csv", "video_features_basic_*.csv")
-    further = [path for name in ("categories", "captions") for path in present(folder, f"kuairand_video_{name}.csv")]
-    return found + further if found else []
+    logs_and_videos = matching_files(folder, "log_*.csv", "video_features_basic_*.csv")
+    if not logs_and_videos:
+        return []
+    categories = matching_files(folder, "kuairand_video_categories.csv")
+    return logs_and_videos + categories + matching_files(folder, "kuairand_video_captions.csv")
 
 
-def read(paths: list[Path]) -> Source:
-    """A click is an interaction: event "long_view" where it is one, "click" elsewhere, with the time played as dwell.
+def read(paths: list[Path]) -> SourceTables:
+    """A click is an interaction: event "long_view" where it is one, "click" elsewhere.
 
-    What was shown and not clicked is left out, and the run says how many. Clicks on random exposures (log_random_*)
-    count as the others. With the file of categories, L1 and L2 are its first two levels; without it the tags are all
-    the topics there are, and stand at both levels. Title and text are the caption and the words on the cover.
+    Its dwell is the time played. What was shown and not clicked is left out, and the run says how
+    many. Clicks on random exposures (log_random_*) count as the others. With the file of
+    categories, L1 and L2 are its first two levels; without it the tags are all the topics there
+    are, and stand at both levels. Title and text are the caption and the words on the cover.
     """
     logs = [path for path in paths if path.name.startswith("log_")]
     videos = [path for path in paths if path.name.startswith("video_features_basic_")]
     further = {path.stem: path for path in paths if path not in logs + videos}
-    items = pa.concat_tables([_items(path) for path in videos])
+    columns = ["video_id", "author_id", "upload_dt", "tag"]
+    items = pa.concat_tables([select(csv_batches(path, columns), VIDEOS)[0] for path in videos])
     topics = {"l1_topics": items["tags"], "l2_topics": items["tags"]}
     if "kuairand_video_categories" in further:
         topics = _joined(items, further["kuairand_video_categories"], LEVELS, CATEGORIES)
-    words = {}
+    texts = {}
     if "kuairand_video_captions" in further:
-        words = _joined(items, further["kuairand_video_captions"], CAPTION, CAPTIONS)
+        texts = _joined(items, further["kuairand_video_captions"], CAPTION, CAPTIONS)
     items = items.drop_columns(["tags"])
-    for name, column in {**topics, **words}.items():
+    for name, column in {**topics, **texts}.items():
         items = items.append_column(name, column)
     tables = {"interactions": pa.concat_tables([_clicks(path) for path in logs]), "items": items}
     files = {"interactions": logs, "items": [*videos, *further.values()]}
-    return as_source(tables, files, frozenset({"row.csv"}))
+    return source_tables(tables, files, frozenset({"row.csv"}))
 
 
 def _clicks(path: Path) -> pa.Table:
-    clicks, shown = select(csv_batches(path, LOG), CLICKS)
-    print(f"{path}: {shown - clicks.num_rows:,} of {shown:,} videos were shown and not clicked: left out", flush=True)
-    moment = clicks["milliseconds"].cast(pa.timestamp("ms", tz="UTC"))
-    return clicks.drop_columns(["milliseconds"]).append_column("timestamp", moment)
+    clicks, impressions = select(csv_batches(path, LOG), CLICKS)
+    passed = f"{impressions - clicks.num_rows:,} of {impressions:,} videos"
+    print(f"{path}: {passed} were shown and not clicked: left out", flush=True)
+    time = clicks["milliseconds"].cast(pa.timestamp("ms", tz="UTC"))
+    return clicks.drop_columns(["milliseconds"]).append_column("timestamp", time)
 
 
-def _items(path: Path) -> pa.Table:
-    return select(csv_batches(path, ["video_id", "author_id", "upload_dt", "tag"]), VIDEOS)[0]
-
-
-def _joined(items: pa.Table, path: Path, columns: list[str], sql: str) -> dict[str, pa.ChunkedArray]:
-    """What a further file says of each item, null where nothing. It speaks of the videos of all of KuaiRand."""
+def _joined(
+    items: pa.Table, path: Path, columns: list[str], sql: str
+) -> dict[str, pa.ChunkedArray]:
+    """What a further file says of each item, or null: it covers the videos of all of KuaiRand."""
     table = select(csv_batches(path, columns), sql)[0]
-    place = pc.index_in(items["item_id"], value_set=table["item_id"].combine_chunks())
-    return {name: table[name].take(place) for name in table.column_names if name != "item_id"}
+    row = pc.index_in(items["item_id"], value_set=table["item_id"].combine_chunks())
+    return {name: table[name].take(row) for name in table.column_names if name != "item_id"}
 
 
-FORM = Form("KuaiRand", "log_*.csv, video_features_basic_*.csv", find, read)
+FORMAT = Format("KuaiRand", "log_*.csv, video_features_basic_*.csv", find, read)

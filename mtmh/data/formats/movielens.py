@@ -1,4 +1,6 @@
-"""MovieLens (GroupLens): ratings.csv and movies.csv; keywords.csv or else tags.csv as concepts; posters.zip."""
+"""MovieLens (GroupLens): ratings.csv and movies.csv; keywords.csv or else tags.csv as concepts;
+posters.zip.
+"""
 
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -6,88 +8,103 @@ from zipfile import BadZipFile, ZipFile
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtmh.data.formats.form import REASON, Form, Source, as_source, present
-from mtmh.data.formats.text import once, read_csv, unclosed_quote
+from mtmh.data.formats.format import REASON, Format, SourceTables, matching_files, source_tables
+from mtmh.data.formats.text import drop_duplicates, read_csv, unclosed_quote
 from mtmh.data.typed import numbers, times
 from mtmh.errors import UserError
 
-CONCEPTS = {"keywords.csv": "concept", "tags.csv": "tag"}  # file -> its column; the first that is there
+CONCEPTS = {"keywords.csv": "concept", "tags.csv": "tag"}  # file -> its column; the first is read
 SOURCES = {"keywords.csv": "keyword", "tags.csv": "tag"}
 POSTERS = "posters.zip"
 
 
 def find(folder: Path) -> list[Path]:
-    """Ratings, movies, and where they are there the first file of concepts and the posters."""
-    ratings, movies = _perhaps_packed(folder, "ratings.csv"), _perhaps_packed(folder, "movies.csv")
+    """Ratings and movies; then the first file of concepts and the posters, where there are any."""
+    ratings = _perhaps_packed(folder, "ratings.csv")
+    movies = _perhaps_packed(folder, "movies.csv")
+    if not ratings or not movies:
+        return []
     concepts = [path for name in CONCEPTS for path in _perhaps_packed(folder, name)]
-    return ratings + movies + concepts[:1] + present(folder, POSTERS) if ratings and movies else []
+    return ratings + movies + concepts[:1] + matching_files(folder, POSTERS)
 
 
 def _perhaps_packed(folder: Path, name: str) -> list[Path]:
     """The file of that name, or else its .gz."""
-    return present(folder, name) or present(folder, f"{name}.gz")
+    return matching_files(folder, name) or matching_files(folder, f"{name}.gz")
 
 
-def read(paths: list[Path]) -> Source:
-    """Genres are the only topics that MovieLens has: they stand at both levels, so that L1 and L2 relevance agree."""
+def read(paths: list[Path]) -> SourceTables:
+    """Genres are the only topics: they stand at both levels, so L1 and L2 relevance agree."""
     ratings_csv, movies_csv, *others = paths
-    ratings = read_csv(ratings_csv, ["userId", "movieId", "rating", "timestamp"])
-    movies = once(read_csv(movies_csv, ["movieId", "title", "genres"]), movies_csv)
-    _check_quotes(movies, movies_csv)
-    value, _ = numbers(ratings["rating"], f"{ratings_csv}: rating")
-    moment, _ = times(ratings["timestamp"], f"{ratings_csv}: timestamp")
-    genres = pc.split_pattern(movies["genres"], "|")
-    genres = pc.if_else(pc.equal(movies["genres"], "(no genres listed)"), pa.scalar([], genres.type), genres)
-    interactions = {
-        "user_id": ratings["userId"],
-        "item_id": ratings["movieId"],
-        "timestamp": moment,
-        "event": pa.repeat("rating", ratings.num_rows),
-        "value": value,
-        "rating.csv": ratings["rating"],  # as written, so that a rejected row can be found again
-        "timestamp.csv": ratings["timestamp"],
-        REASON: pc.coalesce(
-            _reason(pc.is_null(value), "rating is not a number"),
-            _reason(pc.is_null(moment), "timestamp is not a number"),
-        ),
-    }
-    items = {"item_id": movies["movieId"], "title": movies["title"], "l1_topics": genres, "l2_topics": genres}
-    files = {"interactions": [ratings_csv], "items": [movies_csv]}
+    ratings, movies = _read_ratings(ratings_csv), _read_movies(movies_csv)
     if others and others[-1].name == POSTERS:
-        items["image_path"] = _posters(others.pop(), movies["movieId"])
-    tables = {"interactions": pa.table(interactions), "items": pa.table(items)}
+        movies = movies.append_column("image_path", _posters(others.pop(), movies["item_id"]))
+    tables = {"interactions": ratings, "items": movies}
+    files = {"interactions": [ratings_csv], "items": [movies_csv]}
     for path in others:
-        column = CONCEPTS[path.name.removesuffix(".gz")]
-        concepts = read_csv(path, ["movieId", column])
-        source = pa.repeat(SOURCES[path.name.removesuffix(".gz")], concepts.num_rows)
-        tables["concepts"] = pa.table({"item_id": concepts["movieId"], "concept": concepts[column], "source": source})
+        name = path.name.removesuffix(".gz")
+        concepts = read_csv(path, ["movieId", CONCEPTS[name]])
+        columns = {
+            "item_id": concepts["movieId"],
+            "concept": concepts[CONCEPTS[name]],
+            "source": pa.repeat(SOURCES[name], concepts.num_rows),
+        }
+        tables["concepts"] = pa.table(columns)
         files["concepts"] = [path]
-    return as_source(tables, files, frozenset({"rating.csv", "timestamp.csv"}))
+    return source_tables(tables, files, frozenset({"rating.csv", "timestamp.csv"}))
 
 
-def _check_quotes(movies: pa.Table, path: Path) -> None:
+def _read_ratings(path: Path) -> pa.Table:
+    ratings = read_csv(path, ["userId", "movieId", "rating", "timestamp"])
+    value, _ = numbers(ratings["rating"], f"{path}: rating")
+    time, _ = times(ratings["timestamp"], f"{path}: timestamp")
+    no_value, no_time = "rating is not a number", "timestamp is not a number"
+    reason = pc.if_else(pc.is_null(time), no_time, pa.scalar(None, pa.string()))
+    return pa.table(
+        {
+            "user_id": ratings["userId"],
+            "item_id": ratings["movieId"],
+            "timestamp": time,
+            "event": pa.repeat("rating", ratings.num_rows),
+            "value": value,
+            "rating.csv": ratings["rating"],  # as written, so that a rejected row can be recognized
+            "timestamp.csv": ratings["timestamp"],
+            REASON: pc.if_else(pc.is_null(value), no_value, reason),
+        }
+    )
+
+
+def _read_movies(path: Path) -> pa.Table:
     """Raises UserError where a quote that is not closed made one movie of several lines."""
+    movies = drop_duplicates(read_csv(path, ["movieId", "title", "genres"]), path)
     quote = unclosed_quote(path)
-    if quote and any(pc.any(pc.match_substring(column, "\n")).as_py() for column in movies.itercolumns()):
-        raise UserError(
-            f"{path}: line {quote[0]:,} has a quote that is not closed: {quote[1]}. Double it, or remove it."
-        )
-
-
-def _reason(bad: pa.ChunkedArray, reason: str) -> pa.ChunkedArray:
-    return pc.if_else(bad, reason, pa.scalar(None, pa.string()))
+    if quote:
+        breaks = [pc.any(pc.match_substring(column, "\n")) for column in movies.itercolumns()]
+        if any(has_break.as_py() for has_break in breaks):
+            number, text = quote
+            raise UserError(
+                f"{path}: line {number:,} has a quote that is not closed: {text}. Double it, or"
+                " remove it."
+            )
+    genres = pc.split_pattern(movies["genres"], "|")
+    no_genres = pc.equal(movies["genres"], "(no genres listed)")
+    genres = pc.if_else(no_genres, pa.scalar([], genres.type), genres)
+    columns = [movies["movieId"], movies["title"], genres, genres]
+    return pa.table(columns, ["item_id", "title", "l1_topics", "l2_topics"])
 
 
 def _posters(archive: Path, movies: pa.ChunkedArray) -> pa.Array:
-    """`image_path` of each movie: the member of `archive` that is named by its movieId, null where there is none."""
+    """`image_path` of each movie: the member of `archive` named by its movieId, or null."""
     try:
         with ZipFile(archive) as opened:
             members = pa.array(opened.namelist(), pa.string())
     except BadZipFile as error:
-        raise UserError(f"{archive} is not a readable zip archive ({error}). Download it anew, or remove it.") from None
+        raise UserError(
+            f"{archive} is not a readable zip archive ({error}). Download it anew, or remove it."
+        ) from None
     named = pc.replace_substring_regex(members, r"^(?:.*/)?([^/]+)\.\w+$", r"\1")
     paths = pc.binary_join_element_wise(archive.name, members, "/")
     return paths.take(pc.index_in(movies.combine_chunks(), value_set=named))
 
 
-FORM = Form("MovieLens", "ratings.csv, movies.csv (also .gz)", find, read)
+FORMAT = Format("MovieLens", "ratings.csv, movies.csv (also .gz)", find, read)

@@ -1,10 +1,11 @@
-"""Yelp's academic data set: yelp_academic_dataset_review.json and yelp_academic_dataset_business.json (JSON Lines)."""
+"""Yelp's academic data set: yelp_academic_dataset_{review,business}.json (JSON Lines)."""
 
 from pathlib import Path
 
-from mtmh.data.formats.form import Form, Source, as_source, present
+from mtmh.data.formats.format import Format, SourceTables, matching_files, source_tables
 from mtmh.data.formats.text import TEXT, select_json
 
+FILES = ("review", "business")
 ROOTS = (
     "Active Life",
     "Arts & Entertainment",
@@ -31,7 +32,8 @@ ROOTS = (
 )
 REVIEW = {name: TEXT for name in ("user_id", "business_id", "stars", "date")}
 REVIEWS = """
-    select user_id, business_id as item_id, try_strptime(date, '%Y-%m-%d %H:%M:%S') as timestamp, 'review' as event,
+    select user_id, business_id as item_id,
+        try_strptime(date, '%Y-%m-%d %H:%M:%S') as timestamp, 'review' as event,
         try_cast(stars as double) as value,
         case
             when broken then 'the line is not a JSON object'
@@ -44,11 +46,13 @@ REVIEWS = """
 BUSINESS = {name: TEXT for name in ("business_id", "name", "categories", "city", "state")}
 BUSINESSES = f"""
     , named as (
-        select *, list_transform(string_split(categories, ','), lambda one: trim(one)) as topics from objects
+        select *, list_transform(string_split(categories, ','), lambda name: trim(name)) as topics
+        from objects
     )
-    select business_id as item_id, name as title, nullif(city, '') as city, nullif(state, '') as state,
-        list_filter(topics, lambda one: one in {ROOTS}) as l1_topics,
-        list_filter(topics, lambda one: one <> '' and one not in {ROOTS}) as l2_topics,
+    select business_id as item_id, name as title, nullif(city, '') as city,
+        nullif(state, '') as state,
+        list_filter(topics, lambda topic: topic in {ROOTS}) as l1_topics,
+        list_filter(topics, lambda topic: topic <> '' and topic not in {ROOTS}) as l2_topics,
         case when broken then 'the line is not a JSON object' end as reason,
         case when reason is not null then raw end as "line.json"
     from named
@@ -57,23 +61,31 @@ BUSINESSES = f"""
 
 def find(folder: Path) -> list[Path]:
     """Reviews, then businesses."""
-    return present(folder, "yelp_academic_dataset_review.json", "yelp_academic_dataset_business.json")
+    return matching_files(folder, *(f"yelp_academic_dataset_{name}.json" for name in FILES))
 
 
-def read(paths: list[Path]) -> Source:
+def read(paths: list[Path]) -> SourceTables:
     """A review is an interaction at its date, which is taken for UTC; its value is the stars.
 
-    Yelp's categories form a tree with 22 roots, of which a business names several nodes: L1 are the roots among them,
-    L2 the others. The few names that hold a comma ("Beer, Wine & Spirits") come apart, always in the same way. The
-    title is the name; city and state are id features, for a run that declares them. Stars and numbers of reviews of
-    a business are of the day of the release, after all reviews: they are left out.
+    Yelp's categories form a tree with 22 roots, of which a business names several nodes: L1 are the
+    roots among them, L2 the others. The few names that hold a comma ("Beer, Wine & Spirits") come
+    apart, always in the same way. The title is the name; city and state are id features, for a run
+    that declares them. Stars and numbers of reviews of a business are of the day of the release,
+    after all reviews: they are left out.
     """
     reviews, businesses = paths
+    needed = ["business_id", "name", "categories"]
     tables = {
         "interactions": select_json(reviews, REVIEW, list(REVIEW), REVIEWS),
-        "items": select_json(businesses, BUSINESS, ["business_id", "name", "categories"], BUSINESSES),
+        "items": select_json(businesses, BUSINESS, needed, BUSINESSES),
     }
-    return as_source(tables, {"interactions": [reviews], "items": [businesses]}, frozenset({"line.json"}))
+    files = {"interactions": [reviews], "items": [businesses]}
+    return source_tables(tables, files, frozenset({"line.json"}))
 
 
-FORM = Form("Yelp", "yelp_academic_dataset_review.json, yelp_academic_dataset_business.json", find, read)
+FORMAT = Format(
+    "Yelp",
+    "yelp_academic_dataset_review.json, yelp_academic_dataset_business.json",
+    find,
+    read,
+)

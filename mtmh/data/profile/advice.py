@@ -1,7 +1,10 @@
-"""What a data set's figures mean for this method: a sentence on each thing that it has, lacks, or has in bad shape."""
+"""What a data set's figures mean for this method: a sentence on each thing that it has, lacks, or
+has in bad shape.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from mtmh.config import DataSettings
@@ -17,9 +20,11 @@ LEAK = 0.01
 
 
 @dataclass(frozen=True)
-class Finding:
-    """ok: as the method wants it. warn: works, but read the figures with it in mind. lacks: a part of it stands idle,
-    or a run stops.
+class Advice:
+    """A sentence on one thing.
+
+    ok: as the method wants it. warn: works, but read the figures with it in mind. lacks: a part of
+    the method stands idle, or a run stops.
     """
 
     state: Literal["ok", "warn", "lacks"]
@@ -27,155 +32,186 @@ class Finding:
     means: str
 
 
-def findings(found: Description, settings: DataSettings) -> list[Finding]:
-    """At least one finding on each of: contract, engagement, time, histories, cold items, text, topics, features."""
+ok = partial(Advice, "ok")
+warn = partial(Advice, "warn")
+lacks = partial(Advice, "lacks")
+
+
+def findings(data: Description, settings: DataSettings) -> list[Advice]:
+    """What there is to say on contract, engagement, time, histories, cold items, text, topics and
+    features: at least one sentence on each.
+    """
     return [
-        *_contract(found, settings),
-        *_engagement(found, settings),
-        *_time(found),
-        *_split(found),
-        *_text(found),
-        *_topics(found),
-        *_features(found, settings),
-        *_further(found),
+        *_on_contract(data, settings),
+        *_on_engagement(data, settings),
+        *_on_time(data),
+        *_on_split(data),
+        *_on_text(data),
+        *_on_topics(data),
+        *_on_features(data, settings),
+        *_on_further_columns(data),
     ]
 
 
-def _contract(found: Description, settings: DataSettings) -> Iterator[Finding]:
+def _on_contract(data: Description, settings: DataSettings) -> Iterator[Advice]:
     limit = settings.max_rejected_share
-    broken = {name: table for name, table in found.rejected.items() if table.rows > limit * table.of}
+    broken = {name: table for name, table in data.rejected.items() if table.rows > limit * table.of}
     for name, table in broken.items():
-        means = f"{table.rows:,} of {table.of:,} {name} are rejected, mostly because {next(iter(table.reasons))}"
-        yield Finding("warn", "contract", f"{means}: a run stops above {limit:.0%} (data.max_rejected_share).")
+        message = (
+            f"{table.rows:,} of {table.of:,} {name} are rejected, mostly because"
+            f" {next(iter(table.reasons))}: a run stops above {limit:.0%}"
+            " (data.max_rejected_share)."
+        )
+        yield warn("contract", message)
     if not broken:
-        rows = sum(table.rows for table in found.rejected.values())
-        yield Finding("ok", "contract", f"{rows:,} rows are rejected." if rows else "every row keeps it.")
+        rows = sum(table.rows for table in data.rejected.values())
+        yield ok("contract", f"{rows:,} rows are rejected." if rows else "every row keeps it.")
 
 
-def _engagement(found: Description, settings: DataSettings) -> Iterator[Finding]:
-    log = found.log
+def _on_engagement(data: Description, settings: DataSettings) -> Iterator[Advice]:
+    log = data.log
     least, most = log.values
-    for number, one in ((log.users, "user"), (log.items, "item")):
+    for number, noun in ((log.users, "user"), (log.items, "item")):
         if number < 2:
-            yield Finding("lacks", f"{one}s", f"all engagements are of one {one}: a run stops.")
-    yield Finding("ok", "events", f"count as engagement: {listed(log.counted)}.")
+            yield lacks(f"{noun}s", f"all engagements are of one {noun}: a run stops.")
+    yield ok("events", f"count as engagement: {listed(log.counted)}.")
     if log.negative and settings.min_value is None:
-        means = f"{log.negative:,} rows have a negative value and do not count (data.min_value sets another bound)."
-        yield Finding("warn", "values", means)
+        message = (
+            f"{log.negative:,} rows have a negative value and do not count (data.min_value sets"
+            " another bound)."
+        )
+        yield warn("values", message)
     if log.exposures:
         names = ", ".join(doubtful_events(log.counted))
-        means = f"rows sound like what was shown, passed over or disliked ({names}), and count as engagement"
-        yield Finding("warn", "engagement", f"{log.exposures:,} {means}: name the others in data.positive_events.")
+        message = (
+            f"{log.exposures:,} rows sound like what was shown, passed over or disliked ({names}),"
+            " and count as engagement: name the others in data.positive_events."
+        )
+        yield warn("engagement", message)
     if settings.min_value is None and least < most:
-        means = f"values run from {least:g} to {most:g}, and the lowest counts as much as the highest"
-        yield Finding("warn", "engagement", f"{means}: data.min_value leaves the lower ones out.")
+        message = (
+            f"values run from {least:g} to {most:g}, and the lowest counts as much as the highest:"
+            " data.min_value leaves the lower ones out."
+        )
+        yield warn("engagement", message)
     elif not log.exposures:
         rest = log.rows - log.engagements
-        means = f"{rest:,} of {log.rows:,} rows do not count, by data's settings." if rest else "every row counts."
-        yield Finding("ok", "engagement", means)
+        message = f"{rest:,} of {log.rows:,} rows do not count, by data's settings."
+        yield ok("engagement", message if rest else "every row counts.")
 
 
-def _time(found: Description) -> Iterator[Finding]:
-    log = found.log
+def _on_time(data: Description) -> Iterator[Advice]:
+    log = data.log
     tied = f"{log.tied:.0%} of the engagements are at the same time as another of their user"
     if log.resolution == "days":
-        yield Finding("warn", "time", f"in days: within a day the order is arbitrary (by item_id), and {tied}.")
+        message = f"in days: within a day the order is arbitrary (by item_id), and {tied}."
+        yield warn("time", message)
     elif log.tied > MANY_TIES:
-        yield Finding("warn", "time", f"{tied}: the order of these is arbitrary (by item_id).")
+        yield warn("time", f"{tied}: the order of these is arbitrary (by item_id).")
     else:
-        yield Finding("ok", "time", f"in {log.resolution}: the order of a user's engagements is known.")
+        yield ok("time", f"in {log.resolution}: the order of a user's engagements is known.")
 
 
-def _split(found: Description) -> Iterator[Finding]:
-    split = found.split
+def _on_split(data: Description) -> Iterator[Advice]:
+    split = data.split
     if split is None:
-        yield Finding("lacks", "split", f"{found.not_split} A run stops.")
+        yield lacks("split", f"{data.not_split} A run stops.")
         return
     if split.learners:
-        yield Finding("ok", "histories", f"pairs come from {split.learners:,} users with two different items in T1.")
+        message = f"pairs come from {split.learners:,} users with two different items in T1."
+        yield ok("histories", message)
     else:
-        yield Finding("lacks", "histories", "no user has two different items in T1: there are no pairs, a run stops.")
+        message = "no user has two different items in T1: there are no pairs, a run stops."
+        yield lacks("histories", message)
     if not split.test_users:
-        means = "no user has an engagement before the split and a new item after it: a run stops."
-        yield Finding("lacks", "test users", means)
+        message = "no user has an engagement before the split and a new item after it: a run stops."
+        yield lacks("test users", message)
     elif split.test_users < FEW_TEST_USERS:
-        means = f"only {split.test_users:,}: differences in recall between models will mostly be noise."
-        yield Finding("warn", "test users", means)
+        message = "differences in recall between models will mostly be noise."
+        yield warn("test users", f"only {split.test_users:,}: {message}")
     else:
-        yield Finding("ok", "test users", f"{split.test_users:,}, with {split.targets:,} items to find.")
-    means = f"{split.cold_share:.0%} of T2's engagements are with items that T1 does not know"
-    if split.cold_share > MANY_COLD:
-        means += ": the model has no id for these"
-        if found.catalog.words:
-            means += ", and they are placed by their content."
-        elif found.catalog.creators:
-            means += " and there is no text; write train.id_dropout=0.1, or they have no place."
-        else:
-            means += ", and with neither text nor creators nothing tells them apart."
-        yield Finding("warn" if found.catalog.words else "lacks", "cold items", means)
+        yield ok("test users", f"{split.test_users:,}, with {split.targets:,} items to find.")
+    message = f"{split.cold_share:.0%} of T2's engagements are with items that T1 does not know"
+    if split.cold_share <= MANY_COLD:
+        yield ok("cold items", f"{message}.")
+        return
+    # Without an id, a cold item is placed by its text or its creator.
+    message += ": the model has no id for these"
+    if data.catalog.words:
+        yield warn("cold items", f"{message}, and they are placed by their content.")
+    elif data.catalog.creators:
+        message += " and there is no text; write train.id_dropout=0.1, or they have no place."
+        yield lacks("cold items", message)
     else:
-        yield Finding("ok", "cold items", f"{means}.")
+        message += ", and with neither text nor creators nothing tells them apart."
+        yield lacks("cold items", message)
 
 
-def _text(found: Description) -> Iterator[Finding]:
-    words = found.catalog.words
+def _on_text(data: Description) -> Iterator[Advice]:
+    words = data.catalog.words
     if not words:
-        means = "no title or text: the relevance head has nothing to learn from; write train.objective=engagement."
-        yield Finding("lacks", "text", means)
+        message = "the relevance head has nothing to learn from; write train.objective=engagement."
+        yield lacks("text", f"no title or text: {message}")
     elif words < 1 - MANY_WITHOUT:
-        means = f"{1 - words:.0%} of the items have no title or text: as triggers they give nothing to distil."
-        yield Finding("warn", "text", means)
+        message = "of the items have no title or text: as triggers they give nothing to distil."
+        yield warn("text", f"{1 - words:.0%} {message}")
     else:
-        yield Finding("ok", "text", f"{words:.0%} of the items have a title or text for the relevance head.")
+        yield ok("text", f"{words:.0%} of the items have a title or text for the relevance head.")
 
 
-def _topics(found: Description) -> Iterator[Finding]:
-    l2 = found.l2
+def _on_topics(data: Description) -> Iterator[Advice]:
+    l2 = data.l2
     if not l2.topics:
-        means = "L1 relevance is shown, but the gate looks at L2" if found.l1.topics else "relevance cannot be measured"
-        yield Finding("lacks", "topics", f"none at L2: {means}; the gate judges recall and coverage only.")
+        reason = "relevance cannot be measured"
+        if data.l1.topics:
+            reason = "L1 relevance is shown, but the gate looks at L2"
+        yield lacks("topics", f"none at L2: {reason}; the gate judges recall and coverage only.")
         return
     if l2.without > MANY_WITHOUT:
-        means = f"{l2.without:.0%} of the items have none at L2: they match nothing, which lowers all relevance."
-        yield Finding("warn", "topics", means)
+        message = "of the items have none at L2: they match nothing, which lowers all relevance."
+        yield warn("topics", f"{l2.without:.0%} {message}")
     elif l2.largest > WIDE_TOPIC:
-        means = f"one L2 topic is on {l2.largest:.0%} of the items: much relevance comes by chance."
-        yield Finding("warn", "topics", means)
+        message = f"{l2.largest:.0%} of the items: much relevance comes by chance."
+        yield warn("topics", f"one L2 topic is on {message}")
     else:
-        yield Finding("ok", "topics", f"{l2.topics:,} at L2 to measure relevance on.")
-    means = f"{found.spelled:.1%} of the items spell one of their own L2 topics in title or text"
-    if found.spelled > LEAK:
-        means += ": the content encoder reads what relevance is measured on, which flatters it."
-        yield Finding("warn", "leak", means)
+        yield ok("topics", f"{l2.topics:,} at L2 to measure relevance on.")
+    message = f"{data.spelled:.1%} of the items spell one of their own L2 topics in title or text"
+    if data.spelled > LEAK:
+        message += ": the content encoder reads what relevance is measured on, which flatters it."
+        yield warn("leak", message)
     else:
-        yield Finding("ok", "leak", f"{means}.")
+        yield ok("leak", f"{message}.")
 
 
-def _features(found: Description, settings: DataSettings) -> Iterator[Finding]:
-    catalog, named = found.catalog, "creator_id" in settings.id_features
+def _on_features(data: Description, settings: DataSettings) -> Iterator[Advice]:
+    catalog, named = data.catalog, "creator_id" in settings.id_features
     if catalog.creators:
         unused = "" if named else ", but data.id_features does not name creator_id"
-        yield Finding("ok", "creators", f"{catalog.creators:,}, on {catalog.creator:.0%} of the items{unused}.")
+        message = f"{catalog.creators:,}, on {catalog.creator:.0%} of the items{unused}."
+        yield ok("creators", message)
     elif named:
-        yield Finding("lacks", "creators", "no creator_id: the model does without this feature.")
+        yield lacks("creators", "no creator_id: the model does without this feature.")
     if catalog.created_at:
-        yield Finding("ok", "created_at", f"on {catalog.created_at:.0%} of the items.")
+        yield ok("created_at", f"on {catalog.created_at:.0%} of the items.")
     else:
-        yield Finding("lacks", "created_at", "an item's age counts from its first engagement.")
+        yield lacks("created_at", "an item's age counts from its first engagement.")
 
 
-def _further(found: Description) -> Iterator[Finding]:
-    catalog, log = found.catalog, found.log
+def _on_further_columns(data: Description) -> Iterator[Advice]:
+    catalog, log = data.catalog, data.log
     if catalog.concepts:
-        means = f"{catalog.concepts:,} items have one: from 50 on the content encoder learns from them"
-        yield Finding("ok", "concepts", f"{means} (but for the sources in content.concepts.leave_out).")
+        message = (
+            f"{catalog.concepts:,} items have one: from 50 on the content encoder learns from them"
+            " (but for the sources in content.concepts.leave_out)."
+        )
+        yield ok("concepts", message)
     if catalog.image:
-        means = f"{catalog.image:.0%} of the items have one: content.visual_backbone says what reads them."
-        yield Finding("ok", "images", means)
-    there = {
-        f"dwell times ({log.dwell:.0%} of the engagements)": bool(log.dwell),
-        f"arms ({', '.join(log.arms)})": bool(log.arms),
-    }
-    if any(there.values()):
-        names = ", ".join(name for name, has in there.items() if has)
-        yield Finding("ok", "further", f"{names}: kept, but no step of a run reads them yet.")
+        message = "of the items have one: content.visual_backbone says what reads them."
+        yield ok("images", f"{catalog.image:.0%} {message}")
+    unused = []
+    if log.dwell:
+        unused.append(f"dwell times ({log.dwell:.0%} of the engagements)")
+    if log.arms:
+        unused.append(f"arms ({', '.join(log.arms)})")
+    if unused:
+        yield ok("further", f"{', '.join(unused)}: kept, but no step of a run reads them yet.")

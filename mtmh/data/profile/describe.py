@@ -1,5 +1,6 @@
-"""What a data set holds, in figures: the log, its split, the catalog and its topics. What they mean for the method is
-said in mtmh/data/profile/advice.py.
+"""What a data set holds, in figures: the log, its split, the catalog and its topics.
+
+What they mean for the method is said in mtmh/data/profile/advice.py.
 """
 
 from dataclasses import dataclass
@@ -12,23 +13,32 @@ import pyarrow.compute as pc
 
 from mtmh.config import DataSettings
 from mtmh.data import importers
-from mtmh.data.engagement import doubtful_events, engagements, event_counts
+from mtmh.data.engagement import doubtful_events, engagements, value_counts
+from mtmh.data.prepare import split_time
 from mtmh.data.prepared import distinct, unseen_pairs
 from mtmh.data.quarantine import Checked, worst
-from mtmh.data.split import split_time
 from mtmh.errors import UserError
 from mtmh.ids import Ids
 
 DAY = 86_400_000_000  # microseconds
-UNITS = {"hours": DAY // 24, "minutes": DAY // 1440, "seconds": 10**6, "milliseconds": 10**3, "microseconds": 1}
-WORDS = "create macro words(said) as trim(regexp_replace(lower(said), '[^\\p{L}\\p{N}]+', ' ', 'g'))"
-# An item spells a topic when the topic's words stand in its title and text, next to each other and whole (so that
-# little is found in scripts without spaces).
-SPELLED = """
-    with own as (select row, words(unnest(l2_topics)) as topic from items),
-    said as (select row, ' ' || words(title || ' ' || text) || ' ' as words from items)
-    select count(distinct row) from own join said using (row)
-    where topic <> '' and contains(said.words, ' ' || topic || ' ')
+UNITS = {
+    "hours": DAY // 24,
+    "minutes": DAY // 1440,
+    "seconds": 10**6,
+    "milliseconds": 10**3,
+    "microseconds": 1,
+}
+WORDS_SQL = """
+    create macro words(value) as
+        trim(regexp_replace(lower(value), '[^\\p{L}\\p{N}]+', ' ', 'g'))
+"""
+# An item spells a topic when the topic's words stand in its title and text, next to each other and
+# whole (so that little matches in scripts without spaces).
+SPELLED_SQL = """
+    with topics as (select row, words(unnest(l2_topics)) as topic from items),
+    texts as (select row, ' ' || words(title || ' ' || text) || ' ' as words from items)
+    select count(distinct row) from topics join texts using (row)
+    where topic <> '' and contains(texts.words, ' ' || topic || ' ')
 """
 
 
@@ -42,8 +52,10 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Log:
-    """The interactions; shares are of those that count as engagement (`data.positive_events`, `data.min_value`)."""
+class LogProfile:
+    """The interactions; shares are of those that count as engagement (`data.positive_events`,
+    `data.min_value`).
+    """
 
     rows: int  # that keep the contract
     engagements: int
@@ -68,7 +80,7 @@ class Log:
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitProfile:
     """The global time split of a run with these settings."""
 
     time: str
@@ -82,7 +94,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Catalog:
+class CatalogProfile:
     """The items, engaged with or not; shares of all of them."""
 
     items: int
@@ -98,7 +110,7 @@ class Catalog:
 
 
 @dataclass(frozen=True)
-class Topics:
+class TopicProfile:
     """One level's topics."""
 
     topics: int
@@ -114,17 +126,20 @@ class Description:
     path: str
     form: str
     rejected: dict[str, Rejected]
-    log: Log
-    split: Split | None
+    log: LogProfile
+    split: SplitProfile | None
     not_split: str | None  # why there is no split
-    catalog: Catalog
-    l1: Topics
-    l2: Topics
+    catalog: CatalogProfile
+    l1: TopicProfile
+    l2: TopicProfile
     spelled: float  # share of the items that spell one of their own L2 topics in title or text
 
 
 def describe(folder: Path, settings: DataSettings) -> Description:
-    """Read and check a data folder and describe it. Raises UserError as a run would on data that cannot be read."""
+    """Read and check a data folder and describe it.
+
+    Raises UserError as a run would on data that cannot be read.
+    """
     tables = importers.read(folder, settings.columns)
     reject_missing = settings.missing_ids == "reject"
     checked = importers.check(tables, settings.id_features, settings.float_features, reject_missing)
@@ -133,33 +148,36 @@ def describe(folder: Path, settings: DataSettings) -> Description:
         engaged = engagements(interactions, settings)
     except UserError as error:
         reasons = "".join(worst(checked["interactions"].rejected))
-        raise UserError(f"{error}{reasons}\n`mtmh check {folder}` says which rows were rejected, and why.") from None
+        advice = f"`mtmh check {folder}` says which rows were rejected, and why."
+        raise UserError(f"{error}{reasons}\n{advice}") from None
+    rejected = {}
+    for name, table in checked.items():
+        rows = table.rejected.num_rows
+        reasons_of = value_counts(table.rejected["reason"])
+        rejected[name] = Rejected(rows, rows + table.clean.num_rows, reasons_of)
+    # A log that cannot be split is described all the same.
     times = np.sort(_microseconds(engaged))
     split, not_split = None, None
     try:
-        split = _split(engaged, items, split_time(times.view("datetime64[us]"), settings.test_fraction))
+        cut = split_time(times.view("datetime64[us]"), settings.test_fraction)
+        split = _split_profile(engaged, items, cut)
     except UserError as error:
         not_split = str(error)
     return Description(
         path=str(folder),
         form=importers.form_name(folder),
-        rejected={name: _rejected(table) for name, table in checked.items()},
-        log=_log(interactions, engaged, times),
+        rejected=rejected,
+        log=_log_profile(interactions, engaged, times),
         split=split,
         not_split=not_split,
-        catalog=_catalog(items, checked.get("concepts")),
-        l1=_topics(items, "l1_topics"),
-        l2=_topics(items, "l2_topics"),
-        spelled=_spelled(items),
+        catalog=_catalog_profile(items, checked.get("concepts")),
+        l1=_topic_profile(items, "l1_topics"),
+        l2=_topic_profile(items, "l2_topics"),
+        spelled=_spelled_share(items),
     )
 
 
-def _rejected(table: Checked) -> Rejected:
-    rows = table.rejected.num_rows
-    return Rejected(rows, rows + table.clean.num_rows, _counts(table.rejected["reason"]))
-
-
-def _log(interactions: pa.Table, engaged: pa.Table, times: np.ndarray) -> Log:
+def _log_profile(interactions: pa.Table, engaged: pa.Table, times: np.ndarray) -> LogProfile:
     user, item = (_codes(engaged[name]) for name in ("user_id", "item_id"))
     per_user = np.bincount(user)
     items = int(item.max()) + 1
@@ -167,8 +185,8 @@ def _log(interactions: pa.Table, engaged: pa.Table, times: np.ndarray) -> Log:
     same = np.unique(times % DAY, return_counts=True)[1].max() / len(times)
     finest = next(name for name, unit in UNITS.items() if (times % unit == 0).mean() >= 0.99)
     least, most = pc.min_max(engaged["value"]).values()
-    counted = event_counts(engaged)
-    return Log(
+    counted = value_counts(engaged["event"])
+    return LogProfile(
         rows=interactions.num_rows,
         engagements=engaged.num_rows,
         users=len(per_user),
@@ -178,7 +196,7 @@ def _log(interactions: pa.Table, engaged: pa.Table, times: np.ndarray) -> Log:
         resolution="days" if same > 0.5 else finest,
         same_time_of_day=float(same),
         tied=_tied(user, _microseconds(engaged)),
-        events=_counts(interactions["event"]),
+        events=value_counts(interactions["event"]),
         counted=counted,
         negative=pc.sum(pc.less(interactions["value"], 0.0)).as_py() or 0,
         events_per_user_median=float(np.median(per_user)),
@@ -187,20 +205,20 @@ def _log(interactions: pa.Table, engaged: pa.Table, times: np.ndarray) -> Log:
         values=(least.as_py(), most.as_py()),
         dwell=_share(pc.is_valid(engaged["dwell_seconds"])),
         dwell_median=_median(engaged["dwell_seconds"].drop_null().to_numpy()),
-        arms=_counts(engaged["arm"].drop_null()),
+        arms=value_counts(engaged["arm"].drop_null()),
         exposures=sum(counted[name] for name in doubtful_events(counted)),
     )
 
 
-def _split(engaged: pa.Table, items: pa.Table, cut: np.datetime64) -> Split:
+def _split_profile(engaged: pa.Table, items: pa.Table, cut: np.datetime64) -> SplitProfile:
     train = _microseconds(engaged).view("datetime64[us]") < cut
     user = _codes(engaged["user_id"]).astype(np.int64)
     item = Ids(items["item_id"]).rows(engaged["item_id"])
     pairs = user * items.num_rows + item
     users, targets = unseen_pairs(pairs[train], pairs[~train], items.num_rows)
-    known = np.bincount(item[train], minlength=items.num_rows) > 0
-    cold = ~known[item[~train]]
-    return Split(
+    in_train = np.bincount(item[train], minlength=items.num_rows) > 0
+    cold = ~in_train[item[~train]]
+    return SplitProfile(
         time=_written(cut.astype(np.int64)),
         train=int(train.sum()),
         test=int((~train).sum()),
@@ -212,11 +230,11 @@ def _split(engaged: pa.Table, items: pa.Table, cut: np.datetime64) -> Split:
     )
 
 
-def _catalog(items: pa.Table, concepts: Checked | None) -> Catalog:
+def _catalog_profile(items: pa.Table, concepts: Checked | None) -> CatalogProfile:
     title, text = (pc.utf8_trim_whitespace(items[name]) for name in ("title", "text"))
     length = pc.add(pc.utf8_length(title), pc.utf8_length(text)).to_numpy()
     creators = items["creator_id"].filter(pc.not_equal(items["creator_id"], ""))
-    return Catalog(
+    return CatalogProfile(
         items=items.num_rows,
         title=_share(pc.not_equal(title, "")),
         text=_share(pc.not_equal(text, "")),
@@ -230,13 +248,13 @@ def _catalog(items: pa.Table, concepts: Checked | None) -> Catalog:
     )
 
 
-def _topics(items: pa.Table, level: str) -> Topics:
+def _topic_profile(items: pa.Table, level: str) -> TopicProfile:
     lists = items[level].combine_chunks()
     topic, item = _codes(pc.list_flatten(lists)), pc.list_parent_indices(lists).to_numpy()
     if not len(topic):
-        return Topics(topics=0, items_per_topic=None, largest=0.0, without=1.0)
+        return TopicProfile(topics=0, items_per_topic=None, largest=0.0, without=1.0)
     per_topic = np.bincount(distinct(topic.astype(np.int64) * len(lists) + item) // len(lists))
-    return Topics(
+    return TopicProfile(
         topics=len(per_topic),
         items_per_topic=float(np.median(per_topic)),
         largest=float(per_topic.max() / len(lists)),
@@ -244,12 +262,14 @@ def _topics(items: pa.Table, level: str) -> Topics:
     )
 
 
-def _spelled(items: pa.Table) -> float:
-    rows = items.select(["title", "text", "l2_topics"]).append_column("row", pa.array(np.arange(items.num_rows)))
+def _spelled_share(items: pa.Table) -> float:
+    rows = items.select(["title", "text", "l2_topics"]).append_column(
+        "row", pa.array(np.arange(items.num_rows))
+    )
     with duckdb.connect() as connection:
         connection.register("items", rows)
-        connection.execute(WORDS)
-        return float(connection.sql(SPELLED).fetchall()[0][0]) / items.num_rows
+        connection.execute(WORDS_SQL)
+        return float(connection.sql(SPELLED_SQL).fetchall()[0][0]) / items.num_rows
 
 
 def _tied(user: np.ndarray, times: np.ndarray) -> float:
@@ -270,11 +290,6 @@ def _codes(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """The values as dense numbers from 0."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return whole.dictionary_encode().indices.to_numpy()
-
-
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    counts = {str(one["values"]): int(one["counts"]) for one in pc.value_counts(column).to_pylist()}
-    return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
 def _share(mask: pa.ChunkedArray) -> float:

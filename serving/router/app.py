@@ -134,8 +134,8 @@ def _retrieval(app: FastAPI, service: Service) -> None:
     async def compare(body: schema.RetrieveRequest, request: Request) -> Response:
         """Both heads' lists and the merge, with titles and topics; exposes nobody to anything, so it is not logged."""
         with service.admit() as deadline:
-            found = await service.retrieval.retrieve(body, service.settings.limits, deadline)
-            return _json(comparison(found, request.state.request_id, deadline))
+            result = await service.retrieval.retrieve(body, service.settings.limits, deadline)
+            return _json(comparison(result, request.state.request_id, deadline))
 
 
 def _reading(app: FastAPI, service: Service) -> None:

@@ -45,13 +45,13 @@ class HeadList:
     cold: int  # triggers of which nothing is known
     seconds: float
 
-    def kept(self, keep: np.ndarray) -> "HeadList":
+    def selected(self, keep: np.ndarray) -> "HeadList":
         """Those of bool [n]."""
         return HeadList(self.item[keep], self.score[keep], self.trigger_at[keep], self.cold, self.seconds)
 
 
 @dataclass(frozen=True)
-class Gone:
+class HeadFailure:
     """A head that did not answer: "slow" (out of time), "gone" (no server, no such model) or "failed"."""
 
     reason: str
@@ -66,7 +66,7 @@ def connect(url: str) -> InferenceServerClient:
 
 async def ask(
     client: InferenceServerClient, models: Mapping[str, str], inputs: list[InferInput], score: str, deadline: Deadline
-) -> dict[str, HeadList | Gone]:
+) -> dict[str, HeadList | HeadFailure]:
     """Each head's answer. `models`: head -> model in Triton; `score` "score" or "similarity", the output to rank by."""
     calls = [_ask_one(client, model, inputs, score, deadline) for model in models.values()]
     return dict(zip(models, await asyncio.gather(*calls), strict=True))
@@ -88,7 +88,7 @@ def inputs_of(package: Package, triggers: Triggers, exclude: Sequence[str], k_an
 
 async def _ask_one(
     client: InferenceServerClient, model: str, inputs: list[InferInput], score: str, deadline: Deadline
-) -> HeadList | Gone:
+) -> HeadList | HeadFailure:
     start = time.perf_counter()
     outputs = OUTPUTS[score]
     tries = 0
@@ -96,7 +96,7 @@ async def _ask_one(
         tries += 1
         left = deadline.left() - MERGE_SECONDS
         if left <= 0:
-            return Gone("slow", "no time was left to ask", time.perf_counter() - start)
+            return HeadFailure("slow", "no time was left to ask", time.perf_counter() - start)
         try:
             result = await client.infer(model, inputs, outputs=outputs, client_timeout=left)
             return _read(result, score, start)
@@ -104,7 +104,7 @@ async def _ask_one(
             if tries == 1 and _never_ran(error) and deadline.left() > RETRY_SECONDS + 2 * MERGE_SECONDS:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            return Gone(_reason(error), str(error.message()), time.perf_counter() - start)
+            return HeadFailure(_reason(error), str(error.message()), time.perf_counter() - start)
 
 
 def _read(result: Any, score: str, start: float) -> HeadList:
@@ -128,25 +128,25 @@ def _reason(error: InferenceServerException) -> str:
     return "gone" if status in map(str, missing) else "failed"
 
 
-def _features(given: Sequence[Trigger | None], told: Mapping[str, Any]) -> dict[str, InferInput]:
+def _features(given: Sequence[Trigger | None], features: Mapping[str, Any]) -> dict[str, InferInput]:
     """Rows of what each trigger says of itself; empty, NaN and zeros where it says nothing."""
-    triggers, found = [trigger or NOTHING_TOLD for trigger in given], {}
-    if told["id"]:
-        ids = [trigger.id_features.get(name, "") for trigger in triggers for name in told["id"]]
-        found["id_features"] = _bytes("id_features", ids)
-    if told["float"]:
-        floats = [[trigger.float_features.get(name, np.nan) for name in told["float"]] for trigger in triggers]
-        found["float_features"] = _tensor("float_features", "FP32", np.array(floats, np.float32).reshape(1, -1))
-    if told["content"]:
-        content = np.zeros((len(triggers), told["content"]))  # float64: no length is too large
+    triggers, inputs = [trigger or NO_FEATURES for trigger in given], {}
+    if features["id"]:
+        ids = [trigger.id_features.get(name, "") for trigger in triggers for name in features["id"]]
+        inputs["id_features"] = _bytes("id_features", ids)
+    if features["float"]:
+        floats = [[trigger.float_features.get(name, np.nan) for name in features["float"]] for trigger in triggers]
+        inputs["float_features"] = _tensor("float_features", "FP32", np.array(floats, np.float32).reshape(1, -1))
+    if features["content"]:
+        content = np.zeros((len(triggers), features["content"]))  # float64: no length is too large
 
         for row, trigger in enumerate(triggers):
             if trigger.content:
                 content[row] = trigger.content
         length = np.linalg.norm(content, axis=1, keepdims=True)
         content = np.divide(content, length, out=np.zeros_like(content), where=length > 0)
-        found["content"] = _tensor("content", "FP32", content.reshape(1, -1).astype(np.float32))
-    return found
+        inputs["content"] = _tensor("content", "FP32", content.reshape(1, -1).astype(np.float32))
+    return inputs
 
 
 def _bytes(name: str, values: Sequence[str]) -> InferInput:
@@ -159,7 +159,7 @@ def _tensor(name: str, kind: str, values: np.ndarray) -> InferInput:
     return tensor
 
 
-NOTHING_TOLD = Trigger.model_construct(item_id="")
+NO_FEATURES = Trigger.model_construct(item_id="")
 NO_IDS = _bytes("id_features", [])
 NO_FLOATS, NO_CONTENT = (_tensor(name, "FP32", np.zeros((1, 0), np.float32)) for name in ("float_features", "content"))
 OUTPUTS = {names[1]: [InferRequestedOutput(name) for name in names] for names in (RANKED, NEAREST)}

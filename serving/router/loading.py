@@ -10,7 +10,7 @@ import grpc
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from serving.router.heads import Gone, ask, inputs_of
+from serving.router.heads import HeadFailure, ask, inputs_of
 from serving.router.limits import Deadline
 from serving.router.package import Package
 from serving.router.settings import Triton
@@ -117,7 +117,7 @@ class Models:
                 inputs = inputs_of(package, triggers, [], depth)
                 answers = await ask(self.client, models, inputs, score, Deadline(1000 * WARM_UP_SECONDS))
                 for head, answer in answers.items():
-                    if isinstance(answer, Gone):
+                    if isinstance(answer, HeadFailure):
                         if not await self._is_up():
                             raise NotReadyError(answer.detail)
                         raise ValueError(f"warm-up of {models[head]}: {answer.reason}: {answer.detail}")

@@ -13,7 +13,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from mtmh.errors import UserError
 from mtmh.experiment.arms import NO_ARM, Arm
 from mtmh.retrieval.merge import Merged, offers_passed, quota_merge, quotas_at
-from serving.router.heads import Gone, HeadList, Triggers, ask, inputs_of
+from serving.router.heads import HeadFailure, HeadList, Triggers, ask, inputs_of
 from serving.router.history import Histories
 from serving.router.limits import Deadline, RequestError
 from serving.router.metrics import Metrics
@@ -27,7 +27,7 @@ RETRY_AFTER = 1  # seconds; by then Triton's models or the store may be back
 
 
 @dataclass
-class Found:
+class RetrievalResult:
     """What is answered; row i of `merged` is the i-th candidate."""
 
     package: Package
@@ -54,7 +54,7 @@ class Found:
             "score": score.tolist(),
             "head": [heads[number] for number in merged.channel[0, :n].tolist()],
             "head_rank": (merged.rank[0, :n] + 1).tolist(),
-            "trigger_id": [triggers[place] for place in trigger_at.tolist()],
+            "trigger_id": [triggers[position] for position in trigger_at.tolist()],
         }
 
     def of_heads(self) -> list[HeadList]:
@@ -87,54 +87,54 @@ class Retrieval:
         with live.used() as package:
             yield package, arm
 
-    async def retrieve(self, asked: RetrieveRequest, limits: Limits, deadline: Deadline) -> Found:
+    async def retrieve(self, request: RetrieveRequest, limits: Limits, deadline: Deadline) -> RetrievalResult:
         """Candidates for a user's history or for triggers; none for an unknown user, or where nothing is known.
 
         Raises RequestError: 422 for what the version or the limits do not allow, 503 when no head answers, or the
         history of a user without triggers cannot be read.
         """
-        k = check_limits(asked, len(asked.triggers or ()), limits)
-        if asked.user_id is None and asked.triggers is None:
+        k = check_limits(request, len(request.triggers or ()), limits)
+        if request.user_id is None and request.triggers is None:
             raise RequestError(422, "user_id and triggers are both missing: give one of them, or both.")
-        with self.version(asked.user_id) as (package, arm):
-            seen = await self._history(package, asked, deadline)
-            wanted = _distinct((seen or []) if asked.triggers is None else asked.triggers)
-            triggers = _checked(package, dict(islice(wanted.items(), package.serving["triggers"])))
-            exclude = list(dict.fromkeys([*triggers, *(seen or [])])) if asked.filters.exclude_seen else []
+        with self.version(request.user_id) as (package, arm):
+            seen = await self._history(package, request, deadline)
+            distinct = _distinct((seen or []) if request.triggers is None else request.triggers)
+            triggers = _checked(package, dict(islice(distinct.items(), package.serving["triggers"])))
+            exclude = list(dict.fromkeys([*triggers, *(seen or [])])) if request.filters.exclude_seen else []
             depth = (arm and arm.k_ann) or package.serving["k_ann"]
-            found = Found(
-                package, arm.name if arm else NO_ARM, *_alpha(asked.alpha, arm, package), k,
+            result = RetrievalResult(
+                package, arm.name if arm else NO_ARM, *_alpha(request.alpha, arm, package), k,
                 list(triggers), {}, NO_MERGE, [],
             )  # fmt: skip
             if seen is None:
-                found.missing.append("history")
-            found.seconds["history"] = time.perf_counter() - deadline.start
+                result.missing.append("history")
+            result.seconds["history"] = time.perf_counter() - deadline.start
             models = {head: f"retrieve_{head}_{package.number}" for head in package.heads}
-            await self._ask(found, models, triggers, exclude, depth, "score", deadline)
-            self._merge(found, asked.filters)
-            return found
+            await self._ask(result, models, triggers, exclude, depth, "score", deadline)
+            self._merge(result, request.filters)
+            return result
 
-    async def similar(self, asked: SimilarRequest, limits: Limits, deadline: Deadline) -> Found:
+    async def similar(self, request: SimilarRequest, limits: Limits, deadline: Deadline) -> RetrievalResult:
         """Plain item to item: each head's nearest by cosine, merged as mtmh.retrieval.query.similar does."""
-        k = check_limits(asked, 1, limits)
-        with self.version(asked.user_id) as (package, arm):
-            triggers = _checked(package, _distinct([asked.item_id]))
+        k = check_limits(request, 1, limits)
+        with self.version(request.user_id) as (package, arm):
+            triggers = _checked(package, _distinct([request.item_id]))
             depth = min(max(2 * k, 50), max(len(package.item_ids) - 1, 1))
-            found = Found(
-                package, arm.name if arm else NO_ARM, *_alpha(asked.alpha, arm, package), k,
+            result = RetrievalResult(
+                package, arm.name if arm else NO_ARM, *_alpha(request.alpha, arm, package), k,
                 list(triggers), {}, NO_MERGE, [],
             )  # fmt: skip
             models = {head: f"{head}_{package.number}" for head in package.heads}
-            await self._ask(found, models, triggers, [], depth, "similarity", deadline)
-            self._merge(found, Filters())
-            return found
+            await self._ask(result, models, triggers, [], depth, "similarity", deadline)
+            self._merge(result, Filters())
+            return result
 
-    async def _history(self, package: Package, asked: RetrieveRequest, deadline: Deadline) -> list[str] | None:
+    async def _history(self, package: Package, request: RetrieveRequest, deadline: Deadline) -> list[str] | None:
         """What the user engaged with, where it is needed; None when it cannot be read, and is not needed most."""
-        if asked.user_id is None or (asked.triggers is not None and not asked.filters.exclude_seen):
+        if request.user_id is None or (request.triggers is not None and not request.filters.exclude_seen):
             return []
-        seen = await self.histories.read(package.folder, asked.user_id, deadline.left())
-        if seen is None and asked.triggers is None:
+        seen = await self.histories.read(package.folder, request.user_id, deadline.left())
+        if seen is None and request.triggers is None:
             self.metrics.unanswered.labels("history").inc()
             text = "the user's history cannot be read now: retry, or give triggers, which are answered without it."
             raise RequestError(503, text, RETRY_AFTER)
@@ -142,7 +142,7 @@ class Retrieval:
 
     async def _ask(
         self,
-        found: Found,
+        result: RetrievalResult,
         models: Mapping[str, str],
         triggers: Triggers,
         exclude: list[str],
@@ -152,85 +152,85 @@ class Retrieval:
     ) -> None:
         """Fill in `lists`, `missing` and the times. Raises RequestError 503 when no head answers."""
         if not triggers:
-            found.lists = dict.fromkeys(models, NOTHING)
+            result.lists = dict.fromkeys(models, NOTHING)
             return
-        inputs = inputs_of(found.package, triggers, exclude, depth)
+        inputs = inputs_of(result.package, triggers, exclude, depth)
         answers = await ask(self.client, models, inputs, score, deadline)
         cold = 0
         for head, answer in answers.items():
-            found.seconds[head] = answer.seconds
-            if isinstance(answer, Gone):
-                found.missing.append(head)
+            result.seconds[head] = answer.seconds
+            if isinstance(answer, HeadFailure):
+                result.missing.append(head)
                 self.metrics.calls_failed.labels(head, answer.reason).inc()
             else:
-                found.lists[head], cold = answer, answer.cold
-        if not found.lists:
+                result.lists[head], cold = answer, answer.cold
+        if not result.lists:
             self.metrics.unanswered.labels("heads").inc()
-            why = ", ".join(f"{head}: {a.reason}" for head, a in answers.items() if isinstance(a, Gone))
+            why = ", ".join(f"{head}: {a.reason}" for head, a in answers.items() if isinstance(a, HeadFailure))
             raise RequestError(503, f"no head answered ({why}): retry.", RETRY_AFTER)
-        self.versions.readiness.note_answer(found.package.number)
+        self.versions.readiness.note_answer(result.package.number)
         self.metrics.triggers.inc(len(triggers))
         self.metrics.cold.inc(cold)
 
-    def _merge(self, found: Found, filters: Filters) -> None:
+    def _merge(self, result: RetrievalResult, filters: Filters) -> None:
         start = time.perf_counter()
         try:
-            for head, candidates in found.lists.items():
-                keep = found.package.sift(filters, candidates.item)
+            for head, candidates in result.lists.items():
+                keep = result.package.sift(filters, candidates.item)
                 if keep is not None:
-                    found.lists[head] = candidates.kept(keep)
+                    result.lists[head] = candidates.selected(keep)
         except UserError as error:
             raise RequestError(422, str(error)) from None
         # Of each head the merge takes k at the most: what lies behind cannot matter.
-        rows = [candidates.item[None, : found.k] for candidates in found.of_heads()]
-        found.merged = quota_merge(rows, found.quotas, found.k)
-        found.seconds["merge"] = time.perf_counter() - start
-        self._count(found)
+        rows = [candidates.item[None, : result.k] for candidates in result.of_heads()]
+        result.merged = quota_merge(rows, result.quotas, result.k)
+        result.seconds["merge"] = time.perf_counter() - start
+        self._count(result)
 
-    def _count(self, found: Found) -> None:
-        channel, rank = found.merged.channel[0], found.merged.rank[0]
+    def _count(self, result: RetrievalResult) -> None:
+        channel, rank = result.merged.channel[0], result.merged.rank[0]
         passed_over = 0
-        for number, head in enumerate(found.package.heads):
+        for number, head in enumerate(result.package.heads):
             ranks = rank[channel == number]
             if len(ranks):
                 self.metrics.merged_of[head].inc(len(ranks))
                 passed_over += int(ranks[-1]) + 1 - len(ranks)
         self.metrics.duplicates.inc(passed_over)
         if answered := int(np.count_nonzero(channel >= 0)):
-            self._count_offers(found, int(channel[answered - 1]), int(rank[answered - 1]))
+            self._count_offers(result, int(channel[answered - 1]), int(rank[answered - 1]))
         else:
             self.metrics.empty.inc()
-        for part in found.missing:
+        for part in result.missing:
             self.metrics.degraded.labels(part).inc()
-        for stage, seconds in found.seconds.items():
+        for stage, seconds in result.seconds.items():
             self.metrics.stage[stage].observe(seconds)
-        self.metrics.arm.labels(found.arm).inc()
+        self.metrics.arm.labels(result.arm).inc()
 
-    def _count_offers(self, found: Found, channel: int, rank: int) -> None:
+    def _count_offers(self, result: RetrievalResult, channel: int, rank: int) -> None:
         """What the merge went through of each head, and what alpha gives it: apart where a list ended early."""
-        lengths = [min(len(candidates.item), found.k) for candidates in found.of_heads()]
-        offers = offers_passed(channel, rank, found.quotas, lengths)
-        for head, passed, quota in zip(found.package.heads, offers, found.quotas, strict=True):
+        lengths = [min(len(candidates.item), result.k) for candidates in result.of_heads()]
+        offers = offers_passed(channel, rank, result.quotas, lengths)
+        for head, passed, quota in zip(result.package.heads, offers, result.quotas, strict=True):
             self.metrics.offers_of[head].inc(passed)
             self.metrics.quota_of[head].inc(quota / 100 * sum(offers))
 
 
-def check_limits(asked: RetrieveRequest | SimilarRequest, triggers: int, limits: Limits) -> int:
+def check_limits(request: RetrieveRequest | SimilarRequest, triggers: int, limits: Limits) -> int:
     """How many candidates to answer. Raises RequestError 422 for what this router's configuration does not allow."""
     if triggers > limits.triggers:
         text = f"triggers: {triggers} are more than this router takes, {limits.triggers} (limits.triggers)"
         raise RequestError(422, f"{text}: give the newest.")
-    if "k" not in asked.model_fields_set:
-        return min(asked.k, limits.k)
-    if asked.k > limits.k:
-        raise RequestError(422, f"k: {asked.k} is more than this router answers, {limits.k} (limits.k).")
-    return asked.k
+    if "k" not in request.model_fields_set:
+        return min(request.k, limits.k)
+    if request.k > limits.k:
+        raise RequestError(422, f"k: {request.k} is more than this router answers, {limits.k} (limits.k).")
+    return request.k
 
 
-def _alpha(own: float | None, arm: Arm | None, package: Package) -> tuple[float, float, bool]:
-    """The alpha to use, the arm's, and whether the caller named `own`."""
+def _alpha(requested_alpha: float | None, arm: Arm | None, package: Package) -> tuple[float, float, bool]:
+    """The alpha to use, the arm's, and whether the caller named their own."""
     of_arm = float(arm.alpha if arm and arm.alpha is not None else package.serving["alpha"])
-    return (of_arm, of_arm, False) if own is None else (own, of_arm, True)
+    return (of_arm, of_arm, False) if requested_alpha is None else (requested_alpha, of_arm, True)
 
 
 def _checked(package: Package, triggers: Triggers) -> Triggers:
@@ -239,33 +239,33 @@ def _checked(package: Package, triggers: Triggers) -> Triggers:
     Raises RequestError 422 on features that the version does not have.
     """
     checked = dict(triggers)
-    for item_id, told in triggers.items():
-        if told is not None and item_id not in package.row_of:
-            _check_features(told, package.serving["features"])
+    for item_id, trigger in triggers.items():
+        if trigger is not None and item_id not in package.row_of:
+            _check_features(trigger, package.serving["features"])
         else:
             checked[item_id] = None
     return checked
 
 
-def _check_features(trigger: Trigger, known: Mapping[str, Any]) -> None:
+def _check_features(trigger: Trigger, features: Mapping[str, Any]) -> None:
     where = f"trigger {trigger.item_id!a}"
-    for key, given in (("id", trigger.id_features), ("float", trigger.float_features)):
-        if unknown := sorted(set(given) - set(known[key])):
+    for key, values in (("id", trigger.id_features), ("float", trigger.float_features)):
+        if unknown := sorted(set(values) - set(features[key])):
             text = f"{where}, {key}_features: no feature {unknown[0]!a} in this version"
-            raise RequestError(422, f"{text}; it has {', '.join(known[key]) or 'none'}.")
-    if trigger.content is not None and known["content"] and len(trigger.content) != known["content"]:
+            raise RequestError(422, f"{text}; it has {', '.join(features[key]) or 'none'}.")
+    if trigger.content is not None and features["content"] and len(trigger.content) != features["content"]:
         text = f"{where}, content: {len(trigger.content)} numbers"
-        raise RequestError(422, f"{text}, this version's have {known['content']}.")
+        raise RequestError(422, f"{text}, this version's have {features['content']}.")
 
 
-def _distinct(asked: Sequence[str | Trigger]) -> dict[str, Trigger | None]:
+def _distinct(named: Sequence[str | Trigger]) -> dict[str, Trigger | None]:
     """Each item once, where it is first named, and what is said of it there."""
     triggers: dict[str, Trigger | None] = {}
-    for one in asked:
-        if isinstance(one, str):
-            triggers.setdefault(one, None)
+    for trigger in named:
+        if isinstance(trigger, str):
+            triggers.setdefault(trigger, None)
         else:
-            triggers.setdefault(one.item_id, one)
+            triggers.setdefault(trigger.item_id, trigger)
     return triggers
 
 

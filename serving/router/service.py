@@ -18,7 +18,7 @@ from serving.router.loading import Models
 from serving.router.metrics import Metrics
 from serving.router.readiness import PAUSE as PROBE_PAUSE
 from serving.router.readiness import Readiness
-from serving.router.retrieve import RETRY_AFTER, Found, Retrieval
+from serving.router.retrieve import RETRY_AFTER, Retrieval, RetrievalResult
 from serving.router.schema import Engagement, RetrieveRequest, SimilarRequest
 from serving.router.settings import Settings, Source
 from serving.router.versions import Versions
@@ -113,13 +113,13 @@ class Service:
 
     async def retrieve(self, request: RetrieveRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
         """The answer of /v1/retrieve (schema.Answer); raises RequestError."""
-        found = await self.retrieval.retrieve(request, self.settings.limits, deadline)
-        return await self._answer(found, request_id, request.user_id, "retrieve", deadline)
+        result = await self.retrieval.retrieve(request, self.settings.limits, deadline)
+        return await self._answer(result, request_id, request.user_id, "retrieve", deadline)
 
     async def similar(self, request: SimilarRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
         """The answer of /v1/similar; raises RequestError."""
-        found = await self.retrieval.similar(request, self.settings.limits, deadline)
-        return await self._answer(found, request_id, request.user_id, "similar", deadline)
+        result = await self.retrieval.similar(request, self.settings.limits, deadline)
+        return await self._answer(result, request_id, request.user_id, "similar", deadline)
 
     async def batch(self, requests: Sequence[RetrieveRequest], request_id: str) -> list[dict[str, Any]]:
         """An answer or a problem for each. Raises RequestError 429 and 422 for the batch as a whole."""
@@ -159,34 +159,34 @@ class Service:
         return len(records)
 
     async def _answer(
-        self, found: Found, request_id: str, user_id: str | None, surface: str, deadline: Deadline
+        self, result: RetrievalResult, request_id: str, user_id: str | None, surface: str, deadline: Deadline
     ) -> dict[str, Any]:
-        columns = found.columns()
+        columns = result.columns()
         exposure_id = uuid.uuid4().hex
         logged = False
         if self.log is not None and user_id is not None:
             start = time.perf_counter()
-            logged = await self._expose(found, columns, (exposure_id, request_id), user_id, surface, deadline)
-            found.seconds["log"] = time.perf_counter() - start
-            self.metrics.stage["log"].observe(found.seconds["log"])
-        found.seconds["total"] = time.perf_counter() - deadline.start
-        self.metrics.stage["total"].observe(found.seconds["total"])
+            logged = await self._expose(result, columns, (exposure_id, request_id), user_id, surface, deadline)
+            result.seconds["log"] = time.perf_counter() - start
+            self.metrics.stage["log"].observe(result.seconds["log"])
+        result.seconds["total"] = time.perf_counter() - deadline.start
+        self.metrics.stage["total"].observe(result.seconds["total"])
         return {
             "request_id": request_id,
             "exposure_id": exposure_id,
-            "model_version": found.package.number,
-            "arm": found.arm,
-            "alpha": found.alpha,
-            "degraded": bool(found.missing),
-            "missing": found.missing,
+            "model_version": result.package.number,
+            "arm": result.arm,
+            "alpha": result.alpha,
+            "degraded": bool(result.missing),
+            "missing": result.missing,
             "candidates": rows_of(columns),
-            "timings_ms": milliseconds(found),
+            "timings_ms": milliseconds(result),
             "exposure_logged": logged,
         }
 
     async def _expose(
         self,
-        found: Found,
+        result: RetrievalResult,
         columns: dict[str, list[Any]],
         ids: tuple[str, str],
         user_id: str,
@@ -206,13 +206,13 @@ class Service:
             "request_id": request_id,
             "timestamp": datetime.now(UTC),
             "user_id": user_id,
-            "arm": found.arm,
-            "model_version": found.package.number,
-            "alpha": found.alpha,
-            "arm_alpha": found.arm_alpha,
-            "own_alpha": found.own_alpha,
-            "degraded": bool(found.missing),
-            "k": found.k,
+            "arm": result.arm,
+            "model_version": result.package.number,
+            "alpha": result.alpha,
+            "arm_alpha": result.arm_alpha,
+            "own_alpha": result.own_alpha,
+            "degraded": bool(result.missing),
+            "k": result.k,
             "surface": surface,
             **columns,
         }
@@ -251,6 +251,6 @@ def rows_of(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def milliseconds(found: Found) -> dict[str, float]:
+def milliseconds(result: RetrievalResult) -> dict[str, float]:
     """The stages' times as answered."""
-    return {stage: round(1000 * seconds, 3) for stage, seconds in found.seconds.items()}
+    return {stage: round(1000 * seconds, 3) for stage, seconds in result.seconds.items()}

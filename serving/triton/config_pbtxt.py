@@ -37,10 +37,12 @@ def ensemble(name: str, head: str, preranker: str | None, candidates: int) -> st
     """config.pbtxt of retrieve_<head>_<version>: the head, then the preranker where the version has one."""
     ranked = _ranked(candidates)
     outputs: Tensors = {**ranked, "cold": ("TYPE_INT32", 1)}
-    found = {key: f"found_{key}" for key in (*ranked, "history")} if preranker else {key: key for key in ranked}
-    steps = [_step(head, {key: key for key in HEAD_INPUTS}, {**found, "cold": "cold"})]
+    # Between the two models the head's outputs go by names of their own.
+    renamed = {key: f"found_{key}" for key in (*ranked, "history")}
+    names = renamed if preranker else {key: key for key in ranked}
+    steps = [_step(head, {key: key for key in HEAD_INPUTS}, {**names, "cold": "cold"})]
     if preranker:
-        steps.append(_step(preranker, found, {key: key for key in ranked}))
+        steps.append(_step(preranker, names, {key: key for key in ranked}))
     return "\n".join(
         [
             f'name: "{name}"',

@@ -53,15 +53,19 @@ def write_package(
     manifest, settings = verify(retriever), retrieval_settings(run)
     out.mkdir(parents=True)
     users = _users(run) if users is None else users
-    told = {**_serving(retriever, settings), "users": users if features else []}
-    _write_json(out / "serving.json", told)
+    serving = {**_serving(retriever, settings), "users": users if features else []}
+    _write_json(out / "serving.json", serving)
     write_parquet(_items(retriever), out / "items.parquet")
     if features is not None:
         _copy_features(features, out / "features")
-    models = _models(retriever, version, told, settings, out / "models")
+    models = _models(retriever, version, serving, settings, out / "models")
     files = {str(path.relative_to(out)): sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
-    kept = {"version": version, "packaged_at": datetime.now(UTC).isoformat(), "created_from": manifest["created_from"]}
-    _write_json(out / MANIFEST, {**kept, "mlflow": mlflow, "models": models, "sha256": files})
+    provenance = {
+        "version": version,
+        "packaged_at": datetime.now(UTC).isoformat(),
+        "created_from": manifest["created_from"],
+    }
+    _write_json(out / MANIFEST, {**provenance, "mlflow": mlflow, "models": models, "sha256": files})
     return out
 
 
@@ -113,19 +117,21 @@ def _copy_features(store: Path, out: Path) -> None:
             shutil.copy2(store / name, out)
 
 
-def _models(retriever: Path, version: str, told: dict[str, Any], settings: RetrievalSettings, out: Path) -> list[str]:
+def _models(
+    retriever: Path, version: str, serving: dict[str, Any], settings: RetrievalSettings, out: Path
+) -> list[str]:
     """Write the models; returns their names, sorted."""
-    width, triggers = told["candidates"], told["triggers"]
-    preranker = f"preranker_{version}" if told["preranker"] else None
+    width, triggers = serving["candidates"], serving["triggers"]
+    preranker = f"preranker_{version}" if serving["preranker"] else None
     if preranker:
         folder = _folder(out, preranker, triton.preranker_model(preranker, width, triggers), version)
         _write_preranker(retriever, folder)
     ids = pq.read_table(retriever / "items.parquet", columns=["item_id", "in_train"])
-    for head in told["heads"]:
-        name, both = f"{head}_{version}", f"retrieve_{head}_{version}"
+    for head in serving["heads"]:
+        name, ensemble = f"{head}_{version}", f"retrieve_{head}_{version}"
         folder = _folder(out, name, triton.head_model(name, width, triggers), version)
-        _write_head(retriever, head, told, ids, folder)
-        _folder(out, both, triton.ensemble(both, name, preranker, width), version)
+        _write_head(retriever, head, serving, ids, folder)
+        _folder(out, ensemble, triton.ensemble(ensemble, name, preranker, width), version)
     return sorted(path.name for path in out.iterdir())
 
 
@@ -136,18 +142,18 @@ def _folder(out: Path, name: str, config: str, version: str) -> Path:
     return folder
 
 
-def _write_head(retriever: Path, head: str, told: dict[str, Any], items: pa.Table, folder: Path) -> None:
+def _write_head(retriever: Path, head: str, serving: dict[str, Any], items: pa.Table, folder: Path) -> None:
     shutil.copy2(retriever / f"{head}.faiss", folder / "index.faiss")
     shutil.copy2(retriever / f"{head}.npy", folder / "vectors.npy")
     (folder / "items.json").write_text(json.dumps(items["item_id"].to_pylist()))
     model, weights = _read_json(retriever / "model.json"), load_file(retriever / "weights.safetensors")
     arrays: dict[str, Any] = {"unknown_item": weights["sparse.tables.0.weight"][:1]}
-    for column in range(len(told["features"]["id"])):
+    for column in range(len(serving["features"]["id"])):
         arrays[f"table.{column}"] = weights[f"sparse.tables.{column + 1}.weight"]
     arrays |= {name: array for name, array in weights.items() if name.startswith("dense.")}
-    own = f"heads.{head}."
-    arrays |= {name.removeprefix(own): array for name, array in weights.items() if name.startswith(own)}
-    if told["features"]["content"]:
+    prefix = f"heads.{head}."
+    arrays |= {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
+    if serving["features"]["content"]:
         content = np.load(retriever / "content.npy")
         arrays["donor"] = np.flatnonzero(items["in_train"].to_numpy() & content.any(axis=1))
         arrays["donor_content"] = content[arrays["donor"]]
@@ -157,11 +163,11 @@ def _write_head(retriever: Path, head: str, told: dict[str, Any], items: pa.Tabl
         folder,
         "head.py",
         {
-            "candidates": told["candidates"],
-            "triggers": told["triggers"],
-            "temperature": told["temperature"],
-            "features": told["features"],
-            "vocabularies": {name: model["vocabularies"][name] for name in told["features"]["id"]},
+            "candidates": serving["candidates"],
+            "triggers": serving["triggers"],
+            "temperature": serving["temperature"],
+            "features": serving["features"],
+            "vocabularies": {name: model["vocabularies"][name] for name in serving["features"]["id"]},
             # An item that nobody knew has zeros in the statistics: no events yet, and no age (feature_repo/stage.py).
             "fill": [0.0 if name in STATISTICS else value for name, value in mean.items()],
             "layers": len(model["architecture"]["hidden"]) + 1,
@@ -172,13 +178,14 @@ def _write_head(retriever: Path, head: str, told: dict[str, Any], items: pa.Tabl
 
 def _write_preranker(retriever: Path, folder: Path) -> None:
     """The user's side of the towers, and what the items' side says of every item."""
-    told, tensors = _read_json(retriever / "preranker.json"), load_file(retriever / "preranker.safetensors")
-    weights = {task: weight for task, weight in told["weights"].items() if weight}  # 0 adds nothing
-    wanted = ["age", "table.past", "table.interest", "table.new"]
-    wanted += [name for task in weights for name in (f"table.{task}", f"user_heads.{task}.")]
-    arrays: dict[str, Any] = {name: array for name, array in tensors.items() if name.startswith(tuple(wanted))}
+    model = _read_json(retriever / "preranker.json")
+    tensors = load_file(retriever / "preranker.safetensors")
+    weights = {task: weight for task, weight in model["weights"].items() if weight}  # 0 adds nothing
+    prefixes = ["age", "table.past", "table.interest", "table.new"]
+    prefixes += [name for task in weights for name in (f"table.{task}", f"user_heads.{task}.")]
+    arrays: dict[str, Any] = {name: array for name, array in tensors.items() if name.startswith(tuple(prefixes))}
     np.savez(folder / "arrays.npz", **arrays)
-    _finish(folder, "preranker.py", {"weights": weights, "interests": told["architecture"]["interests"], "layers": 2})
+    _finish(folder, "preranker.py", {"weights": weights, "interests": model["architecture"]["interests"], "layers": 2})
 
 
 def _finish(folder: Path, model: str, settings: dict[str, Any]) -> None:

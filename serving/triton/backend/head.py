@@ -17,10 +17,10 @@ GPU_K = 2048  # most that Faiss finds for a query on a GPU
 
 
 @dataclass
-class Question:
+class Query:
     """One user's triggers, newest first; a trigger that is not in the version has row -1 and perhaps a vector."""
 
-    place: np.ndarray  # int64 [n], of each trigger in the request
+    position: np.ndarray  # int64 [n], of each trigger in the request
     row: np.ndarray  # int64 [n]
     vector: np.ndarray | None  # float32 [unseen triggers with features, d], in their order
     cold: int  # triggers left out: nothing is known of them
@@ -34,7 +34,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the files beside this one, checksums first."""
         folder = checked(Path(args["model_repository"]) / args["model_version"])
-        self.told: dict[str, Any] = json.loads((folder / "settings.json").read_text())
+        self.settings: dict[str, Any] = json.loads((folder / "settings.json").read_text())
         self.rows = {name.encode(): row for row, name in enumerate(json.loads((folder / "items.json").read_text()))}
         self.vectors = np.load(folder / "vectors.npy")
         self.index = faiss.read_index(str(folder / "index.faiss"))
@@ -44,69 +44,71 @@ class TritonPythonModel:
             self.index = faiss.index_cpu_to_gpu(self.gpu, int(args["model_instance_device_id"]), self.index)
             self.deepest = min(self.deepest, GPU_K - 1)
         with np.load(folder / "unseen.npz") as arrays:
-            self.unseen = Unseen(self.told, dict(arrays), self.vectors)
+            self.unseen = Unseen(self.settings, dict(arrays), self.vectors)
         self.pooling = Pooling(len(self.rows))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response a request; a request that cannot be read gets an error of its own."""
-        read: list[list[Question]] = []
+        read: list[list[Query]] = []
         wrong: dict[int, str] = {}
-        for place, request in enumerate(requests):
+        for number, request in enumerate(requests):
             try:
-                read.append(self._questions(request))
+                read.append(self._queries(request))
             except ValueError as error:
                 read.append([])
-                wrong[place] = str(error)
-        answers = iter(self._answer([question for questions in read for question in questions]))
+                wrong[number] = str(error)
+        answers = iter(self._answer([query for queries in read for query in queries]))
         return [
-            _refusal(wrong[place]) if place in wrong else _response([next(answers) for _ in questions])
-            for place, questions in enumerate(read)
+            _refusal(wrong[number]) if number in wrong else _response([next(answers) for _ in queries])
+            for number, queries in enumerate(read)
         ]
 
-    def _questions(self, request: Any) -> list[Question]:
+    def _queries(self, request: Any) -> list[Query]:
         trigger, exclude, k_ann = (_input(request, name) for name in ("trigger", "exclude", "k_ann"))
         ids, floats, content = (_input(request, name) for name in ("id_features", "float_features", "content"))
-        return [self._question(*row) for row in zip(trigger, exclude, k_ann[:, 0], ids, floats, content, strict=True)]
+        return [self._query(*row) for row in zip(trigger, exclude, k_ann[:, 0], ids, floats, content, strict=True)]
 
-    def _question(
+    def _query(
         self, trigger: np.ndarray, exclude: np.ndarray, k: int, ids: np.ndarray, floats: np.ndarray, content: np.ndarray
-    ) -> Question:
-        place = np.array([at for at, name in enumerate(trigger) if name], np.int64)
-        if len(place) > (most := self.told["triggers"]):
-            raise ValueError(f"trigger has {len(place)} items: this version takes {most} at most")
-        row = np.array([self.rows.get(trigger[at], -1) for at in place], np.int64)
-        n, told = len(trigger), self.told["features"]
+    ) -> Query:
+        position = np.array([index for index, name in enumerate(trigger) if name], np.int64)
+        if len(position) > (most := self.settings["triggers"]):
+            raise ValueError(f"trigger has {len(position)} items: this version takes {most} at most")
+        row = np.array([self.rows.get(trigger[index], -1) for index in position], np.int64)
+        n, widths = len(trigger), self.settings["features"]
         features = (
-            _rows(ids, n, len(told["id"]), b"", "id_features"),
-            _rows(floats, n, len(told["float"]), np.nan, "float_features"),
-            _rows(content, n, told["content"], 0.0, "content"),
+            _rows(ids, n, len(widths["id"]), b"", "id_features"),
+            _rows(floats, n, len(widths["float"]), np.nan, "float_features"),
+            _rows(content, n, widths["content"], 0.0, "content"),
         )
+        # Triggers that the version does not hold: embedded by their features, left out without any.
         vector, cold = None, 0
-        if len(unknown := np.flatnonzero(row < 0)):
-            vector, known = self.unseen.place(*(feature[place[unknown]] for feature in features))
-            cold, kept = int((~known).sum()), np.delete(np.arange(len(row)), unknown[~known])
-            place, row, vector = place[kept], row[kept], vector[known]
-        seen = np.array([at for at in map(self.rows.get, exclude) if at is not None], np.int64)
-        return Question(place, row, vector, cold, seen, min(max(int(k), 1), self.deepest))
+        if len(unseen := np.flatnonzero(row < 0)):
+            vector, has_features = self.unseen.embed(*(feature[position[unseen]] for feature in features))
+            cold = int((~has_features).sum())
+            usable = np.delete(np.arange(len(row)), unseen[~has_features])
+            position, row, vector = position[usable], row[usable], vector[has_features]
+        seen = [row for row in map(self.rows.get, exclude) if row is not None]
+        return Query(position, row, vector, cold, np.array(seen, np.int64), min(max(int(k), 1), self.deepest))
 
-    def _answer(self, questions: list[Question]) -> list[dict[str, np.ndarray]]:
-        if not any(len(question.row) for question in questions):
-            return [self._told(question) for question in questions]
-        rows = np.concatenate([question.row for question in questions])
+    def _answer(self, queries: list[Query]) -> list[dict[str, np.ndarray]]:
+        if not any(len(query.row) for query in queries):
+            return [self._outputs(query) for query in queries]
+        rows = np.concatenate([query.row for query in queries])
         distinct, list_of = np.unique(rows, return_inverse=True)
-        first = int(len(distinct) > 0 and distinct[0] < 0)  # the place of -1, if it is there
+        first = int(len(distinct) > 0 and distinct[0] < 0)  # -1 stands first, where it is there
         distinct = distinct[first:]
         list_of -= first
-        list_of[rows < 0] = len(distinct) + np.arange((rows < 0).sum())  # unseen triggers come after the known
-        vectors = [question.vector for question in questions if question.vector is not None]
+        list_of[rows < 0] = len(distinct) + np.arange((rows < 0).sum())  # unseen triggers come after the others
+        vectors = [query.vector for query in queries if query.vector is not None]
         ids, scores = self._search(
-            distinct, np.concatenate([self.vectors[distinct], *vectors]), max(q.k for q in questions)
+            distinct, np.concatenate([self.vectors[distinct], *vectors]), max(q.k for q in queries)
         )
         answers, start = [], 0
-        for question in questions:
-            lists = list_of[start : start + len(question.row)]
+        for query in queries:
+            lists = list_of[start : start + len(query.row)]
             start += len(lists)
-            answers.append(self._told(question, ids[lists, : question.k], scores[lists, : question.k]))
+            answers.append(self._outputs(query, ids[lists, : query.k], scores[lists, : query.k]))
         return answers
 
     def _search(self, rows: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,21 +117,21 @@ class TritonPythonModel:
         unseen = np.full(len(vectors) - len(rows), -1)  # their vectors come after those of `rows`
         return drop_self(ids, scores, np.concatenate([rows, unseen]))
 
-    def _told(
-        self, question: Question, ids: np.ndarray | None = None, scores: np.ndarray | None = None
+    def _outputs(
+        self, query: Query, ids: np.ndarray | None = None, scores: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        width, told = self.told["candidates"], self.told
+        width, settings = self.settings["candidates"], self.settings
         out = {name: np.full(width, -1, np.int32) for name in ("item", "trigger_at")}
         out |= {name: np.full(width, -np.inf, np.float32) for name in ("score", "similarity")}
-        out |= {"history": np.full(told["triggers"], -1, np.int32), "cold": np.array([question.cold], np.int32)}
-        history = question.row[question.row >= 0]
+        out |= {"history": np.full(settings["triggers"], -1, np.int32), "cold": np.array([query.cold], np.int32)}
+        history = query.row[query.row >= 0]
         out["history"][: len(history)] = history
         if ids is not None and scores is not None and len(ids):
-            votes = softmax_over_list(scores, told["temperature"])
-            item, total, similarity, source = self.pooling.rank(ids, scores, votes, question.exclude, width)
+            votes = softmax_over_list(scores, settings["temperature"])
+            item, total, similarity, source = self.pooling.rank(ids, scores, votes, query.exclude, width)
             n = len(item)
             out["item"][:n], out["score"][:n] = item, total / np.float32(len(ids))
-            out["similarity"][:n], out["trigger_at"][:n] = similarity, question.place[source]
+            out["similarity"][:n], out["trigger_at"][:n] = similarity, query.position[source]
         return out
 
 

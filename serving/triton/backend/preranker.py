@@ -22,10 +22,10 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the files beside this one, checksums first."""
         folder = checked(Path(args["model_repository"]) / args["model_version"])
-        told = json.loads((folder / "settings.json").read_text())
-        self.task_weights: dict[str, float] = told["weights"]
-        self.interests: int = told["interests"]
-        self.layers: int = told["layers"]
+        settings = json.loads((folder / "settings.json").read_text())
+        self.task_weights: dict[str, float] = settings["weights"]
+        self.interests: int = settings["interests"]
+        self.layers: int = settings["layers"]
         with np.load(folder / "arrays.npz") as arrays:
             self.arrays = dict(arrays)
 

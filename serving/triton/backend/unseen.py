@@ -14,21 +14,25 @@ from .scoring import Donors, mlp
 class Unseen:
     """One head's embedding of items by features.
 
-    `told`: "vocabularies" (id feature -> values, number = place + 1), "fill" (what stands for a float feature not
+    `settings`: "vocabularies" (id feature -> values, number = index + 1), "fill" (what stands for a float feature not
     given), "layers" (of the MLP), "tau_q". `arrays`: the weights, and "donor" int64, "donor_content" float32 where
     content decides. `vectors` float32 [items, d] are the version's.
     """
 
-    def __init__(self, told: dict[str, Any], arrays: dict[str, np.ndarray], vectors: np.ndarray) -> None:
-        self.numbers = [{value.encode(): n + 1 for n, value in enumerate(v)} for v in told["vocabularies"].values()]
-        self.fill, self.layers, self.tau_q = np.array(told["fill"], np.float32), told["layers"], told["tau_q"]
+    def __init__(self, settings: dict[str, Any], arrays: dict[str, np.ndarray], vectors: np.ndarray) -> None:
+        self.numbers = [{value.encode(): n + 1 for n, value in enumerate(v)} for v in settings["vocabularies"].values()]
+        self.fill, self.layers, self.tau_q = (
+            np.array(settings["fill"], np.float32),
+            settings["layers"],
+            settings["tau_q"],
+        )
         self.weights = arrays
         self.vectors, self.donors = vectors, None
         if len(arrays.get("donor", ())):
             self.donors = Donors(arrays["donor"], arrays["donor_content"])
 
-    def place(self, ids: np.ndarray, floats: np.ndarray, content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Unit vectors float32 [n, d], and bool [n]: whether anything is known of the item.
+    def embed(self, ids: np.ndarray, floats: np.ndarray, content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors float32 [n, d], and bool [n]: whether the item has any feature.
 
         `ids` object (bytes) [n, id features], empty or unknown values say nothing; `floats` float32 [n, float
         features], NaN where not given; `content` float32 [n, c], of any length, zero where not given. Raises
@@ -37,18 +41,18 @@ class Unseen:
         if np.isinf(floats).any() or not np.isfinite(content).all():
             raise ValueError("float_features and content must be finite; NaN in float_features stands for not given")
         numbered = np.zeros((len(ids), len(self.numbers)), np.int64)
-        for column, known in enumerate(self.numbers):
-            numbered[:, column] = [known.get(value, 0) for value in ids[:, column]]
-        told = numbered.any(axis=1) | ~np.isnan(floats).all(axis=1)
-        vectors = self._embed(numbered, np.where(np.isnan(floats), self.fill, floats))
+        for column, numbers in enumerate(self.numbers):
+            numbered[:, column] = [numbers.get(value, 0) for value in ids[:, column]]
+        has_features = numbered.any(axis=1) | ~np.isnan(floats).all(axis=1)
+        vectors = self._bottom_and_head(numbered, np.where(np.isnan(floats), self.fill, floats))
         if self.donors is not None:
-            told |= content.any(axis=1)
+            has_features |= content.any(axis=1)
             length = np.linalg.norm(content, axis=1, keepdims=True)
             unit = np.divide(content, length, out=np.zeros_like(content), where=length > 0)
             vectors = self.donors.place(vectors, unit, self.vectors, self.tau_q)
-        return vectors, told
+        return vectors, has_features
 
-    def _embed(self, ids: np.ndarray, floats: np.ndarray) -> np.ndarray:
+    def _bottom_and_head(self, ids: np.ndarray, floats: np.ndarray) -> np.ndarray:
         weights = self.weights
         parts = [np.repeat(weights["unknown_item"], len(ids), axis=0)]
         parts += [weights[f"table.{column}"][ids[:, column]] for column in range(ids.shape[1])]

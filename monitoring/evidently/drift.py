@@ -28,6 +28,7 @@ from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.data.feature_tables import RECENT
 from mtmh.experiment.folder import ExperimentFolder
 from mtmh.heads import HEADS
+from mtmh.ids import Ids
 
 SAMPLE = 2000  # impressions of an arm and day that are compared column by column
 LEAST = 30  # values that a comparison needs on either side
@@ -177,9 +178,9 @@ def statistics_by_day(
     events = history.select("item_id", "timestamp").union(events)
     events = events.mutate(day=events.timestamp.truncate("D")).group_by("item_id", "day")
     counts = events.agg(n=ibis._.count(), first=ibis._.timestamp.min()).to_pyarrow()
-    row = np.asarray(pc.fill_null(pc.index_in(counts["item_id"], value_set=item_id), -1))
+    row = Ids(item_id).rows(counts["item_id"])
     counts = counts.filter(pa.array(row >= 0))
-    row, n = row[row >= 0].astype(np.int64), counts["n"].to_numpy()
+    row, n = row[row >= 0], counts["n"].to_numpy()
 
     # Column 0 is everything before the recent days of the first day, then one column a day.
     start = np.datetime64(first, "us") + DAY * np.arange(days)

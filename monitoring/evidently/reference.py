@@ -15,6 +15,7 @@ import yaml
 from mtmh.data.contract import STATISTICS
 from mtmh.experiment.folder import ExperimentFolder
 from mtmh.heads import HEADS
+from mtmh.ids import Ids
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Reference:
     candidates: dict[str, pa.Table]
 
     def rows(self, item_id: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """The row of each item, int64; -1 for one that training did not see."""
-        return _rows(item_id, self.item_id)
+        """The row of each item, int32; -1 for one that training did not see."""
+        return Ids(self.item_id).rows(item_id)
 
     def candidate_counts(self, arm: str, head: str) -> np.ndarray:
         """How often each item stands in the evaluated lists of an arm and head: int64 [items]."""
@@ -61,7 +62,7 @@ def load_reference(folder: ExperimentFolder, k: int) -> tuple[Reference | None, 
     manifest = json.loads((version / "manifest.json").read_text())
     split = pa.scalar(datetime.fromisoformat(manifest["created_from"]["split_time"]))
     before = history.filter(pc.less(history["timestamp"], split))
-    engaged = _rows((before if len(before) else history)["item_id"], item_id)
+    engaged = Ids(item_id).rows((before if len(before) else history)["item_id"])
     # The first L1 topic of each item, and the vectors of the heads that the version has.
     topics = [topics[0] if topics else None for topics in items["l1_topics"].to_pylist()]
     files = {head: version / f"{head}.npy" for head in HEADS}
@@ -98,12 +99,7 @@ def _candidates(
         if not len(table):
             missing.append(f"{run} evaluated no lists at the alpha of the arm {arm.name}.")
             continue
-        row = _rows(table["item_id"], item_id)
+        row = Ids(item_id).rows(table["item_id"])
         columns = {"item": row, "head": table["head"], "score": table["score"].cast(pa.float64())}
         candidates[arm.name] = pa.table(columns).filter(pa.array(row >= 0))
     return candidates, missing
-
-
-def _rows(item_id: pa.Array | pa.ChunkedArray, index: pa.Array) -> np.ndarray:
-    """The position of each id in `index`, int64; -1 where it is not there."""
-    return np.asarray(pc.fill_null(pc.index_in(item_id, value_set=index), -1)).astype(np.int64)

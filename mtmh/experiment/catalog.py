@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.experiment.arms import Arm, assign_all, buckets
 from mtmh.experiment.definitions import DEFINITIONS
+from mtmh.ids import Ids
 
 UNIT_BUCKETS = 100
 UNIT_SALT = "mtmh.units/"  # not the experiment's: these buckets must cut across the arms
@@ -96,7 +97,7 @@ def read_item_table(path: Path) -> ItemTable:
     item, name = pc.list_parent_indices(topics), pc.list_flatten(topics)
     item, name = item.filter(name.is_valid()), name.drop_null()
     names = pc.unique(name).sort()
-    topic = pc.index_in(name, value_set=names).to_numpy()
+    topic = Ids(names).rows(name)
     pairs = np.unique(item.to_numpy().astype(np.int64) * len(names) + topic)
     created = table["created_at"].cast(UTC_MICROSECONDS, safe=False).cast(pa.timestamp("us"))
     return ItemTable(
@@ -153,12 +154,12 @@ def assign_users(
     user), seen (the user's first day), each user once. engaged: user_id and seen of the users who
     did something and were never served, who are in the arm that would have served them.
     """
-    names = pa.array([arm.name for arm in arms])
+    names = Ids([arm.name for arm in arms])
     ids = pa.concat_arrays([_strings(served, "user_id"), _strings(engaged, "user_id")])
     # The arm by salt and weights, and the arms that the log says served the user.
-    due = pc.index_in(pa.array(assign_all(ids, salt, arms)), value_set=names).to_numpy()
-    first = pc.index_in(_strings(served, "arm"), value_set=names).to_numpy()
-    other = pc.index_in(_strings(served, "other_arm"), value_set=names).to_numpy()
+    due = names.rows(assign_all(ids, salt, arms))
+    first = names.rows(_strings(served, "arm"))
+    other = names.rows(_strings(served, "other_arm"))
     arm = np.where(first == other, first, -1)
     arm = np.concatenate([arm, due[len(first) :]]).astype(np.int32)
     bucket = buckets(ids, UNIT_SALT).to_numpy() % UNIT_BUCKETS

@@ -133,7 +133,7 @@ class Candidate(BaseModel):
     item_id: str
     score: float = Field(description="p(candidate | user) of its head; in /v1/similar the cosine.")
     head: Literal["engagement", "relevance"]
-    head_rank: int = Field(description="ExperimentFolder in that head's list after the filters, from 1.")
+    head_rank: int = Field(description="Place in that head's list after the filters, from 1.")
     trigger_id: str
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tea_tasting.aggr import Aggregates
 
 from mtmh.experiment.definitions import DEFINITIONS
+from mtmh.ids import Ids
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -122,16 +123,16 @@ def looks(
 
 def _arm(rows: pa.Table, days: pa.Array, columns: Sequence[str], before: pa.Table | None) -> _Arm:
     """One arm's rows of these days, by day, beside what its users did before."""
-    look = pc.index_in(rows["day"], value_set=days)
-    rows = rows.append_column("_look", look).filter(pc.is_valid(look)).sort_by("_look")
+    look = Ids(days).rows(rows["day"])
+    rows = rows.append_column("_look", pa.array(look)).filter(pa.array(look >= 0)).sort_by("_look")
     users = rows["user_id"].cast(pa.string()).combine_chunks().dictionary_encode()
     # Sums of the pre-period, of the columns that it has.
     names = [name for name in columns if before is not None and name in before.column_names]
     past = np.zeros((len(users.dictionary), len(names)))
     if before is not None:
-        user = pc.index_in(before["user_id"], value_set=users.dictionary)
-        of_users = before.filter(pc.is_valid(user))
-        np.add.at(past, user.drop_null().to_numpy(), _matrix(of_users, names))
+        user = Ids(users.dictionary).rows(before["user_id"])
+        of_users = before.filter(pa.array(user >= 0))
+        np.add.at(past, user[user >= 0], _matrix(of_users, names))
     return _Arm(
         users.dictionary,
         users.indices.to_numpy(zero_copy_only=False).astype(np.int64),

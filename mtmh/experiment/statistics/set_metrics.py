@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mtmh.experiment.metrics import Metric
 from mtmh.experiment.statistics.contrast import Contrast
+from mtmh.ids import Ids
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -69,9 +70,9 @@ def set_contrasts(
 
 def _users_seen(rows: pa.Table, days: pa.Array) -> Ints:
     """Users by bucket with a row on a day of `days` up to each look: int64 [looks, BUCKETS]."""
-    look = pc.index_in(rows["day"], value_set=days)
-    rows = rows.select(["user_id", "bucket"]).append_column("look", look)
-    rows = rows.filter(pc.is_valid(look))
+    look = Ids(days).rows(rows["day"])
+    rows = rows.select(["user_id", "bucket"]).append_column("look", pa.array(look))
+    rows = rows.filter(pa.array(look >= 0))
     users = rows.group_by("user_id").aggregate([("look", "min"), ("bucket", "min")])
     counts = np.zeros((len(days), BUCKETS), np.int64)
     np.add.at(counts, (users["look_min"].to_numpy(), users["bucket_min"].to_numpy()), 1)

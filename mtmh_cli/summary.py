@@ -12,7 +12,6 @@ from pipelines.runs_folder import serving
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtmh.retrieval.query import Candidate
 
 COLUMNS = {
     "recall_at_20": "R@20",

@@ -20,7 +20,7 @@ from mtmh.retrieval.retriever import Request, Retriever
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ListedCandidate:
     """One candidate, as a person reads it."""
 
     item_id: str
@@ -38,7 +38,7 @@ def load(run: Path) -> Retriever:
     return Retriever.load(run / "retriever" if (run / "retriever").is_dir() else run)
 
 
-def similar(retriever: Retriever, item_id: str, k: int, alpha: float) -> dict[str, list[Candidate]]:
+def similar(retriever: Retriever, item_id: str, k: int, alpha: float) -> dict[str, list[ListedCandidate]]:
     """The `k` best candidates for a trigger: of each head, and "merged" at `alpha` where there are several.
 
     Raises UserError when the version does not know the item.
@@ -61,7 +61,7 @@ def similar(retriever: Retriever, item_id: str, k: int, alpha: float) -> dict[st
 
 def recommend(
     retriever: Retriever, history: list[str], k: int, alpha: float, settings: RetrievalSettings
-) -> list[Candidate]:
+) -> list[ListedCandidate]:
     """The first `k` of a user's merged pool at `alpha`; the items of `history` are triggers and not shown again.
 
     Raises UserError when the version does not know an item of the history.
@@ -79,7 +79,7 @@ def describe(retriever: Retriever, item_id: str) -> str:
     return f"{item.item_id}: {item.title} ({item.topics or 'no topics'})"
 
 
-def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[Candidate]:
+def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[ListedCandidate]:
     """The first `k` of the list that the run's evaluation made for a test user at `alpha`.
 
     Raises UserError when the run keeps no such list: it does for a sample of users, and for the alphas evaluated.
@@ -122,7 +122,7 @@ def _rows(retriever: Retriever, item_ids: list[str]) -> np.ndarray:
 
 def _candidates(
     retriever: Retriever, items: np.ndarray, scores: np.ndarray, triggers: np.ndarray, heads: list[str]
-) -> list[Candidate]:
+) -> list[ListedCandidate]:
     """As a person reads them; a list ends at the first item -1."""
     n = int((items >= 0).sum())
     rows = retriever.items.take(pa.array(items[:n])).to_pylist()
@@ -131,6 +131,6 @@ def _candidates(
     return [_candidate(*column) for column in columns]
 
 
-def _candidate(item: dict[str, Any], head: str, score: float, trigger_id: str) -> Candidate:
+def _candidate(item: dict[str, Any], head: str, score: float, trigger_id: str) -> ListedCandidate:
     topics = ", ".join(item["l2_topics"] or [])
-    return Candidate(item["item_id"], item["title"] or "", topics, head, score, trigger_id)
+    return ListedCandidate(item["item_id"], item["title"] or "", topics, head, score, trigger_id)

@@ -18,7 +18,7 @@ from serving.router.body import BODY_KB
 from serving.router.connection import HEADER_BYTES
 from serving.router.generated import mtmh_pb2 as wire
 from serving.router.guard import HUNG_UP, REQUEST_ID
-from serving.router.health import Health
+from serving.router.health import HealthService
 from serving.router.limits import Deadline, RequestError, shows_token
 from serving.router.service import Service
 from serving.router.settings import Limits
@@ -122,7 +122,7 @@ class Calls:
 class Rpc:
     """The server on listen.grpc_port, and its health service."""
 
-    def __init__(self, server: aio.Server, health: Health) -> None:
+    def __init__(self, server: aio.Server, health: HealthService) -> None:
         self.server, self.health = server, health
 
     async def stop(self, grace: float) -> None:
@@ -137,7 +137,7 @@ async def start(service: Service) -> Rpc | None:
     if listen.grpc_port is None:
         return None
     server = aio.server(options=[*OPTIONS, *_bounds(limits)], maximum_concurrent_rpcs=STREAMS)
-    calls, health = Calls(service), Health(service.versions)
+    calls, health = Calls(service), HealthService(service.versions)
     handlers = {"Retrieve": _handler(calls.retrieve), "Similar": _handler(calls.similar)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("mtmh.v1.Router", handlers),))
     server.add_generic_rpc_handlers((health.handlers(),))

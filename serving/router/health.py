@@ -18,7 +18,7 @@ POLL_SECONDS = 0.25
 Status = HealthCheckResponse.ServingStatus
 
 
-class Health:
+class HealthService:
     """Answers Check, and tells those who Watch of each change; `stopped` ends the watching."""
 
     def __init__(self, versions: Versions) -> None:

@@ -13,7 +13,7 @@ from tritonclient.utils import InferenceServerException
 from serving.router.heads import HeadFailure, ask, inputs_of
 from serving.router.limits import Deadline
 from serving.router.package import Package
-from serving.router.settings import Triton
+from serving.router.settings import TritonSettings
 
 CALL_SECONDS = 5.0  # for every call of Triton's but a load
 WARM_UPS = 3
@@ -32,7 +32,7 @@ class Models:
     """Triton's models, by its client. With `settings.manages_models` false nothing is loaded or unloaded."""
 
     client: InferenceServerClient
-    settings: Triton
+    settings: TritonSettings
     secret: dict[str, str]  # metadata of the calls that manage models
     pause: tuple[float, float] = (0.0, 0.0)  # until when lost models are not loaded again, how long it was
 

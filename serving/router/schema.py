@@ -129,7 +129,7 @@ class EngagementsRequest(StrictRequest):
     engagements: list[Engagement] = Field(min_length=1, max_length=1000, fail_fast=True)
 
 
-class Candidate(BaseModel):
+class AnswerCandidate(BaseModel):
     item_id: str
     score: float = Field(description="p(candidate | user) of its head; in /v1/similar the cosine.")
     head: Literal["engagement", "relevance"]
@@ -137,7 +137,7 @@ class Candidate(BaseModel):
     trigger_id: str
 
 
-class Answer(BaseModel):
+class RetrieveAnswer(BaseModel):
     request_id: str = Field(description="The caller's x-request-id, for tracing; made here where there is none.")
     exposure_id: str = Field(description="Of this answer alone; engagements with its candidates name it.")
     model_version: str
@@ -145,7 +145,7 @@ class Answer(BaseModel):
     alpha: float
     degraded: bool = Field(description="Something did not answer in time; `missing` says what.")
     missing: list[Literal["engagement", "relevance", "history"]]
-    candidates: list[Candidate]
+    candidates: list[AnswerCandidate]
     timings_ms: dict[str, float] = Field(description="history, engagement, relevance, merge, log, total.")
     exposure_logged: bool = Field(description="true: the exposure is on disk.")
 
@@ -160,10 +160,10 @@ class BatchProblem(BaseModel):
 
 class BatchAnswer(BaseModel):
     request_id: str
-    answers: list[Answer | BatchProblem]
+    answers: list[RetrieveAnswer | BatchProblem]
 
 
-class Compared(Candidate):
+class Compared(AnswerCandidate):
     """A candidate, and the finest level at which it shares a topic with its trigger."""
 
     topic_match: Literal["l2", "l1"] | None
@@ -177,7 +177,7 @@ class Lists(BaseModel):
     merged: list[Compared]
 
 
-class Item(BaseModel):
+class ItemSummary(BaseModel):
     item_id: str
     title: str
     l1_topics: list[str]
@@ -196,17 +196,17 @@ class Comparison(BaseModel):
     missing: list[Literal["engagement", "relevance", "history"]]
     triggers: list[str] = Field(description="item_ids as the heads were asked, newest first.")
     lists: Lists
-    items: dict[str, Item] = Field(description="Every item named, but triggers that the version does not know.")
+    items: dict[str, ItemSummary] = Field(description="Every item named, but triggers that the version does not know.")
     timings_ms: dict[str, float]
 
 
-class Items(BaseModel):
+class ItemsAnswer(BaseModel):
     request_id: str
     model_version: str
-    items: list[Item]
+    items: list[ItemSummary]
 
 
-class Samples(Items):
+class Samples(ItemsAnswer):
     """What the page starts from."""
 
     k: int = Field(description="The most candidates that this router answers.")
@@ -218,7 +218,7 @@ class Logged(BaseModel):
     logged: int = Field(description="Engagements that are on disk.")
 
 
-class Health(BaseModel):
+class HealthAnswer(BaseModel):
     status: str
     model_version: str | None = None
     refused: dict[str, str] = Field(default_factory=dict, description="Versions that are not served, and why.")

@@ -112,7 +112,7 @@ class Service:
             yield Deadline(self.settings.limits.deadline_ms)
 
     async def retrieve(self, request: RetrieveRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
-        """The answer of /v1/retrieve (schema.Answer); raises RequestError."""
+        """The answer of /v1/retrieve (schema.RetrieveAnswer); raises RequestError."""
         result = await self.retrieval.retrieve(request, self.settings.limits, deadline)
         return await self._answer(result, request_id, request.user_id, "retrieve", deadline)
 

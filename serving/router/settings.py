@@ -70,7 +70,7 @@ class Listen(Section):
         return is_loopback(self.host)
 
 
-class Triton(Section):
+class TritonSettings(Section):
     """The server behind. With `manages_models` the router loads and unloads its models, else it waits for them.
 
     The version that was replaced stays loaded for `drain_seconds` at the least: other routers may still ask it.
@@ -138,7 +138,7 @@ class ExposureLog(Section):
     directory: Path | None = None
 
 
-class Experiment(Section):
+class ExperimentSettings(Section):
     """Arms and the salt of their assignment: a new salt is a new experiment. Without arms all get the champion."""
 
     salt: Annotated[str, Field(max_length=256)] = ""
@@ -155,12 +155,12 @@ class Settings(Section):
 
     store: Path
     listen: Listen = Listen()
-    triton: Triton = Triton()
+    triton: TritonSettings = TritonSettings()
     features: Features = Features()
     limits: Limits = Limits()
     auth: Auth = Auth()
     log: ExposureLog = ExposureLog()
-    experiment: Experiment = Experiment()
+    experiment: ExperimentSettings = ExperimentSettings()
 
     @model_validator(mode="after")
     def _open_on_loopback_only(self) -> "Settings":

@@ -17,7 +17,7 @@ from serving.router.loading import Models, NotReadyError
 from serving.router.metrics import Loaded, Metrics
 from serving.router.package import Package
 from serving.router.readiness import Readiness
-from serving.router.settings import Experiment
+from serving.router.settings import ExperimentSettings
 from serving.triton import store
 
 log = logging.getLogger("mtmh.router")
@@ -61,7 +61,7 @@ class Serving:
 
     champion: str
     live: dict[str, Live]
-    experiment: Experiment
+    experiment: ExperimentSettings
 
     def choose(self, user_id: str | None) -> tuple[Live, Arm | None]:
         """The version for a user, and the arm; None for nobody in particular, and where there is no experiment."""
@@ -81,7 +81,7 @@ class Versions:
     histories: Histories
     readiness: Readiness
     metrics: Metrics
-    experiment: Experiment  # as configured
+    experiment: ExperimentSettings  # as configured
     serving: Serving | None = None
     loaded: dict[str, Live] = field(default_factory=dict)  # warm: what serves, and what waits to
     refused: dict[str, str] = field(default_factory=dict)  # version -> why, in a few words; the log has the details
@@ -94,7 +94,7 @@ class Versions:
         """Whether a version takes traffic, and its heads answer."""
         return self.serving is not None and self.readiness.answers(self.serving.champion)
 
-    def adopt(self, experiment: Experiment) -> None:
+    def adopt(self, experiment: ExperimentSettings) -> None:
         """Serve a new configuration's arms from now on, or as soon as their versions are loaded."""
         self.experiment = experiment
         if self.serving is not None:
@@ -148,7 +148,7 @@ class Versions:
         experiment = self.experiment
         pending = [number for number in experiment.versions if number not in self.loaded]
         if pending:
-            experiment = old.experiment if old else Experiment()
+            experiment = old.experiment if old else ExperimentSettings()
         self.metrics.experiment_pending.set(bool(pending))
         live = {number: self.loaded[number] for number in (champion, *experiment.versions)}
         needed = {*live, *self.experiment.versions}

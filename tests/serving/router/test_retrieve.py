@@ -14,7 +14,7 @@ OLD = ITEMS[:40]
 NEW_TRIGGER = {"item_id": "never seen", "id_features": {"creator_id": "c11"}}
 
 
-def rows(found: list[query.Candidate]) -> list[tuple[str, str, str]]:
+def rows(found: list[query.ListedCandidate]) -> list[tuple[str, str, str]]:
     return [(one.item_id, one.head, one.trigger_id) for one in found]
 
 
@@ -31,7 +31,7 @@ def test_the_served_merge_is_the_offline_one(
     told = query.recommend(offline["1"], history, 20, alpha, RetrievalSettings())
     assert candidates(answer) == rows(told)
     np.testing.assert_allclose([one["score"] for one in answer["candidates"]], [one.score for one in told], rtol=1e-4)
-    schema.Answer.model_validate(answer, strict=True)
+    schema.RetrieveAnswer.model_validate(answer, strict=True)
 
 
 def test_similar_items_are_the_offline_ones(router: Router, offline: dict[str, Retriever]) -> None:

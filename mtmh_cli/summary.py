@@ -48,7 +48,7 @@ def summarize(run: Path, runs: Path, started: float) -> None:
     console.print(_took(time.perf_counter() - started), soft_wrap=True)
 
 
-def show_candidates(title: str, found: "list[Candidate]", with_trigger: bool = False) -> None:
+def show_candidates(title: str, found: "list[ListedCandidate]", with_trigger: bool = False) -> None:
     """Print a list of candidates as a table."""
     from rich import box
     from rich.table import Table

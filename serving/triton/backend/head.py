@@ -17,7 +17,7 @@ GPU_K = 2048  # most that Faiss finds for a query on a GPU
 
 
 @dataclass
-class Query:
+class TriggerQuery:
     """One user's triggers, newest first; a trigger that is not in the version has row -1 and perhaps a vector."""
 
     position: np.ndarray  # int64 [n], of each trigger in the request
@@ -49,7 +49,7 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response a request; a request that cannot be read gets an error of its own."""
-        read: list[list[Query]] = []
+        read: list[list[TriggerQuery]] = []
         wrong: dict[int, str] = {}
         for number, request in enumerate(requests):
             try:
@@ -63,14 +63,14 @@ class TritonPythonModel:
             for number, queries in enumerate(read)
         ]
 
-    def _queries(self, request: Any) -> list[Query]:
+    def _queries(self, request: Any) -> list[TriggerQuery]:
         trigger, exclude, k_ann = (_input(request, name) for name in ("trigger", "exclude", "k_ann"))
         ids, floats, content = (_input(request, name) for name in ("id_features", "float_features", "content"))
         return [self._query(*row) for row in zip(trigger, exclude, k_ann[:, 0], ids, floats, content, strict=True)]
 
     def _query(
         self, trigger: np.ndarray, exclude: np.ndarray, k: int, ids: np.ndarray, floats: np.ndarray, content: np.ndarray
-    ) -> Query:
+    ) -> TriggerQuery:
         position = np.array([index for index, name in enumerate(trigger) if name], np.int64)
         if len(position) > (most := self.settings["triggers"]):
             raise ValueError(f"trigger has {len(position)} items: this version takes {most} at most")
@@ -89,9 +89,9 @@ class TritonPythonModel:
             usable = np.delete(np.arange(len(row)), unseen[~has_features])
             position, row, vector = position[usable], row[usable], vector[has_features]
         seen = [row for row in map(self.rows.get, exclude) if row is not None]
-        return Query(position, row, vector, cold, np.array(seen, np.int64), min(max(int(k), 1), self.deepest))
+        return TriggerQuery(position, row, vector, cold, np.array(seen, np.int64), min(max(int(k), 1), self.deepest))
 
-    def _answer(self, queries: list[Query]) -> list[dict[str, np.ndarray]]:
+    def _answer(self, queries: list[TriggerQuery]) -> list[dict[str, np.ndarray]]:
         if not any(len(query.row) for query in queries):
             return [self._outputs(query) for query in queries]
         rows = np.concatenate([query.row for query in queries])
@@ -118,7 +118,7 @@ class TritonPythonModel:
         return drop_self(ids, scores, np.concatenate([rows, unseen]))
 
     def _outputs(
-        self, query: Query, ids: np.ndarray | None = None, scores: np.ndarray | None = None
+        self, query: TriggerQuery, ids: np.ndarray | None = None, scores: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
         width, settings = self.settings["candidates"], self.settings
         out = {name: np.full(width, -1, np.int32) for name in ("item", "trigger_at")}

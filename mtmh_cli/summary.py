@@ -12,6 +12,8 @@ from pipelines.runs_folder import serving
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mtmh.retrieval.query import ListedCandidate
+
 
 COLUMNS = {
     "recall_at_20": "R@20",

@@ -32,6 +32,16 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", tracked("*.md"), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_named_is_there(page: Path) -> None:
+    """From the top, beside the page, or a test by its path below tests/."""
+    if page.name == "CHANGELOG.md":
+        return  # it names what was
+    names = re.findall(r"`([a-z_0-9]+(?:/[A-Za-z_0-9.-]+)+\.(?:py|yaml|md|css|toml))`", page.read_text())
+    folders = (ROOT, page.parent, ROOT / "tests")
+    assert [name for name in names if not any((folder / name).exists() for folder in folders)] == []
+
+
 def test_the_site_is_made_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error::UserWarning", "-m", "mkdocs", "build", "--site-dir", str(tmp_path)]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

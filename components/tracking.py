@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "mtmh"
 CHAMPION = "champion"
-KEPT = ("config.yaml", "metrics.json", "report.html", "alpha.png", "alpha.svg", "rejected.parquet", "retriever")
+LOGGED_FILES = ("config.yaml", "metrics.json", "report.html", "alpha.png", "alpha.svg", "rejected.parquet", "retriever")
 RUN_ID = "MLFLOW_RUN_ID"  # in the environment where Kubeflow opened a run for the step
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model; no such alias
 
@@ -153,7 +153,7 @@ def _log(client: "MlflowClient", run: Path, metrics: dict[str, Any], run_id: str
     for start in range(1000, len(points), 1000):
         client.log_batch(run_id, metrics=points[start : start + 1000])
     _log_data(client, run_id, metrics["data"])
-    for name in KEPT:
+    for name in LOGGED_FILES:
         path = run / name
         if path.is_dir():
             client.log_artifacts(run_id, str(path), name)
@@ -236,9 +236,9 @@ def _version(client: "MlflowClient", run: Path, model_name: str, run_id: str) ->
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    known = client.search_model_versions(f"name = '{model_name}' and tag.manifest = '{manifest}'")
-    if known:
-        return known[0]
+    registered = client.search_model_versions(f"name = '{model_name}' and tag.manifest = '{manifest}'")
+    if registered:
+        return registered[0]
     source = f"{client.get_run(run_id).info.artifact_uri}/retriever"
     return client.create_model_version(model_name, source=source, run_id=run_id, tags={"manifest": manifest})
 

@@ -37,7 +37,7 @@ def _raised_lately(day: date, out: Path, bounds: Bounds) -> bool:
 
 
 def retrain(
-    place: ExperimentFolder,
+    experiment: ExperimentFolder,
     day: date,
     data: Path,
     out: Path,
@@ -55,7 +55,7 @@ def retrain(
     if before is None:
         return False
     try:
-        written = write_data(place, day, data)
+        written = write_data(experiment, day, data)
         print(f"mtmh {' '.join([*command, '--data', str(written)])}", flush=True)
         start(written)
     except BaseException:
@@ -93,22 +93,22 @@ def _put_back(note: str, path: Path) -> None:
         path.unlink()
 
 
-def write_data(place: ExperimentFolder, day: date, out: Path) -> Path:
+def write_data(experiment: ExperimentFolder, day: date, out: Path) -> Path:
     """Write what is known by the end of `day` as a folder of the data contract: history, the log's engagements, items.
 
     The engagements keep the arm that their user was in, so that whoever trains on them can tell. Returns `out`.
     """
-    log = place.logged()
+    log = experiment.logged()
     end = datetime.combine(day + timedelta(days=1), time(), UTC)
     events = once(log.engagements)
     events = events.filter(events.timestamp < ibis.literal(end), possible(events))
     arms = log.exposures.filter(log.exposures.user_id.notnull()).group_by("user_id").agg(arm=ibis._.arm.min())
     columns = [column.name for column in INTERACTIONS]
     events = events.left_join(arms, "user_id").select(*(name for name in columns if name != "arm"), "arm")
-    before = read_parquet(place.history)
+    before = read_parquet(experiment.history)
     engaged = events.to_pyarrow()
-    parts = [conform(part, INTERACTIONS, str(place.folder)) for part in (before, engaged) if len(part)]
-    items = conform(read_parquet(place.items), ITEMS, str(place.items))
+    parts = [conform(part, INTERACTIONS, str(experiment.folder)) for part in (before, engaged) if len(part)]
+    items = conform(read_parquet(experiment.items), ITEMS, str(experiment.items))
     write_parquet(pa.concat_tables(parts).sort_by("timestamp"), out / "interactions.parquet")
     write_parquet(items, out / "items.parquet")
     return out

@@ -28,8 +28,8 @@ def similar(
     retriever = query.load(run)
     quota = query.retrieval_settings(run).alpha if alpha is None else alpha
     print(visible(query.describe(retriever, item), 300))
-    for name, found in query.similar(retriever, item, count, quota).items():
-        show_candidates(f"{name}, alpha {quota}" if name == "merged" else f"{name} head", found)
+    for name, candidates in query.similar(retriever, item, count, quota).items():
+        show_candidates(f"{name}, alpha {quota}" if name == "merged" else f"{name} head", candidates)
 
 
 @app.command()
@@ -49,7 +49,7 @@ def recommend(
     settings = query.retrieval_settings(run)
     quota = settings.alpha if alpha is None else alpha
     if user is not None:
-        found = query.evaluated(run, user, count, quota)
+        candidates = query.evaluated(run, user, count, quota)
     else:
-        found = query.recommend(query.load(run), (history or "").split(","), count, quota, settings)
-    show_candidates(f"{user or 'this history'}, alpha {quota}", found, with_trigger=True)
+        candidates = query.recommend(query.load(run), (history or "").split(","), count, quota, settings)
+    show_candidates(f"{user or 'this history'}, alpha {quota}", candidates, with_trigger=True)

@@ -125,5 +125,5 @@ def ui(runs: Runs = Path("runs"), port: Annotated[int, typer.Option(min=1, max=6
 
     if not (runs / "mlflow.db").exists():
         raise UserError(f"{runs} has no mlflow.db: do a run first (mtmh run), or name its folder with --runs.")
-    place = ["--backend-store-uri", tracking_uri(runs), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *place])
+    options = ["--backend-store-uri", tracking_uri(runs), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *options])

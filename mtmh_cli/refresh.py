@@ -36,8 +36,8 @@ def refresh(
     table = read_parquet(items)
     done = write(run, table, out, Intake.load(run, cache=cache, root=items.parent), skip_known)
     seconds, added = time.perf_counter() - start, len(done.items)
-    if skip_known and (known := len(table) - added):
-        print(f"{known:,} of {len(table):,} items are in the version already: left out")
+    if skip_known and (skipped := len(table) - added):
+        print(f"{skipped:,} of {len(table):,} items are in the version already: left out")
     rate, before = added / seconds, len(done.retriever.items) - added
     print(f"{added:,} items added to {before:,} in {seconds:.1f} s ({rate:,.0f} items/s) -> {out}")
     if bare := int((~done.encoded.content.any(axis=1)).sum()):

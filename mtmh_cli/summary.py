@@ -49,7 +49,7 @@ def summarize(run: Path, runs: Path, started: float) -> None:
     console.print(_took(time.perf_counter() - started), soft_wrap=True)
 
 
-def show_candidates(title: str, found: "list[Candidate]", with_trigger: bool = False) -> None:
+def show_candidates(title: str, candidates: "list[Candidate]", with_trigger: bool = False) -> None:
     """Print a list of candidates as a table."""
     from rich import box
     from rich.table import Table
@@ -58,10 +58,13 @@ def show_candidates(title: str, found: "list[Candidate]", with_trigger: bool = F
     for name in ("item", "title", "topics", "head", *(["trigger"] if with_trigger else [])):
         table.add_column(name)
     table.add_column("p(item | user)" if with_trigger else "cosine", justify="right")
-    for one in found:
-        trigger = [one.trigger_id] if with_trigger else []
-        texts = (visible(text, 120) for text in (one.item_id, one.title, one.topics, one.head, *trigger))
-        table.add_row(*texts, f"{one.score:.{4 if with_trigger else 3}f}")
+    for candidate in candidates:
+        trigger = [candidate.trigger_id] if with_trigger else []
+        texts = (
+            visible(text, 120)
+            for text in (candidate.item_id, candidate.title, candidate.topics, candidate.head, *trigger)
+        )
+        table.add_row(*texts, f"{candidate.score:.{4 if with_trigger else 3}f}")
     screen().print(table)
 
 
@@ -108,16 +111,16 @@ def _verdict(console: "Console", gate: dict[str, Any]) -> None:
 
 
 def _places(console: "Console", run: Path, runs: Path, metrics: dict[str, Any]) -> None:
-    shown = _short(runs)
-    option = "" if shown == "runs" else f" --runs {shown}"
+    folder = _short(runs)
+    option = "" if folder == "runs" else f" --runs {folder}"
     seconds = sum(metrics["seconds"].values())
     store = serving(runs, metrics["data"]["path"])
     for line in (
         "",
-        f"Run      {_short(run)}   (also {shown}/latest; steps up to the gate: {seconds:.0f} s when they ran)",
+        f"Run      {_short(run)}   (also {folder}/latest; steps up to the gate: {seconds:.0f} s when they ran)",
         f"Report   {_short(run / 'report.html')}   open it in a browser",
-        f"Model    {_short(run / 'retriever')}   ask it: mtmh similar {shown}/latest ITEM_ID",
-        f"MLflow   {shown}/mlflow.db   look at it: mtmh ui{option}",
+        f"Model    {_short(run / 'retriever')}   ask it: mtmh similar {folder}/latest ITEM_ID",
+        f"MLflow   {folder}/mlflow.db   look at it: mtmh ui{option}",
         *([f"Serving  {_short(store)}   start it: mtmh serve{option}"] if metrics["gate"]["passed"] else []),
     ):
         console.print(line, soft_wrap=True)

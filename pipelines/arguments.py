@@ -70,7 +70,7 @@ def layers(source: str, size: str, file: Path | None) -> list[Path]:
     """
     base = CONFIGS / f"{size}.yaml"
     if not base.is_file():
-        known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-        raise UserError(f"--size {size}: no such size. Known: {known}. A file of your own goes with --config FILE.")
+        sizes = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+        raise UserError(f"--size {size}: no such size. Known: {sizes}. A file of your own goes with --config FILE.")
     overlay = CONFIGS / "data" / f"{data_name(source)}.yaml"
     return [base, *([overlay] if overlay.is_file() else []), *([file] if file else [])]

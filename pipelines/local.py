@@ -58,10 +58,11 @@ def run(source: str, config: Config, runs: Path, screen: TextIO | None = None, n
     with full_disk_explained(runs), owned(runs):
         sweep(runs)
         try:
-            own = config.content.backbone == "packaged" and config.content.visual_backbone is None
             from pipelines.main import STEPS, define
 
-            execute(define, STEPS, arguments, runs / ".pipeline", screen, offline=own)
+            # A backbone that comes with its package needs no network; the steps then get none.
+            offline = config.content.backbone == "packaged" and config.content.visual_backbone is None
+            execute(define, STEPS, arguments, runs / ".pipeline", screen, offline)
         except UserError as error:
             raise UserError(keep_rejected(runs, run_id, str(error))) from None
         finally:
@@ -115,8 +116,8 @@ def _explain(error: RuntimeError, narrator: "Narrator", log: Path) -> Exception:
     if message := explain_full_disk(f"{error}\n" + "\n".join(narrator.traceback), log.parent):
         return UserError(message)
     step = f"step {narrator.running}" if narrator.running else "the pipeline"
-    told = "\n".join(narrator.traceback[-15:]) or f"{error} Without a word: perhaps killed for lack of memory."
-    return StepError(f"{step} failed; the whole log: {log}\n{told}")
+    last_lines = "\n".join(narrator.traceback[-15:]) or f"{error} Without a word: perhaps killed for lack of memory."
+    return StepError(f"{step} failed; the whole log: {log}\n{last_lines}")
 
 
 @contextmanager
@@ -202,8 +203,8 @@ class Narrator(TextIOBase):
             self.running, self.error = None, json.loads(detail)
 
     def _number(self, step: str) -> str:
-        place = self.steps.index(step) + 1 if step in self.steps else 0
-        return f"[{place:2d}/{len(self.steps)}]"
+        number = self.steps.index(step) + 1 if step in self.steps else 0
+        return f"[{number:2d}/{len(self.steps)}]"
 
     def _say(self, text: str) -> None:
         self.screen.write(text + "\n")

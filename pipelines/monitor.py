@@ -52,7 +52,7 @@ def monitor_here(place: str, out: str, day: str, bounds: str) -> bool:
 
 
 def run(
-    place: Path,
+    folder: Path,
     out: Path,
     day: date,
     bounds: Path | None,
@@ -69,10 +69,10 @@ def run(
     from monitoring.retraining import retrain as raise_once
     from mtmh.experiment.folder import open_experiment
 
-    place, out, runs, screen = place.resolve(), out.resolve(), runs.resolve(), screen or sys.stdout
+    folder, out, runs, screen = folder.resolve(), out.resolve(), runs.resolve(), screen or sys.stdout
     limits = bounds.resolve() if bounds else DEFAULT
-    name = name_in(runs, _source(place))
-    watched: dict[str, str | int] = {"place": str(place), "out": str(out), "day": str(day), "bounds": str(limits)}
+    name = name_in(runs, _source(folder))
+    watched: dict[str, str | int] = {"place": str(folder), "out": str(out), "day": str(day), "bounds": str(limits)}
 
     def start(data: Path) -> None:
         try:
@@ -87,7 +87,7 @@ def run(
             return False
         command = ["run", "--runs", str(runs), "--name", name, *as_options(settings)]
         data = out / "retraining" / name
-        raised = raise_once(open_experiment(place), day, data, out, command, read_bounds(limits), start)
+        raised = raise_once(open_experiment(folder), day, data, out, command, read_bounds(limits), start)
         if not raised:  # by another process, since the step looked
             print("a retraining run was raised not long ago: not again")
     return raised
@@ -98,14 +98,14 @@ def as_options(settings: Sequence[str]) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
 
-def arguments(place: Path, out: Path, name: str, command: list[str]) -> dict[str, str | int]:
+def arguments(folder: Path, out: Path, name: str, command: list[str]) -> dict[str, str | int]:
     """The pipeline's arguments but for day, bounds and submission; `command` are the words of `mtmh` that do the same.
 
     What is trained on is written to a folder of the `name` of the data that the serving run was trained on, so that its
-    champion, its settings and its place in the store are those of that data.
+    champion, its settings and its folder in the store are those of that data.
     """
     data = out / "retraining" / name
-    return {"place": str(place), "out": str(out), "data": str(data), "command": json.dumps(command)}
+    return {"place": str(folder), "out": str(out), "data": str(data), "command": json.dumps(command)}
 
 
 def schedule(host: str, watched: dict[str, str | int], cron: str, config: Config, tracking_uri: str) -> str:
@@ -139,11 +139,11 @@ def schedule(host: str, watched: dict[str, str | int], cron: str, config: Config
     return str(recurring.recurring_run_id)
 
 
-def _source(place: Path) -> str:
-    """The data that the place's run was trained on."""
+def _source(folder: Path) -> str:
+    """The data that the folder's run was trained on."""
     from mtmh.experiment.folder import open_experiment
 
-    run = open_experiment(place).experiment.run
+    run = open_experiment(folder).experiment.run
     if run is None or not (run / "metrics.json").is_file():
-        raise UserError(f"{place}: experiment.json names no run directory ({run}), so nobody knows what to train on.")
+        raise UserError(f"{folder}: experiment.json names no run directory ({run}), so nobody knows what to train on.")
     return str(json.loads((run / "metrics.json").read_text())["data"]["path"])

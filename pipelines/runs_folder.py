@@ -29,16 +29,16 @@ def owned(runs: Path) -> Iterator[None]:
 def sweep(runs: Path) -> None:
     """Remove what unfinished steps left behind: outputs that the cache does not know, drafts of run directories."""
     pipeline = runs / ".pipeline"
-    known = set()
+    cached = set()
     for entry in (pipeline / ".kfp_cache").glob("*.json"):
         for output in json.loads(entry.read_text()).values():
             if isinstance(output, dict) and "uri" in output:
-                known.add(Path(output["uri"]).parent)
+                cached.add(Path(output["uri"]).parent)
     for run in pipeline.glob("*/"):
         if run.name.startswith("."):
             continue
         for task in run.glob("*/"):
-            if task not in known:
+            if task not in cached:
                 shutil.rmtree(task)
         if not any(run.iterdir()):
             run.rmdir()
@@ -49,9 +49,9 @@ def keep_rejected(runs: Path, run_id: str, message: str) -> str:
     """Move the rejected rows that `message` speaks of out of the sweep's way; return the message with the new path."""
     for path in (runs / ".pipeline").glob("*/prepare/prepared/rejected.parquet"):
         if str(path) in message:
-            kept = runs / f"rejected-{run_id}.parquet"
-            path.replace(kept)
-            message = message.replace(str(path), str(kept))
+            rejected = runs / f"rejected-{run_id}.parquet"
+            path.replace(rejected)
+            message = message.replace(str(path), str(rejected))
     return message
 
 

@@ -1,6 +1,8 @@
 """Names that say nothing, and two public types of one name. `python -m tools.words [FOLDER]` lists both.
 
 A name says what a value is (`response`, `metadata`, `candidates`), never that it was found, given or kept.
+The parameters of a Kubeflow component or pipeline are no names of ours: they are keys of its YAML, as stored runs and
+schedules have them.
 """
 
 import ast
@@ -13,11 +15,15 @@ from tools.texture import python_files
 
 WORDS = "told found one place asked kept known each at shown own those them there taught"
 BANNED = frozenset(WORDS.split(" "))
+KUBEFLOW = ("dsl.component(", "dsl.pipeline(")
 
 
 def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
     """Every name that the code binds, and its line: variables, arguments, functions, fields, import aliases."""
+    keys = _pipeline_parameters(tree)
     for node in ast.walk(tree):
+        if node in keys:
+            continue
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
                 yield name, node.lineno
@@ -25,6 +31,17 @@ def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
                 yield name, node.lineno
             case ast.alias(asname=str(name)):
                 yield name, node.lineno
+
+
+def _pipeline_parameters(tree: ast.AST) -> set[ast.AST]:
+    """The parameters of the functions under `@dsl.component(...)` and `@dsl.pipeline(...)`."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return {
+        parameter
+        for function in functions
+        if any(ast.unparse(line).startswith(KUBEFLOW) for line in function.decorator_list)
+        for parameter in function.args.args
+    }
 
 
 def banned_names(root: Path, files: list[Path]) -> list[str]:

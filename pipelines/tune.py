@@ -1,4 +1,5 @@
-"""Choose the teacher's temperature and w_r for a data set, on the validation tail of T1 (never on T2)."""
+"""Choose the teacher's temperature and w_r for a data set, on the validation tail of T1 (never on
+T2)."""
 
 import itertools
 from pathlib import Path
@@ -20,14 +21,15 @@ RECALL_SLACK = 0.01  # share of the best recall that may be given for relevance
 def tune(source: str, config: Config, work: Path) -> dict[str, Any]:
     """Train once for each of TAU_Q x W_R and return the chosen setting with all trials.
 
-    Chosen is the highest L2 relevance of the merge among settings whose merged recall@500 is within 1 % of the best
-    and not below their own engagement head's; without topics, the best recall. What trials share is made once under
-    `work`, and a trial that is there already is not trained again. Raises UserError when one head alone is trained:
-    there is no merge to choose for.
+    Chosen is the highest L2 relevance of the merge among settings whose merged recall@500 is within
+    1 % of the best and not below their own engagement head's; without topics, the best recall. What
+    trials share is made once under `work`, and a trial that is there already is not trained again.
+    Raises UserError when one head alone is trained: there is no merge to choose for.
     """
     if config.train.objective not in ("mtmh", "stmh"):
         raise UserError(
-            f"train.objective is {config.train.objective}: one head, so there is no merge to choose tau_q and w_r for. "
+            f"train.objective is {config.train.objective}: one head,"
+            " so there is no merge to choose tau_q and w_r for. "
             "Tune with train.objective=mtmh."
         )
     trials = []
@@ -47,7 +49,8 @@ def tune(source: str, config: Config, work: Path) -> dict[str, Any]:
 
 
 def choose(trials: list[dict[str, Any]]) -> dict[str, Any]:
-    """The rule of `tune`; where no trial's merge reaches its engagement head's recall, all are looked at."""
+    """The rule of `tune`; where no trial's merge reaches its engagement head's recall, all are
+    looked at."""
     sound = [trial for trial in trials if trial["recall"] >= trial["engagement_recall"]] or trials
     enough = (1 - RECALL_SLACK) * max(trial["recall"] for trial in sound)
     near = [trial for trial in sound if trial["recall"] >= enough]
@@ -66,5 +69,7 @@ def write_overlay(result: dict[str, Any]) -> Path:
 
 def _line(trial: dict[str, Any]) -> str:
     names = ("engagement_recall", "relevance_recall", "recall", "l2_relevance")
-    figures = ", ".join(f"{name} {100 * trial[name]:.2f} %" for name in names if trial[name] is not None)
+    figures = ", ".join(
+        f"{name} {100 * trial[name]:.2f} %" for name in names if trial[name] is not None
+    )
     return f"tau_q {trial['tau_q']}, w_r {trial['w_r']}: {figures}"

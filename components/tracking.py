@@ -1,4 +1,5 @@
-"""MLflow as the project uses it: one experiment, one registered model a data set, the alias `champion`.
+"""MLflow as the project uses it: one experiment, one registered model a data set, the alias
+`champion`.
 
 Plain functions over the client; mlflow (1.6 s) is imported where it is used.
 """
@@ -30,7 +31,8 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model
 
 
 def connect(tracking_uri: str) -> "MlflowClient":
-    """Open MLflow at `tracking_uri` without telemetry; an SQLite file is created on first use (2 s)."""
+    """Open MLflow at `tracking_uri` without telemetry; an SQLite file is created on first use (2
+    s)."""
     set_environment()
     import logging
 
@@ -54,7 +56,8 @@ def champion_of(client: "MlflowClient", model_name: str) -> "ModelVersion | None
 
 
 def champion_location(tracking_uri: str, model_name: str) -> str:
-    """Where the champion's retriever directory lies (a path or a remote URI); empty when there is none."""
+    """Where the champion's retriever directory lies (a path or a remote URI); empty when there is
+    none."""
     if tracking_uri.startswith("sqlite:///") and not Path(unquote(tracking_uri.removeprefix("sqlite:///"))).exists():
         print(f"{model_name} has no champion yet")
         return ""
@@ -87,9 +90,11 @@ def fetch(location: str) -> Path:
 
 
 def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) -> str:
-    """Log the run directory and register its retriever; move the alias `champion` when its gate passed.
+    """Log the run directory and register its retriever; move the alias `champion` when its gate
+    passed.
 
-    A retriever that is registered already (same manifest) keeps its version. Returns the version's number.
+    A retriever that is registered already (same manifest) keeps its version. Returns the version's
+    number.
     """
     client = connect(tracking_uri)
     metrics = json.loads((run / "metrics.json").read_text())
@@ -107,7 +112,8 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
 
 
 def _open_run(client: "MlflowClient", run: Path, artifacts: str, tracking_uri: str) -> str:
-    """The id of the MLflow run to log to: the run that Kubeflow opened for this step, else a new one.
+    """The id of the MLflow run to log to: the run that Kubeflow opened for this step, else a new
+    one.
 
     Raises UserError when MLFLOW_RUN_ID names a run of another server.
     """

@@ -21,7 +21,9 @@ app.add_typer(data_app, name="data")
 
 @app.command(name="import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="Folder to read, in the contract's or a public form.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder to read, in the contract's or a public form.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder to write the contract's Parquet files to.")],
     max_rejected_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of bad rows to put up with.")
@@ -49,7 +51,9 @@ def check(
     from mtmh.data.prepare import prepare
     from pipelines.arguments import layers
 
-    chosen = load_config(*layers(str(data), "laptop", config), settings=with_columns(settings, columns))
+    chosen = load_config(
+        *layers(str(data), "laptop", config), settings=with_columns(settings, columns)
+    )
     with tempfile.TemporaryDirectory() as out:
         try:
             prepare(str(data), Path(out) / "prepared", chosen.data, chosen.seed)
@@ -80,7 +84,9 @@ def describe(
     from mtmh_cli import description
     from pipelines.arguments import layers
 
-    settings = load_config(*layers(str(folder), "laptop", None), settings=with_columns(None, columns)).data
+    settings = load_config(
+        *layers(str(folder), "laptop", None), settings=with_columns(None, columns)
+    ).data
     with redirect_stdout(sys.stderr if as_json else sys.stdout):  # what the readers say is no JSON
         profile = profile_of(folder, settings)
     advice = findings(profile, settings)

@@ -35,13 +35,23 @@ def _lines(profile: Description) -> Iterator[tuple[str, str]]:
     yield from _log(profile.log, catalog.items)
     if profile.split is not None:
         yield from _split(profile.split, profile.log.users)
-    length = "" if catalog.characters is None else f", median {catalog.characters:,.0f} characters together"
+    length = (
+        ""
+        if catalog.characters is None
+        else f", median {catalog.characters:,.0f} characters together"
+    )
     yield "text", f"title {catalog.title:.0%}, text {catalog.text:.0%} of the items{length}"
     creators = f"creators {catalog.creator:.0%} ({catalog.creators:,})"
-    yield "of the items", f"images {catalog.image:.0%}, {creators}, created_at {catalog.created_at:.0%}"
+    yield (
+        "of the items",
+        f"images {catalog.image:.0%}, {creators}, created_at {catalog.created_at:.0%}",
+    )
     yield "concepts", f"{catalog.concepts:,} items have one"
     yield "topics L1", _topics(profile.l1)
-    yield "topics L2", f"{_topics(profile.l2)}; {profile.spelled:.1%} of the items spell one of theirs"
+    yield (
+        "topics L2",
+        f"{_topics(profile.l2)}; {profile.spelled:.1%} of the items spell one of theirs",
+    )
 
 
 def _rejected(tables: dict[str, Rejected]) -> Iterator[tuple[str, str]]:
@@ -49,14 +59,20 @@ def _rejected(tables: dict[str, Rejected]) -> Iterator[tuple[str, str]]:
         yield "rejected", "no row"
     for name, table in tables.items():
         if table.rows:
-            reasons = ", ".join(f"{rows:,} x {reason}" for reason, rows in list(table.reasons.items())[:3])
+            reasons = ", ".join(
+                f"{rows:,} x {reason}" for reason, rows in list(table.reasons.items())[:3]
+            )
             yield "rejected", f"{table.rows:,} of {table.of:,} {name}: {reasons}"
 
 
 def _log(log: LogProfile, items: int) -> Iterator[tuple[str, str]]:
     yield "interactions", f"{log.rows:,}, of which {log.engagements:,} are engagements"
     kinds = [f"{name} {rows:,}" for name, rows in list(log.events.items())[:8]]
-    yield "events", ", ".join(kinds) + (f" and {len(log.events) - 8:,} kinds more" if len(log.events) > 8 else "")
+    yield (
+        "events",
+        ", ".join(kinds)
+        + (f" and {len(log.events) - 8:,} kinds more" if len(log.events) > 8 else ""),
+    )
     per_user = f"median {log.events_per_user_median:g}, p90 {log.events_per_user_p90:g}"
     yield "users", f"{log.users:,}, engagements each: {per_user}"
     yield "items", f"{items:,}, engaged with {log.items:,}; density {log.density:.3%}"
@@ -71,10 +87,20 @@ def _log(log: LogProfile, items: int) -> Iterator[tuple[str, str]]:
 
 
 def _split(split: SplitProfile, users: int) -> Iterator[tuple[str, str]]:
-    yield "split", f"T2 begins {split.time} UTC: {split.train:,} engagements before, {split.test:,} after"
-    yield "histories", f"{split.learners:,} users ({split.learners / users:.0%}) have two different items in T1"
+    yield (
+        "split",
+        f"T2 begins {split.time} UTC: {split.train:,} engagements before, {split.test:,} after",
+    )
+    yield (
+        "histories",
+        f"{split.learners:,} users ({split.learners / users:.0%}) have two different items in T1",
+    )
     yield "test users", f"{split.test_users:,}, with {split.targets:,} new items in T2"
-    yield "cold items", f"{split.cold_items:,} are first engaged with in T2: {split.cold_share:.0%} of its engagements"
+    yield (
+        "cold items",
+        f"{split.cold_items:,} are first engaged with in T2:"
+        f" {split.cold_share:.0%} of its engagements",
+    )
 
 
 def _topics(level: TopicProfile) -> str:

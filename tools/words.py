@@ -1,8 +1,9 @@
-"""Names that say nothing, and two public types of one name. `python -m tools.words [FOLDER]` lists both.
+"""Names that say nothing, and two public types of one name. `python -m tools.words [FOLDER]` lists
+both.
 
-A name says what a value is (`response`, `metadata`, `candidates`), never that it was found, given or kept.
-The parameters of a Kubeflow component or pipeline are no names of ours: they are keys of its YAML, as stored runs and
-schedules have them.
+A name says what a value is (`response`, `metadata`, `candidates`), never that it was found, given
+or kept. The parameters of a Kubeflow component or pipeline are no names of ours: they are keys of
+its YAML, as stored runs and schedules have them.
 """
 
 import ast
@@ -19,7 +20,8 @@ KUBEFLOW = ("dsl.component(", "dsl.pipeline(")
 
 
 def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every name that the code binds, and its line: variables, arguments, functions, fields, import aliases."""
+    """Every name that the code binds, and its line: variables, arguments, functions, fields, import
+    aliases."""
     keys = _pipeline_parameters(tree)
     for node in ast.walk(tree):
         if node in keys:
@@ -27,7 +29,11 @@ def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
                 yield name, node.lineno
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
                 yield name, node.lineno
             case ast.alias(asname=str(name)):
                 yield name, node.lineno
@@ -45,7 +51,8 @@ def _pipeline_parameters(tree: ast.AST) -> set[ast.AST]:
 
 
 def banned_names(root: Path, files: list[Path]) -> list[str]:
-    """`file:line: name` of every binding of a BANNED name, also private (`_told`) and plural ones (`ones`)."""
+    """`file:line: name` of every binding of a BANNED name, also private (`_told`) and plural ones
+    (`ones`)."""
     findings = []
     for path in files:
         for name, line in bound_names(ast.parse(path.read_text())):
@@ -61,7 +68,9 @@ def types_of_one_name(root: Path, files: list[Path]) -> list[str]:
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 modules[node.name].append(str(path.relative_to(root)))
-    return [f"{name}: {', '.join(paths)}" for name, paths in sorted(modules.items()) if len(paths) > 1]
+    return [
+        f"{name}: {', '.join(paths)}" for name, paths in sorted(modules.items()) if len(paths) > 1
+    ]
 
 
 if __name__ == "__main__":

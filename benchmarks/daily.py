@@ -47,13 +47,13 @@ def main(rows: Annotated[int, typer.Option(min=1000, help="Of the largest log.")
     figures = {}
     for size in (rows // 10, 3 * rows // 10, rows):
         with TemporaryDirectory(prefix="bench-daily-", dir=FOLDER) as folder:
-            place = Path(folder)
-            make_place(place, size, seed=0)
+            experiment = Path(folder)
+            make_place(experiment, size, seed=0)
             command = [sys.executable, "-m", "benchmarks.daily", folder]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 sys.exit(done.stderr)
-            figures[f"{size:,}"] = json.loads(done.stdout.splitlines()[-1]) | {"read_s": round(_read(place), 2)}
+            figures[f"{size:,}"] = json.loads(done.stdout.splitlines()[-1]) | {"read_s": round(_read(experiment), 2)}
         print(f"  {size:,} rows: {figures[f'{size:,}']}")
     last = figures[f"{rows:,}"]
     details = {"baseline": "reading the same tables, s", "load": os.getloadavg()[1], "days": DAYS, "sizes": figures}

@@ -59,11 +59,13 @@ def open_tab(driver: Any, address: str, panels: int, lines: int) -> list[str]:
 
 
 def main(
-    place: Annotated[Path, typer.Option(help="A place whose experiment is watched.")] = Path("runs/watched"),
+    experiment: Annotated[Path, typer.Option("--place", help="A place whose experiment is watched.")] = Path(
+        "runs/watched"
+    ),
 ) -> None:
     """Seconds of the monitor a day, and a picture of every tab of its dashboard."""
-    if not place.is_dir():
-        raise UserError(f"no place at {place}: make one with `mtmh simulate`, or name another with --place.")
+    if not experiment.is_dir():
+        raise UserError(f"no place at {experiment}: make one with `mtmh simulate`, or name another with --place.")
     start, used = time.perf_counter(), time.process_time()
 
     imported = time.perf_counter() - start
@@ -72,10 +74,10 @@ def main(
     from mtmh.experiment.folder import open_experiment
 
     with tempfile.TemporaryDirectory() as folder:
-        watched = monitor(open_experiment(place), Path(folder), read_bounds())
+        watched = monitor(open_experiment(experiment), Path(folder), read_bounds())
         seconds, used = time.perf_counter() - start, time.process_time() - used
         pictures(Path(folder) / WORKSPACE, watched.project, FOLDER)
-    arms = len(open_experiment(place).experiment.arms)
+    arms = len(open_experiment(experiment).experiment.arms)
     details: dict[str, float] = {
         "days": len(watched.days),
         "arms": arms,

@@ -41,10 +41,10 @@ class TwoHeadRetriever(PythonModel):
 
         `model_input`: column `triggers`, a list of item ids a query: a user's last items, newest
         first, or a single item. `params`: `alpha`, the quota of the engagement head in percent, and
-        `k`; the signature has their defaults.
-        Returns `query` (row of the input, from 0), `rank` (from 1), `item_id`, `score`
-        (p(candidate | triggers)), `head` and `trigger_id`. Raises UserError for an alpha or k out of
-        range, a query without triggers, and an item that the version does not have.
+        `k`; the signature has their defaults. Returns `query` (row of the input, from 0), `rank`
+        (from 1), `item_id`, `score` (p(candidate | triggers)), `head` and `trigger_id`. Raises
+        UserError for an alpha or k out of range, a query without triggers, and an item that the
+        version does not have.
         """
         from mtmh.ragged import Ragged
         from mtmh.retrieval.retriever import Request

@@ -1,7 +1,8 @@
-"""How a step speaks to its runner: lines on standard output that mark start, end and a user's mistake.
+"""How a step speaks to its runner: lines on standard output that mark start, end and a user's
+mistake.
 
-A step runs in a process of its own. The local runner (pipelines/local.py) turns these lines into progress and into
-the one message for people; on a cluster they stand in the step's log.
+A step runs in a process of its own. The local runner (pipelines/local.py) turns these lines into
+progress and into the one message for people; on a cluster they stand in the step's log.
 """
 
 import json
@@ -22,8 +23,8 @@ MARK = "::mtmh"
 def running(step: str, out: Path | None = None) -> Iterator[None]:
     """Run the body of a step, measured into `out/step.json` when it has a directory of its own.
 
-    Prints `::mtmh start STEP`, then `::mtmh end STEP` or, for a UserError, `::mtmh error STEP "message as JSON"`.
-    A full disk is such an error.
+    Prints `::mtmh start STEP`, then `::mtmh end STEP` or, for a UserError, `::mtmh error STEP
+    "message as JSON"`. A full disk is such an error.
     """
     set_environment()
     print(f"{MARK} start {step}", flush=True)
@@ -42,7 +43,8 @@ def running(step: str, out: Path | None = None) -> Iterator[None]:
 
 @contextmanager
 def _only_warnings_logged() -> Iterator[None]:
-    """Kubeflow's executor opens the root logger for information of every library; a step's log is for its own lines."""
+    """Kubeflow's executor opens the root logger for information of every library; a step's log is
+    for its own lines."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.WARNING)

@@ -1,6 +1,7 @@
 """A run of the main pipeline started from inside a step, on the server that holds it compiled.
 
-A step cannot import `kfp.Client`: Kubeflow hides there what makes pipelines. What is used is the client below it.
+A step cannot import `kfp.Client`: Kubeflow hides there what makes pipelines. What is used is the
+client below it.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ from mtmh.version_hash import code_version
 
 @dataclass(frozen=True)
 class Submission:
-    """What a step needs to start runs of an uploaded pipeline whose parameters have their defaults."""
+    """What a step needs to start runs of an uploaded pipeline whose parameters have their
+    defaults."""
 
     host: str  # URL of the server, as the steps reach it
     pipeline_id: str
@@ -31,9 +33,11 @@ class Submission:
 
 
 def identity(source: str, config: Config) -> dict[str, str]:
-    """What tells a run over the data at `source` from others: source, fingerprint, code_version and run_id.
+    """What tells a run over the data at `source` from others: source, fingerprint, code_version and
+    run_id.
 
-    The id is UTC time and a short hash of the rest. Raises UserError when there is no data at `source`.
+    The id is UTC time and a short hash of the rest. Raises UserError when there is no data at
+    `source`.
     """
     data, code = fingerprint(source, config.data, config.seed), code_version()
     key = hashlib.sha256(json.dumps([data, code, config.model_dump_json()]).encode()).hexdigest()[:8]

@@ -1,4 +1,5 @@
-"""MLflow as the project uses it: one experiment, one registered model a data set, the alias `champion`.
+"""MLflow as the project uses it: one experiment, one registered model a data set, the alias
+`champion`.
 
 Plain functions over the client; mlflow (1.6 s) is imported where it is used.
 """
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "mtmh"
 CHAMPION = "champion"
-KEPT = ("config.yaml", "metrics.json", "report.html", "alpha.png", "alpha.svg", "rejected.parquet", "retriever")
+LOGGED_FILES = ("config.yaml", "metrics.json", "report.html", "alpha.png", "alpha.svg", "rejected.parquet", "retriever")
 RUN_ID = "MLFLOW_RUN_ID"  # in the environment where Kubeflow opened a run for the step
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model; no such alias
 
 
 def connect(tracking_uri: str) -> "MlflowClient":
-    """Open MLflow at `tracking_uri` without telemetry; an SQLite file is created on first use (2 s)."""
+    """Open MLflow at `tracking_uri` without telemetry; an SQLite file is created on first use (2
+    s)."""
     set_environment()
     import logging
 
@@ -54,7 +56,8 @@ def champion_of(client: "MlflowClient", model_name: str) -> "ModelVersion | None
 
 
 def champion_location(tracking_uri: str, model_name: str) -> str:
-    """Where the champion's retriever directory lies (a path or a remote URI); empty when there is none."""
+    """Where the champion's retriever directory lies (a path or a remote URI); empty when there is
+    none."""
     if tracking_uri.startswith("sqlite:///") and not Path(unquote(tracking_uri.removeprefix("sqlite:///"))).exists():
         print(f"{model_name} has no champion yet")
         return ""
@@ -87,9 +90,11 @@ def fetch(location: str) -> Path:
 
 
 def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) -> str:
-    """Log the run directory and register its retriever; move the alias `champion` when its gate passed.
+    """Log the run directory and register its retriever; move the alias `champion` when its gate
+    passed.
 
-    A retriever that is registered already (same manifest) keeps its version. Returns the version's number.
+    A retriever that is registered already (same manifest) keeps its version. Returns the version's
+    number.
     """
     client = connect(tracking_uri)
     metrics = json.loads((run / "metrics.json").read_text())
@@ -107,7 +112,8 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
 
 
 def _open_run(client: "MlflowClient", run: Path, artifacts: str, tracking_uri: str) -> str:
-    """The id of the MLflow run to log to: the run that Kubeflow opened for this step, else a new one.
+    """The id of the MLflow run to log to: the run that Kubeflow opened for this step, else a new
+    one.
 
     Raises UserError when MLFLOW_RUN_ID names a run of another server.
     """
@@ -153,7 +159,7 @@ def _log(client: "MlflowClient", run: Path, metrics: dict[str, Any], run_id: str
     for start in range(1000, len(points), 1000):
         client.log_batch(run_id, metrics=points[start : start + 1000])
     _log_data(client, run_id, metrics["data"])
-    for name in KEPT:
+    for name in LOGGED_FILES:
         path = run / name
         if path.is_dir():
             client.log_artifacts(run_id, str(path), name)
@@ -236,9 +242,9 @@ def _version(client: "MlflowClient", run: Path, model_name: str, run_id: str) ->
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    known = client.search_model_versions(f"name = '{model_name}' and tag.manifest = '{manifest}'")
-    if known:
-        return known[0]
+    registered = client.search_model_versions(f"name = '{model_name}' and tag.manifest = '{manifest}'")
+    if registered:
+        return registered[0]
     source = f"{client.get_run(run_id).info.artifact_uri}/retriever"
     return client.create_model_version(model_name, source=source, run_id=run_id, tags={"manifest": manifest})
 

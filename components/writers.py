@@ -1,7 +1,9 @@
-"""The work of the stages between the data and a version: each reads the folders before it and writes its own.
+"""The work of the stages between the data and a version: each reads the folders before it and
+writes its own.
 
-What they share is their form: `write(folders, out, settings, seed, scratch)`. `settings` are those of the stage's
-section, `scratch` is a folder that outlives a run which is cut short. UserError is raised as by the function called.
+What they share is their form: `write(folders, out, settings, seed, scratch)`. `settings` are those
+of the stage's section, `scratch` is a folder that outlives a run which is cut short. UserError is
+raised as by the function called.
 """
 
 from collections.abc import Callable
@@ -38,7 +40,8 @@ def write_content(folders: StageFolders, out: Path, settings: ContentSettings, s
 
 
 def write_features(folders: StageFolders, out: Path, settings: DataSettings, seed: int, scratch: Path) -> None:
-    """What the feature store has at the split; the content too, where it was made: only serving reads it there."""
+    """What the feature store has at the split; the content too, where it was made: only serving
+    reads it there."""
     from feature_repo.stage import build_features
 
     content = folders.content if folders.content != NOT_MADE else None

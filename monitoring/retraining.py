@@ -18,18 +18,21 @@ from mtmh.experiment.folder import ExperimentFolder
 from mtmh.experiment.relations import once, possible
 from mtmh.exposures.log import lock
 
-RAISED = "retraining.json"  # below the monitor's folder: the last retraining that was raised, and why
+# below the monitor's folder: the last retraining that was raised, and why
+RAISED = "retraining.json"
 
 
 def due(monitored: Monitored, out: Path, bounds: Bounds) -> bool:
-    """Whether the last day that was monitored raises a retraining run: a bound of a family under `retrain` is broken on
-    it, and none was raised within `pause_days` before it, or for a later day."""
+    """Whether the last day that was monitored raises a retraining run: a bound of a family under
+    `retrain` is broken on it, and none was raised within `pause_days` before it, or for a later
+    day."""
     day = monitored.days[-1]
     return any(broken.day == day for broken in monitored.retrain) and not _raised_lately(day, out, bounds)
 
 
 def _raised_lately(day: date, out: Path, bounds: Bounds) -> bool:
-    """What was raised less than `pause_days` ago does not serve yet; a later day's run knew what this one does."""
+    """What was raised less than `pause_days` ago does not serve yet; a later day's run knew what
+    this one does."""
     if not (out / RAISED).is_file():
         return False
     last = date.fromisoformat(json.loads((out / RAISED).read_text())["day"])
@@ -37,7 +40,7 @@ def _raised_lately(day: date, out: Path, bounds: Bounds) -> bool:
 
 
 def retrain(
-    place: ExperimentFolder,
+    experiment: ExperimentFolder,
     day: date,
     data: Path,
     out: Path,
@@ -45,17 +48,19 @@ def retrain(
     bounds: Bounds,
     start: Callable[[Path], None],
 ) -> bool:
-    """`start` a run on what is known by the end of `day`, unless that was raised already; whether it was done.
+    """`start` a run on what is known by the end of `day`, unless that was raised already; whether
+    it was done.
 
-    `start` is given the folder of the data, `data`; `command` are the words of `mtmh` that do the same, for the note
-    and for people. The note is written before anything starts, so that of two at once, or of the same day again, one
-    trains. Where `start` fails, the note before it comes back, and the next day that is out of bounds raises one again.
+    `start` is given the folder of the data, `data`; `command` are the words of `mtmh` that do the
+    same, for the note and for people. The note is written before anything starts, so that of two at
+    once, or of the same day again, one trains. Where `start` fails, the note before it comes back,
+    and the next day that is out of bounds raises one again.
     """
     before = _claim(day, out, command, bounds)
     if before is None:
         return False
     try:
-        written = write_data(place, day, data)
+        written = write_data(experiment, day, data)
         print(f"mtmh {' '.join([*command, '--data', str(written)])}", flush=True)
         start(written)
     except BaseException:
@@ -66,7 +71,8 @@ def retrain(
 
 
 def _claim(day: date, out: Path, command: list[str], bounds: Bounds) -> str | None:
-    """Note that `day` raises a run; what was noted before (empty: nothing), None where a run was raised lately."""
+    """Note that `day` raises a run; what was noted before (empty: nothing), None where a run was
+    raised lately."""
     out.mkdir(parents=True, exist_ok=True)
     with _claiming(out):
         if _raised_lately(day, out, bounds):
@@ -93,22 +99,24 @@ def _put_back(note: str, path: Path) -> None:
         path.unlink()
 
 
-def write_data(place: ExperimentFolder, day: date, out: Path) -> Path:
-    """Write what is known by the end of `day` as a folder of the data contract: history, the log's engagements, items.
+def write_data(experiment: ExperimentFolder, day: date, out: Path) -> Path:
+    """Write what is known by the end of `day` as a folder of the data contract: history, the log's
+    engagements, items.
 
-    The engagements keep the arm that their user was in, so that whoever trains on them can tell. Returns `out`.
+    The engagements keep the arm that their user was in, so that whoever trains on them can tell.
+    Returns `out`.
     """
-    log = place.logged()
+    log = experiment.logged()
     end = datetime.combine(day + timedelta(days=1), time(), UTC)
     events = once(log.engagements)
     events = events.filter(events.timestamp < ibis.literal(end), possible(events))
     arms = log.exposures.filter(log.exposures.user_id.notnull()).group_by("user_id").agg(arm=ibis._.arm.min())
     columns = [column.name for column in INTERACTIONS]
     events = events.left_join(arms, "user_id").select(*(name for name in columns if name != "arm"), "arm")
-    before = read_parquet(place.history)
+    before = read_parquet(experiment.history)
     engaged = events.to_pyarrow()
-    parts = [conform(part, INTERACTIONS, str(place.folder)) for part in (before, engaged) if len(part)]
-    items = conform(read_parquet(place.items), ITEMS, str(place.items))
+    parts = [conform(part, INTERACTIONS, str(experiment.folder)) for part in (before, engaged) if len(part)]
+    items = conform(read_parquet(experiment.items), ITEMS, str(experiment.items))
     write_parquet(pa.concat_tables(parts).sort_by("timestamp"), out / "interactions.parquet")
     write_parquet(items, out / "items.parquet")
     return out

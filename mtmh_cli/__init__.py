@@ -1,4 +1,5 @@
-"""The command line. It sits on top of all rooms, imports them when a command needs them, and nothing imports it."""
+"""The command line. It sits on top of all rooms, imports them when a command needs them, and
+nothing imports it."""
 
 from mtmh_cli.application import app, main  # isort: skip
 from mtmh_cli import pipeline, bench, ask, data, refresh, serving  # isort: skip  # the order in which --help lists them

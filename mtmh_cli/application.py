@@ -11,7 +11,8 @@ from mtmh.environment import set_environment
 from mtmh.errors import UserError
 
 app = typer.Typer(
-    help="Item-to-item retrieval that is both engaging and relevant: from an interaction log to a gated retriever.",
+    help="Item-to-item retrieval that is both engaging and relevant: from an interaction log"
+    " to a gated retriever.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,5 +29,8 @@ def main() -> None:
         print(f"mtmh: {visible_lines(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("mtmh: interrupted. Finished steps are kept: the same command goes on from there.", file=sys.stderr)
+        print(
+            "mtmh: interrupted. Finished steps are kept: the same command goes on from there.",
+            file=sys.stderr,
+        )
         sys.exit(130)

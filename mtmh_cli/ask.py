@@ -28,15 +28,19 @@ def similar(
     retriever = query.load(run)
     quota = query.retrieval_settings(run).alpha if alpha is None else alpha
     print(visible(query.describe(retriever, item), 300))
-    for name, found in query.similar(retriever, item, count, quota).items():
-        show_candidates(f"{name}, alpha {quota}" if name == "merged" else f"{name} head", found)
+    for name, candidates in query.similar(retriever, item, count, quota).items():
+        show_candidates(
+            f"{name}, alpha {quota}" if name == "merged" else f"{name} head", candidates
+        )
 
 
 @app.command()
 def recommend(
     run: Run,
     user: Annotated[str | None, typer.Argument(help="user_id of a test user of the run.")] = None,
-    history: Annotated[str | None, typer.Option(help="Instead of a user: item_ids engaged with, A,B,C.")] = None,
+    history: Annotated[
+        str | None, typer.Option(help="Instead of a user: item_ids engaged with, A,B,C.")
+    ] = None,
     alpha: Alpha = None,
     count: Count = 10,
 ) -> None:
@@ -45,11 +49,16 @@ def recommend(
     from mtmh_cli.summary import show_candidates
 
     if (user is None) == (history is None):
-        raise UserError("give a user or a history: mtmh recommend RUN USER, or mtmh recommend RUN --history A,B.")
+        raise UserError(
+            "give a user or a history: mtmh recommend RUN USER,"
+            " or mtmh recommend RUN --history A,B."
+        )
     settings = query.retrieval_settings(run)
     quota = settings.alpha if alpha is None else alpha
     if user is not None:
-        found = query.evaluated(run, user, count, quota)
+        candidates = query.evaluated(run, user, count, quota)
     else:
-        found = query.recommend(query.load(run), (history or "").split(","), count, quota, settings)
-    show_candidates(f"{user or 'this history'}, alpha {quota}", found, with_trigger=True)
+        candidates = query.recommend(
+            query.load(run), (history or "").split(","), count, quota, settings
+        )
+    show_candidates(f"{user or 'this history'}, alpha {quota}", candidates, with_trigger=True)

@@ -26,11 +26,15 @@ def bench(context: typer.Context) -> None:
     from mtmh.version_hash import ROOT
 
     if not (ROOT / "benchmarks").is_dir():
-        raise UserError("no benchmarks here: they are part of the checkout, not of the installed package.")
+        raise UserError(
+            "no benchmarks here: they are part of the checkout, not of the installed package."
+        )
     sys.path.insert(0, str(ROOT))
     from benchmarks import BENCHMARKS
 
-    listing = _application(help="Measure this machine; the result goes to benchmarks/results.", no_args_is_help=True)
+    listing = _application(
+        help="Measure this machine; the result goes to benchmarks/results.", no_args_is_help=True
+    )
     for name, (function, measures) in BENCHMARKS.items():
         listing.command(name, help=measures, **PASS_ON)(_imported(function))
     listing(context.args, prog_name=context.command_path)

@@ -21,7 +21,9 @@ app.add_typer(data_app, name="data")
 
 @app.command(name="import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="Folder to read, in the contract's or a public form.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder to read, in the contract's or a public form.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder to write the contract's Parquet files to.")],
     max_rejected_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of bad rows to put up with.")
@@ -42,18 +44,27 @@ def check(
     columns: Columns = None,
 ) -> None:
     """Check data against the contract, split it as a run would, and say what was found."""
+    import shutil
     import tempfile
 
     from mtmh.config import load_config
     from mtmh.data.prepare import prepare
     from pipelines.arguments import layers
 
-    chosen = load_config(*layers(str(data), "laptop", config), settings=with_columns(settings, columns))
+    chosen = load_config(
+        *layers(str(data), "laptop", config), settings=with_columns(settings, columns)
+    )
     with tempfile.TemporaryDirectory() as out:
         try:
             prepare(str(data), Path(out) / "prepared", chosen.data, chosen.seed)
         except UserError as error:
-            raise UserError(_kept(str(error), Path(out) / "prepared" / "rejected.parquet")) from None
+            message, rejected = str(error), Path(out) / "prepared" / "rejected.parquet"
+            # The rejected rows outlive the temporary folder: they move to where the user is.
+            if rejected.exists():
+                target = Path("rejected.parquet").resolve()
+                shutil.move(rejected, target)
+                message = message.replace(str(rejected), str(target))
+            raise UserError(message) from None
     print(f"{data} keeps the contract")
 
 
@@ -69,29 +80,20 @@ def describe(
 
     from mtmh.config import load_config
     from mtmh.data.profile.advice import findings
-    from mtmh.data.profile.describe import describe as figures
+    from mtmh.data.profile.describe import describe as profile_of
     from mtmh_cli import description
     from pipelines.arguments import layers
 
-    settings = load_config(*layers(str(folder), "laptop", None), settings=with_columns(None, columns)).data
+    settings = load_config(
+        *layers(str(folder), "laptop", None), settings=with_columns(None, columns)
+    ).data
     with redirect_stdout(sys.stderr if as_json else sys.stdout):  # what the readers say is no JSON
-        found = figures(folder, settings)
-    means = findings(found, settings)
+        profile = profile_of(folder, settings)
+    advice = findings(profile, settings)
     if as_json:
-        print(json.dumps(description.as_json(found, means), indent=2))
+        print(json.dumps(description.as_json(profile, advice), indent=2))
     else:
-        description.show_description(found, means)
-
-
-def _kept(message: str, rejected: Path) -> str:
-    """Rejected rows outlive the temporary folder: they move into the current one, and the message says so."""
-    if not rejected.exists():
-        return message
-    import shutil
-
-    kept = Path("rejected.parquet").resolve()
-    shutil.move(rejected, kept)
-    return message.replace(str(rejected), str(kept))
+        description.show_description(profile, advice)
 
 
 @app.command()

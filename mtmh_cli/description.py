@@ -12,36 +12,46 @@ from mtmh_cli.summary import screen
 STYLES = {"ok": "green", "warn": "yellow", "lacks": "red"}
 
 
-def show_description(found: Description, means: list[Advice]) -> None:
+def show_description(profile: Description, advice: list[Advice]) -> None:
     """Print the figures, a line each, and what they mean for the method."""
     console = screen()
-    console.print(f"{visible(str(found.path))}: {found.form}", soft_wrap=True)
-    for name, value in _lines(found):
+    console.print(f"{visible(str(profile.path))}: {profile.form}", soft_wrap=True)
+    for name, value in _lines(profile):
         console.print(f"  {name:13} {visible(value, 1000)}", soft_wrap=True)
     console.print("For this method")
-    for finding in means:
+    for finding in advice:
         console.print(f"  {finding.state:5} ", style=STYLES[finding.state], end="")
         console.print(f"{visible(f'{finding.about}: {finding.means}')}", soft_wrap=True)
 
 
-def as_json(found: Description, means: list[Advice]) -> dict[str, Any]:
+def as_json(profile: Description, advice: list[Advice]) -> dict[str, Any]:
     """The same as one object: the figures, and `findings`."""
-    return {**asdict(found), "findings": [asdict(finding) for finding in means]}
+    return {**asdict(profile), "findings": [asdict(finding) for finding in advice]}
 
 
-def _lines(found: Description) -> Iterator[tuple[str, str]]:
-    catalog = found.catalog
-    yield from _rejected(found.rejected)
-    yield from _log(found.log, catalog.items)
-    if found.split is not None:
-        yield from _split(found.split, found.log.users)
-    length = "" if catalog.characters is None else f", median {catalog.characters:,.0f} characters together"
+def _lines(profile: Description) -> Iterator[tuple[str, str]]:
+    catalog = profile.catalog
+    yield from _rejected(profile.rejected)
+    yield from _log(profile.log, catalog.items)
+    if profile.split is not None:
+        yield from _split(profile.split, profile.log.users)
+    length = (
+        ""
+        if catalog.characters is None
+        else f", median {catalog.characters:,.0f} characters together"
+    )
     yield "text", f"title {catalog.title:.0%}, text {catalog.text:.0%} of the items{length}"
     creators = f"creators {catalog.creator:.0%} ({catalog.creators:,})"
-    yield "of the items", f"images {catalog.image:.0%}, {creators}, created_at {catalog.created_at:.0%}"
+    yield (
+        "of the items",
+        f"images {catalog.image:.0%}, {creators}, created_at {catalog.created_at:.0%}",
+    )
     yield "concepts", f"{catalog.concepts:,} items have one"
-    yield "topics L1", _topics(found.l1)
-    yield "topics L2", f"{_topics(found.l2)}; {found.spelled:.1%} of the items spell one of theirs"
+    yield "topics L1", _topics(profile.l1)
+    yield (
+        "topics L2",
+        f"{_topics(profile.l2)}; {profile.spelled:.1%} of the items spell one of theirs",
+    )
 
 
 def _rejected(tables: dict[str, Rejected]) -> Iterator[tuple[str, str]]:
@@ -49,16 +59,22 @@ def _rejected(tables: dict[str, Rejected]) -> Iterator[tuple[str, str]]:
         yield "rejected", "no row"
     for name, table in tables.items():
         if table.rows:
-            reasons = ", ".join(f"{rows:,} x {reason}" for reason, rows in list(table.reasons.items())[:3])
+            reasons = ", ".join(
+                f"{rows:,} x {reason}" for reason, rows in list(table.reasons.items())[:3]
+            )
             yield "rejected", f"{table.rows:,} of {table.of:,} {name}: {reasons}"
 
 
 def _log(log: LogProfile, items: int) -> Iterator[tuple[str, str]]:
     yield "interactions", f"{log.rows:,}, of which {log.engagements:,} are engagements"
     kinds = [f"{name} {rows:,}" for name, rows in list(log.events.items())[:8]]
-    yield "events", ", ".join(kinds) + (f" and {len(log.events) - 8:,} kinds more" if len(log.events) > 8 else "")
-    each = f"median {log.events_per_user_median:g}, p90 {log.events_per_user_p90:g}"
-    yield "users", f"{log.users:,}, engagements each: {each}"
+    yield (
+        "events",
+        ", ".join(kinds)
+        + (f" and {len(log.events) - 8:,} kinds more" if len(log.events) > 8 else ""),
+    )
+    per_user = f"median {log.events_per_user_median:g}, p90 {log.events_per_user_p90:g}"
+    yield "users", f"{log.users:,}, engagements each: {per_user}"
     yield "items", f"{items:,}, engaged with {log.items:,}; density {log.density:.3%}"
     yield "period", f"{log.first} to {log.last} UTC"
     tied = f"{log.tied:.1%} of the engagements are at the same time as another of their user"
@@ -71,10 +87,20 @@ def _log(log: LogProfile, items: int) -> Iterator[tuple[str, str]]:
 
 
 def _split(split: SplitProfile, users: int) -> Iterator[tuple[str, str]]:
-    yield "split", f"T2 begins {split.time} UTC: {split.train:,} engagements before, {split.test:,} after"
-    yield "histories", f"{split.learners:,} users ({split.learners / users:.0%}) have two different items in T1"
+    yield (
+        "split",
+        f"T2 begins {split.time} UTC: {split.train:,} engagements before, {split.test:,} after",
+    )
+    yield (
+        "histories",
+        f"{split.learners:,} users ({split.learners / users:.0%}) have two different items in T1",
+    )
     yield "test users", f"{split.test_users:,}, with {split.targets:,} new items in T2"
-    yield "cold items", f"{split.cold_items:,} are first engaged with in T2: {split.cold_share:.0%} of its engagements"
+    yield (
+        "cold items",
+        f"{split.cold_items:,} are first engaged with in T2:"
+        f" {split.cold_share:.0%} of its engagements",
+    )
 
 
 def _topics(level: TopicProfile) -> str:

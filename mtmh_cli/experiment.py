@@ -15,15 +15,23 @@ if TYPE_CHECKING:
 def power(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="place", help="Folder of an earlier experiment, as `mtmh simulate` writes it."),
+        typer.Argument(
+            metavar="place", help="Folder of an earlier experiment, as `mtmh simulate` writes it."
+        ),
     ],
     users: Annotated[
         int | None,
-        typer.Option(min=4, help="Users of both arms together.", show_default="as many as there were"),
+        typer.Option(
+            min=4, help="Users of both arms together.", show_default="as many as there were"
+        ),
     ] = None,
-    lift: Annotated[float, typer.Option(help="Relative effect that is hoped for: 0.01 is one percent.")] = 0.01,
+    lift: Annotated[
+        float, typer.Option(help="Relative effect that is hoped for: 0.01 is one percent.")
+    ] = 0.01,
     share: Annotated[float, typer.Option(help="Share of the users in the treatment.")] = 0.5,
-    certainty: Annotated[float, typer.Option("--power", help="Chance to find an effect that is there.")] = 0.8,
+    certainty: Annotated[
+        float, typer.Option("--power", help="Chance to find an effect that is there.")
+    ] = 0.8,
     days: Annotated[
         int | None,
         typer.Option(min=1, help="Planned days.", show_default="as many as there were"),
@@ -57,7 +65,10 @@ def power(
     control = rows.filter(rows.arm == experiment.control).to_pyarrow()
     before = statistics.pre_period(opened.history, first)
     powers = statistics.power(control, n_users, lift, share, certainty, before=before)
-    title = f"{n_users:,} users in both arms together, {planned} days; effects are found {certainty:.0%} of the time"
+    title = (
+        f"{n_users:,} users in both arms together, {planned} days; effects are found"
+        f" {certainty:.0%} of the time"
+    )
     _show(powers, title, lift)
 
 
@@ -82,13 +93,20 @@ def _show(powers: "list[Power]", title: str, lift: float) -> None:
         effects = (f"{result.detectable:.2%}", f"{result.detectable_always:.2%}")
         table.add_row(name, f"{result.baseline:.4g}", *effects, f"{result.users_needed:,.0f}")
     screen().print(table)
-    print("smallest effect: relative, looking once at the end. CUPED: with the users' own past taken into account.")
+    print(
+        "smallest effect: relative, looking once at the end."
+        " CUPED: with the users' own past taken into account."
+    )
 
 
 @app.command()
 def ab(
-    folder: Annotated[Path, typer.Argument(metavar="place", help="An experiment folder, such as runs/watched.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="PLACE/ab")] = None,
+    folder: Annotated[
+        Path, typer.Argument(metavar="place", help="An experiment folder, such as runs/watched.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report.", show_default="PLACE/ab")
+    ] = None,
 ) -> None:
     """Compare an experiment's two arms: ab.html (verdict first), ab.json (every effect),
     verdict.json (all the rest)."""

@@ -17,11 +17,14 @@ Folder = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Folder of Evidently's workspace and of the figures.")]
 Bounds = Annotated[
-    Path | None, typer.Option(help="YAML file of bounds.", show_default="monitoring/evidently/bounds.yaml")
+    Path | None,
+    typer.Option(help="YAML file of bounds.", show_default="monitoring/evidently/bounds.yaml"),
 ]
 DayOption = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 
-watch_app = typer.Typer(help="The monitor as a pipeline: a day at a time, and retraining.", no_args_is_help=True)
+watch_app = typer.Typer(
+    help="The monitor as a pipeline: a day at a time, and retraining.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -31,7 +34,9 @@ def monitor(
     bounds: Bounds = None,
     first: DayOption = None,
     last: DayOption = None,
-    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the dashboard until Ctrl-C.")] = True,
+    serve: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="Serve the dashboard until Ctrl-C.")
+    ] = True,
     port: Port = 8090,
 ) -> None:
     """Monitor the days of an experiment (by default: all), say what is out of bounds, and serve the
@@ -46,14 +51,19 @@ def monitor(
     monitored = monitor(opened, out, read_bounds(bounds or DEFAULT), *days)
     print("\n".join(map(visible, monitored.summary())))
     if monitored.retrain:
-        print(f"{len(monitored.retrain)} of these raise a retraining run: mtmh watch run does the last day, and that.")
+        print(
+            f"{len(monitored.retrain)} of these raise a retraining run:"
+            " mtmh watch run does the last day, and that."
+        )
     print(f"workspace {out / WORKSPACE}, figures {out / 'figures.parquet'}")
     if serve:
         from monitoring.evidently.dashboard import TABS
         from monitoring.evidently.server import address
         from monitoring.evidently.server import serve as start
 
-        print(f"dashboard {address(port, monitored.project, TABS[0])}  (Ctrl-C ends it)", flush=True)
+        print(
+            f"dashboard {address(port, monitored.project, TABS[0])}  (Ctrl-C ends it)", flush=True
+        )
         start(out / WORKSPACE, port)
 
 
@@ -82,7 +92,8 @@ def run(
     except StepError as error:
         print(f"mtmh: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    print(f"{chosen}: {'retrained; the run is ' + str(runs / 'latest') if raised else 'no retraining'}")
+    outcome = f"retrained; the run is {runs / 'latest'}" if raised else "no retraining"
+    print(f"{chosen}: {outcome}")
 
 
 @watch_app.command(name="compile")
@@ -97,18 +108,30 @@ def compile_(
     from pipelines.kubeflow import compile_pipeline
     from pipelines.monitor import define
 
-    compile_pipeline(define(load_config(*layers("synthetic", "gpu", config), settings=settings).cluster), out)
+    compile_pipeline(
+        define(load_config(*layers("synthetic", "gpu", config), settings=settings).cluster), out
+    )
     print(f"wrote {out}")
 
 
 @watch_app.command()
 def schedule(
-    host: Annotated[str, typer.Argument(help="URL of the Kubeflow Pipelines server, as the steps reach it too.")],
-    folder: Annotated[Path, typer.Option("--place", help="The experiment folder, as the steps see it.")],
-    name: Annotated[str, typer.Option(help="Name of the data that is served, such as movielens-small.")],
+    host: Annotated[
+        str, typer.Argument(help="URL of the Kubeflow Pipelines server, as the steps reach it too.")
+    ],
+    folder: Annotated[
+        Path, typer.Option("--place", help="The experiment folder, as the steps see it.")
+    ],
+    name: Annotated[
+        str, typer.Option(help="Name of the data that is served, such as movielens-small.")
+    ],
     tracking_uri: Annotated[str, typer.Option(help="MLflow server, as the steps reach it.")],
-    out: Annotated[Path | None, typer.Option(help="The monitor's folder, as the steps see it.")] = None,
-    cron: Annotated[str, typer.Option(help="When: six fields, seconds first, in UTC.")] = "0 30 0 * * *",
+    out: Annotated[
+        Path | None, typer.Option(help="The monitor's folder, as the steps see it.")
+    ] = None,
+    cron: Annotated[
+        str, typer.Option(help="When: six fields, seconds first, in UTC.")
+    ] = "0 30 0 * * *",
     config: ConfigFile = None,
     settings: Settings = None,
 ) -> None:
@@ -119,9 +142,12 @@ def schedule(
 
     if len(cron.split()) != 6:
         raise UserError(
-            f"--cron {cron!r}: six fields, seconds first; every day at half past midnight is '0 30 0 * * *'."
+            f"--cron {cron!r}: six fields, seconds first;"
+            " every day at half past midnight is '0 30 0 * * *'."
         )
     chosen = load_config(*layers(name, "gpu", config), settings=settings)
     command = ["submit", host, "--tracking-uri", tracking_uri, *watch.as_options(settings or [])]
-    watched = watch.arguments(folder, out or Path(chosen.cluster.volume) / "monitoring", name, command)
+    watched = watch.arguments(
+        folder, out or Path(chosen.cluster.volume) / "monitoring", name, command
+    )
     print(f"recurring run {watch.schedule(host, watched, cron, chosen, tracking_uri)}")

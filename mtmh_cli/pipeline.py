@@ -32,7 +32,10 @@ def run(
     runs: Runs = Path("runs"),
     columns: Columns = None,
     name: Annotated[
-        str | None, typer.Option(help="What champion and served store go by.", show_default="the data's folder")
+        str | None,
+        typer.Option(
+            help="What champion and served store go by.", show_default="the data's folder"
+        ),
     ] = None,
 ) -> None:
     """Run the whole pipeline: prepare, train, index, evaluate, gate, report, register, package, deploy."""
@@ -119,11 +122,24 @@ def tune(
 
 
 @app.command()
-def ui(runs: Runs = Path("runs"), port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+def ui(
+    runs: Runs = Path("runs"), port: Annotated[int, typer.Option(min=1, max=65535)] = 5000
+) -> None:
     """Open MLflow's page over the runs, on this machine only."""
     from pipelines.local import tracking_uri
 
     if not (runs / "mlflow.db").exists():
-        raise UserError(f"{runs} has no mlflow.db: do a run first (mtmh run), or name its folder with --runs.")
-    place = ["--backend-store-uri", tracking_uri(runs), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *place])
+        raise UserError(
+            f"{runs} has no mlflow.db: do a run first (mtmh run), or name its folder with --runs."
+        )
+    options = [
+        "--backend-store-uri",
+        tracking_uri(runs),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *options])

@@ -14,20 +14,30 @@ from mtmh_cli.options import Run
 @app.command()
 def refresh(
     run: Run,
-    items: Annotated[Path, typer.Argument(help="Parquet of the new items, in the contract's form.")],
+    items: Annotated[
+        Path, typer.Argument(help="Parquet of the new items, in the contract's form.")
+    ],
     out: Annotated[Path, typer.Argument(help="New folder for the version with these items.")],
     skip_known: Annotated[
-        bool, typer.Option("--skip-known", help="Leave out the items that the version holds already.")
+        bool,
+        typer.Option("--skip-known", help="Leave out the items that the version holds already."),
     ] = False,
-    cache: Annotated[Path | None, typer.Option(help="Folder of encoded texts to read from and add to.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of encoded texts to read from and add to.")
+    ] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Folder of the deployed versions: package it there too, as the champion is.")
+        Path | None,
+        typer.Option(
+            help="Folder of the deployed versions: package it there too, as the champion is."
+        ),
     ] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Let it serve from now on.")] = False,
 ) -> None:
     """Add new items to a trained version, without training: each takes its place by its content."""
     if promote and store is None:
-        raise UserError("--promote needs the folder of the deployed versions: --store runs/serving/synthetic.")
+        raise UserError(
+            "--promote needs the folder of the deployed versions: --store runs/serving/synthetic."
+        )
     from mtmh.data.contract import read_parquet
     from mtmh.retrieval.intake import Intake
     from mtmh.retrieval.refresh import refresh as write
@@ -36,15 +46,19 @@ def refresh(
     table = read_parquet(items)
     done = write(run, table, out, Intake.load(run, cache=cache, root=items.parent), skip_known)
     seconds, added = time.perf_counter() - start, len(done.items)
-    if skip_known and (known := len(table) - added):
-        print(f"{known:,} of {len(table):,} items are in the version already: left out")
+    if skip_known and (skipped := len(table) - added):
+        print(f"{skipped:,} of {len(table):,} items are in the version already: left out")
     rate, before = added / seconds, len(done.retriever.items) - added
     print(f"{added:,} items added to {before:,} in {seconds:.1f} s ({rate:,.0f} items/s) -> {out}")
     if bare := int((~done.encoded.content.any(axis=1)).sum()):
-        print(f"{bare:,} of them have no text or image that the version reads: placed by creator and numbers alone")
+        print(
+            f"{bare:,} of them have no text or image that the version reads:"
+            " placed by creator and numbers alone"
+        )
     for head, tuning in done.tunings.items():
         print(
-            f"{head}: nlist {tuning.nlist}, nprobe {tuning.nprobe}, recall@{tuning.k} against exact search"
+            f"{head}: nlist {tuning.nlist}, nprobe {tuning.nprobe},"
+            f" recall@{tuning.k} against exact search"
             f" {tuning.recall:.3f}"
         )
     if store is not None:

@@ -20,11 +20,15 @@ from mtmh_cli.options import (
 def package(
     run: Run,
     version: Annotated[str, typer.Option(help="Number of the version, as in the registry.")],
-    store: Annotated[Path, typer.Option(help="Folder of the deployed versions, such as runs/serving/synthetic.")],
+    store: Annotated[
+        Path, typer.Option(help="Folder of the deployed versions, such as runs/serving/synthetic.")
+    ],
     features: Annotated[
         Path | None, typer.Option(help="Folder with the feature store's registry.db and online.db.")
     ] = None,
-    promote: Annotated[bool, typer.Option("--promote", help="Let this version serve from now on.")] = False,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Let this version serve from now on.")
+    ] = False,
 ) -> None:
     """Package a run's retriever for Triton and the router, and install it into a store. The pipeline does it itself."""
     import tempfile
@@ -33,7 +37,8 @@ def package(
     from serving.triton.export import write_package
 
     store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".package-", dir=store) as folder:  # there, so that it can be hard links
+    # there, so that it can be hard links
+    with tempfile.TemporaryDirectory(prefix=".package-", dir=store) as folder:
         packages.install(write_package(run, version, Path(folder) / version, features), store)
     if promote:
         packages.promote(store, version)
@@ -42,13 +47,18 @@ def package(
 
 @app.command()
 def serve(
-    data: Annotated[str | None, typer.Option(help="Whose champion to serve.", show_default="the latest run's")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Whose champion to serve.", show_default="the latest run's")
+    ] = None,
     runs: Runs = Path("runs"),
     config: RouterFile = None,
     settings: Settings = None,
     port: Port = 8080,
     http_port: Annotated[
-        int | None, typer.Option(help="Let Triton answer over HTTP, too.", min=1, max=65535, show_default="off")
+        int | None,
+        typer.Option(
+            help="Let Triton answer over HTTP, too.", min=1, max=65535, show_default="off"
+        ),
     ] = None,
     grpc_port: Port = 8001,
     metrics_port: Port = 8002,
@@ -63,8 +73,16 @@ def serve(
     from serving.triton.supervisor import Ports
 
     store = serving(runs, data)
-    places = [f"listen.port={port}", f"listen.grpc_port={port + 1}", f"log.directory={store.resolve() / 'log'}"]
-    start(store, Ports(http_port, grpc_port, metrics_port), Source(config, [*places, *(settings or [])]))
+    places = [
+        f"listen.port={port}",
+        f"listen.grpc_port={port + 1}",
+        f"log.directory={store.resolve() / 'log'}",
+    ]
+    start(
+        store,
+        Ports(http_port, grpc_port, metrics_port),
+        Source(config, [*places, *(settings or [])]),
+    )
 
 
 @app.command()
@@ -76,14 +94,20 @@ def route(config: RouterFile = None, settings: Settings = None) -> None:
     start(Source(config, settings or []))
 
 
-log_app = typer.Typer(help="Look after the router's log of exposures and engagements.", no_args_is_help=True)
+log_app = typer.Typer(
+    help="Look after the router's log of exposures and engagements.", no_args_is_help=True
+)
 app.add_typer(log_app, name="log")
 
 
 @log_app.command()
 def compact(
-    directory: Annotated[Path, typer.Argument(help="The log's folder: log.directory of the router.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the Parquet tables; rows are added to what is there.")],
+    directory: Annotated[
+        Path, typer.Argument(help="The log's folder: log.directory of the router.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="Folder of the Parquet tables; rows are added to what is there.")
+    ],
 ) -> None:
     """Turn the finished segments of the log into Parquet, each record exactly once. Safe to kill and to run again."""
     from mtmh.exposures.compact import compact as compact_log
@@ -91,7 +115,14 @@ def compact(
     try:
         done = compact_log(directory, out)
     except OSError as error:  # such as a full disk
-        raise UserError(f"stopped by {error}. Nothing is lost: mend that, and run it again.") from None
-    print(f"{done.segments:,} segments: {done.exposures:,} exposures, {done.engagements:,} engagements -> {out}")
+        raise UserError(
+            f"stopped by {error}. Nothing is lost: mend that, and run it again."
+        ) from None
+    print(
+        f"{done.segments:,} segments: {done.exposures:,} exposures,"
+        f" {done.engagements:,} engagements -> {out}"
+    )
     if done.rejected:
-        print(f"{done.rejected:,} pieces that could not be read, with reasons -> {out / 'rejected'}")
+        print(
+            f"{done.rejected:,} pieces that could not be read, with reasons -> {out / 'rejected'}"
+        )

@@ -21,25 +21,48 @@ if TYPE_CHECKING:
 
 @app.command()
 def simulate(
-    run: Annotated[Path, typer.Option(help="Run over the synthetic world; its retriever serves.")] = Path(
-        "runs/latest"
+    run: Annotated[
+        Path, typer.Option(help="Run over the synthetic world; its retriever serves.")
+    ] = Path("runs/latest"),
+    out: Annotated[Path, typer.Option(help="Folder of the watched place to write.")] = Path(
+        "runs/watched"
     ),
-    out: Annotated[Path, typer.Option(help="Folder of the watched place to write.")] = Path("runs/watched"),
-    days: Annotated[int, typer.Option(min=1, max=365, help="From the day after the world's last one.")] = 14,
+    days: Annotated[
+        int, typer.Option(min=1, max=365, help="From the day after the world's last one.")
+    ] = 14,
     arms: Annotated[
-        str, typer.Option(help="The control first: engagement-only (alpha 100), mtmh (alpha 50), or NAME:ALPHA.")
+        str,
+        typer.Option(
+            help="The control first: engagement-only (alpha 100), mtmh (alpha 50), or NAME:ALPHA."
+        ),
     ] = "engagement-only,mtmh",
-    users: Annotated[int | None, typer.Option(min=2, help="How many live there.", show_default="the world's")] = None,
-    world: Annotated[str, typer.Option(help="How users behave: default, or habit-only.")] = "default",
-    seed: Annotated[int, typer.Option(min=0, help="Of what happens; the world's own seed is the run's.")] = 0,
-    refresh_hours: Annotated[int, typer.Option(min=1, help="How often new items enter the index.")] = 24,
+    users: Annotated[
+        int | None, typer.Option(min=2, help="How many live there.", show_default="the world's")
+    ] = None,
+    world: Annotated[
+        str, typer.Option(help="How users behave: default, or habit-only.")
+    ] = "default",
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of what happens; the world's own seed is the run's.")
+    ] = 0,
+    refresh_hours: Annotated[
+        int, typer.Option(min=1, help="How often new items enter the index.")
+    ] = 24,
     router: Annotated[
-        str | None, typer.Option(help="URL of a router that serves, instead of this process. It needs the same arms.")
+        str | None,
+        typer.Option(
+            help="URL of a router that serves, instead of this process. It needs the same arms."
+        ),
     ] = None,
     store: Annotated[
-        Path | None, typer.Option(help="That router's folder of deployed versions; without it no item is added.")
+        Path | None,
+        typer.Option(
+            help="That router's folder of deployed versions; without it no item is added."
+        ),
     ] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File with that router's bearer token.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with that router's bearer token.")
+    ] = None,
 ) -> None:
     """Let simulated users live with the arms of an experiment, and write the log that they leave."""
     from contextlib import ExitStack
@@ -48,11 +71,15 @@ def simulate(
 
     plan = SimulationPlan(days, arms, users, world, seed, refresh_hours)
     with ExitStack() as stack:
-        progress = run_simulation(run, plan, out, _through(router, run, store, token_file, stack), _print_progress)
+        progress = run_simulation(
+            run, plan, out, _through(router, run, store, token_file, stack), _print_progress
+        )
     served_per_second = progress.visits / progress.seconds
     print(
-        f"{progress.days} days of simulated users in {progress.seconds:.1f} s, {served_per_second:,.0f} served/s: "
-        f"{progress.visits:,} visits, {progress.exposures:,} exposures, {progress.engagements:,} engagements -> {out}"
+        f"{progress.days} days of simulated users in {progress.seconds:.1f} s,"
+        f" {served_per_second:,.0f} served/s: "
+        f"{progress.visits:,} visits, {progress.exposures:,} exposures,"
+        f" {progress.engagements:,} engagements -> {out}"
     )
 
 
@@ -62,7 +89,9 @@ def _through(
     """The router as the server; None for this process."""
     if router is None:
         if store or token_file:
-            raise UserError("--store and --token-file belong to a router: name it with --router http://127.0.0.1:8080.")
+            raise UserError(
+                "--store and --token-file belong to a router: name it with --router http://127.0.0.1:8080."
+            )
         return None
     import pyarrow.parquet as pq
 
@@ -75,7 +104,9 @@ def _through(
 
     def make(people: "Population", arms: "Sequence[Arm]") -> "Server":
         add_new = stack.enter_context(into_store(run, store)) if store else None
-        server = RouterServer(router, people.user_ids, people.item_table, served, triggers, arms, token, add_new)
+        server = RouterServer(
+            router, people.user_ids, people.item_table, served, triggers, arms, token, add_new
+        )
         return stack.enter_context(server)
 
     return make
@@ -83,7 +114,8 @@ def _through(
 
 def _print_progress(progress: "Totals") -> None:
     print(
-        f"day {progress.days}: {progress.visits:,} visits so far, {progress.visits / progress.seconds:,.0f} served/s, "
+        f"day {progress.days}: {progress.visits:,} visits so far,"
+        f" {progress.visits / progress.seconds:,.0f} served/s, "
         f"{progress.items:,} items published at the last refresh",
         flush=True,
     )

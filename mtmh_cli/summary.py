@@ -36,7 +36,8 @@ def announce(source: str, files: list[Path]) -> None:
 
 
 def summarize(run: Path, runs: Path, started: float) -> None:
-    """Print the data, the table of models, the verdict rule by rule, where everything lies, and what it took.
+    """Print the data, the table of models, the verdict rule by rule, where everything lies, and
+    what it took.
 
     `started` is time.perf_counter() of the beginning.
     """
@@ -50,7 +51,9 @@ def summarize(run: Path, runs: Path, started: float) -> None:
     console.print(_took(time.perf_counter() - started), soft_wrap=True)
 
 
-def show_candidates(title: str, found: "list[ListedCandidate]", with_trigger: bool = False) -> None:
+def show_candidates(
+    title: str, candidates: "list[ListedCandidate]", with_trigger: bool = False
+) -> None:
     """Print a list of candidates as a table."""
     from rich import box
     from rich.table import Table
@@ -59,16 +62,25 @@ def show_candidates(title: str, found: "list[ListedCandidate]", with_trigger: bo
     for name in ("item", "title", "topics", "head", *(["trigger"] if with_trigger else [])):
         table.add_column(name)
     table.add_column("p(item | user)" if with_trigger else "cosine", justify="right")
-    for one in found:
-        trigger = [one.trigger_id] if with_trigger else []
-        texts = (visible(text, 120) for text in (one.item_id, one.title, one.topics, one.head, *trigger))
-        table.add_row(*texts, f"{one.score:.{4 if with_trigger else 3}f}")
+    for candidate in candidates:
+        trigger = [candidate.trigger_id] if with_trigger else []
+        texts = (
+            visible(text, 120)
+            for text in (
+                candidate.item_id,
+                candidate.title,
+                candidate.topics,
+                candidate.head,
+                *trigger,
+            )
+        )
+        table.add_row(*texts, f"{candidate.score:.{4 if with_trigger else 3}f}")
     screen().print(table)
 
 
 def screen() -> "Console":
-    """Emoji and markup off: ids and titles may hold colons and brackets. A figure is never cut: a terminal narrower
-    than the table wraps it."""
+    """Emoji and markup off: ids and titles may hold colons and brackets. A figure is never cut: a
+    terminal narrower than the table wraps it."""
     from rich.console import Console
 
     terminal = Console()
@@ -78,7 +90,8 @@ def screen() -> "Console":
 
 def _data(console: "Console", data: dict[str, Any]) -> None:
     counts = ", ".join(
-        f"{data[key]:,} {key.replace('_', ' ')}" for key in ("rows", "users", "items", "test_users", "pairs")
+        f"{data[key]:,} {key.replace('_', ' ')}"
+        for key in ("rows", "users", "items", "test_users", "pairs")
     )
     console.print(f"Data: {counts}; T2 begins {data['split_time']}", soft_wrap=True)
 
@@ -87,7 +100,9 @@ def _table(console: "Console", models: dict[str, dict[str, float | None]]) -> No
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE, title="percent, all test users", title_justify="left", pad_edge=False)
+    table = Table(
+        box=box.SIMPLE, title="percent, all test users", title_justify="left", pad_edge=False
+    )
     table.add_column("model", no_wrap=True)
     for title in COLUMNS.values():
         table.add_column(title, justify="right", no_wrap=True)
@@ -102,34 +117,49 @@ def _percent(value: float | None) -> str:
 
 def _verdict(console: "Console", gate: dict[str, Any]) -> None:
     console.print(
-        f"Gate: {'PASSED' if gate['passed'] else 'REJECTED'}", style="bold green" if gate["passed"] else "bold red"
+        f"Gate: {'PASSED' if gate['passed'] else 'REJECTED'}",
+        style="bold green" if gate["passed"] else "bold red",
     )
     for rule in gate["rules"]:
-        console.print(f"  {'ok  ' if rule['passed'] else 'FAIL'} {rule['rule']}: {rule['why']}", soft_wrap=True)
+        console.print(
+            f"  {'ok  ' if rule['passed'] else 'FAIL'} {rule['rule']}: {rule['why']}",
+            soft_wrap=True,
+        )
 
 
 def _places(console: "Console", run: Path, runs: Path, metrics: dict[str, Any]) -> None:
-    shown = _short(runs)
-    option = "" if shown == "runs" else f" --runs {shown}"
+    folder = _short(runs)
+    option = "" if folder == "runs" else f" --runs {folder}"
     seconds = sum(metrics["seconds"].values())
     store = serving(runs, metrics["data"]["path"])
     for line in (
         "",
-        f"Run      {_short(run)}   (also {shown}/latest; steps up to the gate: {seconds:.0f} s when they ran)",
+        f"Run      {_short(run)}   (also {folder}/latest; steps up to the gate:"
+        f" {seconds:.0f} s when they ran)",
         f"Report   {_short(run / 'report.html')}   open it in a browser",
-        f"Model    {_short(run / 'retriever')}   ask it: mtmh similar {shown}/latest ITEM_ID",
-        f"MLflow   {shown}/mlflow.db   look at it: mtmh ui{option}",
-        *([f"Serving  {_short(store)}   start it: mtmh serve{option}"] if metrics["gate"]["passed"] else []),
+        f"Model    {_short(run / 'retriever')}   ask it: mtmh similar {folder}/latest ITEM_ID",
+        f"MLflow   {folder}/mlflow.db   look at it: mtmh ui{option}",
+        *(
+            [f"Serving  {_short(store)}   start it: mtmh serve{option}"]
+            if metrics["gate"]["passed"]
+            else []
+        ),
     ):
         console.print(line, soft_wrap=True)
 
 
 def _took(seconds: float) -> str:
-    """Of this process and of the steps', which were its children: CPU seconds together, memory of the largest."""
-    usages = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    """Of this process and of the steps', which were its children: CPU seconds together, memory of
+    the largest."""
+    usages = [
+        resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
     cpu = sum(usage.ru_utime + usage.ru_stime for usage in usages)
     peak = max(usage.ru_maxrss for usage in usages)  # KiB
-    return f"Took     {seconds:.0f} s, {cpu:.0f} s of CPU in all processes, {peak // 1024} MB of memory in the largest"
+    return (
+        f"Took     {seconds:.0f} s, {cpu:.0f} s of CPU in all processes, {peak // 1024} MB of"
+        " memory in the largest"
+    )
 
 
 def _short(path: Path) -> str:

@@ -10,7 +10,8 @@ CONFIGS = Path(__file__).parent / "configs"
 
 
 def of_config(config: Config) -> dict[str, str | int]:
-    """The arguments that come from the settings alone: seed, the whole, and one JSON text a section."""
+    """The arguments that come from the settings alone: seed, the whole, and one JSON text a
+    section."""
     return {
         "seed": config.seed,
         "config": config.model_dump_json(),
@@ -25,8 +26,11 @@ def of_config(config: Config) -> dict[str, str | int]:
     }
 
 
-def of_name(config: Config, tracking_uri: str, runs: Path, scratch: Path, name: str) -> dict[str, str | int]:
-    """The arguments that every run over the data called `name` shares: settings, and where its results go.
+def of_name(
+    config: Config, tracking_uri: str, runs: Path, scratch: Path, name: str
+) -> dict[str, str | int]:
+    """The arguments that every run over the data called `name` shares: settings, and where its
+    results go.
 
     Champion, registered model and served store go by that name.
     """
@@ -42,12 +46,17 @@ def of_name(config: Config, tracking_uri: str, runs: Path, scratch: Path, name: 
 
 
 def of_run(
-    source: str, config: Config, tracking_uri: str, runs: Path, scratch: Path, name: str | None = None
+    source: str,
+    config: Config,
+    tracking_uri: str,
+    runs: Path,
+    scratch: Path,
+    name: str | None = None,
 ) -> dict[str, str | int]:
     """All arguments of a run over the data at `source` (a path, or "synthetic").
 
-    `name` is what the champion, the registered model and the served store go by; by default see `pipelines.names`.
-    Raises UserError when there is no data at `source`.
+    `name` is what the champion, the registered model and the served store go by; by default see
+    `pipelines.names`. Raises UserError when there is no data at `source`.
     """
     from components.submission import identity
     from pipelines.names import name_in
@@ -58,19 +67,24 @@ def of_run(
 
 
 def data_name(source: str) -> str:
-    """The name of a data set: its folder's (or file's), in letters that MLflow and file systems take."""
+    """The name of a data set: its folder's (or file's), in letters that MLflow and file systems
+    take."""
     name = "synthetic" if source == "synthetic" else Path(source).resolve().name
     return re.sub(r"[^\w.-]+", "-", name) or "data"
 
 
 def layers(source: str, size: str, file: Path | None) -> list[Path]:
-    """The configuration files of a run, later ones over earlier ones: size, the data set's own, then `file`.
+    """The configuration files of a run, later ones over earlier ones: size, the data set's own,
+    then `file`.
 
     Raises UserError when there is no such size.
     """
     base = CONFIGS / f"{size}.yaml"
     if not base.is_file():
-        known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-        raise UserError(f"--size {size}: no such size. Known: {known}. A file of your own goes with --config FILE.")
+        sizes = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+        raise UserError(
+            f"--size {size}: no such size. Known: {sizes}."
+            " A file of your own goes with --config FILE."
+        )
     overlay = CONFIGS / "data" / f"{data_name(source)}.yaml"
     return [base, *([overlay] if overlay.is_file() else []), *([file] if file else [])]

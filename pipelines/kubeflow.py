@@ -1,4 +1,5 @@
-"""A pipeline on Kubeflow: where its steps run, the pipeline as YAML, and the server that runs it."""
+"""A pipeline on Kubeflow: where its steps run, the pipeline as YAML, and the server that runs
+it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from pipelines.arguments import data_name, of_run
 if TYPE_CHECKING:
     from kfp import Client
 
-FEATURE_STORE = "/etc/mtmh/feature_store.cluster.yaml"  # in the image (k8s/images/router.Dockerfile)
+# in the image (k8s/images/router.Dockerfile)
+FEATURE_STORE = "/etc/mtmh/feature_store.cluster.yaml"
 
 
 def place_on(task: PipelineTask, cluster: ClusterSettings) -> None:
@@ -40,7 +42,8 @@ def mount_on(task: PipelineTask, cluster: ClusterSettings) -> None:
 
 
 def reach_serving(features: PipelineTask, deploy: PipelineTask, cluster: ClusterSettings) -> None:
-    """Let `features` fill the Redis that serves, and `deploy` ask the routers (k8s/base/network.yaml)."""
+    """Let `features` fill the Redis that serves, and `deploy` ask the routers
+    (k8s/base/network.yaml)."""
     if not cluster.namespace:
         return
     for task in (features, deploy):
@@ -49,14 +52,18 @@ def reach_serving(features: PipelineTask, deploy: PipelineTask, cluster: Cluster
     kubernetes.use_secret_as_env(features, "redis", {"connection": "REDIS_CONNECTION"})
 
 
-def compile_pipeline(pipeline: BaseComponent, out: Path, defaults: dict[str, str | int] | None = None) -> None:
+def compile_pipeline(
+    pipeline: BaseComponent, out: Path, defaults: dict[str, str | int] | None = None
+) -> None:
     """Write `pipeline` as Kubeflow's IR to `out` (.yaml), with `defaults` for its parameters.
 
-    The same code and settings give the same bytes. GPU limits stand in the first document, volumes, tolerations and
-    node labels in the second.
+    The same code and settings give the same bytes. GPU limits stand in the first document, volumes,
+    tolerations and node labels in the second.
     """
     if out.suffix not in (".yaml", ".yml"):
-        raise UserError(f"{out}: the compiled pipeline is a YAML file; write, say, {out.with_suffix('.yaml')}.")
+        raise UserError(
+            f"{out}: the compiled pipeline is a YAML file; write, say, {out.with_suffix('.yaml')}."
+        )
     from kfp.compiler import Compiler
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -73,23 +80,32 @@ def server(host: str, cluster: ClusterSettings) -> Iterator["Client"]:
     from urllib3.exceptions import HTTPError
 
     if not cluster.volume_claim:
-        raise UserError("the steps need a volume: write --set cluster.volume_claim=NAME (a PersistentVolumeClaim).")
+        raise UserError(
+            "the steps need a volume: write --set"
+            " cluster.volume_claim=NAME (a PersistentVolumeClaim)."
+        )
     try:
         yield Client(host=host)
     except HTTPError as error:
         raise UserError(f"no Kubeflow Pipelines server answers at {host}: {error}") from None
 
 
-def submit(pipeline: BaseComponent, host: str, source: str, config: Config, tracking_uri: str) -> str:
+def submit(
+    pipeline: BaseComponent, host: str, source: str, config: Config, tracking_uri: str
+) -> str:
     """Start a run of the main pipeline on the server at `host` and return its id.
 
-    Checkpoints, runs and the champions' links go to the volume of `config.cluster`. `source` is a path as the steps see
-    it, and must be readable here too (its fingerprint is taken here), unless it is "synthetic". Raises UserError as
-    `server` does.
+    Checkpoints, runs and the champions' links go to the volume of `config.cluster`. `source` is a
+    path as the steps see it, and must be readable here too (its fingerprint is taken here), unless
+    it is "synthetic". Raises UserError as `server` does.
     """
     with server(host, config.cluster) as client:
         volume = Path(config.cluster.volume)
-        arguments = of_run(source, config, tracking_uri, volume / "runs", volume / "scratch", data_name(source))
+        arguments = of_run(
+            source, config, tracking_uri, volume / "runs", volume / "scratch", data_name(source)
+        )
         account = config.cluster.service_account or None
-        started = client.create_run_from_pipeline_func(pipeline, arguments=arguments, service_account=account)
+        started = client.create_run_from_pipeline_func(
+            pipeline, arguments=arguments, service_account=account
+        )
     return str(started.run_id)

@@ -1,8 +1,9 @@
-"""The real pipeline on this machine, by Kubeflow's local runner: a process a step, cached, resumable.
+"""The real pipeline on this machine, by Kubeflow's local runner: a process a step, cached,
+resumable.
 
-Shown is a line as a step starts and ends, the step's own lines between them, and no more. Kubeflow's runner prints
-everything to standard output: the narrator takes its place there, passes on what the steps say (components/step.py) and
-keeps the whole in a log file.
+Shown is a line as a step starts and ends, the step's own lines between them, and no more.
+Kubeflow's runner prints everything to standard output: the narrator takes its place there, passes
+on what the steps say (components/step.py) and keeps the whole in a log file.
 """
 
 import json
@@ -38,13 +39,18 @@ class StepError(RuntimeError):
     """A step ended with an error that is not the user's; the message holds what it printed last."""
 
 
-def run(source: str, config: Config, runs: Path, screen: TextIO | None = None, name: str | None = None) -> Path:
-    """Run the pipeline over the data at `source` (a path, or "synthetic") and return the run directory.
+def run(
+    source: str, config: Config, runs: Path, screen: TextIO | None = None, name: str | None = None
+) -> Path:
+    """Run the pipeline over the data at `source` (a path, or "synthetic") and return the run
+    directory.
 
-    `name` is what the data set goes by in `runs`; by default its folder's, unless that stands for other data there.
+    `name` is what the data set goes by in `runs`; by default its folder's, unless that stands for
+    other data there.
 
-    Finished steps of earlier runs come from the cache. Raises UserError for what the user can mend (bad data, bad
-    settings) and StepError for anything else; what an unfinished step wrote is removed.
+    Finished steps of earlier runs come from the cache. Raises UserError for what the user can mend
+    (bad data, bad settings) and StepError for anything else; what an unfinished step wrote is
+    removed.
     """
     screen = screen or sys.stdout
     runs = runs.resolve()
@@ -55,13 +61,17 @@ def run(source: str, config: Config, runs: Path, screen: TextIO | None = None, n
     if line := explain_name(runs, model_name, source):
         print(line, file=screen, flush=True)
     run_id, champion = str(arguments["run_id"]), Path(str(arguments["place"]))
+    # One run at a time has the folder; it begins and ends without what unfinished steps wrote.
     with full_disk_explained(runs), owned(runs):
         sweep(runs)
         try:
-            own = config.content.backbone == "packaged" and config.content.visual_backbone is None
             from pipelines.main import STEPS, define
 
-            execute(define, STEPS, arguments, runs / ".pipeline", screen, offline=own)
+            # A backbone that comes with its package needs no network; the steps then get none.
+            offline = (
+                config.content.backbone == "packaged" and config.content.visual_backbone is None
+            )
+            execute(define, STEPS, arguments, runs / ".pipeline", screen, offline)
         except UserError as error:
             raise UserError(keep_rejected(runs, run_id, str(error))) from None
         finally:
@@ -69,10 +79,13 @@ def run(source: str, config: Config, runs: Path, screen: TextIO | None = None, n
         finished = runs / run_id
         point(runs / "latest", finished)
         record(runs, model_name, source, str(arguments["fingerprint"]))
+    # What passed the gate must serve now: anything else is an error of ours.
     retriever = finished / "retriever"
     passed = json.loads((finished / "metrics.json").read_text())["gate"]["passed"]
     if passed and champion.resolve() != retriever:
-        raise StepError(f"the gate passed, but {champion} does not lead to {retriever}: deploy did not run")
+        raise StepError(
+            f"the gate passed, but {champion} does not lead to {retriever}: deploy did not run"
+        )
     return finished
 
 
@@ -92,7 +105,8 @@ def execute(
     screen: TextIO,
     offline: bool,
 ) -> "PipelineTask":
-    """Run a pipeline here, a process a step, its artifacts and its log (last.log) in the folder `root`.
+    """Run a pipeline here, a process a step, its artifacts and its log (last.log) in the folder
+    `root`.
 
     Returns the pipeline as a task that has ended, with its outputs.
 
@@ -102,29 +116,38 @@ def execute(
 
     log = root / "last.log"
     with _environment(offline), narrated(steps, screen, log) as narrator:
-        local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(root), enable_caching=True)
+        local.init(
+            runner=local.SubprocessRunner(use_venv=False),
+            pipeline_root=str(root),
+            enable_caching=True,
+        )
         try:
             return define()(**arguments)
         except RuntimeError as error:
-            raise _explain(error, narrator, log) from None
-
-
-def _explain(error: RuntimeError, narrator: "Narrator", log: Path) -> Exception:
-    if narrator.error is not None:
-        return UserError(narrator.error)
-    if message := explain_full_disk(f"{error}\n" + "\n".join(narrator.traceback), log.parent):
-        return UserError(message)
-    step = f"step {narrator.running}" if narrator.running else "the pipeline"
-    told = "\n".join(narrator.traceback[-15:]) or f"{error} Without a word: perhaps killed for lack of memory."
-    return StepError(f"{step} failed; the whole log: {log}\n{told}")
+            # Kubeflow's error names the step alone; the reason is in what the step printed.
+            if narrator.error is not None:
+                raise UserError(narrator.error) from None
+            traceback = "\n".join(narrator.traceback)
+            if message := explain_full_disk(f"{error}\n{traceback}", log.parent):
+                raise UserError(message) from None
+            step = f"step {narrator.running}" if narrator.running else "the pipeline"
+            silent = f"{error} Without a word: perhaps killed for lack of memory."
+            reason = "\n".join(narrator.traceback[-15:]) or silent
+            raise StepError(f"{step} failed; the whole log: {log}\n{reason}") from None
 
 
 @contextmanager
 def _environment(offline: bool) -> Iterator[None]:
-    """Surroundings of the steps' processes: lines at once, temporary files that go when the run ends, no network."""
+    """Surroundings of the steps' processes: lines at once, temporary files that go when the run
+    ends, no network."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="mtmh-") as temporary:
-        os.environ.update(PYTHONUNBUFFERED="1", TMPDIR=temporary, DO_NOT_TRACK="true", MLFLOW_DISABLE_TELEMETRY="true")
+        os.environ.update(
+            PYTHONUNBUFFERED="1",
+            TMPDIR=temporary,
+            DO_NOT_TRACK="true",
+            MLFLOW_DISABLE_TELEMETRY="true",
+        )
         if offline:
             os.environ.update(HF_HUB_OFFLINE="1")
         previous, tempfile.tempdir = tempfile.tempdir, None
@@ -141,7 +164,8 @@ class Narrator(TextIOBase):
 
     def __init__(self, steps: Sequence[str], screen: TextIO, log: TextIO, root: Path) -> None:
         super().__init__()
-        self.artifacts = re.compile(rf"{re.escape(str(root))}(/[^/\s]+){{3}}/")  # root/run/step/artifact/
+        # root/run/step/artifact/
+        self.artifacts = re.compile(rf"{re.escape(str(root))}(/[^/\s]+){{3}}/")
         self.steps, self.screen, self.log = list(steps), screen, log
         self.running: str | None = None
         self.started = 0.0
@@ -154,8 +178,15 @@ class Narrator(TextIOBase):
         """Take text as it comes, and handle it line by line."""
         *lines, self.buffer = (self.buffer + text).split("\n")
         for line in lines:
-            self._keep(line + "\n")
-            if line.startswith(INDENT):  # the runner indents what a step's process prints
+            # Where the log's disk is full the log ends, and the step's own error follows.
+            if not self.log_ended:
+                try:
+                    self.log.write(line + "\n")
+                except OSError as error:
+                    self.log_ended = True
+                    self._say(f"        the log ends here ({error.strerror})")
+            # The runner indents what a step's process prints; the rest is its own.
+            if line.startswith(INDENT):
                 self._line(line.removeprefix(INDENT))
         return len(text)
 
@@ -171,39 +202,29 @@ class Narrator(TextIOBase):
         """Say that the outputs of `step` came from the cache."""
         self._say(f"{self._number(step)} {step}: from the cache")
 
-    def _keep(self, text: str) -> None:
-        """Write to the log; where its disk is full the log ends, and the step's own error follows."""
-        if self.log_ended:
-            return
-        try:
-            self.log.write(text)
-        except OSError as error:
-            self.log_ended = True
-            self._say(f"        the log ends here ({error.strerror})")
-
     def _line(self, line: str) -> None:
+        """A line of a step: an event (components/step.py), a traceback's, or for people to read."""
         if line.startswith(MARK):
             event, _, rest = line.removeprefix(MARK).strip().partition(" ")
             step, _, detail = rest.partition(" ")
-            self._event(event, step, detail)
-        elif self.running is not None and (self.traceback or line.startswith("Traceback (most recent")):
-            self.traceback.append(line)
-        elif self.running is not None and line.strip():
-            self._say(f"        {self.artifacts.sub('', line)}")
-
-    def _event(self, event: str, step: str, detail: str) -> None:
-        if event == "start":
-            self.running, self.started = step, time.perf_counter()
-            self._say(f"{self._number(step)} {step}")
-        elif event == "end":
-            self.running = None
-            self._say(f"        done in {time.perf_counter() - self.started:.1f} s")
-        elif event == "error":
-            self.running, self.error = None, json.loads(detail)
+            if event == "start":
+                self.running, self.started = step, time.perf_counter()
+                self._say(f"{self._number(step)} {step}")
+            elif event == "end":
+                self.running = None
+                self._say(f"        done in {time.perf_counter() - self.started:.1f} s")
+            elif event == "error":
+                self.running, self.error = None, json.loads(detail)
+        elif self.running is not None:
+            # From its first line on, a traceback is not for the screen: `execute` shows its end.
+            if self.traceback or line.startswith("Traceback (most recent"):
+                self.traceback.append(line)
+            elif line.strip():
+                self._say(f"        {self.artifacts.sub('', line)}")
 
     def _number(self, step: str) -> str:
-        place = self.steps.index(step) + 1 if step in self.steps else 0
-        return f"[{place:2d}/{len(self.steps)}]"
+        number = self.steps.index(step) + 1 if step in self.steps else 0
+        return f"[{number:2d}/{len(self.steps)}]"
 
     def _say(self, text: str) -> None:
         self.screen.write(text + "\n")
@@ -225,7 +246,8 @@ class _CacheHits(logging.Handler):
 
 @contextmanager
 def narrated(steps: Sequence[str], screen: TextIO, log: Path) -> Iterator[Narrator]:
-    """Route this process's standard output through a narrator for a while; `log` lies in the pipeline's root."""
+    """Route this process's standard output through a narrator for a while; `log` lies in the
+    pipeline's root."""
     root = logging.getLogger()
     level = root.level
     with TextIOWrapper(FileIO(log, "w"), encoding="utf-8", write_through=True) as file:

@@ -1,4 +1,5 @@
-"""The pipeline `monitor`: one day of a watched place, and a retraining run of the main pipeline if it asks for it."""
+"""The pipeline `monitor`: one day of a watched place, and a retraining run of the main pipeline if
+it asks for it."""
 
 import json
 import sys
@@ -28,31 +29,51 @@ STEPS = ("monitor", "retrain")
 
 
 def define(cluster: ClusterSettings) -> dsl.base_component.BaseComponent:
-    """Return the pipeline of a cluster, where place and monitor lie on its volume. `day` empty is yesterday."""
+    """Return the pipeline of a cluster, where place and monitor lie on its volume. `day` empty is
+    yesterday."""
 
-    @dsl.pipeline(name=NAME, description="A day of a watched place; retraining when drift or freshness bounds break")
+    @dsl.pipeline(
+        name=NAME,
+        description="A day of a watched place; retraining when drift or freshness bounds break",
+    )
     def mtmh_monitor(
-        place: str, out: str, data: str, command: str, submission: str, day: str = "", bounds: str = ""
+        place: str,
+        out: str,
+        data: str,
+        command: str,
+        submission: str,
+        day: str = "",
+        bounds: str = "",
     ) -> None:
-        monitor_task = monitor(place=place, out=out, day=day, bounds=bounds).set_caching_options(False)
+        monitor_task = monitor(place=place, out=out, day=day, bounds=bounds)
+        monitor_task.set_caching_options(False)
         with dsl.If(eq(monitor_task.output, True), name="broken"):
             retrain_task = retrain(
-                place=place, out=out, day=day, data=data, command=command, submission=submission, bounds=bounds
-            ).set_caching_options(False)
+                place=place,
+                out=out,
+                day=day,
+                data=data,
+                command=command,
+                submission=submission,
+                bounds=bounds,
+            )
+            retrain_task.set_caching_options(False)
         mount_on(monitor_task, cluster)
         mount_on(retrain_task, cluster)
 
     return mtmh_monitor
 
 
-@dsl.pipeline(name=NAME, description="A day of a watched place; true when it raises a retraining run")
+@dsl.pipeline(
+    name=NAME, description="A day of a watched place; true when it raises a retraining run"
+)
 def monitor_here(place: str, out: str, day: str, bounds: str) -> bool:
     """The step monitor alone: what it raises here is a run of this process."""
     return monitor(place=place, out=out, day=day, bounds=bounds).set_caching_options(False).output
 
 
 def run(
-    place: Path,
+    folder: Path,
     out: Path,
     day: date,
     bounds: Path | None,
@@ -62,17 +83,32 @@ def run(
 ) -> bool:
     """Monitor a day here; True when it raised a retraining run, which then is in `runs`.
 
-    `settings` are those of the retraining run, over its configuration. Raises UserError with what the run said when it
-    did not succeed.
+    `settings` are those of the retraining run, over its configuration. Raises UserError with what
+    the run said when it did not succeed.
     """
     from monitoring.evidently.bounds import DEFAULT, read_bounds
     from monitoring.retraining import retrain as raise_once
     from mtmh.experiment.folder import open_experiment
 
-    place, out, runs, screen = place.resolve(), out.resolve(), runs.resolve(), screen or sys.stdout
+    folder, out, runs = folder.resolve(), out.resolve(), runs.resolve()
+    screen = screen or sys.stdout
     limits = bounds.resolve() if bounds else DEFAULT
-    name = name_in(runs, _source(place))
-    watched: dict[str, str | int] = {"place": str(place), "out": str(out), "day": str(day), "bounds": str(limits)}
+
+    # The retraining run goes by the name of the data that the run which serves was trained on.
+    experiment = open_experiment(folder)
+    served = experiment.experiment.run
+    if served is None or not (served / "metrics.json").is_file():
+        raise UserError(
+            f"{folder}: experiment.json names no run directory ({served}),"
+            " so nobody knows what to train on."
+        )
+    name = name_in(runs, json.loads((served / "metrics.json").read_text())["data"]["path"])
+    watched: dict[str, str | int] = {
+        "place": str(folder),
+        "out": str(out),
+        "day": str(day),
+        "bounds": str(limits),
+    }
 
     def start(data: Path) -> None:
         try:
@@ -82,13 +118,16 @@ def run(
             raise UserError(f"the retraining run failed: {error}") from None
 
     with owned(out), redirect_stdout(screen):
-        day_task = local.execute(lambda: monitor_here, ("monitor",), watched, out / ".pipeline", screen, offline=True)
+        day_task = local.execute(
+            lambda: monitor_here, ("monitor",), watched, out / ".pipeline", screen, offline=True
+        )
         if not day_task.output:
             return False
         command = ["run", "--runs", str(runs), "--name", name, *as_options(settings)]
         data = out / "retraining" / name
-        raised = raise_once(open_experiment(place), day, data, out, command, read_bounds(limits), start)
-        if not raised:  # by another process, since the step looked
+        raised = raise_once(experiment, day, data, out, command, read_bounds(limits), start)
+        # Another process may have raised it since the step looked.
+        if not raised:
             print("a retraining run was raised not long ago: not again")
     return raised
 
@@ -98,33 +137,50 @@ def as_options(settings: Sequence[str]) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
 
-def arguments(place: Path, out: Path, name: str, command: list[str]) -> dict[str, str | int]:
-    """The pipeline's arguments but for day, bounds and submission; `command` are the words of `mtmh` that do the same.
+def arguments(folder: Path, out: Path, name: str, command: list[str]) -> dict[str, str | int]:
+    """The pipeline's arguments but for day, bounds and submission; `command` are the words of
+    `mtmh` that do the same.
 
-    What is trained on is written to a folder of the `name` of the data that the serving run was trained on, so that its
-    champion, its settings and its place in the store are those of that data.
+    What is trained on is written to a folder of the `name` of the data that the serving run was
+    trained on, so that its champion, its settings and its folder in the store are those of that
+    data.
     """
     data = out / "retraining" / name
-    return {"place": str(place), "out": str(out), "data": str(data), "command": json.dumps(command)}
+    return {
+        "place": str(folder),
+        "out": str(out),
+        "data": str(data),
+        "command": json.dumps(command),
+    }
 
 
-def schedule(host: str, watched: dict[str, str | int], cron: str, config: Config, tracking_uri: str) -> str:
-    """Let a Kubeflow Pipelines server run the pipeline again and again; returns the id of the recurring run.
+def schedule(
+    host: str, watched: dict[str, str | int], cron: str, config: Config, tracking_uri: str
+) -> str:
+    """Let a Kubeflow Pipelines server run the pipeline again and again; returns the id of the
+    recurring run.
 
-    `watched` are its `arguments`, with paths as the steps see them; `cron` has six fields, seconds first. The main
-    pipeline is compiled with `config` and uploaded first: that is what a day that asks for retraining submits. Raises
-    UserError when the configuration names no volume, or no server answers.
+    `watched` are its `arguments`, with paths as the steps see them; `cron` has six fields, seconds
+    first. The main pipeline is compiled with `config` and uploaded first: that is what a day that
+    asks for retraining submits. Raises UserError when the configuration names no volume, or no
+    server answers.
     """
     volume, name = Path(config.cluster.volume), Path(str(watched["data"])).name
     defaults = of_name(config, tracking_uri, volume / "runs", volume / "scratch", name)
     account = config.cluster.service_account or None
+    # The main pipeline first: its id is what a day that asks for retraining submits.
     with server(host, config.cluster) as client, tempfile.TemporaryDirectory() as folder:
         retraining, package = Path(folder) / "retraining.yaml", Path(folder) / "monitor.yaml"
         compile_pipeline(main.define(config.cluster), retraining, defaults)
         compile_pipeline(define(config.cluster), package)
-        uploaded = client.upload_pipeline(str(retraining), f"{main.NAME}-{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+        uploaded = client.upload_pipeline(
+            str(retraining), f"{main.NAME}-{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        )
         experiment = client.create_experiment("Default").experiment_id
-        submission = Submission(host, uploaded.pipeline_id, experiment, account or "", config.model_dump(mode="json"))
+        submission = Submission(
+            host, uploaded.pipeline_id, experiment, account or "", config.model_dump(mode="json")
+        )
+        # A day at a time, and none for the days on which the server was down.
         recurring = client.create_recurring_run(
             client.create_experiment(NAME).experiment_id,
             NAME,
@@ -137,13 +193,3 @@ def schedule(host: str, watched: dict[str, str | int], cron: str, config: Config
             service_account=account,
         )
     return str(recurring.recurring_run_id)
-
-
-def _source(place: Path) -> str:
-    """The data that the place's run was trained on."""
-    from mtmh.experiment.folder import open_experiment
-
-    run = open_experiment(place).experiment.run
-    if run is None or not (run / "metrics.json").is_file():
-        raise UserError(f"{place}: experiment.json names no run directory ({run}), so nobody knows what to train on.")
-    return str(json.loads((run / "metrics.json").read_text())["data"]["path"])

@@ -1,4 +1,5 @@
-"""The folder `runs/`: whose it is while a run goes on, what of the steps' outputs is kept, its links."""
+"""The folder `runs/`: whose it is while a run goes on, what of the steps' outputs is kept, its
+links."""
 
 import fcntl
 import json
@@ -27,18 +28,19 @@ def owned(runs: Path) -> Iterator[None]:
 
 
 def sweep(runs: Path) -> None:
-    """Remove what unfinished steps left behind: outputs that the cache does not know, drafts of run directories."""
+    """Remove what unfinished steps left behind: outputs that the cache does not know, drafts of run
+    directories."""
     pipeline = runs / ".pipeline"
-    known = set()
+    cached = set()
     for entry in (pipeline / ".kfp_cache").glob("*.json"):
         for output in json.loads(entry.read_text()).values():
             if isinstance(output, dict) and "uri" in output:
-                known.add(Path(output["uri"]).parent)
+                cached.add(Path(output["uri"]).parent)
     for run in pipeline.glob("*/"):
         if run.name.startswith("."):
             continue
         for task in run.glob("*/"):
-            if task not in known:
+            if task not in cached:
                 shutil.rmtree(task)
         if not any(run.iterdir()):
             run.rmdir()
@@ -46,24 +48,29 @@ def sweep(runs: Path) -> None:
 
 
 def keep_rejected(runs: Path, run_id: str, message: str) -> str:
-    """Move the rejected rows that `message` speaks of out of the sweep's way; return the message with the new path."""
+    """Move the rejected rows that `message` speaks of out of the sweep's way; return the message
+    with the new path."""
     for path in (runs / ".pipeline").glob("*/prepare/prepared/rejected.parquet"):
         if str(path) in message:
-            kept = runs / f"rejected-{run_id}.parquet"
-            path.replace(kept)
-            message = message.replace(str(path), str(kept))
+            rejected = runs / f"rejected-{run_id}.parquet"
+            path.replace(rejected)
+            message = message.replace(str(path), str(rejected))
     return message
 
 
 def serving(runs: Path, source: str | None = None) -> Path:
-    """The store that the champion of the data at `source` is served from; of the latest run's data when it is None.
+    """The store that the champion of the data at `source` is served from; of the latest run's data
+    when it is None.
 
     Raises UserError when there is no run yet.
     """
     if source is None:
         metrics = runs / "latest" / "metrics.json"
         if not metrics.is_file():
-            raise UserError(f"{runs} has no run to serve: make one with `make run` (mtmh run), or name its folder.")
+            raise UserError(
+                f"{runs} has no run to serve: make one with `make run`"
+                " (mtmh run), or name its folder."
+            )
         source = str(json.loads(metrics.read_text())["data"]["path"])
     return runs / "serving" / name_in(runs, source)
 

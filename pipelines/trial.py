@@ -1,8 +1,10 @@
-"""One setting, tried on the validation tail of T1 (never on T2): what tuning and the benchmarks of settings share.
+"""One setting, tried on the validation tail of T1 (never on T2): what tuning and the benchmarks of
+settings share.
 
-The stages are the pipeline's own; `period: validation` drops T2 and lets the tail of T1 take its place. A stage's
-result lies under a name made from all that it depends on: so trials share what they have in common, and an interrupted
-series goes on from where it was, inside a training from its last checkpoint.
+The stages are the pipeline's own; `period: validation` drops T2 and lets the tail of T1 take its
+place. A stage's result lies under a name made from all that it depends on: so trials share what
+they have in common, and an interrupted series goes on from where it was, inside a training from its
+last checkpoint.
 """
 
 import hashlib
@@ -29,27 +31,37 @@ Figures = dict[str, dict[str, float | None]]
 
 
 def scratch(source: str, runs: Path = Path("runs")) -> Path:
-    """Where the trials of a data set are kept, so that every series over it finds those of the others."""
+    """Where the trials of a data set are kept, so that every series over it finds those of the
+    others."""
     return runs / ".scratch" / "trials" / data_name(source)
 
 
 def try_out(source: str, config: Config, work: Path) -> Figures:
-    """Train with `config` and return the figures of `evaluate_heads`: engagement_head, relevance_head, merged.
+    """Train with `config` and return the figures of `evaluate_heads`: engagement_head,
+    relevance_head, merged.
 
-    Everything is kept under `work`, a folder a version of the code. A finished trial is read, not run again; of an
-    unfinished one only the stages that no other trial has made are. Raises UserError as the stages do.
+    Everything is kept under `work`, a folder a version of the code. A finished trial is read, not
+    run again; of an unfinished one only the stages that no other trial has made are. Raises
+    UserError as the stages do.
     """
     from mtmh.evaluation.heads import evaluate_heads
 
     config = _on_validation(config)
-    recipe = {"retriever": _keys(source, config)["retriever"], "fresh_hours": config.evaluation.fresh_hours}
+    recipe = {
+        "retriever": _keys(source, config)["retriever"],
+        "fresh_hours": config.evaluation.fresh_hours,
+    }
     file = work.resolve() / _code() / "figures" / f"{_key(recipe)}.json"
     if not file.exists():
         with version(source, config, work) as (data, content, built):
-            measurements = evaluate_heads(data, content, built, config.retrieval, config.evaluation.fresh_hours)
+            measurements = evaluate_heads(
+                data, content, built, config.retrieval, config.evaluation.fresh_hours
+            )
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(".unfinished")
-        draft.write_text(json.dumps({"figures": measurements, "config": config.model_dump()}, indent=1))
+        draft.write_text(
+            json.dumps({"figures": measurements, "config": config.model_dump()}, indent=1)
+        )
         draft.rename(file)
     figures: Figures = json.loads(file.read_text())["figures"]
     return figures
@@ -57,8 +69,9 @@ def try_out(source: str, config: Config, work: Path) -> Figures:
 
 @contextmanager
 def version(source: str, config: Config, work: Path) -> Iterator[tuple[Path, Path, Path]]:
-    """What `config` gives on the validation tail of T1: the stages prepare and content, and the version directory,
-    which is there only inside the context. What is not there yet is made; raises UserError as the stages do."""
+    """What `config` gives on the validation tail of T1: the stages prepare and content, and the
+    version directory, which is there only inside the context. What is not there yet is made; raises
+    UserError as the stages do."""
     config, work = _on_validation(config), work.resolve()
     folder, keys = work / _code(), _keys(source, config)
     lasting = {"content": work / "content", "train": folder / "checkpoints"}
@@ -79,11 +92,14 @@ def version(source: str, config: Config, work: Path) -> Iterator[tuple[Path, Pat
 
 
 def _on_validation(config: Config) -> Config:
-    return config.model_copy(update={"data": config.data.model_copy(update={"period": "validation"})})
+    return config.model_copy(
+        update={"data": config.data.model_copy(update={"period": "validation"})}
+    )
 
 
 def _keys(source: str, config: Config) -> dict[str, str]:
-    """A name for each artifact up to the version, made from all that it depends on: settings, seed, what it reads."""
+    """A name for each artifact up to the version, made from all that it depends on: settings, seed,
+    what it reads."""
     keys: dict[str, str] = {}
     for stage in STAGES[: STAGES.index(INDEX) + 1]:
         recipe = {section: getattr(config, section).model_dump() for section in stage.sections}
@@ -97,11 +113,14 @@ def _keys(source: str, config: Config) -> dict[str, str]:
 
 
 def _needs(stage: Stage) -> tuple[str, ...]:
-    """Without the content, which only serving reads from the feature store: a trial needs the statistics alone."""
+    """Without the content, which only serving reads from the feature store: a trial needs the
+    statistics alone."""
     return ("prepared",) if stage.name == "features" else stage.needs
 
 
-def _make(stage: Stage, source: str, folders: StageFolders, out: Path, config: Config, scratch: Path) -> None:
+def _make(
+    stage: Stage, source: str, folders: StageFolders, out: Path, config: Config, scratch: Path
+) -> None:
     """Make the stage's folder `out`; it has that name only once the stage has ended."""
     draft = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(draft, ignore_errors=True)
@@ -109,8 +128,12 @@ def _make(stage: Stage, source: str, folders: StageFolders, out: Path, config: C
         if stage.name == "prepare":
             prepare(source, draft, config.data, config.seed)
         else:
-            inputs = StageFolders(**{artifact: getattr(folders, artifact) for artifact in _needs(stage)})
-            WRITERS[stage.name](inputs, draft, getattr(config, stage.sections[0]), config.seed, scratch)
+            inputs = StageFolders(
+                **{artifact: getattr(folders, artifact) for artifact in _needs(stage)}
+            )
+            WRITERS[stage.name](
+                inputs, draft, getattr(config, stage.sections[0]), config.seed, scratch
+            )
     draft.rename(out)
 
 

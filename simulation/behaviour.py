@@ -1,6 +1,8 @@
-"""How simulated users behave; README.md beside this file says what each number means, and where it comes from.
+"""How simulated users behave; README.md beside this file says what each number means, and where it
+comes from.
 
-The numbers were fixed before arms were compared on this platform, and are not tuned to what a comparison says.
+The numbers were fixed before arms were compared on this platform, and are not tuned to what a
+comparison says.
 """
 
 from dataclasses import dataclass, replace
@@ -10,16 +12,19 @@ from mtmh.errors import UserError
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One kind of population. Chances are of one examined item; times in seconds unless a name says otherwise."""
+    """One kind of population. Chances are of one examined item; times in seconds unless a name says
+    otherwise."""
 
-    # The app: how much it asks for, how much of that it shows, how long it does not show an item again.
+    # The app: how much it asks for, how much of that it shows, how long it does not show an item
+    # again.
     list_length: int = 100  # candidates
     page_length: int = 12  # items
     hidden_days: float = 2.0
 
     # Visits.
     visits_a_day: float = 0.8  # of the average user, neither pleased nor displeased
-    activity_power: float = 0.7  # how far apart light and heavy users are: 0 not at all, 1 as in the world
+    # how far apart light and heavy users are: 0 not at all, 1 as in the world
+    activity_power: float = 0.7
     most_visits_a_day: float = 6.0
     loyalty: float = 1.0  # how much satisfaction changes the rate of visits, on a log scale
     memory: float = 0.8  # of satisfaction, from one visit to the next
@@ -52,7 +57,8 @@ class Behaviour:
 
     @property
     def elsewhere_reasons(self) -> tuple[float, float]:
-        """Shares of habit and interest in what users do elsewhere; with all three reasons, the law's own."""
+        """Shares of habit and interest in what users do elsewhere; with all three reasons, the
+        law's own."""
         from mtmh.data.synthetic import HABIT, INTEREST
 
         interest = INTEREST if self.interest else 0.0

@@ -1,4 +1,5 @@
-"""Random numbers by name: each depends on the seed and on what it is for, and on nothing drawn before it.
+"""Random numbers by name: each depends on the seed and on what it is for, and on nothing drawn
+before it.
 
 So what chance brings a user on a day is the same whoever serves the list, in any arm and beside any
 other users: two simulations differ where their answers differ, and nowhere else.
@@ -13,7 +14,8 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 def uniform(seed: int, purpose: str, *names: np.ndarray | int) -> np.ndarray:
-    """Uniform in (0, 1), float64, one for each combination of `names` (integers >= 0, broadcast together)."""
+    """Uniform in (0, 1), float64, one for each combination of `names` (integers >= 0, broadcast
+    together)."""
     start = int.from_bytes(purpose.encode()[:8].ljust(8, b" "), "little") ^ seed
     state = _mixed(np.full(np.broadcast_shapes(*map(np.shape, names)), start, np.uint64))
     for name in names:

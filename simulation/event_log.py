@@ -1,4 +1,5 @@
-"""What happened, hour by hour, as the tables of the log (mtmh/exposures/records.py), with simulated times."""
+"""What happened, hour by hour, as the tables of the log (mtmh/exposures/records.py), with simulated
+times."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,9 +35,14 @@ class EventLog:
     impressions: list[Columns] = field(default_factory=list)
     actions: list[Columns] = field(default_factory=list)
 
-    def visits(self, page: Page, list_position: np.ndarray, slates: Slates, response: Response) -> None:
+    def visits(
+        self, page: Page, list_position: np.ndarray, slates: Slates, response: Response
+    ) -> None:
         """Note the answers of one hour as far as they were shown, and what users did with them."""
-        start = self.people.start + (page.hour + uniform(self.seed, "minute", page.user, page.hour)) / 24
+        start = (
+            self.people.start
+            + (page.hour + uniform(self.seed, "minute", page.user, page.hour)) / 24
+        )
         row, position = np.nonzero(page.item >= 0)
         rank = list_position[row, position]
         self.impressions.append(
@@ -48,7 +54,10 @@ class EventLog:
                 "degraded": slates.degraded[row],
                 "item": page.item[row, position],
                 "position": position + 1,
-                **{name: getattr(slates, name)[row, rank] for name in ("head", "head_rank", "score", "trigger")},
+                **{
+                    name: getattr(slates, name)[row, rank]
+                    for name in ("head", "head_rank", "score", "trigger")
+                },
             }
         )
         row, position = np.nonzero(response.engaged | response.glanced)
@@ -64,9 +73,17 @@ class EventLog:
             }
         )
 
-    def elsewhere(self, user: np.ndarray, item: np.ndarray, day: np.ndarray, dwell: np.ndarray) -> None:
+    def elsewhere(
+        self, user: np.ndarray, item: np.ndarray, day: np.ndarray, dwell: np.ndarray
+    ) -> None:
         """Note engagements beside the lists."""
-        columns = {"user": user, "hour": np.full(len(user), -1), "day": day, "item": item, "dwell": dwell}
+        columns = {
+            "user": user,
+            "hour": np.full(len(user), -1),
+            "day": day,
+            "item": item,
+            "dwell": dwell,
+        }
         self.actions.append({**columns, "value": np.ones(len(user))})
 
     def tables(self) -> LogTables:
@@ -130,7 +147,8 @@ class EventLog:
         return with_day(pa.table(columns), ENGAGEMENTS)
 
     def _request_ids(self, rows: Columns) -> tuple[pa.Array, pa.Array]:
-        """Ids of the requests and of their users; a user makes one an hour at most, and none beside the lists."""
+        """Ids of the requests and of their users; a user makes one an hour at most, and none beside
+        the lists."""
         user_id = self.people.user_ids.take(pa.array(rows["user"]))
         hour = pa.array(rows["hour"], mask=rows["hour"] < 0).cast(pa.string())
         hour = pc.utf8_lpad(hour, 4, "0")

@@ -21,10 +21,10 @@ AddItems = Callable[[Retriever, pa.Table], Retriever]
 class LocalServer:
     """Answers as the router does, without it: the same candidates, quotas and scores.
 
-    Arguments: `retriever` with both heads and its `settings`; `items`, the world's item table, row = number; the
-    `arms`, each with its alpha; `add_new`, which returns a retriever that also holds the items given (without it no
-    item is added). Every item's candidates are kept: 12 bytes x k_ann x items and head. Raises UserError when a head is
-    missing.
+    Arguments: `retriever` with both heads and its `settings`; `items`, the world's item table, row
+    = number; the `arms`, each with its alpha; `add_new`, which returns a retriever that also holds
+    the items given (without it no item is added). Every item's candidates are kept: 12 bytes x
+    k_ann x items and head. Raises UserError when a head is missing.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class LocalServer:
         add_new: AddItems | None = None,
     ) -> None:
         if missing := [head for head in HEADS if head not in retriever.indexes]:
-            raise UserError(f"the version has no {missing[0]} head: arms that differ in alpha need both.")
+            raise UserError(
+                f"the version has no {missing[0]} head: arms that differ in alpha need both."
+            )
         self.settings, self.items, self.add_new = settings, items, add_new
         self.alphas = np.array([arm.alpha for arm in arms], np.float64)
         self.refreshed = 0  # times that items were added
@@ -75,16 +77,21 @@ class LocalServer:
         self.lists = {head: retriever.similar_items(rows, depth, head) for head in HEADS}
 
     def _stored(self, items: np.ndarray, k: int, channel: str) -> Lists:
-        """As Retriever.similar_items, which searches anew every time; `k` is that of all lists here."""
+        """As Retriever.similar_items, which searches anew every time; `k` is that of all lists
+        here."""
         ids, scores = self.lists[channel]
         return ids[items], scores[items]
 
-    def _fill(self, slates: Slates, rows: np.ndarray, history: Ragged, alpha: float, k: int) -> None:
+    def _fill(
+        self, slates: Slates, rows: np.ndarray, history: Ragged, alpha: float, k: int
+    ) -> None:
         """Write the answers of one arm's users, int [n], into their rows."""
         settings = self.settings
         request = Request(history, history.sorted(), settings.k_ann, k, settings.temperature)
         quotas = dict(zip(HEADS, quotas_at(alpha), strict=True))
-        pools = self.retriever.pools(request, self._stored, [head for head in HEADS if quotas[head]])
+        pools = self.retriever.pools(
+            request, self._stored, [head for head in HEADS if quotas[head]]
+        )
         # A head without a quota is asked only where the others leave a list short.
         if len(pools) < len(HEADS) and any((pool.item < 0).any() for pool in pools.values()):
             pools = self.retriever.pools(request, self._stored)
@@ -103,14 +110,18 @@ class LocalServer:
 
 
 def numbers(item_ids: pa.ChunkedArray, world: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Between a version's rows and the world's numbers: item_of int32 [rows], row_of int32 [items], -1 for none.
+    """Between a version's rows and the world's numbers: item_of int32 [rows], row_of int32 [items],
+    -1 for none.
 
     Raises UserError when the version holds an item that is not of this world.
     """
     item_of = Ids(world).rows(item_ids)
     if (item_of < 0).any():
         alien = item_ids[int((item_of < 0).argmax())].as_py()
-        raise UserError(f"the version holds item {alien!r}, which is not of this world: give a run of the same world.")
+        raise UserError(
+            f"the version holds item {alien!r}, which is not of this world:"
+            " give a run of the same world."
+        )
     row_of = np.full(len(world), -1, np.int32)
     row_of[item_of] = np.arange(len(item_of), dtype=np.int32)
     return item_of, row_of

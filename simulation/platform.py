@@ -1,6 +1,8 @@
-"""Days on the platform, hour by hour: users come, are served, respond; written as an experiment folder.
+"""Days on the platform, hour by hour: users come, are served, respond; written as an experiment
+folder.
 
-FOLDER/tables (the log, compacted), items.parquet, history.parquet, experiment.json: see mtmh/experiment/folder.py.
+FOLDER/tables (the log, compacted), items.parquet, history.parquet, experiment.json: see
+mtmh/experiment/folder.py.
 """
 
 import json
@@ -53,10 +55,12 @@ def simulate(
     refresh_hours: int = HOURS,
     after_day: Callable[[Totals], None] = lambda progress: None,
 ) -> Totals:
-    """Simulate all days of `people` and write the log to the new folder `out`/tables, a batch a day.
+    """Simulate all days of `people` and write the log to the new folder `out`/tables, a batch a
+    day.
 
-    Every `refresh_hours` the server learns how many items are published by then, also at the start; none
-    that is younger is served. `after_day` is called after each day. Each arm must name its alpha.
+    Every `refresh_hours` the server learns how many items are published by then, also at the start;
+    none that is younger is served. `after_day` is called after each day. Each arm must name its
+    alpha.
     """
     names = [arm.name for arm in arms]
     arm_of = Ids(names).rows(assign_all(people.user_ids, salt, arms))
@@ -104,8 +108,11 @@ def _serve_visitors(hour: int, states: UserStates, server: Server, log: EventLog
     return len(users)
 
 
-def write_experiment(out: Path, people: Population, arms: Sequence[Arm], salt: str, provenance: dict[str, Any]) -> None:
-    """Everything of an experiment folder but the log; experiment.json, which also has `provenance`, comes last."""
+def write_experiment(
+    out: Path, people: Population, arms: Sequence[Arm], salt: str, provenance: dict[str, Any]
+) -> None:
+    """Everything of an experiment folder but the log; experiment.json, which also has `provenance`,
+    comes last."""
     last = people.published(people.start + people.days)
     write_parquet(people.item_table.slice(0, last).select(ITEMS), out / "items.parquet")
     write_parquet(interactions_table(people.history).select(HISTORY), out / "history.parquet")

@@ -1,4 +1,5 @@
-"""Who lives on the platform, and with what: the synthetic world's users and items, and more of the same law."""
+"""Who lives on the platform, and with what: the synthetic world's users and items, and more of the
+same law."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,11 +30,13 @@ LATENT = 3  # interests a user that are asleep at the start
 
 @dataclass(frozen=True)
 class Population:
-    """Users, items and what happens by itself. Days count from the world's first; `start` is the first one lived."""
+    """Users, items and what happens by itself. Days count from the world's first; `start` is the
+    first one lived."""
 
     users: WorldUsers
     items: WorldItems  # those of the world first, then new ones by the time of their publication
-    topics: np.ndarray  # int [users, 5 + LATENT], L2 topics: interests that are awake, then latent ones
+    # int [users, 5 + LATENT], L2 topics: interests that are awake, then latent ones
+    topics: np.ndarray
     visits: np.ndarray  # float [users], of a day, when neither pleased nor displeased
     user_ids: pa.Array
     item_table: pa.Table  # the contract's, row = item
@@ -49,13 +52,18 @@ class Population:
 
 
 def populate(
-    world: SyntheticSettings, seed: int, users: int, days: int, behaviour: Behaviour, simulation_seed: int = 0
+    world: SyntheticSettings,
+    seed: int,
+    users: int,
+    days: int,
+    behaviour: Behaviour,
+    simulation_seed: int = 0,
 ) -> Population:
     """`users` people and the items of `days` days after the end of the world of this size and seed.
 
-    The first users are the world's own, whom a model of it was trained on; the others have a history of
-    the same law. New items come at the world's rate, at least one an hour. `simulation_seed` is the seed
-    of everything that is not of the world.
+    The first users are the world's own, whom a model of it was trained on; the others have a
+    history of the same law. New items come at the world's rate, at least one an hour.
+    `simulation_seed` is the seed of everything that is not of the world.
     """
     drawn = draw_world(world.users, world.items, world.days, seed)
     rng = np.random.default_rng([seed, users, days, simulation_seed])
@@ -97,7 +105,9 @@ def populate(
         user_ids=user_ids(np.arange(users)),
         item_table=pa.concat_tables([drawn.item_table, new_table]).combine_chunks(),
         history=_select(history, np.argsort(history.day, kind="stable")),
-        elsewhere=elsewhere if behaviour.interest else _by_habit(elsewhere, everyone, items, behaviour),
+        elsewhere=elsewhere
+        if behaviour.interest
+        else _by_habit(elsewhere, everyone, items, behaviour),
         start=world.days,
         days=days,
     )
@@ -105,7 +115,9 @@ def populate(
 
 def _concatenated(parts: Sequence[Columns]) -> Columns:
     """One dataclass of arrays after the other."""
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])
+    }
     return replace(parts[0], **columns)
 
 
@@ -114,7 +126,8 @@ def _select(engagements: Engagements, rows: np.ndarray) -> Engagements:
 
 
 def _latent(interests: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Int [users, LATENT]: a sibling of the first interest, and topics from anywhere; none that is an interest."""
+    """Int [users, LATENT]: a sibling of the first interest, and topics from anywhere; none that is
+    an interest."""
     users, topics = len(interests), len(synthetic_vocabulary.names()[1])
     key = rng.random((users, topics))
     key[np.arange(users)[:, None], interests] = np.inf
@@ -124,7 +137,9 @@ def _latent(interests: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cast(np.ndarray, np.argsort(key, axis=1)[:, :LATENT])
 
 
-def _by_habit(engagements: Engagements, users: WorldUsers, items: WorldItems, behaviour: Behaviour) -> Engagements:
+def _by_habit(
+    engagements: Engagements, users: WorldUsers, items: WorldItems, behaviour: Behaviour
+) -> Engagements:
     """The same with dwell times by community instead of by topic."""
     user, item = engagements.user, engagements.item
     on_topic = (users.interests[user] == items.topic[item, None]).any(1)

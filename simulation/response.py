@@ -11,7 +11,8 @@ from simulation.population import Population
 
 @dataclass(frozen=True)
 class Page:
-    """What n users are shown in one hour, with what they bring along; item -1 where the page ends."""
+    """What n users are shown in one hour, with what they bring along; item -1 where the page
+    ends."""
 
     user: np.ndarray  # int [n], each once
     hour: int  # since the start
@@ -23,7 +24,8 @@ class Page:
 
 @dataclass(frozen=True)
 class Response:
-    """What they do; a user's `interest` in an item is the place in Population.topics, -1 where there is none."""
+    """What they do; a user's `interest` in an item is the place in Population.topics, -1 where
+    there is none."""
 
     examined: np.ndarray  # bool [n, shown]
     engaged: np.ndarray  # bool [n, shown]
@@ -44,7 +46,9 @@ def respond(page: Page, people: Population, behaviour: Behaviour, seed: int) -> 
     at_home = people.users.community[page.user][:, None] == people.items.community[item]
     chance = _engagement_chance(page, people, behaviour, at_home, strength)
     engaged = examined & (uniform(seed, "engage", who, page.hour, item) < chance)
-    glanced = examined & ~engaged & (uniform(seed, "glance", who, page.hour, item) < behaviour.glance)
+    glanced = (
+        examined & ~engaged & (uniform(seed, "glance", who, page.hour, item) < behaviour.glance)
+    )
     # Dwell is log-normal; its median says whether the user wanted the item.
     of_interest = strength > 0.5 if behaviour.interest else at_home
     median = np.where(of_interest, behaviour.wanted_dwell, behaviour.other_dwell)
@@ -55,12 +59,15 @@ def respond(page: Page, people: Population, behaviour: Behaviour, seed: int) -> 
 
 
 def interest_in(page: Page, people: Population) -> tuple[np.ndarray, np.ndarray]:
-    """The user's most active interest that an item is of, and its activation, 0 where none: int, float [n, shown]."""
+    """The user's most active interest that an item is of, and its activation, 0 where none: int,
+    float [n, shown]."""
     item, topics = np.maximum(page.item, 0)[:, :, None], people.topics[page.user][:, None, :]
     match = (people.items.topic[item] == topics) | (people.items.second[item] == topics)
     activation = np.where(match, page.activation[:, None, :], -1.0)
     strongest = activation.argmax(axis=2)
-    strength = np.maximum(np.take_along_axis(activation, strongest[:, :, None], axis=2)[:, :, 0], 0.0)
+    strength = np.maximum(
+        np.take_along_axis(activation, strongest[:, :, None], axis=2)[:, :, 0], 0.0
+    )
     return np.where(match.any(axis=2), strongest, -1), strength
 
 

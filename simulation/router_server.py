@@ -1,7 +1,7 @@
 """The real router, over HTTP, as the server of the living platform.
 
-The router must run the same experiment: its arms and its salt (`experiment` in its configuration); each answer is
-checked for it. Whatever it logs itself has the times of this machine's clock.
+The router must run the same experiment: its arms and its salt (`experiment` in its configuration);
+each answer is checked for it. Whatever it logs itself has the times of this machine's clock.
 """
 
 import tempfile
@@ -34,12 +34,14 @@ AddItems = Callable[[pa.Table], str]
 
 
 class RouterServer:
-    """Asks /v1/retrieve/batch, with the user's id and triggers; a context, which hangs up at its end.
+    """Asks /v1/retrieve/batch, with the user's id and triggers; a context, which hangs up at its
+    end.
 
-    Arguments: `url`; the population's `user_ids` and item table, row = number; `served`, the item_ids of the version
-    that serves; `triggers`, how many it takes; `arms`, each with its alpha; `token`, where the router asks for one;
-    `add_new`, which adds items to what is served and returns the number of the version that the router then has to
-    take over (without it no item is added).
+    Arguments: `url`; the population's `user_ids` and item table, row = number; `served`, the
+    item_ids of the version that serves; `triggers`, how many it takes; `arms`, each with its alpha;
+    `token`, where the router asks for one; `add_new`, which adds items to what is served and
+    returns the number of the version that the router then has to take over (without it no item is
+    added).
     """
 
     def __init__(
@@ -62,7 +64,8 @@ class RouterServer:
         self.triggers, self.arms, self.add_new = triggers, arms, add_new
 
     def answer(self, users: np.ndarray, triggers: Ragged, arms: np.ndarray, k: int) -> Slates:
-        """See simulation.server.Server. Raises UserError where the router is not of this experiment."""
+        """See simulation.server.Server. Raises UserError where the router is not of this
+        experiment."""
         # The triggers that are served, as numbers of the world's.
         item_of = np.zeros(self.row_of.max() + 1, np.int32)
         item_of[self.row_of[self.row_of >= 0]] = np.flatnonzero(self.row_of >= 0)
@@ -70,7 +73,11 @@ class RouterServer:
         indptr, items = served.indptr, item_of[served.values]
         # A few calls at a time, each of a few requests.
         requests = [
-            {"user_id": self.users[user], "triggers": [self.names[item] for item in items[start:end]], "k": k}
+            {
+                "user_id": self.users[user],
+                "triggers": [self.names[item] for item in items[start:end]],
+                "k": k,
+            }
             for user, start, end in zip(users, indptr[:-1], indptr[1:], strict=True)
         ]
         batches = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
@@ -81,13 +88,15 @@ class RouterServer:
             arm = self.arms[number]
             if answer["arm"] != arm.name or answer["alpha"] != arm.alpha:
                 raise UserError(
-                    f"the router has a user in arm {answer['arm']!r} with alpha {answer['alpha']:g}, here it is "
-                    f"{arm.name!r} with {arm.alpha:g}: give the router this experiment's salt and arms."
+                    f"the router has a user in arm {answer['arm']!r} with alpha"
+                    f" {answer['alpha']:g}, here it is {arm.name!r} with {arm.alpha:g}: give the"
+                    " router this experiment's salt and arms."
                 )
         return self._slates(answers, k)
 
     def refresh(self, items: int) -> None:
-        """Take in those of the first `items` that are not served yet, and wait until the router serves them."""
+        """Take in those of the first `items` that are not served yet, and wait until the router
+        serves them."""
         new = np.flatnonzero(self.row_of[:items] < 0)
         if self.add_new is None or not len(new):
             return
@@ -96,14 +105,20 @@ class RouterServer:
         end = time.monotonic() + TAKE_OVER
         while (serving := self.http.get("/readyz").json().get("model_version")) != version:
             if time.monotonic() > end:
-                raise UserError(f"the router still serves version {serving}, not {version}: is its store another?")
+                raise UserError(
+                    f"the router still serves version {serving}, not {version}:"
+                    " is its store another?"
+                )
             time.sleep(0.1)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.http.close()
 
@@ -132,7 +147,9 @@ class RouterServer:
             if len(answers) == len(requests):
                 return [answers[number] for number in range(len(requests))]
             time.sleep(PAUSE * 2**attempt)
-        raise UserError(f"the router turned {len(open_requests)} requests away {TRIES} times: {refusal}")
+        raise UserError(
+            f"the router turned {len(open_requests)} requests away {TRIES} times: {refusal}"
+        )
 
     def _slates(self, answers: list[dict[str, Any]], k: int) -> Slates:
         candidates = [candidate for answer in answers for candidate in answer["candidates"]]
@@ -165,13 +182,15 @@ class RouterServer:
         if (numbers < 0).any():
             stranger = item_ids[int((numbers < 0).argmax())]
             raise UserError(
-                f"the router answers with item {stranger!r}, which is not of this world: it serves another."
+                f"the router answers with item {stranger!r}, which is not of this world:"
+                " it serves another."
             )
         return numbers
 
 
 def _momentary(status: int, error: str) -> str:
-    """The refusal of a router that may answer in a moment. Raises UserError for every other refusal."""
+    """The refusal of a router that may answer in a moment. Raises UserError for every other
+    refusal."""
     if status not in (429, 503):
         raise UserError(f"the router refuses a request: {status}: {error}")
     return f"{status}: {error}"

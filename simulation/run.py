@@ -1,4 +1,5 @@
-"""The simulated platform over a run: its world, its retriever, arms, days; what `mtmh simulate` does."""
+"""The simulated platform over a run: its world, its retriever, arms, days; what `mtmh simulate`
+does."""
 
 import json
 import shutil
@@ -50,15 +51,19 @@ def run_simulation(
     make_server: MakeServer | None = None,
     after_day: Callable[[Totals], None] = lambda progress: None,
 ) -> Totals:
-    """Simulate, and write the experiment folder `out` when all of it is done, in the place of an older simulation.
+    """Simulate, and write the experiment folder `out` when all of it is done, in the place of an
+    older simulation.
 
-    `run` is a run over the synthetic world; `make_server` serves in its stead (default: its retriever, in this
-    process). Raises UserError when `run` is of other data, or `out` is something else.
+    `run` is a run over the synthetic world; `make_server` serves in its stead (default: its
+    retriever, in this process). Raises UserError when `run` is of other data, or `out` is something
+    else.
     """
     config, arms = read_world(run), read_simulated_arms(plan.arms)
     _check_out(out)
     world, population_behaviour = config.data.synthetic, behaviour(plan.world)
-    people = populate(world, config.seed, plan.users or world.users, plan.days, population_behaviour, plan.seed)
+    people = populate(
+        world, config.seed, plan.users or world.users, plan.days, population_behaviour, plan.seed
+    )
     # All is written beside `out`, so that a simulation that was killed leaves no half of a folder.
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -66,7 +71,15 @@ def run_simulation(
     with tempfile.TemporaryDirectory(prefix="mtmh-texts-") as texts:
         server = (make_server or in_process(run, config, Path(texts)))(people, arms)
         progress = simulate(
-            people, population_behaviour, server, arms, plan.salt, plan.seed, draft, plan.refresh_hours, after_day
+            people,
+            population_behaviour,
+            server,
+            arms,
+            plan.salt,
+            plan.seed,
+            draft,
+            plan.refresh_hours,
+            after_day,
         )
     provenance = {
         "world": plan.world,
@@ -99,14 +112,19 @@ def in_process(run: Path, config: Config, texts: Path) -> MakeServer:
 def read_world(run: Path) -> Config:
     """The configuration of a run over the synthetic world. Raises UserError when `run` is none."""
     if not (run / "config.yaml").is_file() or not (run / "retriever").is_dir():
-        raise UserError(f"{run}: no run. Give one over the synthetic world, such as runs/latest (make run).")
+        raise UserError(
+            f"{run}: no run. Give one over the synthetic world, such as runs/latest (make run)."
+        )
     config, made_from = load_config(run / "config.yaml"), verify(run / "retriever")["created_from"]
     if made_from["path"] != SYNTHETIC:
         raise UserError(
-            f"{run} is of {made_from['path']}: users are simulated on the synthetic world alone (make run)."
+            f"{run} is of {made_from['path']}:"
+            " users are simulated on the synthetic world alone (make run)."
         )
     if made_from["fingerprint"] != fingerprint(SYNTHETIC, config.data, config.seed):
-        raise UserError(f"{run} is of another law of the synthetic world than this version's: make a new run.")
+        raise UserError(
+            f"{run} is of another law of the synthetic world than this version's: make a new run."
+        )
     return config
 
 
@@ -120,16 +138,22 @@ def read_simulated_arms(text: str) -> tuple[Arm, ...]:
         name, _, written_alpha = part.strip().partition(":")
         if not written_alpha and name not in PRESETS:
             presets = ", ".join(f"{preset} (alpha {alpha:g})" for preset, alpha in PRESETS.items())
-            raise UserError(f"arm {part!r}: name its alpha, as in {name or 'more-relevance'}:30. Known: {presets}.")
+            raise UserError(
+                f"arm {part!r}: name its alpha,"
+                f" as in {name or 'more-relevance'}:30. Known: {presets}."
+            )
         try:
             alpha = float(written_alpha) if written_alpha else PRESETS[name]
         except ValueError:
             raise UserError(
-                f"arm {part!r}: alpha {written_alpha!r} is no number. Write NAME:ALPHA, as in more-relevance:30."
+                f"arm {part!r}: alpha {written_alpha!r} is no number."
+                " Write NAME:ALPHA, as in more-relevance:30."
             ) from None
         arms.append({"name": name, "alpha": alpha})
     if len(arms) < 2:
-        raise UserError(f"arms {text!r}: give two or more, the control first, such as engagement-only,mtmh.")
+        raise UserError(
+            f"arms {text!r}: give two or more, the control first, such as engagement-only,mtmh."
+        )
     return read_arms(arms)
 
 
@@ -142,4 +166,6 @@ def _check_out(out: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         simulated = False
     if simulated is not True:
-        raise UserError(f"{out} is there, and not what a simulation wrote: name another folder with --out.")
+        raise UserError(
+            f"{out} is there, and not what a simulation wrote: name another folder with --out."
+        )

@@ -1,4 +1,5 @@
-"""What the simulated platform asks of whoever serves it: the border between users who live here and any retrieval."""
+"""What the simulated platform asks of whoever serves it: the border between users who live here and
+any retrieval."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +11,8 @@ from mtmh.ragged import Ragged
 
 @dataclass(frozen=True)
 class Slates:
-    """The answers to n requests; items and triggers are numbers of the world's, -1 where a list ends."""
+    """The answers to n requests; items and triggers are numbers of the world's, -1 where a list
+    ends."""
 
     item: np.ndarray  # int32 [n, k], best first
     head: np.ndarray  # int8 [n, k], place in mtmh.heads.HEADS
@@ -27,8 +29,9 @@ class Server(Protocol):
     def answer(self, users: np.ndarray, triggers: Ragged, arms: np.ndarray, k: int) -> Slates:
         """Candidates for `users` int [n], numbers of the population's.
 
-        `triggers` are what each engaged with, newest first (items that are not served yet may be among them; a server
-        takes as many of the others as it does of anyone's); `arms` int [n] is the arm of each, by its number.
+        `triggers` are what each engaged with, newest first (items that are not served yet may be
+        among them; a server takes as many of the others as it does of anyone's); `arms` int [n] is
+        the arm of each, by its number.
         """
         ...
 

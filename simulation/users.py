@@ -75,13 +75,19 @@ class UserStates:
         """
         who, item = users[:, None], np.maximum(slates.item, 0)
         hidden = 24 * self.behaviour.hidden_days
-        allowed = (slates.item >= 0) & ~self.engaged[who, item] & (hour - self.last_shown[who, item] >= hidden)
+        allowed = (
+            (slates.item >= 0)
+            & ~self.engaged[who, item]
+            & (hour - self.last_shown[who, item] >= hidden)
+        )
         position = np.argsort(~allowed, axis=1, kind="stable")[:, : self.behaviour.page_length]
         # The first allowed ones, in the order of the answer.
         is_filled = np.take_along_axis(allowed, position, axis=1)
         page_items = np.where(is_filled, np.take_along_axis(item, position, axis=1), -1)
         times_ignored = self.times_ignored[who, np.maximum(page_items, 0)]
-        return Page(users, hour, page_items, self.activation[users], self.fatigue[users], times_ignored), position
+        return Page(
+            users, hour, page_items, self.activation[users], self.fatigue[users], times_ignored
+        ), position
 
     def apply(self, page: Page, response: Response) -> None:
         """Take in what a visit did."""
@@ -94,10 +100,13 @@ class UserStates:
         self._remember(page.user, newest_first)
         memory = self.behaviour.memory
         pleasure = 1.0 - np.exp(-response.dwell.sum(axis=1) / self.behaviour.content_after)
-        self.satisfaction[page.user] = memory * self.satisfaction[page.user] + (1.0 - memory) * pleasure
+        self.satisfaction[page.user] = (
+            memory * self.satisfaction[page.user] + (1.0 - memory) * pleasure
+        )
 
     def elsewhere(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Take in engagements beside the lists; nobody engages twice, and those that would do not count: bool [n]."""
+        """Take in engagements beside the lists; nobody engages twice, and those that would do not
+        count: bool [n]."""
         new = ~self.engaged[users, items]
         self._remember_all(users[new], items[new])
         return new
@@ -109,7 +118,10 @@ class UserStates:
     def _wake(self, page: Page, response: Response) -> None:
         """Interests of the examined items: those that are awake stay so."""
         seen = response.examined & (response.interest >= 0)
-        for chosen, by in ((seen, self.behaviour.spark), (seen & response.engaged, self.behaviour.ignition)):
+        for chosen, by in (
+            (seen, self.behaviour.spark),
+            (seen & response.engaged, self.behaviour.ignition),
+        ):
             user, position = np.nonzero(chosen)
             unchanged = np.ones((len(page.user), self.activation.shape[1]))
             np.multiply.at(unchanged, (user, response.interest[user, position]), 1.0 - by)

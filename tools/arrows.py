@@ -1,8 +1,9 @@
-"""The rooms of the house and who imports whom. `python -m tools.arrows [FOLDER]`; ends with 1 where an arrow is wrong.
+"""The rooms of the house and who imports whom. `python -m tools.arrows [FOLDER]`; ends with 1 where
+an arrow is wrong.
 
-An arrow is an import, wherever it stands in a file, or the name of a module in a list of words that a process is
-started with ([.., "-m", "pipelines.main"]). Rooms are the top folders, and those of mtmh; mtmh's own modules are its
-floor, which every room may use.
+An arrow is an import, wherever it stands in a file, or the name of a module in a list of words that
+a process is started with ([.., "-m", "pipelines.main"]). Rooms are the top folders, and those of
+mtmh; mtmh's own modules are its floor, which every room may use.
 """
 
 import ast
@@ -14,17 +15,29 @@ from pathlib import Path
 
 from tools.texture import python_files
 
-HOUSE = ("mtmh_cli", "pipelines", "components", "monitoring", "simulation", "serving", "feature_repo")  # top to bottom
+# top to bottom
+HOUSE = (
+    "mtmh_cli",
+    "pipelines",
+    "components",
+    "monitoring",
+    "simulation",
+    "serving",
+    "feature_repo",
+)
 LIBRARY = ("report", "evaluation", "training", "retrieval", "kernels", "model", "content", "data")
-BESIDE = {"experiment": ("exposures", "data"), "exposures": ()}  # the rooms of mtmh that may use these alone
+# the rooms of mtmh that may use these alone
+BESIDE = {"experiment": ("exposures", "data"), "exposures": ()}
 APART = (("monitoring", "simulation"),)  # on one floor: neither uses the other
-OUTSIDE = ("benchmarks", "k8s", "tools", "tests")  # may use every room; used by tests alone; mtmh_cli starts benchmarks
+# These may use every room; tests alone use them, and mtmh_cli starts benchmarks.
+OUTSIDE = ("benchmarks", "k8s", "tools", "tests")
 FLOOR = "mtmh"
 
 
 @dataclass(frozen=True)
 class Arrow:
-    """A line of code that uses another room; `above` and `below` are the rooms' names, those of mtmh as mtmh.ROOM."""
+    """A line of code that uses another room; `above` and `below` are the rooms' names, those of
+    mtmh as mtmh.ROOM."""
 
     above: str
     below: str
@@ -85,7 +98,8 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
     drawn = list(arrows(folder, python_files(folder)))
     for above in sorted({arrow.above for arrow in drawn}):
-        print(f"{above:16} -> {', '.join(sorted({arrow.below for arrow in drawn if arrow.above == above}))}")
+        below = sorted({arrow.below for arrow in drawn if arrow.above == above})
+        print(f"{above:16} -> {', '.join(below)}")
     wrong = [arrow for arrow in drawn if not allowed(arrow.above, arrow.below)]
     for arrow in wrong:
         print(f"{arrow.file}:{arrow.line}: {arrow.above} -> {arrow.below} is not allowed")

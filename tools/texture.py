@@ -1,7 +1,8 @@
-"""The texture of the code: lengths, comments, helpers of one use, widths. `python -m tools.texture [FOLDER]`.
+"""The texture of the code: lengths, comments, helpers of one use, widths. `python -m tools.texture
+[FOLDER]`.
 
-Counted is production Python: no tests, no generated code. A function is counted from `def` to its last line;
-nested functions count in the one around them.
+Counted is production Python: no tests, no generated code. A function is counted from `def` to its
+last line; nested functions count in the one around them.
 """
 
 import ast
@@ -39,8 +40,12 @@ class Texture:
 
 def python_files(root: Path) -> list[Path]:
     """The production files that git knows below `root`."""
-    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=root, capture_output=True, text=True, check=True)
-    names = [name for name in listed.stdout.splitlines() if not any(part in name for part in OUTSIDE)]
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=root, capture_output=True, text=True, check=True
+    )
+    names = [
+        name for name in listed.stdout.splitlines() if not any(part in name for part in OUTSIDE)
+    ]
     return [root / name for name in names if (root / name).exists()]
 
 
@@ -50,9 +55,13 @@ def measure(files: list[Path]) -> Texture:
     trees = {path: ast.parse(text) for path, text in texts.items()}
     lengths = sorted(len(text.splitlines()) for text in texts.values())
     functions = sorted(
-        (function.end_lineno or 0) - function.lineno + 1 for tree in trees.values() for function in _functions(tree)
+        (function.end_lineno or 0) - function.lineno + 1
+        for tree in trees.values()
+        for function in _functions(tree)
     )
-    module_functions = sum(isinstance(node, Function) for tree in trees.values() for node in tree.body)
+    module_functions = sum(
+        isinstance(node, Function) for tree in trees.values() for node in tree.body
+    )
     once = sum(len(helpers_of_one_use(texts[path], trees[path])) for path in files)
     comments, code = 0, 0
     for text in texts.values():
@@ -76,7 +85,9 @@ def measure(files: list[Path]) -> Texture:
 
 def helpers_of_one_use(text: str, tree: ast.Module) -> list[str]:
     """The private functions of a module whose name stands once more in it."""
-    names = [node.name for node in tree.body if isinstance(node, Function) and node.name.startswith("_")]
+    names = [
+        node.name for node in tree.body if isinstance(node, Function) and node.name.startswith("_")
+    ]
     words = Counter(re.findall(r"\w+", text))
     return [name for name in names if words[name] == 2]
 
@@ -119,4 +130,8 @@ def _quantile(ordered: list[int], share: float) -> int:
 if __name__ == "__main__":
     texture = measure(python_files(Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()))
     for name, value in vars(texture).items():
-        print(f"{name:16} {value:.3f}" if isinstance(value, float) and value < 1 else f"{name:16} {value:,g}")
+        print(
+            f"{name:16} {value:.3f}"
+            if isinstance(value, float) and value < 1
+            else f"{name:16} {value:,g}"
+        )

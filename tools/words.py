@@ -1,6 +1,9 @@
-"""Names that say nothing, and two public types of one name. `python -m tools.words [FOLDER]` lists both.
+"""Names that say nothing, and two public types of one name. `python -m tools.words [FOLDER]` lists
+both.
 
-A name says what a value is (`response`, `metadata`, `candidates`), never that it was found, given or kept.
+A name says what a value is (`response`, `metadata`, `candidates`), never that it was found, given
+or kept. The parameters of a Kubeflow component or pipeline are no names of ours: they are keys of
+its YAML, as stored runs and schedules have them.
 """
 
 import ast
@@ -14,22 +17,43 @@ from tools.texture import python_files
 WORDS = "told found one place asked kept known each at shown own those them there taught"
 BANNED = frozenset(WORDS.split(" "))
 NAMED_BY_OTHERS = {"TritonPythonModel"}  # Triton looks for a class of that name in every model
+KUBEFLOW = ("dsl.component(", "dsl.pipeline(")
 
 
 def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every name that the code binds, and its line: variables, arguments, functions, fields, import aliases."""
+    """Every name that the code binds, and its line: variables, arguments, functions, fields, import
+    aliases."""
+    keys = _pipeline_parameters(tree)
     for node in ast.walk(tree):
+        if node in keys:
+            continue
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
                 yield name, node.lineno
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
                 yield name, node.lineno
             case ast.alias(asname=str(name)):
                 yield name, node.lineno
 
 
+def _pipeline_parameters(tree: ast.AST) -> set[ast.AST]:
+    """The parameters of the functions under `@dsl.component(...)` and `@dsl.pipeline(...)`."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return {
+        parameter
+        for function in functions
+        if any(ast.unparse(line).startswith(KUBEFLOW) for line in function.decorator_list)
+        for parameter in function.args.args
+    }
+
+
 def banned_names(root: Path, files: list[Path]) -> list[str]:
-    """`file:line: name` of every binding of a BANNED name, also private (`_told`) and plural ones (`ones`)."""
+    """`file:line: name` of every binding of a BANNED name, also private (`_told`) and plural ones
+    (`ones`)."""
     findings = []
     for path in files:
         for name, line in bound_names(ast.parse(path.read_text())):

@@ -20,7 +20,7 @@ ARMS = ("control", "treatment")
 
 
 @dataclass(frozen=True)
-class Population:
+class SampledUsers:
     """Tables as in mtmh/experiment/units.py; `before`: 28 days of the same users, seconds and active days."""
 
     user_days: pa.Table
@@ -29,7 +29,7 @@ class Population:
 
 def population(
     rng: np.random.Generator, users: int, days: int, lift: float = 0.0, share: float = 0.5, outliers: float = 0.0
-) -> Population:
+) -> SampledUsers:
     """`users` who visit over `days`; each is in the treatment with probability `share`.
 
     lift: by how much every ratio metric of the treatment is truly above the control's. outliers: the share of users
@@ -86,7 +86,7 @@ def population(
     active_before = rng.binomial(28, visits)
     seconds_before = rng.poisson(active_before * 12 * engagement * (1 + taste)) * dwell
     before = {"user_id": names, "active": active_before, "seconds": seconds_before}
-    return Population(pa.table({name: table[name] for name in USER_DAYS.names}), pa.table(before))
+    return SampledUsers(pa.table({name: table[name] for name in USER_DAYS.names}), pa.table(before))
 
 
 def item_counts(rng: np.random.Generator, user_days: pa.Table, items: int, flatness: tuple[float, float]) -> pa.Table:

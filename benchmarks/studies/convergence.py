@@ -65,18 +65,18 @@ class Arrival:
     pairs: Pairs
     history: Ragged
     old: int  # items that are not new
-    known: int  # items of T1
+    in_train: int  # items of T1
 
     @classmethod
     def of(cls, prepared: Path, features: Path, content: Path, pairs: Path) -> "Arrival":
         """From the directories of the stages. Raises UserError where no item is new."""
         data = Prepared.load(prepared)
         kind = _kinds(data)
-        old, known = int((kind == 0).sum()), int((kind <= 1).sum())
-        if old == known:
+        old, in_train = int((kind == 0).sum()), int((kind <= 1).sum())
+        if old == in_train:
             raise UserError(f"no item of {data.info['path']} is first engaged with in the last {LATE:.0%} of T1.")
         order = np.argsort(kind, kind="stable")
-        place = np.argsort(order).astype(np.int32)
+        new_row = np.argsort(order).astype(np.int32)
         catalog = Catalog.load(data, features)
         table = pq.read_table(pairs / "pairs.parquet")
         history = data.train_histories()
@@ -85,21 +85,21 @@ class Arrival:
             content=torch.from_numpy(np.load(content / "content.npy")[order]),
             pairs=Pairs(
                 table["user"].to_numpy(),
-                place[table["trigger"].to_numpy()],
-                place[table["candidate"].to_numpy()],
+                new_row[table["trigger"].to_numpy()],
+                new_row[table["candidate"].to_numpy()],
                 table["weight"].to_numpy(),
             ),
-            history=Ragged(history.indptr, place[history.values]),
+            history=Ragged(history.indptr, new_row[history.values]),
             old=old,
-            known=known,
+            in_train=in_train,
         )
 
     def batches(self, settings: TrainSettings, seed: int, arrived: bool) -> Iterator[Batch]:
         """One epoch without the new items, or epochs without end over all of T1."""
-        items = self.known if arrived else self.old
-        kept = np.maximum(self.pairs.trigger, self.pairs.candidate) < items
+        items = self.in_train if arrived else self.old
+        in_range = np.maximum(self.pairs.trigger, self.pairs.candidate) < items
         sampler = PairSampler(
-            self.pairs.take(kept),
+            self.pairs.take(in_range),
             history=self.history.where(self.history.values < items),
             n_items=items,
             batch_size=settings.batch_size,
@@ -121,8 +121,8 @@ def compare(folder: str, config: Config, seeds: int) -> dict[str, Any]:
             runs[run].append(follow(world, settings, seed))
             print(f"convergence: {short_name(folder)}, seed {seed}, {run}: {runs[run][-1][1]:,} steps", flush=True)
     distances = {
-        run: {name: np.stack([distance(paths[name]) for paths, _ in each]) for name in EMBEDDINGS}
-        for run, each in runs.items()
+        run: {name: np.stack([distance(paths[name]) for paths, _ in trained]) for name in EMBEDDINGS}
+        for run, trained in runs.items()
     }
     _write(folder, world, config, runs, distances)
     return distances
@@ -139,7 +139,7 @@ def follow(world: Arrival, settings: TrainSettings, seed: int) -> tuple[Paths, i
     train = partial(_step, model, optimizer, world, settings)
     for batch in world.batches(settings, seed, arrived=False):
         train(batch)
-    new = np.arange(world.old, world.known)
+    new = np.arange(world.old, world.in_train)
     now = _embeddings(model, world.catalog, new)
     paths = {name: np.zeros((len(new), UPDATES + 1, rows.shape[1]), np.float32) for name, rows in now.items()}
     for name, rows in now.items():
@@ -172,11 +172,11 @@ def halved(curve: np.ndarray) -> int:
 
 
 @styled
-def draw(found: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
+def draw(data_sets: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
     """A row of pictures a data set, one an embedding: the mean over the seeds, with their range."""
-    figure = Figure(figsize=(9.6, 3.4 * len(found)), layout="constrained")
-    grid = figure.subplots(len(found), len(EMBEDDINGS), squeeze=False)
-    for row, (data, runs) in zip(grid, found.items(), strict=True):
+    figure = Figure(figsize=(9.6, 3.4 * len(data_sets)), layout="constrained")
+    grid = figure.subplots(len(data_sets), len(EMBEDDINGS), squeeze=False)
+    for row, (data, runs) in zip(grid, data_sets.items(), strict=True):
         for axes, (name, words) in zip(row, EMBEDDINGS.items(), strict=True):
             _curves(axes, {run: curves[name] for run, curves in runs.items()})
             axes.set_title(f"{data}: {words}", size=11, loc="left")
@@ -246,12 +246,15 @@ def _write(
     runs: dict[str, list[tuple[Paths, int]]],
     distances: dict[str, dict[str, np.ndarray]],
 ) -> None:
-    told: dict[str, Any] = {}
-    for run, each in runs.items():
-        told[run] = {"items": [len(paths["id"]) for paths, _ in each], "steps": [steps for _, steps in each]}
+    figures_by_run: dict[str, Any] = {}
+    for run, trained in runs.items():
+        figures_by_run[run] = {
+            "items": [len(paths["id"]) for paths, _ in trained],
+            "steps": [steps for _, steps in trained],
+        }
         for name, curves in distances[run].items():
-            plain = [np.linalg.norm(paths[name] - paths[name][:, -1:], axis=2).mean(axis=0) for paths, _ in each]
-            told[run][name] = {
+            plain = [np.linalg.norm(paths[name] - paths[name][:, -1:], axis=2).mean(axis=0) for paths, _ in trained]
+            figures_by_run[run][name] = {
                 "mean_share_of_norm": np.round(curves.mean(axis=1), 4).tolist(),
                 "updates_until_halved": [halved(curve) for curve in curves],
                 "curve_share_of_norm": np.round(curves.mean(axis=0), 4).tolist(),
@@ -262,15 +265,15 @@ def _write(
         " norm of that, mean over the new items: updates until it is half of that at t = 0, mean over the seeds",
         "baseline": f"the same without the relevance loss (w_r 0 in place of {config.train.w_r})",
         "seeds": list(range(len(runs[WITH]))),
-        "new_items": world.known - world.old,
+        "new_items": world.in_train - world.old,
         "old_items": world.old,
         "embeddings": EMBEDDINGS,
-        "runs": told,
+        "runs": figures_by_run,
     }
-    value, baseline = (float(np.mean(told[run]["id"]["updates_until_halved"])) for run in (WITH, WITHOUT))
+    value, baseline = (float(np.mean(figures_by_run[run]["id"]["updates_until_halved"])) for run in (WITH, WITHOUT))
     unit = "updates until the id embedding's distance is halved"
     write(f"convergence_{short_name(folder)}", value, unit, baseline, details)
-    for run, figures in told.items():
+    for run, figures in figures_by_run.items():
         for name, words in EMBEDDINGS.items():
-            one = figures[name]
-            print(f"  {run}, {words}: mean {one['mean_share_of_norm']}, halved after {one['updates_until_halved']}")
+            row = figures[name]
+            print(f"  {run}, {words}: mean {row['mean_share_of_norm']}, halved after {row['updates_until_halved']}")

@@ -1,4 +1,5 @@
-"""`python -m k8s.check [OVERLAY...]`: exits with 1 where something is wrong, with 2 where nothing can be rendered."""
+"""`python -m k8s.check [OVERLAY...]`: exits with 1 where something is wrong, with 2 where nothing
+can be rendered."""
 
 import sys
 from pathlib import Path
@@ -26,7 +27,9 @@ def main(overlays: list[Path]) -> int:
             print(error, file=sys.stderr)
             return 2
         problems = findings(rendered)
-        fine = f"{overlay.name}: {len(rendered.objects)} objects, {len(CHECKS)} checks: nothing wrong"
+        fine = (
+            f"{overlay.name}: {len(rendered.objects)} objects, {len(CHECKS)} checks: nothing wrong"
+        )
         print("\n".join(problems) or fine)
         status = 1 if problems else status
     return status

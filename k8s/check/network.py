@@ -40,7 +40,8 @@ def flows(rendered: Rendered) -> Iterator[Flow]:
 
 
 def selectors(rendered: Rendered) -> Iterator[str]:
-    """A policy takes pods that are there, and lets in or out pods that are there or that the operator declared."""
+    """A policy takes pods that are there, and lets in or out pods that are there or that the
+    operator declared."""
     for policy in rendered.of("NetworkPolicy"):
         spec = policy.body["spec"]
         if not rendered.selected(spec["podSelector"]):
@@ -49,7 +50,9 @@ def selectors(rendered: Rendered) -> Iterator[str]:
             selector = peer.get("podSelector")
             outside = any(matches(selector or {}, labels) for labels in rendered.peers)
             if selector is not None and not rendered.selected(selector) and not outside:
-                yield policy.finding(f"spec.{direction}", f"{selector} takes no pods, nor peers in k8s/operator.yaml")
+                yield policy.finding(
+                    f"spec.{direction}", f"{selector} takes no pods, nor peers in k8s/operator.yaml"
+                )
 
 
 def ports(rendered: Rendered) -> Iterator[str]:
@@ -60,13 +63,18 @@ def ports(rendered: Rendered) -> Iterator[str]:
         for rule in spec.get("ingress", []):
             yield from _closed(policy, "spec.ingress", rule, pods)
         for rule in spec.get("egress", []):
-            inside = [peer["podSelector"] for peer in rule.get("to", []) if "namespaceSelector" not in peer]
+            inside = [
+                peer["podSelector"]
+                for peer in rule.get("to", [])
+                if "namespaceSelector" not in peer
+            ]
             for selector in inside:
                 yield from _closed(policy, "spec.egress", rule, rendered.selected(selector))
 
 
 def denied_first(rendered: Rendered) -> Iterator[str]:
-    """Every pod is under a policy that denies both directions, so that only what is written passes."""
+    """Every pod is under a policy that denies both directions, so that only what is written
+    passes."""
     denying = [
         policy.body["spec"]["podSelector"]
         for policy in rendered.of("NetworkPolicy")
@@ -76,24 +84,35 @@ def denied_first(rendered: Rendered) -> Iterator[str]:
     ]
     for thing in rendered.workloads:
         if not any(matches(selector, thing.labels) for selector in denying):
-            yield thing.finding("template.metadata.labels", "no NetworkPolicy denies these pods everything first")
+            yield thing.finding(
+                "template.metadata.labels", "no NetworkPolicy denies these pods everything first"
+            )
 
 
 def let_through(rendered: Rendered) -> Iterator[str]:
-    """What a workload is configured to call: the Service has that port, and the policies of both ends open it."""
+    """What a workload is configured to call: the Service has that port, and the policies of both
+    ends open it."""
     for flow in flows(rendered):
-        target = next((port for port in flow.service.body["spec"]["ports"] if port["port"] == flow.port), None)
+        target = next(
+            (port for port in flow.service.body["spec"]["ports"] if port["port"] == flow.port), None
+        )
         if target is None:
-            yield flow.source.finding(flow.field, f"Service {flow.service.name} has no port {flow.port}")
+            yield flow.source.finding(
+                flow.field, f"Service {flow.service.name} has no port {flow.port}"
+            )
             continue
         for pod in rendered.selected({"matchLabels": flow.service.body["spec"]["selector"]}):
             number = pod.port(target.get("targetPort", flow.port))
             if number is None:  # the check of Services says so
                 continue
             if not _open(rendered, "egress", flow.source, pod, number):
-                yield flow.source.finding(flow.field, f"no NetworkPolicy lets it out to {pod.name}, port {number}")
+                yield flow.source.finding(
+                    flow.field, f"no NetworkPolicy lets it out to {pod.name}, port {number}"
+                )
             if not _open(rendered, "ingress", pod, flow.source, number):
-                yield flow.source.finding(flow.field, f"no NetworkPolicy of {pod.name} lets it in to port {number}")
+                yield flow.source.finding(
+                    flow.field, f"no NetworkPolicy of {pod.name} lets it in to port {number}"
+                )
 
 
 def names_resolve(rendered: Rendered) -> Iterator[str]:
@@ -103,11 +122,20 @@ def names_resolve(rendered: Rendered) -> Iterator[str]:
             rule
             for policy in _policies(rendered, source, "Egress")
             for rule in policy.body["spec"].get("egress", [])
-            if any(matches(peer.get("podSelector", {}), {"k8s-app": "kube-dns"}) for peer in rule.get("to", [{}]))
+            if any(
+                matches(peer.get("podSelector", {}), {"k8s-app": "kube-dns"})
+                for peer in rule.get("to", [{}])
+            )
         ]
-        open_ports = {(port.get("protocol", "TCP"), port["port"]) for rule in rules for port in rule.get("ports", [])}
+        open_ports = {
+            (port.get("protocol", "TCP"), port["port"])
+            for rule in rules
+            for port in rule.get("ports", [])
+        }
         if not {("UDP", 53), ("TCP", 53)} <= open_ports:
-            yield source.finding("spec", "calls a Service by name, but no NetworkPolicy lets it ask the DNS (53)")
+            yield source.finding(
+                "spec", "calls a Service by name, but no NetworkPolicy lets it ask the DNS (53)"
+            )
 
 
 def reachable(rendered: Rendered) -> Iterator[str]:
@@ -117,9 +145,13 @@ def reachable(rendered: Rendered) -> Iterator[str]:
             for pod in rendered.selected({"matchLabels": service.body["spec"]["selector"]}):
                 number = pod.port(port.get("targetPort", port["port"]))
                 policies = _policies(rendered, pod, "Ingress")
-                rules = [rule for policy in policies for rule in policy.body["spec"].get("ingress", [])]
+                rules = [
+                    rule for policy in policies for rule in policy.body["spec"].get("ingress", [])
+                ]
                 if number is not None and not any(_has_port(rule, pod, number) for rule in rules):
-                    yield service.finding("spec.ports", f"no NetworkPolicy lets anybody in to port {number}")
+                    yield service.finding(
+                        "spec.ports", f"no NetworkPolicy lets anybody in to port {number}"
+                    )
 
 
 def triton_is_the_routers(rendered: Rendered) -> Iterator[str]:
@@ -129,12 +161,16 @@ def triton_is_the_routers(rendered: Rendered) -> Iterator[str]:
             continue
         for policy in _policies(rendered, thing, "Ingress"):
             for rule in policy.body["spec"].get("ingress", []):
-                if {thing.port(port["port"]) for port in rule.get("ports", [])} == {thing.port("metrics")}:
+                if {thing.port(port["port"]) for port in rule.get("ports", [])} == {
+                    thing.port("metrics")
+                }:
                     continue
                 for peer in rule.get("from", [{}]):
                     labels = peer.get("podSelector", {}).get("matchLabels", {})
                     if labels.get(PART) != "router" or "namespaceSelector" in peer:
-                        yield policy.finding("spec.ingress", f"lets {peer or 'everybody'} in to Triton")
+                        yield policy.finding(
+                            "spec.ingress", f"lets {peer or 'everybody'} in to Triton"
+                        )
 
 
 def _peers(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -144,11 +180,15 @@ def _peers(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield direction, peer
 
 
-def _closed(policy: KubeObject, field: str, rule: dict[str, Any], pods: list[KubeObject]) -> Iterator[str]:
+def _closed(
+    policy: KubeObject, field: str, rule: dict[str, Any], pods: list[KubeObject]
+) -> Iterator[str]:
     for port in rule.get("ports", []):
         for pod in pods:
             if pod.port(port["port"]) is None:
-                yield policy.finding(field, f"port {port['port']}: the pods of {pod.name} have no such port")
+                yield policy.finding(
+                    field, f"port {port['port']}: the pods of {pod.name} have no such port"
+                )
 
 
 def _policies(rendered: Rendered, thing: KubeObject, kind: str) -> list[KubeObject]:
@@ -161,19 +201,28 @@ def _policies(rendered: Rendered, thing: KubeObject, kind: str) -> list[KubeObje
     ]
 
 
-def _open(rendered: Rendered, direction: str, pods: KubeObject, peer: KubeObject, port: int) -> bool:
-    """Whether the policies over `pods` let them call `peer` (egress) or hear it (ingress) on the receiver's port."""
+def _open(
+    rendered: Rendered, direction: str, pods: KubeObject, peer: KubeObject, port: int
+) -> bool:
+    """Whether the policies over `pods` let them call `peer` (egress) or hear it (ingress) on the
+    receiver's port."""
     policies = _policies(rendered, pods, direction.capitalize())
     key, receiver = ("to", peer) if direction == "egress" else ("from", pods)
     rules = [rule for policy in policies for rule in policy.body["spec"].get(direction, [])]
-    return not policies or any(_takes(rule.get(key), peer) and _has_port(rule, receiver, port) for rule in rules)
+    return not policies or any(
+        _takes(rule.get(key), peer) and _has_port(rule, receiver, port) for rule in rules
+    )
 
 
 def _takes(peers: list[dict[str, Any]] | None, thing: KubeObject) -> bool:
-    """Whether a rule's peers hold the pods of `thing`, which lie in the policy's own namespace; no peers mean all."""
+    """Whether a rule's peers hold the pods of `thing`, which lie in the policy's own namespace; no
+    peers mean all."""
     if not peers:
         return True
-    return any("namespaceSelector" not in peer and matches(peer.get("podSelector", {}), thing.labels) for peer in peers)
+    return any(
+        "namespaceSelector" not in peer and matches(peer.get("podSelector", {}), thing.labels)
+        for peer in peers
+    )
 
 
 def _has_port(rule: dict[str, Any], receiver: KubeObject, port: int) -> bool:
@@ -181,4 +230,12 @@ def _has_port(rule: dict[str, Any], receiver: KubeObject, port: int) -> bool:
     return not ports or any(receiver.port(entry["port"]) == port for entry in ports)
 
 
-CHECKS = (selectors, ports, denied_first, let_through, names_resolve, reachable, triton_is_the_routers)
+CHECKS = (
+    selectors,
+    ports,
+    denied_first,
+    let_through,
+    names_resolve,
+    reachable,
+    triton_is_the_routers,
+)

@@ -1,4 +1,5 @@
-"""What every pod must have: a pinned image, no root, resources, probes on ports that are there, time to end."""
+"""What every pod must have: a pinned image, no root, resources, probes on ports that are there,
+time to end."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +7,8 @@ from collections.abc import Iterator
 from k8s.check.render import KubeObject, Rendered
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
-NEEDED = (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))  # a limit of cpu only makes latency worse
+# a limit of cpu only makes latency worse
+NEEDED = (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))
 PINNED = re.compile(r"[^@\s]+:[\w][\w.-]*(@sha256:[0-9a-f]{64})?|[^@\s]+@sha256:[0-9a-f]{64}")
 REFERENCE = re.compile(r"\$\((\w+)\)")
 HOST = ("hostNetwork", "hostPID", "hostIPC")
@@ -19,11 +21,15 @@ def images(rendered: Rendered) -> Iterator[str]:
             image = container.get("image", "")
             name = image.rpartition("/")[2]  # a registry's port is no tag
             if not PINNED.fullmatch(name) or name.endswith(":latest"):
-                yield thing.finding(f"containers[{container['name']}].image", f"{image!r} is not pinned to a version")
+                yield thing.finding(
+                    f"containers[{container['name']}].image",
+                    f"{image!r} is not pinned to a version",
+                )
 
 
 def not_root(rendered: Rendered) -> Iterator[str]:
-    """Nobody is root, gains rights, keeps capabilities, shares the node's namespaces or writes the image's files."""
+    """Nobody is root, gains rights, keeps capabilities, shares the node's namespaces or writes the
+    image's files."""
     for thing in rendered.workloads:
         pod = thing.pod.get("securityContext", {})
         for container in thing.containers:
@@ -31,14 +37,25 @@ def not_root(rendered: Rendered) -> Iterator[str]:
             effective = {**pod, **container_context}
             field = f"containers[{container['name']}].securityContext"
             if effective.get("runAsNonRoot") is not True or effective.get("runAsUser", 0) == 0:
-                yield thing.finding(field, "runAsNonRoot must be true and runAsUser a number other than 0")
-            if container_context.get("allowPrivilegeEscalation") is not False or container_context.get("privileged"):
-                yield thing.finding(field, "allowPrivilegeEscalation must be false, privileged absent")
+                yield thing.finding(
+                    field, "runAsNonRoot must be true and runAsUser a number other than 0"
+                )
+            if container_context.get(
+                "allowPrivilegeEscalation"
+            ) is not False or container_context.get("privileged"):
+                yield thing.finding(
+                    field, "allowPrivilegeEscalation must be false, privileged absent"
+                )
             if container_context.get("capabilities", {}).get("drop") != ["ALL"]:
                 yield thing.finding(field, "capabilities.drop must be [ALL]")
             if container_context.get("readOnlyRootFilesystem") is not True:
-                yield thing.finding(field, "readOnlyRootFilesystem must be true; mount an emptyDir where it writes")
-            if effective.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
+                yield thing.finding(
+                    field, "readOnlyRootFilesystem must be true; mount an emptyDir where it writes"
+                )
+            if effective.get("seccompProfile", {}).get("type") not in (
+                "RuntimeDefault",
+                "Localhost",
+            ):
                 yield thing.finding(field, "seccompProfile.type must be RuntimeDefault")
 
 
@@ -46,17 +63,22 @@ def apart_from_the_node(rendered: Rendered) -> Iterator[str]:
     """Pods hold no token of the cluster and nothing of the node."""
     for thing in rendered.workloads:
         if thing.pod.get("automountServiceAccountToken") is not False:
-            yield thing.finding("automountServiceAccountToken", "must be false: no pod here speaks to the cluster")
+            yield thing.finding(
+                "automountServiceAccountToken", "must be false: no pod here speaks to the cluster"
+            )
         for field in HOST:
             if thing.pod.get(field):
                 yield thing.finding(field, "must be absent")
         for volume in thing.pod.get("volumes", []):
             if "hostPath" in volume:
-                yield thing.finding(f"volumes[{volume['name']}]", "hostPath is a file of the node: use a claim")
+                yield thing.finding(
+                    f"volumes[{volume['name']}]", "hostPath is a file of the node: use a claim"
+                )
 
 
 def resources(rendered: Rendered) -> Iterator[str]:
-    """Containers ask for cpu and memory and have a limit of memory; a GPU's node is tolerated and chosen."""
+    """Containers ask for cpu and memory and have a limit of memory; a GPU's node is tolerated and
+    chosen."""
     for thing in rendered.workloads:
         for container in thing.containers:
             declared = container.get("resources", {})
@@ -65,10 +87,13 @@ def resources(rendered: Rendered) -> Iterator[str]:
                 if name not in declared.get(section, {}):
                     yield thing.finding(field, f"{section}.{name} is not set")
             if "nvidia.com/gpu" in declared.get("limits", {}):
-                tolerated = {toleration.get("key") for toleration in thing.pod.get("tolerations", [])}
+                tolerated = {
+                    toleration.get("key") for toleration in thing.pod.get("tolerations", [])
+                }
                 if "nvidia.com/gpu" not in tolerated or not thing.pod.get("nodeSelector"):
                     yield thing.finding(
-                        field, "asks for a GPU without the toleration nvidia.com/gpu and a nodeSelector"
+                        field,
+                        "asks for a GPU without the toleration nvidia.com/gpu and a nodeSelector",
                     )
 
 
@@ -88,7 +113,8 @@ def probes(rendered: Rendered) -> Iterator[str]:
 
 
 def mounts(rendered: Rendered) -> Iterator[str]:
-    """Every mount has its volume, every volume a mount, and no two mounts of a container one path."""
+    """Every mount has its volume, every volume a mount, and no two mounts of a container one
+    path."""
     for thing in rendered.workloads:
         claims = thing.body["spec"].get("volumeClaimTemplates", [])
         names = [volume["name"] for volume in thing.pod.get("volumes", [])]
@@ -117,7 +143,8 @@ def expansions(rendered: Rendered) -> Iterator[str]:
                 yield from _unknown(thing, field, variable.get("value", ""), defined)
                 defined.add(variable["name"])
             for mount in container.get("volumeMounts", []):
-                field = f"containers[{container['name']}].volumeMounts[{mount['mountPath']}].subPathExpr"
+                volume = f"containers[{container['name']}].volumeMounts[{mount['mountPath']}]"
+                field = f"{volume}.subPathExpr"
                 yield from _unknown(thing, field, mount.get("subPathExpr", ""), defined)
 
 
@@ -132,7 +159,9 @@ def ends(rendered: Rendered) -> Iterator[str]:
     for thing in rendered.workloads:
         grace = thing.pod.get("terminationGracePeriodSeconds", 30)
         for container in thing.pod["containers"]:
-            command = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
+            command = (
+                container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
+            )
             if command[:1] == ["sleep"] and int(command[1]) + 20 > grace:
                 message = f"{grace} s leave less than 20 after preStop's {command[1]}"
                 yield thing.finding("terminationGracePeriodSeconds", message)

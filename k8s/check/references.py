@@ -15,7 +15,9 @@ def own_pods(rendered: Rendered) -> Iterator[str]:
         taken = {other.name for other in rendered.selected(thing.body["spec"].get("selector", {}))}
         if taken != {thing.name}:
             names = ", ".join(sorted(taken)) or "no pods"
-            yield thing.finding("spec.selector", f"takes {names}, must take the pods of {thing.name} alone")
+            yield thing.finding(
+                "spec.selector", f"takes {names}, must take the pods of {thing.name} alone"
+            )
 
 
 def services(rendered: Rendered) -> Iterator[str]:
@@ -23,7 +25,9 @@ def services(rendered: Rendered) -> Iterator[str]:
     for service in rendered.of("Service"):
         pods = rendered.selected({"matchLabels": service.body["spec"].get("selector", {})})
         if len(pods) != 1:
-            yield service.finding("spec.selector", f"takes the pods of {len(pods)} workloads, must take those of one")
+            yield service.finding(
+                "spec.selector", f"takes the pods of {len(pods)} workloads, must take those of one"
+            )
         for port in service.body["spec"]["ports"]:
             target = port.get("targetPort", port["port"])
             for pod in pods:
@@ -37,24 +41,37 @@ def budgets(rendered: Rendered) -> Iterator[str]:
     for budget in rendered.of("PodDisruptionBudget"):
         taken = rendered.selected(budget.body["spec"]["selector"])
         if len(taken) != 1:
-            yield budget.finding("spec.selector", f"takes the pods of {len(taken)} workloads, must take those of one")
+            yield budget.finding(
+                "spec.selector", f"takes the pods of {len(taken)} workloads, must take those of one"
+            )
 
 
 def autoscalers(rendered: Rendered) -> Iterator[str]:
-    """What is scaled exists, leaves its replicas to the autoscaler, and asks for the resource that is measured."""
+    """What is scaled exists, leaves its replicas to the autoscaler, and asks for the resource that
+    is measured."""
     for scaler in rendered.of("HorizontalPodAutoscaler"):
         target = scaler.body["spec"]["scaleTargetRef"]
         thing = rendered.find(target["kind"], target["name"])
         if thing is None:
-            yield scaler.finding("spec.scaleTargetRef", f"there is no {target['kind']} {target['name']}")
+            yield scaler.finding(
+                "spec.scaleTargetRef", f"there is no {target['kind']} {target['name']}"
+            )
             continue
         if "replicas" in thing.body["spec"]:
-            yield thing.finding("spec.replicas", f"HorizontalPodAutoscaler {scaler.name} sets them: leave them out")
+            yield thing.finding(
+                "spec.replicas", f"HorizontalPodAutoscaler {scaler.name} sets them: leave them out"
+            )
         metrics = scaler.body["spec"]["metrics"]
-        for name in [metric["resource"]["name"] for metric in metrics if metric["type"] == "Resource"]:
-            requests = [container.get("resources", {}).get("requests", {}) for container in thing.containers]
+        for name in [
+            metric["resource"]["name"] for metric in metrics if metric["type"] == "Resource"
+        ]:
+            requests = [
+                container.get("resources", {}).get("requests", {}) for container in thing.containers
+            ]
             if any(name not in requested for requested in requests):
-                yield scaler.finding("spec.metrics", f"{name}: not every container of {thing.name} requests it")
+                yield scaler.finding(
+                    "spec.metrics", f"{name}: not every container of {thing.name} requests it"
+                )
 
 
 def stateful_names(rendered: Rendered) -> Iterator[str]:
@@ -71,7 +88,9 @@ def spread(rendered: Rendered) -> Iterator[str]:
     for thing in rendered.workloads:
         for rule in thing.pod.get("topologySpreadConstraints", []):
             if thing not in rendered.selected(rule["labelSelector"]):
-                yield thing.finding("topologySpreadConstraints.labelSelector", "does not take these pods themselves")
+                yield thing.finding(
+                    "topologySpreadConstraints.labelSelector", "does not take these pods themselves"
+                )
 
 
 def variables(rendered: Rendered) -> Iterator[str]:
@@ -82,7 +101,9 @@ def variables(rendered: Rendered) -> Iterator[str]:
                 field = f"containers[{container['name']}].env[{variable['name']}]"
                 for kind, way in (("ConfigMap", "configMapKeyRef"), ("Secret", "secretKeyRef")):
                     if source := variable.get("valueFrom", {}).get(way):
-                        yield from _missing(rendered, thing, field, kind, source["name"], [source["key"]])
+                        yield from _missing(
+                            rendered, thing, field, kind, source["name"], [source["key"]]
+                        )
             for entry in container.get("envFrom", []):
                 field = f"containers[{container['name']}].envFrom"
                 for kind, way in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
@@ -95,7 +116,10 @@ def volumes(rendered: Rendered) -> Iterator[str]:
     for thing in rendered.workloads:
         for volume in thing.pod.get("volumes", []):
             field = f"volumes[{volume['name']}]"
-            for kind, key, name in (("ConfigMap", "configMap", "name"), ("Secret", "secret", "secretName")):
+            for kind, key, name in (
+                ("ConfigMap", "configMap", "name"),
+                ("Secret", "secret", "secretName"),
+            ):
                 if key in volume:
                     items = [item["key"] for item in volume[key].get("items", [])]
                     yield from _missing(rendered, thing, field, kind, volume[key][name], items)
@@ -116,14 +140,20 @@ def accounts(rendered: Rendered) -> Iterator[str]:
             yield binding.finding("roleRef", f"there is no {role['kind']} {role['name']}")
         for subject in binding.body.get("subjects", []):
             account = rendered.find("ServiceAccount", subject["name"])
-            if account is None or account.body["metadata"].get("namespace") != subject.get("namespace"):
-                yield binding.finding("subjects", f"there is no ServiceAccount {subject['name']} in its namespace")
+            if account is None or account.body["metadata"].get("namespace") != subject.get(
+                "namespace"
+            ):
+                yield binding.finding(
+                    "subjects", f"there is no ServiceAccount {subject['name']} in its namespace"
+                )
     for role in rendered.of("Role"):
         for rule in role.body["rules"]:
             for resource in rule["resources"]:
                 for name in rule.get("resourceNames", []):
                     if resource in RESOURCES and rendered.find(RESOURCES[resource], name) is None:
-                        yield role.finding("rules.resourceNames", f"there is no {RESOURCES[resource]} {name}")
+                        yield role.finding(
+                            "rules.resourceNames", f"there is no {RESOURCES[resource]} {name}"
+                        )
                 if "*" in (resource, *rule["verbs"], *rule["apiGroups"]):
                     yield role.finding("rules", "a star gives rights that nobody needs: name them")
 
@@ -134,10 +164,14 @@ def namespaces(rendered: Rendered) -> Iterator[str]:
     usual, _ = Counter(names).most_common(1)[0]
     for thing, name in zip(rendered.objects, names, strict=True):
         if name is None or name != usual:
-            yield thing.finding("metadata.namespace", f"is {name}, the others' is {usual}: it must be one for all")
+            yield thing.finding(
+                "metadata.namespace", f"is {name}, the others' is {usual}: it must be one for all"
+            )
 
 
-def _missing(rendered: Rendered, thing: KubeObject, field: str, kind: str, name: str, keys: list[str]) -> Iterator[str]:
+def _missing(
+    rendered: Rendered, thing: KubeObject, field: str, kind: str, name: str, keys: list[str]
+) -> Iterator[str]:
     present: Any
     if kind == "Secret":
         present = rendered.secrets.get(name)
@@ -156,4 +190,15 @@ def _missing(rendered: Rendered, thing: KubeObject, field: str, kind: str, name:
             yield thing.finding(field, f"{kind} {name} has no key {key}")
 
 
-CHECKS = (own_pods, services, budgets, autoscalers, stateful_names, spread, variables, volumes, accounts, namespaces)
+CHECKS = (
+    own_pods,
+    services,
+    budgets,
+    autoscalers,
+    stateful_names,
+    spread,
+    variables,
+    volumes,
+    accounts,
+    namespaces,
+)

@@ -44,7 +44,9 @@ class KubeObject:
 
     def port(self, port: int | str) -> int | None:
         """Number of a workload's port, by its name or number; None where no container has it."""
-        ports = [declared for container in self.containers for declared in container.get("ports", [])]
+        ports = [
+            declared for container in self.containers for declared in container.get("ports", [])
+        ]
         for declared in ports:
             if port in (declared.get("name"), declared["containerPort"]):
                 return int(declared["containerPort"])
@@ -53,7 +55,8 @@ class KubeObject:
 
 @dataclass(frozen=True)
 class Rendered:
-    """All objects of one overlay, and what the operator makes: secrets with their keys, labels of others' pods."""
+    """All objects of one overlay, and what the operator makes: secrets with their keys, labels of
+    others' pods."""
 
     objects: list[KubeObject]
     secrets: dict[str, list[str]]
@@ -73,14 +76,17 @@ class Rendered:
         return self.of(*WORKLOADS)
 
     def selected(self, selector: dict[str, Any]) -> list[KubeObject]:
-        """The workloads whose pods `selector` (matchLabels, matchExpressions) takes; an empty one takes all."""
+        """The workloads whose pods `selector` (matchLabels, matchExpressions) takes; an empty one
+        takes all."""
         return [thing for thing in self.workloads if matches(selector, thing.labels)]
 
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     """Whether pods with `labels` are taken by `selector`."""
     exact = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
-    return exact and all(_holds(expression, labels) for expression in selector.get("matchExpressions", []))
+    return exact and all(
+        _holds(expression, labels) for expression in selector.get("matchExpressions", [])
+    )
 
 
 def _holds(expression: dict[str, Any], labels: dict[str, str]) -> bool:
@@ -97,14 +103,19 @@ def _holds(expression: dict[str, Any], labels: dict[str, str]) -> bool:
 
 
 def render(overlay: Path) -> Rendered:
-    """Render the kustomization in `overlay` without a cluster; operator.yaml lies two folders above it.
+    """Render the kustomization in `overlay` without a cluster; operator.yaml lies two folders above
+    it.
 
     Raises UserError when kubectl is missing, or refuses.
     """
     try:
-        done = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True)
+        done = subprocess.run(
+            ["kubectl", "kustomize", str(overlay)], capture_output=True, text=True
+        )
     except FileNotFoundError:
-        raise UserError("no kubectl on the PATH: install it with 'apt-get install -y kubernetes-client'.") from None
+        raise UserError(
+            "no kubectl on the PATH: install it with 'apt-get install -y kubernetes-client'."
+        ) from None
     if done.returncode != 0:
         raise UserError(f"{overlay}: kubectl kustomize says: {done.stderr.strip()}")
     files = dict(_files(overlay))

@@ -17,7 +17,9 @@ def schemas(rendered: Rendered) -> Iterator[str]:
         except ValidationError as error:
             yield thing.finding(".".join(map(str, error.path)) or "the object", error.message)
         except SchemaNotFoundError:
-            yield thing.finding("kind", f"Kubernetes {VERSION} has no {thing.body['apiVersion']} {thing.kind}")
+            yield thing.finding(
+                "kind", f"Kubernetes {VERSION} has no {thing.body['apiVersion']} {thing.kind}"
+            )
 
 
 CHECKS = (schemas,)

@@ -17,6 +17,11 @@ def find(asked, trigger):
 
 class Log:
     kept: int
+
+
+@dsl.component(base_image=IMAGE)
+def deploy(place):
+    own = place
 """
 
 
@@ -24,7 +29,7 @@ def test_names_in_an_invented_file_are_found_wherever_they_are_bound(tmp_path: P
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text(SOURCE)
     names = banned_names(tmp_path, [tmp_path / "a.py"])
-    assert {name.rpartition(" ")[2] for name in names} == {"told", "asked", "found", "one", "kept"}
+    assert {name.rpartition(" ")[2] for name in names} == {"told", "asked", "found", "one", "kept", "own"}
     assert "a.py:6: found" in names
     assert types_of_one_name(tmp_path, [tmp_path / "a.py", tmp_path / "b.py"]) == ["Log: a.py, b.py"]
 

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 import tea_tasting as tt
 
-from benchmarks.studies.ab_data import Population, population
+from benchmarks.studies.ab_data import SampledUsers, population
 from mtmh.errors import UserError
 from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
@@ -19,7 +19,7 @@ DAYS = 6
 
 
 @pytest.fixture(scope="module")
-def people() -> Population:
+def people() -> SampledUsers:
     return population(np.random.default_rng(3), users=600, days=DAYS, lift=0.1)
 
 
@@ -31,7 +31,7 @@ def compared(user_days: pa.Table, before: pa.Table | None = None) -> list[Effect
     return effects(user_days, None, "control", "treatment", before=before)
 
 
-def per_user(people: Population) -> pa.Table:
+def per_user(people: SampledUsers) -> pa.Table:
     """Sums of each user, and the user's pre-period, as tea-tasting takes them."""
     sums = people.user_days.group_by(["arm", "user_id"]).aggregate(
         [(name, "sum") for name in ("seconds", "active", "novel_interests", "engaged_impressions", "impressions")]
@@ -58,7 +58,7 @@ def winsorized(totals: np.ndarray) -> pa.Array:
     ],
 )
 def test_a_ratio_is_what_tea_tasting_says_of_the_users_sums(
-    people: Population, metric: str, numerator: str, denominator: str | None
+    people: SampledUsers, metric: str, numerator: str, denominator: str | None
 ) -> None:
     found = of(compared(people.user_days), metric)
     asked = tt.RatioOfMeans(numerator, denominator) if denominator else tt.Mean(numerator)
@@ -72,7 +72,9 @@ def test_a_ratio_is_what_tea_tasting_says_of_the_users_sums(
 
 
 @pytest.mark.parametrize(("metric", "column"), [("time_spent", "seconds"), ("daily_active_users", "active")])
-def test_cuped_is_what_tea_tasting_says_and_narrows_the_interval(people: Population, metric: str, column: str) -> None:
+def test_cuped_is_what_tea_tasting_says_and_narrows_the_interval(
+    people: SampledUsers, metric: str, column: str
+) -> None:
     found, plain = (of(compared(people.user_days, before), metric) for before in (people.before, None))
     asked = tt.Mean(f"{column}_sum", f"{column}_before")
     said = asked.analyze(per_user(people), control="control", treatment="treatment", variant="arm")
@@ -83,12 +85,12 @@ def test_cuped_is_what_tea_tasting_says_and_narrows_the_interval(people: Populat
     assert found.hi - found.lo < 0.9 * (plain.hi - plain.lo)
 
 
-def test_only_metrics_with_a_past_of_their_own_are_adjusted(people: Population) -> None:
+def test_only_metrics_with_a_past_of_their_own_are_adjusted(people: SampledUsers) -> None:
     adjusted = {effect.metric for effect in compared(people.user_days, people.before) if effect.cuped}
     assert adjusted == {"daily_active_users", "time_spent"}
 
 
-def test_who_has_no_past_counts_zero(people: Population) -> None:
+def test_who_has_no_past_counts_zero(people: SampledUsers) -> None:
     some = people.before.slice(0, 300)
     missing = people.before.slice(300)
     zeros = missing.set_column(1, "active", pa.repeat(0, 300)).set_column(2, "seconds", pa.repeat(0.0, 300))
@@ -97,7 +99,7 @@ def test_who_has_no_past_counts_zero(people: Population) -> None:
         assert (a.lift, a.lo, a.hi) == pytest.approx((b.lift, b.lo, b.hi))
 
 
-def test_users_are_the_units_not_their_days(people: Population) -> None:
+def test_users_are_the_units_not_their_days(people: SampledUsers) -> None:
     """Every user's days rolled into one row of the same day say the same about ratios; their order says nothing."""
     columns = [name for name in people.user_days.column_names if name not in ("arm", "day", "user_id", "bucket")]
     rolled = people.user_days.group_by(["arm", "user_id", "bucket"]).aggregate([(name, "sum") for name in columns])
@@ -110,14 +112,14 @@ def test_users_are_the_units_not_their_days(people: Population) -> None:
         assert (a.lift, a.lo, a.hi, a.always_lo) == pytest.approx((c.lift, c.lo, c.hi, c.always_lo))
 
 
-def test_the_interval_leaves_out_zero_exactly_when_p_says_so(people: Population) -> None:
+def test_the_interval_leaves_out_zero_exactly_when_p_says_so(people: SampledUsers) -> None:
     for effect in compared(people.user_days):
         assert (effect.p < 0.05) == (effect.lo > 0 or effect.hi < 0)
         assert effect.always_lo < effect.lo < effect.lift < effect.hi < effect.always_hi
         assert effect.p <= effect.adjusted_p <= 1
 
 
-def test_each_day_says_what_effects_said_of_the_days_up_to_it(people: Population) -> None:
+def test_each_day_says_what_effects_said_of_the_days_up_to_it(people: SampledUsers) -> None:
     by_day = effects_by_day(people.user_days, None, "control", "treatment", before=people.before)
     for day in pc.unique(by_day["day"]).to_pylist():
         so_far = people.user_days.filter(pc.less_equal(people.user_days["day"], day))
@@ -130,7 +132,7 @@ def test_each_day_says_what_effects_said_of_the_days_up_to_it(people: Population
     assert by_day.num_rows == DAYS * sum(metric.is_ratio for metric in METRICS.values())
 
 
-def test_an_arm_without_users_or_with_one_gives_an_answer(people: Population) -> None:
+def test_an_arm_without_users_or_with_one_gives_an_answer(people: SampledUsers) -> None:
     control = people.user_days.filter(pc.equal(people.user_days["arm"], "control"))
     effect = of(compared(control), "time_spent")
     assert (effect.reason, effect.users[1]) == ("no users in arm 'treatment'", 0)
@@ -146,7 +148,7 @@ def test_an_arm_without_users_or_with_one_gives_an_answer(people: Population) ->
     assert effects_by_day(control, None, "control", "treatment").num_rows == 0
 
 
-def test_two_users_an_arm_have_an_interval_and_a_wide_one(people: Population) -> None:
+def test_two_users_an_arm_have_an_interval_and_a_wide_one(people: SampledUsers) -> None:
     days = people.user_days
     few = [days.filter(pc.equal(days["arm"], arm))["user_id"].unique().slice(0, 2) for arm in ("control", "treatment")]
     found = compared(days.filter(pc.is_in(days["user_id"], pa.concat_arrays(few))))
@@ -163,7 +165,7 @@ def test_two_users_an_arm_have_an_interval_and_a_wide_one(people: Population) ->
         ("active", "novel_interests", "active is 0 in arm 'control': no ratio"),
     ],
 )
-def test_nothing_to_divide_by_is_said(people: Population, column: str, metric: str, reason: str) -> None:
+def test_nothing_to_divide_by_is_said(people: SampledUsers, column: str, metric: str, reason: str) -> None:
     zeros = pa.repeat(0, people.user_days.num_rows).cast(pa.int64())
     table = people.user_days.set_column(people.user_days.column_names.index(column), column, zeros)
     effect = of(compared(table), metric)
@@ -172,7 +174,7 @@ def test_nothing_to_divide_by_is_said(people: Population, column: str, metric: s
     assert math.isnan(effect.p)
 
 
-def test_a_metric_that_is_the_same_for_everyone_has_no_interval(people: Population) -> None:
+def test_a_metric_that_is_the_same_for_everyone_has_no_interval(people: SampledUsers) -> None:
     table = people.user_days.set_column(
         people.user_days.column_names.index("relevance_impressions"),
         "relevance_impressions",
@@ -184,7 +186,7 @@ def test_a_metric_that_is_the_same_for_everyone_has_no_interval(people: Populati
     assert effect.reason.startswith("the same for every user")
 
 
-def test_days_on_which_one_arm_is_gone_are_left_out_and_named(people: Population) -> None:
+def test_days_on_which_one_arm_is_gone_are_left_out_and_named(people: SampledUsers) -> None:
     day = people.user_days["day"]
     last = pc.max(day)
     gone = pc.and_(pc.equal(day, last), pc.equal(people.user_days["arm"], "treatment"))
@@ -195,7 +197,7 @@ def test_days_on_which_one_arm_is_gone_are_left_out_and_named(people: Population
         assert effect.reason == f"1 day(s) from {last.as_py()} on left out: only 'control' has users, 'treatment' none"
 
 
-def test_arms_that_never_met_are_not_compared(people: Population) -> None:
+def test_arms_that_never_met_are_not_compared(people: SampledUsers) -> None:
     day, arm = people.user_days["day"], people.user_days["arm"]
     first = pc.equal(day, pc.min(day))
     apart = pc.or_(pc.and_(first, pc.equal(arm, "control")), pc.and_(pc.invert(first), pc.equal(arm, "treatment")))
@@ -203,7 +205,7 @@ def test_arms_that_never_met_are_not_compared(people: Population) -> None:
     assert effect.reason.startswith("no day on which both arms have users")
 
 
-def test_wrong_tables_are_named(people: Population) -> None:
+def test_wrong_tables_are_named(people: SampledUsers) -> None:
     with pytest.raises(UserError, match="user_days lacks the columns seconds"):
         compared(people.user_days.drop_columns("seconds"))
     with pytest.raises(UserError, match="before lacks the columns user_id"):

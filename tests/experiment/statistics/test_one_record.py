@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.studies.ab_data import ARMS, FIRST_DAY, Population, population
+from benchmarks.studies.ab_data import ARMS, FIRST_DAY, SampledUsers, population
 from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.statistics import effects, never_served, sample_ratio
@@ -27,7 +27,7 @@ DAY_LONG = DEFINITIONS.longest_dwell_seconds
 
 
 @pytest.fixture(scope="module")
-def experiments() -> dict[float, Population]:
+def experiments() -> dict[float, SampledUsers]:
     found = {}
     for lift in LIFTS.values():
         people = population(np.random.default_rng(5), USERS, DAYS, lift=abs(lift))
@@ -35,11 +35,11 @@ def experiments() -> dict[float, Population]:
             "other", pc.if_else(pc.equal(people.user_days["arm"], ARMS[0]), *ARMS[::-1])
         )
         swapped = swapped.drop("arm").rename_columns({"other": "arm"}).select(USER_DAYS.names)
-        found[lift] = Population(swapped if lift < 0 else people.user_days, people.before)
+        found[lift] = SampledUsers(swapped if lift < 0 else people.user_days, people.before)
     return found
 
 
-def compared(people: Population, records: Sequence[tuple[str, str, int, float]] = ()) -> dict[str, Effect]:
+def compared(people: SampledUsers, records: Sequence[tuple[str, str, int, float]] = ()) -> dict[str, Effect]:
     """Effects with further records: user, arm, day and dwell; a user's day has at most its own seconds."""
     rows = people.user_days
     if records:
@@ -87,7 +87,7 @@ def verdict(found: dict[str, Effect]) -> Verdict:
     arm=st.sampled_from(ARMS),
 )
 def test_no_record_changes_a_verdict_to_its_opposite_nor_the_lift_by_much(
-    experiments: dict[float, Population], outcome: str, dwell: float, user: int, day: int, arm: str
+    experiments: dict[float, SampledUsers], outcome: str, dwell: float, user: int, day: int, arm: str
 ) -> None:
     people = experiments[LIFTS[outcome]]
     own = people.user_days.filter(pc.equal(people.user_days["user_id"], f"user-{user}"))
@@ -103,7 +103,7 @@ def test_no_record_changes_a_verdict_to_its_opposite_nor_the_lift_by_much(
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("lift", LIFTS.values())
 def test_a_whale_is_winsorized_and_decides_nothing(
-    experiments: dict[float, Population], lift: float, arm: str, days: float
+    experiments: dict[float, SampledUsers], lift: float, arm: str, days: float
 ) -> None:
     """More than can be logged: what statistics get without any bound before them."""
     people = experiments[lift]
@@ -120,11 +120,11 @@ def test_a_whale_is_winsorized_and_decides_nothing(
     assert min(of[PRIMARY].control, of[PRIMARY].treatment) > 0
 
 
-def test_a_whale_of_the_past_makes_no_arm_negative(experiments: dict[float, Population]) -> None:
+def test_a_whale_of_the_past_makes_no_arm_negative(experiments: dict[float, SampledUsers]) -> None:
     people = experiments[0.0]
     past = people.before.to_pydict()
     past["seconds"] = [1e12 if n == 7 else value for n, value in enumerate(past["seconds"])]
-    whale = Population(people.user_days, pa.table(past))
+    whale = SampledUsers(people.user_days, pa.table(past))
     plain, found = compared(people)[PRIMARY], compared(whale)[PRIMARY]
     assert found.lift == pytest.approx(plain.lift, abs=MOST)
     assert np.isfinite([found.lo, found.hi, found.always_lo, found.always_hi]).all()
@@ -145,7 +145,7 @@ def test_a_past_that_would_make_an_arm_negative_is_left_out_and_told() -> None:
 
 
 @pytest.mark.parametrize("column", ["seconds", "impressions"])
-def test_an_arm_that_is_few_users_cannot_be_judged(experiments: dict[float, Population], column: str) -> None:
+def test_an_arm_that_is_few_users_cannot_be_judged(experiments: dict[float, SampledUsers], column: str) -> None:
     """Bots, more than winsorizing takes: a user whose share of an arm is too large is named by its id and share."""
     people = experiments[0.5]
     bots = [_record(f"bot-{n}", ARMS[1], 1, 0.0).to_pylist()[0] | {column: 3_000_000} for n in range(8)]

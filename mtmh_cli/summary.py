@@ -12,7 +12,7 @@ from pipelines.runs_folder import serving
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtmh.retrieval.query import Candidate
+    from mtmh.retrieval.query import CandidateLine
 
 COLUMNS = {
     "recall_at_20": "R@20",
@@ -49,7 +49,7 @@ def summarize(run: Path, runs: Path, started: float) -> None:
     console.print(_took(time.perf_counter() - started), soft_wrap=True)
 
 
-def show_candidates(title: str, found: "list[Candidate]", with_trigger: bool = False) -> None:
+def show_candidates(title: str, found: "list[CandidateLine]", with_trigger: bool = False) -> None:
     """Print a list of candidates as a table."""
     from rich import box
     from rich.table import Table

@@ -46,13 +46,14 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `model` in place with Adagrad and return the training curves, a row every 50 steps.
 
-    Arguments: `content` float32 [items, c] unit rows, the frozen teacher; `step` how a step is computed;
-    `loss` takes the heads' vectors of a batch's items, their content and the batch, and returns the scalar
-    to minimize and its named parts: `step.objective_loss` with its settings; `checkpoint` is a file that is
-    written every 500 steps and, when it is there, continued from. Batches depend on the seed and the step
-    alone, so a resumed run ends with the same weights as an uninterrupted one.
+    Arguments: `content` float32 [items, c] unit rows, the frozen teacher; `step` how a step is
+    computed; `loss` takes the heads' vectors of a batch's items, their content and the batch, and
+    returns the scalar to minimize and its named parts: `step.objective_loss` with its settings;
+    `checkpoint` is a file that is written every 500 steps and, when it exists, continued from.
+    Batches depend on the seed and the step alone, so a resumed run ends with the same weights as an
+    uninterrupted one.
     """
-    torch.sparse.check_sparse_tensor_invariants.disable()  # said aloud, or the sparse optimizer step warns
+    torch.sparse.check_sparse_tensor_invariants.disable()  # unset, the sparse optimizer step warns
     model.to(step.device).train()
     ids, floats = catalog.ids.to(step.device), catalog.floats.to(step.device)
     content = content.to(step.device, step.precision)
@@ -62,14 +63,18 @@ def fit(
     progress = Progress("train", (last - state.step) * sampler.batch_size, "pairs")
     started = time.perf_counter() - state.seconds
 
-    batches = _batches(sampler, state.step, epochs)
+    # The batches after the steps that a checkpoint has done, with what the
+    # model reads of their items.
+    epoch, first_step = divmod(state.step, sampler.steps_per_epoch())
 
     def model_inputs() -> Iterator[tuple[Batch, tuple[Tensor, Tensor], Tensor]]:
-        for batch in batches:
-            batch = to_device(batch, step.device)
-            of_items = [table.index_select(0, batch.items) for table in (ids, floats, content)]
-            yield batch, catalog.hide(of_items[0], of_items[1], batch.hidden), of_items[2]
+        for number in range(epoch, epochs):
+            for batch in sampler.epoch(number, first_step if number == epoch else 0):
+                batch = to_device(batch, step.device)
+                rows = [table.index_select(0, batch.items) for table in (ids, floats, content)]
+                yield batch, catalog.drop_ids(rows[0], rows[1], batch.hidden), rows[2]
 
+    # Forward and backward, the optimizer's step, a point of the curves, now and then a checkpoint.
     with step.threads():
         for batch, item_features, teacher in prefetch(model_inputs()):
             total, parts = loss(step.vectors(model, *item_features), teacher, batch)
@@ -82,13 +87,6 @@ def fit(
                 state.seconds = time.perf_counter() - started
                 _save(checkpoint, model, optimizer, state)
     return state.curves
-
-
-def _batches(sampler: PairSampler, done: int, epochs: int) -> Iterator[Batch]:
-    """The batches after the `done` first steps."""
-    epoch, first_step = divmod(done, sampler.steps_per_epoch())
-    for number in range(epoch, epochs):
-        yield from sampler.epoch(number, first_step if number == epoch else 0)
 
 
 def prefetch(batches: Iterator[T]) -> Iterator[T]:
@@ -141,7 +139,10 @@ def _latest_losses(state: State) -> str:
 def _save(checkpoint: Path, model: TwoHeads, optimizer: torch.optim.Optimizer, state: State) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     unfinished = checkpoint.with_suffix(".unfinished")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}, unfinished)
+    torch.save(
+        {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)},
+        unfinished,
+    )
     unfinished.rename(checkpoint)
 
 

@@ -20,7 +20,9 @@ class Ragged(NamedTuple):
 
     @classmethod
     def of_lengths(cls, lengths: np.ndarray, values: np.ndarray) -> "Ragged":
-        """From the values of all rows, one after the other, and int [rows], how many are each row's."""
+        """From the values of all rows, one after the other, and int [rows], how
+        many are each row's.
+        """
         return cls(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), values)
 
     @property
@@ -40,7 +42,7 @@ class Ragged(NamedTuple):
 
     @property
     def position_of(self) -> np.ndarray:
-        """Each value's place in its row, from 0, int64 [values]."""
+        """Each value's position in its row, from 0, int64 [values]."""
         return np.arange(len(self.values)) - np.repeat(self.indptr[:-1], self.lengths)
 
     def take(self, rows: np.ndarray | slice, most: int | None = None) -> "Ragged":

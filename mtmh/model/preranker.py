@@ -81,11 +81,21 @@ class Towers(nn.Module):
         return {task: head(bottom) for task, head in self.item_heads.items()}
 
     def history(self, ids: Tensor, content: Tensor) -> Tensor:
-        """What an item says about who engaged with it: float32 [n, dim]; arguments as of `items`."""
-        vector: Tensor = self.past(torch.cat([self.sparse_past(ids), content * self.content_scale], dim=1))
+        """What an item says about who engaged with it: float32 [n, dim];
+        arguments as of `items`.
+        """
+        parts = [self.sparse_past(ids), content * self.content_scale]
+        vector: Tensor = self.past(torch.cat(parts, dim=1))
         return vector
 
-    def users(self, past: Tensor, interest: Tensor, row: Tensor, age: Tensor, users: int) -> dict[str, Tensor]:
+    def users(
+        self,
+        past: Tensor,
+        interest: Tensor,
+        row: Tensor,
+        age: Tensor,
+        users: int,
+    ) -> dict[str, Tensor]:
         """Histories to {task: float32 [users, dim]}.
 
         One entry an event of a history: `past` float32 [E, dim] of `history`, `interest` int64 [E]
@@ -139,7 +149,9 @@ class Preranker:
         )
 
     def save(self, out: Path, metadata: dict[str, Any]) -> None:
-        """Write both files; `metadata` holds the architecture (see `build_towers`) and any notes."""
+        """Write both files; `metadata` holds the architecture (see
+        `build_towers`) and any notes.
+        """
         tables = {"table.past": self.past, "table.interest": self.interest, "table.new": self.new}
         tables |= {f"table.{task}": vectors for task, vectors in self.items.items()}
         tensors = self.towers.state_dict() | tables
@@ -156,7 +168,9 @@ class Preranker:
         `ids` int64 [n, id features], `content` float32 [n, content_dim] and `interest` int64 [n],
         its cluster.
         """
-        floats = content.new_zeros(len(ids), 0 if self.towers.dense is None else len(self.towers.dense.mean))
+        # Floats of a new item are not read: it counts as the average one.
+        n_floats = 0 if self.towers.dense is None else len(self.towers.dense.mean)
+        floats = content.new_zeros(len(ids), n_floats)
         new = torch.ones(len(ids), dtype=torch.bool)
         items = self.towers.items(ids, floats, content, new)
         return replace(

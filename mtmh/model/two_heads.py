@@ -38,7 +38,8 @@ class TwoHeads(nn.Module):
         float_dim = 16 if len(mean) else 0
         self.sparse = SparseNN(vocabularies, dims)
         self.dense = DenseNN(mean, deviation, float_dim) if float_dim else None
-        self.heads = nn.ModuleDict({name: Head([sum(dims) + float_dim, *hidden, out_dim]) for name in heads})
+        widths = [sum(dims) + float_dim, *hidden, out_dim]
+        self.heads = nn.ModuleDict({name: Head(widths) for name in heads})
 
     def bottom(self, ids: Tensor, floats: Tensor) -> Tensor:
         """int64 [n, id features], float32 [n, float features] -> float32 [n, bottom width]."""
@@ -51,7 +52,8 @@ class TwoHeads(nn.Module):
         """
         shared = self.bottom(ids, floats)
         # Lengths are of the weights' type also where products are of a shorter one (autocast).
-        return {name: normalize(head(shared).to(shared.dtype), dim=1) for name, head in self.heads.items()}
+        vectors = {name: head(shared).to(shared.dtype) for name, head in self.heads.items()}
+        return {name: normalize(vector, dim=1) for name, vector in vectors.items()}
 
 
 class Head(nn.Module):

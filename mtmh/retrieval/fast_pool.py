@@ -1,4 +1,6 @@
-"""The pools of many users at once, on all cores: to the bit what scoring.Pooling gives each user."""
+"""The pools of many users at once, on all cores: to the bit what scoring.Pooling
+gives each user.
+"""
 
 import numpy as np
 from numba import njit, prange

@@ -14,7 +14,9 @@ SAMPLE = 512
 
 @dataclass(frozen=True)
 class Tuning:
-    """How an index is set, and its recall of the exact `k` best on queries not used for the tuning."""
+    """How an index is set, and its recall of the exact `k` best on queries not
+    used for the tuning.
+    """
 
     nlist: int
     nprobe: int

@@ -26,10 +26,10 @@ ITEMS = "the new items"  # their name in messages
 class Encoded:
     """What a version makes of n items that nobody has engaged with."""
 
-    content: np.ndarray  # float32 [n, c], unit rows; a zero row for an item with neither text nor image
+    content: np.ndarray  # float32 [n, c], unit rows; zero without text and image
     ids: Tensor  # int64 [n, id features], 0 = unknown; the first, the item's own, is
     floats: Tensor  # float32 [n, float features]; the statistics are 0: no events yet, and no age
-    vectors: dict[str, np.ndarray]  # head -> float32 [n, d], unit rows: by creator and numbers alone
+    vectors: dict[str, np.ndarray]  # head -> float32 [n, d], unit rows, by ids and floats
     has_features: np.ndarray  # bool [n]; items without any feature are all alike
 
 

@@ -88,7 +88,8 @@ def offers_passed(
     to one. `lengths`: of each channel's list.
     """
     due = (rank + 0.5) / _share(quotas[channel])
-    passed = (int(min(due * quota / 100 + 0.5, n)) for quota, n in zip(quotas, lengths, strict=True))
+    offers = zip(quotas, lengths, strict=True)
+    passed = (int(min(due * quota / 100 + 0.5, n)) for quota, n in offers)
     return tuple(rank + 1 if number == channel else n for number, n in enumerate(passed))
 
 

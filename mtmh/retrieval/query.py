@@ -87,7 +87,8 @@ def recommend(
 
 def describe(retriever: Retriever, item_id: str) -> str:
     """An item in a line. Raises UserError when the version does not know it."""
-    item = _candidate(retriever.items.take(_rows(retriever, [item_id])).to_pylist()[0], "", 1.0, item_id)
+    (row,) = retriever.items.take(_rows(retriever, [item_id])).to_pylist()
+    item = _candidate(row, "", 1.0, item_id)
     return f"{item.item_id}: {item.title} ({item.topics or 'no topics'})"
 
 
@@ -105,8 +106,10 @@ def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[CandidateLine
         first = pq.read_table(path, columns=["user_id"], filters=[("rank", "=", 1)])
         user_ids = pc.unique(first["user_id"])
         raise UserError(
-            f"user {user_id!r} is not among the {len(user_ids):,} test users whose candidates {path} holds "
-            f"(say, {', '.join(user_ids[:3].to_pylist())}). Give the items of any user's history with --history A,B,C."
+            f"user {user_id!r} is not among the {len(user_ids):,} test users whose candidates "
+            f"{path} holds "
+            f"(say, {', '.join(user_ids[:3].to_pylist())}). Give the items of any user's history "
+            "with --history A,B,C."
         )
     model = f"merged_alpha_{alpha}"
     is_model = pc.equal(rows["model"].cast(pa.string()), model)

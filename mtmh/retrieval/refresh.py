@@ -67,7 +67,8 @@ def extend(
     if not encoded.has_features.any():
         raise UserError(
             f"nothing is known of any of the {len(items):,} new items, such as"
-            f" {items['item_id'][0].as_py()!r}: no text or image that this version reads, no creator that it"
+            f" {items['item_id'][0].as_py()!r}: no text or image that this version reads, no "
+            "creator that it"
             " knows. They would all be retrieved alike. Give them a title, or train on them."
         )
     settings, indexes, vectors, tunings = intake.settings, {}, {}, {}
@@ -196,7 +197,8 @@ def _without_known(table: pa.Table, items: pa.Table, skip_known: bool) -> pa.Tab
     if len(duplicates) and not (skip_known and len(duplicates) < len(items)):
         raise UserError(
             f"{len(duplicates):,} of {len(items):,} new items are in this version already, such as"
-            f" {duplicates['item_id'][0].as_py()!r}; none was added. Rows that are there never change: leave them out"
+            f" {duplicates['item_id'][0].as_py()!r}; none was added. Rows that are there never "
+            "change: leave them out"
             " (--skip-known does)."
         )
     return items.filter(pc.invert(is_known))

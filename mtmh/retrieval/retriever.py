@@ -1,4 +1,6 @@
-"""The offline retriever: triggers to a pool per channel, pools to a merged list (paper section 6)."""
+"""The offline retriever: triggers to a pool per channel, pools to a merged list
+(paper section 6).
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -69,7 +71,8 @@ class Retriever:
         """Read a version directory; checksums first. Raises UserError when they do not agree."""
         verify(version)
         paths = {channel: version / f"{channel}.faiss" for channel in CHANNELS}
-        indexes = {channel: faiss.read_index(str(path)) for channel, path in paths.items() if path.exists()}
+        paths = {channel: path for channel, path in paths.items() if path.exists()}
+        indexes = {channel: faiss.read_index(str(path)) for channel, path in paths.items()}
         has_preranker = (version / "preranker.json").exists()
         return cls(
             items=pq.read_table(version / "items.parquet"),
@@ -184,7 +187,9 @@ def merge_pools(
     size: int,
     users: int = 2048,
 ) -> Pool:
-    """The quota merge of the channels' pools, each candidate with what its own channel says of it."""
+    """The quota merge of the channels' pools, each candidate with what its own
+    channel says of it.
+    """
     parts = []
     for start in range(0, max(len(pools[0].item), 1), users):
         rows = slice(start, start + users)

@@ -92,11 +92,14 @@ def _check_finite(vectors: np.ndarray, head: str, data: Prepared, features: Path
     table = pq.read_table(features / "item_features.parquet")
     item = int(not_finite[0])
     numbers = {name: float(table[name][item].as_py()) for name in table.column_names}
-    largest = max(numbers, key=lambda name: np.nan_to_num(abs(numbers[name]), nan=np.inf), default=None)
+    size = {name: np.nan_to_num(abs(number), nan=np.inf) for name, number in numbers.items()}
+    largest = max(size, key=lambda name: size[name], default=None)
     suspect = f"; its largest feature is {largest} = {numbers[largest]:g}" if largest else ""
     raise UserError(
-        f"{head}: the vectors of {len(not_finite):,} of {len(vectors):,} items are not finite, e.g. of item"
-        f" {data.items['item_id'][item].as_py()!r}{suspect}. Mend or leave out that feature (data.float_features), or"
+        f"{head}: the vectors of {len(not_finite):,} of {len(vectors):,} items are not finite, "
+        "e.g. of item"
+        f" {data.items['item_id'][item].as_py()!r}{suspect}. Mend or leave out that feature "
+        "(data.float_features), or"
         " train with a smaller train.lr."
     )
 
@@ -106,7 +109,8 @@ def write_manifest(version: Path, created_from: dict[str, Any]) -> None:
     # step.json belongs to the stage and not to the version.
     paths = [path for path in sorted(version.iterdir()) if path.name not in (MANIFEST, "step.json")]
     files = {path.name: _sha256(path) for path in paths}
-    (version / MANIFEST).write_text(json.dumps({"created_from": created_from, "sha256": files}, indent=1))
+    manifest = {"created_from": created_from, "sha256": files}
+    (version / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def verify(version: Path) -> dict[str, Any]:

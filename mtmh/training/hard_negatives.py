@@ -6,7 +6,7 @@ from mtmh.ragged import Ragged
 from mtmh.retrieval.index import build_index, search
 
 NEIGHBOURS = 100
-MIN_RECALL = 0.95  # of the index against exact search; a neighbour missed is a negative less hard, no error
+MIN_RECALL = 0.95  # against exact search: a missed neighbour is only a hard negative less
 ROWS_AT_ONCE = 1 << 14
 
 

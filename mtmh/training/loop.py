@@ -81,8 +81,11 @@ def fit(
             total.backward()
             step.update(optimizer)
             state.step += 1
-            _record(state, parts, sampler.batch_size, time.perf_counter() - started, state.step == last)
-            progress.advance(sampler.batch_size, _latest_losses(state))
+            seconds = time.perf_counter() - started
+            _record(state, parts, sampler.batch_size, seconds, state.step == last)
+            point = state.curves[-1] if state.curves else {}
+            losses = [f"{name} {value:.3f}" for name, value in point.items() if name.endswith("_loss")]
+            progress.advance(sampler.batch_size, "  ".join(losses))
             if checkpoint is not None and state.step % CHECKPOINT_EVERY == 0:
                 state.seconds = time.perf_counter() - started
                 _save(checkpoint, model, optimizer, state)
@@ -102,12 +105,18 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on `device`; copies overlap with computation on cuda."""
     if device.type == "cpu":
         return batch
-    moved = {f.name: getattr(batch, f.name).pin_memory().to(device, non_blocking=True) for f in fields(batch)}
+    tensors = {f.name: getattr(batch, f.name).pin_memory() for f in fields(batch)}
+    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
     return replace(batch, **moved)
 
 
 @torch.inference_mode()
-def embed(model: TwoHeads, catalog: Catalog, device: torch.device, rows: int = 65536) -> dict[str, Tensor]:
+def embed(
+    model: TwoHeads,
+    catalog: Catalog,
+    device: torch.device,
+    rows: int = 65536,
+) -> dict[str, Tensor]:
     """Vectors of the whole catalog on the CPU, {head: float32 [items, out_dim], unit rows}."""
     model.to(device).eval()
     chunks = [
@@ -117,26 +126,33 @@ def embed(model: TwoHeads, catalog: Catalog, device: torch.device, rows: int = 6
     return {head: torch.cat([chunk[head] for chunk in chunks]) for head in chunks[0]}
 
 
-def _record(state: State, parts: dict[str, Tensor], batch_size: int, seconds: float, last: bool) -> None:
-    """Add to the running sums, which stay on the device: only a point of the curves waits for it."""
+def _record(
+    state: State,
+    parts: dict[str, Tensor],
+    batch_size: int,
+    seconds: float,
+    last: bool,
+) -> None:
+    """Add to the running sums, which stay on the device: only a point of the
+    curves waits for it.
+    """
     for name, part in parts.items():
         state.sums[name] = state.sums.get(name, 0.0) + part
     if state.step % CURVE_EVERY == 0 or last:
         steps = (state.step - 1) % CURVE_EVERY + 1
         means = {name: float(total) / steps for name, total in state.sums.items()}
         pairs = state.step * batch_size
-        state.curves.append({"step": state.step, "pairs": pairs, **means, "pairs_per_second": pairs / seconds})
+        point = {"step": state.step, "pairs": pairs, **means, "pairs_per_second": pairs / seconds}
+        state.curves.append(point)
         state.sums = {}
 
 
-def _latest_losses(state: State) -> str:
-    if not state.curves:
-        return ""
-    losses = {name: value for name, value in state.curves[-1].items() if name.endswith("_loss")}
-    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-
-
-def _save(checkpoint: Path, model: TwoHeads, optimizer: torch.optim.Optimizer, state: State) -> None:
+def _save(
+    checkpoint: Path,
+    model: TwoHeads,
+    optimizer: torch.optim.Optimizer,
+    state: State,
+) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     unfinished = checkpoint.with_suffix(".unfinished")
     torch.save(

@@ -176,14 +176,15 @@ def long_dwell(data: Prepared, quantile: float) -> tuple[np.ndarray, float | Non
     """
     history = data.train_histories()
     label = np.full(len(history.values), np.nan, dtype=np.float32)
-    dwell = pq.read_table(data.path / "interactions.parquet", columns=["dwell_seconds"])["dwell_seconds"].to_numpy()
+    events = pq.read_table(data.path / "interactions.parquet", columns=["dwell_seconds"])
+    dwell = events["dwell_seconds"].to_numpy()
     has_dwell = data.is_train & ~np.isnan(dwell)
     if not has_dwell.any():
         return label, None
     seconds = float(np.quantile(dwell[has_dwell], quantile))
     # The newest event of each user with each item: backwards, it is the first.
-    events = data.user[has_dwell].astype(np.int64) * data.n_items + data.item[has_dwell]
-    keys, newest = np.unique(events[::-1], return_index=True)
+    pairs = data.user[has_dwell].astype(np.int64) * data.n_items + data.item[has_dwell]
+    keys, newest = np.unique(pairs[::-1], return_index=True)
     entry = history.row_of * data.n_items + history.values
     position = np.minimum(np.searchsorted(keys, entry), len(keys) - 1)
     is_labelled = keys[position] == entry
@@ -191,7 +192,12 @@ def long_dwell(data: Prepared, quantile: float) -> tuple[np.ndarray, float | Non
     return label, seconds
 
 
-def interests_of(content: np.ndarray, in_train: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, int]:
+def interests_of(
+    content: np.ndarray,
+    in_train: np.ndarray,
+    count: int,
+    seed: int,
+) -> tuple[np.ndarray, int]:
     """K-means over the content of T1's items: each item's cluster, int64 [items],
     and how many there are.
 

@@ -85,14 +85,21 @@ def train(
     checkpoint.unlink(missing_ok=True)
 
 
-def _sampler(data: Prepared, content: np.ndarray, pairs: Path, settings: TrainSettings, seed: int) -> PairSampler:
+def _sampler(
+    data: Prepared,
+    content: np.ndarray,
+    pairs: Path,
+    settings: TrainSettings,
+    seed: int,
+) -> PairSampler:
     source = PairFile(pairs / "pairs.parquet")
     neighbours = None
     if settings.hard_negatives:
         neighbours = content_neighbours(content, data.in_train, seed)
         if not neighbours.lengths[source.counts(data.n_items)[0] > 0].any():
             raise UserError(
-                f"train.hard_negatives is {settings.hard_negatives}, but no trigger has a title or text to find"
+                f"train.hard_negatives is {settings.hard_negatives}, but no trigger has a title "
+                "or text to find"
                 " neighbours by. Add a title column to items, or write train.hard_negatives=0."
             )
     return PairSampler(
@@ -118,7 +125,12 @@ def _check_teacher(teacher: torch.Tensor, settings: TrainSettings) -> None:
         )
 
 
-def _checkpoint_key(settings: TrainSettings, seed: int, info: dict[str, Any], inputs: list[Path]) -> str:
+def _checkpoint_key(
+    settings: TrainSettings,
+    seed: int,
+    info: dict[str, Any],
+    inputs: list[Path],
+) -> str:
     # The id features come from the items themselves, the masks from the users' histories.
     data = [info["fingerprint"], info["split_time"], info["id_features"]]
     digest = hashlib.sha256(f"{settings.model_dump_json()} {seed} {data}".encode())

@@ -28,7 +28,7 @@ def explain_full_disk(error: BaseException | str, *folders: Path) -> str | None:
     """
     # A library may wrap the error, and say in its text alone what happened.
     causes = [error] if isinstance(error, str) else list(_causes(error))
-    # The folder with the least room is the full one: the error may name no file, or none that is left.
+    # Of all the folders involved, the one with the least room is the full one.
     names = [cause.filename for cause in causes if isinstance(cause, OSError)]
     files = [Path(name) for name in names if isinstance(name, str)]
     fullest = min((*files, *folders, Path(tempfile.gettempdir())), key=_free)
@@ -71,6 +71,7 @@ def full_disk_explained(*folders: Path) -> Iterator[None]:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what led to it."""
+    # Causes may point at each other, so each is visited once.
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:

@@ -24,6 +24,7 @@ def read_layers(
 
     Raises UserError, from an OSError where a file cannot be read.
     """
+    # Sections are merged key by key; any other value is replaced as a whole.
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = _overlay(merged, read_sections(layer) if isinstance(layer, Path) else layer)
@@ -126,6 +127,7 @@ def _parse_setting(setting: str) -> dict[str, Any]:
         raise UserError(f"setting {setting!r}: {value!r} is no YAML value; quote it, or close its bracket.") from None
     if complaint:
         raise UserError(f"setting {abbreviated(key)}: {complaint}")
+    # a.b.c=1 is {a: {b: {c: 1}}}: built from the inside out.
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
     return dict(nested)

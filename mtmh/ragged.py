@@ -47,6 +47,7 @@ class Ragged(NamedTuple):
 
     def take(self, rows: np.ndarray | slice, most: int | None = None) -> "Ragged":
         """The first `most` values of the given rows (all of them by default)."""
+        # Ranges of the values, cut after `most` of each.
         start, end = self.indptr[:-1][rows], self.indptr[1:][rows]
         if most is not None:
             end = np.minimum(end, start + most)
@@ -54,6 +55,7 @@ class Ragged(NamedTuple):
 
     def where(self, chosen: np.ndarray) -> "Ragged":
         """The same rows with the chosen values alone, bool [values]."""
+        # How many chosen values come before each: where the rows begin among the chosen.
         before = np.concatenate([[0], np.cumsum(chosen)])
         return Ragged(before[self.indptr], self.values[chosen])
 

@@ -20,6 +20,7 @@ def code_version() -> str:
     imports.
     """
     digest = hashlib.sha256(sys.version.encode())
+    # Sources in a fixed order, each with its path: a moved file is another version.
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*")):
             if path.suffix in SUFFIXES and not path.is_relative_to(SETTINGS):

@@ -21,6 +21,7 @@ def popularity_pool(popularity: np.ndarray, triggers: Ragged, seen: Ragged, size
 
     `popularity` int64 [items], events in T1.
     """
+    # One list for all users, long enough for those who have seen the most of it.
     longest = int(seen.lengths.max(initial=0))
     top = np.argsort(-popularity, kind="stable")[: size + longest].astype(np.int32)
     newest = triggers.take(np.arange(triggers.rows), most=1)
@@ -54,6 +55,7 @@ def item_knn_pool(
     unit = 1 / np.sqrt(np.bincount(items, minlength=n_items))[items]
     model = ItemItemRecommender(K=neighbours)
     model.fit(csr_matrix((unit, items, indptr), shape=(len(indptr) - 1, n_items)), show_progress=False)
+    # What is similar to nothing that the user has seen is no candidate.
     engaged = csr_matrix((np.ones(len(seen.values)), seen.values, seen.indptr), shape=(len(users), n_items))
     item, score = model.recommend(users, engaged, N=size, filter_already_liked_items=True)
     item = np.where(score > 0, item, -1).astype(np.int32)

@@ -58,6 +58,7 @@ def champion_pool(
     merged = merge_pools(list(pools.values()), quotas_at(settings.alpha, list(pools)), settings.pool)
     item = np.where(merged.item >= 0, to_today[merged.item], -1)
     trigger = np.where(merged.trigger >= 0, to_today[merged.trigger], -1)
+    # A version has no name of its own: its manifest's checksum tells it from others.
     name = hashlib.sha256((version / MANIFEST).read_bytes()).hexdigest()[:12]
     pool = Pool(item, merged.score, trigger, merged.channel)
     return pool, {"version": name, "fingerprint": manifest["created_from"]["fingerprint"]}

@@ -111,7 +111,7 @@ def evaluate(
     sampled: dict[str, Any] = {}
     tables: list[pa.Table] = []
     for_gate: dict[str, np.ndarray] = {"n_items": np.array(data.n_items)}
-    # One model at a time: all their lists together would not fit in memory.
+    # One model at a time, so that only the channels' lists stay in memory.
     for name, pool in _pools(data, test, version, retrieval):
         metrics = measure(pool, test)
         models[name] = summary(metrics, pool, test)
@@ -204,6 +204,7 @@ def _pools(
     """Name and lists of each model, one at a time: the channels' lists are all
     that stays in memory.
     """
+    # The baselines first: popularity, ItemKNN, and content where any item has it.
     size, k_ann = settings.pool, min(settings.k_ann, data.n_items - 1)
     request = Request.of(test.triggers, test.seen, settings)
     yield "popularity", popularity_pool(data.popularity, test.triggers, test.seen, size)
@@ -211,6 +212,7 @@ def _pools(
     yield "itemknn", item_knn_pool(history, test.users, test.seen, data.n_items, size, k_ann)
     if test.content.any():
         yield "content", content_pool(test.content, request)
+    # The heads' lists are retrieved once and merged at every alpha.
     pools = version.pools(request)
     for head, pool in pools.items():
         yield f"{head}_head", pool
@@ -252,6 +254,7 @@ def _candidates(
 def _user_ids(data: Prepared, users: np.ndarray) -> pa.Array:
     """The user_id of each dense user number."""
     table = pq.read_table(data.path / "interactions.parquet", columns=["user", "user_id"])
+    # Any row of a user names it: the last one that is written stays.
     first = np.full(data.n_users, -1)
     first[table["user"].to_numpy()] = np.arange(len(table))
     return table["user_id"].combine_chunks().take(pa.array(first[users]))
@@ -269,11 +272,7 @@ def _for_gate(name: str, metrics: UserMetrics, pool: Pool) -> dict[str, np.ndarr
 
 
 def _line(row: dict[str, Any]) -> str:
-    labels = {
-        "recall_at_500": "recall@500",
-        "l2_relevance": "L2 relevance",
-        "coverage": "coverage",
-    }
+    labels = {"recall_at_500": "recall@500", "l2_relevance": "L2 relevance", "coverage": "coverage"}
     measured = [key for key in labels if row[key] is not None]
     return ", ".join(f"{labels[key]} {100 * row[key]:.2f} %" for key in measured)
 

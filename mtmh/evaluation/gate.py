@@ -88,6 +88,7 @@ def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, s
                 differences = compare(users, has_topics, settings, seed)
                 newer_data = champion.fingerprint not in (None, fingerprint)
                 rules += champion_rules(differences, champion, newer_data, settings.confidence)
+        # One failed rule is enough to block.
         verdict = {
             "passed": all(rule.passed for rule in rules),
             "rules": [asdict(rule) for rule in rules],
@@ -105,6 +106,7 @@ def figures(users: Arrays, name: str, has_topics: bool) -> ModelFigures:
     """
     items = users[f"{name}_items"]
     lists_with = np.bincount(items[items >= 0], minlength=1)
+    # Sums of integers first, so that a ratio does not depend on the order of the users.
     retrieved = int(users[f"{name}_retrieved"].sum(dtype=np.int64))
     matches = int(users[f"{name}_l2_matches"].sum(dtype=np.int64))
     return {
@@ -185,6 +187,7 @@ def champion_rules(
     rules = [_not_worse(metric, difference, champion) for metric, difference in differences.items()]
     intervals = {metric: interval for metric, interval in differences.items() if interval is not None}
     better = [metric for metric, interval in intervals.items() if interval.is_gain]
+    # The metric that is furthest from a loss stands for all in the verdict.
     most = max(intervals, key=lambda metric: intervals[metric].low)
     limits = (intervals[most].low, intervals[most].high)
     if better:
@@ -234,6 +237,7 @@ def _not_worse(metric: str, difference: Interval | None, champion: Champion) -> 
     if difference is None:
         why = "Not measured: no item has an L2 topic, so relevance neither passes nor blocks."
         return Rule(rule, metric, None, None, None, True, why)
+    # Only a loss that noise does not explain blocks.
     result = "significantly better" if difference.is_gain else "no significant difference"
     result = "a significant loss" if difference.is_loss else result
     why = (

@@ -36,6 +36,7 @@ def topic_matches(item: np.ndarray, trigger: np.ndarray, topic_bits: np.ndarray)
     [items, words]. Divide by the number of candidates to get the semantic relevance; an item
     without topics matches nothing.
     """
+    # In blocks of users: the topics of all lists at once would not fit in memory.
     matches = np.empty(len(item), dtype=np.int32)
     block = max(1, _LOOKUPS_AT_ONCE // (item.shape[1] * topic_bits.shape[1]))
     for start in range(0, len(item), block):
@@ -66,6 +67,7 @@ def intra_list_diversity(item: np.ndarray, content: np.ndarray) -> float | None:
     table = torch.from_numpy(np.vstack([np.zeros_like(content[:1]), content]))
     bags = torch.from_numpy(np.where(present, item + 1, 0))
     total = torch.nn.functional.embedding_bag(bags, table, mode="sum").numpy().astype(np.float64)
+    # A list of fewer than two items has no pair.
     n = present.sum(axis=1)
     enough = n >= 2
     if not enough.any():

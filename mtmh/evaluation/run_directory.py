@@ -36,6 +36,7 @@ def write(
         raise ValueError(f"a run directory needs the folders of all stages; missing: {', '.join(missing)}")
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"run directory {run} exists already and is kept as it is: choose another run id.")
+    # Assembled under a hidden name beside it and renamed at the end.
     run.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{run.name}.", dir=run.parent))
     try:
@@ -69,7 +70,7 @@ def metrics(
     seconds and memory of each step.
     """
     evaluation = _json(folders.result / "evaluation.json")
-    # A stage that was read from a cache may have been measured or not.
+    # Only a stage that was measured has the file.
     files = [folder / "step.json" for _, folder in folders.by_stage()]
     steps = [_json(file) for file in files if file.is_file()]
     pairs = pq.read_metadata(folders.pairs / "pairs.parquet").num_rows

@@ -49,7 +49,7 @@ class Towers(nn.Module):
         super().__init__()
         float_dim = FLOAT_DIM if len(mean) else 0
         self.interests, self.tasks = interests, tasks
-        # Unit vectors have entries of 1 / sqrt(dim): scaled, they weigh as much as the rest.
+        # Entries of a unit vector are about 1 / sqrt(dim): scaled, about a third.
         self.content_scale = content_dim**0.5 / 3
         # A table of what an item is, another of what an event with it says of its user.
         self.sparse = SparseNN(vocabularies, dims)

@@ -94,6 +94,7 @@ def collect(
     """
     nothing = np.full((len(triggers), OFFERED), -1, dtype=np.int32)
     engagement, relevance = (_lists(search, triggers, OFFERED, head) if head in heads else nothing for head in HEADS)
+    # The merge draws from deeper lists than the page shows.
     merged = quota_merge([engagement, relevance], quotas_at(alpha), LIST_LENGTH)
     collected = []
     for row, trigger in enumerate(triggers):

@@ -179,6 +179,7 @@ def save(figure: Figure, run: Path, name: str) -> None:
 def _window(points: Points) -> tuple[tuple[float, float], tuple[float, float]]:
     """Limits (x, y) around the heads and the merge, with room for labels."""
     near = [p for name, p in points.items() if alpha_of(name) is not None or name.endswith("_head")]
+    # At least half a percent either way, so that close points do not look far apart.
     (left, low), (right, high) = np.min(near, axis=0), np.max(near, axis=0)
     x, y = max(0.28 * (right - left), 0.5), max(0.3 * (high - low), 0.5)
     return (left - x, right + x), (low - y, high + y)
@@ -226,7 +227,7 @@ def _label(
     frame = axes.get_window_extent()
     spots = {name: axes.transData.transform(point) for name, point in points.items()}
     heads = {points[name] for name in points if name.endswith("_head")}
-    taken: list[Any] = []
+    taken: list[Any] = []  # boxes of the labels so far
 
     def cost(name: str, box: Any, rank: int) -> float:
         outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1

@@ -138,6 +138,7 @@ def _rejected(path: Path) -> list[tuple[str, int]]:
     if not path.is_file():
         return []
     table = pq.read_table(path, columns=["table", "reason"])
+    # The table counts as well: an item without an id and an interaction without one differ.
     counts = table.group_by(["table", "reason"]).aggregate([([], "count_all")]).to_pylist()
     counts.sort(key=lambda row: -row["count_all"])
     return [(f"{row['table']}: {row['reason']}", row["count_all"]) for row in counts]
@@ -191,6 +192,7 @@ def _drawings(run: Path, models: plots.Metrics, alpha: int) -> dict[str, Markup]
             f"{close}: recall@500 against {words}",
         ),
     }
+    # The training curves of the losses that this objective has.
     columns = pq.read_table(run / "curves.parquet")
     arrays = {name: columns[name].to_numpy() for name in columns.column_names}
     for kind, figure in plots.curves(arrays).items():
@@ -237,6 +239,7 @@ def _examples(
         from mtmh.retrieval.retriever import Retriever
 
         search = Retriever.load(run / "retriever").similar_items
+    # Triggers that real users of the sample have, by how many of them.
     popularity = _users_per_trigger(run, items, f"merged_alpha_{alpha}")
     heads = [head.removesuffix("_head") for head in HEADS if head in models]
     triggers = examples.choose(popularity, search, seed, heads=heads)
@@ -245,6 +248,7 @@ def _examples(
 
 def _users_per_trigger(run: Path, items: pa.Table, model: str) -> np.ndarray:
     """In how many sampled users' lists an item is the trigger of something, int64 [items]."""
+    # Of one model alone, as every model has lists of the same users.
     filters = [("model", "=", model)]
     columns = ["user_id", "trigger_id"]
     rows = pq.read_table(run / "candidates.parquet", columns=columns, filters=filters)

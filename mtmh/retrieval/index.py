@@ -45,7 +45,7 @@ def build_index(
     k = min(k, max(n - 1, 1))
     nlist = clusters(n)
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, nlist, faiss.METRIC_INNER_PRODUCT)
-    # Unit vectors have unit centroids; a cluster of one item is better than a failed build.
+    # Unit vectors have unit centroids; small catalogs have few items a cluster, without a warning.
     index.cp.spherical = True
     index.cp.seed = seed
     index.cp.min_points_per_centroid = 1
@@ -71,7 +71,7 @@ def extend_index(
     k = min(k, max(n - 1, 1))
     grown = faiss.clone_index(on_cpu(index))
     assert isinstance(grown, faiss.IndexIVFFlat)
-    # Clusters that hold half as many items again make every search slower.
+    # With so many items for its clusters, every search would read too many of them.
     if 2 * clusters(n) > 3 * grown.nlist:
         return build_index(vectors, k, min_recall, seed)
     grown.add(vectors[index.ntotal :])

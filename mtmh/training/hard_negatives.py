@@ -22,7 +22,7 @@ def content_neighbours(content: np.ndarray, in_train: np.ndarray, seed: int) -> 
     k = min(NEIGHBOURS, len(items) - 1)
     if k < 1:
         return Ragged.of_lengths(np.zeros(len(content), np.int64), items[:0])
-    # An approximate index, in blocks: exact search takes hours for millions of items.
+    # An approximate index, in blocks: exact search is quadratic in the items.
     vectors = content[items]
     index, _ = build_index(vectors, k, MIN_RECALL, seed)
     near = np.empty((len(items), k), np.int32)

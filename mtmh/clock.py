@@ -12,12 +12,14 @@ from pathlib import Path
 def measured(step: str, out: Path) -> Iterator[None]:
     """Create the stage's directory `out`, run the stage, then write `out/step.json`.
 
-    The file holds `step`, `seconds` (wall) and `peak_memory_mb` (largest resident set of this process so far).
+    The file holds `step`, `seconds` (wall) and `peak_memory_mb` (largest resident set of this
+    process so far).
     """
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     yield
-    figures = {"step": step, "seconds": round(time.perf_counter() - start, 3), "peak_memory_mb": peak_memory_mb()}
+    seconds = round(time.perf_counter() - start, 3)
+    figures = {"step": step, "seconds": seconds, "peak_memory_mb": peak_memory_mb()}
     (out / "step.json").write_text(json.dumps(figures))
 
 
@@ -29,7 +31,8 @@ def peak_memory_mb() -> int:
 class Progress:
     """Progress of `total` units, at most one line every `every` seconds.
 
-    Plain lines, not a moving bar: the steps of a pipeline run in processes whose output is read line by line.
+    Plain lines, not a moving bar: the steps of a pipeline run in processes whose output is read
+    line by line.
     """
 
     def __init__(self, label: str, total: int, unit: str, every: float = 5.0) -> None:
@@ -38,13 +41,16 @@ class Progress:
         self.last_line = self.start
 
     def advance(self, amount: int, note: str = "") -> None:
-        """Count `amount` more units as done; print a line when the last one is old enough or this is the end."""
+        """Count `amount` more units as done; print a line when the last one is
+        old enough or this is the end.
+        """
         self.done += amount
         now = time.perf_counter()
         if now - self.last_line >= self.every or self.done >= self.total:
             self.last_line = now
             share = 100 * self.done / max(self.total, 1)
-            print(f"{self.label}: {share:3.0f} %  {self.rate():,.0f} {self.unit}/s  {note}".rstrip(), flush=True)
+            line = f"{self.label}: {share:3.0f} %  {self.rate():,.0f} {self.unit}/s  {note}"
+            print(line.rstrip(), flush=True)
 
     def rate(self) -> float:
         """Units a second since the start."""

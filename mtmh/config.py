@@ -1,6 +1,8 @@
-"""Settings of a run: one section a stage, one YAML file a size, checked as a whole before anything starts.
+"""Settings of a run: one section a stage, one YAML file a size, checked as a
+whole before anything starts.
 
-Configurations never enter the method's classes: a stage function reads its own section and passes plain arguments on.
+Configurations never enter the method's classes: a stage function reads its own section and passes
+plain arguments on.
 """
 
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mtmh.errors import UserError
-from mtmh.layers import read_layers, shown
+from mtmh.layers import abbreviated, read_layers
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -57,7 +59,9 @@ class DataSettings(Section):
 
 
 class PairSettings(Section):
-    """Stage pairs: window over the interaction history (UIH), SIM weight, propensity (paper section 2)."""
+    """Stage pairs: window over the interaction history (UIH), SIM weight,
+    propensity (paper section 2).
+    """
 
     window: Count = 10
     sim: Literal["soft", "hard", "none"] = "none"
@@ -66,11 +70,12 @@ class PairSettings(Section):
 
 
 class ConceptSettings(Section):
-    """Contrastive training of the content encoder on concepts (paper section 4); it is skipped where there are none.
+    """Contrastive training of the content encoder on concepts (paper section 4);
+    it is skipped where there are none.
 
-    Concepts of the sources in `leave_out` are not trained on. Entities are left out because they did not pay: on a
-    sample of MIND the trained vectors' neighbours shared a topic no more often than the untrained ones', L1 topics less
-    (`mtmh bench content`).
+    Concepts of the sources in `leave_out` are not trained on. Entities are left out because they
+    did not pay: on a sample of MIND the trained vectors' neighbours shared a topic no more often
+    than the untrained ones', L1 topics less (`mtmh bench content`).
     """
 
     train: bool = True
@@ -93,7 +98,9 @@ class QualitySettings(Section):
 
 
 class ContentSettings(Section):
-    """Stage content. A backbone is a local directory or a hub id; the text backbone also "packaged" (MiniLM)."""
+    """Stage content. A backbone is a local directory or a hub id; the text
+    backbone also "packaged" (MiniLM).
+    """
 
     backbone: str = "packaged"
     visual_backbone: str | None = None
@@ -107,11 +114,13 @@ class ContentSettings(Section):
 
 
 class TrainSettings(Section):
-    """Stage train (paper section 3). `w_r` weighs the distillation, `tau_p`/`tau_q` are student's and teacher's.
+    """Stage train (paper section 3). `w_r` weighs the distillation,
+    `tau_p`/`tau_q` are student's and teacher's.
 
-    `hard_negatives` a step are drawn from the content neighbours of the batch's triggers; 0 = none. `id_dropout` is the
-    share of a batch's items shown as T1 would not know them: it teaches the model where cold items belong, by their
-    creator and their own numbers. `kernels` auto takes the fused ones of mtmh/kernels where they pay.
+    `hard_negatives` a step are drawn from the content neighbours of the batch's triggers; 0 = none.
+    `id_dropout` is the share of a batch's items shown as T1 would not know them: it teaches the
+    model where cold items belong, by their creator and their own numbers. `kernels` auto takes the
+    fused ones of mtmh/kernels where they pay.
     """
 
     objective: Literal["mtmh", "mtsh", "stmh", "engagement"] = "mtmh"
@@ -134,7 +143,9 @@ class TrainSettings(Section):
 
 
 class PrerankSettings(Section):
-    """Stage preranker (paper section 5): candidates of each head that are ranked, weights of the tasks' logits."""
+    """Stage preranker (paper section 5): candidates of each head that are ranked,
+    weights of the tasks' logits.
+    """
 
     use: bool = True
     candidates: Count = 1000
@@ -153,7 +164,9 @@ class PrerankSettings(Section):
 
 
 class RetrievalSettings(Section):
-    """Stages index and evaluate (paper sections 5 and 6). `alpha` is the served quota, in percent."""
+    """Stages index and evaluate (paper sections 5 and 6). `alpha` is the served
+    quota, in percent.
+    """
 
     k_ann: Count = 1000
     min_recall: Share = 0.95
@@ -166,7 +179,9 @@ class RetrievalSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """Stage evaluate: users in the seeded sample whose candidates are written out; the age up to which one is fresh."""
+    """Stage evaluate: users in the seeded sample whose candidates are written
+    out; the age up to which one is fresh.
+    """
 
     sample_users: Count = 2000
     fresh_hours: Positive = 24.0
@@ -183,12 +198,14 @@ class GateSettings(Section):
 
 
 class ClusterSettings(Section):
-    """What a cluster gives: GPUs, memory and nodes to the step train, a volume to all. A local run does not read it."""
+    """What a cluster gives: GPUs, memory and nodes to the step train, a volume to
+    all. A local run does not read it.
+    """
 
-    volume_claim: str = ""  # PersistentVolumeClaim with the data, checkpoints, runs and the champion's link
+    volume_claim: str = ""  # PersistentVolumeClaim: data, checkpoints, runs, the champion's link
     volume: str = "/mnt/mtmh"  # where every step finds it
-    namespace: str = ""  # where k8s/ was applied: deploy rolls the pods there, features fills their Redis
-    service_account: str = ""  # of the steps; deploy needs the rights of mtmh-deploy (k8s/base/deploy-account.yaml)
+    namespace: str = ""  # of k8s/: deploy rolls its pods, features fills their Redis
+    service_account: str = ""  # of the steps; deploy needs k8s/base/deploy-account.yaml
     gpus: Annotated[int, Field(ge=0)] = 0
     gpu_resource: str = "nvidia.com/gpu"
     cpu: str = ""
@@ -213,7 +230,8 @@ class Config(Section):
 
 
 def load_config(*layers: Path, settings: list[str] | None = None) -> Config:
-    """Read YAML files, later ones over earlier ones, then `section.key=value` settings, and check the whole.
+    """Read YAML files, later ones over earlier ones, then `section.key=value`
+    settings, and check the whole.
 
     Raises UserError naming every wrong key and value at once.
     """
@@ -223,7 +241,9 @@ def load_config(*layers: Path, settings: list[str] | None = None) -> Config:
 
 
 def check(model: type[Settings], content: dict[str, Any], where: str) -> Settings:
-    """`content` as `model`. Raises UserError naming every wrong key and value at once; `where` is what was read."""
+    """`content` as `model`. Raises UserError naming every wrong key and value at
+    once; `where` is what was read.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -231,6 +251,7 @@ def check(model: type[Settings], content: dict[str, Any], where: str) -> Setting
 
 
 def _explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
+    # All problems at once, so that a file is corrected in one go; a long list ends after some.
     lines, problems = [], error.errors()
     for problem in problems[:MOST_PROBLEMS]:
         key = ".".join(str(part) for part in problem["loc"])
@@ -241,7 +262,8 @@ def _explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         elif problem["type"] == "missing":
             lines.append(f"  {key}: is not there, and has no default. Add it.")
         else:
-            lines.append(f"  {key}: {problem['msg'].lower()}, found {shown(problem['input'])}")
+            value = abbreviated(problem["input"])
+            lines.append(f"  {key}: {problem['msg'].lower()}, found {value}")
     if left := len(problems) - len(lines):
         lines.append(f"  and {left:,} more")
     count = f"{len(problems)} errors" if len(problems) > 1 else "1 error"
@@ -254,6 +276,7 @@ def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     for part in location[:-1]:
         if isinstance(part, str):  # a number is a place in a list of sections
             model = _section(model.model_fields[part].annotation)
+    # Most wrong keys are misspelled.
     close = get_close_matches(str(location[-1]), list(model.model_fields), n=1)
     return f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(model.model_fields)}."
 

@@ -1,4 +1,6 @@
-"""Text from data (titles, topics, ids, names) as people see it: on pages, in pictures, in a terminal, in a log."""
+"""Text from data (titles, topics, ids, names) as people see it: on pages, in
+pictures, in a terminal, in a log.
+"""
 
 from typing import Any
 
@@ -11,7 +13,8 @@ LINES = {code: escape for code, escape in ESCAPES.items() if code != ord("\n")}
 
 
 def visible(text: str, most: int | None = None) -> str:
-    """The text in one line: what controls a terminal or turns the direction of reading is written as `\\u202e`.
+    """The text in one line: what controls a terminal or turns the direction of
+    reading is written as `\\u202e`.
 
     Longer than `most` characters, it is cut and ends with an ellipsis.
     """
@@ -24,6 +27,8 @@ def visible_lines(text: str) -> str:
     return text.translate(LINES)
 
 
-def shown(value: Any) -> Any:
-    """What a template writes of a value, its `finalize`: plain text as `visible_lines`, all else as it is."""
+def finalize(value: Any) -> Any:
+    """What a template writes of a value, its `finalize`: plain text as
+    `visible_lines`, all else as it is.
+    """
     return visible_lines(value) if type(value) is str else value

@@ -1,4 +1,7 @@
-"""The two heads, by name. Apart from the model, so that what only reads their vectors need not load torch (1.5 s)."""
+"""The two heads, by name. Apart from the model, so that what only reads their
+vectors need not load torch (1.5 s).
+"""
 
 HEADS = ("engagement", "relevance")
-CHANNELS = HEADS  # named sources of candidates with an index and a quota each; a channel's number is its place
+# Named sources of candidates, with an index and a quota each; a channel's number is its index here.
+CHANNELS = HEADS

@@ -1,4 +1,6 @@
-"""Configuration in layers: YAML files, later ones over earlier ones, then `section.key=value` settings over all."""
+"""Configuration in layers: YAML files, later ones over earlier ones, then
+`section.key=value` settings over all.
+"""
 
 import stat
 from collections.abc import Mapping, Sequence
@@ -13,11 +15,16 @@ LARGEST = 65_536  # bytes of a configuration file; one with a hundred arms has 1
 DEEPEST = 20  # sections within sections, and lists within them
 
 
-def read_layers(layers: Sequence[Path | Mapping[str, Any]], settings: Sequence[str] = ()) -> dict[str, Any]:
-    """YAML files and sections that are read already, later ones over earlier ones, then the settings, unchecked.
+def read_layers(
+    layers: Sequence[Path | Mapping[str, Any]],
+    settings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """YAML files and sections that are read already, later ones over earlier
+    ones, then the settings, unchecked.
 
     Raises UserError, from an OSError where a file cannot be read.
     """
+    # Sections are merged key by key; any other value is replaced as a whole.
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = _overlay(merged, read_sections(layer) if isinstance(layer, Path) else layer)
@@ -31,7 +38,7 @@ def read_sections(path: Path) -> dict[str, Any]:
     content = _parse(path, read_small(path, LARGEST, f"configuration {path}"))
     if content is not None and not isinstance(content, dict):
         raise UserError(
-            f"configuration {path}: expected sections such as 'train:' with keys below, found {shown(content)}."
+            f"configuration {path}: expected sections such as 'train:' with keys below, found {abbreviated(content)}."
         )
     return content or {}
 
@@ -46,8 +53,14 @@ def read_small(path: Path, most: int, name: str) -> bytes:
             raise UserError(f"{name} is no regular file: put a file in its place.")
         with path.open("rb") as file:
             content = file.read(most + 1)
+    except FileNotFoundError as error:
+        # A wrong name is the usual cause, so the message names the files of the folder.
+        files = ", ".join(sorted(other.name for other in path.parent.glob("*.yaml"))) or "none"
+        why = f"no such file. Of YAML that folder has: {files}."
+        raise UserError(f"{name}: {why}") from error
     except OSError as error:
-        raise UserError(f"{name}: {_why(path, error)}") from error
+        why = f"{(error.strerror or str(error)).lower()}. Make it a file that can be read."
+        raise UserError(f"{name}: {why}") from error
     except ValueError:
         raise UserError(f"{name}: no file can be called that.") from None
     if len(content) > most:
@@ -55,17 +68,10 @@ def read_small(path: Path, most: int, name: str) -> bytes:
     return content
 
 
-def shown(value: Any) -> str:
+def abbreviated(value: Any) -> str:
     """A value as messages show it, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}.. ({len(text):,} characters)"
-
-
-def _why(path: Path, error: OSError) -> str:
-    if not isinstance(error, FileNotFoundError):
-        return f"{(error.strerror or str(error)).lower()}. Make it a file that can be read."
-    there = ", ".join(sorted(other.name for other in path.parent.glob("*.yaml"))) or "none"
-    return f"no such file. Of YAML that folder has: {there}."
 
 
 def _parse(path: Path, content: bytes) -> Any:
@@ -77,15 +83,18 @@ def _parse(path: Path, content: bytes) -> Any:
         return yaml.safe_load(text)
     except UserError:
         raise
-    except Exception as error:  # besides its own errors, PyYAML raises whatever a value that is no value leads to
+    except Exception as error:  # PyYAML raises whatever a malformed value leads to
         why = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UserError(f"configuration {path} is not YAML: {why}. Mend it there.") from None
 
 
 def _complaint(text: str) -> str | None:
-    """What is YAML and no settings: nine lines of aliases stand for more values than a machine can hold, thousands of
-    brackets keep the parser busy for minutes, and of a key that is there twice the first would be silently dropped.
+    """What is YAML and no settings: nine lines of aliases stand for more values than a machine can
+    hold, thousands of brackets keep the parser busy for minutes, and of a key that is there twice
+    the first would be silently dropped.
     """
+    # The events of the parser come before it builds anything: aliases and
+    # depth are checked on them.
     depth = 0
     for event in yaml.parse(text):
         if isinstance(event, yaml.AliasEvent):
@@ -93,13 +102,14 @@ def _complaint(text: str) -> str | None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             return "it is nested too deeply: sections have keys, and keys values."
+    # The nodes still hold every key, also those that a dictionary would drop.
     nodes = [yaml.compose(text)]
     while nodes:
         node = nodes.pop()
         if isinstance(node, yaml.MappingNode):
             keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             if twice := [key for key in keys if keys.count(key) > 1]:
-                return f"{shown(twice[0])} is there twice. Keep one."
+                return f"{abbreviated(twice[0])} is there twice. Keep one."
             nodes += [value for _, value in node.value]
         elif isinstance(node, yaml.SequenceNode):
             nodes += node.value
@@ -116,7 +126,8 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError):  # ValueError: 2025-13-45 looks like a date
         raise UserError(f"setting {setting!r}: {value!r} is no YAML value; quote it, or close its bracket.") from None
     if complaint:
-        raise UserError(f"setting {shown(key)}: {complaint}")
+        raise UserError(f"setting {abbreviated(key)}: {complaint}")
+    # a.b.c=1 is {a: {b: {c: 1}}}: built from the inside out.
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
     return dict(nested)
@@ -126,5 +137,7 @@ def _overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
-        merged[key] = _overlay(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        if isinstance(below, dict) and isinstance(value, dict):
+            value = _overlay(below, value)
+        merged[key] = value
     return merged

@@ -20,7 +20,9 @@ class Ragged(NamedTuple):
 
     @classmethod
     def of_lengths(cls, lengths: np.ndarray, values: np.ndarray) -> "Ragged":
-        """From the values of all rows, one after the other, and int [rows], how many are each row's."""
+        """From the values of all rows, one after the other, and int [rows], how
+        many are each row's.
+        """
         return cls(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), values)
 
     @property
@@ -40,11 +42,12 @@ class Ragged(NamedTuple):
 
     @property
     def position_of(self) -> np.ndarray:
-        """Each value's place in its row, from 0, int64 [values]."""
+        """Each value's position in its row, from 0, int64 [values]."""
         return np.arange(len(self.values)) - np.repeat(self.indptr[:-1], self.lengths)
 
     def take(self, rows: np.ndarray | slice, most: int | None = None) -> "Ragged":
         """The first `most` values of the given rows (all of them by default)."""
+        # Ranges of the values, cut after `most` of each.
         start, end = self.indptr[:-1][rows], self.indptr[1:][rows]
         if most is not None:
             end = np.minimum(end, start + most)
@@ -52,6 +55,7 @@ class Ragged(NamedTuple):
 
     def where(self, chosen: np.ndarray) -> "Ragged":
         """The same rows with the chosen values alone, bool [values]."""
+        # How many chosen values come before each: where the rows begin among the chosen.
         before = np.concatenate([[0], np.cumsum(chosen)])
         return Ragged(before[self.indptr], self.values[chosen])
 

@@ -1,7 +1,7 @@
 """The stages from an interaction log to a judged version: what each makes, reads and is set by.
 
-This is the one list of them. Pipelines, trials, benchmarks and tests run what stands here; a stage's work itself lies
-in the room that it belongs to (components/writers.py calls it).
+This is the one list of them. Pipelines, trials, benchmarks and tests run what stands here; a
+stage's work itself lies in the room that it belongs to (components/writers.py calls it).
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,9 @@ NOT_MADE = Path("/this-stage-was-not-made")
 
 @dataclass(frozen=True)
 class StageFolders:
-    """The folder of each stage's artifact; of a stage that was not made, one that does not exist."""
+    """The folder of each stage's artifact; of a stage that was not made, one that
+    does not exist.
+    """
 
     prepared: Path = NOT_MADE
     content: Path = NOT_MADE

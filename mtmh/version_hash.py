@@ -13,22 +13,22 @@ COMPUTING = ("numpy", "torch", "faiss-cpu", "transformers", "implicit", "duckdb"
 
 
 def code_version() -> str:
-    """Hash of the project's sources and of the versions of the libraries that compute: 16 hexadecimal digits.
+    """Hash of the project's sources and of the versions of the libraries that
+    compute: 16 hexadecimal digits.
 
-    Part of every cached step's key, because Kubeflow does not look into the packages that a step imports.
+    Part of every cached step's key, because Kubeflow does not look into the packages that a step
+    imports.
     """
     digest = hashlib.sha256(sys.version.encode())
+    # Sources in a fixed order, each with its path: a moved file is another version.
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*")):
             if path.suffix in SUFFIXES and not path.is_relative_to(SETTINGS):
                 digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     for package in COMPUTING:
-        digest.update(f"{package} {_version(package)}\n".encode())
+        try:
+            installed = version(package)
+        except PackageNotFoundError:
+            installed = "absent"
+        digest.update(f"{package} {installed}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"

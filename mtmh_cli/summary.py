@@ -12,7 +12,7 @@ from pipelines.runs_folder import serving
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtmh.retrieval.query import ListedCandidate
+    from mtmh.retrieval.query import CandidateLine
 
 
 COLUMNS = {
@@ -52,7 +52,7 @@ def summarize(run: Path, runs: Path, started: float) -> None:
 
 
 def show_candidates(
-    title: str, candidates: "list[ListedCandidate]", with_trigger: bool = False
+    title: str, candidates: "list[CandidateLine]", with_trigger: bool = False
 ) -> None:
     """Print a list of candidates as a table."""
     from rich import box

@@ -44,7 +44,7 @@ def try_out(source: str, config: Config, work: Path) -> Figures:
     run again; of an unfinished one only the stages that no other trial has made are. Raises
     UserError as the stages do.
     """
-    from mtmh.evaluation.heads import evaluate_heads
+    from mtmh.evaluation.evaluate import evaluate_heads
 
     config = _on_validation(config)
     recipe = {

@@ -16,7 +16,7 @@ from markupsafe import Markup
 import mtmh.report
 from monitoring.ab_page import plots, wording
 from mtmh.data.files import replacing
-from mtmh.display import shown, visible
+from mtmh.display import finalize, visible
 from mtmh.experiment.comparison import ArmComparison
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.segments import METRICS_SHOWN
@@ -46,7 +46,7 @@ def write(comparison: ArmComparison, out: Path, code_version: str) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
-        finalize=shown,
+        finalize=finalize,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,4 +1,6 @@
-"""What two heads must beat: popularity, ItemKNN of `implicit`, and content similarity (paper section 9)."""
+"""What two heads must beat: popularity, ItemKNN of `implicit`, and content
+similarity (paper section 9).
+"""
 
 from typing import TYPE_CHECKING
 
@@ -14,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def popularity_pool(popularity: np.ndarray, triggers: Ragged, seen: Ragged, size: int) -> Pool:
-    """The most engaged items that a user has not seen. No trigger retrieves them: the newest one stands in.
+    """The most engaged items that a user has not seen. No trigger retrieves them:
+    the newest one stands in.
 
     `popularity` int64 [items], events in T1.
     """
+    # One list for all users, long enough for those who have seen the most of it.
     longest = int(seen.lengths.max(initial=0))
     top = np.argsort(-popularity, kind="stable")[: size + longest].astype(np.int32)
     newest = triggers.take(np.arange(triggers.rows), most=1)
@@ -27,20 +31,31 @@ def popularity_pool(popularity: np.ndarray, triggers: Ragged, seen: Ragged, size
     return Pool(item, score, trigger, np.where(item >= 0, 0, -1).astype(np.int8))
 
 
-def item_knn_pool(history: Ragged, users: np.ndarray, seen: Ragged, n_items: int, size: int, neighbours: int) -> Pool:
-    """ItemKNN by cosine over all T1 histories, ranked as `implicit` ranks: the sum over the user's items.
+def item_knn_pool(
+    history: Ragged,
+    users: np.ndarray,
+    seen: Ragged,
+    n_items: int,
+    size: int,
+    neighbours: int,
+) -> Pool:
+    """ItemKNN by cosine over all T1 histories, ranked as `implicit` ranks: the
+    sum over the user's items.
 
-    `history` of every user, `users` int32 [U] the test users, `seen` theirs. A candidate's trigger is the item most
-    similar to it among all that the user has seen, for all of that retrieves here, not only its end.
+    `history` of every user, `users` int32 [U] the test users, `seen` theirs. A candidate's trigger
+    is the item most similar to it among all that the user has seen, for all of that retrieves here,
+    not only its end.
     """
     from implicit.nearest_neighbours import ItemItemRecommender
     from scipy.sparse import csr_matrix
 
     indptr, items = history
-    # Columns of unit length, as implicit's CosineRecommender makes them by way of a warning about its own format.
+    # Columns of unit length, as implicit's CosineRecommender makes them by
+    # way of a warning about its own format.
     unit = 1 / np.sqrt(np.bincount(items, minlength=n_items))[items]
     model = ItemItemRecommender(K=neighbours)
     model.fit(csr_matrix((unit, items, indptr), shape=(len(indptr) - 1, n_items)), show_progress=False)
+    # What is similar to nothing that the user has seen is no candidate.
     engaged = csr_matrix((np.ones(len(seen.values)), seen.values, seen.indptr), shape=(len(users), n_items))
     item, score = model.recommend(users, engaged, N=size, filter_already_liked_items=True)
     item = np.where(score > 0, item, -1).astype(np.int32)
@@ -50,16 +65,20 @@ def item_knn_pool(history: Ragged, users: np.ndarray, seen: Ragged, n_items: int
 
 
 def content_pool(content: np.ndarray, request: Request) -> Pool:
-    """The nearest items by content vector alone, pooled as the heads are; `content` float32 [items, c] unit rows."""
+    """The nearest items by content vector alone, pooled as the heads are;
+    `content` float32 [items, c] unit rows.
+    """
     triggers = np.unique(request.triggers.values)
     lists = search_exact(content, triggers, min(request.k_ann, len(content) - 1))
     return pool_lists(triggers, lists, request, request.size, len(content))
 
 
 def _closest_trigger(item: np.ndarray, seen: Ragged, similarity: "csr_matrix") -> np.ndarray:
-    """Of each candidate the seen item most similar to it, of equal ones the first, int32 like `item`; -1 without one.
+    """Of each candidate the seen item most similar to it, of equal ones the
+    first, int32 like `item`; -1 without one.
 
-    `item` int32 [U, size], -1 where a list ends; `similarity` float64 [items, items], a row each item's neighbours.
+    `item` int32 [U, size], -1 where a list ends; `similarity` float64 [items, items], a row each
+    item's neighbours.
     """
     indptr, triggers = seen.indptr, seen.values
     closest = np.full(item.shape, -1, dtype=np.int32)
@@ -68,7 +87,8 @@ def _closest_trigger(item: np.ndarray, seen: Ragged, similarity: "csr_matrix") -
         engaged = triggers[indptr[user] : indptr[user + 1]]
         neighbours = similarity[engaged]
         trigger = np.repeat(engaged, np.diff(neighbours.indptr))
-        # Written from the least similar to the most, of equal ones the first last: it is what stays.
+        # Written from the least similar to the most, of equal ones the first
+        # last: it is what stays.
         order = np.argsort(-neighbours.data, kind="stable")[::-1]
         source[neighbours.indices[order]] = trigger[order]
         closest[user] = source[item[user]]

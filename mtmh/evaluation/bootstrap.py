@@ -1,11 +1,12 @@
 """Paired bootstrap over users: how sure is a difference between challenger and champion?
 
-Both were evaluated on the same users, so a resample draws users (with replacement) and takes both models' figures of
-each user drawn: what makes a user easy or hard for both cancels out.
+Both were evaluated on the same users, so a resample draws users (with replacement) and takes both
+models' figures of each user drawn: what makes a user easy or hard for both cancels out.
 
-An interval is estimate +- t * standard error, the standard error taken from the resamples and t from Student's law with
-users - 1 degrees of freedom. 500 resamples settle a standard error within about 3 %, whereas the 0.8 % percentile that
-three corrected comparisons need would rest on four of them.
+An interval is estimate +- t * standard error, the standard error taken from the resamples and t
+from Student's law with users - 1 degrees of freedom. 500 resamples settle a standard error within
+about 3 %, whereas the 0.8 % percentile that three corrected comparisons need would rest on four of
+them.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,9 @@ _CELLS_AT_ONCE = 4_000_000  # resamples x users held in memory together: 32 MB o
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference, challenger - champion, of two fractions, and its two-sided interval (within -1 .. 1)."""
+    """A difference, challenger - champion, of two fractions, and its two-sided
+    interval (within -1 .. 1).
+    """
 
     estimate: float
     low: float
@@ -40,7 +43,13 @@ class Interval:
         return self.high < 0
 
 
-def mean_difference(challenger: Floats, champion: Floats, confidence: float, resamples: int, seed: int) -> Interval:
+def mean_difference(
+    challenger: Floats,
+    champion: Floats,
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> Interval:
     """Interval of mean(challenger) - mean(champion), both [U] (recall of each user)."""
     _same_users(challenger, champion)
     users = len(challenger)
@@ -53,9 +62,14 @@ def mean_difference(challenger: Floats, champion: Floats, confidence: float, res
 
 
 def ratio_difference(
-    challenger: tuple[Ints, Ints], champion: tuple[Ints, Ints], confidence: float, resamples: int, seed: int
+    challenger: tuple[Ints, Ints],
+    champion: tuple[Ints, Ints],
+    confidence: float,
+    resamples: int,
+    seed: int,
 ) -> Interval:
-    """Interval of a difference of two ratios of sums; each side = (matches [U], retrieved [U]), as in relevance.
+    """Interval of a difference of two ratios of sums; each side = (matches [U],
+    retrieved [U]), as in relevance.
 
     Raises ValueError when a side retrieved nothing at all.
     """
@@ -74,13 +88,15 @@ def ratio_difference(
 def coverage_difference(
     challenger: Ints, champion: Ints, n_items: int, confidence: float, resamples: int, seed: int
 ) -> Interval:
-    """Interval of the difference in coverage = distinct items shown to anyone / n_items; both int32 [U, P], -1 = none.
+    """Interval of the difference in coverage = distinct items shown to anyone /
+    n_items; both int32 [U, P], -1 = none.
 
-    Coverage is a count of distinct items, and resampling users as they are gets it wrong twice: a resample holds only
-    63 % of the users, which costs the model with more once-shown items more coverage, and the spread comes out up to
-    half too small (items that happened not to be shown cannot appear). So the users are resampled over the jackknife's
-    pseudo-values: a user counts for the items that nobody else was shown. Their variance is never too small on average
-    (Efron and Stein, 1981), so noise decides at most as often as stated.
+    Coverage is a count of distinct items, and resampling users as they are gets it wrong twice: a
+    resample holds only 63 % of the users, which costs the model with more once-shown items more
+    coverage, and the spread comes out up to half too small (items that happened not to be shown
+    cannot appear). So the users are resampled over the jackknife's pseudo-values: a user counts for
+    the items that nobody else was shown. Their variance is never too small on average (Efron and
+    Stein, 1981), so noise decides at most as often as stated.
     """
     _same_users(challenger, champion)
     covered_a, alone_a = _cover(challenger, n_items)
@@ -95,29 +111,39 @@ def coverage_difference(
 
 
 def _cover(items: Ints, n_items: int) -> tuple[int, Ints]:
-    """Number of distinct items shown, and for each user the number of items shown to that user alone, [U]."""
-    shown = items >= 0
-    viewers = np.bincount(items[shown], minlength=n_items)
+    """Number of distinct items shown, and for each user the number of items shown
+    to that user alone, [U].
+    """
+    is_item = items >= 0
+    viewers = np.bincount(items[is_item], minlength=n_items)
     once = viewers == 1
-    return int(np.count_nonzero(viewers)), (once[items] & shown).sum(axis=1)
+    return int(np.count_nonzero(viewers)), (once[items] & is_item).sum(axis=1)
 
 
 def _interval(
-    columns: Floats, statistic: Callable[[Floats], Floats], confidence: float, resamples: int, seed: int
+    columns: Floats,
+    statistic: Callable[[Floats], Floats],
+    confidence: float,
+    resamples: int,
+    seed: int,
 ) -> Interval:
     estimate = float(statistic(columns.sum(axis=0, keepdims=True))[0])
     users = len(columns)
     if users < 2:
         return Interval(estimate, -1.0, 1.0)
+    # Student's law, as the standard error is itself an estimate.
     spread = float(statistic(_resampled_sums(columns, resamples, seed)).std(ddof=1))
     half = float(stdtrit(users - 1, (1 + confidence) / 2)) * spread
     return Interval(estimate, max(estimate - half, -1.0), min(estimate + half, 1.0))
 
 
 def _resampled_sums(columns: Floats, resamples: int, seed: int) -> Floats:
-    """Sums of the columns [U, C] over `resamples` draws of U users with replacement, [resamples, C]."""
+    """Sums of the columns [U, C] over `resamples` draws of U users with
+    replacement, [resamples, C].
+    """
     users = len(columns)
     rng = np.random.default_rng(seed)
+    # In blocks of resamples, by counts of each user: no index array of all resamples is held.
     at_once = max(1, min(resamples, _CELLS_AT_ONCE // users))
     sums = []
     for start in range(0, resamples, at_once):

@@ -1,6 +1,7 @@
-"""The gate: may this version take the champion's place? Floors first, then the comparison with the champion.
+"""The gate: may this version replace the champion? Floors first, then the comparison with it.
 
-Every rule says what was measured, what it had to reach, and why it passed or failed, in one sentence for people.
+Every rule says what was measured, what it had to reach, and why it passed or failed, in one
+sentence for people.
 """
 
 import json
@@ -35,8 +36,10 @@ class Rule:
     why: str
 
 
-class Figures(TypedDict):
-    """The three figures the gate looks at, fractions; relevance is None where no item has a topic."""
+class ModelFigures(TypedDict):
+    """The three figures of a model that the gate compares, fractions; relevance
+    is None where no item has a topic.
+    """
 
     recall_at_500: float
     l2_relevance: float | None
@@ -45,17 +48,21 @@ class Figures(TypedDict):
 
 @dataclass(frozen=True)
 class Champion:
-    """Who holds the place now; `fingerprint` = that of the data it was trained on (None: taken for the same data)."""
+    """The version that serves now; `fingerprint` = that of the data it was
+    trained on (None: taken for the same data).
+    """
 
     version: str
     fingerprint: str | None
 
 
 def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, seed: int) -> bool:
-    """Write `out/verdict.json` {"passed", "rules", "champion"} and return whether the challenger passed.
+    """Write `out/verdict.json` {"passed", "rules", "champion"} and return whether
+    the challenger passed.
 
-    `prepared` holds prepared.json (the data's fingerprint), `evaluation` holds evaluation.json and users.npz, whose
-    "challenger" is the merged retrieval at the serving alpha. See `floor_rules` and `champion_rules`.
+    `prepared` holds prepared.json (the data's fingerprint), `evaluation` holds evaluation.json and
+    users.npz, whose "challenger" is the merged retrieval at the serving alpha. See `floor_rules`
+    and `champion_rules`.
     """
     with measured("gate", out):
         report = json.loads((evaluation / "evaluation.json").read_text())
@@ -63,7 +70,12 @@ def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, s
         has_topics = any(model["l2_relevance"] is not None for model in report["models"].values())
         with np.load(evaluation / "users.npz") as users:
             rules = floor_rules(report["models"], figures(users, "challenger", has_topics), settings)
-            champion = _champion(report, users)
+            champion = None
+            if "champion_recall" in users:
+                identity = report.get("champion") or {}
+                version = str(identity.get("version", "unnamed"))
+                champion = Champion(version, identity.get("fingerprint"))
+            # Without a champion to compare with, or a difference from it, the floors decide.
             if champion is None:
                 why = "There is no champion yet to compare with."
                 if report.get("other_data"):
@@ -76,6 +88,7 @@ def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, s
                 differences = compare(users, has_topics, settings, seed)
                 newer_data = champion.fingerprint not in (None, fingerprint)
                 rules += champion_rules(differences, champion, newer_data, settings.confidence)
+        # One failed rule is enough to block.
         verdict = {
             "passed": all(rule.passed for rule in rules),
             "rules": [asdict(rule) for rule in rules],
@@ -87,25 +100,34 @@ def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, s
     return bool(verdict["passed"])
 
 
-def figures(users: Arrays, name: str, has_topics: bool) -> Figures:
-    """Recall@500, L2 relevance and coverage of `name` ("challenger" or "champion") from the arrays of users.npz."""
+def figures(users: Arrays, name: str, has_topics: bool) -> ModelFigures:
+    """Recall@500, L2 relevance and coverage of `name` ("challenger" or
+    "champion") from the arrays of users.npz.
+    """
     items = users[f"{name}_items"]
-    shown = np.bincount(items[items >= 0], minlength=1)
+    lists_with = np.bincount(items[items >= 0], minlength=1)
+    # Sums of integers first, so that a ratio does not depend on the order of the users.
     retrieved = int(users[f"{name}_retrieved"].sum(dtype=np.int64))
     matches = int(users[f"{name}_l2_matches"].sum(dtype=np.int64))
     return {
         "recall_at_500": float(users[f"{name}_recall"].mean(dtype=np.float64)),
         "l2_relevance": matches / max(retrieved, 1) if has_topics else None,
-        "coverage": int(np.count_nonzero(shown)) / int(users["n_items"]),
+        "coverage": int(np.count_nonzero(lists_with)) / int(users["n_items"]),
     }
 
 
-def floor_rules(models: Mapping[str, Mapping[str, Any]], merged: Figures, settings: GateSettings) -> list[Rule]:
+def floor_rules(
+    models: Mapping[str, Mapping[str, Any]],
+    merged: ModelFigures,
+    settings: GateSettings,
+) -> list[Rule]:
     """Floors of the merged retrieval, whoever is champion.
 
-    Recall@500 against the best of popularity, ItemKNN and content; L2 relevance against the engagement head (what
-    the second head is there for; not measured without that head); coverage against a set share of the catalog.
+    Recall@500 against the best of popularity, ItemKNN and content; L2 relevance against the
+    engagement head (what the second head is there for; not measured without that head); coverage
+    against a set share of the catalog.
     """
+    # Recall must reach that of the strongest baseline, whichever it is on this data.
     recalls = {name: models[name]["recall_at_500"] for name in BASELINES if name in models}
     recalls = {name: recall for name, recall in recalls.items() if recall is not None}
     if not recalls:
@@ -113,70 +135,87 @@ def floor_rules(models: Mapping[str, Mapping[str, Any]], merged: Figures, settin
     best = max(recalls, key=lambda name: recalls[name])
     ratio = settings.baseline_recall_ratio
     floor = _scaled(ratio, f"the best baseline, {best}", recalls[best])
-    rules = [_floor("recall_floor", "recall_at_500", merged["recall_at_500"], recalls[best] * ratio, floor)]
-    rules.append(_relevance_floor(models, merged["l2_relevance"], settings.relevance_ratio))
-    rules.append(_floor("coverage_floor", "coverage", merged["coverage"], settings.min_coverage, "the set minimum"))
-    return rules
+    recall, coverage = merged["recall_at_500"], merged["coverage"]
+    return [
+        _floor("recall_floor", "recall_at_500", recall, recalls[best] * ratio, floor),
+        _relevance_floor(models, merged["l2_relevance"], settings.relevance_ratio),
+        _floor("coverage_floor", "coverage", coverage, settings.min_coverage, "the set minimum"),
+    ]
 
 
-def compare(users: Arrays, has_topics: bool, settings: GateSettings, seed: int) -> dict[str, Interval | None]:
+def compare(
+    users: Arrays,
+    has_topics: bool,
+    settings: GateSettings,
+    seed: int,
+) -> dict[str, Interval | None]:
     """Differences challenger - champion per metric, by the paired bootstrap; None = not measured.
 
-    Bonferroni: each interval has confidence 1 - (1 - confidence) / comparisons, so that all hold together with
-    `confidence`. Two equal models are then told apart in either direction in at most 1 - confidence of the runs: noise
-    promotes in at most half of these and blocks in at most the other half.
+    Bonferroni: each interval has confidence 1 - (1 - confidence) / comparisons, so that all hold
+    together with `confidence`. Two equal models then differ significantly in either direction in at
+    most 1 - confidence of the runs: noise promotes in at most half of these and blocks in at most
+    the other half.
     """
     comparisons = 3 if has_topics else 2
     confidence = 1 - (1 - settings.confidence) / comparisons
-    law = (confidence, settings.bootstrap, seed)
-    sides = [(users[f"{name}_l2_matches"], users[f"{name}_retrieved"]) for name in ("challenger", "champion")]
+    resampling = (confidence, settings.bootstrap, seed)
+    recalls = users["challenger_recall"], users["champion_recall"]
+    items = users["challenger_items"], users["champion_items"]
+    challenger = users["challenger_l2_matches"], users["challenger_retrieved"]
+    champion = users["champion_l2_matches"], users["champion_retrieved"]
+    n_items = int(users["n_items"])
+    relevance = ratio_difference(challenger, champion, *resampling) if has_topics else None
     return {
-        "recall_at_500": mean_difference(users["challenger_recall"], users["champion_recall"], *law),
-        "l2_relevance": ratio_difference(sides[0], sides[1], *law) if has_topics else None,
-        "coverage": coverage_difference(
-            users["challenger_items"], users["champion_items"], int(users["n_items"]), *law
-        ),
+        "recall_at_500": mean_difference(recalls[0], recalls[1], *resampling),
+        "l2_relevance": relevance,
+        "coverage": coverage_difference(items[0], items[1], n_items, *resampling),
     }
 
 
 def champion_rules(
-    differences: Mapping[str, Interval | None], champion: Champion, newer_data: bool, confidence: float
+    differences: Mapping[str, Interval | None],
+    champion: Champion,
+    newer_data: bool,
+    confidence: float,
 ) -> list[Rule]:
     """Not worse anywhere, and better somewhere unless the data is newer.
 
-    "Not worse" blocks only a significant loss (the whole interval below 0). On the very same data a challenger must
-    also be significantly better in at least one metric, otherwise noise would promote every other retraining; newer
-    data is reason enough by itself.
+    "Not worse" blocks only a significant loss (the whole interval below 0). On the very same data a
+    challenger must also be significantly better in at least one metric, otherwise noise would
+    promote every other retraining; newer data is reason enough by itself.
     """
     rules = [_not_worse(metric, difference, champion) for metric, difference in differences.items()]
-    found = {metric: difference for metric, difference in differences.items() if difference is not None}
-    better = [metric for metric, difference in found.items() if difference.is_gain]
-    most = max(found, key=lambda metric: found[metric].low)
-    limits = (found[most].low, found[most].high)
+    intervals = {metric: interval for metric, interval in differences.items() if interval is not None}
+    better = [metric for metric, interval in intervals.items() if interval.is_gain]
+    # The metric that is furthest from a loss stands for all in the verdict.
+    most = max(intervals, key=lambda metric: intervals[metric].low)
+    limits = (intervals[most].low, intervals[most].high)
     if better:
-        why = f"Significantly better than champion {champion.version} in {_listed(better)}."
+        names = " and ".join(NAMES[metric] for metric in better)
+        why = f"Significantly better than champion {champion.version} in {names}."
     elif newer_data:
         why = (
-            f"No metric is significantly better than that of champion {champion.version}, but the data has "
+            f"No metric is significantly better than that of champion {champion.version}, but the "
+            "data has "
             "changed since it was trained: fresh data is reason enough."
         )
     else:
         why = (
-            f"Trained on the very same data as champion {champion.version} and significantly better in no metric "
-            f"({confidence:.0%} confidence over all {len(found)}): replacing it would be following noise."
+            f"Trained on the very same data as champion {champion.version} and significantly "
+            "better in no metric "
+            f"({confidence:.0%} confidence over all {len(intervals)}): replacing it would be "
+            "following noise."
         )
-    rules.append(Rule("better_somewhere", most, found[most].estimate, 0.0, limits, bool(better) or newer_data, why))
-    return rules
+    passed = bool(better) or newer_data
+    gain = intervals[most].estimate
+    return [*rules, Rule("better_somewhere", most, gain, 0.0, limits, passed, why)]
 
 
-def _champion(report: Mapping[str, Any], users: Arrays) -> Champion | None:
-    if "champion_recall" not in users:
-        return None
-    told = report.get("champion") or {}
-    return Champion(str(told.get("version", "unnamed")), told.get("fingerprint"))
-
-
-def _relevance_floor(models: Mapping[str, Mapping[str, Any]], relevance: float | None, ratio: float) -> Rule:
+def _relevance_floor(
+    models: Mapping[str, Mapping[str, Any]],
+    relevance: float | None,
+    ratio: float,
+) -> Rule:
     engagement = models.get("engagement_head", {}).get("l2_relevance")
     if relevance is not None and engagement is not None:
         floor = _scaled(ratio, "the engagement head alone", engagement)
@@ -198,18 +237,16 @@ def _not_worse(metric: str, difference: Interval | None, champion: Champion) -> 
     if difference is None:
         why = "Not measured: no item has an L2 topic, so relevance neither passes nor blocks."
         return Rule(rule, metric, None, None, None, True, why)
+    # Only a loss that noise does not explain blocks.
     result = "significantly better" if difference.is_gain else "no significant difference"
     result = "a significant loss" if difference.is_loss else result
     why = (
-        f"{NAMES[metric]} differs from champion {champion.version} by {_points(difference.estimate)} points "
+        f"{NAMES[metric]} differs from champion {champion.version} by "
+        f"{_points(difference.estimate)} points "
         f"(interval {_points(difference.low)} to {_points(difference.high)}): {result}."
     )
     limits = (difference.low, difference.high)
     return Rule(rule, metric, difference.estimate, 0.0, limits, not difference.is_loss, why)
-
-
-def _listed(metrics: list[str]) -> str:
-    return " and ".join(NAMES[metric] for metric in metrics)
 
 
 def _scaled(ratio: float, what: str, value: float) -> str:

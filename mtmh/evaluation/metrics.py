@@ -6,12 +6,18 @@ RECALL_AT = (5, 20, 100, 500)
 _LOOKUPS_AT_ONCE = 4_000_000  # words of topics held in memory together, three times: 96 MB
 
 
-def recall_at(item: np.ndarray, target_indptr: np.ndarray, targets: np.ndarray, cutoffs: tuple[int, ...]) -> np.ndarray:
+def recall_at(
+    item: np.ndarray,
+    target_indptr: np.ndarray,
+    targets: np.ndarray,
+    cutoffs: tuple[int, ...],
+) -> np.ndarray:
     """Share of each user's targets among the first K of the list, float64 [U, len(cutoffs)].
 
-    Arguments: `item` int32 [U, pool], best first, -1 where a list ends; `target_indptr` int64 [U + 1] and `targets`
-    int32, each user's distinct targets, at least one.
+    Arguments: `item` int32 [U, pool], best first, -1 where a list ends; `target_indptr` int64 [U +
+    1] and `targets` int32, each user's distinct targets, at least one.
     """
+    # A user and an item as one number: membership is then one search for all users.
     users = len(item)
     stride = int(max(item.max(initial=0), targets.max(initial=0))) + 1
     wanted = np.repeat(np.arange(users), np.diff(target_indptr)) * stride + targets
@@ -23,11 +29,14 @@ def recall_at(item: np.ndarray, target_indptr: np.ndarray, targets: np.ndarray, 
 
 
 def topic_matches(item: np.ndarray, trigger: np.ndarray, topic_bits: np.ndarray) -> np.ndarray:
-    """Candidates of each user's list that share a topic with the trigger that retrieved them, int32 [U].
+    """Candidates of each user's list that share a topic with the trigger that
+    retrieved them, int32 [U].
 
-    Arguments: `item` and `trigger` int32 [U, pool], -1 where a list ends; `topic_bits` uint64 [items, words].
-    Divide by the number of candidates to get the semantic relevance; an item without topics matches nothing.
+    Arguments: `item` and `trigger` int32 [U, pool], -1 where a list ends; `topic_bits` uint64
+    [items, words]. Divide by the number of candidates to get the semantic relevance; an item
+    without topics matches nothing.
     """
+    # In blocks of users: the topics of all lists at once would not fit in memory.
     matches = np.empty(len(item), dtype=np.int32)
     block = max(1, _LOOKUPS_AT_ONCE // (item.shape[1] * topic_bits.shape[1]))
     for start in range(0, len(item), block):
@@ -46,17 +55,19 @@ def coverage(item: np.ndarray, n_items: int) -> float:
 def intra_list_diversity(item: np.ndarray, content: np.ndarray) -> float | None:
     """Mean over users of the mean cosine distance between two content vectors of the list.
 
-    `content` float32 [items, d], unit rows; items without content (zero rows) are left out, lists with fewer than two
-    others too; None when no list is left. For unit vectors the sum over pairs is (|sum|^2 - n) / 2: no pair is formed.
+    `content` float32 [items, d], unit rows; items without content (zero rows) are left out, lists
+    with fewer than two others too; None when no list is left. For unit vectors the sum over pairs
+    is (|sum|^2 - n) / 2: no pair is formed.
     """
     import torch
 
     has_content = np.linalg.norm(content, axis=1) > 0
     present = (item >= 0) & has_content[item]
-    # Row 0 of the padded table stands for "nothing there", so one bagged lookup sums every list.
+    # Row 0 of the padded table stands for "no item", so one bagged lookup sums every list.
     table = torch.from_numpy(np.vstack([np.zeros_like(content[:1]), content]))
     bags = torch.from_numpy(np.where(present, item + 1, 0))
     total = torch.nn.functional.embedding_bag(bags, table, mode="sum").numpy().astype(np.float64)
+    # A list of fewer than two items has no pair.
     n = present.sum(axis=1)
     enough = n >= 2
     if not enough.any():
@@ -72,17 +83,23 @@ def share_of(item: np.ndarray, chosen: np.ndarray) -> float:
 
 
 def recall_of(
-    item: np.ndarray, target_indptr: np.ndarray, targets: np.ndarray, chosen: np.ndarray, cutoff: int
+    item: np.ndarray,
+    target_indptr: np.ndarray,
+    targets: np.ndarray,
+    chosen: np.ndarray,
+    cutoff: int,
 ) -> np.ndarray:
-    """Recall of those targets alone that are among the `chosen` items, float64 [U]; NaN for a user who has none.
+    """Recall of those targets alone that are among the `chosen` items, float64
+    [U]; NaN for a user who has none.
 
     Arguments: `chosen` bool [items]; the others as in `recall_at`.
     """
-    kept = chosen[targets]
-    count = np.add.reduceat(kept, target_indptr[:-1], dtype=np.int64)
-    found = np.full(len(count), np.nan)
+    is_chosen = chosen[targets]
+    count = np.add.reduceat(is_chosen, target_indptr[:-1], dtype=np.int64)
+    recall = np.full(len(count), np.nan)
+    # Recall among the users that have such a target, of these targets.
     users = np.flatnonzero(count)
     if len(users):
         indptr = np.concatenate([[0], np.cumsum(count[users])])
-        found[users] = recall_at(item[users], indptr, targets[kept], (cutoff,))[:, 0]
-    return found
+        recall[users] = recall_at(item[users], indptr, targets[is_chosen], (cutoff,))[:, 0]
+    return recall

@@ -1,4 +1,6 @@
-"""Adagrad's step on the CPU, which reads and writes what has a gradient: rows of tables, and the dense weights."""
+"""Adagrad's step on the CPU, which reads and writes what has a gradient: rows of
+tables, and the dense weights.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +16,9 @@ from mtmh.kernels.threads import n_workers, parallel_map, split_range
 
 @torch.no_grad()
 def fused_update(optimizer: torch.optim.Adagrad) -> None:
-    """`optimizer.step()` and `optimizer.zero_grad()`: columns of tables and all dense weights, in threads."""
+    """`optimizer.step()` and `optimizer.zero_grad()`: columns of tables and all
+    dense weights, in threads.
+    """
     (group,) = optimizer.param_groups
     rate, eps = np.float32(group["lr"]), np.float32(group["eps"])
     with_gradient = [
@@ -58,7 +62,9 @@ def _step_dense(weights, squares, gradients, rate, eps):  # type: ignore[no-unty
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def _step_rows(table, squares, rows, first, gradient, rate, eps, start, stop):  # type: ignore[no-untyped-def]
-    """The step of some columns; gradients of one row are summed, and the step is that of their sum."""
+    """The step of some columns; gradients of one row are summed, and the step is
+    that of their sum.
+    """
     for i in range(len(rows)):
         if first[i] != i:
             gradient[first[i], start:stop] += gradient[i, start:stop]
@@ -70,7 +76,9 @@ def _step_rows(table, squares, rows, first, gradient, rate, eps, start, stop):  
 
 @njit(nogil=True, cache=True)
 def _first(rows):  # type: ignore[no-untyped-def]
-    """The first position of the same row, for each; in a hash table, not one of the catalog's size."""
+    """The first position of the same row, for each; in a hash table, not one of
+    the catalog's size.
+    """
     size = 2
     while size < 2 * len(rows):
         size *= 2

@@ -1,4 +1,5 @@
-"""Matrices of float32 or bfloat16 in compiled loops: NumPy has no bfloat16, so a loop reads and writes its bits.
+"""Matrices of float32 or bfloat16 in compiled loops: NumPy has no bfloat16, so a
+loop reads and writes its bits.
 
 A bfloat16 is the upper half of a float32.
 """
@@ -13,18 +14,25 @@ from torch import Tensor
 
 
 def as_numpy(matrix: Tensor) -> np.ndarray:
-    """The matrix as NumPy can hold it: float32, or the bits of bfloat16 as uint16. Shares its memory."""
-    array: np.ndarray = (matrix.view(torch.uint16) if matrix.dtype == torch.bfloat16 else matrix).numpy()
+    """The matrix as NumPy can hold it: float32, or the bits of bfloat16 as
+    uint16. Shares its memory.
+    """
+    is_bfloat16 = matrix.dtype == torch.bfloat16
+    array: np.ndarray = (matrix.view(torch.uint16) if is_bfloat16 else matrix).numpy()
     return array
 
 
 def load_f32(number: Any) -> Any:
-    """A number of such a matrix as float32; in compiled loops alone, where `_load_f32` takes its place."""
+    """A number of such a matrix as float32; in compiled loops alone, where
+    `_load_f32` takes its place.
+    """
     raise RuntimeError("load_f32 is for compiled loops")
 
 
 def store_f32(number: Any, destination: Any) -> Any:
-    """A float32 as the matrix that `destination` is a number of holds it; in compiled loops alone."""
+    """A float32 as the matrix that `destination` is a number of holds it; in
+    compiled loops alone.
+    """
     raise RuntimeError("store_f32 is for compiled loops")
 
 

@@ -1,7 +1,7 @@
 """What stands between the heads' matrix products, forward and backward, a row at a time on the CPU.
 
-PyTorch makes a pass over memory for each of these sums, products and gates; a row that stays in the first
-cache needs one pass for all. Matrices are float32 or bfloat16; sums are float32's for both.
+PyTorch makes a pass over memory for each of these sums, products and gates; a row that stays in the
+first cache needs one pass for all. Matrices are float32 or bfloat16; sums are float32's for both.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mtmh.kernels.bfloat16 import as_numpy, load_f32, store_f32
 
-EPS_NORM = 1e-12  # a shorter vector is divided by this and not by its length, as by torch's normalize
+EPS_NORM = 1e-12  # a shorter vector is divided by this, as by torch's normalize
 
 
 def add_bias_relu(linear_out: Tensor, bias: Tensor) -> Tensor:
@@ -23,8 +23,14 @@ def add_bias_relu(linear_out: Tensor, bias: Tensor) -> Tensor:
     return out
 
 
-def add_and_normalize(mlp_out: Tensor, linear_out: Tensor, bias: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Unit rows of mlp_out + bias + the last columns of `linear_out` (which may have none), and their lengths.
+def add_and_normalize(
+    mlp_out: Tensor,
+    linear_out: Tensor,
+    bias: Tensor,
+    n: int,
+) -> tuple[Tensor, Tensor]:
+    """Unit rows of mlp_out + bias + the last columns of `linear_out` (which may
+    have none), and their lengths.
 
     Of the first `n` rows; float32 [n, d] and [n, 1].
     """
@@ -35,7 +41,8 @@ def add_and_normalize(mlp_out: Tensor, linear_out: Tensor, bias: Tensor, n: int)
 
 
 def normalize_backward(upstream: Tensor, unit: Tensor, length: Tensor, out: Tensor) -> Tensor:
-    """From the gradient in the unit rows to that in the rows before, into the last columns of `out`.
+    """From the gradient in the unit rows to that in the rows before, into the
+    last columns of `out`.
 
     Rows of `out` beyond the upstream's become 0. Returns the gradient in the bias, float32 [d].
     """
@@ -46,7 +53,8 @@ def normalize_backward(upstream: Tensor, unit: Tensor, length: Tensor, out: Tens
 
 
 def relu_backward(gradient: Tensor, activation: Tensor, out: Tensor) -> Tensor:
-    """From the gradient in a layer's `activation` to that before its relu, into the first columns of `out`.
+    """From the gradient in a layer's `activation` to that before its relu, into
+    the first columns of `out`.
 
     Returns the gradient in the bias, float32.
     """
@@ -73,7 +81,8 @@ def _add_bias_relu(linear_out, bias, out):  # type: ignore[no-untyped-def]
 def _add_and_normalize(mlp_out, linear_out, bias, unit, length, eps):  # type: ignore[no-untyped-def]
     start = max(linear_out.shape[1] - len(bias), 0)
     for row in range(len(unit)):
-        target, deep, linear, total = unit[row], mlp_out[row], linear_out[row][start:], np.float32(0)
+        target, deep, linear = unit[row], mlp_out[row], linear_out[row][start:]
+        total = np.float32(0)
         for j in range(len(bias)):
             target[j] = load_f32(deep[j]) + bias[j]
         for j in range(len(linear)):
@@ -90,7 +99,8 @@ def _add_and_normalize(mlp_out, linear_out, bias, unit, length, eps):  # type: i
 def _normalize_backward(upstream, unit, length, out, bias):  # type: ignore[no-untyped-def]
     start = out.shape[1] - len(bias)
     for row in range(len(unit)):
-        gradient, direction, target, along = upstream[row], unit[row], out[row][start:], np.float32(0)
+        gradient, direction, target = upstream[row], unit[row], out[row][start:]
+        along = np.float32(0)
         for j in range(len(bias)):
             along += gradient[j] * direction[j]
         inverse = np.float32(1) / length[row, 0]

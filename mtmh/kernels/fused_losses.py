@@ -1,7 +1,8 @@
-"""`objective_loss` of mtmh/model/losses.py on the CPU: loss and gradient in one pass over each similarity matrix.
+"""`objective_loss` of mtmh/model/losses.py on the CPU: loss and gradient in one
+pass over each similarity matrix.
 
-The work is split into tasks, some rows of a head's matrix each: from the product that makes them to those
-that their gradient goes into. A step's tasks are worked on in threads.
+The work is split into tasks, some rows of a head's matrix each: from the product that makes them to
+those that their gradient goes into. A step's tasks are worked on in threads.
 """
 
 from collections.abc import Sequence
@@ -34,16 +35,21 @@ def fused_objective_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What `objective_loss` returns, of the same arguments on the CPU.
 
-    `vectors` are float32; `precision` of the similarities is float32 or bfloat16, losses and sums are not.
+    `vectors` are float32; `precision` of the similarities is float32 or bfloat16, losses and sums
+    are not.
     """
     weights = {head: loss_weights(objective, head, w_r) for head in vectors}
     heads = sorted(vectors, key=lambda head: -weights[head][1])  # what takes longest goes first
     units = {head: vectors[head].detach() for head in heads}
     temperatures = [(content, tau_q), *((unit, tau_p) for unit in units.values())]
     teacher, *students = parallel_map(lambda task: _inputs(*task, batch, precision), temperatures)
+    # Masked columns after the batch's own, as many as products are quick with.
+    more = (0, padded_rows(len(batch.log_count)) - len(batch.log_count))
+    log_count = pad(batch.log_count, more, value=MASKED)
+    padded = replace(batch, log_count=log_count, log_q=pad(batch.log_q, more))
     # Some rows of a head's similarity matrix a task.
-    padded = _pad_columns(batch)
-    slices = [(_rows_of(padded, rows), rows) for rows in split_range(len(batch.trigger), n_workers())]
+    parts_of_rows = split_range(len(batch.trigger), n_workers())
+    slices = [(_rows_of(padded, rows), rows) for rows in parts_of_rows]
     tasks = [
         (student, teacher, *part, weights[head], logq)
         for head, student in zip(heads, students, strict=True)
@@ -51,13 +57,16 @@ def fused_objective_loss(
     ]
     results = parallel_map(lambda task: _slice_losses(*task), tasks)
     # The slices of a head are summed.
-    by_head = [results[start : start + len(slices)] for start in range(0, len(results), len(slices))]
+    starts = range(0, len(results), len(slices))
+    by_head = [results[start : start + len(slices)] for start in starts]
     per_head = list(zip(by_head, units.values(), strict=True))
-    sums = dict(zip(heads, parallel_map(lambda task: _sum_slices(*task, batch, tau_p), per_head), strict=True))
+    summed = parallel_map(lambda task: _sum_slices(*task, batch, tau_p), per_head)
+    sums = dict(zip(heads, summed, strict=True))
     parts: dict[str, Tensor] = {}
     terms = []
+    names = ("engagement", "relevance")
     for head in vectors:
-        for name, weight, loss in zip(("engagement", "relevance"), weights[head], sums[head][0], strict=True):
+        for name, weight, loss in zip(names, weights[head], sums[head][0], strict=True):
             if weight > 0:
                 parts[f"{head}_head_{name}_loss"] = loss
                 terms.append(weight * loss)
@@ -78,7 +87,9 @@ class _ComputedGradient(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = upstream
-        gradients = ctx.saved_tensors if scale == 1 else [gradient * scale for gradient in ctx.saved_tensors]
+        gradients = ctx.saved_tensors
+        if scale != 1:
+            gradients = [gradient * scale for gradient in gradients]
         return None, None, *gradients
 
 
@@ -92,10 +103,12 @@ class _SimilarityInputs(NamedTuple):
 def _inputs(unit: Tensor, tau: float, batch: Batch, precision: torch.dtype) -> _SimilarityInputs:
     trigger = unit.index_select(0, batch.trigger).div_(tau).to(precision)
     # Triggers may stand in the place of masked columns: what is there does not count.
-    return _SimilarityInputs(trigger, pad_rows(unit[: padded_rows(len(batch.log_count))], precision))
+    columns = pad_rows(unit[: padded_rows(len(batch.log_count))], precision)
+    return _SimilarityInputs(trigger, columns)
 
 
-_SliceResult = tuple[Tensor, Tensor, Tensor]  # the two losses, their gradient in the columns, in the triggers times tau
+# The two losses, their gradient in the columns, and that in the triggers times tau.
+_SliceResult = tuple[Tensor, Tensor, Tensor]
 
 
 def _slice_losses(
@@ -115,10 +128,16 @@ def _slice_losses(
         teacher_similarity, has_content = product(content, teacher.columns.T), content.any(dim=1)
     slice_weights = (weights[0] * share, weights[1] * share)
     *losses, gradient = row_losses(similarity, teacher_similarity, batch, slice_weights, has_content, logq)
-    return torch.stack(losses) * share, product(gradient.T, trigger), product(gradient, student.columns)
+    to_columns = product(gradient.T, trigger)
+    return torch.stack(losses) * share, to_columns, product(gradient, student.columns)
 
 
-def _sum_slices(results: list[_SliceResult], unit: Tensor, batch: Batch, tau: float) -> tuple[Tensor, Tensor]:
+def _sum_slices(
+    results: list[_SliceResult],
+    unit: Tensor,
+    batch: Batch,
+    tau: float,
+) -> tuple[Tensor, Tensor]:
     """The two losses of all rows, [2], and their gradient in the head's vectors, like `unit`."""
     losses, to_columns, to_triggers = zip(*results, strict=True)
     gradient, n_columns = torch.empty_like(unit), len(batch.log_count)
@@ -128,15 +147,11 @@ def _sum_slices(results: list[_SliceResult], unit: Tensor, batch: Batch, tau: fl
     return torch.stack(losses).sum(dim=0), gradient
 
 
-def _pad_columns(batch: Batch) -> Batch:
-    """The batch with masked columns after its own, as many as products are quick with."""
-    more = (0, padded_rows(len(batch.log_count)) - len(batch.log_count))
-    return replace(batch, log_count=pad(batch.log_count, more, value=MASKED), log_q=pad(batch.log_q, more))
-
-
 def _rows_of(batch: Batch, rows: slice) -> Batch:
     """Some rows of a batch, with all its columns."""
-    hit = slice(*torch.searchsorted(batch.hit_row, batch.hit_row.new_tensor([rows.start, rows.stop])).tolist())
+    # Hits are in order of their rows.
+    bounds = batch.hit_row.new_tensor([rows.start, rows.stop])
+    hit = slice(*torch.searchsorted(batch.hit_row, bounds).tolist())
     return replace(
         batch,
         trigger=batch.trigger[rows],

@@ -1,8 +1,9 @@
 """Both losses with their gradients, a row of the similarity matrix at a time, on the CPU.
 
-One pass over memory in place of some twenty: a row and its scratch stay in the first cache, and the gradient
-takes the similarity's place. The exponential is a polynomial, so that the compiler turns every loop below
-into vector instructions. Sums and exponentials are float32's also where the matrix is of bfloat16.
+One pass over memory in place of some twenty: a row and its scratch stay in the first cache, and the
+gradient takes the similarity's place. The exponential is a polynomial, so that the compiler turns
+every loop below into vector instructions. Sums and exponentials are float32's also where the matrix
+is of bfloat16.
 """
 
 import numpy as np
@@ -28,13 +29,15 @@ def row_losses(
     has_content: Tensor,
     logq: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """L_e and L_r of a batch, and the gradient of weights[0] * L_e + weights[1] * L_r in `similarity`.
+    """L_e and L_r of a batch, and the gradient of weights[0] * L_e + weights[1] *
+    L_r in `similarity`.
 
-    Arguments: `similarity` float32 or bfloat16 [B, P], <trigger, column> / tau_p, neither masked nor
-    corrected; `teacher_similarity` [B, P], the same of the content at tau_q, None where weights[1] is 0;
-    `has_content` bool [B], rows that the teacher has something to say on; `logq` subtracts batch.log_q in
-    L_e. The losses are float64 scalars, averaged over the batch and not weighed, 0 for one whose weight is
-    0. The gradient lies where `similarity` was and is of its type.
+    Arguments: `similarity` float32 or bfloat16 [B, P], <trigger, column> / tau_p, neither masked
+    nor corrected; `teacher_similarity` [B, P], the same of the content at tau_q, None where
+    weights[1] is 0; `has_content` bool [B], rows that the teacher has something to say on; `logq`
+    subtracts batch.log_q in L_e. The losses are float64 scalars, averaged over the batch and not
+    weighed, 0 for one whose weight is 0. The gradient lies where `similarity` was and is of its
+    type.
     """
     losses = np.zeros((2, len(similarity)))
     _row_losses(
@@ -54,7 +57,9 @@ def row_losses(
 
 
 def add_to_rows(rows: Tensor, index: Tensor, scale: float, out: Tensor) -> None:
-    """out[index[i]] += scale * rows[i], in order; `rows` float32 or bfloat16 [B, d], `out` float32 [n, d]."""
+    """out[index[i]] += scale * rows[i], in order; `rows` float32 or bfloat16 [B,
+    d], `out` float32 [n, d].
+    """
     _add_to_rows(as_numpy(rows), index.numpy(), np.float32(scale), out.numpy())
 
 
@@ -100,7 +105,9 @@ def _row_losses(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _logits(similarity, log_count, positive, masked, out):  # type: ignore[no-untyped-def]
-    """Similarity plus the column's log multiplicity, which the positive has not; MASKED at accidental hits."""
+    """Similarity plus the column's log multiplicity, which the positive has not;
+    MASKED at accidental hits.
+    """
     for column in range(len(out)):
         out[column] = load_f32(similarity[column]) + log_count[column]
     out[positive] = load_f32(similarity[positive])
@@ -110,11 +117,14 @@ def _logits(similarity, log_count, positive, masked, out):  # type: ignore[no-un
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def exponentials(logit, inverse_q, out):  # type: ignore[no-untyped-def]
-    """exp(logit - most) into `out`; returns most, their sum, and their sum with the corrections of logQ."""
+    """exp(logit - most) into `out`; returns most, their sum, and their sum with
+    the corrections of logQ.
+    """
     most, total, corrected_total = _max(logit), np.float32(0), np.float32(0)
     for column in range(len(logit)):  # exp(x) = 2^whole * 2^rest
-        # 2^-127 has the bits of 0: a masked column is left with nothing, and with no denormal number, of
-        # which each costs an Intel processor a hundred cycles in every product that meets it.
+        # 2^-127 has the bits of 0: a masked column is left with nothing, and
+        # with no denormal number, of which each costs an Intel processor a
+        # hundred cycles in every product that meets it.
         x = max((logit[column] - most) * LOG2_E, np.float32(-127))
         whole = np.floor(x + np.float32(0.5))
         rest = x - whole
@@ -129,7 +139,9 @@ def exponentials(logit, inverse_q, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _max(logit):  # type: ignore[no-untyped-def]
-    """The greatest logit, by integers in the floats' order: compilers do not vectorize a maximum of floats."""
+    """The greatest logit, by integers in the floats' order: compilers do not
+    vectorize a maximum of floats.
+    """
     numbers, low = logit.view(np.int32), np.int32(0x7FFFFFFF)
     greatest = np.int32(-low - 1)
     for column in range(len(logit)):

@@ -1,4 +1,6 @@
-"""Threads of our own for a training step on the CPU: most of its operations are too small for torch's to share."""
+"""Threads of our own for a training step on the CPU: most of its operations are
+too small for torch's to share.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,10 +20,11 @@ _POOL: ContextVar[tuple[int, ThreadPoolExecutor | None]] = ContextVar("pool", de
 
 @contextmanager
 def one_thread_per_op() -> Iterator[None]:
-    """Within, `parallel_map` works in as many threads as torch has, and an operation itself has one.
+    """Within, `parallel_map` works in as many threads as torch has, and an
+    operation itself has one.
 
-    Torch's threads wait for their next operation by spinning, so two sets of them would take each other's
-    cores.
+    Torch's threads wait for their next operation by spinning, so two sets of them would take each
+    other's cores.
     """
     count = torch.get_num_threads()
     if count == 1:
@@ -43,7 +46,9 @@ def n_workers() -> int:
 
 
 def parallel_map(work: Callable[[Task], Result], tasks: Iterable[Task]) -> list[Result]:
-    """[work(task) for task in tasks], without a graph; in threads within `one_thread_per_op`, else in turn."""
+    """[work(task) for task in tasks], without a graph; in threads within
+    `one_thread_per_op`, else in turn.
+    """
     count, pool = _POOL.get()
     queue = deque(enumerate(tasks))
     results: dict[int, Result] = {}
@@ -60,8 +65,8 @@ def parallel_map(work: Callable[[Task], Result], tasks: Iterable[Task]) -> list[
     if pool is None:
         worker()
     else:
-        # Not in the caller's thread: the C library hands its large blocks back to the system, and takes
-        # them again.
+        # Not in the caller's thread: the C library hands its large blocks
+        # back to the system, and takes them again.
         for running in [pool.submit(worker) for _ in range(min(count, len(queue)))]:
             running.result()
     return [results[position] for position in range(len(results))]

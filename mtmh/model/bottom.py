@@ -1,4 +1,5 @@
-"""The shared bottom: SparseNN embeds id features, DenseNN maps float features, their concatenation feeds the heads.
+"""The shared bottom: SparseNN embeds id features, DenseNN maps float features,
+their concatenation feeds the heads.
 
 Paper section 3. No content embedding goes in: content enters by distillation only.
 """
@@ -8,14 +9,17 @@ from torch import Tensor, nn
 
 
 class SparseNN(nn.Module):
-    """One embedding table an id feature; row 0 of every table stands for "unknown".
+    """One embedding table an id feature; row 0 of every table is of unknown ids.
 
-    Gradients are sparse, so an optimizer step touches the rows of the batch and not the whole table.
+    Gradients are sparse, so an optimizer step touches the rows of the batch and not the whole
+    table.
     """
 
     def __init__(self, vocabularies: list[int], dims: list[int]) -> None:
         super().__init__()
-        tables = [nn.Embedding(rows, dim, sparse=True) for rows, dim in zip(vocabularies, dims, strict=True)]
+        sizes = zip(vocabularies, dims, strict=True)
+        tables = [nn.Embedding(rows, dim, sparse=True) for rows, dim in sizes]
+        # Rows of unit length on average, whatever the width.
         for table in tables:
             nn.init.normal_(table.weight, std=table.embedding_dim**-0.5)
         self.tables = nn.ModuleList(tables)
@@ -27,7 +31,9 @@ class SparseNN(nn.Module):
 
 
 class DenseNN(nn.Module):
-    """Float features, standardized by the mean and deviation of the training catalog, to a latent vector."""
+    """Float features, standardized by the mean and deviation of the training
+    catalog, to a latent vector.
+    """
 
     def __init__(self, mean: Tensor, deviation: Tensor, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""The paper's losses in plain PyTorch (section 3): what each head minimizes, for any device and precision.
+"""The paper's losses in plain PyTorch (section 3): what each head minimizes, for
+any device and precision.
 
 With trigger i, its positive j and the negatives k, over the set {j, k ..} of the batch's columns:
 
@@ -31,8 +32,9 @@ HEADS_OF = {
     "mtsh": ("relevance",),
     "engagement": ("engagement",),
 }
-# Logit of a masked column, in student and teacher alike. Finite, so that its term q * (log q - log p)
-# is 0 * 0 and not the NaN of 0 * (-inf + inf); far enough below any logit that its exponential is 0.
+# Logit of a masked column, in student and teacher alike. Finite, so that its
+# term q * (log q - log p) is 0 * 0 and not the NaN of 0 * (-inf + inf); far
+# enough below any logit that its exponential is 0.
 MASKED = -1e30
 
 
@@ -55,9 +57,9 @@ def objective_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The scalar to minimize and its parts, named `<head>_head_<loss>`, without a graph.
 
-    Arguments: `vectors` {head: float [n, d] unit rows} of batch.items; `content` float [n, c] unit rows
-    of the same items, zero rows for items without content; the rest as in TrainSettings. A loss of
-    weight 0 is not computed.
+    Arguments: `vectors` {head: float [n, d] unit rows} of batch.items; `content` float [n, c] unit
+    rows of the same items, zero rows for items without content; the rest as in TrainSettings. A
+    loss of weight 0 is not computed.
     """
     offsets = column_offsets(batch)
     teacher_logits = similarity(content.detach(), batch) / tau_q + offsets
@@ -82,10 +84,10 @@ def objective_loss(
 def engagement_loss(logits: Tensor, positive: Tensor, weight: Tensor) -> Tensor:
     """L_e = - log p_positive, weighted by pair and averaged over the batch; a scalar.
 
-    Arguments: `logits` float [B, P], s(x, y) / tau_p with logQ already subtracted and masked columns at
-    MASKED; `positive` int64 [B], each row's column of its positive; `weight` float [B], mean 1 (SIM
-    times propensity). Its gradient in the logits is weight * (p - onehot(positive)) / B.
-    Relation to `relevance_loss`: the same columns, but that one takes the *uncorrected* logits.
+    Arguments: `logits` float [B, P], s(x, y) / tau_p with logQ already subtracted and masked
+    columns at MASKED; `positive` int64 [B], each row's column of its positive; `weight` float [B],
+    mean 1 (SIM times propensity). Its gradient in the logits is weight * (p - onehot(positive)) /
+    B. Relation to `relevance_loss`: the same columns, but that one takes the *uncorrected* logits.
 
     >>> engagement_loss(torch.zeros(1, 4), torch.tensor([2]), torch.ones(1))
     tensor(1.3863)
@@ -94,13 +96,15 @@ def engagement_loss(logits: Tensor, positive: Tensor, weight: Tensor) -> Tensor:
 
 
 def relevance_loss(logits: Tensor, teacher_logits: Tensor, weight: Tensor | None = None) -> Tensor:
-    """L_r = KL(q || p) = sum over {positive, negatives} of q log(q / p), averaged over the batch; a scalar.
+    """L_r = KL(q || p) = sum over {positive, negatives} of q log(q / p), averaged
+    over the batch; a scalar.
 
-    Arguments: `logits` float [B, P], s(x, y) / tau_p *without* logQ (the correction would contaminate the
-    distillation); `teacher_logits` float [B, P], c(x, y) / tau_q, over the same columns. Masked columns
-    are at MASKED in both; `weight` float or bool [B], default 1: 0 leaves a row out, such as a trigger
-    without content. Its gradient in the logits is weight * (p - q) / B; the teacher gets none.
-    The sharper the teacher (small tau_q), the larger this loss: when tau_q changes, choose w_r again.
+    Arguments: `logits` float [B, P], s(x, y) / tau_p *without* logQ (the correction would
+    contaminate the distillation); `teacher_logits` float [B, P], c(x, y) / tau_q, over the same
+    columns. Masked columns are at MASKED in both; `weight` float or bool [B], default 1: 0 leaves a
+    row out, such as a trigger without content. Its gradient in the logits is weight * (p - q) / B;
+    the teacher gets none. The sharper the teacher (small tau_q), the larger this loss: when tau_q
+    changes, choose w_r again.
 
     >>> relevance_loss(torch.zeros(1, 2), torch.zeros(1, 2))
     tensor(0.)
@@ -112,15 +116,16 @@ def relevance_loss(logits: Tensor, teacher_logits: Tensor, weight: Tensor | None
 
 def similarity(units: Tensor, batch: Batch) -> Tensor:
     """<trigger, column>, float [B, P], from the vectors float [n, d] of batch.items."""
-    # Not units[trigger]: its gradient is summed in the order in which threads come, other bits each time.
+    # Not units[trigger]: its gradient is summed in the order in which threads
+    # come, other bits each time.
     return units.index_select(0, batch.trigger) @ units[: len(batch.log_count)].T
 
 
 def column_offsets(batch: Batch) -> Tensor:
     """What is added to every similarity matrix of a batch, float32 [B, P].
 
-    A column that was drawn m times counts m times, by log m; the positive counts once. Accidental hits
-    are MASKED.
+    A column that was drawn m times counts m times, by log m; the positive counts once. Accidental
+    hits are MASKED.
     """
     offsets = batch.log_count.repeat(len(batch.trigger), 1)
     offsets.scatter_(1, batch.positive.unsqueeze(1), 0.0)

@@ -1,7 +1,8 @@
-"""The preranker: users and items to one vector a task, candidates scored by their inner products (paper section 5).
+"""The preranker: users and items to one vector a task, candidates scored by their
+inner products (paper section 5).
 
-Two towers meet only in the product, so all that an item contributes is computed once, and a thousand candidates of a
-block of users are one batched product.
+Two towers meet only in the product, so all that an item contributes is computed once, and a
+thousand candidates of a block of users are one batched product.
 """
 
 import json
@@ -27,9 +28,10 @@ ID_STD = 0.03  # small: an id that is rarely seen adds little to what the item's
 class Towers(nn.Module):
     """Item tower, history table and user tower.
 
-    Arguments: `vocabularies` rows of each id table (row 0 = unknown) and `dims` their widths; `mean` and `deviation` of
-    the float features (empty when there are none); `content_dim`; `interests`, clusters that a user's history is
-    counted over; `hidden` width of the towers' MLPs; `dim` of the vectors; `tasks`.
+    Arguments: `vocabularies` rows of each id table (row 0 = unknown) and `dims` their widths;
+    `mean` and `deviation` of the float features (empty when there are none); `content_dim`;
+    `interests`, clusters that a user's history is counted over; `hidden` width of the towers' MLPs;
+    `dim` of the vectors; `tasks`.
     """
 
     def __init__(
@@ -46,51 +48,72 @@ class Towers(nn.Module):
     ) -> None:
         super().__init__()
         float_dim = FLOAT_DIM if len(mean) else 0
-        self.interests, self.tasks, self.content_scale = interests, tasks, content_dim**0.5 / 3
-        self.sparse, self.sparse_past = SparseNN(vocabularies, dims), SparseNN(vocabularies, dims)
+        self.interests, self.tasks = interests, tasks
+        # Entries of a unit vector are about 1 / sqrt(dim): scaled, about a third.
+        self.content_scale = content_dim**0.5 / 3
+        # A table of what an item is, another of what an event with it says of its user.
+        self.sparse = SparseNN(vocabularies, dims)
+        self.sparse_past = SparseNN(vocabularies, dims)
         for table in (*self.sparse.tables, *self.sparse_past.tables):
             nn.init.normal_(table.weight, std=ID_STD)
         self.dense = DenseNN(mean, deviation, float_dim) if float_dim else None
         self.past = nn.Linear(sum(dims) + content_dim, dim)
         self.age = nn.Parameter(torch.tensor(-3.0))
-        known, asked = [sum(dims) + float_dim + content_dim, hidden, dim], [dim + interests + 1, hidden, dim]
-        self.item_heads = nn.ModuleDict({task: Head(known) for task in tasks})
-        self.user_heads = nn.ModuleDict({task: Head(asked) for task in tasks})
+        item_widths = [sum(dims) + float_dim + content_dim, hidden, dim]
+        user_widths = [dim + interests + 1, hidden, dim]
+        self.item_heads = nn.ModuleDict({task: Head(item_widths) for task in tasks})
+        self.user_heads = nn.ModuleDict({task: Head(user_widths) for task in tasks})
 
     def items(self, ids: Tensor, floats: Tensor, content: Tensor, new: Tensor) -> dict[str, Tensor]:
         """Candidates to {task: float32 [n, dim]}.
 
-        `ids` int64 [n, id features], the item's own first; `floats` float32 [n, float features]; `content` float32
-        [n, content_dim], unit rows or zero; `new` bool [n]: items to be seen as if nobody had engaged with them, their
-        own id unknown and their floats those of the average item.
+        `ids` int64 [n, id features], the item's own first; `floats` float32 [n, float features];
+        `content` float32 [n, content_dim], unit rows or zero; `new` bool [n]: items to be seen as
+        if nobody had engaged with them, their own id unknown and their floats those of the average
+        item.
         """
-        own = torch.where(new, 0, ids[:, 0])
-        parts = [self.sparse(torch.cat([own[:, None], ids[:, 1:]], dim=1)), content * self.content_scale]
+        item_id = torch.where(new, 0, ids[:, 0])
+        id_vectors = self.sparse(torch.cat([item_id[:, None], ids[:, 1:]], dim=1))
+        parts = [id_vectors, content * self.content_scale]
         if self.dense is not None:
             parts.append(self.dense(torch.where(new[:, None], self.dense.mean, floats)))
         bottom = torch.cat(parts, dim=1)
         return {task: head(bottom) for task, head in self.item_heads.items()}
 
     def history(self, ids: Tensor, content: Tensor) -> Tensor:
-        """What an item says about who engaged with it: float32 [n, dim]; arguments as of `items`."""
-        vector: Tensor = self.past(torch.cat([self.sparse_past(ids), content * self.content_scale], dim=1))
+        """What an item says about who engaged with it: float32 [n, dim];
+        arguments as of `items`.
+        """
+        parts = [self.sparse_past(ids), content * self.content_scale]
+        vector: Tensor = self.past(torch.cat(parts, dim=1))
         return vector
 
-    def users(self, past: Tensor, interest: Tensor, row: Tensor, age: Tensor, users: int) -> dict[str, Tensor]:
+    def users(
+        self,
+        past: Tensor,
+        interest: Tensor,
+        row: Tensor,
+        age: Tensor,
+        users: int,
+    ) -> dict[str, Tensor]:
         """Histories to {task: float32 [users, dim]}.
 
-        One entry an event of a history: `past` float32 [E, dim] of `history`, `interest` int64 [E] its cluster, `row`
-        int64 [E] its user, `age` float32 [E] the events after it (0 = the newest).
+        One entry an event of a history: `past` float32 [E, dim] of `history`, `interest` int64 [E]
+        its cluster, `row` int64 [E] its user, `age` float32 [E] the events after it (0 = the
+        newest).
         """
+        # The mean of the events' vectors; older ones count less, at a rate that is learned.
         weight = torch.exp(-softplus(self.age) * age)
         total = past.new_zeros(users).index_add(0, row, weight).clamp_min(1e-6)
-        mean = past.new_zeros(users, past.shape[1]).index_add(0, row, past * weight[:, None]) / total[:, None]
+        sums = past.new_zeros(users, past.shape[1]).index_add(0, row, past * weight[:, None])
+        mean = sums / total[:, None]
+        # Each cluster's share of the events: what a mean over several tastes blurs.
         events = past.new_zeros(users).index_add(0, row, torch.ones_like(age))
-        place = row * self.interests + interest
-        counts = past.new_zeros(users * self.interests).index_add(0, place, torch.ones_like(age))
+        cell = row * self.interests + interest
+        counts = past.new_zeros(users * self.interests).index_add(0, cell, torch.ones_like(age))
         shares = counts.view(users, self.interests) / events.clamp_min(1)[:, None]
-        known = torch.cat([mean, shares, torch.log1p(events)[:, None]], dim=1)
-        return {task: head(known) for task, head in self.user_heads.items()}
+        profile = torch.cat([mean, shares, torch.log1p(events)[:, None]], dim=1)
+        return {task: head(profile) for task, head in self.user_heads.items()}
 
 
 @dataclass(frozen=True)
@@ -101,39 +124,53 @@ class Preranker:
     past: Tensor  # float32 [items, dim]
     interest: Tensor  # int64 [items]
     items: dict[str, Tensor]  # task -> float32 [items, dim]
-    new: Tensor  # bool [items], those that T1 does not know
+    new: Tensor  # bool [items], cold: T1 does not know them
     weights: dict[str, float]  # of the tasks' logits, beside log p(candidate | user) of retrieval
     candidates: int  # of each head that are ranked
 
     @classmethod
     def load(cls, version: Path) -> "Preranker":
         """Read preranker.safetensors and preranker.json of a version directory."""
-        told = json.loads((version / "preranker.json").read_text())
+        metadata = json.loads((version / "preranker.json").read_text())
+        # The file holds the towers' weights beside the tables of every item.
         tensors = load_file(version / "preranker.safetensors")
         tables = {name: tensors.pop(name) for name in list(tensors) if name.startswith("table.")}
-        towers = build_towers(told["architecture"])
+        towers = build_towers(metadata["architecture"])
         towers.load_state_dict(tensors)
         items = {task: tables[f"table.{task}"] for task in towers.tasks}
-        past, interest, new = (tables[f"table.{name}"] for name in ("past", "interest", "new"))
-        return cls(towers.eval(), past, interest, items, new, told["weights"], told["candidates"])
+        return cls(
+            towers=towers.eval(),
+            past=tables["table.past"],
+            interest=tables["table.interest"],
+            items=items,
+            new=tables["table.new"],
+            weights=metadata["weights"],
+            candidates=metadata["candidates"],
+        )
 
-    def save(self, out: Path, told: dict[str, Any]) -> None:
-        """Write both files; `told` holds the architecture (see `build_towers`) and what else should be known."""
+    def save(self, out: Path, metadata: dict[str, Any]) -> None:
+        """Write both files; `metadata` holds the architecture (see
+        `build_towers`) and any notes.
+        """
         tables = {"table.past": self.past, "table.interest": self.interest, "table.new": self.new}
         tables |= {f"table.{task}": vectors for task, vectors in self.items.items()}
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in (self.towers.state_dict() | tables).items()}
+        tensors = self.towers.state_dict() | tables
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
         save_file(tensors, out / "preranker.safetensors")
         (out / "preranker.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
-        told = {**told, "weights": self.weights, "candidates": self.candidates}
-        (out / "preranker.json").write_text(json.dumps(told))
+        metadata = {**metadata, "weights": self.weights, "candidates": self.candidates}
+        (out / "preranker.json").write_text(json.dumps(metadata))
 
     @torch.inference_mode()
-    def with_new(self, ids: Tensor, content: Tensor, interest: Tensor) -> "Preranker":
-        """A preranker that knows n more items, after its own; T1 does not know them.
+    def extended(self, ids: Tensor, content: Tensor, interest: Tensor) -> "Preranker":
+        """A preranker with n more items, which T1 does not know, after those that it has.
 
-        `ids` int64 [n, id features], `content` float32 [n, content_dim] and `interest` int64 [n], its cluster.
+        `ids` int64 [n, id features], `content` float32 [n, content_dim] and `interest` int64 [n],
+        its cluster.
         """
-        floats = content.new_zeros(len(ids), 0 if self.towers.dense is None else len(self.towers.dense.mean))
+        # Floats of a new item are not read: it counts as the average one.
+        n_floats = 0 if self.towers.dense is None else len(self.towers.dense.mean)
+        floats = content.new_zeros(len(ids), n_floats)
         new = torch.ones(len(ids), dtype=torch.bool)
         items = self.towers.items(ids, floats, content, new)
         return replace(

@@ -1,4 +1,6 @@
-"""Two heads over one bottom (paper section 3): engagement and relevance, each an MLP to a unit vector."""
+"""Two heads over one bottom (paper section 3): engagement and relevance, each an
+MLP to a unit vector.
+"""
 
 import json
 from itertools import pairwise
@@ -17,9 +19,9 @@ from mtmh.model.bottom import DenseNN, SparseNN
 class TwoHeads(nn.Module):
     """Items to one unit vector a head.
 
-    Arguments: `vocabularies` rows of each id table (row 0 = unknown), `dims` their widths, `mean` and `deviation` of
-    the float features (both empty when there are none), `hidden` widths of each head's MLP, `out_dim` of its output,
-    `heads` one name (MTSH and single-head training) or two.
+    Arguments: `vocabularies` rows of each id table (row 0 = unknown), `dims` their widths, `mean`
+    and `deviation` of the float features (both empty when there are none), `hidden` widths of each
+    head's MLP, `out_dim` of its output, `heads` one name (MTSH and single-head training) or two.
     """
 
     def __init__(
@@ -36,7 +38,8 @@ class TwoHeads(nn.Module):
         float_dim = 16 if len(mean) else 0
         self.sparse = SparseNN(vocabularies, dims)
         self.dense = DenseNN(mean, deviation, float_dim) if float_dim else None
-        self.heads = nn.ModuleDict({name: Head([sum(dims) + float_dim, *hidden, out_dim]) for name in heads})
+        widths = [sum(dims) + float_dim, *hidden, out_dim]
+        self.heads = nn.ModuleDict({name: Head(widths) for name in heads})
 
     def bottom(self, ids: Tensor, floats: Tensor) -> Tensor:
         """int64 [n, id features], float32 [n, float features] -> float32 [n, bottom width]."""
@@ -44,19 +47,23 @@ class TwoHeads(nn.Module):
         return latent if self.dense is None else torch.cat([latent, self.dense(floats)], dim=1)
 
     def forward(self, ids: Tensor, floats: Tensor) -> dict[str, Tensor]:
-        """int64 [n, id features], float32 [n, float features] -> {head: float32 [n, out_dim], unit rows}."""
+        """int64 [n, id features], float32 [n, float features] -> {head: float32
+        [n, out_dim], unit rows}.
+        """
         shared = self.bottom(ids, floats)
         # Lengths are of the weights' type also where products are of a shorter one (autocast).
-        return {name: normalize(head(shared).to(shared.dtype), dim=1) for name, head in self.heads.items()}
+        vectors = {name: head(shared).to(shared.dtype) for name, head in self.heads.items()}
+        return {name: normalize(vector, dim=1) for name, vector in vectors.items()}
 
 
 class Head(nn.Module):
     """An MLP beside a linear map of the same input; `widths` from input to output.
 
-    The linear map keeps what the ids hold together; the MLP adds what needs two of them at once ("same town and same
-    cuisine"). Against the linear map alone, one seed on validation data: Yelp gains recall in both heads and relevance
-    in the relevance head; Beauty gains in the merge, not in each head. Against the MLP alone, one seed on Yelp: the
-    engagement head gains recall, the relevance head gives recall for relevance.
+    The linear map keeps what the ids hold together; the MLP adds what needs two of them at once
+    ("same town and same cuisine"). Against the linear map alone, one seed on validation data: Yelp
+    gains recall in both heads and relevance in the relevance head; Beauty gains in the merge, not
+    in each head. Against the MLP alone, one seed on Yelp: the engagement head gains recall, the
+    relevance head gives recall for relevance.
     """
 
     def __init__(self, widths: list[int]) -> None:
@@ -78,7 +85,9 @@ def build_model(architecture: dict[str, Any]) -> TwoHeads:
 
 
 def load_model(version: Path) -> TwoHeads:
-    """The trained model of a version directory (model.json and weights.safetensors), ready for inference."""
+    """The trained model of a version directory (model.json and
+    weights.safetensors), ready for inference.
+    """
     model = build_model(json.loads((version / "model.json").read_text())["architecture"])
     model.load_state_dict(load_file(version / "weights.safetensors"))
     return model.eval()

@@ -1,4 +1,6 @@
-"""Example triggers for the report: what each head offers for the same item, and what the merge makes of it."""
+"""Example triggers for the report: what each head offers for the same item, and
+what the merge makes of it.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +16,14 @@ from mtmh.retrieval.scoring import drop_self
 Search = Callable[[np.ndarray, int, str], tuple[np.ndarray, np.ndarray]]
 """(items int32 [B], k, head "engagement" or "relevance") -> (ids int32 [B, k], -1 = none; scores float32 [B, k])."""
 
-SHOWN, OFFERED, ASKED = 8, 50, 200  # candidates shown, candidates a head offers to the merge, triggers looked at
+LIST_LENGTH = 8  # candidates of a list on the page
+OFFERED = 50  # candidates of a head that the merge draws from
+DRAWN = 200  # triggers that are compared
 _LONGEST_TITLE = 100
 
 
 @dataclass(frozen=True)
-class Item:
+class ExampleItem:
     """An item as the page shows it."""
 
     title: str
@@ -28,10 +32,12 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One line of a list: `match` is the finest level at which it shares a topic with the trigger."""
+class ExampleCandidate:
+    """One line of a list: `match` is the finest level at which it shares a topic
+    with the trigger.
+    """
 
-    item: Item
+    item: ExampleItem
     match: Literal["l2", "l1", ""]
     shared: tuple[str, ...]
     provenance: Literal["engagement", "relevance", "both"]
@@ -39,33 +45,38 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Example:
-    """A trigger with the engagement head's, the relevance head's and the merged list, each SHOWN long at most.
+    """A trigger with the engagement head's, the relevance head's and the merged list, each
+    LIST_LENGTH long at most.
 
-    The list of a head that the model does not have is empty, and the merge is then the other head's.
+    The list of a head that the model does not have is empty, and the merge is then the other
+    head's.
     """
 
-    trigger: Item
+    trigger: ExampleItem
     users: int
-    engagement: list[Candidate]
-    relevance: list[Candidate]
-    merged: list[Candidate]
+    engagement: list[ExampleCandidate]
+    relevance: list[ExampleCandidate]
+    merged: list[ExampleCandidate]
 
 
 def choose(
     popularity: np.ndarray, search: Search, seed: int, count: int = 5, heads: Sequence[str] = HEADS
 ) -> np.ndarray:
-    """The `count` triggers on whose first candidates the heads disagree most, int32 [<= count]; any with one head.
+    """The `count` triggers on whose first candidates the heads disagree most,
+    int32 [<= count]; any with one head.
 
-    Among ASKED items drawn (seeded) from the more popular half of those with any user: rare items' lists are
-    arbitrary, and a reader is more likely to know popular ones. `popularity` int [items] = users per item.
+    Among DRAWN items, a seeded sample of the more popular half of those with any user: rare items'
+    lists are arbitrary, and a reader is more likely to know popular ones. `popularity` int [items]
+    = users per item.
     """
-    known = np.flatnonzero(popularity > 0)
-    ranked = known[np.argsort(-popularity[known], kind="stable")]
+    engaged = np.flatnonzero(popularity > 0)
+    ranked = engaged[np.argsort(-popularity[engaged], kind="stable")]
     half = ranked[: max(count, len(ranked) // 2)]
-    drawn = np.random.default_rng(seed).permutation(half)[:ASKED].astype(np.int32)
+    drawn = np.random.default_rng(seed).permutation(half)[:DRAWN].astype(np.int32)
     if len(heads) < 2:
         return drawn[:count]
-    lists = [_lists(search, drawn, SHOWN, head) for head in heads]
+    # The fewer candidates the heads share, the more a reader learns from the lists.
+    lists = [_lists(search, drawn, LIST_LENGTH, head) for head in heads]
     agreement = [len(np.intersect1d(e[e >= 0], r[r >= 0])) for e, r in zip(*lists, strict=True)]
     return drawn[np.argsort(agreement, kind="stable")[:count]]
 
@@ -78,54 +89,65 @@ def collect(
     alpha: int,
     heads: Sequence[str] = HEADS,
 ) -> list[Example]:
-    """Look up the triggers' candidates by the model's `heads` and merge them at `alpha`; `items` row = item number."""
+    """Look up the triggers' candidates by the model's `heads` and merge them at
+    `alpha`; `items` row = item number.
+    """
     nothing = np.full((len(triggers), OFFERED), -1, dtype=np.int32)
     engagement, relevance = (_lists(search, triggers, OFFERED, head) if head in heads else nothing for head in HEADS)
-    merged = quota_merge([engagement, relevance], quotas_at(alpha), SHOWN)
-    found = []
+    # The merge draws from deeper lists than the page shows.
+    merged = quota_merge([engagement, relevance], quotas_at(alpha), LIST_LENGTH)
+    collected = []
     for row, trigger in enumerate(triggers):
-        offers = (set(engagement[row, :SHOWN].tolist()), set(relevance[row, :SHOWN].tolist()))
+        # What both heads list is marked as such, whichever the merge took it from.
+        first = engagement[row, :LIST_LENGTH], relevance[row, :LIST_LENGTH]
+        offers = set(first[0].tolist()), set(first[1].tolist())
         origins = [HEADS[number] for number in merged.channel[row]]
-        shown = _item(items, int(trigger))
-        found.append(
+        item = _item(items, int(trigger))
+        collected.append(
             Example(
-                trigger=shown,
+                trigger=item,
                 users=int(popularity[trigger]),
-                engagement=_candidates(items, shown, engagement[row, :SHOWN], ["engagement"] * SHOWN, offers),
-                relevance=_candidates(items, shown, relevance[row, :SHOWN], ["relevance"] * SHOWN, offers),
-                merged=_candidates(items, shown, merged.item[row], origins, offers),
+                engagement=_candidates(items, item, first[0], ["engagement"] * LIST_LENGTH, offers),
+                relevance=_candidates(items, item, first[1], ["relevance"] * LIST_LENGTH, offers),
+                merged=_candidates(items, item, merged.item[row], origins, offers),
             )
         )
-    return found
+    return collected
 
 
 def _lists(search: Search, triggers: np.ndarray, k: int, head: str) -> np.ndarray:
-    """The first k candidates of each trigger other than itself, int32 [B, k], -1 where a list ends."""
+    """The first k candidates of each trigger other than itself, int32 [B, k], -1
+    where a list ends.
+    """
     ids, scores = search(triggers, k + 1, head)
     return drop_self(ids, scores, triggers)[0].astype(np.int32)
 
 
 def _candidates(
-    items: pa.Table, trigger: Item, ids: np.ndarray, heads: list[str], offers: tuple[set[int], set[int]]
-) -> list[Candidate]:
+    items: pa.Table,
+    trigger: ExampleItem,
+    ids: np.ndarray,
+    heads: list[str],
+    offers: tuple[set[int], set[int]],
+) -> list[ExampleCandidate]:
     lines = []
     for number, head in zip(ids.tolist(), heads, strict=False):
         if number < 0:
             continue
+        # The finest level at which trigger and candidate share a topic.
         item = _item(items, number)
         fine = tuple(topic for topic in item.l2_topics if topic in trigger.l2_topics)
         coarse = tuple(topic for topic in item.l1_topics if topic in trigger.l1_topics)
         both = number in offers[0] and number in offers[1]
         origin: Literal["engagement", "relevance"] = "engagement" if head == "engagement" else "relevance"
-        lines.append(
-            Candidate(item, "l2" if fine else "l1" if coarse else "", fine or coarse, "both" if both else origin)
-        )
+        match: Literal["l2", "l1", ""] = "l2" if fine else "l1" if coarse else ""
+        lines.append(ExampleCandidate(item, match, fine or coarse, "both" if both else origin))
     return lines
 
 
-def _item(items: pa.Table, number: int) -> Item:
+def _item(items: pa.Table, number: int) -> ExampleItem:
     row = items.slice(number, 1).to_pylist()[0]
     title = (row.get("title") or "").strip() or f"item {row['item_id']}"
     if len(title) > _LONGEST_TITLE:
         title = title[: _LONGEST_TITLE - 1].rstrip() + "…"
-    return Item(title, tuple(row.get("l1_topics") or ()), tuple(row.get("l2_topics") or ()))
+    return ExampleItem(title, tuple(row.get("l1_topics") or ()), tuple(row.get("l2_topics") or ()))

@@ -25,7 +25,8 @@ _NAMES = {
     "engagement_head": "engagement head",
     "relevance_head": "relevance head",
 }
-# Where a label may stand around its point: offset in points of the page, and which side of the text that is.
+# Where a label may stand around its point: offset in points of the page, and
+# which side of the text that is.
 _PLACES = [(9, 0, "left"), (-9, 0, "right"), (0, 13, "center"), (0, -13, "center"),
            (8, 11, "left"), (-8, 11, "right"), (8, -11, "left"), (-8, -11, "right"),
            (0, 26, "center"), (0, -26, "center")]  # fmt: skip
@@ -48,34 +49,48 @@ STYLE: dict[Any, Any] = {
 
 def alpha_of(model: str) -> int | None:
     """The quota in percent of a model named merged_alpha_N, None for the others."""
-    found = re.fullmatch(r"merged_alpha_(\d+)", model)
-    return int(found[1]) if found else None
+    match = re.fullmatch(r"merged_alpha_(\d+)", model)
+    return int(match[1]) if match else None
 
 
 def tradeoff_metric(models: Metrics) -> tuple[str, str]:
-    """What recall is drawn against: L2 relevance, or coverage where the data has no topics; (metric, its words)."""
+    """What recall is drawn against: L2 relevance, or coverage where the data has
+    no topics; (metric, its words).
+    """
     if all(figures.get("l2_relevance") is None for figures in models.values()):
         return "coverage", "coverage, %"
     return "l2_relevance", "L2 relevance, %"
 
 
 def single_head(models: Metrics) -> str | None:
-    """The head that serves alone, "engagement" or "relevance", in a model that has one; None where it has two."""
+    """The head that serves alone, "engagement" or "relevance", in a model that
+    has one; None where it has two.
+    """
     heads = [name.removesuffix("_head") for name in models if name.endswith("_head")]
     return heads[0] if len(heads) == 1 else None
 
 
-def tradeoff(models: Metrics, serving_alpha: int, panels: Iterable[str] = ("all", "zoom")) -> Figure:
-    """Recall@500 against relevance as alpha goes 0..100, with heads and baselines as points (paper, Figure 6).
+def tradeoff(
+    models: Metrics,
+    serving_alpha: int,
+    panels: Iterable[str] = ("all", "zoom"),
+) -> Figure:
+    """Recall@500 against relevance as alpha goes 0..100, with heads and baselines
+    as points (paper, Figure 6).
 
-    `panels`: "all" shows every model, "zoom" the heads and the merge alone, every alpha labelled. A single head is one
-    point: nothing is merged.
+    `panels`: "all" shows every model, "zoom" the heads and the merge alone, every alpha labelled. A
+    single head is one point: nothing is merged.
     """
     metric, axis = tradeoff_metric(models)
     single = single_head(models)
     if single:
         models = {name: figures for name, figures in models.items() if alpha_of(name) is None}
-    points = _points(models, metric)
+    # A model without one of the two figures has no point.
+    points = {}
+    for name, figures in models.items():
+        x, y = figures.get(metric), figures.get("recall_at_500")
+        if x is not None and y is not None:
+            points[name] = (100 * x, 100 * y)
     chosen = list(panels)
     with rc_context(STYLE):
         figure = Figure(figsize=(4.8 * len(chosen), 3.9), layout="constrained")
@@ -84,34 +99,37 @@ def tradeoff(models: Metrics, serving_alpha: int, panels: Iterable[str] = ("all"
             axes.set_xlabel(axis)
             axes.set_ylabel("recall@500, %")
             if len(chosen) > 1:
-                axes.set_title(
-                    {"all": "All models", "zoom": "The head, close up" if single else "The merge, close up"}[panel],
-                    size=11,
-                    loc="left",
-                )
+                close_up = "The head, close up" if single else "The merge, close up"
+                title = {"all": "All models", "zoom": close_up}[panel]
+                axes.set_title(title, size=11, loc="left")
             _draw_points(axes, points, serving_alpha)
             if panel == "zoom":
-                near = _window(points)
-                axes.set(xlim=near[0], ylim=near[1])
-                named = [name for name in points if _inside(points[name], near)]
+                # The close-up names every alpha, the whole picture only the one that serves.
+                (left, right), (low, high) = _window(points)
+                axes.set(xlim=(left, right), ylim=(low, high))
+                named = [name for name, (x, y) in points.items() if left <= x <= right and low <= y <= high]
             else:
                 axes.margins(0.16)
                 named = [name for name in points if alpha_of(name) in (None, serving_alpha)]
-            words = {name: _words(name, serving_alpha, full=panel == "zoom" and not single) for name in named}
+            full = panel == "zoom" and not single
+            words = {name: _words(name, serving_alpha, full) for name in named}
             _label(figure, axes, points, words, serving_alpha)
-        figure.set_layout_engine("none")  # laid out by now; labels were placed for exactly this layout
+        figure.set_layout_engine("none")  # the labels were placed for exactly this layout
     return figure
 
 
 def curves(columns: Mapping[str, np.ndarray]) -> dict[str, Figure]:
-    """Training curves over the pairs seen: every column named *_loss, the relevance losses in a figure of their own.
+    """Training curves over the pairs seen: every column named *_loss, the
+    relevance losses in a figure of their own.
 
-    `columns` are those of curves.parquet; "engagement" or "relevance" is left out where it has no finite loss.
+    `columns` are those of curves.parquet; "engagement" or "relevance" is left out where it has no
+    finite loss.
     """
     losses = {n: v for n, v in columns.items() if n.endswith("_loss") and np.isfinite(v).any()}
     figures = {}
     for kind in ("engagement", "relevance"):
-        panel = {name: v for name, v in losses.items() if ("relevance" in name) is (kind == "relevance")}
+        is_relevance = kind == "relevance"
+        panel = {n: v for n, v in losses.items() if ("relevance" in n) is is_relevance}
         if panel:
             with rc_context(STYLE):
                 figures[kind] = Figure(figsize=(4.8, 3.1), layout="constrained")
@@ -121,13 +139,16 @@ def curves(columns: Mapping[str, np.ndarray]) -> dict[str, Figure]:
 
 
 def svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an <svg> element for a page: scales with its container, says what it shows, names no address.
+    """The figure as an <svg> element for a page: scales with its container, says
+    what it shows, names no address.
 
-    `name` tells its ids from those of other figures on the page; `description` is the alternative text.
+    `name` tells its ids from those of other figures on the page; `description` is the alternative
+    text.
     """
     buffer = io.StringIO()
     with rc_context({**STYLE, "svg.hashsalt": name}), without_glyph_warnings():
         figure.savefig(buffer, format="svg", metadata={"Date": None})
+    # Only the element itself, without its metadata and fixed size; ids must differ on the page.
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
@@ -139,7 +160,9 @@ def svg(figure: Figure, name: str, description: str) -> str:
 
 @contextmanager
 def without_glyph_warnings() -> Iterator[None]:
-    """Letters that the measuring font lacks, such as Chinese ones, are no fault: a browser draws them by its own."""
+    """Letters that the measuring font lacks, such as Chinese ones, are no fault:
+    a browser draws them by its own.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support", category=UserWarning)
@@ -153,29 +176,18 @@ def save(figure: Figure, run: Path, name: str) -> None:
         figure.savefig(run / f"{name}.png", dpi=160)
 
 
-def _points(models: Metrics, metric: str) -> dict[str, tuple[float, float]]:
-    points = {}
-    for name, figures in models.items():
-        x, y = figures.get(metric), figures.get("recall_at_500")
-        if x is not None and y is not None:
-            points[name] = (100 * x, 100 * y)
-    return points
-
-
 def _window(points: Points) -> tuple[tuple[float, float], tuple[float, float]]:
     """Limits (x, y) around the heads and the merge, with room for labels."""
     near = [p for name, p in points.items() if alpha_of(name) is not None or name.endswith("_head")]
+    # At least half a percent either way, so that close points do not look far apart.
     (left, low), (right, high) = np.min(near, axis=0), np.max(near, axis=0)
     x, y = max(0.28 * (right - left), 0.5), max(0.3 * (high - low), 0.5)
     return (left - x, right + x), (low - y, high + y)
 
 
-def _inside(point: tuple[float, float], limits: tuple[tuple[float, float], tuple[float, float]]) -> bool:
-    return all(low <= value <= high for value, (low, high) in zip(point, limits, strict=True))
-
-
 def _draw_points(axes: Axes, points: Points, serving_alpha: int) -> None:
     merged = sorted((alpha, points[name]) for name in points if (alpha := alpha_of(name)) is not None)
+    # The merge is a line over alpha; heads and baselines are single points of other shapes.
     line = np.array([point for _, point in merged]).reshape(-1, 2)
     axes.plot(line[:, 0], line[:, 1], color=COLORS["merged"], linewidth=1.8, zorder=2)
     for name, (x, y) in points.items():
@@ -203,13 +215,19 @@ def _words(name: str, serving_alpha: int, full: bool) -> str:
     return f"merged, alpha {alpha} (served)" if full else f"merged, alpha {alpha}"
 
 
-def _label(figure: Figure, axes: Axes, points: Points, words: Mapping[str, str], serving_alpha: int) -> None:
+def _label(
+    figure: Figure,
+    axes: Axes,
+    points: Points,
+    words: Mapping[str, str],
+    serving_alpha: int,
+) -> None:
     """Put `words` beside their points, each where it covers the fewest other labels and points."""
-    figure.draw_without_rendering()
+    figure.draw_without_rendering()  # extents exist only after a drawing
     frame = axes.get_window_extent()
     spots = {name: axes.transData.transform(point) for name, point in points.items()}
     heads = {points[name] for name in points if name.endswith("_head")}
-    taken: list[Any] = []
+    taken: list[Any] = []  # boxes of the labels so far
 
     def cost(name: str, box: Any, rank: int) -> float:
         outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1
@@ -220,6 +238,7 @@ def _label(figure: Figure, axes: Axes, points: Points, words: Mapping[str, str],
     for name in sorted(words, key=lambda name: (alpha_of(name) != serving_alpha, alpha_of(name) is not None)):
         if alpha_of(name) in (0, 100) and alpha_of(name) != serving_alpha and points[name] in heads:
             continue  # that head alone, whose own label says so
+        # Every position is tried, and the cheapest stays.
         offers = []
         for rank, (dx, dy, side) in enumerate(_PLACES):
             text = axes.annotate(
@@ -235,13 +254,20 @@ def _label(figure: Figure, axes: Axes, points: Points, words: Mapping[str, str],
         taken.append(best[3])
 
 
-def _draw_losses(axes: Axes, pairs: np.ndarray, panel: Mapping[str, np.ndarray], own: str) -> None:
-    looks = ((own, "-"), (COLORS["merged"], "--"), (QUIET, ":"))
+def _draw_losses(
+    axes: Axes,
+    pairs: np.ndarray,
+    panel: Mapping[str, np.ndarray],
+    color: str,
+) -> None:
+    styles = ((color, "-"), (COLORS["merged"], "--"), (QUIET, ":"))
     for number, (name, values) in enumerate(panel.items()):
-        color, dash = looks[number % len(looks)]
+        line_color, dash = styles[number % len(styles)]
+        # A moving average over the noise of single points, which stay visible behind it.
         width = max(1, len(values) // 25)
         if width > 1:
-            axes.plot(pairs, values, color=color, alpha=0.25, linewidth=0.8)
+            axes.plot(pairs, values, color=line_color, alpha=0.25, linewidth=0.8)
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-        axes.plot(pairs[width - 1 :], smooth, color=color, linestyle=dash, label=name.replace("_", " "))
+        label = name.replace("_", " ")
+        axes.plot(pairs[width - 1 :], smooth, color=line_color, linestyle=dash, label=label)
     axes.legend(frameon=False, fontsize=10)

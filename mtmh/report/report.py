@@ -1,4 +1,6 @@
-"""The page a run leaves: report.html, self-contained, without scripts. Every figure on it is one of metrics.json."""
+"""The page a run leaves: report.html, self-contained, without scripts. Every
+figure on it is one of metrics.json.
+"""
 
 import json
 import shlex
@@ -15,7 +17,7 @@ import yaml
 from markupsafe import Markup
 
 from mtmh.data.files import replacing
-from mtmh.display import shown
+from mtmh.display import finalize
 from mtmh.evaluation.gate import BASELINES
 from mtmh.ids import Ids
 from mtmh.report import examples, plots
@@ -46,7 +48,8 @@ NAMES = {
 
 
 def write(run: Path, search: examples.Search | None = None) -> None:
-    """Write report.html, alpha.svg and alpha.png into the run directory `run`, from what lies there.
+    """Write report.html, alpha.svg and alpha.png into the run directory `run`,
+    from what lies there.
 
     `search` finds the example triggers' candidates; by default the run's own retriever does.
     """
@@ -54,6 +57,7 @@ def write(run: Path, search: examples.Search | None = None) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     alpha = config["retrieval"]["alpha"]
     models = metrics["models"]
+    # Everything on the page is read from the run: it can be rendered again at any time.
     page = _environment().get_template("report.html.j2")
     html = page.render(
         run_id=run.name.removeprefix("."),  # a dot marks a directory that is still being put together
@@ -70,8 +74,8 @@ def write(run: Path, search: examples.Search | None = None) -> None:
         columns=COLUMNS,
         rows=_rows(models, alpha),
         examples=_examples(run, search, models, alpha, metrics["seed"]),
-        asked=examples.ASKED,
-        shown=examples.SHOWN,
+        drawn_triggers=examples.DRAWN,
+        list_length=examples.LIST_LENGTH,
         steps=_steps(metrics),
         definitions=metrics["definitions"],
         code_version=metrics["code_version"],
@@ -103,7 +107,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
-        finalize=shown,
+        finalize=finalize,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -134,6 +138,7 @@ def _rejected(path: Path) -> list[tuple[str, int]]:
     if not path.is_file():
         return []
     table = pq.read_table(path, columns=["table", "reason"])
+    # The table counts as well: an item without an id and an interaction without one differ.
     counts = table.group_by(["table", "reason"]).aggregate([([], "count_all")]).to_pylist()
     counts.sort(key=lambda row: -row["count_all"])
     return [(f"{row['table']}: {row['reason']}", row["count_all"]) for row in counts]
@@ -143,11 +148,12 @@ def _tiles(metrics: Mapping[str, Any], alpha: int) -> list[dict[str, str]]:
     models = metrics["models"]
     merged, engagement = models[f"merged_alpha_{alpha}"], models.get("engagement_head")
     measured = [name for name in BASELINES if name in models and models[name]["recall_at_500"] is not None]
+    # Recall beside what it must beat, relevance beside the head that trains on engagement alone.
     best = max(measured, key=lambda name: models[name]["recall_at_500"])
     floor = models[best]["recall_at_500"]
-    times = (
-        f"{merged['recall_at_500'] / floor:.2f} times the best baseline" if floor else "the best baseline finds none"
-    )
+    times = "the best baseline finds none"
+    if floor:
+        times = f"{merged['recall_at_500'] / floor:.2f} times the best baseline"
     seconds, memory = metrics["seconds"], metrics["peak_memory_mb"]
     total = sum(seconds.values())
     took = f"{total:.0f} s" if total < 120 else f"{total / 60:.1f} min"
@@ -186,23 +192,29 @@ def _drawings(run: Path, models: plots.Metrics, alpha: int) -> dict[str, Markup]
             f"{close}: recall@500 against {words}",
         ),
     }
+    # The training curves of the losses that this objective has.
     columns = pq.read_table(run / "curves.parquet")
     arrays = {name: columns[name].to_numpy() for name in columns.column_names}
     for kind, figure in plots.curves(arrays).items():
         drawings[kind] = (figure, f"Training curve of the {kind} loss over the pairs seen")
-    # Words of our own in the pictures, nothing of the data: safe as they are.
+    # The pictures hold words of the code alone, nothing of the data: safe without escaping.
     return {name: Markup(plots.svg(figure, name, words)) for name, (figure, words) in drawings.items()}
 
 
 def _rows(models: Mapping[str, Mapping[str, float | None]], alpha: int) -> list[dict[str, Any]]:
-    """One row a model: its name, whether it is served, and a cell a column: value, text, whether the best."""
+    """One row a model: its name, whether it is served, and a cell a column:
+    value, text, whether the best.
+    """
+    # The best model of each column is marked, where more is better.
     best = {}
     for metric, _, more_is_better in COLUMNS:
-        values = [value for figures_ in models.values() if (value := figures_.get(metric)) is not None]
-        if more_is_better and values:
-            best[metric] = max(values)
+        values = [figures.get(metric) for figures in models.values()]
+        measured_values = [value for value in values if value is not None]
+        if more_is_better and measured_values:
+            best[metric] = max(measured_values)
     rows = []
     for model, measured in models.items():
+        # Shares in percent, the diversity as the distance that it is.
         cells = []
         for metric, _, _ in COLUMNS:
             value = measured.get(metric)
@@ -213,18 +225,21 @@ def _rows(models: Mapping[str, Mapping[str, float | None]], alpha: int) -> list[
             cells.append({"metric": metric, "value": value, "text": text, "best": top})
         kind = "head" if model in HEADS else "baseline" if plots.alpha_of(model) is None else "merged"
         served = plots.alpha_of(model) == alpha
-        rows.append({"model": model, "name": name_of(model), "kind": kind, "served": served, "cells": cells})
+        row = {"model": model, "name": name_of(model), "kind": kind, "served": served}
+        rows.append(row | {"cells": cells})
     return rows
 
 
 def _examples(
     run: Path, search: examples.Search | None, models: plots.Metrics, alpha: int, seed: int
 ) -> list[examples.Example]:
-    items = pq.read_table(run / "retriever" / "items.parquet", columns=["item_id", "title", "l1_topics", "l2_topics"])
+    columns = ["item_id", "title", "l1_topics", "l2_topics"]
+    items = pq.read_table(run / "retriever" / "items.parquet", columns=columns)
     if search is None:
         from mtmh.retrieval.retriever import Retriever
 
         search = Retriever.load(run / "retriever").similar_items
+    # Triggers that real users of the sample have, by how many of them.
     popularity = _users_per_trigger(run, items, f"merged_alpha_{alpha}")
     heads = [head.removesuffix("_head") for head in HEADS if head in models]
     triggers = examples.choose(popularity, search, seed, heads=heads)
@@ -233,8 +248,10 @@ def _examples(
 
 def _users_per_trigger(run: Path, items: pa.Table, model: str) -> np.ndarray:
     """In how many sampled users' lists an item is the trigger of something, int64 [items]."""
+    # Of one model alone, as every model has lists of the same users.
     filters = [("model", "=", model)]
-    rows = pq.read_table(run / "candidates.parquet", columns=["user_id", "trigger_id"], filters=filters)
+    columns = ["user_id", "trigger_id"]
+    rows = pq.read_table(run / "candidates.parquet", columns=columns, filters=filters)
     pairs = rows.group_by(["user_id", "trigger_id"]).aggregate([])
     rows = Ids(items["item_id"]).rows(pairs["trigger_id"])
     return np.bincount(rows[rows >= 0], minlength=items.num_rows)

@@ -1,4 +1,6 @@
-"""The pools of many users at once, on all cores: to the bit what scoring.Pooling gives each user."""
+"""The pools of many users at once, on all cores: to the bit what scoring.Pooling
+gives each user.
+"""
 
 import numpy as np
 from numba import njit, prange
@@ -6,7 +8,7 @@ from numba import njit, prange
 from mtmh.ragged import Ragged
 from mtmh.retrieval import scoring
 
-BLOCKS = 64  # of users; each has marks of its own
+BLOCKS = 64  # of users; each block has its own marks
 _first_of = njit(cache=True)(scoring.first_of)
 
 
@@ -40,7 +42,18 @@ def pool_users(
 
 @njit(parallel=True, cache=True)
 def _pool(  # type: ignore[no-untyped-def]
-    trigger_indptr, triggers, seen_indptr, seen, list_of, ids, scores, votes, blocks, item, total, trigger
+    trigger_indptr,
+    triggers,
+    seen_indptr,
+    seen,
+    list_of,
+    ids,
+    scores,
+    votes,
+    blocks,
+    item,
+    total,
+    trigger,
 ):
     users, size = item.shape
     for block in prange(blocks):

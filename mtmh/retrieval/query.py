@@ -1,4 +1,6 @@
-"""Questions to one version from the command line: what is similar to an item, what to show after a history."""
+"""Questions to one version from the command line: what is similar to an item,
+what to show after a history.
+"""
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -20,7 +22,7 @@ from mtmh.retrieval.retriever import Request, Retriever
 
 
 @dataclass(frozen=True)
-class ListedCandidate:
+class CandidateLine:
     """One candidate, as a person reads it."""
 
     item_id: str
@@ -32,18 +34,27 @@ class ListedCandidate:
 
 
 def load(run: Path) -> Retriever:
-    """The retriever of a run directory, or of a version directory. Raises UserError when `run` is neither."""
+    """The retriever of a run directory, or of a version directory. Raises
+    UserError when `run` is neither.
+    """
     if not run.is_dir():
         raise UserError(f"{run}: no such folder. Give a run, such as runs/latest, or a retriever directory.")
     return Retriever.load(run / "retriever" if (run / "retriever").is_dir() else run)
 
 
-def similar(retriever: Retriever, item_id: str, k: int, alpha: float) -> dict[str, list[ListedCandidate]]:
-    """The `k` best candidates for a trigger: of each head, and "merged" at `alpha` where there are several.
+def similar(
+    retriever: Retriever,
+    item_id: str,
+    k: int,
+    alpha: float,
+) -> dict[str, list[CandidateLine]]:
+    """The `k` best candidates for a trigger: of each head, and "merged" at
+    `alpha` where there are several.
 
     Raises UserError when the version does not know the item.
     """
     trigger = _rows(retriever, [item_id])
+    # The merge drops what both heads offer, so each looks deeper than `k`.
     depth = min(max(2 * k, 50), len(retriever.items) - 1)
     lists = {head: retriever.similar_items(trigger, depth, head) for head in retriever.indexes}
     triggers, heads = np.repeat(trigger, k), list(lists)
@@ -61,8 +72,9 @@ def similar(retriever: Retriever, item_id: str, k: int, alpha: float) -> dict[st
 
 def recommend(
     retriever: Retriever, history: list[str], k: int, alpha: float, settings: RetrievalSettings
-) -> list[ListedCandidate]:
-    """The first `k` of a user's merged pool at `alpha`; the items of `history` are triggers and not shown again.
+) -> list[CandidateLine]:
+    """The first `k` of a user's merged pool at `alpha`; the items of `history`
+    are triggers and not shown again.
 
     Raises UserError when the version does not know an item of the history.
     """
@@ -75,33 +87,39 @@ def recommend(
 
 def describe(retriever: Retriever, item_id: str) -> str:
     """An item in a line. Raises UserError when the version does not know it."""
-    item = _candidate(retriever.items.take(_rows(retriever, [item_id])).to_pylist()[0], "", 1.0, item_id)
+    (row,) = retriever.items.take(_rows(retriever, [item_id])).to_pylist()
+    item = _candidate(row, "", 1.0, item_id)
     return f"{item.item_id}: {item.title} ({item.topics or 'no topics'})"
 
 
-def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[ListedCandidate]:
-    """The first `k` of the list that the run's evaluation made for a test user at `alpha`.
+def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[CandidateLine]:
+    """The first `k` of the list of the run's evaluation for a test user at `alpha`.
 
-    Raises UserError when the run keeps no such list: it does for a sample of users, and for the alphas evaluated.
+    Raises UserError when the run keeps no such list: it keeps those of a sample of users, and for
+    the alphas evaluated.
     """
     path = run / "candidates.parquet"
     if not path.is_file():
         raise UserError(f"{run} has no candidates.parquet: give a run directory, or a history with --history A,B,C.")
     rows = pq.read_table(path, filters=[("user_id", "=", user_id), ("rank", "<=", k)])
     if not rows.num_rows:
-        known = pc.unique(pq.read_table(path, columns=["user_id"], filters=[("rank", "=", 1)])["user_id"])
+        first = pq.read_table(path, columns=["user_id"], filters=[("rank", "=", 1)])
+        user_ids = pc.unique(first["user_id"])
         raise UserError(
-            f"user {user_id!r} is not among the {len(known):,} test users whose candidates {path} holds "
-            f"(say, {', '.join(known[:3].to_pylist())}). Give the items of any user's history with --history A,B,C."
+            f"user {user_id!r} is not among the {len(user_ids):,} test users whose candidates "
+            f"{path} holds "
+            f"(say, {', '.join(user_ids[:3].to_pylist())}). Give the items of any user's history "
+            "with --history A,B,C."
         )
     model = f"merged_alpha_{alpha}"
-    listed = rows.filter(pc.equal(rows["model"].cast(pa.string()), model)).sort_by("rank").to_pylist()
-    if not listed:
+    is_model = pc.equal(rows["model"].cast(pa.string()), model)
+    candidates = rows.filter(is_model).sort_by("rank").to_pylist()
+    if not candidates:
         merged = {name for name in rows["model"].to_pylist() if name.startswith("merged")}
         raise UserError(f"the run has no {model}; it evaluated {', '.join(sorted(merged)) or 'no merge'}.")
     table = load(run).items
     of_id = {row["item_id"]: row for row in table.to_pylist()}
-    return [_candidate(of_id[row["item_id"]], row["head"] or "", row["score"], row["trigger_id"]) for row in listed]
+    return [_candidate(of_id[row["item_id"]], row["head"] or "", row["score"], row["trigger_id"]) for row in candidates]
 
 
 def retrieval_settings(run: Path) -> RetrievalSettings:
@@ -121,8 +139,12 @@ def _rows(retriever: Retriever, item_ids: list[str]) -> np.ndarray:
 
 
 def _candidates(
-    retriever: Retriever, items: np.ndarray, scores: np.ndarray, triggers: np.ndarray, heads: list[str]
-) -> list[ListedCandidate]:
+    retriever: Retriever,
+    items: np.ndarray,
+    scores: np.ndarray,
+    triggers: np.ndarray,
+    heads: list[str],
+) -> list[CandidateLine]:
     """As a person reads them; a list ends at the first item -1."""
     n = int((items >= 0).sum())
     rows = retriever.items.take(pa.array(items[:n])).to_pylist()
@@ -131,6 +153,6 @@ def _candidates(
     return [_candidate(*column) for column in columns]
 
 
-def _candidate(item: dict[str, Any], head: str, score: float, trigger_id: str) -> ListedCandidate:
+def _candidate(item: dict[str, Any], head: str, score: float, trigger_id: str) -> CandidateLine:
     topics = ", ".join(item["l2_topics"] or [])
-    return ListedCandidate(item["item_id"], item["title"] or "", topics, head, score, trigger_id)
+    return CandidateLine(item["item_id"], item["title"] or "", topics, head, score, trigger_id)

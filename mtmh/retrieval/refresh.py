@@ -1,7 +1,9 @@
-"""New items into a version that is trained: retrievable from their first hour on, at no cost of training.
+"""New items into a version that is trained: retrievable from their first hour on,
+at no cost of training.
 
-Each takes the place that a build with it in the catalog would have given it (see `build` and `scoring.Donors`): rows of
-items that are there never move, so what is known of them, and every number that another part keeps, goes on to hold.
+Each gets the vector that a build with it in the catalog would have given it (see `build` and
+`scoring.Donors`). Rows of items that are there never move, so every number that another part stores
+goes on to hold.
 """
 
 import hashlib
@@ -10,7 +12,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
@@ -18,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
 
 from mtmh.errors import UserError
+from mtmh.model.preranker import Preranker
 from mtmh.retrieval.index import Tuning, extend_index, on_cpu, on_gpu
 from mtmh.retrieval.intake import Encoded, Intake
 from mtmh.retrieval.retriever import Retriever
@@ -28,11 +29,18 @@ from mtmh.retrieval.scoring import Donors
 from mtmh.retrieval.version import MANIFEST, verify, write_manifest
 
 
-def add_items(retriever: Retriever, items: pa.Table, intake: Intake, skip_known: bool = False) -> Retriever:
-    """A retriever that holds `items` too, a table of the contract, in order of item_id after those it has.
+def add_items(
+    retriever: Retriever,
+    items: pa.Table,
+    intake: Intake,
+    skip_known: bool = False,
+) -> Retriever:
+    """A retriever that holds `items` too, a table of the contract, in order of
+    item_id after those it has.
 
-    `retriever` itself stays as it is. Items that it has already are left out with `skip_known`, and a UserError
-    without; so is a row that breaks the contract, that no item is left, or that nothing is known of any of them.
+    `retriever` itself stays as it is. Items that it has already are left out with `skip_known`, and
+    a UserError without; so is a row that breaks the contract, that no item is left, or that nothing
+    is known of any of them.
     """
     return extend(retriever, items, intake, skip_known).retriever
 
@@ -47,49 +55,94 @@ class Extended:
     tunings: dict[str, Tuning]  # head -> how its index is set
 
 
-def extend(retriever: Retriever, items: pa.Table, intake: Intake, skip_known: bool = False) -> Extended:
+def extend(
+    retriever: Retriever,
+    items: pa.Table,
+    intake: Intake,
+    skip_known: bool = False,
+) -> Extended:
     """As `add_items`, with what a version on disk needs besides."""
-    items = _unknown(retriever.items, intake.check(items), skip_known)
+    items = _without_known(retriever.items, intake.check(items), skip_known)
     encoded = intake.encode(items)
-    _refuse_untold(items, encoded)
+    if not encoded.has_features.any():
+        raise UserError(
+            f"nothing is known of any of the {len(items):,} new items, such as"
+            f" {items['item_id'][0].as_py()!r}: no text or image that this version reads, no "
+            "creator that it"
+            " knows. They would all be retrieved alike. Give them a title, or train on them."
+        )
     settings, indexes, vectors, tunings = intake.settings, {}, {}, {}
+    in_train = retriever.items["in_train"].to_numpy()
     for head, rows in retriever.vectors.items():
-        vectors[head] = np.concatenate([rows, _placed(retriever, rows, encoded, head, intake)])
-        asked = settings.k_ann, settings.min_recall, intake.seed
-        index, tunings[head] = extend_index(retriever.indexes[head], vectors[head], *asked)
+        # As `build` places cold items: among the items that T1 knows, by content.
+        added = encoded.vectors[head]
+        if settings.cold == "content":
+            donors = np.flatnonzero(in_train & retriever.content.any(axis=1))
+            neighbours = Donors(donors, retriever.content[donors])
+            added = neighbours.place_by_content(added, encoded.content, rows, intake.tau_q)
+        vectors[head] = np.concatenate([rows, added])
+        index, tunings[head] = extend_index(
+            retriever.indexes[head],
+            vectors[head],
+            settings.k_ann,
+            settings.min_recall,
+            intake.seed,
+        )
         indexes[head] = on_gpu(index)
+    # The preranker scores candidates from tables with a row an item: these grow too.
     content = np.concatenate([retriever.content, encoded.content])
     ranker = retriever.preranker
     if ranker is not None:
-        interest = _interests(retriever.content, ranker.interest, ranker.new, ranker.towers.interests, encoded.content)
-        ranker = ranker.with_new(encoded.ids, torch.from_numpy(encoded.content), torch.from_numpy(interest))
-    table = _rows_like(retriever.items, items)
+        interest = torch.from_numpy(_interests(retriever.content, ranker, encoded.content))
+        ranker = ranker.extended(encoded.ids, torch.from_numpy(encoded.content), interest)
+    # The new rows come last: no row that is there moves.
+    columns, schema = retriever.items.column_names, retriever.items.schema
+    new = items.append_column("in_train", pa.repeat(False, len(items))).select(columns)
+    table = pa.concat_tables([retriever.items, new.cast(schema)]).combine_chunks()
     return Extended(Retriever(table, vectors, indexes, content, ranker), items, encoded, tunings)
 
 
-def refresh(run: Path, items: pa.Table, out: Path, intake: Intake, skip_known: bool = False) -> Extended:
-    """Write the version of `run` with `items` added to the new directory `out`, whole or not at all.
+def refresh(
+    run: Path,
+    items: pa.Table,
+    out: Path,
+    intake: Intake,
+    skip_known: bool = False,
+) -> Extended:
+    """Write the version of `run` with `items` added to the new directory `out`,
+    whole or not at all.
 
-    `run` is a run or a version directory, refreshed before or not; `intake` is its own. What is written is a version
-    (see `build`), with the run's config.yaml beside it, so that it is packaged and served with the same settings. Its
-    manifest says besides in `created_from`: {"refreshed": {"items" added since training, "newest", when the latest of
-    `items` was created, "base", the sha256 of the manifest before}}. The same input gives the same files, but for the
-    last bits of texts that a cache had from other batches. Raises UserError as `add_items` does, when `run` does not
-    have its checksums, or when `out` is there.
+    `run` is a run or a version directory, refreshed before or not; `intake` is its own. What is
+    written is a version (see `build`), with the run's config.yaml beside it, so that it is packaged
+    and served with the same settings. Its manifest says besides in `created_from`: {"refreshed":
+    {"items" added since training, "newest", when the latest of `items` was created, "base", the
+    sha256 of the manifest before}}. The same input gives the same files, but for the last bits of
+    texts that a cache had from other batches. Raises UserError as `add_items` does, when `run` does
+    not have its checksums, or when `out` is there.
     """
     version = run / "retriever" if (run / "retriever").is_dir() else run
     if out.exists():
         raise UserError(f"{out} is there already: name a new folder, as versions never change.")
     manifest = verify(version)
     extended = extend(Retriever.load(version), items, intake, skip_known)
+    # Written beside its final name and renamed: a reader sees the whole version or none.
     draft = out.with_name(f".{out.name}.{os.getpid()}")
     draft.mkdir(parents=True)
     try:
         _write(extended, version, draft)
-        same = [version / name for name in manifest["sha256"] if not (draft / name).exists()]
-        for source in (*same, *run.glob("config.yaml")):
+        unchanged = [version / name for name in manifest["sha256"] if not (draft / name).exists()]
+        for source in (*unchanged, *run.glob("config.yaml")):
             shutil.copy2(source, draft)
-        write_manifest(draft, manifest["created_from"] | {"refreshed": _told(version, manifest, extended)})
+        # Items of earlier refreshes count too: all since training.
+        created_from = manifest["created_from"]
+        before = created_from.get("refreshed", {"items": 0})["items"]
+        newest = pc.max(extended.items["created_at"]).as_py()
+        refreshed = {
+            "items": before + len(extended.items),
+            "newest": newest.isoformat() if newest else None,
+            "base": hashlib.sha256((version / MANIFEST).read_bytes()).hexdigest(),
+        }
+        write_manifest(draft, created_from | {"refreshed": refreshed})
         draft.rename(out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -98,81 +151,54 @@ def refresh(run: Path, items: pa.Table, out: Path, intake: Intake, skip_known: b
 
 def _write(extended: Extended, version: Path, draft: Path) -> None:
     """The files of `version` that added items change."""
-    new, told = extended.retriever, extended.encoded
+    new = extended.retriever
     for head, index in new.indexes.items():
         faiss.write_index(on_cpu(index), str(draft / f"{head}.faiss"))
         np.save(draft / f"{head}.npy", new.vectors[head])
-    (draft / "index.json").write_text(json.dumps({head: how.as_dict() for head, how in extended.tunings.items()}))
+    tunings = {head: tuning.as_dict() for head, tuning in extended.tunings.items()}
+    (draft / "index.json").write_text(json.dumps(tunings))
     np.save(draft / "content.npy", new.content)
     pq.write_table(new.items, draft / "items.parquet")
+    # Features of the new items follow those of the old ones, in the same columns.
     features = pq.read_table(version / "item_features.parquet")
-    columns = [pa.array(column) for column in told.floats.numpy().T]
+    columns = [pa.array(column) for column in extended.encoded.floats.numpy().T]
     more = pa.table(dict(zip(features.column_names, columns, strict=True)), schema=features.schema)
-    pq.write_table(pa.concat_tables([features, more]).combine_chunks(), draft / "item_features.parquet")
+    features = pa.concat_tables([features, more]).combine_chunks()
+    pq.write_table(features, draft / "item_features.parquet")
     if new.preranker is not None:
         new.preranker.save(draft, json.loads((version / "preranker.json").read_text()))
 
 
-def _told(version: Path, manifest: dict[str, Any], extended: Extended) -> dict[str, Any]:
-    before = manifest["created_from"].get("refreshed", {"items": 0})
-    newest = pc.max(extended.items["created_at"]).as_py()
-    return {
-        "items": before["items"] + len(extended.items),
-        "newest": newest.isoformat() if newest else None,
-        "base": hashlib.sha256((version / MANIFEST).read_bytes()).hexdigest(),
-    }
+def _interests(content: np.ndarray, ranker: Preranker, added: np.ndarray) -> np.ndarray:
+    """The preranker's cluster of each item of `added`, int64 [n]; the last is of
+    items without content.
 
-
-def _placed(retriever: Retriever, vectors: np.ndarray, encoded: Encoded, head: str, intake: Intake) -> np.ndarray:
-    """Where a head has the new items, float32 [n, d]: as `build` places what T1 does not know."""
-    own = encoded.vectors[head]
-    if intake.settings.cold != "content":
-        return own
-    donors = np.flatnonzero(retriever.items["in_train"].to_numpy() & retriever.content.any(axis=1))
-    placed = Donors(donors, retriever.content[donors])
-    return placed.place(own, encoded.content, vectors, intake.tau_q)
-
-
-def _interests(known: np.ndarray, interest: Tensor, new: Tensor, interests: int, content: np.ndarray) -> np.ndarray:
-    """The preranker's cluster of each item of `content`, int64 [n]; the last is of items without content.
-
-    A cluster's centre is the mean direction of its items that T1 knows: what K-means itself ended with, once it has
-    converged. `known` float32 [items, c] is the content of the items of `interest` and `new`.
+    A cluster's centre is the mean direction of its items that T1 knows: what K-means itself ended
+    with, once it has converged. `content` float32 [items, c] is of the items that `ranker` has,
+    `added` float32 [n, c].
     """
-    of, learned = interest.numpy(), known.any(axis=1) & ~new.numpy()
-    centres = np.zeros((interests - 1, known.shape[1]), np.float32)
-    np.add.at(centres, of[learned], known[learned])
-    found = np.full(len(content), interests - 1, np.int64)
-    there = content.any(axis=1)
-    if len(centres) and there.any():
+    interests = ranker.towers.interests
+    cluster = ranker.interest.numpy()
+    in_train = content.any(axis=1) & ~ranker.new.numpy()
+    centres = np.zeros((interests - 1, content.shape[1]), np.float32)
+    np.add.at(centres, cluster[in_train], content[in_train])
+    nearest = np.full(len(added), interests - 1, np.int64)
+    has_content = added.any(axis=1)
+    if len(centres) and has_content.any():
         faiss.normalize_L2(centres)
-        found[there] = (content[there] @ centres.T).argmax(axis=1)
-    return found
+        nearest[has_content] = (added[has_content] @ centres.T).argmax(axis=1)
+    return nearest
 
 
-def _rows_like(table: pa.Table, items: pa.Table) -> pa.Table:
-    """The version's item table with `items` after its own."""
-    new = items.append_column("in_train", pa.repeat(False, len(items)))
-    return pa.concat_tables([table, new.select(table.column_names).cast(table.schema)]).combine_chunks()
-
-
-def _unknown(table: pa.Table, items: pa.Table, skip_known: bool) -> pa.Table:
+def _without_known(table: pa.Table, items: pa.Table, skip_known: bool) -> pa.Table:
     """The items that the version does not hold."""
     is_known = pc.is_in(items["item_id"], value_set=table["item_id"].combine_chunks())
-    known = items.filter(is_known)
-    if len(known) and not (skip_known and len(known) < len(items)):
+    duplicates = items.filter(is_known)
+    if len(duplicates) and not (skip_known and len(duplicates) < len(items)):
         raise UserError(
-            f"{len(known):,} of {len(items):,} new items are in this version already, such as"
-            f" {known['item_id'][0].as_py()!r}; none was added. Rows that are there never change: leave them out"
+            f"{len(duplicates):,} of {len(items):,} new items are in this version already, such as"
+            f" {duplicates['item_id'][0].as_py()!r}; none was added. Rows that are there never "
+            "change: leave them out"
             " (--skip-known does)."
         )
     return items.filter(pc.invert(is_known))
-
-
-def _refuse_untold(items: pa.Table, encoded: Encoded) -> None:
-    if not encoded.told.any():
-        raise UserError(
-            f"nothing is known of any of the {len(items):,} new items, such as {items['item_id'][0].as_py()!r}: no text"
-            " or image that this version reads, no creator that it knows. They would all be retrieved alike. Give them"
-            " a title, or train on them."
-        )

@@ -1,4 +1,6 @@
-"""The offline retriever: triggers to a pool per channel, pools to a merged list (paper section 6)."""
+"""The offline retriever: triggers to a pool per channel, pools to a merged list
+(paper section 6).
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ class Pool:
     item: np.ndarray  # int32 [U, size]
     score: np.ndarray  # float32 [U, size], falling within a channel
     trigger: np.ndarray  # int32 [U, size], the item that retrieved it
-    channel: np.ndarray  # int8 [U, size], place in mtmh.heads.CHANNELS; -1 where there is no item
+    channel: np.ndarray  # int8 [U, size], index in mtmh.heads.CHANNELS; -1 where there is no item
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Retriever:
         """Read a version directory; checksums first. Raises UserError when they do not agree."""
         verify(version)
         paths = {channel: version / f"{channel}.faiss" for channel in CHANNELS}
-        indexes = {channel: faiss.read_index(str(path)) for channel, path in paths.items() if path.exists()}
+        paths = {channel: path for channel, path in paths.items() if path.exists()}
+        indexes = {channel: faiss.read_index(str(path)) for channel, path in paths.items()}
         has_preranker = (version / "preranker.json").exists()
         return cls(
             items=pq.read_table(version / "items.parquet"),
@@ -96,17 +99,20 @@ class Retriever:
     ) -> dict[str, Pool]:
         """Each channel's ranked list for each user, from the nearest items of every trigger.
 
-        With a preranker, a channel's first candidates are ranked anew, each channel's on their own
-        (paper section 5): a joint ranking would drop what is relevant and less engaging, which the
-        merge is there to keep. `search_lists` stands in for `similar_items`; `channels`: all of them
-        by default.
+        With a preranker, a channel's first candidates are ranked again, each channel's alone (paper
+        section 5): a joint ranking would drop what is relevant and less engaging, which the merge
+        is there to keep. `search_lists` stands in for `similar_items`; `channels`: all of them by
+        default.
         """
         search_lists = search_lists or self.similar_items
         k = min(request.k_ann, len(self.items) - 1)
         ranker, depth = self.preranker, self.depth(request.size)
-        distinct, pools = np.unique(request.triggers.values), {}
+        # Users share triggers: each distinct one is searched for once.
+        distinct = np.unique(request.triggers.values)
+        pools = {}
         for channel in channels or self.indexes:
-            lists, number = search_lists(distinct, k, channel), CHANNELS.index(channel)
+            lists = search_lists(distinct, k, channel)
+            number = CHANNELS.index(channel)
             pool = pool_lists(distinct, lists, request, depth, len(self.items), number)
             if ranker is not None:
                 logits = candidate_logits(ranker, request.triggers, pool.item)
@@ -132,6 +138,7 @@ def pool_lists(
     That is the mean over the user's triggers of p(candidate | trigger), the softmax over the
     trigger's list. `lists` are those of the `distinct` triggers, int32 [B].
     """
+    # The loop over users looks a trigger's list up by its item.
     list_of = np.full(n_items, -1, dtype=np.int64)
     list_of[distinct] = np.arange(len(distinct))
     votes = softmax_over_list(lists[1], request.temperature)
@@ -147,11 +154,14 @@ def candidate_logits(ranker: Preranker, history: Ragged, item: np.ndarray) -> np
     `history`: each user's items, newest first. See `preranker_logits`.
     """
     tables = {task: table.numpy() for task, table in ranker.items.items()}
+    # In blocks of users, as the candidates' vectors are gathered.
     blocks = [np.zeros((0, item.shape[1]), np.float32)]
     for start in range(0, len(item), USERS):
         rows = slice(start, start + USERS)
-        users = {task: vectors.numpy() for task, vectors in ranker.users(history.take(rows)).items()}
-        blocks.append(preranker_logits(item[rows], users, tables, ranker.weights, ranker.new.numpy()))
+        vectors = ranker.users(history.take(rows))
+        users = {task: vector.numpy() for task, vector in vectors.items()}
+        logits = preranker_logits(item[rows], users, tables, ranker.weights, ranker.new.numpy())
+        blocks.append(logits)
     return np.concatenate(blocks)
 
 
@@ -171,16 +181,22 @@ def prerank(pool: Pool, logits: np.ndarray, size: int, users: int = 2048) -> Poo
     return _concatenated(parts)
 
 
-def merge_pools(pools: Sequence[Pool], quotas: Sequence[float], size: int, users: int = 2048) -> Pool:
-    """The quota merge of the channels' pools, each candidate with what its own channel says of it."""
+def merge_pools(
+    pools: Sequence[Pool],
+    quotas: Sequence[float],
+    size: int,
+    users: int = 2048,
+) -> Pool:
+    """The quota merge of the channels' pools, each candidate with what its own
+    channel says of it.
+    """
     parts = []
     for start in range(0, max(len(pools[0].item), 1), users):
         rows = slice(start, start + users)
         merged = quota_merge([pool.item[rows] for pool in pools], quotas, size)
         score = merged.take([pool.score[rows] for pool in pools], -np.inf)
-        trigger, channel = (
-            merged.take([getattr(pool, name)[rows] for pool in pools], -1) for name in ("trigger", "channel")
-        )
+        trigger = merged.take([pool.trigger[rows] for pool in pools], -1)
+        channel = merged.take([pool.channel[rows] for pool in pools], -1)
         parts.append(Pool(merged.item, score, trigger, channel))
     return _concatenated(parts)
 

@@ -1,4 +1,5 @@
-"""The mathematics of retrieval, each formula once: for the library, the router and what runs in Triton.
+"""The mathematics of retrieval, each formula once: for the library, the router
+and what runs in Triton.
 
 This file is copied beside each of Triton's models (serving/triton/export.py), so it imports numpy
 and faiss alone, and runs on Python 3.10 and numpy 1 as well.
@@ -13,7 +14,11 @@ NEIGHBOURS = 10  # of a cold item, by content
 TINY, NOTHING = np.finfo(np.float32).tiny, np.float32(-np.inf)
 
 
-def drop_self(ids: np.ndarray, scores: np.ndarray, triggers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def drop_self(
+    ids: np.ndarray,
+    scores: np.ndarray,
+    triggers: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Lists [B, k] of lists [B, k + 1] without the trigger itself, or else without the last entry.
 
     `ids` int and `scores` float32, best first, id -1 where a list ends; `triggers` int [B], the row
@@ -94,7 +99,9 @@ class Pooling:
 
 
 def first_of(total: np.ndarray, size: int) -> np.ndarray:
-    """Places of the `size` highest, highest first, of equal ones the earlier. Numba compiles it, too."""
+    """Indices of the `size` highest, highest first, of equal ones the earlier.
+    Numba compiles it, too.
+    """
     chosen = np.arange(len(total))
     if len(total) > size:
         bound = np.partition(total, len(total) - size)[len(total) - size]
@@ -103,12 +110,17 @@ def first_of(total: np.ndarray, size: int) -> np.ndarray:
     return chosen[np.argsort(-total[chosen], kind="mergesort")]
 
 
-def rank_normalize(score: np.ndarray, logits: np.ndarray, is_candidate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rank_normalize(
+    score: np.ndarray,
+    logits: np.ndarray,
+    is_candidate: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Candidates by p(candidate | user) of retrieval times exp(logit) of the preranker.
 
     That product of experts, normalized over a row's candidates, is their new score. `score` and
-    `logits` float32 [R, C], `is_candidate` bool [R, C]. Returns the order of each row, int64 [R, C],
-    of equal candidates the earlier first, and the scores float32 [R, C] in it, -inf behind the last.
+    `logits` float32 [R, C], `is_candidate` bool [R, C]. Returns the order of each row, int64 [R,
+    C], of equal candidates the earlier first, and the scores float32 [R, C] in it, -inf behind the
+    last.
     """
     log_p = np.log(np.maximum(score, TINY)) + logits
     best = log_p.max(axis=1, keepdims=True, initial=NOTHING, where=is_candidate)
@@ -151,7 +163,12 @@ def _row_means(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return mean
 
 
-def mlp(x: np.ndarray, weights: Mapping[str, np.ndarray], layers: int, name: str = "") -> np.ndarray:
+def mlp(
+    x: np.ndarray,
+    weights: Mapping[str, np.ndarray],
+    layers: int,
+    name: str = "",
+) -> np.ndarray:
     """An MLP of `layers` (ReLU between) beside a linear map where there is one: two_heads.Head.
 
     `x` float32 [n, in]; `weights` holds `name`mlp.0.weight [out, in], `name`mlp.0.bias [out], and
@@ -169,8 +186,8 @@ class Donors:
     """Items that T1 knows and that have content: cold items are placed among these.
 
     Training never saw a cold item's id: what the model knows of it is what all unknown items share,
-    its creator and its numbers (and without train.id_dropout an unknown id was never trained). So it
-    takes the direction of the mean of its NEIGHBOURS nearest donors by content, weighted as the
+    its creator and its numbers (and without train.id_dropout an unknown id was never trained). So
+    it takes the direction of the mean of its NEIGHBOURS nearest donors by content, weighted as the
     teacher of the distillation weighs them: softmax of cosine / tau_q. The paper leaves cold items
     open. Arguments: `rows` int [donors], and their `content` float32 [donors, c], unit rows.
     """
@@ -180,7 +197,13 @@ class Donors:
         self.index = faiss.IndexFlatIP(content.shape[1])
         self.index.add(np.ascontiguousarray(content))
 
-    def place(self, cold: np.ndarray, content: np.ndarray, vectors: np.ndarray, tau_q: float) -> np.ndarray:
+    def place_by_content(
+        self,
+        cold: np.ndarray,
+        content: np.ndarray,
+        vectors: np.ndarray,
+        tau_q: float,
+    ) -> np.ndarray:
         """Where a head has the cold items, float32 [n, d], unit rows.
 
         `cold` float32 [n, d] are the vectors that the model gives them, which stay where `content`
@@ -201,7 +224,12 @@ class Donors:
         return placed
 
 
-def place_cold(vectors: np.ndarray, content: np.ndarray, in_train: np.ndarray, tau_q: float) -> np.ndarray:
+def place_cold(
+    vectors: np.ndarray,
+    content: np.ndarray,
+    in_train: np.ndarray,
+    tau_q: float,
+) -> np.ndarray:
     """A head's vectors float32 [items, d] with the cold items placed among the others by content.
 
     `content` float32 [items, c], unit rows, zero for an item without content; `in_train` bool
@@ -209,5 +237,7 @@ def place_cold(vectors: np.ndarray, content: np.ndarray, in_train: np.ndarray, t
     """
     donors = np.flatnonzero(in_train & content.any(axis=1))
     placed = vectors.copy()
-    placed[~in_train] = Donors(donors, content[donors]).place(vectors[~in_train], content[~in_train], vectors, tau_q)
+    placed[~in_train] = Donors(donors, content[donors]).place_by_content(
+        vectors[~in_train], content[~in_train], vectors, tau_q
+    )
     return placed

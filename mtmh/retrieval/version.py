@@ -1,4 +1,4 @@
-"""Stage index: one version = model and an index per head, which travel and are loaded together (design: one room)."""
+"""Stage index: one version = the model and an index per head, copied and loaded together."""
 
 import hashlib
 import json
@@ -32,26 +32,31 @@ def build(
     seed: int,
     preranker: Path | None = None,
 ) -> None:
-    """Write the version directory `out`; its manifest comes last and holds the sha256 of every file.
+    """Write the version directory `out`; its manifest comes last and holds the
+    sha256 of every file.
 
-    weights.safetensors and model.json; <head>.npy and <head>.faiss for each head trained; items.parquet (row = item,
-    with `in_train`: engaged with in T1) and item_features.parquet; content.npy and the encoder that made it
-    (see `ContentEncoder.load`); index.json, the tuning of each index; preranker.safetensors and preranker.json
-    where the directory `preranker` holds them.
+    weights.safetensors and model.json; <head>.npy and <head>.faiss for each head trained;
+    items.parquet (row = item, with `in_train`: engaged with in T1) and item_features.parquet;
+    content.npy and the encoder that made it (see `ContentEncoder.load`); index.json, the tuning of
+    each index; preranker.safetensors and preranker.json where the directory `preranker` holds them.
     """
     data = Prepared.load(prepared)
-    encoded = np.load(content / "content.npy")
+    content_vectors = np.load(content / "content.npy")
     tau_q = json.loads((model / "model.json").read_text())["tau_q"]
     if settings.cold == "content":
-        cold = int((~data.in_train & encoded.any(axis=1)).sum())
-        print(f"index: {cold:,} items that T1 does not know are placed by their content neighbours", flush=True)
+        cold = int((~data.in_train & content_vectors.any(axis=1)).sum())
+        print(
+            f"index: {cold:,} items that T1 does not know are placed by their content neighbours",
+            flush=True,
+        )
+    # An index of each head that was trained, over its vectors with the cold items placed.
     tunings = {}
     for head in HEADS:
         if not (model / f"{head}.npy").exists():
             continue
         vectors = np.load(model / f"{head}.npy")
         if settings.cold == "content":
-            vectors = place_cold(vectors, encoded, data.in_train, tau_q)
+            vectors = place_cold(vectors, content_vectors, data.in_train, tau_q)
         _check_finite(vectors, head, data, features)
         index, tuning = build_index(vectors, settings.k_ann, settings.min_recall, seed)
         faiss.write_index(index, str(out / f"{head}.faiss"))
@@ -62,48 +67,56 @@ def build(
             f"recall@{tuning.k} against exact search {tuning.recall:.3f}",
             flush=True,
         )
-    for source in (
-        model / "weights.safetensors",
-        model / "model.json",
-        content / "content.npy",
-        features / "item_features.parquet",
-    ):
+    # Copies of all that serving and refreshing read: a version needs no other folder.
+    sources = [model / "weights.safetensors", model / "model.json", content / "content.npy"]
+    sources += [features / "item_features.parquet", *content.glob("content_encoder.*")]
+    sources += preranker.glob("preranker.*") if preranker else []
+    for source in sources:
         shutil.copy2(source, out)
-    trained = sorted(preranker.glob("preranker.*")) if preranker else []
-    for source in (*sorted(content.glob("content_encoder.*")), *trained):
-        shutil.copy2(source, out)
-    in_train = pa.array(data.in_train)
-    pq.write_table(data.items.select(ITEM_COLUMNS).append_column("in_train", in_train), out / "items.parquet")
+    items = data.items.select(ITEM_COLUMNS).append_column("in_train", pa.array(data.in_train))
+    pq.write_table(items, out / "items.parquet")
     (out / "index.json").write_text(json.dumps(tunings))
+    # The manifest comes last: a version without one is unfinished.
     created_from = {name: data.info[name] for name in ("path", "fingerprint", "split_time")}
     write_manifest(out, created_from)
 
 
 def _check_finite(vectors: np.ndarray, head: str, data: Prepared, features: Path) -> None:
-    """Raises UserError naming an item without a finite vector, and the feature that is largest there."""
-    spoiled = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if not len(spoiled):
+    """Raises UserError naming an item without a finite vector, and the feature
+    that is largest there.
+    """
+    not_finite = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if not len(not_finite):
         return
+    # A feature of huge values is the usual cause, so the message names the largest.
     table = pq.read_table(features / "item_features.parquet")
-    item = int(spoiled[0])
+    item = int(not_finite[0])
     numbers = {name: float(table[name][item].as_py()) for name in table.column_names}
-    largest = max(numbers, key=lambda name: np.nan_to_num(abs(numbers[name]), nan=np.inf), default=None)
+    size = {name: np.nan_to_num(abs(number), nan=np.inf) for name, number in numbers.items()}
+    largest = max(size, key=lambda name: size[name], default=None)
     suspect = f"; its largest feature is {largest} = {numbers[largest]:g}" if largest else ""
     raise UserError(
-        f"{head}: the vectors of {len(spoiled):,} of {len(vectors):,} items are not finite, e.g. of item"
-        f" {data.items['item_id'][item].as_py()!r}{suspect}. Mend or leave out that feature (data.float_features), or"
+        f"{head}: the vectors of {len(not_finite):,} of {len(vectors):,} items are not finite, "
+        "e.g. of item"
+        f" {data.items['item_id'][item].as_py()!r}{suspect}. Mend or leave out that feature "
+        "(data.float_features), or"
         " train with a smaller train.lr."
     )
 
 
 def write_manifest(version: Path, created_from: dict[str, Any]) -> None:
     """Name every file of the version with its checksum."""
-    files = {path.name: _sha256(path) for path in sorted(version.iterdir()) if path.name not in (MANIFEST, "step.json")}
-    (version / MANIFEST).write_text(json.dumps({"created_from": created_from, "sha256": files}, indent=1))
+    # step.json belongs to the stage and not to the version.
+    paths = [path for path in sorted(version.iterdir()) if path.name not in (MANIFEST, "step.json")]
+    files = {path.name: _sha256(path) for path in paths}
+    manifest = {"created_from": created_from, "sha256": files}
+    (version / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def verify(version: Path) -> dict[str, Any]:
-    """Check every file against the manifest and return the manifest. Raises UserError naming what does not agree."""
+    """Check every file against the manifest and return the manifest. Raises
+    UserError naming what does not agree.
+    """
     if not (version / MANIFEST).is_file():
         raise UserError(f"{version} holds no {MANIFEST}: give a retriever directory, such as runs/latest/retriever.")
     manifest: dict[str, Any] = json.loads((version / MANIFEST).read_text())

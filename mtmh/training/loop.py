@@ -46,13 +46,14 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `model` in place with Adagrad and return the training curves, a row every 50 steps.
 
-    Arguments: `content` float32 [items, c] unit rows, the frozen teacher; `step` how a step is computed;
-    `loss` takes the heads' vectors of a batch's items, their content and the batch, and returns the scalar
-    to minimize and its named parts: `step.objective_loss` with its settings; `checkpoint` is a file that is
-    written every 500 steps and, when it is there, continued from. Batches depend on the seed and the step
-    alone, so a resumed run ends with the same weights as an uninterrupted one.
+    Arguments: `content` float32 [items, c] unit rows, the frozen teacher; `step` how a step is
+    computed; `loss` takes the heads' vectors of a batch's items, their content and the batch, and
+    returns the scalar to minimize and its named parts: `step.objective_loss` with its settings;
+    `checkpoint` is a file that is written every 500 steps and, when it exists, continued from.
+    Batches depend on the seed and the step alone, so a resumed run ends with the same weights as an
+    uninterrupted one.
     """
-    torch.sparse.check_sparse_tensor_invariants.disable()  # said aloud, or the sparse optimizer step warns
+    torch.sparse.check_sparse_tensor_invariants.disable()  # unset, the sparse optimizer step warns
     model.to(step.device).train()
     ids, floats = catalog.ids.to(step.device), catalog.floats.to(step.device)
     content = content.to(step.device, step.precision)
@@ -62,33 +63,33 @@ def fit(
     progress = Progress("train", (last - state.step) * sampler.batch_size, "pairs")
     started = time.perf_counter() - state.seconds
 
-    batches = _batches(sampler, state.step, epochs)
+    # The batches after the steps that a checkpoint has done, with what the
+    # model reads of their items.
+    epoch, first_step = divmod(state.step, sampler.steps_per_epoch())
 
     def model_inputs() -> Iterator[tuple[Batch, tuple[Tensor, Tensor], Tensor]]:
-        for batch in batches:
-            batch = to_device(batch, step.device)
-            of_items = [table.index_select(0, batch.items) for table in (ids, floats, content)]
-            yield batch, catalog.hide(of_items[0], of_items[1], batch.hidden), of_items[2]
+        for number in range(epoch, epochs):
+            for batch in sampler.epoch(number, first_step if number == epoch else 0):
+                batch = to_device(batch, step.device)
+                rows = [table.index_select(0, batch.items) for table in (ids, floats, content)]
+                yield batch, catalog.drop_ids(rows[0], rows[1], batch.hidden), rows[2]
 
+    # Forward and backward, the optimizer's step, a point of the curves, now and then a checkpoint.
     with step.threads():
         for batch, item_features, teacher in prefetch(model_inputs()):
             total, parts = loss(step.vectors(model, *item_features), teacher, batch)
             total.backward()
             step.update(optimizer)
             state.step += 1
-            _record(state, parts, sampler.batch_size, time.perf_counter() - started, state.step == last)
-            progress.advance(sampler.batch_size, _latest_losses(state))
+            seconds = time.perf_counter() - started
+            _record(state, parts, sampler.batch_size, seconds, state.step == last)
+            point = state.curves[-1] if state.curves else {}
+            losses = [f"{name} {value:.3f}" for name, value in point.items() if name.endswith("_loss")]
+            progress.advance(sampler.batch_size, "  ".join(losses))
             if checkpoint is not None and state.step % CHECKPOINT_EVERY == 0:
                 state.seconds = time.perf_counter() - started
                 _save(checkpoint, model, optimizer, state)
     return state.curves
-
-
-def _batches(sampler: PairSampler, done: int, epochs: int) -> Iterator[Batch]:
-    """The batches after the `done` first steps."""
-    epoch, first_step = divmod(done, sampler.steps_per_epoch())
-    for number in range(epoch, epochs):
-        yield from sampler.epoch(number, first_step if number == epoch else 0)
 
 
 def prefetch(batches: Iterator[T]) -> Iterator[T]:
@@ -104,12 +105,18 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on `device`; copies overlap with computation on cuda."""
     if device.type == "cpu":
         return batch
-    moved = {f.name: getattr(batch, f.name).pin_memory().to(device, non_blocking=True) for f in fields(batch)}
+    tensors = {f.name: getattr(batch, f.name).pin_memory() for f in fields(batch)}
+    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
     return replace(batch, **moved)
 
 
 @torch.inference_mode()
-def embed(model: TwoHeads, catalog: Catalog, device: torch.device, rows: int = 65536) -> dict[str, Tensor]:
+def embed(
+    model: TwoHeads,
+    catalog: Catalog,
+    device: torch.device,
+    rows: int = 65536,
+) -> dict[str, Tensor]:
     """Vectors of the whole catalog on the CPU, {head: float32 [items, out_dim], unit rows}."""
     model.to(device).eval()
     chunks = [
@@ -119,29 +126,39 @@ def embed(model: TwoHeads, catalog: Catalog, device: torch.device, rows: int = 6
     return {head: torch.cat([chunk[head] for chunk in chunks]) for head in chunks[0]}
 
 
-def _record(state: State, parts: dict[str, Tensor], batch_size: int, seconds: float, last: bool) -> None:
-    """Add to the running sums, which stay on the device: only a point of the curves waits for it."""
+def _record(
+    state: State,
+    parts: dict[str, Tensor],
+    batch_size: int,
+    seconds: float,
+    last: bool,
+) -> None:
+    """Add to the running sums, which stay on the device: only a point of the
+    curves waits for it.
+    """
     for name, part in parts.items():
         state.sums[name] = state.sums.get(name, 0.0) + part
     if state.step % CURVE_EVERY == 0 or last:
         steps = (state.step - 1) % CURVE_EVERY + 1
         means = {name: float(total) / steps for name, total in state.sums.items()}
         pairs = state.step * batch_size
-        state.curves.append({"step": state.step, "pairs": pairs, **means, "pairs_per_second": pairs / seconds})
+        point = {"step": state.step, "pairs": pairs, **means, "pairs_per_second": pairs / seconds}
+        state.curves.append(point)
         state.sums = {}
 
 
-def _latest_losses(state: State) -> str:
-    if not state.curves:
-        return ""
-    losses = {name: value for name, value in state.curves[-1].items() if name.endswith("_loss")}
-    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-
-
-def _save(checkpoint: Path, model: TwoHeads, optimizer: torch.optim.Optimizer, state: State) -> None:
+def _save(
+    checkpoint: Path,
+    model: TwoHeads,
+    optimizer: torch.optim.Optimizer,
+    state: State,
+) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     unfinished = checkpoint.with_suffix(".unfinished")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}, unfinished)
+    torch.save(
+        {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)},
+        unfinished,
+    )
     unfinished.rename(checkpoint)
 
 

@@ -1,4 +1,6 @@
-"""How a training step is computed: plain PyTorch anywhere, or the fused kernels that are faster on a CPU."""
+"""How a training step is computed: plain PyTorch anywhere, or the fused kernels
+that are faster on a CPU.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -29,7 +31,9 @@ class Step:
 
 
 def pick_step(kernels: str, device: torch.device, precision: torch.dtype) -> Step:
-    """The fused step for kernels "auto" on a CPU in float32 or bfloat16; the plain one for everything else."""
+    """The fused step for kernels "auto" on a CPU in float32 or bfloat16; the
+    plain one for everything else.
+    """
     fused_types = (torch.float32, torch.bfloat16)
     if kernels == "auto" and device.type == "cpu" and precision in fused_types:
         vectors = partial(fused_vectors, precision=precision)
@@ -38,9 +42,9 @@ def pick_step(kernels: str, device: torch.device, precision: torch.dtype) -> Ste
     # Without bfloat16, products are of the weights' own type.
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
     plain_vectors = autocast(lambda model, ids, floats: model(ids, floats))
-    return Step(device, precision, plain_vectors, autocast(objective_loss), _update, nullcontext)
 
+    def update(optimizer: torch.optim.Adagrad) -> None:
+        optimizer.step()
+        optimizer.zero_grad()
 
-def _update(optimizer: torch.optim.Adagrad) -> None:
-    optimizer.step()
-    optimizer.zero_grad()
+    return Step(device, precision, plain_vectors, autocast(objective_loss), update, nullcontext)

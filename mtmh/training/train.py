@@ -36,11 +36,12 @@ def train(
     seed: int,
     checkpoints: Path,
 ) -> None:
-    """Train and write weights.safetensors, model.json, curves.parquet and <head>.npy, float32 [items, out_dim].
+    """Train and write weights.safetensors, model.json, curves.parquet and
+    <head>.npy, float32 [items, out_dim].
 
-    A checkpoint under `checkpoints` carries the name of everything the weights depend on; it is continued from when a
-    run was cut short and removed at the end. Raises UserError when the device is not there or the data has no content
-    to distil from.
+    A checkpoint under `checkpoints` carries the name of everything the weights depend on; it is
+    continued from when a run was cut short and removed at the end. Raises UserError when the device
+    is missing or the data has no content to distil from.
     """
     data = Prepared.load(prepared)
     catalog = Catalog.load(data, features)
@@ -62,34 +63,43 @@ def train(
         w_r=settings.w_r,
         logq=settings.logq,
     )
+    # A checkpoint is continued only by a run of the same settings, data and inputs.
     inputs = [pairs / "pairs.parquet", features / "item_features.parquet", content / "content.npy"]
     key = _checkpoint_key(settings, seed, data.info, inputs)
     checkpoint = checkpoints / f"{key}.pt"
     curves = fit(model, sampler, catalog, teacher, step, loss, settings.epochs, settings.lr, checkpoint)
+    # The results: vectors of all items, the weights, and what it takes to build the model again.
     for head, vectors in embed(model, catalog, device).items():
         np.save(out / f"{head}.npy", vectors.numpy())
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     save_file(weights, out / "weights.safetensors")
     (out / "weights.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
-    told = {
+    metadata = {
         "architecture": architecture,
         "tau_q": settings.tau_q,
         "vocabularies": catalog.vocabularies,
         "float_features": catalog.float_names,
     }
-    (out / "model.json").write_text(json.dumps(told))
+    (out / "model.json").write_text(json.dumps(metadata))
     pq.write_table(pa.Table.from_pylist(curves), out / "curves.parquet")
     checkpoint.unlink(missing_ok=True)
 
 
-def _sampler(data: Prepared, content: np.ndarray, pairs: Path, settings: TrainSettings, seed: int) -> PairSampler:
+def _sampler(
+    data: Prepared,
+    content: np.ndarray,
+    pairs: Path,
+    settings: TrainSettings,
+    seed: int,
+) -> PairSampler:
     source = PairFile(pairs / "pairs.parquet")
     neighbours = None
     if settings.hard_negatives:
         neighbours = content_neighbours(content, data.in_train, seed)
         if not neighbours.lengths[source.counts(data.n_items)[0] > 0].any():
             raise UserError(
-                f"train.hard_negatives is {settings.hard_negatives}, but no trigger has a title or text to find"
+                f"train.hard_negatives is {settings.hard_negatives}, but no trigger has a title "
+                "or text to find"
                 " neighbours by. Add a title column to items, or write train.hard_negatives=0."
             )
     return PairSampler(
@@ -106,15 +116,21 @@ def _sampler(data: Prepared, content: np.ndarray, pairs: Path, settings: TrainSe
 
 
 def _check_teacher(teacher: torch.Tensor, settings: TrainSettings) -> None:
-    distils = settings.objective != "engagement" and (settings.w_r > 0 or settings.objective == "stmh")
-    if distils and not teacher.any():
+    """Raises UserError when a distillation loss is to be learned from no content at all."""
+    relevance_weight = 1.0 if settings.objective == "stmh" else settings.w_r
+    if settings.objective != "engagement" and relevance_weight > 0 and not teacher.any():
         raise UserError(
             "no item has a title or text, so there is nothing the relevance head could learn from. "
             "Add a title column to items, or write train.objective=engagement."
         )
 
 
-def _checkpoint_key(settings: TrainSettings, seed: int, info: dict[str, Any], inputs: list[Path]) -> str:
+def _checkpoint_key(
+    settings: TrainSettings,
+    seed: int,
+    info: dict[str, Any],
+    inputs: list[Path],
+) -> str:
     # The id features come from the items themselves, the masks from the users' histories.
     data = [info["fingerprint"], info["split_time"], info["id_features"]]
     digest = hashlib.sha256(f"{settings.model_dump_json()} {seed} {data}".encode())

@@ -244,5 +244,5 @@ def test_new_items_are_encoded_as_those_of_the_training_were(
     intake = Intake(encoder, 16, model, {"item_id": ["i00"]}, {}, 0.1, RetrievalSettings(), 0, source)
     encoded = intake.encode(intake.check(pq.read_table(source / "items.parquet")))
     np.testing.assert_allclose(encoded.content, vectors, atol=1e-5)
-    np.testing.assert_array_equal(encoded.told, PLACE != NEITHER)
+    np.testing.assert_array_equal(encoded.has_features, PLACE != NEITHER)
     np.testing.assert_array_equal(encoded.ids, 0)  # nobody has engaged with them, whatever their ids

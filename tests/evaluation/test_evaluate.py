@@ -141,7 +141,7 @@ def test_fresh_is_what_was_first_there_shortly_before_the_split() -> None:
         n_items=len(born),
         items=pa.table({"created_at": created, "l1_topics": topics, "l2_topics": topics}),
     )
-    kinds = stage.Test.of(data, np.zeros((len(born), 2), np.float32), 50, fresh_hours=24.0).kinds
+    kinds = stage.Test.of(data, np.zeros((len(born), 2), np.float32), 50, fresh_hours=24.0).item_groups
     assert kinds["fresh"].tolist() == [False, False, True, False, False, False]
     assert kinds["cold"].tolist() == [False, False, True, True, True, True]
 

@@ -8,8 +8,7 @@ import pytest
 from helpers.checkerboard import Stages, retrieval_settings
 
 from mtmh.config import EvaluationSettings
-from mtmh.evaluation.evaluate import evaluate
-from mtmh.evaluation.heads import evaluate_heads
+from mtmh.evaluation.evaluate import evaluate, evaluate_heads
 
 
 @pytest.mark.parametrize(("objective", "alpha"), [("mtmh", 50), ("mtmh", 20), ("engagement", 50)])

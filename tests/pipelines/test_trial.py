@@ -10,7 +10,7 @@ import pytest
 from mtmh.config import Config, load_config
 from mtmh.data.files import write_parquet
 from mtmh.data.synthetic import make_world
-from mtmh.evaluation import heads
+from mtmh.evaluation import evaluate
 from mtmh.training import train as training
 from pipelines.runs_folder import owned
 from pipelines.trial import Figures, try_out
@@ -110,7 +110,7 @@ def test_a_killed_trial_goes_on_behind_its_training(
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(heads, "evaluate_heads", killed)
+        patch.setattr(evaluate, "evaluate_heads", killed)
         with pytest.raises(KilledError):
             try_out(source, settings(), work)
     monkeypatch.setattr(training, "train", killed)  # the model is there: it is not trained again

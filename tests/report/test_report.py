@@ -128,7 +128,7 @@ def test_nothing_of_the_data_becomes_markup(tmp_path: Path) -> None:
     assert '<script>alert("Bread")' in page.text
 
 
-SHOWN_TOGETHER = 3 * examples.SHOWN
+SHOWN_TOGETHER = 3 * examples.LIST_LENGTH
 
 
 @pytest.mark.parametrize(("head", "missing"), [("relevance", "engagement"), ("engagement", "relevance")])
@@ -220,14 +220,14 @@ def test_an_example_shows_marks_and_provenance() -> None:
         examples.collect(triggers, item_table(True), np.arange(ITEMS), search, 50), triggers, strict=True
     ):
         assert example.users == number
-        assert len(example.engagement) == len(example.relevance) == len(example.merged) == examples.SHOWN
+        assert len(example.engagement) == len(example.relevance) == len(example.merged) == examples.LIST_LENGTH
         for line in [*example.engagement, *example.relevance, *example.merged]:
             assert line.item.title != example.trigger.title
             shared = set(line.item.l2_topics) & set(example.trigger.l2_topics)
             assert (line.match == "l2") == bool(shared)
             assert set(line.shared) == (shared or set(line.item.l1_topics) & set(example.trigger.l1_topics))
         origins = [line.provenance for line in example.merged]
-        assert origins.count("engagement") + origins.count("both") >= examples.SHOWN // 2 - 1
+        assert origins.count("engagement") + origins.count("both") >= examples.LIST_LENGTH // 2 - 1
         titles = {line.item.title for line in example.engagement}
         assert all(line.item.title in titles for line in example.merged if line.provenance == "both")
 

@@ -18,7 +18,7 @@ from mtmh.errors import UserError
 from mtmh.model.preranker import ENGAGEMENT, LONG_DWELL, Preranker, Towers
 from mtmh.ragged import Ragged
 from mtmh.retrieval.retriever import candidate_logits
-from mtmh.training.preranker import Items, interests_of, long_dwell, objective
+from mtmh.training.preranker import ItemTensors, interests_of, long_dwell, objective
 
 
 def every_item(ranker: Preranker, data: Prepared) -> np.ndarray:
@@ -38,7 +38,7 @@ def test_it_ranks_first_what_a_users_kind_engages_with(world: Stages, tmp_path: 
 
 
 def test_a_new_item_is_ranked_by_its_creator_and_content(world: Stages, tmp_path: Path) -> None:
-    """Items 40 to 43 are new; their creators belong to a side each."""
+    """ItemTensors 40 to 43 are new; their creators belong to a side each."""
     data = Prepared.load(world.prepared)
     ranker = Preranker.load(write_preranker(world, tmp_path, epochs=30, new_share=0.5))
     logits = every_item(ranker, data)
@@ -145,7 +145,7 @@ def test_the_same_batch_gives_the_same_gradients_to_the_bit() -> None:
     history = Ragged(np.arange(users + 1, dtype=np.int64) * length, items)
     examples = NextItems(history, np.full(len(items), np.nan, np.float32), catalog, 512, 128, 30, seed=0)
     ids = torch.arange(1, catalog + 1)[:, None]
-    table = Items(ids, torch.zeros(catalog, 0), torch.zeros(catalog, 16), torch.zeros(catalog, dtype=torch.int64))
+    table = ItemTensors(ids, torch.zeros(catalog, 0), torch.zeros(catalog, 16), torch.zeros(catalog, dtype=torch.int64))
     none = torch.zeros(0)
     towers = Towers(
         [catalog + 1], [32], none, none, content_dim=16, interests=1, hidden=32, dim=32, tasks=(ENGAGEMENT,)

@@ -165,10 +165,10 @@ def test_what_is_hidden_is_the_id_and_the_history_alone() -> None:
     ids = torch.arange(1, 9).reshape(4, 2)
     floats = torch.arange(1.0, 13).reshape(4, 3)
     catalog = Catalog(ids, floats, {}, ["log_popularity", "price", "log_age_days"])
-    hidden_ids, hidden_floats = catalog.hide(ids.clone(), floats.clone(), torch.tensor([1, 3]))
+    hidden_ids, hidden_floats = catalog.drop_ids(ids.clone(), floats.clone(), torch.tensor([1, 3]))
     assert hidden_ids.tolist() == [[1, 2], [0, 4], [5, 6], [0, 8]]
     assert hidden_floats.tolist() == [[1, 2, 3], [0, 5, 0], [7, 8, 9], [0, 11, 0]]
-    whole = catalog.hide(ids.clone(), floats.clone(), torch.zeros(0, dtype=torch.int64))
+    whole = catalog.drop_ids(ids.clone(), floats.clone(), torch.zeros(0, dtype=torch.int64))
     assert torch.equal(whole[0], ids)
     assert torch.equal(whole[1], floats)
 

@@ -49,7 +49,7 @@ class Unseen:
             has_features |= content.any(axis=1)
             length = np.linalg.norm(content, axis=1, keepdims=True)
             unit = np.divide(content, length, out=np.zeros_like(content), where=length > 0)
-            vectors = self.donors.place(vectors, unit, self.vectors, self.tau_q)
+            vectors = self.donors.place_by_content(vectors, unit, self.vectors, self.tau_q)
         return vectors, has_features
 
     def _bottom_and_head(self, ids: np.ndarray, floats: np.ndarray) -> np.ndarray:

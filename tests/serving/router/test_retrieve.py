@@ -14,7 +14,7 @@ OLD = ITEMS[:40]
 NEW_TRIGGER = {"item_id": "never seen", "id_features": {"creator_id": "c11"}}
 
 
-def rows(found: list[query.ListedCandidate]) -> list[tuple[str, str, str]]:
+def rows(found: list[query.CandidateLine]) -> list[tuple[str, str, str]]:
     return [(one.item_id, one.head, one.trigger_id) for one in found]
 
 

@@ -71,15 +71,13 @@ def simulate(
 
     plan = SimulationPlan(days, arms, users, world, seed, refresh_hours)
     with ExitStack() as stack:
-        progress = run_simulation(
-            run, plan, out, _through(router, run, store, token_file, stack), _print_progress
-        )
+        server = _through(router, run, store, token_file, stack)
+        progress = run_simulation(run, plan, out, server, _print_progress)
     served_per_second = progress.visits / progress.seconds
     print(
         f"{progress.days} days of simulated users in {progress.seconds:.1f} s,"
-        f" {served_per_second:,.0f} served/s: "
-        f"{progress.visits:,} visits, {progress.exposures:,} exposures,"
-        f" {progress.engagements:,} engagements -> {out}"
+        f" {served_per_second:,.0f} served/s: {progress.visits:,} visits,"
+        f" {progress.exposures:,} exposures, {progress.engagements:,} engagements -> {out}"
     )
 
 

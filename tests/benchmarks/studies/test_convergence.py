@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 from helpers.checkerboard import Stages, train_settings
 
+from benchmarks.studies import arrival as arrival_data
 from benchmarks.studies import convergence
-from benchmarks.studies.convergence import WITH, WITHOUT, Arrival, distance, draw, follow, halved
+from benchmarks.studies.arrival import Arrival
+from benchmarks.studies.convergence import WITH, WITHOUT, distance, draw, follow, halved
 
 LATE, UPDATES, NEW = 0.9, 8, 3  # three items of the small world are first engaged with after its first tenth
 
 
 @pytest.fixture
 def arrival(world: Stages, monkeypatch: pytest.MonkeyPatch) -> Arrival:
-    monkeypatch.setattr(convergence, "LATE", LATE)
+    monkeypatch.setattr(arrival_data, "LATE", LATE)
     monkeypatch.setattr(convergence, "UPDATES", UPDATES)
     return Arrival.of(world.prepared, world.features, world.content, world.pairs)
 

@@ -88,7 +88,8 @@ def _through(
     if router is None:
         if store or token_file:
             raise UserError(
-                "--store and --token-file belong to a router: name it with --router http://127.0.0.1:8080."
+                "--store and --token-file belong to a router: name it with"
+                " --router http://127.0.0.1:8080."
             )
         return None
     import pyarrow.parquet as pq

@@ -30,7 +30,12 @@ def main(run: Run = Path("runs/latest")) -> None:
         served, alone = _live(run, plan), _live(run, plan, by_chance=True)
         rows.append(
             {
-                **_figures(users, days, served),
+                "users": users,
+                "days": days,
+                "seconds": round(served.seconds, 1),
+                "visits": served.visits,
+                "exposures": served.exposures,
+                "served_per_s": round(served.visits / served.seconds),
                 "platform_alone_per_s": round(alone.visits / alone.seconds),
             }
         )
@@ -46,17 +51,6 @@ def main(run: Run = Path("runs/latest")) -> None:
 def _live(run: Path, plan: SimulationPlan, by_chance: bool = False) -> Totals:
     with tempfile.TemporaryDirectory(prefix="mtmh-platform-") as folder:
         return run_simulation(run, plan, Path(folder) / "place", _ByChance if by_chance else None)
-
-
-def _figures(users: int, days: int, served: Totals) -> dict[str, float]:
-    return {
-        "users": users,
-        "days": days,
-        "seconds": round(served.seconds, 1),
-        "visits": served.visits,
-        "exposures": served.exposures,
-        "served_per_s": round(served.visits / served.seconds),
-    }
 
 
 class _ByChance:

@@ -71,7 +71,11 @@ def main(
             retriever, settings = offline.load(version), offline.retrieval_settings(version)
             details, wrong = uvloop.run(_measure(served, retriever, settings))
     details["start_to_ready_s"] = round(statistics.median(starts), 2)
-    name = f"serving_{_data_name(version)}" if run else "serving"
+    # A run of one's own has a result of its own, by the name of its data.
+    name = "serving"
+    if run:
+        retriever_folder = run / "retriever" if (run / "retriever").is_dir() else run
+        name = f"serving_{Path(verify(retriever_folder)['created_from']['path']).name}"
     single = details["one_trigger"]
     router, direct = single["router"]["p50_ms"], single["ensembles"]["p50_ms"]
     write(name, router, "ms p50 of the router, one trigger", direct, details)
@@ -85,12 +89,16 @@ async def _measure(
     served: Served, retriever: Retriever, settings: RetrievalSettings
 ) -> tuple[dict[str, Any], int]:
     """The details of the result, and how many items differ."""
+    probes = {}
+    for head, index in retriever.indexes.items():
+        inverted = faiss.extract_index_ivf(index)
+        probes[head] = f"nprobe {inverted.nprobe} of {inverted.nlist}"
     details: dict[str, Any] = {
         "baseline": "the two head ensembles called directly over gRPC, in parallel",
         "items": len(retriever.items),
         "k_ann": settings.k_ann,
         "k": K,
-        "index": {head: _probes(index) for head, index in retriever.indexes.items()},
+        "index": probes,
     }
     ids = retriever.items["item_id"].to_pylist()
     rng = np.random.default_rng(0)
@@ -230,13 +238,3 @@ async def _throughput(
             done = sum(await asyncio.gather(*map(lane, range(LANES))))
             results[name].append(done / (time.perf_counter() - start))
     return results
-
-
-def _probes(index: faiss.Index) -> str:
-    inverted = faiss.extract_index_ivf(index)
-    return f"nprobe {inverted.nprobe} of {inverted.nlist}"
-
-
-def _data_name(run: Path) -> str:
-    retriever = run / "retriever" if (run / "retriever").is_dir() else run
-    return Path(str(verify(retriever)["created_from"]["path"])).name

@@ -58,7 +58,12 @@ async def version_swapped(scene: Scene) -> None:
     for number in range(SWAPS):
         version = "12"[(number + 1) % 2]
         await asyncio.to_thread(scene.promote, version)
-        await _until_ready(scene, version)
+        # The next swap waits until this one serves.
+        end = time.monotonic() + 120
+        while (await _readyz(scene))["model_version"] != version:
+            if time.monotonic() > end:
+                raise UserError(f"version {version} does not serve after 120 s.")
+            await asyncio.sleep(0.05)
         await asyncio.sleep(0.3)
 
 
@@ -120,14 +125,6 @@ async def _readyz(scene: Scene) -> dict[str, dict[str, str]]:
     async with aiohttp.ClientSession() as http, http.get(f"{scene.served.url}/readyz") as response:
         answer: dict[str, dict[str, str]] = await response.json()
         return answer
-
-
-async def _until_ready(scene: Scene, version: str) -> None:
-    end = time.monotonic() + 120
-    while (await _readyz(scene))["model_version"] != version:
-        if time.monotonic() > end:
-            raise UserError(f"version {version} does not serve after 120 s.")
-        await asyncio.sleep(0.05)
 
 
 def _install_corrupt(scene: Scene, number: str) -> None:

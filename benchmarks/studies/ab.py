@@ -157,7 +157,13 @@ def _show(comparisons: Sequence[ArmComparison], novel: Mapping[str, Mapping[str,
     for name in (*PAPER, *(name for name in METRICS if name not in PAPER)):
         changes = [_effects(comparison)[name] for comparison in comparisons]
         paper = f"{PAPER[name]:+.2f}" if name in PAPER else ""
-        cells = "".join(f"{_cell(effect):>29}" for effect in changes)
+        cells = ""
+        for effect in changes:
+            # A lift that is no number: the control is 0, and nothing is relative to it.
+            interval = f"[{100 * effect.lo:+.2f}, {100 * effect.hi:+.2f}]"
+            is_relative = effect.lift == effect.lift
+            cell = f"{100 * effect.lift:+.2f} {interval}" if is_relative else "no relative change"
+            cells += f"{cell:>29}"
         agreement = _agreement(changes) if name in PAPER else ""
         print(f"{METRICS[name].title:32}{paper:>7}{cells}  {agreement}")
     for seed, comparison in zip(SEEDS, comparisons, strict=True):
@@ -167,12 +173,6 @@ def _show(comparisons: Sequence[ArmComparison], novel: Mapping[str, Mapping[str,
         shares = f"{new}, {figures['on_topic']:.0%} in one of the trigger"
         print(f"engagements of {name}: {figures['engagements']:,}, {shares} (seed {SEEDS[0]})")
     print()
-
-
-def _cell(effect: Effect) -> str:
-    if effect.lift != effect.lift:
-        return "no relative change"
-    return f"{100 * effect.lift:+.2f} [{100 * effect.lo:+.2f}, {100 * effect.hi:+.2f}]"
 
 
 def _agreement(effects: Sequence[Effect]) -> str:

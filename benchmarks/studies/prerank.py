@@ -103,7 +103,13 @@ def rankings(
     }
     for name, pools in (("preranker alone", even), ("mixture x preranker", mixture)):
         ranked = {head: prerank(pool, logits[head], size) for head, pool in pools.items()}
-        yield name, ranked, {head: _log_scored(pool, logits[head]) for head, pool in pools.items()}
+        # Ranked all together, a head's score and the preranker's count as one: logs add up.
+        together = {}
+        for head, pool in pools.items():
+            log_score = np.log(np.maximum(pool.score, np.finfo(np.float32).tiny)) + logits[head]
+            score = np.where(pool.item >= 0, log_score, -np.inf)
+            together[head] = replace(pool, score=score)
+        yield name, ranked, together
 
 
 def joint(engagement: Pool, relevance: Pool, size: int) -> Pool:
@@ -168,11 +174,6 @@ def judge(trials: Trials) -> Outcome:
     return Outcome(
         value, f"recall@20 of the merge, mean of {trials.seeds} seeds", baseline, details, text
     )
-
-
-def _log_scored(pool: Pool, logits: np.ndarray) -> Pool:
-    log_score = np.log(np.maximum(pool.score, np.finfo(np.float32).tiny))
-    return replace(pool, score=np.where(pool.item >= 0, log_score + logits, -np.inf))
 
 
 def _nearest(version: Retriever, test: Test, head: str, k_ann: int, size: int) -> Pool:

@@ -21,11 +21,11 @@ def arrival(world: Stages, monkeypatch: pytest.MonkeyPatch) -> Arrival:
 
 def test_no_batch_holds_a_new_item_before_they_arrive(arrival: Arrival) -> None:
     settings = train_settings()
-    assert arrival.known - arrival.old == NEW
+    assert arrival.in_train - arrival.old == NEW
     before = [batch.items.max() for batch in arrival.batches(settings, 0, arrived=False)]
     after = arrival.batches(settings, 0, arrived=True)
     assert max(before) < arrival.old
-    assert arrival.old <= max(next(after).items.max() for _ in before) < arrival.known
+    assert arrival.old <= max(next(after).items.max() for _ in before) < arrival.in_train
 
 
 def test_a_new_item_is_followed_from_before_its_first_update(arrival: Arrival) -> None:

@@ -101,12 +101,15 @@ def write_data(experiment: ExperimentFolder, day: date, out: Path) -> Path:
     end = datetime.combine(day + timedelta(days=1), time(), UTC)
     events = once(log.engagements)
     events = events.filter(events.timestamp < ibis.literal(end), possible(events))
-    arms = log.exposures.filter(log.exposures.user_id.notnull()).group_by("user_id").agg(arm=ibis._.arm.min())
-    columns = [column.name for column in INTERACTIONS]
-    events = events.left_join(arms, "user_id").select(*(name for name in columns if name != "arm"), "arm")
+    # Each engagement with its user's arm, which the log has with the exposures alone.
+    of_users = log.exposures.filter(log.exposures.user_id.notnull())
+    arms = of_users.group_by("user_id").agg(arm=ibis._.arm.min())
+    columns = [column.name for column in INTERACTIONS if column.name != "arm"]
+    events = events.left_join(arms, "user_id").select(*columns, "arm")
     before = read_parquet(experiment.history)
     engaged = events.to_pyarrow()
-    parts = [conform(part, INTERACTIONS, str(experiment.folder)) for part in (before, engaged) if len(part)]
+    folder = str(experiment.folder)
+    parts = [conform(part, INTERACTIONS, folder) for part in (before, engaged) if len(part)]
     items = conform(read_parquet(experiment.items), ITEMS, str(experiment.items))
     write_parquet(pa.concat_tables(parts).sort_by("timestamp"), out / "interactions.parquet")
     write_parquet(items, out / "items.parquet")

@@ -61,13 +61,16 @@ def refresh(
             f" recall@{tuning.k} against exact search"
             f" {tuning.recall:.3f}"
         )
-    if store is None:
-        return
-    # Into the folder that is served, as a version of its own; refreshes before it are not needed.
+    if store is not None:
+        _deploy(out, store, promote)
+
+
+def _deploy(version: Path, store: Path, promote: bool) -> None:
+    """Package a refreshed version into `store`; where it serves, older refreshes are removed."""
     from serving.triton import store as packages
     from serving.triton.refreshed import install_refresh, retire_refreshes
 
-    number = install_refresh(out, store)
+    number = install_refresh(version, store)
     if promote:
         packages.promote(store, number)
         for old in retire_refreshes(store):

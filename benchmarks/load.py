@@ -1,4 +1,5 @@
-"""Load on a router: requests by an asynchronous client at a fixed rate, and what each was answered."""
+"""Load on a router: requests by an asynchronous client at a fixed rate, and what each was
+answered."""
 
 import asyncio
 import time
@@ -45,19 +46,28 @@ def session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0))
 
 
-async def ask(http: aiohttp.ClientSession, url: str, call: Call, number: int = 0, due: float | None = None) -> Reply:
+async def ask(
+    http: aiohttp.ClientSession, url: str, call: Call, number: int = 0, due: float | None = None
+) -> Reply:
     """Ask once, without a retry."""
     start = time.perf_counter() if due is None else due
     try:
         async with http.post(url + call.path, json=call.body) as response:
-            content, status, after = await response.read(), response.status, response.headers.get("retry-after")
+            content, status, after = (
+                await response.read(),
+                response.status,
+                response.headers.get("retry-after"),
+            )
     except (aiohttp.ClientError, TimeoutError) as error:
-        return Reply(number, start, time.perf_counter() - start, NO_ANSWER, {"error": repr(error)}, None)
+        return Reply(
+            number, start, time.perf_counter() - start, NO_ANSWER, {"error": repr(error)}, None
+        )
     return Reply(number, start, time.perf_counter() - start, status, orjson.loads(content), after)
 
 
 class Load:
-    """The calls one after the other, `rate` a second whether or not answers come, until the block ends."""
+    """The calls one after the other, `rate` a second whether or not answers come, until the block
+    ends."""
 
     def __init__(self, url: str, calls: Sequence[Call], rate: float) -> None:
         self.url, self.calls, self.rate, self.replies = url, calls, rate, list[Reply]()
@@ -68,7 +78,10 @@ class Load:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.sending.cancel()
         await asyncio.gather(self.sending, return_exceptions=True)
@@ -108,7 +121,8 @@ async def capacity(url: str, calls: Sequence[Call], seconds: float, lanes: int =
 
 
 def mixed_calls(users: np.ndarray, items: np.ndarray, count: int, k: int = 20) -> list[Call]:
-    """`count` calls, a third each: some triggers, a user, items similar to one; of these arrays of ids; seeded."""
+    """`count` calls, a third each: some triggers, a user, items similar to one; of these arrays of
+    ids; seeded."""
     rng = np.random.default_rng(0)
     calls = []
     for number in range(count):

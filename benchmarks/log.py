@@ -1,4 +1,5 @@
-"""Appending to the durable log, alone and 64 at a time, beside an fsync for each record on the same disk."""
+"""Appending to the durable log, alone and 64 at a time, beside an fsync for each record on the same
+disk."""
 
 import asyncio
 import os
@@ -21,7 +22,8 @@ FOLDER = Path("runs")  # where the router's log lies too; a disk, not a tmpfs
 
 
 def main() -> None:
-    """Appends a second with 64 at a time; the baseline is one fsync a record, which waits for nobody else."""
+    """Appends a second with 64 at a time; the baseline is one fsync a record, which waits for
+    nobody else."""
     record = _record()
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-log-", dir=FOLDER) as folder:
@@ -35,8 +37,12 @@ def main() -> None:
         "baseline": "write and fsync of one record after the other, appends/s",
         "record": f"one answer of {CANDIDATES} candidates, {len(frame(encode(record))):,} bytes",
         **figures,
-        "encode_us": round(median_seconds(lambda: [encode(record) for _ in range(1000)], 5) * 1e3, 1),
-        "read_records_per_s": round(records / median_seconds(lambda: read_segment("a.segment", segment), 3)),
+        "encode_us": round(
+            median_seconds(lambda: [encode(record) for _ in range(1000)], 5) * 1e3, 1
+        ),
+        "read_records_per_s": round(
+            records / median_seconds(lambda: read_segment("a.segment", segment), 3)
+        ),
     }
     write("log", many["per_s"], "appends/s", fsync["per_s"], details)
     for name, rates in figures.items():
@@ -55,7 +61,9 @@ def _fsync_each(path: Path, line: bytes, count: int) -> dict[str, float]:
     return _figures(seconds, sum(seconds))
 
 
-async def _append(directory: Path, record: dict[str, Any], count: int, lanes: int) -> dict[str, float]:
+async def _append(
+    directory: Path, record: dict[str, Any], count: int, lanes: int
+) -> dict[str, float]:
     """Each lane appends its next record as soon as the last one is on disk."""
     seconds: list[float] = []
 

@@ -23,7 +23,10 @@ from benchmarks.server_process import free_ports
 from mtmh.errors import UserError
 
 WIDTH, SECONDS = 1280, 120
-DRAWN = "return [...document.querySelectorAll('.MuiGrid-container h5')].map((title) => title.textContent)"
+DRAWN = (
+    "return [...document.querySelectorAll('.MuiGrid-container h5')]"
+    ".map((title) => title.textContent)"
+)
 BUSY = "return document.querySelectorAll('[role=progressbar], .MuiSkeleton-root').length"
 # The page is drawn when every panel but those of text has its chart.
 CHARTS = "return document.querySelectorAll('.MuiGrid-container svg').length"
@@ -45,7 +48,8 @@ def served(workspace: Path) -> Iterator[str]:
 
 
 def open_tab(driver: Any, address: str, panels: int, lines: int) -> list[str]:
-    """Open a page of the dashboard and wait until its `panels` are drawn, `lines` of them charts: their titles."""
+    """Open a page of the dashboard and wait until its `panels` are drawn, `lines` of them charts:
+    their titles."""
     from selenium.webdriver.support.wait import WebDriverWait
 
     driver.get(address)
@@ -59,13 +63,16 @@ def open_tab(driver: Any, address: str, panels: int, lines: int) -> list[str]:
 
 
 def main(
-    experiment: Annotated[Path, typer.Option("--place", help="A place whose experiment is watched.")] = Path(
-        "runs/watched"
-    ),
+    experiment: Annotated[
+        Path, typer.Option("--place", help="A place whose experiment is watched.")
+    ] = Path("runs/watched"),
 ) -> None:
     """Seconds of the monitor a day, and a picture of every tab of its dashboard."""
     if not experiment.is_dir():
-        raise UserError(f"no place at {experiment}: make one with `mtmh simulate`, or name another with --place.")
+        raise UserError(
+            f"no place at {experiment}: make one with `mtmh simulate`,"
+            " or name another with --place."
+        )
     start, used = time.perf_counter(), time.process_time()
 
     imported = time.perf_counter() - start
@@ -84,8 +91,18 @@ def main(
         "figures": len(watched.figures),
         "broken": len(watched.broken),
     }
-    details |= {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "import": round(imported, 1)}
-    write("monitor", seconds / len(watched.days), "s a day, import included", imported / len(watched.days), details)
+    details |= {
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(used, 1),
+        "import": round(imported, 1),
+    }
+    write(
+        "monitor",
+        seconds / len(watched.days),
+        "s a day, import included",
+        imported / len(watched.days),
+        details,
+    )
 
 
 def pictures(workspace: Path, project: str, out: Path) -> list[Path]:
@@ -99,7 +116,10 @@ def pictures(workspace: Path, project: str, out: Path) -> list[Path]:
             resize(driver, WIDTH, 1400)
             model = panels_of(base, project, tab)
             open_tab(
-                driver, f"{base}/projects/{project}?tab={slug(tab)}", len(model), sum(bool(n) for n in model.values())
+                driver,
+                f"{base}/projects/{project}?tab={slug(tab)}",
+                len(model),
+                sum(bool(n) for n in model.values()),
             )
             time.sleep(1)  # the lines grow into their places
             written.append(out / f"monitor_{slug(tab).replace('-', '_')}.png")
@@ -124,7 +144,9 @@ def _wait(base: str, process: "subprocess.Popen[bytes]") -> None:
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         if process.poll() is not None:
-            raise UserError("the monitor's server ended by itself; start it with `mtmh monitor` to see why.")
+            raise UserError(
+                "the monitor's server ended by itself; start it with `mtmh monitor` to see why."
+            )
         try:
             urllib.request.urlopen(f"{base}/api/version").close()
             return

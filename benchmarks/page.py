@@ -19,7 +19,15 @@ from mtmh.errors import UserError
 
 OPENINGS, SECONDS = 11, 20
 SIZES = {"page_desktop": (1280, 1000), "page_phone": (360, 1000)}
-QUIET = ("sync", "gpu", "quic", "background-networking", "component-update", "default-apps", "extensions")
+QUIET = (
+    "sync",
+    "gpu",
+    "quic",
+    "background-networking",
+    "component-update",
+    "default-apps",
+    "extensions",
+)
 
 
 @contextmanager
@@ -64,10 +72,14 @@ def drawn(driver: Any) -> str:
 def main(
     router: Annotated[str, typer.Option(help="Its address.")] = "http://127.0.0.1:8080",
     query: Annotated[
-        str, typer.Option(help="What to ask, as item=i0000000&k=10.", show_default="what the page begins with")
+        str,
+        typer.Option(
+            help="What to ask, as item=i0000000&k=10.", show_default="what the page begins with"
+        ),
     ] = "",
 ) -> None:
-    """Time to the first answer drawn, over 11 openings of the router's page, and two pictures of it."""
+    """Time to the first answer drawn, over 11 openings of the router's page, and two pictures of
+    it."""
     url = f"{router.rstrip('/')}/"
     with browser() as driver:
         _check(driver, url)
@@ -75,11 +87,20 @@ def main(
         for _ in range(OPENINGS):
             driver.get(f"{url}?{query}")
             drawn(driver)
-            times.append(driver.execute_script("return performance.getEntriesByName('first answer')[0].startTime"))
+            times.append(
+                driver.execute_script(
+                    "return performance.getEntriesByName('first answer')[0].startTime"
+                )
+            )
         router_ms = driver.execute_script("return answer.timings_ms.total")
         for name, size in SIZES.items():
             _picture(driver, f"{url}?{query}", size, FOLDER / f"{name}.png")
-    details = {"least": round(min(times), 1), "most": round(max(times), 1), "openings": OPENINGS, "page": f"/?{query}"}
+    details = {
+        "least": round(min(times), 1),
+        "most": round(max(times), 1),
+        "openings": OPENINGS,
+        "page": f"/?{query}",
+    }
     write("page", statistics.median(times), "ms to the first answer drawn", router_ms, details)
 
 
@@ -90,7 +111,8 @@ def _check(driver: Any, url: str) -> None:
         driver.get(url)
     except WebDriverException as error:
         raise UserError(
-            f"no router at {url} ({error.msg}): start one with `make serve`, or name another with --router."
+            f"no router at {url} ({error.msg}): start one with `make serve`,"
+            " or name another with --router."
         ) from None
 
 

@@ -1,4 +1,5 @@
-"""Simulated users served a second by the retriever in this process, beside the platform alone with lists of chance."""
+"""Simulated users served a second by the retriever in this process, beside the platform alone with
+lists of chance."""
 
 import tempfile
 from pathlib import Path
@@ -27,27 +28,29 @@ def main(run: Run = Path("runs/latest")) -> None:
     for users, days in SIZES:
         plan = SimulationPlan(days=days, users=users)
         served, alone = _live(run, plan), _live(run, plan, by_chance=True)
-        rows.append({**_figures(users, days, served), "platform_alone_per_s": round(alone.visits / alone.seconds)})
+        rows.append(
+            {
+                "users": users,
+                "days": days,
+                "seconds": round(served.seconds, 1),
+                "visits": served.visits,
+                "exposures": served.exposures,
+                "served_per_s": round(served.visits / served.seconds),
+                "platform_alone_per_s": round(alone.visits / alone.seconds),
+            }
+        )
     for row in rows:
         print("  " + ", ".join(f"{name} {value:,.5g}" for name, value in row.items()))
-    details: dict[str, Any] = {"baseline": "the platform alone, with lists of chance, users/s", "sizes": rows}
+    details: dict[str, Any] = {
+        "baseline": "the platform alone, with lists of chance, users/s",
+        "sizes": rows,
+    }
     write("platform", rows[0]["served_per_s"], "users/s", rows[0]["platform_alone_per_s"], details)
 
 
 def _live(run: Path, plan: SimulationPlan, by_chance: bool = False) -> Totals:
     with tempfile.TemporaryDirectory(prefix="mtmh-platform-") as folder:
         return run_simulation(run, plan, Path(folder) / "place", _ByChance if by_chance else None)
-
-
-def _figures(users: int, days: int, served: Totals) -> dict[str, float]:
-    return {
-        "users": users,
-        "days": days,
-        "seconds": round(served.seconds, 1),
-        "visits": served.visits,
-        "exposures": served.exposures,
-        "served_per_s": round(served.visits / served.seconds),
-    }
 
 
 class _ByChance:
@@ -65,4 +68,6 @@ class _ByChance:
         rank = np.broadcast_to(np.arange(1, k + 1, dtype=np.int32), item.shape)
         head, score = np.zeros(item.shape, np.int8), np.zeros(item.shape, np.float32)
         version = np.full(len(users), "chance")
-        return Slates(item, head, rank, score, np.zeros_like(item), np.zeros(len(users), bool), version)
+        return Slates(
+            item, head, rank, score, np.zeros_like(item), np.zeros(len(users), bool), version
+        )

@@ -1,8 +1,9 @@
-"""A run of the synthetic world at any size whose vectors nobody trained: real shapes and real files, for speed alone.
+"""A run of the synthetic world at any size whose vectors nobody trained: real shapes and real
+files, for speed alone.
 
-The index is built and tuned, the version written, and the histories loaded by the project's own code; random are the
-vectors (of few directions and some noise, as trained ones are, so that the index has something to find), the model's
-weights and the preranker's.
+The index is built and tuned, the version written, and the histories loaded by the project's own
+code; random are the vectors (of few directions and some noise, as trained ones are, so that the
+index has something to find), the model's weights and the preranker's.
 """
 
 import json
@@ -33,7 +34,8 @@ ITEMS_PER_USER = 5
 
 
 def make_run(items: int, folder: Path) -> Path:
-    """The run `folder`/random-`items`: retriever/, sources/ (Feast's tables) and features/; made once."""
+    """The run `folder`/random-`items`: retriever/, sources/ (Feast's tables) and features/; made
+    once."""
     run = folder / f"random-{items}"
     if run.is_dir():
         return run
@@ -41,7 +43,9 @@ def make_run(items: int, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=".random-", dir=folder) as name:
         draft = Path(name) / "run"
         prepared, stages, retriever = (draft / part for part in ("prepared", "stages", "retriever"))
-        folders = StageFolders(prepared=prepared, content=stages, features=stages, model=stages, preranker=stages)
+        folders = StageFolders(
+            prepared=prepared, content=stages, features=stages, model=stages, preranker=stages
+        )
         for part in (prepared, stages, retriever):
             part.mkdir(parents=True)
         users = max(items // ITEMS_PER_USER, 100)
@@ -58,11 +62,14 @@ def make_run(items: int, folder: Path) -> Path:
 
 def split_time(run: Path) -> datetime:
     """The moment that histories are served as of."""
-    return datetime.fromisoformat(json.loads((run / "prepared" / "prepared.json").read_text())["split_time"])
+    return datetime.fromisoformat(
+        json.loads((run / "prepared" / "prepared.json").read_text())["split_time"]
+    )
 
 
 def load_histories(run: Path, out: Path) -> None:
-    """Fill the online store that the environment describes (see feature_repo.store) with the users' histories."""
+    """Fill the online store that the environment describes (see feature_repo.store) with the users'
+    histories."""
     from feature_repo.store import apply, materialize, open_store
 
     store = open_store(out)
@@ -89,23 +96,46 @@ def _write_stages(data: Prepared, out: Path) -> None:
     ids = data.items["item_id"].to_pylist()
     creators = sorted({creator for creator in data.items["creator_id"].to_pylist() if creator})
     model: dict[str, Any] = {"mean": [1.0] * 3, "deviation": [1.0] * 3}
-    model |= {"vocabularies": [len(ids) + 1, len(creators) + 1], "dims": [DIM, 64], "hidden": [DIM], "out_dim": DIM}
+    model |= {
+        "vocabularies": [len(ids) + 1, len(creators) + 1],
+        "dims": [DIM, 64],
+        "hidden": [DIM],
+        "out_dim": DIM,
+    }
     model["heads"] = list(HEADS)
     weights = build_model(model).state_dict()
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / "weights.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in weights.items()}, out / "weights.safetensors"
+    )
     description = {"architecture": model, "tau_q": 0.05, "float_features": floats}
     description["vocabularies"] = {"item_id": ids, "creator_id": creators}
     (out / "model.json").write_text(json.dumps(description))
-    towers: dict[str, Any] = {"vocabularies": [3, 3], "dims": [64, 32], "mean": [1.0] * 3, "deviation": [1.0] * 3}
-    towers |= {"content_dim": DIM, "interests": INTERESTS, "hidden": DIM, "dim": 64, "tasks": ["engagement"]}
+    towers: dict[str, Any] = {
+        "vocabularies": [3, 3],
+        "dims": [64, 32],
+        "mean": [1.0] * 3,
+        "deviation": [1.0] * 3,
+    }
+    towers |= {
+        "content_dim": DIM,
+        "interests": INTERESTS,
+        "hidden": DIM,
+        "dim": 64,
+        "tasks": ["engagement"],
+    }
     past, interest = torch.randn(len(ids), 64) * 0.3, torch.randint(0, INTERESTS, (len(ids),))
     vectors, new = {"engagement": torch.randn(len(ids), 64) * 0.3}, torch.from_numpy(~data.in_train)
-    preranker = Preranker(build_towers(towers), past, interest, vectors, new, {"engagement": 0.2}, CANDIDATES)
+    preranker = Preranker(
+        build_towers(towers), past, interest, vectors, new, {"engagement": 0.2}, CANDIDATES
+    )
     preranker.save(out, {"architecture": towers})
 
 
 def _vectors(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Unit rows float32 [count, DIM]: a few directions hold most of what they are, as in trained vectors."""
-    vectors = rng.normal(size=(count, DIRECTIONS)) @ rng.normal(size=(DIRECTIONS, DIM)) / DIRECTIONS**0.5
+    """Unit rows float32 [count, DIM]: a few directions hold most of what they are, as in trained
+    vectors."""
+    vectors = (
+        rng.normal(size=(count, DIRECTIONS)) @ rng.normal(size=(DIRECTIONS, DIM)) / DIRECTIONS**0.5
+    )
     vectors += NOISE * rng.normal(size=vectors.shape)
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

@@ -1,4 +1,5 @@
-"""One result file a benchmark: the figure, its baseline from the same run, and where it was measured."""
+"""One result file a benchmark: the figure, its baseline from the same run, and where it was
+measured."""
 
 import json
 import os
@@ -16,8 +17,11 @@ FOLDER = Path(__file__).parent / "results"
 Spread = dict[str, float]  # mean, min, max
 
 
-def write(name: str, value: float, unit: str, baseline: float, details: dict[str, Any]) -> dict[str, Any]:
-    """Keep and print {name, value, unit, baseline, ratio, commit, command, machine, details}; ratio null over 0."""
+def write(
+    name: str, value: float, unit: str, baseline: float, details: dict[str, Any]
+) -> dict[str, Any]:
+    """Keep and print {name, value, unit, baseline, ratio, commit, command, machine, details}; ratio
+    null over 0."""
     result = {
         "name": name,
         "value": round(value, 4),
@@ -37,16 +41,30 @@ def write(name: str, value: float, unit: str, baseline: float, details: dict[str
 
 def spread(values: list[float]) -> Spread:
     """Mean, least and most of one figure over the seeds."""
-    return {"mean": round(statistics.mean(values), 5), "min": round(min(values), 5), "max": round(max(values), 5)}
+    return {
+        "mean": round(statistics.mean(values), 5),
+        "min": round(min(values), 5),
+        "max": round(max(values), 5),
+    }
 
 
 def commit() -> str:
     """The commit of the checkout, with "+changes" when the tree differs from it."""
     root = Path(__file__).parents[1]
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
+    head = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True
+    )
     if head.returncode != 0:
         return "unknown"
-    tracked = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results"]
+    tracked = [
+        "git",
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ".",
+        ":!benchmarks/results",
+    ]
     changed = subprocess.run(tracked, cwd=root, capture_output=True, text=True).stdout.strip()
     return head.stdout.strip() + ("+changes" if changed else "")
 
@@ -57,7 +75,9 @@ def machine() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+    return (
+        f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+    )
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:

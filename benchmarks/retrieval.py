@@ -1,4 +1,5 @@
-"""Retrieval alone: the tuned index beside exact search, and the quota merge beside the loop that it stands for."""
+"""Retrieval alone: the tuned index beside exact search, and the quota merge beside the loop that it
+stands for."""
 
 import numpy as np
 
@@ -11,7 +12,8 @@ MERGE_USERS, MERGE_ITEMS, MERGE_K = 1000, 2000, 500
 
 
 def main() -> None:
-    """Candidates of one head: 1,000 of 100,000 items a trigger, by the tuned IVF index and by exact search."""
+    """Candidates of one head: 1,000 of 100,000 items a trigger, by the tuned IVF index and by exact
+    search."""
     # Vectors in clusters, as a trained head gives them; both searches answer the same triggers.
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((CLUSTERS, DIM))
@@ -21,7 +23,13 @@ def main() -> None:
     triggers = rng.permutation(ITEMS)[:QUERIES].astype(np.int32)
     approximate = QUERIES / median_seconds(lambda: search(index, vectors, triggers, K), 5)
     exact = QUERIES / median_seconds(lambda: search_exact(vectors, triggers, K), 5)
-    write("retrieval", approximate, "triggers/s", exact, {"baseline": "exact search", **tuning.as_dict()})
+    write(
+        "retrieval",
+        approximate,
+        "triggers/s",
+        exact,
+        {"baseline": "exact search", **tuning.as_dict()},
+    )
 
 
 def merge() -> None:
@@ -29,13 +37,25 @@ def merge() -> None:
     # Both heads offer 500 of 2,000 items a user, so many candidates come twice.
     rng = np.random.default_rng(0)
     first, second = (
-        np.argsort(rng.random((MERGE_USERS, MERGE_ITEMS)), axis=1)[:, :MERGE_K].astype(np.int32) for _ in range(2)
+        np.argsort(rng.random((MERGE_USERS, MERGE_ITEMS)), axis=1)[:, :MERGE_K].astype(np.int32)
+        for _ in range(2)
     )
-    vectorized = MERGE_USERS / median_seconds(lambda: quota_merge([first, second], [50, 50], MERGE_K), 5)
+    vectorized = MERGE_USERS / median_seconds(
+        lambda: quota_merge([first, second], [50, 50], MERGE_K), 5
+    )
     loop = MERGE_USERS / median_seconds(
-        lambda: [_take_turns(list(a), list(b), MERGE_K) for a, b in zip(first, second, strict=True)], 3
+        lambda: [
+            _take_turns(list(a), list(b), MERGE_K) for a, b in zip(first, second, strict=True)
+        ],
+        3,
     )
-    write("merge", vectorized, "users/s", loop, {"baseline": "a Python loop a user", "k": MERGE_K, "alpha": 50})
+    write(
+        "merge",
+        vectorized,
+        "users/s",
+        loop,
+        {"baseline": "a Python loop a user", "k": MERGE_K, "alpha": 50},
+    )
 
 
 def _take_turns(engagement: list[int], relevance: list[int], k: int) -> list[int]:

@@ -1,4 +1,5 @@
-"""`mtmh serve` as a process of its own, over a store of packages: started, measured from outside, stopped."""
+"""`mtmh serve` as a process of its own, over a store of packages: started, measured from outside,
+stopped."""
 
 import json
 import os
@@ -30,7 +31,8 @@ START_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU seconds used so far, and resident memory, of the router's process and of Triton with its stubs."""
+    """CPU seconds used so far, and resident memory, of the router's process and of Triton with its
+    stubs."""
 
     router_cpu: float
     triton_cpu: float
@@ -55,17 +57,25 @@ class Served:
         for child in psutil.Process(self.process.pid).children():
             if child.name() == "tritonserver":
                 return child
-        raise UserError(f"no tritonserver runs below process {self.process.pid}; see {self.store / 'triton.log'}.")
+        raise UserError(
+            f"no tritonserver runs below process {self.process.pid};"
+            f" see {self.store / 'triton.log'}."
+        )
 
     def cost(self) -> Cost:
-        """As of now. Of stubs that ended since, nothing is known: compare only while no model comes or goes."""
+        """As of now. Of stubs that ended since, nothing is known: compare only while no model comes
+        or goes."""
         triton = self.triton()
-        router, others = psutil.Process(self.process.pid), [triton, *triton.children(recursive=True)]
+        router, others = (
+            psutil.Process(self.process.pid),
+            [triton, *triton.children(recursive=True)],
+        )
         return Cost(_cpu(router), sum(map(_cpu, others)), _mib(router), sum(map(_mib, others)))
 
 
 def make_store(runs: Path, packages: Mapping[str, Path], features: Path | None) -> Path:
-    """Install a package of each run, under its version's number, into the store of NAME below `runs`; its place."""
+    """Install a package of each run, under its version's number, into the store of NAME below
+    `runs`; its place."""
     store = runs / "serving" / NAME
     store.mkdir(parents=True)
     for number, run in packages.items():
@@ -75,14 +85,27 @@ def make_store(runs: Path, packages: Mapping[str, Path], features: Path | None) 
 
 
 @contextmanager
-def serve(runs: Path, *settings: str, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+def serve(
+    runs: Path, *settings: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Served]:
     """Run `mtmh serve` over the store below `runs` on free ports; yields once it is ready.
 
     What it prints goes to `runs`/serve.log. Raises UserError when it ends or is not ready in time.
     """
     port, grpc, http, metrics = free_ports(4)
     store = runs / "serving" / NAME
-    command = [sys.executable, "-m", "mtmh_cli", "serve", "--runs", str(runs), "--data", NAME, "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mtmh_cli",
+        "serve",
+        "--runs",
+        str(runs),
+        "--data",
+        NAME,
+        "--port",
+        str(port),
+    ]
     command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
     secret = secrets.token_hex(16)
     (runs / "secret").write_text(secret)
@@ -90,14 +113,19 @@ def serve(runs: Path, *settings: str, environment: Mapping[str, str] | None = No
         command += ["--set", setting]
     start = time.perf_counter()
     with (runs / "serve.log").open("ab") as log:
-        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(
+            filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
+        )
         variables = {**os.environ, "PYTHONPATH": path, **(environment or {})}
         process = subprocess.Popen(command, stdout=log, stderr=log, env=variables)
     url = f"http://127.0.0.1:{port}"
     try:
         while not is_ready(url):
             if process.poll() is not None or time.perf_counter() - start > START_SECONDS:
-                raise UserError(f"mtmh serve is not ready ({process.returncode}); {runs / 'serve.log'} says why.")
+                raise UserError(
+                    f"mtmh serve is not ready ({process.returncode});"
+                    f" {runs / 'serve.log'} says why."
+                )
             time.sleep(0.02)
         seconds = time.perf_counter() - start
         yield Served(process, url, f"127.0.0.1:{grpc}", store, store / "log", seconds, secret)

@@ -1,4 +1,5 @@
-"""The served path beside what it is made of: equal answers, and what the router, Triton and both cost.
+"""The served path beside what it is made of: equal answers, and what the router, Triton and both
+cost.
 
 On a version of the synthetic world with random vectors, or on the run of `--run`. `mtmh serve` runs
 as a process of its own; requests name no user, so no exposure is logged.
@@ -14,8 +15,7 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,11 +24,8 @@ from typing import Annotated, Any
 import aiohttp
 import faiss
 import numpy as np
-import torch
 import typer
 import uvloop
-from tritonclient.grpc import InferInput, InferRequestedOutput
-from tritonclient.grpc.aio import InferenceServerClient
 
 from benchmarks.answers import Ranked, differing, ranked
 from benchmarks.load import Call, ask, session
@@ -36,27 +33,30 @@ from benchmarks.options import Items
 from benchmarks.random_version import make_run
 from benchmarks.result import write
 from benchmarks.server_process import FOLDER, Cost, Served, make_store, serve
+from benchmarks.serving_paths import K, Work, by_router, by_triton, in_process
 from mtmh.config import RetrievalSettings
 from mtmh.ragged import Ragged
 from mtmh.retrieval import query as offline
-from mtmh.retrieval.retriever import Pool, Request, Retriever, candidate_logits, prerank
+from mtmh.retrieval.retriever import Request, Retriever
 from mtmh.retrieval.version import verify
-from serving.router.heads import connect, inputs_of
+from serving.router.heads import connect
 from serving.router.package import Package
 from serving.triton.store import promote
 
-TRIGGERS, K, WIDTH = 1000, 50, 500  # random triggers; candidates asked for speed, and for equality
+TRIGGERS, WIDTH = 1000, 500  # random triggers; candidates asked for equality
 TURNS, REQUESTS, LANES, LANE_TURNS, LANE_SECONDS, STARTS = 7, 200, 8, 21, 1.0, 3
 ALPHAS = {"engagement": 100, "relevance": 0}
-Work = Callable[[Sequence[str]], Awaitable[None]]
 Figures = dict[str, float]
 
 
 def main(
     items: Items = 100_000,
-    run: Annotated[Path | None, typer.Option(help="A run or a retriever directory in place of the random one.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="A run or a retriever directory in place of the random one.")
+    ] = None,
 ) -> None:
-    """Times and CPU of the router beside both head ensembles called directly; are its lists the offline ones?"""
+    """Times and CPU of the router beside both head ensembles called directly; are its lists the
+    offline ones?"""
     version = run or make_run(items, FOLDER)
     FOLDER.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="serving-", dir=FOLDER) as folder:
@@ -71,8 +71,13 @@ def main(
             retriever, settings = offline.load(version), offline.retrieval_settings(version)
             details, wrong = uvloop.run(_measure(served, retriever, settings))
     details["start_to_ready_s"] = round(statistics.median(starts), 2)
-    name = f"serving_{_data_name(version)}" if run else "serving"
-    router, direct = details["one_trigger"]["router"]["p50_ms"], details["one_trigger"]["ensembles"]["p50_ms"]
+    # A run of one's own has a result of its own, by the name of its data.
+    name = "serving"
+    if run:
+        retriever_folder = run / "retriever" if (run / "retriever").is_dir() else run
+        name = f"serving_{Path(verify(retriever_folder)['created_from']['path']).name}"
+    single = details["one_trigger"]
+    router, direct = single["router"]["p50_ms"], single["ensembles"]["p50_ms"]
     write(name, router, "ms p50 of the router, one trigger", direct, details)
     for title, figures in details.items():
         print(f"  {title}: {figures}")
@@ -80,14 +85,20 @@ def main(
         sys.exit(f"{wrong} items of the served answers are not the offline retriever's")
 
 
-async def _measure(served: Served, retriever: Retriever, settings: RetrievalSettings) -> tuple[dict[str, Any], int]:
+async def _measure(
+    served: Served, retriever: Retriever, settings: RetrievalSettings
+) -> tuple[dict[str, Any], int]:
     """The details of the result, and how many items differ."""
+    probes = {}
+    for head, index in retriever.indexes.items():
+        inverted = faiss.extract_index_ivf(index)
+        probes[head] = f"nprobe {inverted.nprobe} of {inverted.nlist}"
     details: dict[str, Any] = {
         "baseline": "the two head ensembles called directly over gRPC, in parallel",
         "items": len(retriever.items),
         "k_ann": settings.k_ann,
         "k": K,
-        "index": {head: _probes(index) for head, index in retriever.indexes.items()},
+        "index": probes,
     }
     ids = retriever.items["item_id"].to_pylist()
     rng = np.random.default_rng(0)
@@ -95,26 +106,37 @@ async def _measure(served: Served, retriever: Retriever, settings: RetrievalSett
     async with session() as http, connect(served.triton_url) as triton:
         triggers = rng.permutation(len(ids))[:TRIGGERS].astype(np.int32)
         details["differing_items"] = await _compare(http, served.url, retriever, settings, triggers)
-        works = {"router": _by_router(http, served.url), "ensembles": _by_triton(triton, package)}
+        works = {"router": by_router(http, served.url), "ensembles": by_triton(triton, package)}
         single = [[ids[row]] for row in rng.integers(len(ids), size=REQUESTS)]
         details["one_trigger"], details["cpu_ms_a_request"] = await _in_turns(served, works, single)
         rates = await _throughput(works, single)
-        details["at_concurrency_8"] = {name: round(statistics.median(rate), 1) for name, rate in rates.items()}
+        details["at_concurrency_8"] = {
+            name: round(statistics.median(rate), 1) for name, rate in rates.items()
+        }
         count = min(settings.triggers, len(ids) // 2)
-        many = [[ids[row] for row in rng.permutation(len(ids))[:count]] for _ in range(REQUESTS // 4)]
-        works |= _in_process(retriever, settings)
+        many = [
+            [ids[row] for row in rng.permutation(len(ids))[:count]] for _ in range(REQUESTS // 4)
+        ]
+        works |= in_process(retriever, settings)
         details[f"{count}_triggers"], _ = await _in_turns(served, works, many)
     details["ratios"] = _ratios(details, rates, details[f"{count}_triggers"])
     return details, sum(details["differing_items"].values())
 
 
-def _ratios(details: dict[str, Any], rates: dict[str, list[float]], many: dict[str, Figures]) -> dict[str, Any]:
-    """What is asked of the router. Throughputs are compared turn by turn: from one to the next the machine changes."""
+def _ratios(
+    details: dict[str, Any], rates: dict[str, list[float]], many: dict[str, Figures]
+) -> dict[str, Any]:
+    """What is asked of the router. Throughputs are compared turn by turn: from one to the next the
+    machine changes."""
     single = details["one_trigger"]
-    of_turns = [router / direct for router, direct in zip(rates["router"], rates["ensembles"], strict=True)]
+    of_turns = [
+        router / direct for router, direct in zip(rates["router"], rates["ensembles"], strict=True)
+    ]
     least, half, most = np.quantile(of_turns, [0.25, 0.5, 0.75]).round(3).tolist()
     return {
-        "one_trigger_router_minus_ensembles_ms": round(single["router"]["p50_ms"] - single["ensembles"]["p50_ms"], 3),
+        "one_trigger_router_minus_ensembles_ms": round(
+            single["router"]["p50_ms"] - single["ensembles"]["p50_ms"], 3
+        ),
         "throughput_router_of_ensembles": half,
         "throughput_router_of_ensembles_quartiles": [least, most],
         **{
@@ -126,7 +148,11 @@ def _ratios(details: dict[str, Any], rates: dict[str, list[float]], many: dict[s
 
 
 async def _compare(
-    http: aiohttp.ClientSession, url: str, retriever: Retriever, settings: RetrievalSettings, triggers: np.ndarray
+    http: aiohttp.ClientSession,
+    url: str,
+    retriever: Retriever,
+    settings: RetrievalSettings,
+    triggers: np.ndarray,
 ) -> dict[str, int]:
     """{call and head: how many items differ} over the triggers."""
     ids = np.array(retriever.items["item_id"].to_pylist(), object)
@@ -142,91 +168,25 @@ async def _compare(
             wrong = 0
             for row, trigger in enumerate(ids[triggers]):
                 body = {"item_id": trigger} if call == "similar" else {"triggers": [trigger]}
-                reply = await ask(http, url, Call(f"/v1/{call}", {**body, "k": k, "alpha": ALPHAS[head]}))
+                reply = await ask(
+                    http, url, Call(f"/v1/{call}", {**body, "k": k, "alpha": ALPHAS[head]})
+                )
                 ranks = np.flatnonzero(item[row, :k] >= 0)
                 names = [f"{head} {name}" for name in ids[item[row, ranks]]]
                 right: Ranked = names, score[row, ranks].astype(np.float64)
                 wrong += differing(ranked(reply.answer), right) if reply.status == 200 else k
             results[f"{call} {head}"] = wrong
-            print(f"  {call}, {head} head: {wrong} of {len(triggers) * k:,} items differ", flush=True)
+            print(
+                f"  {call}, {head} head: {wrong} of {len(triggers) * k:,} items differ", flush=True
+            )
     return results
-
-
-def _by_router(http: aiohttp.ClientSession, url: str) -> Work:
-    async def work(triggers: Sequence[str]) -> None:
-        reply = await ask(http, url, Call("/v1/retrieve", {"triggers": list(triggers), "k": K}))
-        assert reply.whole, reply
-
-    return work
-
-
-def _by_triton(triton: InferenceServerClient, package: Package) -> Work:
-    """Both ensembles in parallel, with what the router gives them."""
-    outputs = [InferRequestedOutput(name) for name in ("item", "score", "trigger_at", "cold")]
-
-    async def infer(model: str, inputs: list[InferInput]) -> None:
-        result = await triton.infer(model, inputs, outputs=outputs)
-        assert result.as_numpy("item")[0, 0] >= 0
-
-    async def work(triggers: Sequence[str]) -> None:
-        inputs = inputs_of(package, dict.fromkeys(triggers), triggers, package.serving["k_ann"])
-        await asyncio.gather(*(infer(f"retrieve_{head}_{package.number}", inputs) for head in package.heads))
-
-    return work
-
-
-def _in_process(retriever: Retriever, settings: RetrievalSettings) -> dict[str, Work]:
-    """Faiss searches and preranking alone as "raw"; Retriever.pool, which also pools, as "offline". A thread a head."""
-    row_of = {item: row for row, item in enumerate(retriever.items["item_id"].to_pylist())}
-    threads = ThreadPoolExecutor(len(retriever.indexes), initializer=_alone)
-    preranker, pools = retriever.preranker, dict[tuple[str, ...], dict[str, Pool]]()
-
-    def request(triggers: Sequence[str]) -> Request:
-        history = Ragged.of([[row_of[item] for item in triggers]])
-        return Request.of(history, history.sorted(), settings)
-
-    def pool(head: str, triggers: Sequence[str]) -> Pool:
-        return retriever.pools(request(triggers), channels=[head])[head]
-
-    def raw(head: str, triggers: Sequence[str]) -> None:
-        history, depth = request(triggers).triggers, min(settings.k_ann, len(retriever.items) - 1)
-        retriever.indexes[head].search(retriever.vectors[head][history.values], depth + 1)
-        if preranker is not None:
-            candidates = pools[tuple(triggers)][head]
-            prerank(candidates, candidate_logits(preranker, history, candidates.item), settings.pool)
-
-    def unranked(head: str, triggers: Sequence[str]) -> Pool:
-        deep = replace(request(triggers), size=retriever.depth(settings.pool))
-        return replace(retriever, preranker=None).pools(deep, channels=[head])[head]
-
-    def both(pool_of: Callable[[str, Sequence[str]], object]) -> Work:
-        async def work(triggers: Sequence[str]) -> None:
-            for done in [threads.submit(pool_of, head, triggers) for head in retriever.indexes]:
-                done.result()
-
-        return work
-
-    def prepared(raw_work: Work) -> Work:
-        async def work(triggers: Sequence[str]) -> None:
-            if tuple(triggers) not in pools:  # in the turn that does not count
-                pools[tuple(triggers)] = {head: unranked(head, triggers) for head in retriever.indexes}
-            await raw_work(triggers)
-
-        return work
-
-    return {"raw": prepared(both(raw)), "offline": both(pool)}
-
-
-def _alone() -> None:
-    """One thread a head, as Triton has it on two cores."""
-    faiss.omp_set_num_threads(1)
-    torch.set_num_threads(1)
 
 
 async def _in_turns(
     served: Served, works: dict[str, Work], requests: Sequence[Sequence[str]]
 ) -> tuple[dict[str, Figures], dict[str, Figures]]:
-    """p50 and p99 of each work, medians over the turns; and the CPU time of a request, router's and Triton's."""
+    """p50 and p99 of each work, medians over the turns; and the CPU time of a request, router's and
+    Triton's."""
     for work in works.values():
         for request in requests:
             await work(request)
@@ -252,10 +212,15 @@ async def _in_turns(
 def _cpu(pairs: list[tuple[Cost, Cost]], requests: int) -> Figures:
     router = sum(after.router_cpu - before.router_cpu for before, after in pairs)
     triton = sum(after.triton_cpu - before.triton_cpu for before, after in pairs)
-    return {"router": round(1e3 * router / requests, 3), "triton": round(1e3 * triton / requests, 3)}
+    return {
+        "router": round(1e3 * router / requests, 3),
+        "triton": round(1e3 * triton / requests, 3),
+    }
 
 
-async def _throughput(works: dict[str, Work], requests: Sequence[Sequence[str]]) -> dict[str, list[float]]:
+async def _throughput(
+    works: dict[str, Work], requests: Sequence[Sequence[str]]
+) -> dict[str, list[float]]:
     """Requests a second of each work with LANES at a time, in each of many short turns."""
     results: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(LANE_TURNS):
@@ -273,13 +238,3 @@ async def _throughput(works: dict[str, Work], requests: Sequence[Sequence[str]])
             done = sum(await asyncio.gather(*map(lane, range(LANES))))
             results[name].append(done / (time.perf_counter() - start))
     return results
-
-
-def _probes(index: faiss.Index) -> str:
-    inverted = faiss.extract_index_ivf(index)
-    return f"nprobe {inverted.nprobe} of {inverted.nlist}"
-
-
-def _data_name(run: Path) -> str:
-    retriever = run / "retriever" if (run / "retriever").is_dir() else run
-    return Path(str(verify(retriever)["created_from"]["path"])).name

@@ -36,8 +36,11 @@ SAMPLES = 120  # of memory; windows of the latencies are four of them
 Samples = list[tuple[float, Cost]]
 
 
-def main(items: Items = 100_000, seconds: Annotated[float, typer.Option(min=1, help="How long.")] = 600.0) -> None:
-    """Mixed requests at half of what the router can take: p50 and p99, errors, memory over time, with a plot."""
+def main(
+    items: Items = 100_000, seconds: Annotated[float, typer.Option(min=1, help="How long.")] = 600.0
+) -> None:
+    """Mixed requests at half of what the router can take: p50 and p99, errors, memory over time,
+    with a plot."""
     run = make_run(items, FOLDER)
     with TemporaryDirectory(prefix="steady-", dir=FOLDER) as folder:
         promote(make_store(Path(folder), {"1": run}, run / "features"), "1")
@@ -49,7 +52,9 @@ def main(items: Items = 100_000, seconds: Annotated[float, typer.Option(min=1, h
     warm = [reply.seconds for reply in replies if reply.start < start + WARM_UP * seconds]
     p50, p99 = np.quantile([reply.seconds for reply in replies], [0.5, 0.99]) * 1e3
     statuses = Counter(reply.status for reply in replies)
-    of_users = [reply for reply in replies if reply.status == 200 and "user_id" in calls[reply.call].body]
+    of_users = [
+        reply for reply in replies if reply.status == 200 and "user_id" in calls[reply.call].body
+    ]
     details: dict[str, Any] = {
         "baseline": "p99 of the first fifth",
         "items": items,
@@ -58,23 +63,34 @@ def main(items: Items = 100_000, seconds: Annotated[float, typer.Option(min=1, h
         "p50_ms": round(float(p50), 3),
         "statuses": dict(statuses),
         "errors": len(replies) - statuses[200],
-        "said": dict(Counter(str(reply.answer["error"]) for reply in replies if reply.status == 503)),
+        "said": dict(
+            Counter(str(reply.answer["error"]) for reply in replies if reply.status == 503)
+        ),
         "degraded": sum(reply.status == 200 and not reply.whole for reply in replies),
         "not_logged": sum(not reply.answer["exposure_logged"] for reply in of_users),
-        "memory": {part: _memory(samples, part, start + WARM_UP * seconds) for part in ("router", "triton")},
+        "memory": {
+            part: _memory(samples, part, start + WARM_UP * seconds) for part in ("router", "triton")
+        },
     }
     write("steady", float(p99), "ms p99", float(np.quantile(warm, 0.99)) * 1e3, details)
     for title, figures in details.items():
         print(f"  {title}: {figures}")
     save(
-        draw(replies, samples, 4 * seconds / SAMPLES, f"{len(replies):,} mixed requests, {items:,} items"),
+        draw(
+            replies,
+            samples,
+            4 * seconds / SAMPLES,
+            f"{len(replies):,} mixed requests, {items:,} items",
+        ),
         RESULTS / "steady.png",
     )
     if details["errors"]:
         sys.exit(f"{details['errors']} requests were not answered with 200")
 
 
-async def _steady(served: Served, calls: Sequence[Call], seconds: float) -> tuple[float, list[Reply], Samples]:
+async def _steady(
+    served: Served, calls: Sequence[Call], seconds: float
+) -> tuple[float, list[Reply], Samples]:
     """The rate, all replies, and what the processes held meanwhile."""
     rate = SHARE * await capacity(served.url, calls, CAPACITY_SECONDS)
     samples: Samples = []
@@ -87,7 +103,9 @@ async def _steady(served: Served, calls: Sequence[Call], seconds: float) -> tupl
 
 
 def _memory(samples: Samples, part: str, after: float) -> dict[str, float]:
-    seconds, mib = np.array([(moment, getattr(cost, f"{part}_mib")) for moment, cost in samples if moment >= after]).T
+    seconds, mib = np.array(
+        [(moment, getattr(cost, f"{part}_mib")) for moment, cost in samples if moment >= after]
+    ).T
     return {
         "first_mib": round(float(mib[0]), 1),
         "last_mib": round(float(mib[-1]), 1),
@@ -97,7 +115,8 @@ def _memory(samples: Samples, part: str, after: float) -> dict[str, float]:
 
 @styled
 def draw(replies: Sequence[Reply], samples: Samples, window: float, title: str) -> Figure:
-    """p50 and p99 of each `window` of seconds above the memory of both processes; `replies` by their start."""
+    """p50 and p99 of each `window` of seconds above the memory of both processes; `replies` by
+    their start."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     start, seconds = replies[0].start, np.array([reply.seconds for reply in replies])

@@ -1,4 +1,5 @@
-"""How the benchmarks' pictures look: as the report's, with series that differ in more than their color."""
+"""How the benchmarks' pictures look: as the report's, with series that differ in more than their
+color."""
 
 from pathlib import Path
 

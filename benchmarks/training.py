@@ -1,12 +1,14 @@
-"""Training speed of two heads, beside plain PyTorch and what the machine could do at most with the same step.
+"""Training speed of two heads, beside plain PyTorch and what the machine could do at most with the
+same step.
 
-512 in-batch and 512 uniform negatives, the real loop (mtmh/training/loop.py) on an invented log. The plain step is
-`train.kernels: torch`; in float32 it is what a prototype of the paper would be, and the speed is also given as a
-multiple of that. The ceiling counts what a step cannot do without: its matrix products, at the rate of a large square
-product of the same type, and the rows of the tables that it reads and writes, at the rate of a copy; both measured in
-the same run. Beside it stand the ceiling that also counts the softmaxes' exponentials, at the rate of the loop that has
-them on rows that stay in the first cache, the products alone in their own shapes, and the speed at 10^4 to 10^6 items:
-a step must not cost more for a larger catalog.
+512 in-batch and 512 uniform negatives, the real loop (mtmh/training/loop.py) on an invented log.
+The plain step is `train.kernels: torch`; in float32 it is what a prototype of the paper would be,
+and the speed is also given as a multiple of that. The ceiling counts what a step cannot do without:
+its matrix products, at the rate of a large square product of the same type, and the rows of the
+tables that it reads and writes, at the rate of a copy; both measured in the same run. Beside it
+stand the ceiling that also counts the softmaxes' exponentials, at the rate of the loop that has
+them on rows that stay in the first cache, the products alone in their own shapes, and the speed at
+10^4 to 10^6 items: a step must not cost more for a larger catalog.
 """
 
 import statistics
@@ -41,13 +43,18 @@ def main() -> None:
     """Measure each type of product that pays on this machine; the default's is the result."""
     device = pick_device("auto", "device")
     default = pick_precision("auto", device)
-    types = {str(dtype).removeprefix("torch."): dtype for dtype in dict.fromkeys((default, torch.float32))}
+    types = {
+        str(dtype).removeprefix("torch."): dtype
+        for dtype in dict.fromkeys((default, torch.float32))
+    }
     by_precision = {name: _measure(dtype, device) for name, dtype in types.items()}
     prototype = by_precision["float32"]["plain_pairs_per_second"]
     for figures in by_precision.values():
         figures["times_the_prototype"] = round(figures["pairs_per_second"] / prototype, 2)
     first = next(iter(by_precision.values()))
-    growth = {items: round(_Training(items, default, device, "auto").median()) for items in MORE_ITEMS}
+    growth = {
+        items: round(_Training(items, default, device, "auto").median()) for items in MORE_ITEMS
+    }
     details = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -61,7 +68,10 @@ def main() -> None:
     write("training", first["pairs_per_second"], "pairs/s for two heads", first["ceiling"], details)
     for name, figures in by_precision.items():
         print(f"  {name}: " + ", ".join(f"{key} {value:,}" for key, value in figures.items()))
-    print("  pairs/s by items: " + ", ".join(f"{items:,}: {speed:,}" for items, speed in growth.items()))
+    print(
+        "  pairs/s by items: "
+        + ", ".join(f"{items:,}: {speed:,}" for items, speed in growth.items())
+    )
 
 
 def _measure(precision: torch.dtype, device: torch.device) -> dict[str, float]:
@@ -103,7 +113,10 @@ def _sampler(items: int) -> PairSampler:
     trigger, candidate = (rng.choice(items, STEPS * 512, p=law).astype(np.int32) for _ in range(2))
     return PairSampler(
         Pairs(user, trigger, candidate, np.ones(STEPS * 512, dtype=np.float32)),
-        history=Ragged(np.arange(USERS + 1) * HISTORY, rng.choice(items, USERS * HISTORY, p=law).astype(np.int32)),
+        history=Ragged(
+            np.arange(USERS + 1) * HISTORY,
+            rng.choice(items, USERS * HISTORY, p=law).astype(np.int32),
+        ),
         n_items=items,
         batch_size=512,
         uniform_negatives=512,
@@ -114,7 +127,9 @@ def _sampler(items: int) -> PairSampler:
 class _Training:
     """A model and its data, to be trained again and again."""
 
-    def __init__(self, items: int, precision: torch.dtype, device: torch.device, kernels: str) -> None:
+    def __init__(
+        self, items: int, precision: torch.dtype, device: torch.device, kernels: str
+    ) -> None:
         torch.manual_seed(0)
         dims, hidden = [SETTINGS.embedding_dim], SETTINGS.hidden
         model = TwoHeads([items + 1], dims, torch.zeros(3), torch.ones(3), hidden, SETTINGS.out_dim)
@@ -135,15 +150,26 @@ class _Training:
 
 
 def _shapes(batch: Batch) -> list[tuple[int, int, int]]:
-    """(m, k, n) of each product of a step: two heads', each with the two that its gradient needs, and the teacher's."""
+    """(m, k, n) of each product of a step: two heads', each with the two that its gradient needs,
+    and the teacher's."""
     n, columns, out = len(batch.items), len(batch.log_count), SETTINGS.out_dim
-    model = TwoHeads([2], [SETTINGS.embedding_dim], torch.zeros(3), torch.ones(3), SETTINGS.hidden, out)
-    layers = [tuple(p.shape) for name, p in model.named_parameters() if name.startswith("heads") and p.dim() == 2]
+    model = TwoHeads(
+        [2], [SETTINGS.embedding_dim], torch.zeros(3), torch.ones(3), SETTINGS.hidden, out
+    )
+    layers = [
+        tuple(p.shape)
+        for name, p in model.named_parameters()
+        if name.startswith("heads") and p.dim() == 2
+    ]
     forward = [(n, fan_in, fan_out) for fan_out, fan_in in layers] + [(512, out, columns)] * 2
-    return [(512, 128, columns)] + [shape for m, k, n in forward for shape in ((m, k, n), (m, n, k), (k, m, n))]
+    return [(512, 128, columns)] + [
+        shape for m, k, n in forward for shape in ((m, k, n), (m, n, k), (k, m, n))
+    ]
 
 
-def _products(shapes: list[tuple[int, int, int]], precision: torch.dtype, device: torch.device) -> float:
+def _products(
+    shapes: list[tuple[int, int, int]], precision: torch.dtype, device: torch.device
+) -> float:
     """Seconds of a step's products alone: no gather, no softmax, no optimizer."""
     some: Any = partial(torch.randn, device=device, dtype=precision)
     operands = [(some(m, k), some(k, n)) for m, k, n in shapes]
@@ -170,14 +196,18 @@ def _copy_rate(device: torch.device, size: int = 1 << 26) -> float:
 
 
 def _exponential_rate(device: torch.device, size: int = 1024, rows: int = 1000) -> float:
-    """Exponentials/s: on the CPU of the loop in the losses, a row of `size` again and again in every thread."""
+    """Exponentials/s: on the CPU of the loop in the losses, a row of `size` again and again in
+    every thread."""
     if device.type == "cuda":
         a = torch.zeros(size * rows, device=device)
         return a.numel() / median_seconds(lambda: _done(a.exp()), ROUNDS)
     with one_thread_per_op():
-        threads = [(np.zeros(size, np.float32), np.ones(size, np.float32), np.empty(size, np.float32))] * n_workers()
+        threads = [
+            (np.zeros(size, np.float32), np.ones(size, np.float32), np.empty(size, np.float32))
+        ] * n_workers()
         seconds = median_seconds(
-            lambda: parallel_map(lambda arrays: _again(rows, *map(np.copy, arrays)), threads), ROUNDS
+            lambda: parallel_map(lambda arrays: _again(rows, *map(np.copy, arrays)), threads),
+            ROUNDS,
         )
         return len(threads) * rows * size / seconds
 

@@ -54,7 +54,8 @@ class TwoHeadRetriever(PythonModel):
         if not 0 <= alpha <= 100 or k < 1:
             raise UserError(f"alpha {alpha:g}, k {k}: give alpha from 0 to 100 and k from 1.")
         # A trigger is not shown again.
-        triggers = Ragged.of([self._rows(query, ids) for query, ids in enumerate(model_input["triggers"])])
+        rows = [self._rows(query, ids) for query, ids in enumerate(model_input["triggers"])]
+        triggers = Ragged.of(rows)
         request = Request.of(triggers, triggers.sorted(), self.settings)
         best = self.retriever.recommend(replace(request, size=max(self.settings.pool, k)), alpha)
         # One row a candidate; lists that end early have -1 in what is left.
@@ -77,9 +78,9 @@ class TwoHeadRetriever(PythonModel):
         rows = self.item_ids.get_indexer(item_ids)
         if (rows < 0).any():
             unknown = str(item_ids[int(np.argmin(rows))])
-            raise UserError(
-                f"query {query}: item {unknown!r} is not in this version. It has, say, {', '.join(self.item_ids[:3])}."
-            )
+            some = ", ".join(self.item_ids[:3])
+            message = f"item {unknown!r} is not in this version. It has, say, {some}."
+            raise UserError(f"query {query}: {message}")
         return rows.astype(np.int32)
 
 

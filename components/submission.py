@@ -40,7 +40,8 @@ def identity(source: str, config: Config) -> dict[str, str]:
     `source`.
     """
     data, code = fingerprint(source, config.data, config.seed), code_version()
-    key = hashlib.sha256(json.dumps([data, code, config.model_dump_json()]).encode()).hexdigest()[:8]
+    rest = json.dumps([data, code, config.model_dump_json()])
+    key = hashlib.sha256(rest.encode()).hexdigest()[:8]
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{key}"
     return {"source": source, "fingerprint": data, "code_version": code, "run_id": run_id}
 
@@ -54,10 +55,11 @@ def submit(submission: Submission, source: str) -> str:
     from urllib3.exceptions import HTTPError
 
     arguments = identity(source, Config.model_validate(submission.config))
+    version = api.V2beta1PipelineVersionReference(pipeline_id=submission.pipeline_id)
     run = api.V2beta1Run(
         display_name=arguments["run_id"],
         experiment_id=submission.experiment_id,
-        pipeline_version_reference=api.V2beta1PipelineVersionReference(pipeline_id=submission.pipeline_id),
+        pipeline_version_reference=version,
         runtime_config=api.V2beta1RuntimeConfig(parameters=arguments),
         service_account=submission.service_account or None,
     )
@@ -65,7 +67,9 @@ def submit(submission: Submission, source: str) -> str:
         with api.ApiClient(api.Configuration(host=submission.host.rstrip("/"))) as client:
             return str(api.RunServiceApi(client).run_service_create_run(run=run).run_id)
     except HTTPError as error:
-        raise UserError(f"no Kubeflow Pipelines server answers at {submission.host}: {error}") from None
+        message = f"no Kubeflow Pipelines server answers at {submission.host}: {error}"
+        raise UserError(message) from None
     except api.ApiException as error:
         reason = f"{error.status} {error.reason}: {error.body}"
-        raise UserError(f"the Kubeflow Pipelines server at {submission.host} takes no run: {reason}") from None
+        message = f"the Kubeflow Pipelines server at {submission.host} takes no run: {reason}"
+        raise UserError(message) from None

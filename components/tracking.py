@@ -25,14 +25,22 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "mtmh"
 CHAMPION = "champion"
-LOGGED_FILES = ("config.yaml", "metrics.json", "report.html", "alpha.png", "alpha.svg", "rejected.parquet", "retriever")
+LOGGED_FILES = (
+    "config.yaml",
+    "metrics.json",
+    "report.html",
+    "alpha.png",
+    "alpha.svg",
+    "rejected.parquet",
+    "retriever",
+)
 RUN_ID = "MLFLOW_RUN_ID"  # in the environment where Kubeflow opened a run for the step
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model; no such alias
 
 
 def connect(tracking_uri: str) -> "MlflowClient":
-    """Open MLflow at `tracking_uri` without telemetry; an SQLite file is created on first use (2
-    s)."""
+    """Open MLflow at `tracking_uri` without telemetry; an SQLite file is created on first use
+    (2 s)."""
     set_environment()
     import logging
 
@@ -58,7 +66,9 @@ def champion_of(client: "MlflowClient", model_name: str) -> "ModelVersion | None
 def champion_location(tracking_uri: str, model_name: str) -> str:
     """Where the champion's retriever directory lies (a path or a remote URI); empty when there is
     none."""
-    if tracking_uri.startswith("sqlite:///") and not Path(unquote(tracking_uri.removeprefix("sqlite:///"))).exists():
+    # Opening an SQLite file that is not there would make one, which takes seconds.
+    database = Path(unquote(tracking_uri.removeprefix("sqlite:///")))
+    if tracking_uri.startswith("sqlite:///") and not database.exists():
         print(f"{model_name} has no champion yet")
         return ""
     version = champion_of(connect(tracking_uri), model_name)
@@ -69,7 +79,8 @@ def champion_location(tracking_uri: str, model_name: str) -> str:
     if location.startswith("file://"):
         location = url2pathname(location.removeprefix("file://"))
     if "://" not in location and not Path(location).is_dir():
-        print(f"version {version.version} is the champion, but its files are gone from {location}: going on without it")
+        gone = f"its files are gone from {location}"
+        print(f"version {version.version} is the champion, but {gone}: going on without it")
         return ""
     print(f"version {version.version} of {model_name}: {location}")
     return location
@@ -86,7 +97,8 @@ def fetch(location: str) -> Path:
         return Path(location)
     from mlflow.artifacts import download_artifacts
 
-    return Path(download_artifacts(artifact_uri=location, dst_path=tempfile.mkdtemp(prefix="champion-")))
+    folder = tempfile.mkdtemp(prefix="champion-")
+    return Path(download_artifacts(artifact_uri=location, dst_path=folder))
 
 
 def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) -> str:
@@ -100,15 +112,19 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
     metrics = json.loads((run / "metrics.json").read_text())
     run_id = _open_run(client, run, artifacts, tracking_uri)
     _log(client, run, metrics, run_id)
-    if RUN_ID not in os.environ:  # Kubeflow ends the run that it opened
+    # Kubeflow ends the run that it opened.
+    if RUN_ID not in os.environ:
         client.set_terminated(run_id)
-    version = _version(client, run, model_name, run_id)
+    # Every version is registered, so that a rejected one can be looked at; one is the champion.
+    version = _version(client, run, model_name, run_id).version
     passed = bool(metrics["gate"]["passed"])
-    client.set_model_version_tag(model_name, version.version, "gate", "passed" if passed else "rejected")
+    verdict = "passed" if passed else "rejected"
+    client.set_model_version_tag(model_name, version, "gate", verdict)
     if passed:
-        client.set_registered_model_alias(model_name, CHAMPION, version.version)
-    print(f"version {version.version} of {model_name}: {'champion' if passed else 'registered, not champion'}")
-    return str(version.version)
+        client.set_registered_model_alias(model_name, CHAMPION, version)
+    role = "champion" if passed else "registered, not champion"
+    print(f"version {version} of {model_name}: {role}")
+    return str(version)
 
 
 def _open_run(client: "MlflowClient", run: Path, artifacts: str, tracking_uri: str) -> str:
@@ -126,9 +142,10 @@ def _open_run(client: "MlflowClient", run: Path, artifacts: str, tracking_uri: s
             if error.error_code not in ABSENT:
                 raise
             raise UserError(
-                f"{RUN_ID} is {os.environ[RUN_ID]}, and {tracking_uri} has no such run: give --tracking-uri"
-                f" the server that Kubeflow logs to, or unset {RUN_ID}."
+                f"{RUN_ID} is {os.environ[RUN_ID]}, and {tracking_uri} has no such run:"
+                f" give --tracking-uri the server that Kubeflow logs to, or unset {RUN_ID}."
             ) from None
+    # The first run here makes the experiment, with the place of its artifacts.
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = (
         experiment.experiment_id
@@ -139,26 +156,37 @@ def _open_run(client: "MlflowClient", run: Path, artifacts: str, tracking_uri: s
 
 
 def _log(client: "MlflowClient", run: Path, metrics: dict[str, Any], run_id: str) -> None:
+    """Settings, figures, data, files and the model of a run directory."""
     import yaml
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
+    # Leaves of the settings and of the metrics, under their paths.
     now = int(time.time() * 1000)
     config = yaml.safe_load((run / "config.yaml").read_text())
     params = [Param(key, str(value)) for key, value in flatten(config, ".")]
     figures = [(key, value) for key, value in flatten(metrics["models"], "/") if value is not None]
-    figures += flatten({"seconds": metrics["seconds"], "peak_memory_mb": metrics["peak_memory_mb"]}, "/")
+    figures += flatten({name: metrics[name] for name in ("seconds", "peak_memory_mb")}, "/")
     points = [Metric(legal(key), float(value), now, 0) for key, value in figures]
-    points += [Metric(legal(f"training/{key}"), value, now, step) for key, step, value in _curves(run)]
+    for key, step, value in _curves(run):
+        points.append(Metric(legal(f"training/{key}"), value, now, step))
     tags = {
         "code_version": metrics["code_version"],
         "data_fingerprint": metrics["data"]["fingerprint"],
         "gate": "passed" if metrics["gate"]["passed"] else "rejected",
         "run_directory": str(run),
     }
-    client.log_batch(run_id, metrics=points[:1000], params=params, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+    # MLflow takes 1,000 metrics at once.
+    run_tags = [RunTag(key, str(value)) for key, value in tags.items()]
+    client.log_batch(run_id, metrics=points[:1000], params=params, tags=run_tags)
     for start in range(1000, len(points), 1000):
         client.log_batch(run_id, metrics=points[start : start + 1000])
-    _log_data(client, run_id, metrics["data"])
+    # The data as a dataset of MLflow's: where they lie, their fingerprint, and their counts.
+    data = dict(metrics["data"])
+    location, digest = str(data.pop("path")), str(data.pop("fingerprint"))[:36]
+    source, profile = json.dumps({"uri": location}), json.dumps(data)
+    dataset = Dataset(Path(location).name, digest, "local", source, profile=profile)
+    client.log_inputs(run_id, datasets=[DatasetInput(dataset)])
+    # The files, and what makes the retriever directory among them a model of MLflow's.
     for name in LOGGED_FILES:
         path = run / name
         if path.is_dir():
@@ -167,7 +195,7 @@ def _log(client: "MlflowClient", run: Path, metrics: dict[str, Any], run_id: str
             client.log_artifact(run_id, str(path))
     with tempfile.TemporaryDirectory(prefix="mlflow-") as temporary:
         model = write_model(run, Path(temporary) / "model", run_id)
-        client.log_artifacts(run_id, str(model), "retriever")  # beside the version's own files
+        client.log_artifacts(run_id, str(model), "retriever")
 
 
 def write_model(run: Path, out: Path, run_id: str) -> Path:
@@ -194,7 +222,10 @@ def write_model(run: Path, out: Path, run_id: str) -> Path:
         inputs=Schema([ColSpec(Array(DataType.string), "triggers")]),
         outputs=Schema([ColSpec(kind, name) for name, kind in answer.items()]),
         params=ParamSchema(
-            [ParamSpec("alpha", DataType.double, float(settings.alpha)), ParamSpec("k", DataType.long, 10)]
+            [
+                ParamSpec("alpha", DataType.double, float(settings.alpha)),
+                ParamSpec("k", DataType.long, 10),
+            ]
         ),
     )
     item_id = pq.read_table(run / "retriever" / "items.parquet", columns=["item_id"])["item_id"][0]
@@ -209,16 +240,6 @@ def write_model(run: Path, out: Path, run_id: str) -> Path:
         mlflow_model=Model(artifact_path="retriever", run_id=run_id),
     )
     return out
-
-
-def _log_data(client: "MlflowClient", run_id: str, data: dict[str, Any]) -> None:
-    from mlflow.entities import Dataset, DatasetInput
-
-    profile = json.dumps({key: value for key, value in data.items() if key not in ("path", "fingerprint")})
-    source = json.dumps({"uri": str(data["path"])})
-    name = Path(str(data["path"])).name
-    dataset = Dataset(name, str(data["fingerprint"])[:36], "local", source, profile=profile)
-    client.log_inputs(run_id, datasets=[DatasetInput(dataset)])
 
 
 def _curves(run: Path) -> Iterator[tuple[str, int, float]]:
@@ -242,11 +263,13 @@ def _version(client: "MlflowClient", run: Path, model_name: str, run_id: str) ->
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    registered = client.search_model_versions(f"name = '{model_name}' and tag.manifest = '{manifest}'")
-    if registered:
+    # The same files are the same version, whoever registers them again.
+    query = f"name = '{model_name}' and tag.manifest = '{manifest}'"
+    if registered := client.search_model_versions(query):
         return registered[0]
     source = f"{client.get_run(run_id).info.artifact_uri}/retriever"
-    return client.create_model_version(model_name, source=source, run_id=run_id, tags={"manifest": manifest})
+    tags = {"manifest": manifest}
+    return client.create_model_version(model_name, source=source, run_id=run_id, tags=tags)
 
 
 def flatten(nested: dict[str, Any], separator: str) -> list[tuple[str, Any]]:
@@ -254,7 +277,8 @@ def flatten(nested: dict[str, Any], separator: str) -> list[tuple[str, Any]]:
     leaves: list[tuple[str, Any]] = []
     for key, value in nested.items():
         if isinstance(value, dict):
-            leaves += [(f"{key}{separator}{below}", leaf) for below, leaf in flatten(value, separator)]
+            for below, leaf in flatten(value, separator):
+                leaves.append((f"{key}{separator}{below}", leaf))
         else:
             leaves.append((str(key), value))
     return leaves

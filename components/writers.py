@@ -32,14 +32,26 @@ def folders_of(**artifacts: Artifact) -> StageFolders:
     return StageFolders(**{name: Path(artifact.path) for name, artifact in artifacts.items()})
 
 
-def write_content(folders: StageFolders, out: Path, settings: ContentSettings, seed: int, scratch: Path) -> None:
+def write_content(
+    folders: StageFolders,
+    out: Path,
+    settings: ContentSettings,
+    seed: int,
+    scratch: Path,
+) -> None:
     """Vectors of the items; those of the frozen backbones are cached in `scratch`."""
     from mtmh.content.encode import encode
 
     encode(folders.prepared, out, settings, scratch, seed)
 
 
-def write_features(folders: StageFolders, out: Path, settings: DataSettings, seed: int, scratch: Path) -> None:
+def write_features(
+    folders: StageFolders,
+    out: Path,
+    settings: DataSettings,
+    seed: int,
+    scratch: Path,
+) -> None:
     """What the feature store has at the split; the content too, where it was made: only serving
     reads it there."""
     from feature_repo.stage import build_features
@@ -48,28 +60,53 @@ def write_features(folders: StageFolders, out: Path, settings: DataSettings, see
     build_features(folders.prepared, content, out, out / "store", settings)
 
 
-def write_pairs(folders: StageFolders, out: Path, settings: PairSettings, seed: int, scratch: Path) -> None:
+def write_pairs(
+    folders: StageFolders,
+    out: Path,
+    settings: PairSettings,
+    seed: int,
+    scratch: Path,
+) -> None:
     """Weighted pairs (trigger, candidate)."""
     from mtmh.data.pairs import write_pairs
 
     write_pairs(folders.prepared, folders.content, out, settings)
 
 
-def write_model(folders: StageFolders, out: Path, settings: TrainSettings, seed: int, scratch: Path) -> None:
+def write_model(
+    folders: StageFolders,
+    out: Path,
+    settings: TrainSettings,
+    seed: int,
+    scratch: Path,
+) -> None:
     """Both heads; a training that was cut short goes on from its last checkpoint in `scratch`."""
     from mtmh.training.train import train
 
-    train(folders.prepared, folders.features, folders.content, folders.pairs, out, settings, seed, scratch)
+    inputs = folders.prepared, folders.features, folders.content, folders.pairs
+    train(*inputs, out, settings, seed, scratch)
 
 
-def write_preranker(folders: StageFolders, out: Path, settings: PrerankSettings, seed: int, scratch: Path) -> None:
+def write_preranker(
+    folders: StageFolders,
+    out: Path,
+    settings: PrerankSettings,
+    seed: int,
+    scratch: Path,
+) -> None:
     """The preranker."""
     from mtmh.training.preranker import train_preranker
 
     train_preranker(folders.prepared, folders.features, folders.content, out, settings, seed)
 
 
-def write_retriever(folders: StageFolders, out: Path, settings: RetrievalSettings, seed: int, scratch: Path) -> None:
+def write_retriever(
+    folders: StageFolders,
+    out: Path,
+    settings: RetrievalSettings,
+    seed: int,
+    scratch: Path,
+) -> None:
     """A version: weights, an index a head, the preranker, the item table, the manifest."""
     from mtmh.retrieval.version import build
 

@@ -27,7 +27,8 @@ def due(monitored: Monitored, out: Path, bounds: Bounds) -> bool:
     `retrain` is broken on it, and none was raised within `pause_days` before it, or for a later
     day."""
     day = monitored.days[-1]
-    return any(broken.day == day for broken in monitored.retrain) and not _raised_lately(day, out, bounds)
+    is_broken = any(broken.day == day for broken in monitored.retrain)
+    return is_broken and not _raised_lately(day, out, bounds)
 
 
 def _raised_lately(day: date, out: Path, bounds: Bounds) -> bool:
@@ -56,30 +57,27 @@ def retrain(
     once, or of the same day again, one trains. Where `start` fails, the note before it comes back,
     and the next day that is out of bounds raises one again.
     """
-    before = _claim(day, out, command, bounds)
-    if before is None:
-        return False
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / RAISED
+    # Whoever writes the note first trains; what it said before is for the case of failure.
+    with _claiming(out):
+        if _raised_lately(day, out, bounds):
+            return False
+        before = note.read_text() if note.is_file() else ""
+        write_json({"day": str(day), "command": command}, note)
     try:
         written = write_data(experiment, day, data)
         print(f"mtmh {' '.join([*command, '--data', str(written)])}", flush=True)
         start(written)
     except BaseException:
+        # A run that failed was not raised.
         with _claiming(out):
-            _put_back(before, out / RAISED)
+            if before:
+                write_json(json.loads(before), note)
+            else:
+                note.unlink()
         raise
     return True
-
-
-def _claim(day: date, out: Path, command: list[str], bounds: Bounds) -> str | None:
-    """Note that `day` raises a run; what was noted before (empty: nothing), None where a run was
-    raised lately."""
-    out.mkdir(parents=True, exist_ok=True)
-    with _claiming(out):
-        if _raised_lately(day, out, bounds):
-            return None
-        before = (out / RAISED).read_text() if (out / RAISED).is_file() else ""
-        write_json({"day": str(day), "command": command}, out / RAISED)
-    return before
 
 
 @contextmanager
@@ -90,13 +88,6 @@ def _claiming(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _put_back(note: str, path: Path) -> None:
-    if note:
-        write_json(json.loads(note), path)
-    else:
-        path.unlink()
 
 
 def write_data(experiment: ExperimentFolder, day: date, out: Path) -> Path:
@@ -110,12 +101,15 @@ def write_data(experiment: ExperimentFolder, day: date, out: Path) -> Path:
     end = datetime.combine(day + timedelta(days=1), time(), UTC)
     events = once(log.engagements)
     events = events.filter(events.timestamp < ibis.literal(end), possible(events))
-    arms = log.exposures.filter(log.exposures.user_id.notnull()).group_by("user_id").agg(arm=ibis._.arm.min())
-    columns = [column.name for column in INTERACTIONS]
-    events = events.left_join(arms, "user_id").select(*(name for name in columns if name != "arm"), "arm")
+    # Each engagement with its user's arm, which the log has with the exposures alone.
+    of_users = log.exposures.filter(log.exposures.user_id.notnull())
+    arms = of_users.group_by("user_id").agg(arm=ibis._.arm.min())
+    columns = [column.name for column in INTERACTIONS if column.name != "arm"]
+    events = events.left_join(arms, "user_id").select(*columns, "arm")
     before = read_parquet(experiment.history)
     engaged = events.to_pyarrow()
-    parts = [conform(part, INTERACTIONS, str(experiment.folder)) for part in (before, engaged) if len(part)]
+    folder = str(experiment.folder)
+    parts = [conform(part, INTERACTIONS, folder) for part in (before, engaged) if len(part)]
     items = conform(read_parquet(experiment.items), ITEMS, str(experiment.items))
     write_parquet(pa.concat_tables(parts).sort_by("timestamp"), out / "interactions.parquet")
     write_parquet(items, out / "items.parquet")

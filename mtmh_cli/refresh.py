@@ -66,6 +66,7 @@ def refresh(
 
 
 def _deploy(version: Path, store: Path, promote: bool) -> None:
+    """Package a refreshed version into `store`; where it serves, older refreshes are removed."""
     from serving.triton import store as packages
     from serving.triton.refreshed import install_refresh, retire_refreshes
 

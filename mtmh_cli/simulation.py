@@ -71,15 +71,13 @@ def simulate(
 
     plan = SimulationPlan(days, arms, users, world, seed, refresh_hours)
     with ExitStack() as stack:
-        progress = run_simulation(
-            run, plan, out, _through(router, run, store, token_file, stack), _print_progress
-        )
+        server = _through(router, run, store, token_file, stack)
+        progress = run_simulation(run, plan, out, server, _print_progress)
     served_per_second = progress.visits / progress.seconds
     print(
         f"{progress.days} days of simulated users in {progress.seconds:.1f} s,"
-        f" {served_per_second:,.0f} served/s: "
-        f"{progress.visits:,} visits, {progress.exposures:,} exposures,"
-        f" {progress.engagements:,} engagements -> {out}"
+        f" {served_per_second:,.0f} served/s: {progress.visits:,} visits,"
+        f" {progress.exposures:,} exposures, {progress.engagements:,} engagements -> {out}"
     )
 
 
@@ -90,7 +88,8 @@ def _through(
     if router is None:
         if store or token_file:
             raise UserError(
-                "--store and --token-file belong to a router: name it with --router http://127.0.0.1:8080."
+                "--store and --token-file belong to a router: name it with"
+                " --router http://127.0.0.1:8080."
             )
         return None
     import pyarrow.parquet as pq

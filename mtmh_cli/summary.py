@@ -44,11 +44,26 @@ def summarize(run: Path, runs: Path, started: float) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     console = screen()
     console.print()
-    _data(console, metrics["data"])
+    # How large the data are: a figure of a model says little without it.
+    data = metrics["data"]
+    sizes = ("rows", "users", "items", "test_users", "pairs")
+    counts = ", ".join(f"{data[key]:,} {key.replace('_', ' ')}" for key in sizes)
+    console.print(f"Data: {counts}; T2 begins {data['split_time']}", soft_wrap=True)
     _table(console, metrics["models"])
-    _verdict(console, metrics["gate"])
+    # The verdict with every rule, so that a rejected run says what to change.
+    passed = metrics["gate"]["passed"]
+    verdict, color = ("PASSED", "green") if passed else ("REJECTED", "red")
+    console.print(f"Gate: {verdict}", style=f"bold {color}")
+    for rule in metrics["gate"]["rules"]:
+        mark = "ok  " if rule["passed"] else "FAIL"
+        console.print(f"  {mark} {rule['rule']}: {rule['why']}", soft_wrap=True)
     _places(console, run, runs, metrics)
-    console.print(_took(time.perf_counter() - started), soft_wrap=True)
+    # The steps were children of this process: CPU seconds together, memory (KiB) of the largest.
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    peak = max(usage.ru_maxrss for usage in usages)
+    took = f"Took     {time.perf_counter() - started:.0f} s, {cpu:.0f} s of CPU in all processes"
+    console.print(f"{took}, {peak // 1024} MB of memory in the largest", soft_wrap=True)
 
 
 def show_candidates(
@@ -64,16 +79,8 @@ def show_candidates(
     table.add_column("p(item | user)" if with_trigger else "cosine", justify="right")
     for candidate in candidates:
         trigger = [candidate.trigger_id] if with_trigger else []
-        texts = (
-            visible(text, 120)
-            for text in (
-                candidate.item_id,
-                candidate.title,
-                candidate.topics,
-                candidate.head,
-                *trigger,
-            )
-        )
+        names = (candidate.item_id, candidate.title, candidate.topics, candidate.head, *trigger)
+        texts = (visible(text, 120) for text in names)
         table.add_row(*texts, f"{candidate.score:.{4 if with_trigger else 3}f}")
     screen().print(table)
 
@@ -88,14 +95,6 @@ def screen() -> "Console":
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
-def _data(console: "Console", data: dict[str, Any]) -> None:
-    counts = ", ".join(
-        f"{data[key]:,} {key.replace('_', ' ')}"
-        for key in ("rows", "users", "items", "test_users", "pairs")
-    )
-    console.print(f"Data: {counts}; T2 begins {data['split_time']}", soft_wrap=True)
-
-
 def _table(console: "Console", models: dict[str, dict[str, float | None]]) -> None:
     from rich import box
     from rich.table import Table
@@ -106,25 +105,11 @@ def _table(console: "Console", models: dict[str, dict[str, float | None]]) -> No
     table.add_column("model", no_wrap=True)
     for title in COLUMNS.values():
         table.add_column(title, justify="right", no_wrap=True)
+    # Not every figure is there: relevance needs topics, and cold items exist in few data sets.
     for name, figures in models.items():
-        table.add_row(name, *(_percent(figures.get(key)) for key in COLUMNS))
+        values = (figures.get(key) for key in COLUMNS)
+        table.add_row(name, *("-" if value is None else f"{100 * value:.2f}" for value in values))
     console.print(table)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
-
-
-def _verdict(console: "Console", gate: dict[str, Any]) -> None:
-    console.print(
-        f"Gate: {'PASSED' if gate['passed'] else 'REJECTED'}",
-        style="bold green" if gate["passed"] else "bold red",
-    )
-    for rule in gate["rules"]:
-        console.print(
-            f"  {'ok  ' if rule['passed'] else 'FAIL'} {rule['rule']}: {rule['why']}",
-            soft_wrap=True,
-        )
 
 
 def _places(console: "Console", run: Path, runs: Path, metrics: dict[str, Any]) -> None:
@@ -139,27 +124,11 @@ def _places(console: "Console", run: Path, runs: Path, metrics: dict[str, Any]) 
         f"Report   {_short(run / 'report.html')}   open it in a browser",
         f"Model    {_short(run / 'retriever')}   ask it: mtmh similar {folder}/latest ITEM_ID",
         f"MLflow   {folder}/mlflow.db   look at it: mtmh ui{option}",
-        *(
-            [f"Serving  {_short(store)}   start it: mtmh serve{option}"]
-            if metrics["gate"]["passed"]
-            else []
-        ),
     ):
         console.print(line, soft_wrap=True)
-
-
-def _took(seconds: float) -> str:
-    """Of this process and of the steps', which were its children: CPU seconds together, memory of
-    the largest."""
-    usages = [
-        resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    ]
-    cpu = sum(usage.ru_utime + usage.ru_stime for usage in usages)
-    peak = max(usage.ru_maxrss for usage in usages)  # KiB
-    return (
-        f"Took     {seconds:.0f} s, {cpu:.0f} s of CPU in all processes, {peak // 1024} MB of"
-        " memory in the largest"
-    )
+    # Only what passed was put into the store.
+    if metrics["gate"]["passed"]:
+        console.print(f"Serving  {_short(store)}   start it: mtmh serve{option}", soft_wrap=True)
 
 
 def _short(path: Path) -> str:

@@ -1,4 +1,5 @@
-"""The faults of a router and what stands behind it; a coroutine each, which ends when its cause is gone again."""
+"""The faults of a router and what stands behind it; a coroutine each, which ends when its cause is
+gone again."""
 
 import asyncio
 import resource
@@ -25,7 +26,8 @@ SWAPPED = f"version swapped {SWAPS} times"
 
 
 async def head_unloaded(scene: Scene) -> None:
-    """Both models of a head are taken away, then those of the other; the router loads them again."""
+    """Both models of a head are taken away, then those of the other; the router loads them
+    again."""
     secret = headers(scene.served.secret)
     async with connect(scene.served.triton_url) as triton:
         for head in ("relevance", "engagement"):
@@ -51,16 +53,23 @@ async def redis_stopped(scene: Scene) -> None:
 
 
 async def version_swapped(scene: Scene) -> None:
-    """Another champion again and again, each as soon as the last one takes traffic; the last is the first again."""
+    """Another champion again and again, each as soon as the last one takes traffic; the last is the
+    first again."""
     for number in range(SWAPS):
         version = "12"[(number + 1) % 2]
         await asyncio.to_thread(scene.promote, version)
-        await _until_ready(scene, version)
+        # The next swap waits until this one serves.
+        end = time.monotonic() + 120
+        while (await _readyz(scene))["model_version"] != version:
+            if time.monotonic() > end:
+                raise UserError(f"version {version} does not serve after 120 s.")
+            await asyncio.sleep(0.05)
         await asyncio.sleep(0.3)
 
 
 async def index_corrupt(scene: Scene) -> None:
-    """A new version whose index has a wrong byte becomes champion; it must be refused, until the old one is again."""
+    """A new version whose index has a wrong byte becomes champion; it must be refused, until the
+    old one is again."""
     await asyncio.to_thread(_install_corrupt, scene, "3")
     draft = scene.served.store / ".champion"
     draft.write_text("3\n")  # promote would refuse it
@@ -77,7 +86,8 @@ async def index_corrupt(scene: Scene) -> None:
 async def disk_full(scene: Scene) -> None:
     """No byte more can be written to the log, for a while."""
     if scene.is_disk:
-        with (scene.disk / BALLAST).open("wb", buffering=0) as ballast, suppress(OSError):  # it is full, as wanted
+        # it is full, as wanted
+        with (scene.disk / BALLAST).open("wb", buffering=0) as ballast, suppress(OSError):
             while True:
                 ballast.write(bytes(2**12))
         await asyncio.sleep(OUT_SECONDS)
@@ -91,11 +101,14 @@ async def disk_full(scene: Scene) -> None:
 
 
 async def slow_clients(scene: Scene) -> None:
-    """Some senders of a byte at a time, some of a header that never ends, some who do not read their answer."""
+    """Some senders of a byte at a time, some of a header that never ends, some who do not read
+    their answer."""
     works = [_slow_body, _endless_header, _never_reads] * SLOW_CLIENTS
     loop, url = asyncio.get_running_loop(), scene.served.url
     with ThreadPoolExecutor(len(works)) as threads:
-        statuses = await asyncio.gather(*(loop.run_in_executor(threads, work, url) for work in works))
+        statuses = await asyncio.gather(
+            *(loop.run_in_executor(threads, work, url) for work in works)
+        )
     scene.extra.update(status for status in statuses if status is not None)
 
 
@@ -112,14 +125,6 @@ async def _readyz(scene: Scene) -> dict[str, dict[str, str]]:
     async with aiohttp.ClientSession() as http, http.get(f"{scene.served.url}/readyz") as response:
         answer: dict[str, dict[str, str]] = await response.json()
         return answer
-
-
-async def _until_ready(scene: Scene, version: str) -> None:
-    end = time.monotonic() + 120
-    while (await _readyz(scene))["model_version"] != version:
-        if time.monotonic() > end:
-            raise UserError(f"version {version} does not serve after 120 s.")
-        await asyncio.sleep(0.05)
 
 
 def _install_corrupt(scene: Scene, number: str) -> None:

@@ -14,10 +14,12 @@ TURN = 40  # of one operation, before the next has its turn
 
 
 def fuzz(url: str, count: int) -> tuple[Counter[int], list[str]]:
-    """Statuses of at least `count` requests over all operations, seeded; and in words, those that must not be.
+    """Statuses of at least `count` requests over all operations, seeded; and in words, those that
+    must not be.
 
-    Half of the turns are requests as the page says they must be, half are wrong in some way. No answer counts as 0.
-    What must not be: no answer, and one below 400 or from 500 on that the page does not declare for its operation.
+    Half of the turns are requests as the page says they must be, half are wrong in some way. No
+    answer counts as 0. What must not be: no answer, and one below 400 or from 500 on that the page
+    does not declare for its operation.
     """
     import schemathesis
     from schemathesis import GenerationMode
@@ -25,7 +27,9 @@ def fuzz(url: str, count: int) -> tuple[Counter[int], list[str]]:
 
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
-    turns = itertools.cycle(itertools.product(operations, (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)))
+    turns = itertools.cycle(
+        itertools.product(operations, (GenerationMode.POSITIVE, GenerationMode.NEGATIVE))
+    )
     statuses, wrong = Counter[int](), list[str]()
     with requests.Session() as http, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -37,7 +41,12 @@ def fuzz(url: str, count: int) -> tuple[Counter[int], list[str]]:
 
 
 def _turn(
-    operation: Any, mode: Any, number: int, http: requests.Session, statuses: Counter[int], wrong: list[str]
+    operation: Any,
+    mode: Any,
+    number: int,
+    http: requests.Session,
+    statuses: Counter[int],
+    wrong: list[str],
 ) -> None:
     """TURN requests to one operation, fewer where there are not as many."""
     from hypothesis import HealthCheck, Phase, given, seed, settings

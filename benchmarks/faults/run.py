@@ -1,10 +1,12 @@
-"""The router under a load of mixed requests while something goes wrong, one fault after the other, all counted.
+"""The router under a load of mixed requests while something goes wrong, one fault after the other,
+all counted.
 
-On a version of the synthetic world with random vectors; in version 2 its heads are exchanged. The histories are in
-Redis, and the log is on a small disk of its own. Must be 0: server errors that are not declared, requests without any
-answer, answers that are not those of the version that they name (asked of each version beforehand, with each head
-missing), exposures said to be logged that are not in the log, crashes (the router's, or a Triton's that nobody killed),
-faults not recovered from, faults without a sign (they were none), and requests that failed because of a new version.
+On a version of the synthetic world with random vectors; in version 2 its heads are exchanged. The
+histories are in Redis, and the log is on a small disk of its own. Must be 0: server errors that are
+not declared, requests without any answer, answers that are not those of the version that they name
+(asked of each version beforehand, with each head missing), exposures said to be logged that are not
+in the log, crashes (the router's, or a Triton's that nobody killed), faults not recovered from,
+faults without a sign (they were none), and requests that failed because of a new version.
 """
 
 import asyncio
@@ -36,11 +38,22 @@ from mtmh.errors import UserError
 from mtmh.exposures.read import read
 from mtmh.heads import HEADS
 
-CALLS, RATE, SHARE = 60, 30.0, 0.25  # of the load; requests a second, and share of the capacity, at the most
+# of the load; requests a second, and share of the capacity, at the most
+CALLS, RATE, SHARE = 60, 30.0, 0.25
 CAPACITY_SECONDS = 5.0
-BEFORE, WHOLE, PATIENCE = 2.0, 2.0, 60.0  # seconds: ahead of the fault, without a bad answer after it, at the most
+# seconds: ahead of the fault, without a bad answer after it, at the most
+BEFORE, WHOLE, PATIENCE = 2.0, 2.0, 60.0
 DECLARED = (503,)
-ZEROS = ("undeclared_5xx", "unanswered", "mixed", "lost", "crashes", "not_recovered", "unseen", "failed")
+ZEROS = (
+    "undeclared_5xx",
+    "unanswered",
+    "mixed",
+    "lost",
+    "crashes",
+    "not_recovered",
+    "unseen",
+    "failed",
+)
 KILLED = "Triton killed"
 
 
@@ -49,7 +62,9 @@ class Fault:
     """What is done, and what shows that it was a fault: by default answers that are not whole."""
 
     cause: Callable[[Scene], Awaitable[None]]
-    sign: Callable[[Sequence[float], Sequence[Reply], Counter[int]], object] = lambda bad, replies, extra: bad
+    sign: Callable[[Sequence[float], Sequence[Reply], Counter[int]], object] = (
+        lambda bad, replies, extra: bad
+    )
     is_harmless: bool = False  # a new version, right or wrong, fails no request
 
 
@@ -59,14 +74,20 @@ FAULTS = {
     "Redis stopped": Fault(causes.redis_stopped),
     f"version swapped {causes.SWAPS} times": Fault(
         causes.version_swapped,
-        lambda bad, replies, extra: {reply.answer.get("model_version") for reply in replies} >= {"1", "2"},
+        lambda bad, replies, extra: (
+            {reply.answer.get("model_version") for reply in replies} >= {"1", "2"}
+        ),
         is_harmless=True,
     ),
     # It waits until the version is refused.
-    "corrupt index": Fault(causes.index_corrupt, lambda bad, replies, extra: True, is_harmless=True),
+    "corrupt index": Fault(
+        causes.index_corrupt, lambda bad, replies, extra: True, is_harmless=True
+    ),
     "disk full for the log": Fault(causes.disk_full),
     "slow clients": Fault(causes.slow_clients, lambda bad, replies, extra: extra[408]),
-    "fuzzed requests": Fault(causes.requests_fuzzed, lambda bad, replies, extra: extra[200] and extra[422]),
+    "fuzzed requests": Fault(
+        causes.requests_fuzzed, lambda bad, replies, extra: extra[200] and extra[422]
+    ),
 }
 
 
@@ -106,19 +127,29 @@ class Row:
 
 def main(
     items: Items = 100_000,
-    fuzz: Annotated[int, typer.Option(min=1, help="Requests to make up from the OpenAPI page.")] = 10_000,
+    fuzz: Annotated[
+        int, typer.Option(min=1, help="Requests to make up from the OpenAPI page.")
+    ] = 10_000,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="First word of a fault to make; may be given many times.", show_default="all"),
+        typer.Option(
+            help="First word of a fault to make; may be given many times.", show_default="all"
+        ),
     ] = None,
 ) -> None:
-    """Make eight faults under load: what must be 0, and seconds until all answers are whole again."""
+    """Make eight faults under load: what must be 0, and seconds until all answers are whole
+    again."""
     names = [name for name in FAULTS if not fault or name.split()[0] in fault]
     if not names:
-        raise UserError(f"--fault {' '.join(fault or [])}: write first words of {', '.join(FAULTS)}.")
+        raise UserError(
+            f"--fault {' '.join(fault or [])}: write first words of {', '.join(FAULTS)}."
+        )
     run = make_run(items, FOLDER)
-    with TemporaryDirectory(prefix="faults-", dir=FOLDER) as folder, set_up(run, Path(folder), fuzz) as scene:
-        rows = uvloop.run(_all(scene, run, names))
+    with (
+        TemporaryDirectory(prefix="faults-", dir=FOLDER) as folder,
+        set_up(run, Path(folder), fuzz) as scene,
+    ):
+        rows = uvloop.run(_make_all(scene, run, names))
         if wrong := [row.fault for row in rows if row.wrong()]:
             shutil.copy(Path(folder) / "serve.log", FOLDER / "faults.log")
     _report(rows, scene, items)
@@ -126,7 +157,7 @@ def main(
         sys.exit(f"not as it must be: {', '.join(wrong)}; the log is {FOLDER / 'faults.log'}")
 
 
-async def _all(scene: Scene, run: Path, names: Sequence[str]) -> list[Row]:
+async def _make_all(scene: Scene, run: Path, names: Sequence[str]) -> list[Row]:
     traffic = await traffic_of(scene, run)
     print(f"  {traffic.rate:.1f} requests/s", flush=True)
     rows = []
@@ -154,7 +185,11 @@ async def make(name: str, scene: Scene, traffic: Traffic) -> Row:
         await fault.cause(scene)
         gone = time.perf_counter()
         recovered = await _recovered(load, gone)
-        bad = [reply.start + reply.seconds for reply in load.replies if not is_whole(reply, traffic.calls)]
+        broken = [reply for reply in load.replies if not is_whole(reply, traffic.calls)]
+    bad = [reply.start + reply.seconds for reply in broken]
+    # What is said to be logged must be on disk; a Triton may die of one fault alone.
+    on_disk = read(scene.disk / "log", scene.disk / "nothing").exposures.select("request_id")
+    in_log = set(on_disk.distinct().to_pyarrow()["request_id"].to_pylist())
     triton_died = name != KILLED and _triton(scene) != triton
     answers = [reply for reply in load.replies if reply.status == 200]
     logged = [reply.answer["request_id"] for reply in answers if reply.answer["exposure_logged"]]
@@ -170,12 +205,14 @@ async def make(name: str, scene: Scene, traffic: Traffic) -> Row:
         undeclared_5xx=wrong + len(scene.undeclared),
         unanswered=statuses[NO_ANSWER],
         mixed=sum(is_foreign(reply.call, reply.answer, traffic.references) for reply in answers),
-        lost=len(set(logged) - _in_log(scene)),
+        lost=len(set(logged) - in_log),
         crashes=int(scene.served.process.poll() is not None) + int(triton_died),
         not_recovered=int(not recovered),
         unseen=int(not fault.sign(bad, load.replies, scene.extra)),
         failed=(len(load.replies) - len(answers)) * fault.is_harmless,
-        said=dict(Counter(str(reply.answer["error"]) for reply in load.replies if reply.status == 503)),
+        said=dict(
+            Counter(str(reply.answer["error"]) for reply in load.replies if reply.status == 503)
+        ),
         recovery_s=round(max(max(bad, default=gone) - gone, 0.0), 2),
     )
 
@@ -194,18 +231,22 @@ async def _recovered(load: Load, gone: float) -> bool:
         await asyncio.sleep(0.25)
         since = max(time.perf_counter() - WHOLE, gone)
         late = [reply for reply in load.replies if reply.start + reply.seconds >= since]
-        if time.perf_counter() > gone + WHOLE and late and all(is_whole(reply, load.calls) for reply in late):
+        whole = bool(late) and all(is_whole(reply, load.calls) for reply in late)
+        if whole and time.perf_counter() > gone + WHOLE:
             return True
     return False
 
 
 def is_whole(reply: Reply, calls: Sequence[Call]) -> bool:
     """An answer of both heads, in the log where it names a user."""
-    return reply.whole and (reply.answer["exposure_logged"] or "user_id" not in calls[reply.call].body)
+    return reply.whole and (
+        reply.answer["exposure_logged"] or "user_id" not in calls[reply.call].body
+    )
 
 
 async def _references(scene: Scene, calls: Sequence[Call]) -> dict[Key, Ranked]:
-    """What each version answers to each call, with both heads, and with the other's quota when one is missing."""
+    """What each version answers to each call, with both heads, and with the other's quota when one
+    is missing."""
     references = {}
     alphas = {"": None, HEADS[1]: 100, HEADS[0]: 0}  # what is missing -> alpha that does without it
     async with session() as http:
@@ -234,19 +275,14 @@ async def _whole_answer(http: aiohttp.ClientSession, url: str, call: Call, versi
         await asyncio.sleep(0.05)
 
 
-def _in_log(scene: Scene) -> set[str]:
-    """request_ids of the exposures that are on disk."""
-    logged = read(scene.disk / "log", scene.disk / "nothing").exposures
-    return set(logged.select("request_id").distinct().to_pyarrow()["request_id"].to_pylist())
-
-
 def _report(rows: Sequence[Row], scene: Scene, items: int) -> None:
     columns = ["requests", "degraded", "logged", *ZEROS, "recovery_s"]
     width = max(len(row.fault) for row in rows)
     print(f"  {'fault':{width}} " + " ".join(f"{name:>14}" for name in columns) + "  statuses")
     for row in rows:
         figures = " ".join(f"{getattr(row, name):14,}" for name in columns)
-        print(f"  {row.fault:{width}} {figures}  " + ", ".join(f"{s}: {n:,}" for s, n in row.statuses.items()))
+        statuses = ", ".join(f"{status}: {n:,}" for status, n in row.statuses.items())
+        print(f"  {row.fault:{width}} {figures}  {statuses}")
     for line in scene.undeclared[:20]:
         print(f"  {line}")
     details = {

@@ -1,4 +1,5 @@
-"""Where faults are made: a router with its Triton, two versions, the histories in Redis, a small disk for the log."""
+"""Where faults are made: a router with its Triton, two versions, the histories in Redis, a small
+disk for the log."""
 
 import os
 import shutil
@@ -37,7 +38,16 @@ class Redis:
 
         if shutil.which("redis-server") is None:
             raise UserError("no redis-server on the PATH: apt-get install -y redis-server.")
-        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--dir", str(self.folder)]
+        options = [
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--dir",
+            str(self.folder),
+        ]
         command = ["redis-server", "--port", str(self.port), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         with Client(port=self.port) as client:
@@ -47,7 +57,9 @@ class Redis:
                     return
                 except RedisError:
                     if self.process.poll() is not None:
-                        raise UserError(f"redis-server ended at once ({self.process.returncode}).") from None
+                        raise UserError(
+                            f"redis-server ended at once ({self.process.returncode})."
+                        ) from None
                     time.sleep(0.05)
 
     def stop(self) -> None:
@@ -67,8 +79,10 @@ class Scene:
     disk: Path
     is_disk: bool  # else the size of the router's files is bounded instead
     fuzz: int  # requests to make up
-    extra: Counter[int] = field(default_factory=Counter)  # statuses of requests that are no part of the load
-    undeclared: list[str] = field(default_factory=list)  # in words, answers to them that no page declares
+    # statuses of requests that are no part of the load
+    extra: Counter[int] = field(default_factory=Counter)
+    # in words, answers to them that no page declares
+    undeclared: list[str] = field(default_factory=list)
 
     def promote(self, version: str) -> None:
         promote(self.served.store, version)
@@ -76,7 +90,8 @@ class Scene:
 
 @contextmanager
 def set_up(run: Path, folder: Path, fuzz: int, *settings: str) -> Iterator[Scene]:
-    """Serve version 1 of `run`, with version 2 beside it; `settings` are the router's, its log `folder`/serve.log."""
+    """Serve version 1 of `run`, with version 2 beside it; `settings` are the router's, its log
+    `folder`/serve.log."""
     with ExitStack() as stack:
         store = make_store(folder, {"1": run, "2": exchanged(run, folder / "other")}, None)
         redis = Redis(folder)
@@ -90,8 +105,13 @@ def set_up(run: Path, folder: Path, fuzz: int, *settings: str) -> Iterator[Scene
         load_histories(run, folder / "features")
         is_disk = stack.enter_context(small_disk(folder / "disk"))
         promote(store, "1")
-        directories = f"features.directory={folder / 'features'}", f"log.directory={folder / 'disk' / 'log'}"
-        served = stack.enter_context(serve(folder, *SETTINGS, *settings, *directories, environment=environment))
+        directories = (
+            f"features.directory={folder / 'features'}",
+            f"log.directory={folder / 'disk' / 'log'}",
+        )
+        served = stack.enter_context(
+            serve(folder, *SETTINGS, *settings, *directories, environment=environment)
+        )
         yield Scene(served, run / "retriever", redis, folder / "disk", is_disk, fuzz)
 
 
@@ -100,7 +120,10 @@ def small_disk(folder: Path) -> Iterator[bool]:
     """Mount a disk of DISK_MIB on `folder` where this user may; whether it is one."""
     folder.mkdir()
     options = ["-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(folder)]
-    mounted = os.geteuid() == 0 and subprocess.run(["mount", *options], capture_output=True).returncode == 0
+    mounted = (
+        os.geteuid() == 0
+        and subprocess.run(["mount", *options], capture_output=True).returncode == 0
+    )
     try:
         yield mounted
     finally:

@@ -1,14 +1,18 @@
-"""Are the intervals as sure as they say? 2,000 A/A tests of invented users, and as many with a planted effect.
+"""Are the intervals as sure as they say? 2,000 A/A tests of invented users, and as many with a
+planted effect.
 
 Each test draws new users (ab_data.py) and asks the code that the report asks, CUPED included:
 
-- A/A, ratio metrics: a look a day for 28 days. False alarms of the fixed interval looked at once, at the end (nominal
-  5 %, wanted 4 to 6 %), of the fixed interval looked at every day, and of the always-valid one (wanted: at most 5 %).
+- A/A, ratio metrics: a look a day for 28 days. False alarms of the fixed interval looked at once,
+  at the end (nominal 5 %, wanted 4 to 6 %), of the fixed interval looked at every day, and of the
+  always-valid one (wanted: at most 5 %).
 - A/B, ratio metrics: how often the interval holds the lift that was planted, 5 % (nominal 95 %).
-- time spent again, of users with heavy-tailed dwell times of whom 1 % stay as long as a record may say: A/A, and an A/B
-  whose truth is the mean over all tests, as winsorizing takes from a lift what it takes from the largest.
-- A/A and A/B, set metrics: the same over two days, and in a tenth of the tests 28 daily looks, because a look takes
-  them longest. The lift of a set metric cannot be planted; what is true is the mean over all tests.
+- time spent again, of users with heavy-tailed dwell times of whom 1 % stay as long as a record may
+  say: A/A, and an A/B whose truth is the mean over all tests, as winsorizing takes from a lift what
+  it takes from the largest.
+- A/A and A/B, set metrics: the same over two days, and in a tenth of the tests 28 daily looks,
+  because a look takes them longest. The lift of a set metric cannot be planted; what is true is the
+  mean over all tests.
 - the sample ratio, 20 draws a test: how often it alarms (nominal 0.1 %).
 """
 
@@ -39,46 +43,67 @@ TIME = {"time_spent": METRICS["time_spent"]}
 AT_ONCE = 50
 Figures = np.ndarray  # [tests, metrics, columns]
 
+NOMINAL = {
+    "once": 0.05,
+    "always": "at most 0.05",
+    "coverage": 0.95,
+    "sample_ratio_alarms": 0.001,
+}
+
 
 def main(tests: Annotated[int, typer.Option(min=10, help="Of each kind.")] = 2000) -> None:
     """False alarms of A/A tests and coverage of planted effects, for each metric."""
     started = time.perf_counter()
     cores = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(cores, get_context("spawn"), initializer=pa.set_cpu_count, initargs=(1,)) as workers:
+    with ProcessPoolExecutor(
+        cores, get_context("spawn"), initializer=pa.set_cpu_count, initargs=(1,)
+    ) as workers:
         looked = _all(workers, watched, tests)  # [tests, metrics, (once, daily, always)]
         planted = _all(workers, covered, tests)  # [tests, metrics, (held)]
         # [tests, metrics, (lift, lo, hi)]
         none, some = _all(workers, sets_without, tests), _all(workers, sets_with, tests)
         sets_looked = _all(workers, sets_watched, tests // LOOKED_AT_SHARE)  # as `looked`
         ratio = _all(workers, ratio_alarm, tests)
-        wild, wild_lifts = _all(workers, outliers_watched, tests), _all(workers, outliers_covered, tests)
+        wild = _all(workers, outliers_watched, tests)
+        wild_lifts = _all(workers, outliers_covered, tests)
+
+    # Alarms where there is nothing, and how often the interval holds what there is.
     metrics: dict[str, dict[str, float]] = {}
     for i, name in enumerate(RATIOS):
         once, daily, always = (float(looked[:, i, column].mean()) for column in range(3))
-        metrics[name] = {"once": once, "daily": daily, "always": always, "coverage": float(planted[:, i, 0].mean())}
+        coverage = float(planted[:, i, 0].mean())
+        metrics[name] = {"once": once, "daily": daily, "always": always, "coverage": coverage}
     for i, name in enumerate(SETS):
         daily, always = (float(sets_looked[:, i, column].mean()) for column in (1, 2))
         once, coverage = 1 - _held(none[:, i], 0.0), _held(some[:, i], _mean_lift(some[:, i]))
         metrics[name] = {"once": once, "daily": daily, "always": always, "coverage": coverage}
     once, daily, always = (float(wild[:, 0, column].mean()) for column in range(3))
     coverage = _held(wild_lifts[:, 0], _mean_lift(wild_lifts[:, 0]))
-    metrics["time_spent, 1 % outliers"] = {"once": once, "daily": daily, "always": always, "coverage": coverage}
+    rates = {"once": once, "daily": daily, "always": always, "coverage": coverage}
+    metrics["time_spent, 1 % outliers"] = rates
     for name, rates in metrics.items():
-        print(f"  {name:27}" + "  ".join(f"{column} {100 * value:6.2f} %" for column, value in rates.items()))
-    print("  nominal                    once   5.00 %  daily      -    always <= 5.00 %  coverage  95.00 %")
+        line = "  ".join(f"{column} {100 * value:6.2f} %" for column, value in rates.items())
+        print(f"  {name:27}{line}")
+    print(
+        "  nominal                    once   5.00 %  daily      -"
+        "    always <= 5.00 %  coverage  95.00 %"
+    )
     print(f"  sample ratio: alarms {100 * ratio.mean():.2f} %, nominal 0.10 %")
-    pooled = {column: float(np.mean([metrics[name][column] for name in RATIOS])) for column in ("once", "daily")}
+    pooled = {key: float(np.mean([metrics[name][key] for name in RATIOS])) for key in rates}
     details: dict[str, Any] = {
         "tests": tests,
         "looks": DAYS,
         "planted_lift": LIFT,
-        "metrics": {name: {key: round(value, 4) for key, value in rates.items()} for name, rates in metrics.items()},
+        "metrics": {
+            name: {key: round(value, 4) for key, value in rates.items()}
+            for name, rates in metrics.items()
+        },
         "always_worst": max(rates["always"] for rates in metrics.values()),
         "daily_looks_at_the_fixed_interval": round(pooled["daily"], 4),
         "sample_ratio_alarms": float(ratio.mean()),
         "lift_counted_of_the_planted_with_outliers": round(_mean_lift(wild_lifts[:, 0]), 4),
         "seconds": round(time.perf_counter() - started, 1),
-        "nominal": {"once": 0.05, "always": "at most 0.05", "coverage": 0.95, "sample_ratio_alarms": 0.001},
+        "nominal": NOMINAL,
     }
     write("aa", pooled["once"], "false alarms, looking once", 0.05, details)
 
@@ -86,7 +111,9 @@ def main(tests: Annotated[int, typer.Option(min=10, help="Of each kind.")] = 200
 def watched(seed: int) -> np.ndarray:
     """An A/A test looked at every day: bool [metrics, 3], whether 0 was ever left out."""
     people = population(np.random.default_rng([1, seed]), USERS, DAYS)
-    results = effects_by_day(people.user_days, None, *ARMS, RATIOS, people.before, planned_days=DAYS)
+    results = effects_by_day(
+        people.user_days, None, *ARMS, RATIOS, people.before, planned_days=DAYS
+    )
     return _left_out(results, len(RATIOS))
 
 
@@ -95,20 +122,25 @@ def sets_watched(seed: int) -> np.ndarray:
     rng = np.random.default_rng([9, seed])
     people = population(rng, LOOKED_AT_USERS, DAYS)
     counts = item_counts(rng, people.user_days, LOOKED_AT_ITEMS, (FLATNESS[0], FLATNESS[0]))
-    return _left_out(effects_by_day(people.user_days, counts, *ARMS, SETS, planned_days=DAYS), len(SETS))
+    return _left_out(
+        effects_by_day(people.user_days, counts, *ARMS, SETS, planned_days=DAYS), len(SETS)
+    )
 
 
 def _left_out(results: pa.Table, metrics: int) -> np.ndarray:
-    """Whether 0 was left out at the last look, at any look, and by the always-valid interval: bool [metrics, 3]."""
+    """Whether 0 was left out at the last look, at any look, and by the always-valid interval: bool
+    [metrics, 3]."""
     lo, hi, always_lo, always_hi = (
-        results[name].to_numpy().reshape(DAYS, metrics) for name in ("lo", "hi", "always_lo", "always_hi")
+        results[name].to_numpy().reshape(DAYS, metrics)
+        for name in ("lo", "hi", "always_lo", "always_hi")
     )
     alarms, always = (lo > 0) | (hi < 0), (always_lo > 0) | (always_hi < 0)
     return np.stack([alarms[-1], alarms.any(axis=0), always.any(axis=0)], axis=1)
 
 
 def covered(seed: int) -> np.ndarray:
-    """A test with a planted effect: bool [metrics, 1], whether the interval holds it. No interval holds nothing."""
+    """A test with a planted effect: bool [metrics, 1], whether the interval holds it. No interval
+    holds nothing."""
     people = population(np.random.default_rng([2, seed]), USERS, 7, lift=LIFT)
     results = effects(people.user_days, None, *ARMS, RATIOS, people.before, planned_days=7)
     return np.array([[effect.lo <= LIFT <= effect.hi] for effect in results])
@@ -117,7 +149,9 @@ def covered(seed: int) -> np.ndarray:
 def outliers_watched(seed: int) -> np.ndarray:
     """As `watched`, of time spent with outliers: bool [1, 3]."""
     people = population(np.random.default_rng([6, seed]), USERS, DAYS, outliers=OUTLIERS)
-    return _left_out(effects_by_day(people.user_days, None, *ARMS, TIME, people.before, planned_days=DAYS), 1)
+    return _left_out(
+        effects_by_day(people.user_days, None, *ARMS, TIME, people.before, planned_days=DAYS), 1
+    )
 
 
 def outliers_covered(seed: int) -> np.ndarray:

@@ -1,11 +1,13 @@
-"""Engagement-only against MTMH (alpha 50) among simulated users: sign and interval of every Table 5 metric.
+"""Engagement-only against MTMH (alpha 50) among simulated users: sign and interval of every Table 5
+metric.
 
-Users live on a run over the synthetic world, in the world `default` and in the world `habit-only`, where
-co-engagement is all that they want; each with the seeds 0, 1 and 2. The behaviour model is that of
-simulation/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`.
+Users live on a run over the synthetic world, in the world `default` and in the world `habit-only`,
+where co-engagement is all that they want; each with the seeds 0, 1 and 2. The behaviour model is
+that of simulation/README.md and knows nothing of this comparison; the verdict is that of `mtmh ab`.
 
-Totals is the change of time spent in the default world, mean over the seeds; its baseline is the same in the habit-only
-world. Exits 1 when MTMH is reported as a winner there, or a comparison cannot be judged.
+Totals is the change of time spent in the default world, mean over the seeds; its baseline is the
+same in the habit-only world. Exits 1 when MTMH is reported as a winner there, or a comparison
+cannot be judged.
 """
 
 import statistics
@@ -43,15 +45,18 @@ shown as (from read_parquet('{place}/tables/exposures/*/*.parquet')),
 liked as (from read_parquet('{place}/tables/engagements/*/*.parquet') where value > 0),
 past as (select user_id, item_id, timestamp from liked
     union all select user_id, item_id, timestamp from '{place}/history.parquet'),
-topics as (select distinct user_id, topic, timestamp::date as day from past join items using (item_id)),
+topics as (select distinct user_id, topic, timestamp::date as day
+    from past join items using (item_id)),
 events as (select liked.user_id, liked.timestamp::date as day, arm, head, trigger_id, topic
     from liked join shown using (request_id, item_id) join items using (item_id)),
 known as (select events.*,
     exists(from topics as t where t.user_id = events.user_id and t.topic = events.topic
         and t.day < events.day and t.day >= events.day - {days}) as old,
-    exists(from items as i where i.item_id = events.trigger_id and i.topic = events.topic) as matching
+    exists(from items as i
+        where i.item_id = events.trigger_id and i.topic = events.topic) as matching
     from events)
-select arm, head, count(*), avg((not old)::int), avg(matching::int) from known group by all order by all
+select arm, head, count(*), avg((not old)::int), avg(matching::int)
+    from known group by all order by all
 """
 
 
@@ -61,10 +66,14 @@ def main(
     days: Annotated[int, typer.Option(min=1, help="How long they do.")] = 14,
     places: Annotated[
         Path | None,
-        typer.Option(help="Folder for what was simulated; what is there is not simulated again.", show_default="none"),
+        typer.Option(
+            help="Folder for what was simulated; what is there is not simulated again.",
+            show_default="none",
+        ),
     ] = None,
 ) -> None:
-    """One head against the merge among simulated users: change of each Table 5 metric, in two worlds."""
+    """One head against the merge among simulated users: change of each Table 5 metric, in two
+    worlds."""
     by_world: dict[str, list[ArmComparison]] = {}
     novel: dict[str, Any] = {}
     with TemporaryDirectory(prefix="mtmh-ab-") as temporary:
@@ -72,12 +81,18 @@ def main(
         folder.mkdir(parents=True, exist_ok=True)
         for world in WORLDS:
             by_world[world] = [
-                _compared(run, SimulationPlan(days, users=users, world=world, seed=seed), folder) for seed in SEEDS
+                _compared(run, SimulationPlan(days, users=users, world=world, seed=seed), folder)
+                for seed in SEEDS
             ]
             novel[world] = _novel(by_world[world][0].folder.folder)
-            print(f"\nWorld {world}: {users:,} simulated users, {days} days; change in %, fixed 95 % interval")
+            print(
+                f"\nWorld {world}: {users:,} simulated users, {days} days;"
+                " change in %, fixed 95 % interval"
+            )
             _show(by_world[world], novel[world])
-    lifts = {world: [_effects(run)[PRIMARY].lift for run in runs] for world, runs in by_world.items()}
+    lifts = {
+        world: [_effects(run)[PRIMARY].lift for run in runs] for world, runs in by_world.items()
+    }
     details: dict[str, Any] = {
         "baseline": "the same in the world habit-only",
         "users": users,
@@ -85,12 +100,17 @@ def main(
         "seeds": list(SEEDS),
         "simulated": True,
         "paper_percent": PAPER,
-        "worlds": {world: {**_details(runs), "novel_by_head": novel[world]} for world, runs in by_world.items()},
+        "worlds": {
+            world: {**_details(runs), "novel_by_head": novel[world]}
+            for world, runs in by_world.items()
+        },
     }
     means = [100 * statistics.mean(lifts[world]) for world in WORLDS]
     write("ab", means[0], "% change of time spent, simulated users", means[1], details)
     outcomes = {world: [run.verdict.outcome for run in runs] for world, runs in by_world.items()}
-    if "wins" in outcomes["habit-only"] or any("unjudged" in verdicts for verdicts in outcomes.values()):
+    if "wins" in outcomes["habit-only"] or any(
+        "unjudged" in verdicts for verdicts in outcomes.values()
+    ):
         sys.exit(1)
 
 
@@ -105,8 +125,9 @@ def _compared(run: Path, plan: SimulationPlan, folder: Path) -> ArmComparison:
 
 
 def _novel(folder: Path) -> dict[str, dict[str, float]]:
-    """Why novel interests go the way they go: of the engagements with lists, by arm and head, how many there are, which
-    share is in a topic that the user had none with in 28 days, and which share in a topic of the trigger."""
+    """Why novel interests go the way they go: of the engagements with lists, by arm and head, how
+    many there are, which share is in a topic that the user had none with in 28 days, and which
+    share in a topic of the trigger."""
     import duckdb
 
     query = NOVEL.format(place=folder, days=DEFINITIONS.novel_days)
@@ -114,7 +135,11 @@ def _novel(folder: Path) -> dict[str, dict[str, float]]:
         connection.execute("set timezone = 'UTC'")
         rows = connection.execute(query).fetchall()
     return {
-        f"{arm}, {head} head": {"engagements": n, "novel": round(novel, 4), "on_topic": round(on, 4)}
+        f"{arm}, {head} head": {
+            "engagements": n,
+            "novel": round(novel, 4),
+            "on_topic": round(on, 4),
+        }
         for arm, head, n, novel, on in rows
     }
 
@@ -124,24 +149,30 @@ def _effects(comparison: ArmComparison) -> dict[str, Effect]:
 
 
 def _show(comparisons: Sequence[ArmComparison], novel: Mapping[str, Mapping[str, float]]) -> None:
-    print(f"{'':32}{'paper':>7}" + "".join(f"{f'seed {seed}':>29}" for seed in SEEDS) + "  against the paper")
+    print(
+        f"{'':32}{'paper':>7}"
+        + "".join(f"{f'seed {seed}':>29}" for seed in SEEDS)
+        + "  against the paper"
+    )
     for name in (*PAPER, *(name for name in METRICS if name not in PAPER)):
         changes = [_effects(comparison)[name] for comparison in comparisons]
         paper = f"{PAPER[name]:+.2f}" if name in PAPER else ""
-        cells = "".join(f"{_cell(effect):>29}" for effect in changes)
-        print(f"{METRICS[name].title:32}{paper:>7}{cells}  {_agreement(changes) if name in PAPER else ''}")
+        cells = ""
+        for effect in changes:
+            # A lift that is no number: the control is 0, and nothing is relative to it.
+            interval = f"[{100 * effect.lo:+.2f}, {100 * effect.hi:+.2f}]"
+            is_relative = effect.lift == effect.lift
+            cell = f"{100 * effect.lift:+.2f} {interval}" if is_relative else "no relative change"
+            cells += f"{cell:>29}"
+        agreement = _agreement(changes) if name in PAPER else ""
+        print(f"{METRICS[name].title:32}{paper:>7}{cells}  {agreement}")
     for seed, comparison in zip(SEEDS, comparisons, strict=True):
         print(f"seed {seed}: {comparison.verdict.title}. {comparison.verdict.lead}")
     for name, figures in novel.items():
-        shares = f"{figures['novel']:.0%} in a topic new to the user, {figures['on_topic']:.0%} in one of the trigger"
+        new = f"{figures['novel']:.0%} in a topic new to the user"
+        shares = f"{new}, {figures['on_topic']:.0%} in one of the trigger"
         print(f"engagements of {name}: {figures['engagements']:,}, {shares} (seed {SEEDS[0]})")
     print()
-
-
-def _cell(effect: Effect) -> str:
-    if effect.lift != effect.lift:
-        return "no relative change"
-    return f"{100 * effect.lift:+.2f} [{100 * effect.lo:+.2f}, {100 * effect.hi:+.2f}]"
 
 
 def _agreement(effects: Sequence[Effect]) -> str:
@@ -155,9 +186,18 @@ def _agreement(effects: Sequence[Effect]) -> str:
 
 
 def _details(comparisons: Sequence[ArmComparison]) -> Mapping[str, Any]:
-    effects = {name: [_numbers(_effects(comparison)[name]) for comparison in comparisons] for name in METRICS}
-    agreement = {name: _agreement([_effects(comparison)[name] for comparison in comparisons]) for name in PAPER}
-    verdicts = [{"outcome": comparison.verdict.outcome, "lead": comparison.verdict.lead} for comparison in comparisons]
+    effects = {
+        name: [_numbers(_effects(comparison)[name]) for comparison in comparisons]
+        for name in METRICS
+    }
+    agreement = {
+        name: _agreement([_effects(comparison)[name] for comparison in comparisons])
+        for name in PAPER
+    }
+    verdicts = [
+        {"outcome": comparison.verdict.outcome, "lead": comparison.verdict.lead}
+        for comparison in comparisons
+    ]
     sizes = [dict(comparison.sample_ratio.observed) for comparison in comparisons]
     return {"verdicts": verdicts, "against_paper": agreement, "users": sizes, "effects": effects}
 

@@ -18,7 +18,12 @@ from benchmarks.result import Spread, spread
 from benchmarks.studies.grids import COLD_RECALL, DATA, PARTS, SEEDS, Part
 from benchmarks.studies.study import Outcome, Table, Trials, config_of, percent, run
 
-GAINS = {"recall_at_20": "R@20", "recall_at_500": "R@500", "l2_relevance": "L2", COLD_RECALL: "R cold"}
+GAINS = {
+    "recall_at_20": "R@20",
+    "recall_at_500": "R@500",
+    "l2_relevance": "L2",
+    COLD_RECALL: "R cold",
+}
 
 
 def main(data: Data = DATA, seeds: Seeds = SEEDS, settings: Settings = None) -> None:
@@ -30,15 +35,29 @@ def judge(trials: Trials) -> Outcome:
     """The defaults beside the best with one part switched; a verdict a part."""
     parts = {name: judge_part(trials, part) for name, part in PARTS.items()}
     defaults = trials.table(())
-    others = [part["other"]["merged"]["recall_at_500"]["mean"] for part in parts.values() if not part["never"]]
-    details = {"period": "validation tail of T1", "seeds": trials.seeds, "defaults": defaults, "parts": parts}
+    others = [
+        part["other"]["merged"]["recall_at_500"]["mean"]
+        for part in parts.values()
+        if not part["never"]
+    ]
+    details = {
+        "period": "validation tail of T1",
+        "seeds": trials.seeds,
+        "defaults": defaults,
+        "parts": parts,
+    }
     unit = "recall@500 of the merge with the defaults, beside the best with one part switched"
-    return Outcome(defaults["merged"]["recall_at_500"]["mean"], unit, max(others), details, table(parts))
+    return Outcome(
+        defaults["merged"]["recall_at_500"]["mean"], unit, max(others), details, table(parts)
+    )
 
 
 def judge_part(trials: Trials, part: Part) -> dict[str, Any]:
-    """What `part` brings on one data set, the verdict, and whether a run over the data set has it."""
-    on, off, now = (config_of(trials.source, (*trials.base, *side)) for side in (part.on, part.off, ()))
+    """What `part` brings on one data set, the verdict, and whether a run over the data set has
+    it."""
+    on, off, now = (
+        config_of(trials.source, (*trials.base, *side)) for side in (part.on, part.off, ())
+    )
     gain = difference(trials, part)
     return {
         "default": "on" if on == now else "off" if off == now else "another",
@@ -53,9 +72,14 @@ def difference(trials: Trials, part: Part) -> Table:
     """The figures of GAINS with the part less those without it at the same seed."""
     gains: Table = {}
     for model in trials.runs[part.on][0]:
-        sides = {metric: [trials.figures(side, metric, model) for side in (part.on, part.off)] for metric in GAINS}
+        sides = {
+            metric: [trials.figures(side, metric, model) for side in (part.on, part.off)]
+            for metric in GAINS
+        }
         gains[model] = {
-            metric: spread([a - b for a, b in zip(on, off, strict=True)]) for metric, (on, off) in sides.items() if on
+            metric: spread([a - b for a, b in zip(on, off, strict=True)])
+            for metric, (on, off) in sides.items()
+            if on
         }
     return gains
 
@@ -63,7 +87,8 @@ def difference(trials: Trials, part: Part) -> Table:
 def verdict(recall: Spread, relevance: Spread) -> str:
     """The rule of this file's head, from the differences of the merge."""
     signs = {
-        name: int(gain["min"] > 0) - int(gain["max"] < 0) for name, gain in (("recall", recall), ("L2", relevance))
+        name: int(gain["min"] > 0) - int(gain["max"] < 0)
+        for name, gain in (("recall", recall), ("L2", relevance))
     }
     if not any(signs.values()):
         return "undecided: within the spread"
@@ -71,7 +96,9 @@ def verdict(recall: Spread, relevance: Spread) -> str:
         return "pays"
     if max(signs.values()) <= 0:
         return "does not pay"
-    return "undecided: " + ", ".join(f"{name} {'up' if sign > 0 else 'down'}" for name, sign in signs.items())
+    return "undecided: " + ", ".join(
+        f"{name} {'up' if sign > 0 else 'down'}" for name, sign in signs.items()
+    )
 
 
 def table(parts: dict[str, Any]) -> list[str]:
@@ -81,6 +108,8 @@ def table(parts: dict[str, Any]) -> list[str]:
         never = f"; never a default: {part['never']}" if part["never"] else ""
         lines.append(f"  {name} (default: {part['default']}): {part['verdict']}{never}")
         for model, gains in part["gain"].items():
-            figures = "  ".join(f"{GAINS[metric]} {percent(gain, signed=True)}" for metric, gain in gains.items())
+            figures = "  ".join(
+                f"{GAINS[metric]} {percent(gain, signed=True)}" for metric, gain in gains.items()
+            )
             lines.append(f"    {model:16} {figures}")
     return lines

@@ -1,4 +1,5 @@
-"""What finds cold and fresh items: ids alone, id dropout with creators and numbers, content neighbours, and both.
+"""What finds cold and fresh items: ids alone, id dropout with creators and numbers, content
+neighbours, and both.
 
 For each head and the merge: recall@500 on targets that training did not know (cold) and on those
 first there less than a day before the split (fresh), and their share of the lists. Globo has no
@@ -33,5 +34,9 @@ def judge(trials: Trials) -> Outcome:
         "settings": COLD,
         "variants": table,
     }
-    text = [line for variant, models in table.items() for line in (f"  {variant}", *lines(models, "    "))]
+    text = [
+        line
+        for variant, models in table.items()
+        for line in (f"  {variant}", *lines(models, "    "))
+    ]
     return Outcome(means[best], f"{metric} of the merge", means[IDS_ALONE], details, text)

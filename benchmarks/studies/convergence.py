@@ -1,127 +1,72 @@
-"""How fast the embeddings of new items settle, with and without the relevance loss (paper, Figure 7).
+"""How fast the embeddings of new items settle, with and without the relevance loss (paper, Figure
+7).
 
-New items are those first engaged with in the last fifth of T1's events. The model learns one epoch from the pairs that
-hold none of them, drawing no negative from them either; then they arrive, and it goes on over all pairs of T1,
-shuffled, until most have had UPDATES updates. An update of an item is a step whose batch holds it, as trigger, positive
-or negative: the paper's 2000 do not exist in data of this size. Both runs differ in w_r alone: the default, and 0.
+New items are those first engaged with in the last fifth of T1's events. The model learns one epoch
+from the pairs that hold none of them, drawing no negative from them either; then they arrive, and
+it goes on over all pairs of T1, shuffled, until most have had UPDATES updates. An update of an item
+is a step whose batch holds it, as trigger, positive or negative: the paper's 2000 do not exist in
+data of this size. Both runs differ in w_r alone: the default, and 0.
 """
 
-import itertools
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.options import Data, Seeds, Settings
 from benchmarks.result import FOLDER, write
+from benchmarks.studies.arrival import Arrival, run_stages
 from benchmarks.studies.grids import DATA, SEEDS
 from benchmarks.studies.study import config_of, existing, short_name
 from benchmarks.style import COLORS, QUIET, save, styled
-from feature_repo.stage import build_features
 from mtmh.config import Config, TrainSettings
-from mtmh.content.encode import encode
-from mtmh.data.pair_source import Pairs
-from mtmh.data.pairs import write_pairs
-from mtmh.data.prepare import prepare
-from mtmh.data.prepared import Prepared
-from mtmh.data.sampler import Batch, PairSampler
-from mtmh.errors import UserError
+from mtmh.data.sampler import Batch
 from mtmh.model.catalog import Catalog
 from mtmh.model.two_heads import TwoHeads, build_model
-from mtmh.ragged import Ragged
 from mtmh.training.step import pick_step
 
-LATE = 0.2  # share of T1's events by whose begin an item must not have been seen to be new
 UPDATES = 100
 ENOUGH = 0.9  # share of the new items that must have had UPDATES updates
 WITH, WITHOUT = "with the relevance loss", "without (w_r = 0)"
 STEP = pick_step("auto", torch.device("cpu"), torch.float32)
 EMBEDDINGS = {"id": "item-id embedding", "relevance": "relevance head's vector"}
 
-Paths = dict[str, np.ndarray]  # embedding -> float32 [new items, UPDATES + 1, d], after each update; 0 = before any
+# embedding -> float32 [new items, UPDATES + 1, d], after each update; 0 = before any
+Paths = dict[str, np.ndarray]
 
 
 def main(data: Data = DATA, seeds: Seeds = SEEDS, settings: Settings = None) -> None:
-    """Updates until new items are half as far from where they end up, with and without the relevance loss."""
+    """Updates until new items are half as far from where they end up, with and without the
+    relevance loss."""
     for source in existing(data):
         curves = compare(source, config_of(source, tuple(settings or ())), seeds)
         save(draw({short_name(source): curves}), FOLDER / f"convergence_{short_name(source)}.png")
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """The training data of T1 with the items renumbered: old ones first, then the new, then those that T1 lacks."""
-
-    catalog: Catalog
-    content: torch.Tensor  # float32 [items, c]
-    pairs: Pairs
-    history: Ragged
-    old: int  # items that are not new
-    in_train: int  # items of T1
-
-    @classmethod
-    def of(cls, prepared: Path, features: Path, content: Path, pairs: Path) -> "Arrival":
-        """From the directories of the stages. Raises UserError where no item is new."""
-        data = Prepared.load(prepared)
-        kind = _kinds(data)
-        old, in_train = int((kind == 0).sum()), int((kind <= 1).sum())
-        if old == in_train:
-            raise UserError(f"no item of {data.info['path']} is first engaged with in the last {LATE:.0%} of T1.")
-        order = np.argsort(kind, kind="stable")
-        new_row = np.argsort(order).astype(np.int32)
-        catalog = Catalog.load(data, features)
-        table = pq.read_table(pairs / "pairs.parquet")
-        history = data.train_histories()
-        return cls(
-            catalog=Catalog(catalog.ids[order], catalog.floats[order], catalog.vocabularies, catalog.float_names),
-            content=torch.from_numpy(np.load(content / "content.npy")[order]),
-            pairs=Pairs(
-                table["user"].to_numpy(),
-                new_row[table["trigger"].to_numpy()],
-                new_row[table["candidate"].to_numpy()],
-                table["weight"].to_numpy(),
-            ),
-            history=Ragged(history.indptr, new_row[history.values]),
-            old=old,
-            in_train=in_train,
-        )
-
-    def batches(self, settings: TrainSettings, seed: int, arrived: bool) -> Iterator[Batch]:
-        """One epoch without the new items, or epochs without end over all of T1."""
-        items = self.in_train if arrived else self.old
-        in_range = np.maximum(self.pairs.trigger, self.pairs.candidate) < items
-        sampler = PairSampler(
-            self.pairs.take(in_range),
-            history=self.history.where(self.history.values < items),
-            n_items=items,
-            batch_size=settings.batch_size,
-            uniform_negatives=settings.uniform_negatives,
-            seed=seed,
-        )
-        for epoch in itertools.count() if arrived else [0]:
-            yield from sampler.epoch(epoch)
-
-
 def compare(folder: str, config: Config, seeds: int) -> dict[str, Any]:
-    """Measure one data set and keep the result; returns {run: {embedding: distances [seeds, UPDATES + 1]}}."""
+    """Measure one data set and keep the result; returns {run: {embedding: distances [seeds, UPDATES
+    + 1]}}."""
     with tempfile.TemporaryDirectory() as work:
-        world = Arrival.of(*_stages(folder, Path(work), config))
+        world = Arrival.of(*run_stages(folder, Path(work), config))
     runs: dict[str, list[tuple[Paths, int]]] = {WITH: [], WITHOUT: []}
     for seed in range(seeds):
         for run, w_r in ((WITH, config.train.w_r), (WITHOUT, 0.0)):
             settings = config.train.model_copy(update={"w_r": w_r})
             runs[run].append(follow(world, settings, seed))
-            print(f"convergence: {short_name(folder)}, seed {seed}, {run}: {runs[run][-1][1]:,} steps", flush=True)
+            print(
+                f"convergence: {short_name(folder)}, seed {seed}, {run}:"
+                f" {runs[run][-1][1]:,} steps",
+                flush=True,
+            )
     distances = {
-        run: {name: np.stack([distance(paths[name]) for paths, _ in trained]) for name in EMBEDDINGS}
+        run: {
+            name: np.stack([distance(paths[name]) for paths, _ in trained]) for name in EMBEDDINGS
+        }
         for run, trained in runs.items()
     }
     _write(folder, world, config, runs, distances)
@@ -129,11 +74,14 @@ def compare(folder: str, config: Config, seeds: int) -> dict[str, Any]:
 
 
 def follow(world: Arrival, settings: TrainSettings, seed: int) -> tuple[Paths, int]:
-    """Train, and return the embeddings of the new items that had UPDATES updates, and the steps after their arrival."""
+    """Train, and return the embeddings of the new items that had UPDATES updates, and the steps
+    after their arrival."""
     torch.sparse.check_sparse_tensor_invariants.disable()
     torch.manual_seed(seed)
     heads = ("engagement", "relevance")
-    shape = world.catalog.architecture(settings.embedding_dim, settings.hidden, settings.out_dim, heads)
+    shape = world.catalog.architecture(
+        settings.embedding_dim, settings.hidden, settings.out_dim, heads
+    )
     model = build_model(shape)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=settings.lr)
     train = partial(_step, model, optimizer, world, settings)
@@ -141,7 +89,10 @@ def follow(world: Arrival, settings: TrainSettings, seed: int) -> tuple[Paths, i
         train(batch)
     new = np.arange(world.old, world.in_train)
     now = _embeddings(model, world.catalog, new)
-    paths = {name: np.zeros((len(new), UPDATES + 1, rows.shape[1]), np.float32) for name, rows in now.items()}
+    paths = {
+        name: np.zeros((len(new), UPDATES + 1, rows.shape[1]), np.float32)
+        for name, rows in now.items()
+    }
     for name, rows in now.items():
         paths[name][:, 0] = rows
     count = np.zeros(len(new), np.int64)
@@ -161,13 +112,15 @@ def follow(world: Arrival, settings: TrainSettings, seed: int) -> tuple[Paths, i
 
 
 def distance(path: np.ndarray) -> np.ndarray:
-    """L2 distance to the last embedding divided by its norm, mean over the items, float64 [UPDATES + 1]."""
+    """L2 distance to the last embedding divided by its norm, mean over the items, float64 [UPDATES
+    + 1]."""
     apart = np.linalg.norm(path - path[:, -1:], axis=2) / np.linalg.norm(path[:, -1:], axis=2)
     return np.asarray(apart.mean(axis=0, dtype=np.float64))
 
 
 def halved(curve: np.ndarray) -> int:
-    """Updates until the distance is half of that before the first: how fast, whatever the way there is."""
+    """Updates until the distance is half of that before the first: how fast, whatever the way there
+    is."""
     return int(np.argmax(curve <= curve[0] / 2))
 
 
@@ -190,26 +143,28 @@ def draw(data_sets: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
 
 
 def _curves(axes: Axes, runs: dict[str, np.ndarray]) -> None:
-    for (run, curves), color, dash in zip(runs.items(), (COLORS["relevance"], QUIET), ("-", "--"), strict=True):
+    for (run, curves), color, dash in zip(
+        runs.items(), (COLORS["relevance"], QUIET), ("-", "--"), strict=True
+    ):
         updates = np.arange(curves.shape[1])
-        axes.fill_between(updates, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.2, linewidth=0)
+        axes.fill_between(
+            updates, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.2, linewidth=0
+        )
         mean = curves.mean(axis=0)
-        axes.plot(updates, mean, color=color, linestyle=dash, label=f"{run}, halved after {halved(mean)}")
+        axes.plot(
+            updates, mean, color=color, linestyle=dash, label=f"{run}, halved after {halved(mean)}"
+        )
         axes.plot(halved(mean), mean[halved(mean)], "o", color=color)
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
 
 
-def _kinds(data: Prepared) -> np.ndarray:
-    """0 = old, 1 = new, 2 = not in T1, int [items]."""
-    item = data.item[data.is_train]  # in time order
-    count = np.bincount(item, minlength=data.n_items)
-    early = np.bincount(item[: round((1 - LATE) * len(item))], minlength=data.n_items)
-    return np.where(early > 0, 0, np.where(count > 0, 1, 2))
-
-
 def _step(
-    model: TwoHeads, optimizer: torch.optim.Adagrad, world: Arrival, settings: TrainSettings, batch: Batch
+    model: TwoHeads,
+    optimizer: torch.optim.Adagrad,
+    world: Arrival,
+    settings: TrainSettings,
+    batch: Batch,
 ) -> None:
     vectors = STEP.vectors(model, world.catalog.ids[batch.items], world.catalog.floats[batch.items])
     law = {name: getattr(settings, name) for name in ("objective", "tau_p", "tau_q", "w_r", "logq")}
@@ -227,18 +182,6 @@ def _embeddings(model: TwoHeads, catalog: Catalog, items: np.ndarray) -> dict[st
     return {"id": model.sparse.tables[0](ids[:, 0]).numpy(), "relevance": vectors.numpy()}
 
 
-def _stages(folder: str, work: Path, config: Config) -> tuple[Path, Path, Path, Path]:
-    """Run the stages before training; their directories: prepared, features, content, pairs."""
-    prepared, features, content, pairs = (work / name for name in ("prepared", "features", "content", "pairs"))
-    for stage in (prepared, features, content, pairs):
-        stage.mkdir()
-    prepare(folder, prepared, config.data, config.seed)
-    encode(prepared, content, config.content, work / "cache", config.seed)
-    build_features(prepared, content, features, work / "store", config.data)
-    write_pairs(prepared, content, pairs, config.pairs)
-    return prepared, features, content, pairs
-
-
 def _write(
     folder: str,
     world: Arrival,
@@ -253,7 +196,10 @@ def _write(
             "steps": [steps for _, steps in trained],
         }
         for name, curves in distances[run].items():
-            plain = [np.linalg.norm(paths[name] - paths[name][:, -1:], axis=2).mean(axis=0) for paths, _ in trained]
+            plain = [
+                np.linalg.norm(paths[name] - paths[name][:, -1:], axis=2).mean(axis=0)
+                for paths, _ in trained
+            ]
             figures_by_run[run][name] = {
                 "mean_share_of_norm": np.round(curves.mean(axis=1), 4).tolist(),
                 "updates_until_halved": [halved(curve) for curve in curves],
@@ -261,8 +207,9 @@ def _write(
                 "curve": np.round(np.mean(plain, axis=0), 4).tolist(),
             }
     details = {
-        "metric": f"L2 distance of an item's embedding after t of its updates to that after {UPDATES}, divided by the"
-        " norm of that, mean over the new items: updates until it is half of that at t = 0, mean over the seeds",
+        "metric": "L2 distance of an item's embedding after t of its updates to that after"
+        f" {UPDATES}, divided by the norm of that, mean over the new items: updates until it is"
+        " half of that at t = 0, mean over the seeds",
         "baseline": f"the same without the relevance loss (w_r 0 in place of {config.train.w_r})",
         "seeds": list(range(len(runs[WITH]))),
         "new_items": world.in_train - world.old,
@@ -270,10 +217,15 @@ def _write(
         "embeddings": EMBEDDINGS,
         "runs": figures_by_run,
     }
-    value, baseline = (float(np.mean(figures_by_run[run]["id"]["updates_until_halved"])) for run in (WITH, WITHOUT))
+    value, baseline = (
+        float(np.mean(figures_by_run[run]["id"]["updates_until_halved"])) for run in (WITH, WITHOUT)
+    )
     unit = "updates until the id embedding's distance is halved"
     write(f"convergence_{short_name(folder)}", value, unit, baseline, details)
     for run, figures in figures_by_run.items():
         for name, words in EMBEDDINGS.items():
             row = figures[name]
-            print(f"  {run}, {words}: mean {row['mean_share_of_norm']}, halved after {row['updates_until_halved']}")
+            print(
+                f"  {run}, {words}: mean {row['mean_share_of_norm']},"
+                f" halved after {row['updates_until_halved']}"
+            )

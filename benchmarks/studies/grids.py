@@ -1,4 +1,5 @@
-"""What the studies of settings try: all settings, what is shown of them, and the data sets, on one page."""
+"""What the studies of settings try: all settings, what is shown of them, and the data sets, on one
+page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,31 +24,41 @@ class Study:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the training data: what switches it, and a reason why it is no default whatever it brings."""
+    """A part of the training data: what switches it, and a reason why it is no default whatever it
+    brings."""
 
     on: Setting
     off: Setting
     never: str = ""
 
 
-# What a run has, against a run without: where the model does not depend on it, training comes from the cache.
+# What a run has, against a run without: where the model does not depend on it, training comes from
+# the cache.
 WITHOUT: dict[str, Setting] = {"cold items placed by content": ("retrieval.cold=model",)}
 PARTS = {
     "SIM, soft": Part(("pairs.sim=soft",), ("pairs.sim=none",)),
-    "SIM, hard": Part(("pairs.sim=hard",), ("pairs.sim=none",), "shows the model what relevance is measured on"),
+    "SIM, hard": Part(
+        ("pairs.sim=hard",), ("pairs.sim=none",), "shows the model what relevance is measured on"
+    ),
     "propensity": Part(("pairs.propensity=true",), ("pairs.propensity=false",)),
     "logQ": Part(("train.logq=true",), ("train.logq=false",)),
     "hard negatives, 256": Part(("train.hard_negatives=256",), ("train.hard_negatives=0",)),
     "cold items by content": Part(("retrieval.cold=content",), ("retrieval.cold=model",)),
 }
-SWEPT: dict[str, tuple[tuple[float, ...], float]] = {  # values, and the one that the others are compared with
+# values, and the one that the others are compared with
+SWEPT: dict[str, tuple[tuple[float, ...], float]] = {
     "w_r": ((0.0, 0.25, 0.5, 1.0, 5.0), 0.5),  # 0.5 as in the paper's Table 4
     "tau_p": ((0.07, 0.1, 0.15), 0.1),
     "tau_q": ((0.03, 0.05, 0.07, 0.1), 0.05),
 }
 IDS_ALONE = "ids alone"
 COLD: dict[str, Setting] = {
-    IDS_ALONE: ("data.id_features=[]", "data.statistics=[]", "train.id_dropout=0", "retrieval.cold=model"),
+    IDS_ALONE: (
+        "data.id_features=[]",
+        "data.statistics=[]",
+        "train.id_dropout=0",
+        "retrieval.cold=model",
+    ),
     "creators and numbers": ("train.id_dropout=0", "retrieval.cold=model"),
     "id dropout, creators and numbers": ("train.id_dropout=0.1", "retrieval.cold=model"),
     "content neighbours": ("train.id_dropout=0", "retrieval.cold=content"),
@@ -63,7 +74,15 @@ def swept(name: str, value: float) -> Setting:
 STUDIES = {
     "quality": Study(
         [(), *WITHOUT.values()],
-        (*RECALLS, "l2_relevance", "coverage", "cold_share", COLD_RECALL, "fresh_share", "fresh_recall_at_500"),
+        (
+            *RECALLS,
+            "l2_relevance",
+            "coverage",
+            "cold_share",
+            COLD_RECALL,
+            "fresh_share",
+            "fresh_recall_at_500",
+        ),
         merge="merged_alpha_50",
     ),
     "ablation": Study(

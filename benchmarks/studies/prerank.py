@@ -1,4 +1,5 @@
-"""What the preranker adds: each head's candidates ranked by similarity, by the mixture, by the preranker, and together.
+"""What the preranker adds: each head's candidates ranked by similarity, by the mixture, by the
+preranker, and together.
 
 Heads and preranker are trained once a seed, on the validation tail of T1; the rankings are of the
 same candidates. "nearest trigger" ranks by the similarity to the nearest of the user's triggers,
@@ -21,7 +22,14 @@ from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.heads import HEADS
 from mtmh.retrieval.fast_pool import pool_users
 from mtmh.retrieval.merge import quotas_at
-from mtmh.retrieval.retriever import Pool, Request, Retriever, candidate_logits, merge_pools, prerank
+from mtmh.retrieval.retriever import (
+    Pool,
+    Request,
+    Retriever,
+    candidate_logits,
+    merge_pools,
+    prerank,
+)
 from pipelines.trial import Figures, scratch, version
 
 SHARPNESS = 100  # so sharp that the nearest trigger decides
@@ -35,20 +43,30 @@ def main(data: Data = DATA, seeds: Seeds = SEEDS, settings: Settings = None) -> 
 
 
 def rank(source: str, setting: Setting, seed: int) -> Figures:
-    """{"ranking: list": its figures} of each head, the merge and the joint list; of the joint ones what they lose."""
+    """{"ranking: list": its figures} of each head, the merge and the joint list; of the joint ones
+    what they lose."""
     config = config_of(source, setting, seed)
     with version(source, config, scratch(source)) as (prepared, content, built):
         vectors = np.load(content / "content.npy")
-        test = Test.of(Prepared.load(prepared), vectors, config.retrieval.triggers, config.evaluation.fresh_hours)
+        test = Test.of(
+            Prepared.load(prepared),
+            vectors,
+            config.retrieval.triggers,
+            config.evaluation.fresh_hours,
+        )
         retriever = Retriever.load(built)
     size = config.retrieval.pool
     figures: Figures = {}
     together: Pools = {}  # ranking -> the list of both heads
     for ranking, pools, scored in rankings(retriever, test, config.retrieval):
-        merged = merge_pools(list(pools.values()), quotas_at(config.retrieval.alpha, list(pools)), size)
+        merged = merge_pools(
+            list(pools.values()), quotas_at(config.retrieval.alpha, list(pools)), size
+        )
         lists = {**{f"{head}_head": pool for head, pool in pools.items()}, "merged": merged}
         if scored:
-            lists["joint"] = together[ranking] = joint(scored["engagement"], scored["relevance"], size)
+            lists["joint"] = together[ranking] = joint(
+                scored["engagement"], scored["relevance"], size
+            )
         for name, pool in lists.items():
             figures[f"{ranking}: {name}"] = summary(measure(pool, test), pool, test)
     for ranking, pool in together.items():
@@ -56,25 +74,47 @@ def rank(source: str, setting: Setting, seed: int) -> Figures:
     return figures
 
 
-def rankings(version: Retriever, test: Test, settings: RetrievalSettings) -> Iterator[tuple[str, Pools, Pools]]:
-    """What ranks; each head's first `retrieval.pool` candidates of every test user; where the preranker has a say, all
-    candidates with scores that are comparable between the heads. The last ranking is the one that serves."""
+def rankings(
+    version: Retriever, test: Test, settings: RetrievalSettings
+) -> Iterator[tuple[str, Pools, Pools]]:
+    """What ranks; each head's first `retrieval.pool` candidates of every test user; where the
+    preranker has a say, all candidates with scores that are comparable between the heads. The last
+    ranking is the one that serves."""
     ranker, plain, size = version.preranker, replace(version, preranker=None), settings.pool
     assert ranker is not None
     k_ann, depth = min(settings.k_ann, len(version.items) - 1), version.depth(size)
     yield "nearest trigger", {head: _nearest(plain, test, head, k_ann, size) for head in HEADS}, {}
     mixture = plain.pools(replace(Request.of(test.triggers, test.seen, settings), size=depth))
     columns = ("item", "score", "trigger", "channel")
-    yield "mixture", {head: Pool(*(getattr(pool, c)[:, :size] for c in columns)) for head, pool in mixture.items()}, {}
-    logits = {head: candidate_logits(ranker, test.triggers, pool.item) for head, pool in mixture.items()}
-    even = {head: replace(pool, score=np.where(pool.item >= 0, 1, -np.inf)) for head, pool in mixture.items()}
+    yield (
+        "mixture",
+        {
+            head: Pool(*(getattr(pool, c)[:, :size] for c in columns))
+            for head, pool in mixture.items()
+        },
+        {},
+    )
+    logits = {
+        head: candidate_logits(ranker, test.triggers, pool.item) for head, pool in mixture.items()
+    }
+    even = {
+        head: replace(pool, score=np.where(pool.item >= 0, 1, -np.inf))
+        for head, pool in mixture.items()
+    }
     for name, pools in (("preranker alone", even), ("mixture x preranker", mixture)):
         ranked = {head: prerank(pool, logits[head], size) for head, pool in pools.items()}
-        yield name, ranked, {head: _log_scored(pool, logits[head]) for head, pool in pools.items()}
+        # Ranked all together, a head's score and the preranker's count as one: logs add up.
+        together = {}
+        for head, pool in pools.items():
+            log_score = np.log(np.maximum(pool.score, np.finfo(np.float32).tiny)) + logits[head]
+            score = np.where(pool.item >= 0, log_score, -np.inf)
+            together[head] = replace(pool, score=score)
+        yield name, ranked, together
 
 
 def joint(engagement: Pool, relevance: Pool, size: int) -> Pool:
-    """All candidates of both heads in one list by their scores, the first `size`; what both offer stands once.
+    """All candidates of both heads in one list by their scores, the first `size`; what both offer
+    stands once.
 
     This is what the paper warns of: no place is reserved for the relevance head.
     """
@@ -91,11 +131,14 @@ def joint(engagement: Pool, relevance: Pool, size: int) -> Pool:
     np.put_along_axis(again, by_item[:, 1:], in_order[:, 1:] == in_order[:, :-1], axis=1)
     first = np.argsort(again | (ordered < 0), axis=1, kind="stable")[:, :size]
     rows = np.take_along_axis(best, first, axis=1)
-    return Pool(*(np.take_along_axis(column, rows, axis=1) for column in (item, score, trigger, head)))
+    return Pool(
+        *(np.take_along_axis(column, rows, axis=1) for column in (item, score, trigger, head))
+    )
 
 
 def lost(merged: Pool, together: Pool) -> float:
-    """Share of the relevance head's candidates in the merged lists that the joint lists do not hold."""
+    """Share of the relevance head's candidates in the merged lists that the joint lists do not
+    hold."""
     from_relevance = merged.channel == HEADS.index("relevance")
     stride = int(merged.item.max()) + 1
     user = np.arange(len(merged.item))[:, None] * stride
@@ -107,7 +150,11 @@ def judge(trials: Trials) -> Outcome:
     """The served ranking beside the same without the preranker."""
     ((setting, runs),) = trials.runs.items()
     table = trials.table(setting)
-    losses = {name: spread(trials.figures(setting, LOST, name)) for name in runs[0] if LOST in runs[0][name]}
+    losses = {
+        name: spread(trials.figures(setting, LOST, name))
+        for name in runs[0]
+        if LOST in runs[0][name]
+    }
     shares = {name.removesuffix(": joint"): loss for name, loss in losses.items()}
     details = {
         "seeds": list(range(trials.seeds)),
@@ -116,14 +163,17 @@ def judge(trials: Trials) -> Outcome:
     }
     text = ["  percent, mean [least, most]; baseline: without the preranker", *lines(table)]
     for ranking, share in shares.items():
-        text.append(f"  relevance candidates of the merge lost by ranking all together, {ranking}: {percent(share)}")
-    value, baseline = (table[f"{name}: merged"]["recall_at_20"]["mean"] for name in ("mixture x preranker", "mixture"))
-    return Outcome(value, f"recall@20 of the merge, mean of {trials.seeds} seeds", baseline, details, text)
-
-
-def _log_scored(pool: Pool, logits: np.ndarray) -> Pool:
-    log_score = np.log(np.maximum(pool.score, np.finfo(np.float32).tiny))
-    return replace(pool, score=np.where(pool.item >= 0, log_score + logits, -np.inf))
+        text.append(
+            f"  relevance candidates of the merge lost by ranking all together,"
+            f" {ranking}: {percent(share)}"
+        )
+    value, baseline = (
+        table[f"{name}: merged"]["recall_at_20"]["mean"]
+        for name in ("mixture x preranker", "mixture")
+    )
+    return Outcome(
+        value, f"recall@20 of the merge, mean of {trials.seeds} seeds", baseline, details, text
+    )
 
 
 def _nearest(version: Retriever, test: Test, head: str, k_ann: int, size: int) -> Pool:
@@ -132,6 +182,10 @@ def _nearest(version: Retriever, test: Test, head: str, k_ann: int, size: int) -
     list_of = np.full(len(version.items), -1, dtype=np.int64)
     list_of[distinct] = np.arange(len(distinct))
     ids, cosine = version.similar_items(distinct, k_ann, head)
-    votes = np.exp(SHARPNESS * (cosine.astype(np.float64) - 1)).clip(np.finfo(np.float32).tiny).astype(np.float32)
+    votes = (
+        np.exp(SHARPNESS * (cosine.astype(np.float64) - 1))
+        .clip(np.finfo(np.float32).tiny)
+        .astype(np.float32)
+    )
     item, score, trigger = pool_users(test.triggers, test.seen, list_of, ids, cosine, votes, size)
     return Pool(item, score, trigger, np.where(item >= 0, HEADS.index(head), -1).astype(np.int8))

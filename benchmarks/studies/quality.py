@@ -1,4 +1,5 @@
-"""Recall and relevance on public data: the whole pipeline on T2, topics kept out of model and content text.
+"""Recall and relevance on public data: the whole pipeline on T2, topics kept out of model and
+content text.
 
 Each seed is run again with the settings of WITHOUT, which the model does not depend on: training
 comes from the cache.
@@ -30,10 +31,24 @@ def main(data: Data = DATA, seeds: Seeds = SEEDS, settings: Settings = None) -> 
 
 def run_pipeline(runs: Path, source: str, setting: Setting, seed: int) -> Figures:
     """The models of metrics.json, and what the run took."""
-    command = [sys.executable, "-m", "mtmh_cli", "run", "--data", source, "--seed", str(seed), "--runs", str(runs)]
+    command = [
+        sys.executable,
+        "-m",
+        "mtmh_cli",
+        "run",
+        "--data",
+        source,
+        "--seed",
+        str(seed),
+        "--runs",
+        str(runs),
+    ]
     subprocess.run([*command, *(f"--set={part}" for part in setting)], check=True)
     metrics = json.loads((runs / "latest" / "metrics.json").read_text())
-    cost = {"seconds": sum(metrics["seconds"].values()), "peak_memory_mb": max(metrics["peak_memory_mb"].values())}
+    cost = {
+        "seconds": sum(metrics["seconds"].values()),
+        "peak_memory_mb": max(metrics["peak_memory_mb"].values()),
+    }
     return {**metrics["models"], PIPELINE: cost}
 
 
@@ -55,7 +70,9 @@ def judge(trials: Trials) -> Outcome:
     for part, models in without.items():
         text += [f"  without: {part}", *lines(models)]
     for rule, holds in order.items():
-        text.append(f"  {'holds' if all(holds) else 'FAILS'} at {sum(holds)} of {len(holds)} seeds: {rule}")
+        text.append(
+            f"  {'holds' if all(holds) else 'FAILS'} at {sum(holds)} of {len(holds)} seeds: {rule}"
+        )
     best = max(table[name]["recall_at_500"]["mean"] for name in BASELINES if name in table)
     merged = table["merged_alpha_50"]["recall_at_500"]["mean"]
     unit = f"recall@500 of the merge, mean of {trials.seeds} seeds"

@@ -1,10 +1,12 @@
-"""New items into a trained version: what refreshing finds and costs, beside training anew with them, and doing nothing.
+"""New items into a trained version: what refreshing finds and costs, beside training anew with
+them, and doing nothing.
 
-On the synthetic world: a version is trained on a world without the items that nobody engaged with before
-the split. Then those come, once by a refresh of that version and once by a run of all stages on the whole world. All
-are asked for the same test users' lists. Writes refresh.json: recall@500 on targets among the new items, their share of
-the lists, how many stand in any list, the figures over all targets, and the seconds that each took to take them in,
-with the texts of all other items encoded before.
+On the synthetic world: a version is trained on a world without the items that nobody engaged with
+before the split. Then those come, once by a refresh of that version and once by a run of all stages
+on the whole world. All are asked for the same test users' lists. Writes refresh.json: recall@500 on
+targets among the new items, their share of the lists, how many stand in any list, the figures over
+all targets, and the seconds that each took to take them in, with the texts of all other items
+encoded before.
 """
 
 import shutil
@@ -37,17 +39,25 @@ METRICS = ("cold_recall_at_500", "cold_share", "recall_at_500", "l2_relevance", 
 
 
 def main(seeds: Seeds = SEEDS, settings: Settings = None) -> None:
-    """Recall of new items and seconds: refreshed into a trained version, and trained anew with them."""
+    """Recall of new items and seconds: refreshed into a trained version, and trained anew with
+    them."""
     runs = []
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
             runs.append(_seed(Path(folder), config_of("synthetic", tuple(settings or ()), seed)))
         for name, rows in runs[-1].items():
-            print(f"refresh: seed {seed}: {name}: " + ", ".join(f"{k} {v:.4f}" for k, v in rows.items()), flush=True)
+            print(
+                f"refresh: seed {seed}: {name}: "
+                + ", ".join(f"{k} {v:.4f}" for k, v in rows.items()),
+                flush=True,
+            )
     table = {
-        name: {figure: spread([run[name][figure] for run in runs]) for figure in runs[0][name]} for name in runs[0]
+        name: {figure: spread([run[name][figure] for run in runs]) for figure in runs[0][name]}
+        for name in runs[0]
     }
-    refreshed, whole = (table[name]["cold_recall_at_500"]["mean"] for name in ("refreshed", "trained anew"))
+    refreshed, whole = (
+        table[name]["cold_recall_at_500"]["mean"] for name in ("refreshed", "trained anew")
+    )
     details = {"baseline": "trained anew", "seeds": len(runs), "versions": table}
     write("refresh", refreshed, "recall@500 on new items", whole, details)
 
@@ -60,13 +70,21 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
     old = data.items["item_id"].filter(pa.array(data.in_train)).combine_chunks()
     is_old = pc.is_in(world["items"]["item_id"], value_set=old)
     log = world["interactions"].filter(pc.is_in(world["interactions"]["item_id"], value_set=old))
-    before = _write({"items": world["items"].filter(is_old), "interactions": log}, work / "before-data")
+    before = _write(
+        {"items": world["items"].filter(is_old), "interactions": log}, work / "before-data"
+    )
     # The same moment of the split, though the log after it is shorter.
     share = 1 - (data.is_train.sum() + 0.5) / len(log)
-    same_split = config.model_copy(update={"data": config.data.model_copy(update={"test_fraction": float(share)})})
+    same_split = config.model_copy(
+        update={"data": config.data.model_copy(update={"test_fraction": float(share)})}
+    )
     _stages(before, work / "before", same_split, work / "cache")
-    if (trained := int(Prepared.load(work / "before" / "prepare").is_train.sum())) != int(data.is_train.sum()):
-        raise AssertionError(f"{trained:,} engagements to train on before, {data.is_train.sum():,} after")
+    if (trained := int(Prepared.load(work / "before" / "prepare").is_train.sum())) != int(
+        data.is_train.sum()
+    ):
+        raise AssertionError(
+            f"{trained:,} engagements to train on before, {data.is_train.sum():,} after"
+        )
     write_parquet(world["items"].filter(pc.invert(is_old)), work / "new.parquet")
 
     seconds = {"not refreshed": 0.0}
@@ -75,7 +93,10 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
     intake = Intake.load(work / "before", cache=work / "cache")
     done = refresh(work / "before", pq.read_table(work / "new.parquet"), work / "refreshed", intake)
     seconds["refreshed"] = time.perf_counter() - start
-    print(f"refresh: seed {seed}: {len(done.items):,} items in {seconds['refreshed']:.2f} s", flush=True)
+    print(
+        f"refresh: seed {seed}: {len(done.items):,} items in {seconds['refreshed']:.2f} s",
+        flush=True,
+    )
     start = time.perf_counter()
     _stages(whole, work / "anew", config, work / "other-cache")
     seconds["trained anew"] = time.perf_counter() - start

@@ -1,4 +1,5 @@
-"""Runs the studies of settings: every setting at every seed, the spread over the seeds, one result a data set.
+"""Runs the studies of settings: every setting at every seed, the spread over the seeds, one result
+a data set.
 
 Settings are tried on the validation tail of T1, never on T2. What is there already under
 runs/.scratch/trials is read: a series that was killed goes on when started again.
@@ -16,7 +17,8 @@ from mtmh.errors import UserError
 from pipelines.arguments import layers
 from pipelines.trial import Figures, scratch, try_out
 
-Trial = Callable[[str, Setting, int], Figures]  # data set, setting, seed -> {model: {metric: figure}}
+# data set, setting, seed -> {model: {metric: figure}}
+Trial = Callable[[str, Setting, int], Figures]
 Table = dict[str, dict[str, Spread]]  # {model: {metric: spread over the seeds}}
 LACKS = {
     "l2_relevance": "L2 topics: there is no relevance",
@@ -39,13 +41,17 @@ class Trials:
 
     def figures(self, setting: Setting, metric: str, model: str = "merged") -> list[float]:
         """One figure at every seed; empty where the data cannot give it."""
-        return [value for run in self.runs[setting] if (value := run[model].get(metric)) is not None]
+        return [
+            value for run in self.runs[setting] if (value := run[model].get(metric)) is not None
+        ]
 
     def table(self, setting: Setting) -> Table:
         """The spread of the study's metrics, without those that the data cannot give."""
         table: Table = {}
         for model in self.runs[setting][0]:
-            figures = {metric: self.figures(setting, metric, model) for metric in self.study.metrics}
+            figures = {
+                metric: self.figures(setting, metric, model) for metric in self.study.metrics
+            }
             table[model] = {metric: spread(values) for metric, values in figures.items() if values}
         return {model: row for model, row in table.items() if row}
 
@@ -75,9 +81,17 @@ def run(
     `base` are settings under all of the study's. Raises UserError where a data set is not there.
     """
     for source in existing(data):
-        trials = try_all(study or STUDIES[name], source, seeds, tuple(base or ()), trial or on_validation)
+        trials = try_all(
+            study or STUDIES[name], source, seeds, tuple(base or ()), trial or on_validation
+        )
         outcome = judge(trials)
-        write(f"{name}_{short_name(source)}", outcome.value, outcome.unit, outcome.baseline, outcome.details)
+        write(
+            f"{name}_{short_name(source)}",
+            outcome.value,
+            outcome.unit,
+            outcome.baseline,
+            outcome.details,
+        )
         print("\n".join(outcome.lines), flush=True)
 
 
@@ -94,10 +108,14 @@ def try_all(study: Study, source: str, seeds: int, base: Setting, trial: Trial) 
             runs.append(trial(source, (*base, *setting), seed))
             merged = runs[-1][study.merge]
             if merged[study.needs] is None:
-                raise UserError(f"{source} has no {LACKS[study.needs]} to compare. Name other data with --data.")
+                raise UserError(
+                    f"{source} has no {LACKS[study.needs]} to compare. Name other data with --data."
+                )
             labels = {"R@20": "recall_at_20", "R@500": "recall_at_500", "L2": "l2_relevance"}
             values = {label: merged.get(metric) for label, metric in labels.items()}
-            line = ", ".join(f"{label} {100 * value:.2f}" for label, value in values.items() if value is not None)
+            line = ", ".join(
+                f"{label} {100 * value:.2f}" for label, value in values.items() if value is not None
+            )
             print(f"trial: {title}: merged {line}", flush=True)
     return trials
 
@@ -116,7 +134,9 @@ def existing(data: Sequence[str]) -> Sequence[str]:
     """`data`, where all of it is there. Raises UserError where a folder is not."""
     for source in data:
         if source != "synthetic" and not Path(source).is_dir():
-            raise UserError(f"no folder {source}; name the data sets with --data FOLDER, once for each.")
+            raise UserError(
+                f"no folder {source}; name the data sets with --data FOLDER, once for each."
+            )
     return data
 
 
@@ -128,13 +148,18 @@ def short_name(source: str) -> str:
 def percent(figure: Spread, signed: bool = False) -> str:
     """Mean [least, most] of shares, in percent."""
     mean, least, most = (100 * figure[name] for name in ("mean", "min", "max"))
-    return f"{mean:+6.2f} [{least:+.2f}, {most:+.2f}]" if signed else f"{mean:5.2f} [{least:.2f}, {most:.2f}]"
+    return (
+        f"{mean:+6.2f} [{least:+.2f}, {most:+.2f}]"
+        if signed
+        else f"{mean:5.2f} [{least:.2f}, {most:.2f}]"
+    )
 
 
 def lines(table: Table, indent: str = "  ") -> list[str]:
     """A line a model for the screen."""
     width = max(map(len, table))
     return [
-        f"{indent}{model:{width}} " + "  ".join(f"{metric} {percent(figure)}" for metric, figure in row.items())
+        f"{indent}{model:{width}} "
+        + "  ".join(f"{metric} {percent(figure)}" for metric, figure in row.items())
         for model, row in table.items()
     ]

@@ -4,26 +4,28 @@ import numpy as np
 import pytest
 from helpers.checkerboard import Stages, train_settings
 
+from benchmarks.studies import arrival as arrival_data
 from benchmarks.studies import convergence
-from benchmarks.studies.convergence import WITH, WITHOUT, Arrival, distance, draw, follow, halved
+from benchmarks.studies.arrival import Arrival
+from benchmarks.studies.convergence import WITH, WITHOUT, distance, draw, follow, halved
 
 LATE, UPDATES, NEW = 0.9, 8, 3  # three items of the small world are first engaged with after its first tenth
 
 
 @pytest.fixture
 def arrival(world: Stages, monkeypatch: pytest.MonkeyPatch) -> Arrival:
-    monkeypatch.setattr(convergence, "LATE", LATE)
+    monkeypatch.setattr(arrival_data, "LATE", LATE)
     monkeypatch.setattr(convergence, "UPDATES", UPDATES)
     return Arrival.of(world.prepared, world.features, world.content, world.pairs)
 
 
 def test_no_batch_holds_a_new_item_before_they_arrive(arrival: Arrival) -> None:
     settings = train_settings()
-    assert arrival.known - arrival.old == NEW
+    assert arrival.in_train - arrival.old == NEW
     before = [batch.items.max() for batch in arrival.batches(settings, 0, arrived=False)]
     after = arrival.batches(settings, 0, arrived=True)
     assert max(before) < arrival.old
-    assert arrival.old <= max(next(after).items.max() for _ in before) < arrival.known
+    assert arrival.old <= max(next(after).items.max() for _ in before) < arrival.in_train
 
 
 def test_a_new_item_is_followed_from_before_its_first_update(arrival: Arrival) -> None:

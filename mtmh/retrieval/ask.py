@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,9 @@ from mtmh.config import RetrievalSettings, load_config
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
 from mtmh.retrieval.merge import quota_merge
-from mtmh.retrieval.retriever import Retriever, merge_pools
+
+if TYPE_CHECKING:  # with torch: who asks for the settings of a run alone does without
+    from mtmh.retrieval.retriever import Retriever
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,16 @@ class Found:
     trigger_id: str
 
 
-def load(run: Path) -> Retriever:
+def load(run: Path) -> "Retriever":
     """The retriever of a run directory, or of a version directory. Raises UserError when `run` is neither."""
+    from mtmh.retrieval.retriever import Retriever
+
     if not run.is_dir():
         raise UserError(f"{run}: no such folder. Give a run, such as runs/latest, or a retriever directory.")
     return Retriever.load(run / "retriever" if (run / "retriever").is_dir() else run)
 
 
-def similar(retriever: Retriever, item_id: str, k: int, alpha: float) -> dict[str, list[Found]]:
+def similar(retriever: "Retriever", item_id: str, k: int, alpha: float) -> dict[str, list[Found]]:
     """The `k` best candidates for a trigger: of each head, and "merged" at `alpha` where there are two heads.
 
     Raises UserError when the version does not know the item.
@@ -57,12 +61,14 @@ def similar(retriever: Retriever, item_id: str, k: int, alpha: float) -> dict[st
 
 
 def recommend(
-    retriever: Retriever, history: list[str], k: int, alpha: float, settings: RetrievalSettings
+    retriever: "Retriever", history: list[str], k: int, alpha: float, settings: RetrievalSettings
 ) -> list[Found]:
     """The first `k` of a user's merged pool at `alpha`; the items of `history` are triggers and not shown again.
 
     Raises UserError when the version does not know an item of the history.
     """
+    from mtmh.retrieval.retriever import merge_pools
+
     rows = _rows(retriever, history)
     triggers = (np.array([0, len(rows)], np.int64), rows)
     seen = (np.array([0, len(rows)], np.int64), np.sort(rows))
@@ -75,7 +81,7 @@ def recommend(
     return _told(retriever, best.item[0, :k], best.score[0, :k], best.trigger[0, :k], heads)
 
 
-def describe(retriever: Retriever, item_id: str) -> str:
+def describe(retriever: "Retriever", item_id: str) -> str:
     """An item in a line. Raises UserError when the version does not know it."""
     item = _found(retriever.items.take(_rows(retriever, [item_id])).to_pylist()[0], "", 1.0, item_id)
     return f"{item.item_id}: {item.title} ({item.topics or 'no topics'})"
@@ -112,7 +118,7 @@ def retrieval_settings(run: Path) -> RetrievalSettings:
     return load_config(path).retrieval if path.is_file() else RetrievalSettings()
 
 
-def _rows(retriever: Retriever, item_ids: list[str]) -> np.ndarray:
+def _rows(retriever: "Retriever", item_ids: list[str]) -> np.ndarray:
     known = retriever.items["item_id"]
     rows = pc.index_in(pa.array(item_ids, pa.string()), value_set=known.combine_chunks())
     if rows.null_count:
@@ -124,7 +130,7 @@ def _rows(retriever: Retriever, item_ids: list[str]) -> np.ndarray:
 
 
 def _told(
-    retriever: Retriever, items: np.ndarray, scores: np.ndarray, triggers: np.ndarray, heads: list[str]
+    retriever: "Retriever", items: np.ndarray, scores: np.ndarray, triggers: np.ndarray, heads: list[str]
 ) -> list[Found]:
     there = items >= 0
     rows = retriever.items.take(pa.array(items[there])).to_pylist()

@@ -23,10 +23,11 @@ def similar(
 ) -> None:
     """Show the candidates for an item: of each head, and merged."""
     from mtmh.retrieval import query
+    from mtmh.retrieval.version import retrieval_settings
     from mtmh_cli.summary import show_candidates
 
     retriever = query.load(run)
-    quota = query.retrieval_settings(run).alpha if alpha is None else alpha
+    quota = retrieval_settings(run).alpha if alpha is None else alpha
     print(visible(query.describe(retriever, item), 300))
     for name, candidates in query.similar(retriever, item, count, quota).items():
         show_candidates(
@@ -46,6 +47,7 @@ def recommend(
 ) -> None:
     """Show what a user would get: a test user's list as evaluated, or a list for any history."""
     from mtmh.retrieval import query
+    from mtmh.retrieval.version import retrieval_settings
     from mtmh_cli.summary import show_candidates
 
     if (user is None) == (history is None):
@@ -53,7 +55,7 @@ def recommend(
             "give a user or a history: mtmh recommend RUN USER,"
             " or mtmh recommend RUN --history A,B."
         )
-    settings = query.retrieval_settings(run)
+    settings = retrieval_settings(run)
     quota = settings.alpha if alpha is None else alpha
     if user is not None:
         candidates = query.evaluated(run, user, count, quota)

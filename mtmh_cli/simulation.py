@@ -94,7 +94,7 @@ def _through(
         return None
     import pyarrow.parquet as pq
 
-    from mtmh.retrieval.query import retrieval_settings
+    from mtmh.retrieval.version import retrieval_settings
     from simulation.router_server import RouterServer, into_store
 
     token = token_file.read_text().strip() if token_file else None

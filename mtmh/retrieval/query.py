@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mtmh.config import RetrievalSettings, load_config
+from mtmh.config import RetrievalSettings
 from mtmh.errors import UserError
 from mtmh.heads import CHANNELS
 from mtmh.ids import Ids
@@ -120,12 +120,6 @@ def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[CandidateLine
     table = load(run).items
     of_id = {row["item_id"]: row for row in table.to_pylist()}
     return [_candidate(of_id[row["item_id"]], row["head"] or "", row["score"], row["trigger_id"]) for row in candidates]
-
-
-def retrieval_settings(run: Path) -> RetrievalSettings:
-    """How the run retrieved; the defaults for a version directory without its run."""
-    path = run / "config.yaml"
-    return load_config(path).retrieval if path.is_file() else RetrievalSettings()
 
 
 def _rows(retriever: Retriever, item_ids: list[str]) -> np.ndarray:

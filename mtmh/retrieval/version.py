@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mtmh.config import RetrievalSettings
+from mtmh.config import RetrievalSettings, load_config
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
@@ -132,3 +132,9 @@ def verify(version: Path) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def retrieval_settings(run: Path) -> RetrievalSettings:
+    """How the run retrieved; the defaults for a version directory without its run."""
+    path = run / "config.yaml"
+    return load_config(path).retrieval if path.is_file() else RetrievalSettings()

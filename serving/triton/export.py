@@ -17,8 +17,7 @@ from mtmh.data.files import write_parquet
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
 from mtmh.retrieval import scoring
-from mtmh.retrieval.query import retrieval_settings
-from mtmh.retrieval.version import verify
+from mtmh.retrieval.version import retrieval_settings, verify
 from serving.triton import config_pbtxt as triton
 from serving.triton.backend.files import CHECKSUMS, sha256
 

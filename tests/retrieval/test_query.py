@@ -10,6 +10,7 @@ import pytest
 from mtmh.errors import UserError
 from mtmh.retrieval import query
 from mtmh.retrieval.retriever import Retriever
+from mtmh.retrieval.version import retrieval_settings
 
 Make = Callable[[str], Path]
 
@@ -52,7 +53,7 @@ def test_a_recommendation_names_its_trigger_and_repeats_nothing(
     retriever: Retriever, ids: list[str], version: Make
 ) -> None:
     history = ids[:3]
-    found = query.recommend(retriever, history, 5, 50, query.retrieval_settings(version("mtmh")))
+    found = query.recommend(retriever, history, 5, 50, retrieval_settings(version("mtmh")))
     assert len(found) == 5
     assert not {one.item_id for one in found} & set(history)
     assert {one.trigger_id for one in found} <= set(history)

@@ -21,7 +21,7 @@ from mtmh.retrieval import query
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import add_items, refresh
 from mtmh.retrieval.retriever import Request, Retriever
-from mtmh.retrieval.version import verify
+from mtmh.retrieval.version import retrieval_settings, verify
 
 Make = Callable[[str], Path]
 
@@ -138,7 +138,7 @@ def test_a_refreshed_version_is_whole_and_answers_as_in_memory(
     newest = max(fresh.new["created_at"].to_pylist())
     assert (told["items"], told["newest"]) == (len(fresh.new), newest.isoformat())
     loaded = query.load(tmp_path / "out")
-    assert query.retrieval_settings(tmp_path / "out") == query.retrieval_settings(fresh.before)
+    assert retrieval_settings(tmp_path / "out") == retrieval_settings(fresh.before)
     features = pq.read_table(tmp_path / "out" / "item_features.parquet").to_pydict()
     assert features["log_popularity"][-len(fresh.new) :] == [0.0] * len(fresh.new)
     lengths = fresh.new.sort_by("item_id")["length"].to_pylist()

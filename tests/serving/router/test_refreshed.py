@@ -18,7 +18,7 @@ from mtmh.errors import UserError
 from mtmh.retrieval import query
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import refresh
-from mtmh.retrieval.version import verify, write_manifest
+from mtmh.retrieval.version import retrieval_settings, verify, write_manifest
 from serving.triton import store as packages
 from serving.triton.export import write_package
 from serving.triton.refreshed import install_refresh, retire_refreshes, trained
@@ -52,7 +52,7 @@ def items(fresh: FreshWorld, tmp_path: Path) -> Path:
 def test_new_items_are_served_without_a_restart_or_a_mixed_answer(
     run_router: Run, served: Path, fresh: FreshWorld, items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, settings = query.load(fresh.before), query.retrieval_settings(fresh.before)
+    before, settings = query.load(fresh.before), retrieval_settings(fresh.before)
     new = sorted(fresh.new["item_id"].to_pylist())
     history = before.items["item_id"].to_pylist()[:4]
     asked = {"triggers": history, "k": 60, "alpha": 40}

@@ -38,7 +38,7 @@ from mtmh.config import RetrievalSettings
 from mtmh.ragged import Ragged
 from mtmh.retrieval import query as offline
 from mtmh.retrieval.retriever import Request, Retriever
-from mtmh.retrieval.version import verify
+from mtmh.retrieval.version import retrieval_settings, verify
 from serving.router.heads import connect
 from serving.router.package import Package
 from serving.triton.store import promote
@@ -68,7 +68,7 @@ def main(
                 starts.append(served.seconds)
         with serve(Path(folder)) as served:
             starts.append(served.seconds)
-            retriever, settings = offline.load(version), offline.retrieval_settings(version)
+            retriever, settings = offline.load(version), retrieval_settings(version)
             details, wrong = uvloop.run(_measure(served, retriever, settings))
     details["start_to_ready_s"] = round(statistics.median(starts), 2)
     # A run of one's own has a result of its own, by the name of its data.

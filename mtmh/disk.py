@@ -45,11 +45,10 @@ def explain_full_disk(error: BaseException | str, *folders: Path) -> str | None:
     usage = shutil.disk_usage(folder)
     room = f"{usage.free / 1e6:,.1f} MB of its {usage.total / 1e6:,.1f} MB are free"
     return (
-        f"the disk is full: {mount} (which holds {folder}) has no room for what was to be"
-        f" written; {room} now. Nothing is lost: what was finished is kept, and half-written "
-        "files are removed."
-        " Make room there (or look at its quota), and give the same command again: it goes on "
-        "from there."
+        f"the disk is full: {mount} (which holds {folder}) has no room for what was to be "
+        f"written; {room} now. Nothing is lost: what was finished is kept, and half-written files "
+        "are removed. Make room there (or look at its quota), and give the same command again: "
+        "it goes on from there."
     )
 
 

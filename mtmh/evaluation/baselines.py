@@ -54,9 +54,11 @@ def item_knn_pool(
     # way of a warning about its own format.
     unit = 1 / np.sqrt(np.bincount(items, minlength=n_items))[items]
     model = ItemItemRecommender(K=neighbours)
-    model.fit(csr_matrix((unit, items, indptr), shape=(len(indptr) - 1, n_items)), show_progress=False)
+    histories = csr_matrix((unit, items, indptr), shape=(len(indptr) - 1, n_items))
+    model.fit(histories, show_progress=False)
     # What is similar to nothing that the user has seen is no candidate.
-    engaged = csr_matrix((np.ones(len(seen.values)), seen.values, seen.indptr), shape=(len(users), n_items))
+    entries = np.ones(len(seen.values)), seen.values, seen.indptr
+    engaged = csr_matrix(entries, shape=(len(users), n_items))
     item, score = model.recommend(users, engaged, N=size, filter_already_liked_items=True)
     item = np.where(score > 0, item, -1).astype(np.int32)
     score = np.where(item >= 0, score, -np.inf).astype(np.float32)

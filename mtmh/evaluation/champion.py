@@ -55,7 +55,8 @@ def champion_pool(
     # All in the champion's numbers, so that its preranker reads them too.
     history, hidden = _renumbered(triggers, to_champion), _renumbered(seen, to_champion)
     pools = champion.pools(Request.of(history, hidden, settings), lists_of_today)
-    merged = merge_pools(list(pools.values()), quotas_at(settings.alpha, list(pools)), settings.pool)
+    quotas = quotas_at(settings.alpha, list(pools))
+    merged = merge_pools(list(pools.values()), quotas, settings.pool)
     item = np.where(merged.item >= 0, to_today[merged.item], -1)
     trigger = np.where(merged.trigger >= 0, to_today[merged.trigger], -1)
     # A version has no name of its own: its manifest's checksum tells it from others.

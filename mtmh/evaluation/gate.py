@@ -196,15 +196,13 @@ def champion_rules(
     elif newer_data:
         why = (
             f"No metric is significantly better than that of champion {champion.version}, but the "
-            "data has "
-            "changed since it was trained: fresh data is reason enough."
+            "data has changed since it was trained: fresh data is reason enough."
         )
     else:
         why = (
             f"Trained on the very same data as champion {champion.version} and significantly "
-            "better in no metric "
-            f"({confidence:.0%} confidence over all {len(intervals)}): replacing it would be "
-            "following noise."
+            f"better in no metric ({confidence:.0%} confidence over all {len(intervals)}): "
+            "replacing it would be following noise."
         )
     passed = bool(better) or newer_data
     gain = intervals[most].estimate

@@ -100,43 +100,32 @@ def definitions(
         preranked = (
             f"The first {prerank.candidates} candidates of a head are then ranked by that times "
             f"exp({prerank.weight} * the preranker's logit of engagement + "
-            f"{prerank.long_dwell_weight} * "
-            "that of long dwell, where it learned it), and the product, normalized over them, is "
-            "the "
-            "head's score. "
+            f"{prerank.long_dwell_weight} * that of long dwell, where it learned it), and the "
+            "product, normalized over them, is the head's score. "
         )
     return {
         "protocol": "For each test user (T1 events, and a T2 item new to the user) the last "
-        f"{settings.triggers} "
-        "distinct T1 items are the triggers; their candidates without the user's T1 items, each "
-        "with the trigger that "
-        "retrieved it with the best similarity, are sorted by score; the first "
-        f"{settings.pool} are the user's list. A head's score, and that of content, is "
-        "p(candidate | user): the mean "
-        "over the user's triggers of the softmax over the trigger's candidates of similarity / "
-        f"{settings.temperature}. {preranked}"
-        "Null = the data has nothing to measure it on.",
+        f"{settings.triggers} distinct T1 items are the triggers; their candidates without the "
+        "user's T1 items, each with the trigger that retrieved it with the best similarity, are "
+        f"sorted by score; the first {settings.pool} are the user's list. A head's score, and "
+        "that of content, is p(candidate | user): the mean over the user's triggers of the "
+        f"softmax over the trigger's candidates of similarity / {settings.temperature}. "
+        f"{preranked}Null = the data has nothing to measure it on.",
         "recall_at_k": "Share of a user's targets (distinct T2 items not engaged with in T1) "
-        "among the first k of the "
-        "list, averaged over test users.",
+        "among the first k of the list, averaged over test users.",
         "l1_relevance": "Share of the (trigger, candidate) pairs of all lists whose items share an L1 (coarse) topic.",
         "l2_relevance": "Share of the (trigger, candidate) pairs of all lists whose items share an L2 (fine) topic.",
         "coverage": "Distinct items in the lists of all test users, divided by the number of items.",
         "intra_list_diversity": "Mean over test users of the mean cosine distance between the "
-        "content vectors of two "
-        "items of the list.",
+        "content vectors of two items of the list.",
         "cold_share": "Share of the candidates of all lists that had no interaction in T1.",
         "cold_recall_at_500": "Recall at 500 of those targets alone that had no interaction in "
-        "T1, averaged over the "
-        "test users that have one.",
+        "T1, averaged over the test users that have one.",
         "fresh_share": "Share of the candidates of all lists that were first there (created or "
-        "first engaged with, "
-        f"whichever is earlier) less than {fresh_hours:g} hours before the split; what is first "
-        "there after the split "
-        "is cold and not fresh.",
+        f"first engaged with, whichever is earlier) less than {fresh_hours:g} hours before the "
+        "split; what is first there after the split is cold and not fresh.",
         "fresh_recall_at_500": "Recall at 500 of those targets alone that are fresh, averaged "
-        "over the test users that "
-        "have one.",
+        "over the test users that have one.",
     }
 
 

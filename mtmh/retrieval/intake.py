@@ -102,9 +102,9 @@ class Intake:
     @torch.inference_mode()
     def encode(self, items: pa.Table) -> Encoded:
         """What the version makes of `items`, which `check` has seen."""
-        columns = [
-            number_ids(items[name].combine_chunks(), vocabulary) for name, vocabulary in self.vocabularies.items()
-        ]
+        columns = []
+        for name, vocabulary in self.vocabularies.items():
+            columns.append(number_ids(items[name].combine_chunks(), vocabulary))
         ids = torch.from_numpy(np.column_stack(columns))
         ids[:, 0] = 0  # the item's own id is unknown by definition
         content = self._content(items)

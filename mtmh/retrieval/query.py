@@ -107,9 +107,8 @@ def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[CandidateLine
         user_ids = pc.unique(first["user_id"])
         raise UserError(
             f"user {user_id!r} is not among the {len(user_ids):,} test users whose candidates "
-            f"{path} holds "
-            f"(say, {', '.join(user_ids[:3].to_pylist())}). Give the items of any user's history "
-            "with --history A,B,C."
+            f"{path} holds (say, {', '.join(user_ids[:3].to_pylist())}). Give the items of any "
+            "user's history with --history A,B,C."
         )
     model = f"merged_alpha_{alpha}"
     is_model = pc.equal(rows["model"].cast(pa.string()), model)
@@ -119,7 +118,11 @@ def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[CandidateLine
         raise UserError(f"the run has no {model}; it evaluated {', '.join(sorted(merged)) or 'no merge'}.")
     table = load(run).items
     of_id = {row["item_id"]: row for row in table.to_pylist()}
-    return [_candidate(of_id[row["item_id"]], row["head"] or "", row["score"], row["trigger_id"]) for row in candidates]
+    lines = []
+    for row in candidates:
+        item, head = of_id[row["item_id"]], row["head"] or ""  # a baseline has no head
+        lines.append(_candidate(item, head, row["score"], row["trigger_id"]))
+    return lines
 
 
 def _rows(retriever: Retriever, item_ids: list[str]) -> np.ndarray:

@@ -66,10 +66,10 @@ def extend(
     encoded = intake.encode(items)
     if not encoded.has_features.any():
         raise UserError(
-            f"nothing is known of any of the {len(items):,} new items, such as"
-            f" {items['item_id'][0].as_py()!r}: no text or image that this version reads, no "
-            "creator that it"
-            " knows. They would all be retrieved alike. Give them a title, or train on them."
+            f"nothing is known of any of the {len(items):,} new items, such as "
+            f"{items['item_id'][0].as_py()!r}: no text or image that this version reads, no "
+            "creator that it knows. They would all be retrieved alike. Give them a title, or "
+            "train on them."
         )
     settings, indexes, vectors, tunings = intake.settings, {}, {}, {}
     in_train = retriever.items["in_train"].to_numpy()
@@ -196,9 +196,8 @@ def _without_known(table: pa.Table, items: pa.Table, skip_known: bool) -> pa.Tab
     duplicates = items.filter(is_known)
     if len(duplicates) and not (skip_known and len(duplicates) < len(items)):
         raise UserError(
-            f"{len(duplicates):,} of {len(items):,} new items are in this version already, such as"
-            f" {duplicates['item_id'][0].as_py()!r}; none was added. Rows that are there never "
-            "change: leave them out"
-            " (--skip-known does)."
+            f"{len(duplicates):,} of {len(items):,} new items are in this version already, such "
+            f"as {duplicates['item_id'][0].as_py()!r}; none was added. Rows that are there never "
+            "change: leave them out (--skip-known does)."
         )
     return items.filter(pc.invert(is_known))

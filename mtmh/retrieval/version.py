@@ -97,10 +97,8 @@ def _check_finite(vectors: np.ndarray, head: str, data: Prepared, features: Path
     suspect = f"; its largest feature is {largest} = {numbers[largest]:g}" if largest else ""
     raise UserError(
         f"{head}: the vectors of {len(not_finite):,} of {len(vectors):,} items are not finite, "
-        "e.g. of item"
-        f" {data.items['item_id'][item].as_py()!r}{suspect}. Mend or leave out that feature "
-        "(data.float_features), or"
-        " train with a smaller train.lr."
+        f"e.g. of item {data.items['item_id'][item].as_py()!r}{suspect}. Mend or leave out that "
+        "feature (data.float_features), or train with a smaller train.lr."
     )
 
 

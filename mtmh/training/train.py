@@ -99,8 +99,8 @@ def _sampler(
         if not neighbours.lengths[source.counts(data.n_items)[0] > 0].any():
             raise UserError(
                 f"train.hard_negatives is {settings.hard_negatives}, but no trigger has a title "
-                "or text to find"
-                " neighbours by. Add a title column to items, or write train.hard_negatives=0."
+                "or text to find neighbours by. Add a title column to items, or write "
+                "train.hard_negatives=0."
             )
     return PairSampler(
         source,

@@ -98,10 +98,12 @@ def make_place(folder: Path, rows: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     users, items = max(rows // 200, 100), max(rows // 50, 1000)
     (folder / "tables" / "batches").mkdir(parents=True)
+    # Half of the items are there before the log begins, half are published during it.
     born = np.where(np.arange(items) % 2, rng.uniform(0, DAYS, items), rng.uniform(-60, 0, items))
     topic = rng.integers(TOPICS, size=(items, 2))
     both = rng.random(items) < 0.125
     names = [f"topic {n}" for n in range(TOPICS)]
+    # One item in eight has two topics.
     topics = [
         [names[a], names[b]] if two else [names[a]]
         for (a, b), two in zip(topic.tolist(), both, strict=True)
@@ -112,6 +114,7 @@ def make_place(folder: Path, rows: int, seed: int) -> None:
         "l2_topics": topics,
     }
     pq.write_table(pa.table(table), folder / "items.parquet")
+    # What the users did before: ten engagements each.
     past = rng.integers(users, size=10 * users)
     history = {
         "user_id": _ids("user", past),
@@ -140,6 +143,7 @@ def _day(
 ) -> LogTables:
     items = len(born)
     user, when = rng.integers(users, size=answers), np.sort(rng.uniform(day, day + 0.98, answers))
+    # Each answer is a list around one trigger, popular ones more often.
     trigger = np.repeat(_popular(items, answers, rng)[:, None], LIST, axis=1)
     order = np.argsort(rng.random((answers, CANDIDATES)), axis=1)[:, :LIST]
     # An item has the same CANDIDATES neighbours every time.
@@ -172,6 +176,7 @@ def _day(
         "position": position,
         "day": pa.array(np.full(n, FIRST + timedelta(days=day)), pa.date32()),
     }
+    # One exposure in twenty is engaged with, up to half an hour later.
     chosen = np.flatnonzero(rng.random(n) < 0.05)
     late = when[row[chosen]] + rng.uniform(0, 0.02, len(chosen))
     take = pa.array(chosen)

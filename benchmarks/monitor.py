@@ -80,6 +80,7 @@ def main(
     from monitoring.evidently.monitor import WORKSPACE, monitor
     from mtmh.experiment.folder import open_experiment
 
+    # A folder of its own, so that every day is monitored for the first time.
     with tempfile.TemporaryDirectory() as folder:
         watched = monitor(open_experiment(experiment), Path(folder), read_bounds())
         seconds, used = time.perf_counter() - start, time.process_time() - used

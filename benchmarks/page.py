@@ -84,6 +84,7 @@ def main(
     with browser() as driver:
         _check(driver, url)
         times = []
+        # From the opening to the first answer drawn, by the page's own clock.
         for _ in range(OPENINGS):
             driver.get(f"{url}?{query}")
             drawn(driver)

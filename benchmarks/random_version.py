@@ -40,6 +40,7 @@ def make_run(items: int, folder: Path) -> Path:
     if run.is_dir():
         return run
     folder.mkdir(parents=True, exist_ok=True)
+    # Under its name only once it is whole: the benchmarks share it.
     with tempfile.TemporaryDirectory(prefix=".random-", dir=folder) as name:
         draft = Path(name) / "run"
         prepared, stages, retriever = (draft / part for part in ("prepared", "stages", "retriever"))
@@ -95,6 +96,7 @@ def _write_stages(data: Prepared, out: Path) -> None:
     pq.write_table(pa.table(columns), out / "item_features.parquet")
     ids = data.items["item_id"].to_pylist()
     creators = sorted({creator for creator in data.items["creator_id"].to_pylist() if creator})
+    # A model of the usual shape, untrained: speed does not ask what the weights are.
     model: dict[str, Any] = {"mean": [1.0] * 3, "deviation": [1.0] * 3}
     model |= {
         "vocabularies": [len(ids) + 1, len(creators) + 1],
@@ -110,6 +112,7 @@ def _write_stages(data: Prepared, out: Path) -> None:
     description = {"architecture": model, "tau_q": 0.05, "float_features": floats}
     description["vocabularies"] = {"item_id": ids, "creator_id": creators}
     (out / "model.json").write_text(json.dumps(description))
+    # The preranker likewise.
     towers: dict[str, Any] = {
         "vocabularies": [3, 3],
         "dims": [64, 32],

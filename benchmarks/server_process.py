@@ -109,6 +109,7 @@ def serve(
     command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
     secret = secrets.token_hex(16)
     (runs / "secret").write_text(secret)
+    # Settings of the test last: later ones win.
     for setting in ("listen.grpc_port=null", f"triton.secret_file={runs / 'secret'}", *settings):
         command += ["--set", setting]
     start = time.perf_counter()
@@ -120,6 +121,7 @@ def serve(
         process = subprocess.Popen(command, stdout=log, stderr=log, env=variables)
     url = f"http://127.0.0.1:{port}"
     try:
+        # Ready is when it answers so; a process that ended will never be.
         while not is_ready(url):
             if process.poll() is not None or time.perf_counter() - start > START_SECONDS:
                 raise UserError(
@@ -130,6 +132,7 @@ def serve(
         seconds = time.perf_counter() - start
         yield Served(process, url, f"127.0.0.1:{grpc}", store, store / "log", seconds, secret)
     finally:
+        # It ends by itself when asked to; one that does not is a fault of its own.
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(30)

@@ -106,6 +106,7 @@ async def _measure(
     async with session() as http, connect(served.triton_url) as triton:
         triggers = rng.permutation(len(ids))[:TRIGGERS].astype(np.int32)
         details["differing_items"] = await _compare(http, served.url, retriever, settings, triggers)
+        # One trigger: what the router adds to the ensembles that it calls.
         works = {"router": by_router(http, served.url), "ensembles": by_triton(triton, package)}
         single = [[ids[row]] for row in rng.integers(len(ids), size=REQUESTS)]
         details["one_trigger"], details["cpu_ms_a_request"] = await _in_turns(served, works, single)
@@ -113,6 +114,7 @@ async def _measure(
         details["at_concurrency_8"] = {
             name: round(statistics.median(rate), 1) for name, rate in rates.items()
         }
+        # Many triggers: beside the same searches in this process, without a server.
         count = min(settings.triggers, len(ids) // 2)
         many = [
             [ids[row] for row in rng.permutation(len(ids))[:count]] for _ in range(REQUESTS // 4)
@@ -163,6 +165,7 @@ async def _compare(
     results = {}
     for head in retriever.indexes:
         similar = retriever.similar_items(triggers, min(max(2 * k, 50), len(ids) - 1), head)
+        # Both ways to a head's own list must give what the library gives.
         rights = {"similar": similar, "retrieve": (pools[head].item, pools[head].score)}
         for call, (item, score) in rights.items():
             wrong = 0
@@ -187,6 +190,7 @@ async def _in_turns(
 ) -> tuple[dict[str, Figures], dict[str, Figures]]:
     """p50 and p99 of each work, medians over the turns; and the CPU time of a request, router's and
     Triton's."""
+    # A turn that does not count, so that caches are as they will be.
     for work in works.values():
         for request in requests:
             await work(request)

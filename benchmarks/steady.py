@@ -47,11 +47,13 @@ def main(
         with serve(Path(folder)) as served:
             calls = mixed_calls(*users_and_items(run), CALLS)
             rate, replies, samples = uvloop.run(_steady(served, calls, seconds))
+    # The first fifth is the warm-up, and the baseline.
     replies.sort(key=lambda reply: reply.start)
     start = replies[0].start
     warm = [reply.seconds for reply in replies if reply.start < start + WARM_UP * seconds]
     p50, p99 = np.quantile([reply.seconds for reply in replies], [0.5, 0.99]) * 1e3
     statuses = Counter(reply.status for reply in replies)
+    # Only requests that name a user are exposures, which must be logged.
     of_users = [
         reply for reply in replies if reply.status == 200 and "user_id" in calls[reply.call].body
     ]

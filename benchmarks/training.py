@@ -52,6 +52,7 @@ def main() -> None:
     for figures in by_precision.values():
         figures["times_the_prototype"] = round(figures["pairs_per_second"] / prototype, 2)
     first = next(iter(by_precision.values()))
+    # A step touches the rows of its batch alone: more items should cost little.
     growth = {
         items: round(_Training(items, default, device, "auto").median()) for items in MORE_ITEMS
     }

@@ -56,6 +56,7 @@ def submit(submission: Submission, source: str) -> str:
 
     arguments = identity(source, Config.model_validate(submission.config))
     version = api.V2beta1PipelineVersionReference(pipeline_id=submission.pipeline_id)
+    # All other parameters have their defaults: the settings that were uploaded.
     run = api.V2beta1Run(
         display_name=arguments["run_id"],
         experiment_id=submission.experiment_id,

@@ -218,6 +218,7 @@ def write_model(run: Path, out: Path, run_id: str) -> Path:
     settings = load_config(run / "config.yaml").retrieval
     answer = {"query": "long", "rank": "long", "item_id": "string", "score": "double"}
     answer |= {"head": "string", "trigger_id": "string"}
+    # What a caller may send and gets, with the run's own alpha as the default.
     signature = ModelSignature(
         inputs=Schema([ColSpec(Array(DataType.string), "triggers")]),
         outputs=Schema([ColSpec(kind, name) for name, kind in answer.items()]),
@@ -229,6 +230,7 @@ def write_model(run: Path, out: Path, run_id: str) -> Path:
         ),
     )
     item_id = pq.read_table(run / "retriever" / "items.parquet", columns=["item_id"])["item_id"][0]
+    # From code, without a pickle; the weights lie beside it already.
     mlflow.pyfunc.save_model(
         out,
         python_model=Path(__file__).with_name("pyfunc.py"),

@@ -86,6 +86,7 @@ def _show(powers: "list[Power]", title: str, lift: float) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for result in powers:
         name = METRICS[result.metric].title
+        # A metric that cannot be judged says why in place of its figures.
         if result.reason:
             table.add_row(name, "", result.reason)
             continue

@@ -50,6 +50,7 @@ def monitor(
     days = (first.date() if first else None, last.date() if last else None)
     monitored = monitor(opened, out, read_bounds(bounds or DEFAULT), *days)
     print("\n".join(map(visible, monitored.summary())))
+    # This command only looks; a day's run is what retrains.
     if monitored.retrain:
         print(
             f"{len(monitored.retrain)} of these raise a retraining run:"

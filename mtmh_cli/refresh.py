@@ -42,6 +42,7 @@ def refresh(
     from mtmh.retrieval.intake import Intake
     from mtmh.retrieval.refresh import refresh as write
 
+    # Timed with reading: that is what new items wait for.
     start = time.perf_counter()
     table = read_parquet(items)
     done = write(run, table, out, Intake.load(run, cache=cache, root=items.parent), skip_known)
@@ -55,6 +56,7 @@ def refresh(
             f"{bare:,} of them have no text or image that the version reads:"
             " placed by creator and numbers alone"
         )
+    # The index grew, so that its nprobe was chosen again.
     for head, tuning in done.tunings.items():
         print(
             f"{head}: nlist {tuning.nlist}, nprobe {tuning.nprobe},"

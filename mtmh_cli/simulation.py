@@ -101,6 +101,7 @@ def _through(
     served = pq.read_table(run / "retriever" / "items.parquet")["item_id"]
     triggers = retrieval_settings(run).triggers
 
+    # The router is asked as any client would; closed with the stack.
     def make(people: "Population", arms: "Sequence[Arm]") -> "Server":
         add_new = stack.enter_context(into_store(run, store)) if store else None
         server = RouterServer(

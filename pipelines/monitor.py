@@ -46,6 +46,7 @@ def define(cluster: ClusterSettings) -> dsl.base_component.BaseComponent:
         bounds: str = "",
     ) -> None:
         monitor_task = monitor(place=place, out=out, day=day, bounds=bounds)
+        # The log grows while a day lasts: an earlier answer is none of today's.
         monitor_task.set_caching_options(False)
         with dsl.If(eq(monitor_task.output, True), name="broken"):
             retrain_task = retrain(

@@ -51,6 +51,7 @@ def try_out(source: str, config: Config, work: Path) -> Figures:
         "retriever": _keys(source, config)["retriever"],
         "fresh_hours": config.evaluation.fresh_hours,
     }
+    # The figures' name is made of all that they depend on: what is there needs no second trial.
     file = work.resolve() / _code() / "figures" / f"{_key(recipe)}.json"
     if not file.exists():
         with version(source, config, work) as (data, content, built):
@@ -58,6 +59,7 @@ def try_out(source: str, config: Config, work: Path) -> Figures:
                 data, content, built, config.retrieval, config.evaluation.fresh_hours
             )
         file.parent.mkdir(parents=True, exist_ok=True)
+        # Under its name only once it is whole: a trial may be cut short.
         draft = file.with_suffix(".unfinished")
         draft.write_text(
             json.dumps({"figures": measurements, "config": config.model_dump()}, indent=1)

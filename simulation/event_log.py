@@ -43,6 +43,7 @@ class EventLog:
             self.people.start
             + (page.hour + uniform(self.seed, "minute", page.user, page.hour)) / 24
         )
+        # An exposure a shown item, with what the answer said of it.
         row, position = np.nonzero(page.item >= 0)
         rank = list_position[row, position]
         self.impressions.append(
@@ -60,6 +61,7 @@ class EventLog:
                 },
             }
         )
+        # A user reads from the top: an action comes after the time spent above it.
         row, position = np.nonzero(response.engaged | response.glanced)
         before = np.cumsum(response.dwell + READING, axis=1) - response.dwell
         self.actions.append(

@@ -127,6 +127,7 @@ class RouterServer:
         answers: dict[int, dict[str, Any]] = {}
         refusal = ""
         for attempt in range(TRIES):
+            # Only what has no answer yet is sent again.
             open_requests = [number for number in range(len(requests)) if number not in answers]
             body = {"requests": [requests[number] for number in open_requests]}
             try:
@@ -146,6 +147,7 @@ class RouterServer:
                 refusal = _momentary(response.status_code, content["error"])
             if len(answers) == len(requests):
                 return [answers[number] for number in range(len(requests))]
+            # A router that is swapping versions needs a moment, not a crowd.
             time.sleep(PAUSE * 2**attempt)
         raise UserError(
             f"the router turned {len(open_requests)} requests away {TRIES} times: {refusal}"

@@ -136,6 +136,7 @@ def read_simulated_arms(text: str) -> tuple[Arm, ...]:
     arms: list[dict[str, str | float]] = []
     for part in text.split(","):
         name, _, written_alpha = part.strip().partition(":")
+        # A name alone is a preset's.
         if not written_alpha and name not in PRESETS:
             presets = ", ".join(f"{preset} (alpha {alpha:g})" for preset, alpha in PRESETS.items())
             raise UserError(

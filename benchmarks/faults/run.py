@@ -180,6 +180,7 @@ async def make(name: str, scene: Scene, traffic: Traffic) -> Row:
     scene.extra.clear()
     scene.undeclared.clear()
     fault, triton, start = FAULTS[name], _triton(scene), time.perf_counter()
+    # The load goes on through fault and recovery; what is not whole is counted.
     async with Load(scene.served.url, traffic.calls, traffic.rate) as load:
         await asyncio.sleep(BEFORE)
         await fault.cause(scene)

@@ -84,6 +84,7 @@ def main(
                 _compared(run, SimulationPlan(days, users=users, world=world, seed=seed), folder)
                 for seed in SEEDS
             ]
+            # Of the first seed alone, which has engagements enough.
             novel[world] = _novel(by_world[world][0].folder.folder)
             print(
                 f"\nWorld {world}: {users:,} simulated users, {days} days;"
@@ -105,6 +106,7 @@ def main(
             for world, runs in by_world.items()
         },
     }
+    # The habit-only world is the baseline: relevance is worth nothing there.
     means = [100 * statistics.mean(lifts[world]) for world in WORLDS]
     write("ab", means[0], "% change of time spent, simulated users", means[1], details)
     outcomes = {world: [run.verdict.outcome for run in runs] for world, runs in by_world.items()}

@@ -91,6 +91,7 @@ def item_counts(
     treated = (
         pc.equal(user_days["arm"], ARMS[1]).to_numpy(zero_copy_only=False).astype(np.int64)[row]
     )
+    # Popular items by Zipf's law, and a share drawn from all alike.
     popular = 1 / np.arange(1, items + 1)
     item = rng.choice(items, len(row), p=popular / popular.sum())
     item = np.where(

@@ -47,6 +47,7 @@ class Arrival:
                 f"no item of {data.info['path']} is first engaged with"
                 f" in the last {LATE:.0%} of T1."
             )
+        # Renumbered so that a smaller number of items is the world before the arrival.
         order = np.argsort(kind, kind="stable")
         new_row = np.argsort(order).astype(np.int32)
         catalog = Catalog.load(data, features)

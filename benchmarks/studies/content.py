@@ -69,6 +69,7 @@ def _measure(folder: Path, work: Path, seeds: int) -> None:
         raise UserError(
             f"{folder} has no items with concepts and topics to judge by; name others with --data."
         )
+    # Random weights: what is measured is the towers over a backbone, not the backbone.
     visual = random_vit(work / "vit")
     taus = sorted({*TAUS, settings.content.concepts.tau})
     results: dict[str, dict[str, Any]] = {f"tau starts at {tau}": {} for tau in taus}
@@ -108,12 +109,14 @@ def compare(
     features, _ = read_features(data, settings, backbones)
     assert features is not None
     names = backbones.texts(concepts.names)
+    # What the towers start from is the baseline: the same features, not trained.
     start = project_features(features, settings.dim)
     seen = concepts.of_items(features.has_content() & ~test)
     results = {}
     for tau in taus:
         chosen = settings.concepts.model_copy(update={"tau": tau})
         after = []
+        # Seeds differ in the tower's weights and the order of its batches.
         for seed in range(seeds):
             tower = untrained_tower(features, start, settings.dim, chosen.hidden, seed)
             fitted = train_tower(tower, features, start, names, seen, chosen, seed, device)

@@ -54,6 +54,7 @@ def compare(folder: str, config: Config, seeds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         world = Arrival.of(*run_stages(folder, Path(work), config))
     runs: dict[str, list[tuple[Paths, int]]] = {WITH: [], WITHOUT: []}
+    # Both runs of a seed begin with the same weights and batches.
     for seed in range(seeds):
         for run, w_r in ((WITH, config.train.w_r), (WITHOUT, 0.0)):
             settings = config.train.model_copy(update={"w_r": w_r})
@@ -87,6 +88,7 @@ def follow(world: Arrival, settings: TrainSettings, seed: int) -> tuple[Paths, i
     train = partial(_step, model, optimizer, world, settings)
     for batch in world.batches(settings, seed, arrived=False):
         train(batch)
+    # Embedding 0 of each new item is the one before its first update.
     new = np.arange(world.old, world.in_train)
     now = _embeddings(model, world.catalog, new)
     paths = {
@@ -100,12 +102,14 @@ def follow(world: Arrival, settings: TrainSettings, seed: int) -> tuple[Paths, i
     for batch in world.batches(settings, seed, arrived=True):
         train(batch)
         steps += 1
+        # An update of an item is a step whose batch holds it.
         items = batch.items.numpy()
         items = items[items >= world.old] - world.old
         items = items[count[items] < UPDATES]
         count[items] += 1
         for name, rows in _embeddings(model, world.catalog, items + world.old).items():
             paths[name][items, count[items]] = rows
+        # Rare items would take for ever: most of them must do.
         if (count == UPDATES).mean() >= ENOUGH:
             break
     return {name: path[count == UPDATES] for name, path in paths.items()}, steps

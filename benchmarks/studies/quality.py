@@ -56,6 +56,7 @@ def judge(trials: Trials) -> Outcome:
     """The merge beside the best baseline, and at how many seeds each rule holds."""
     table = trials.table(())
     without = {part: trials.table(setting) for part, setting in WITHOUT.items()}
+    # The paper's order must hold at each seed, not only on average.
     by_seed = [order_holds(models) for models in trials.runs[()]]
     order = {rule: [rules[rule] for rules in by_seed] for rule in by_seed[0]}
     details = {

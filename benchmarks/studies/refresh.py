@@ -63,6 +63,7 @@ def main(seeds: Seeds = SEEDS, settings: Settings = None) -> None:
 
 
 def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
+    # New is what training did not see; the version before is made without those items.
     size, seed = config.data.synthetic, config.seed
     world = make_world(size.users, size.items, size.days, seed).tables
     whole = _write(world, work / "whole-data")
@@ -87,6 +88,7 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
         )
     write_parquet(world["items"].filter(pc.invert(is_old)), work / "new.parquet")
 
+    # Both ways to the new items, timed, each with a cache of its own.
     seconds = {"not refreshed": 0.0}
     shutil.copytree(work / "cache", work / "other-cache")
     start = time.perf_counter()
@@ -101,6 +103,7 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
     _stages(whole, work / "anew", config, work / "other-cache")
     seconds["trained anew"] = time.perf_counter() - start
 
+    # All three versions answer the same test users.
     content, retrieval = np.load(work / "anew" / "content" / "content.npy"), config.retrieval
     test = Test.of(data, content, retrieval.triggers, config.evaluation.fresh_hours)
     versions = {"not refreshed": work / "before" / "retriever", "refreshed": work / "refreshed"}

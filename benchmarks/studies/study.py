@@ -107,6 +107,7 @@ def try_all(study: Study, source: str, seeds: int, base: Setting, trial: Trial) 
             print(f"trial: {title}: {' '.join(setting) or 'as set'}", flush=True)
             runs.append(trial(source, (*base, *setting), seed))
             merged = runs[-1][study.merge]
+            # Better to stop at the first trial than after hours of them.
             if merged[study.needs] is None:
                 raise UserError(
                     f"{source} has no {LACKS[study.needs]} to compare. Name other data with --data."

@@ -127,6 +127,7 @@ def names_resolve(rendered: Rendered) -> Iterator[str]:
                 for peer in rule.get("to", [{}])
             )
         ]
+        # A resolver asks over UDP, and over TCP when the answer is long.
         open_ports = {
             (port.get("protocol", "TCP"), port["port"])
             for rule in rules

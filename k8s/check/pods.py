@@ -34,6 +34,7 @@ def not_root(rendered: Rendered) -> Iterator[str]:
         pod = thing.pod.get("securityContext", {})
         for container in thing.containers:
             container_context = container.get("securityContext", {})
+            # A container's own context goes over that of its pod.
             effective = {**pod, **container_context}
             field = f"containers[{container['name']}].securityContext"
             if effective.get("runAsNonRoot") is not True or effective.get("runAsUser", 0) == 0:

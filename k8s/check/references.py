@@ -57,10 +57,12 @@ def autoscalers(rendered: Rendered) -> Iterator[str]:
                 "spec.scaleTargetRef", f"there is no {target['kind']} {target['name']}"
             )
             continue
+        # Two who set the replicas would undo each other at every apply.
         if "replicas" in thing.body["spec"]:
             yield thing.finding(
                 "spec.replicas", f"HorizontalPodAutoscaler {scaler.name} sets them: leave them out"
             )
+        # A share of a request that is not there cannot be measured.
         metrics = scaler.body["spec"]["metrics"]
         for name in [
             metric["resource"]["name"] for metric in metrics if metric["type"] == "Resource"

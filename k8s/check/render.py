@@ -118,6 +118,7 @@ def render(overlay: Path) -> Rendered:
         ) from None
     if done.returncode != 0:
         raise UserError(f"{overlay}: kubectl kustomize says: {done.stderr.strip()}")
+    # kubectl forgets which file an object came from; findings name it.
     files = dict(_files(overlay))
     operator = yaml.safe_load((overlay.parent.parent / "operator.yaml").read_text())
     objects = []

@@ -19,7 +19,7 @@ TRITON_PIP := $(TRITON)/venv/bin/python -m pip install --quiet --disable-pip-ver
 unexport PYTHONDONTWRITEBYTECODE
 # Most of what a run imports: importing it once writes its bytecode, a tenth of what a compiler of everything would write.
 IMPORTED := kfp.local mlflow.store.tracking.sqlalchemy_store transformers.models.bert.modeling_bert feature_repo.store \
-	implicit.nearest_neighbours mtmh.training.train mtmh.training.preranker mtmh.evaluation.evaluate mtmh.evaluation.report
+	implicit.nearest_neighbours mtmh.training.train mtmh.training.preranker mtmh.evaluation.evaluate mtmh.report.report
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,13 @@ def test_an_import_that_nothing_declares_is_noticed(tmp_path: Path) -> None:
 def test_every_room_is_looked_at() -> None:
     rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert rooms <= set(EXTRAS)
+
+
+def test_what_the_installation_imports_is_there() -> None:
+    text = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    modules = re.search(r"^IMPORTED := (.+)$", text, re.MULTILINE)
+    assert modules
+    assert [name for name in modules[1].split() if find_spec(name) is None] == []
 
 
 @pytest.mark.parametrize("room", [room for room in EXTRAS if room != "tests"])

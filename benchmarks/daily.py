@@ -141,13 +141,12 @@ def make_place(folder: Path, rows: int, seed: int) -> None:
 def _day(
     day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, rng: np.random.Generator
 ) -> LogTables:
-    items = len(born)
     user, when = rng.integers(users, size=answers), np.sort(rng.uniform(day, day + 0.98, answers))
     # Each answer is a list around one trigger, popular ones more often.
-    trigger = np.repeat(_popular(items, answers, rng)[:, None], LIST, axis=1)
+    trigger = np.repeat(_popular(len(born), answers, rng)[:, None], LIST, axis=1)
     order = np.argsort(rng.random((answers, CANDIDATES)), axis=1)[:, :LIST]
     # An item has the same CANDIDATES neighbours every time.
-    item = (trigger * 7 + order * 131) % items
+    item = (trigger * 7 + order * 131) % len(born)
     item = np.where(born[item] > when[:, None], item - item % 2, item)
     position = np.tile(np.arange(1, LIST + 1, dtype=np.int32), answers)
     row = np.repeat(np.arange(answers), LIST)

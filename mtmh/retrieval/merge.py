@@ -91,7 +91,7 @@ def offers_passed(
     """
     due = (rank + 0.5) / _share(quotas[channel])
     offers = zip(quotas, lengths, strict=True)
-    passed = (int(min(due * quota / 100 + 0.5, n)) for quota, n in offers)
+    passed = (int(min(due * _share(quota) + 0.5, n)) for quota, n in offers)
     return tuple(rank + 1 if number == channel else n for number, n in enumerate(passed))
 
 

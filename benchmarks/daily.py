@@ -141,13 +141,12 @@ def make_place(folder: Path, rows: int, seed: int) -> None:
 def _day(
     day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, rng: np.random.Generator
 ) -> LogTables:
-    items = len(born)
     user, when = rng.integers(users, size=answers), np.sort(rng.uniform(day, day + 0.98, answers))
     # Each answer is a list around one trigger, popular ones more often.
-    trigger = np.repeat(_popular(items, answers, rng)[:, None], LIST, axis=1)
+    trigger = np.repeat(_popular(len(born), answers, rng)[:, None], LIST, axis=1)
     order = np.argsort(rng.random((answers, CANDIDATES)), axis=1)[:, :LIST]
     # An item has the same CANDIDATES neighbours every time.
-    item = (trigger * 7 + order * 131) % items
+    item = (trigger * 7 + order * 131) % len(born)
     item = np.where(born[item] > when[:, None], item - item % 2, item)
     position = np.tile(np.arange(1, LIST + 1, dtype=np.int32), answers)
     row = np.repeat(np.arange(answers), LIST)
@@ -179,20 +178,16 @@ def _day(
     # One exposure in twenty is engaged with, up to half an hour later.
     chosen = np.flatnonzero(rng.random(n) < 0.05)
     late = when[row[chosen]] + rng.uniform(0, 0.02, len(chosen))
-    take = pa.array(chosen)
+    shared = ("exposure_id", "request_id", "user_id", "item_id", "day")
     engagements = {
-        "exposure_id": exposures["exposure_id"].take(take),
-        "request_id": exposures["request_id"].take(take),
+        **{name: exposures[name].take(pa.array(chosen)) for name in shared},
         "event_id": pa.nulls(len(chosen), pa.string()),
         "call_id": pa.nulls(len(chosen), pa.string()),
         "timestamp": _times(late),
-        "user_id": exposures["user_id"].take(take),
-        "item_id": exposures["item_id"].take(take),
         "event": pa.repeat("click", len(chosen)),
         "value": (rng.random(len(chosen)) < 0.9).astype(np.float64),
         "dwell_seconds": rng.lognormal(3, 1, len(chosen)),
         "log_version": np.full(len(chosen), 2, np.int32),
-        "day": exposures["day"].take(take),
     }
     # Some rows come twice, as from a log that was sent again: they count once.
     exposed = pa.table(exposures, schema=EXPOSURES)

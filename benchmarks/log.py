@@ -6,7 +6,6 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,12 +50,12 @@ def main() -> None:
 
 def _fsync_each(path: Path, line: bytes, count: int) -> dict[str, float]:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-    def append() -> None:
+    seconds = []
+    for _ in range(count):
+        start = time.perf_counter()
         os.write(handle, line)
         os.fsync(handle)
-
-    seconds = [_timed(append) for _ in range(count)]
+        seconds.append(time.perf_counter() - start)
     os.close(handle)
     return _figures(seconds, sum(seconds))
 
@@ -86,12 +85,6 @@ def _figures(seconds: list[float], total: float) -> dict[str, float]:
         "p50_ms": round(cuts[49] * 1e3, 3),
         "p99_ms": round(cuts[98] * 1e3, 3),
     }
-
-
-def _timed(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _record() -> dict[str, Any]:

@@ -9,7 +9,6 @@ import shutil
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -95,7 +94,14 @@ def main(
             )
         router_ms = driver.execute_script("return answer.timings_ms.total")
         for name, size in SIZES.items():
-            _picture(driver, f"{url}?{query}", size, FOLDER / f"{name}.png")
+            # What moves is at its end in a picture.
+            picture = FOLDER / f"{name}.png"
+            resize(driver, *size)
+            driver.get(f"{url}?{query}")
+            drawn(driver)
+            driver.execute_script("for (const one of document.getAnimations()) one.finish()")
+            driver.save_screenshot(str(picture))
+            print(f"{picture}: {size[0]} x {size[1]}")
     details = {
         "least": round(min(times), 1),
         "most": round(max(times), 1),
@@ -115,12 +121,3 @@ def _check(driver: Any, url: str) -> None:
             f"no router at {url} ({error.msg}): start one with `make serve`,"
             " or name another with --router."
         ) from None
-
-
-def _picture(driver: Any, url: str, size: tuple[int, int], out: Path) -> None:
-    resize(driver, *size)
-    driver.get(url)
-    drawn(driver)
-    driver.execute_script("for (const one of document.getAnimations()) one.finish()")
-    driver.save_screenshot(str(out))
-    print(f"{out}: {size[0]} x {size[1]}")

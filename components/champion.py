@@ -7,7 +7,9 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def champion(model_name: str, tracking_uri: str) -> str:
-    """Return where the champion's retriever directory lies; empty when `model_name` has no champion yet."""
+    """Return where the champion's retriever directory lies; empty when `model_name` has no champion
+    yet.
+    """
     from components.step import running
 
     with running("champion"):

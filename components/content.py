@@ -1,4 +1,6 @@
-"""Step content: vectors of the items' text and images, by an encoder trained on concepts where there are any."""
+"""Step content: vectors of the items' text and images, by an encoder trained on concepts where
+there are any.
+"""
 
 from kfp import dsl
 
@@ -14,7 +16,9 @@ def content(
     code_version: str,
     content: dsl.Output[dsl.Dataset],
 ) -> None:
-    """Train the encoder and encode the items; backbone vectors seen before come from the cache under `scratch`."""
+    """Train the encoder and encode the items; backbone vectors seen before come from the cache
+    under `scratch`.
+    """
     from pathlib import Path
 
     from components.step import running
@@ -25,4 +29,10 @@ def content(
         from mtmh.config import ContentSettings
 
         folders = folders_of(prepared=prepared)
-        write_content(folders, out, ContentSettings.model_validate_json(settings), seed, Path(scratch) / "content")
+        write_content(
+            folders,
+            out,
+            ContentSettings.model_validate_json(settings),
+            seed,
+            Path(scratch) / "content",
+        )

@@ -15,11 +15,13 @@ def deploy(
     store: str,
     namespace: str = "",
 ) -> None:
-    """Check verdict and checksums once more; put the package into `store` and make it the champion there, which a
-    running server takes up; then make the link `place` lead to the run's retriever, atomically.
+    """Check verdict and checksums once more; put the package into `store` and make it the champion
+    there, which a running server takes up; then make the link `place` lead to the run's retriever,
+    atomically.
 
-    With `namespace`, a cluster serves from the store: its Triton loads the version first, the champion changes only
-    then, and all is as it was where the version does not come to serve (serving/cluster/rollout.py).
+    With `namespace`, a cluster serves from the store: its Triton loads the version first, the
+    champion changes only then, and all is as it was where the version does not come to serve
+    (serving/cluster/rollout.py).
     """
     from pathlib import Path
 

@@ -17,7 +17,9 @@ def evaluate(
     code_version: str,
     result: dsl.Output[dsl.Dataset],
 ) -> None:
-    """Evaluate all test users (paper section 6); `champion` is a location as the step champion returns it."""
+    """Evaluate all test users (paper section 6); `champion` is a location as the step champion
+    returns it.
+    """
     from pathlib import Path
 
     from components.step import running

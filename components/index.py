@@ -17,7 +17,9 @@ def index(
     code_version: str,
     retriever: dsl.Output[dsl.Model],
 ) -> None:
-    """Build the retriever directory: weights, an index per head, preranker, item table, manifest."""
+    """Build the retriever directory: weights, an index per head, preranker, item table,
+    manifest.
+    """
     from pathlib import Path
 
     from components.step import running
@@ -27,5 +29,7 @@ def index(
         from components.writers import folders_of, write_retriever
         from mtmh.config import RetrievalSettings
 
-        folders = folders_of(prepared=prepared, features=features, content=content, model=model, preranker=preranker)
+        folders = folders_of(
+            prepared=prepared, features=features, content=content, model=model, preranker=preranker
+        )
         write_retriever(folders, out, RetrievalSettings.model_validate_json(settings), seed, out)

@@ -1,4 +1,6 @@
-"""Step package: the registered version as Triton and the router take it. Never cached: its number is this run's."""
+"""Step package: the registered version as Triton and the router take it. Never cached: its number
+is this run's.
+"""
 
 from kfp import dsl
 

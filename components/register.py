@@ -6,8 +6,11 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def register(run: dsl.Input[dsl.Artifact], model_name: str, tracking_uri: str, artifacts: str) -> str:
-    """Log the run, register its retriever as a version, move the alias `champion` only when the gate passed.
+def register(
+    run: dsl.Input[dsl.Artifact], model_name: str, tracking_uri: str, artifacts: str
+) -> str:
+    """Log the run, register its retriever as a version, move the alias `champion` only when the
+    gate passed.
 
     Returns the version's number.
     """

@@ -24,7 +24,9 @@ def report(
     run_id: str,
     run: dsl.Output[dsl.Artifact],
 ) -> None:
-    """Assemble `runs/run_id` (or the artifact's own place when `runs` is empty) and write its report.html."""
+    """Assemble `runs/run_id` (or the artifact's own place when `runs` is empty) and write its
+    report.html.
+    """
     from pathlib import Path
 
     from components.step import running

@@ -1,4 +1,6 @@
-"""Step retrain: the main pipeline, on what is known by now. Never cached. Runs on clusters alone."""
+"""Step retrain: the main pipeline, on what is known by now. Never cached. Runs on clusters
+alone.
+"""
 
 from kfp import dsl
 
@@ -6,12 +8,16 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def retrain(place: str, out: str, day: str, data: str, command: str, submission: str, bounds: str) -> None:
-    """Write history and log up to `day` (empty: yesterday) as the data set `data`, and start a run over it.
+def retrain(
+    place: str, out: str, day: str, data: str, command: str, submission: str, bounds: str
+) -> None:
+    """Write history and log up to `day` (empty: yesterday) as the data set `data`, and start a run
+    over it.
 
-    `submission` names the compiled pipeline on its server (components/submission.py, as JSON), `command` the words of
-    `mtmh` that would do the same, a JSON list for the note. `bounds` is a file, empty for the project's own: a run
-    that was raised within its `pause_days` is not raised again.
+    `submission` names the compiled pipeline on its server (components/submission.py, as JSON),
+    `command` the words of `mtmh` that would do the same, a JSON list for the note. `bounds` is a
+    file, empty for the project's own: a run that was raised within its `pause_days` is not raised
+    again.
     """
     from pathlib import Path
 
@@ -33,5 +39,13 @@ def retrain(place: str, out: str, day: str, data: str, command: str, submission:
         def start(written: Path) -> None:
             print(f"run {submit(server, str(written))} on {server.host}")
 
-        if not retrain(open_experiment(Path(place)), until, Path(data), Path(out), json.loads(command), limits, start):
+        if not retrain(
+            open_experiment(Path(place)),
+            until,
+            Path(data),
+            Path(out),
+            json.loads(command),
+            limits,
+            start,
+        ):
             print("a retraining run was raised not long ago: not again")

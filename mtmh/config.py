@@ -278,7 +278,9 @@ def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
             model = _section(model.model_fields[part].annotation)
     # Most wrong keys are misspelled.
     close = get_close_matches(str(location[-1]), list(model.model_fields), n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(model.model_fields)}."
+    return (
+        f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(model.model_fields)}."
+    )
 
 
 def _section(annotation: Any) -> type[BaseModel]:

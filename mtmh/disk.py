@@ -13,10 +13,23 @@ from mtmh.errors import UserError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # What SQLite, Arrow, DuckDB, faiss and the C library say; some raise it as a
 # RuntimeError, or wrap it.
-PHRASES = ("no space left on device", "disk quota exceeded", "disk is full", "disk full", "not enough space")
+PHRASES = (
+    "no space left on device",
+    "disk quota exceeded",
+    "disk is full",
+    "disk full",
+    "not enough space",
+)
 # What is said of a write that was cut short, without its reason: then the
 # file system itself is looked at.
-CUT_SHORT = ("unexpected pos", "pytorchstreamwriter", "disk i/o error", "write error", "short write", "failed to write")
+CUT_SHORT = (
+    "unexpected pos",
+    "pytorchstreamwriter",
+    "disk i/o error",
+    "write error",
+    "short write",
+    "failed to write",
+)
 LITTLE = 256 * 1024  # bytes
 
 

@@ -5,7 +5,16 @@ pictures, in a terminal, in a log.
 from typing import Any
 
 CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000))
-INVISIBLE = (0x061C, 0x180E, *range(0x200B, 0x200C), 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, 0xFEFF)
+INVISIBLE = (
+    0x061C,
+    0x180E,
+    *range(0x200B, 0x200C),
+    0x200E,
+    0x200F,
+    *range(0x202A, 0x202F),
+    0x2060,
+    0xFEFF,
+)
 ISOLATES = range(0x2066, 0x206A)
 # Written as JSON writes them, so that a line of JSON stays one.
 ESCAPES = {code: f"\\u{code:04x}" for code in (*CONTROLS, *INVISIBLE, *ISOLATES)}

@@ -38,7 +38,8 @@ def read_sections(path: Path) -> dict[str, Any]:
     content = _parse(path, read_small(path, LARGEST, f"configuration {path}"))
     if content is not None and not isinstance(content, dict):
         raise UserError(
-            f"configuration {path}: expected sections such as 'train:' with keys below, found {abbreviated(content)}."
+            f"configuration {path}: expected sections such as 'train:' with keys below, found "
+            f"{abbreviated(content)}."
         )
     return content or {}
 
@@ -99,7 +100,9 @@ def _complaint(text: str) -> str | None:
     for event in yaml.parse(text):
         if isinstance(event, yaml.AliasEvent):
             return f"*{event.anchor} is an alias. Write out what it stands for."
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+            event, yaml.CollectionEndEvent
+        )
         if depth > DEEPEST:
             return "it is nested too deeply: sections have keys, and keys values."
     # The nodes still hold every key, also those that a dictionary would drop.
@@ -119,12 +122,16 @@ def _complaint(text: str) -> str | None:
 def _parse_setting(setting: str) -> dict[str, Any]:
     key, equals, value = setting.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"setting {setting!r} is not of the form section.key=value; write, say, train.epochs=3.")
+        raise UserError(
+            f"setting {setting!r} is not of the form section.key=value; write, say, train.epochs=3."
+        )
     try:
         complaint = _complaint(value)
         nested: Any = None if complaint else yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):  # ValueError: 2025-13-45 looks like a date
-        raise UserError(f"setting {setting!r}: {value!r} is no YAML value; quote it, or close its bracket.") from None
+        raise UserError(
+            f"setting {setting!r}: {value!r} is no YAML value; quote it, or close its bracket."
+        ) from None
     if complaint:
         raise UserError(f"setting {abbreviated(key)}: {complaint}")
     # a.b.c=1 is {a: {b: {c: 1}}}: built from the inside out.

@@ -15,7 +15,9 @@ class Ragged(NamedTuple):
     @classmethod
     def of(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> "Ragged":
         """From one sequence of integers a row; the values are int32."""
-        values = np.concatenate([np.asarray(row, np.int32) for row in rows] or [np.zeros(0, np.int32)])
+        values = np.concatenate(
+            [np.asarray(row, np.int32) for row in rows] or [np.zeros(0, np.int32)]
+        )
         return cls.of_lengths(np.array([len(row) for row in rows], np.int64), values)
 
     @classmethod

@@ -27,7 +27,12 @@ STAGES = (
     Stage("pairs", "pairs", ("prepared", "content"), ("pairs",), seeded=False),
     Stage("train", "model", ("prepared", "features", "content", "pairs"), ("train",)),
     Stage("preranker", "preranker", ("prepared", "features", "content"), ("prerank",)),
-    Stage("index", "retriever", ("prepared", "features", "content", "model", "preranker"), ("retrieval",)),
+    Stage(
+        "index",
+        "retriever",
+        ("prepared", "features", "content", "model", "preranker"),
+        ("retrieval",),
+    ),
     Stage("evaluate", "result", ("prepared", "content", "retriever"), ("retrieval", "evaluation")),
     Stage("gate", "verdict", ("prepared", "result"), ("gate",)),
 )

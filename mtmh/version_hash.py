@@ -9,7 +9,17 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("mtmh", "components", "feature_repo", "pipelines")
 SETTINGS = ROOT / "pipelines" / "configs"  # they enter the key of each step by their values
 SUFFIXES = (".py", ".yaml", ".html", ".j2", ".css")
-COMPUTING = ("numpy", "torch", "faiss-cpu", "transformers", "implicit", "duckdb", "ibis-framework", "feast", "pillow")
+COMPUTING = (
+    "numpy",
+    "torch",
+    "faiss-cpu",
+    "transformers",
+    "implicit",
+    "duckdb",
+    "ibis-framework",
+    "feast",
+    "pillow",
+)
 
 
 def code_version() -> str:

@@ -2,7 +2,9 @@
 nothing imports it."""
 
 from mtmh_cli.application import app, main  # isort: skip
-from mtmh_cli import pipeline, bench, ask, data, refresh, serving  # isort: skip  # the order in which --help lists them
+
+# --help lists the commands in the order of these imports.
+from mtmh_cli import pipeline, bench, ask, data, refresh, serving  # isort: skip
 from mtmh_cli import simulation, monitoring, experiment  # isort: skip
 
 __all__ = [

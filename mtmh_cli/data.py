@@ -29,7 +29,9 @@ def import_(
         float, typer.Option(min=0.0, max=1.0, help="Share of bad rows to put up with.")
     ] = 0.01,
 ) -> None:
-    """Turn public data (MIND, MovieLens, Amazon, KuaiRand, Yelp) into the data contract's Parquet files."""
+    """Turn public data (MIND, MovieLens, Amazon, KuaiRand, Yelp) into the data contract's Parquet
+    files.
+    """
     from mtmh.data.importers import write_contract
 
     for name, rows in write_contract(source, out, max_rejected_share).items():

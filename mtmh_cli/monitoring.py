@@ -80,7 +80,9 @@ def run(
     runs: Runs = Path("runs"),
     settings: Settings = None,
 ) -> None:
-    """Run the pipeline here for one day (by default: the experiment's last); retrain when it asks for that."""
+    """Run the pipeline here for one day (by default: the experiment's last); retrain when it asks
+    for that.
+    """
     import sys
 
     from mtmh.experiment.folder import open_experiment
@@ -136,7 +138,9 @@ def schedule(
     config: ConfigFile = None,
     settings: Settings = None,
 ) -> None:
-    """Let a Kubeflow Pipelines server run it every day for the day before, and submit retraining runs."""
+    """Let a Kubeflow Pipelines server run it every day for the day before, and submit retraining
+    runs.
+    """
     from mtmh.config import load_config
     from pipelines import monitor as watch
     from pipelines.arguments import layers

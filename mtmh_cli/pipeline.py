@@ -38,7 +38,9 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run the whole pipeline: prepare, train, index, evaluate, gate, report, register, package, deploy."""
+    """Run the whole pipeline: prepare, train, index, evaluate, gate, report, register, package,
+    deploy.
+    """
     from mtmh.config import load_config
     from mtmh_cli.summary import announce, summarize
     from pipelines import local
@@ -107,7 +109,9 @@ def tune(
     seed: Seed = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Choose the teacher's temperature and w_r for a data set on T1's tail; runs over it use them from then on."""
+    """Choose the teacher's temperature and w_r for a data set on T1's tail; runs over it use them
+    from then on.
+    """
     from mtmh.config import load_config
     from mtmh_cli.summary import announce
     from pipelines.arguments import layers

@@ -30,7 +30,9 @@ def package(
         bool, typer.Option("--promote", help="Let this version serve from now on.")
     ] = False,
 ) -> None:
-    """Package a run's retriever for Triton and the router, and install it into a store. The pipeline does it itself."""
+    """Package a run's retriever for Triton and the router, and install it into a store. The
+    pipeline does it itself.
+    """
     import tempfile
 
     from serving.triton import store as packages
@@ -63,7 +65,8 @@ def serve(
     grpc_port: Port = 8001,
     metrics_port: Port = 8002,
 ) -> None:
-    """Serve the champion until Ctrl-C: the router on `port` (gRPC one above), Triton behind it on the others.
+    """Serve the champion until Ctrl-C: the router on `port` (gRPC one above), Triton behind it on
+    the others.
 
     Exposures and engagements go to the folder `log` beside the served versions.
     """
@@ -87,7 +90,9 @@ def serve(
 
 @app.command()
 def route(config: RouterFile = None, settings: Settings = None) -> None:
-    """Run the router alone, in front of a Triton that runs elsewhere (serving/router/router.yaml has its settings)."""
+    """Run the router alone, in front of a Triton that runs elsewhere (serving/router/router.yaml
+    has its settings).
+    """
     from serving.router.app import serve as start
     from serving.router.settings import Source
 
@@ -109,7 +114,9 @@ def compact(
         Path, typer.Argument(help="Folder of the Parquet tables; rows are added to what is there.")
     ],
 ) -> None:
-    """Turn the finished segments of the log into Parquet, each record exactly once. Safe to kill and to run again."""
+    """Turn the finished segments of the log into Parquet, each record exactly once. Safe to kill
+    and to run again.
+    """
     from mtmh.exposures.compact import compact as compact_log
 
     try:

@@ -56,15 +56,15 @@ def simulate(
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option(
-            help="That router's folder of deployed versions; without it no item is added."
-        ),
+        typer.Option(help="That router's folder of versions; without it no item is added."),
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="File with that router's bearer token.")
     ] = None,
 ) -> None:
-    """Let simulated users live with the arms of an experiment, and write the log that they leave."""
+    """Let simulated users live with the arms of an experiment, and write the log that they
+    leave.
+    """
     from contextlib import ExitStack
 
     from simulation.run import SimulationPlan, run_simulation

@@ -48,7 +48,7 @@ def run(
     `name` is what the data set goes by in `runs`; by default its folder's, unless that stands for
     other data there.
 
-    Finished steps of earlier runs come from the cache. Raises UserError for what the user can mend
+    Finished steps of earlier runs come from the cache. Raises UserError for what the user can fix
     (bad data, bad settings) and StepError for anything else; what an unfinished step wrote is
     removed.
     """
@@ -110,7 +110,7 @@ def execute(
 
     Returns the pipeline as a task that has ended, with its outputs.
 
-    Raises UserError for what the user can mend, and StepError for anything else.
+    Raises UserError for what the user can fix, and StepError for anything else.
     """
     from kfp import local
 

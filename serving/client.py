@@ -17,11 +17,20 @@ Trigger = str | Mapping[str, Any]  # an item_id, or one with features (see /open
 
 
 class RouterError(Exception):
-    """An answer that is no success: `status`, what the router says, and after how many seconds to retry, if at all."""
+    """An answer that is no success: `status`, what the router says, and after how many seconds to
+    retry, if at all.
+    """
 
-    def __init__(self, status: int, message: str, request_id: str, retry_after: float | None) -> None:
+    def __init__(
+        self, status: int, message: str, request_id: str, retry_after: float | None
+    ) -> None:
         super().__init__(f"{status}: {message} (request {request_id})")
-        self.status, self.message, self.request_id, self.retry_after = status, message, request_id, retry_after
+        self.status, self.message, self.request_id, self.retry_after = (
+            status,
+            message,
+            request_id,
+            retry_after,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +63,13 @@ class Answer:
 class Client:
     """One router. Safe to use from several threads; close it, or use it as a context.
 
-    `token` is the router's bearer token, where it asks for one; `timeout` in seconds. Calls raise RouterError for every
-    answer that is no success, and httpx.TransportError where none comes.
+    `token` is the router's bearer token, where it asks for one; `timeout` in seconds. Calls raise
+    RouterError for every answer that is no success, and httpx.TransportError where none comes.
     """
 
-    def __init__(self, url: str = "http://127.0.0.1:8080", token: str | None = None, timeout: float = 5.0) -> None:
+    def __init__(
+        self, url: str = "http://127.0.0.1:8080", token: str | None = None, timeout: float = 5.0
+    ) -> None:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
 
@@ -70,19 +81,32 @@ class Client:
         alpha: float | None = None,
         filters: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """Candidates for a user's history, or for `triggers`, newest first; with both, the history is what was seen.
+        """Candidates for a user's history, or for `triggers`, newest first; with both, the history
+        is what was seen.
 
-        `alpha` is the percent from the engagement head; `filters` may have exclude_seen, allow_topics, deny_topics and
-        max_age_hours.
+        `alpha` is the percent from the engagement head; `filters` may have exclude_seen,
+        allow_topics, deny_topics and max_age_hours.
         """
-        body = {"user_id": user_id, "triggers": triggers, "k": k, "alpha": alpha, "filters": filters}
+        body = {
+            "user_id": user_id,
+            "triggers": triggers,
+            "k": k,
+            "alpha": alpha,
+            "filters": filters,
+        }
         return self._post("/v1/retrieve", body)
 
     def similar(
-        self, item_id: Trigger, k: int | None = None, alpha: float | None = None, user_id: str | None = None
+        self,
+        item_id: Trigger,
+        k: int | None = None,
+        alpha: float | None = None,
+        user_id: str | None = None,
     ) -> Answer:
         """The items most like one item; `user_id`, who is shown them, decides the arm."""
-        return self._post("/v1/similar", {"item_id": item_id, "k": k, "alpha": alpha, "user_id": user_id})
+        return self._post(
+            "/v1/similar", {"item_id": item_id, "k": k, "alpha": alpha, "user_id": user_id}
+        )
 
     def engage(self, engagements: Sequence[Mapping[str, Any]], key: str | None = None) -> int:
         """Log what users did (see Engagement in /openapi.json); how many are on disk.
@@ -90,7 +114,9 @@ class Client:
         Under the same `key` a call may be sent again, and counts once.
         """
         headers = {"idempotency-key": key or uuid.uuid4().hex}
-        response = self._http.post("/v1/engagements", json={"engagements": list(engagements)}, headers=headers)
+        response = self._http.post(
+            "/v1/engagements", json={"engagements": list(engagements)}, headers=headers
+        )
         if not response.is_success:
             raise _error(response)
         logged: int = response.json()["logged"]
@@ -104,16 +130,23 @@ class Client:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Answer:
-        response = self._http.post(path, json={name: value for name, value in body.items() if value is not None})
+        response = self._http.post(
+            path, json={name: value for name, value in body.items() if value is not None}
+        )
         if not response.is_success:
             raise _error(response)
         content = response.json()
-        return Answer(**{**content, "candidates": [Candidate(**fields) for fields in content["candidates"]]})
+        return Answer(
+            **{**content, "candidates": [Candidate(**fields) for fields in content["candidates"]]}
+        )
 
 
 def _error(response: httpx.Response) -> RouterError:
@@ -123,4 +156,6 @@ def _error(response: httpx.Response) -> RouterError:
         content = {"error": response.text[:200]}
     after = response.headers.get("retry-after", "")
     retry_after = float(after) if after.isdigit() else None
-    return RouterError(response.status_code, content.get("error", ""), content.get("request_id", ""), retry_after)
+    return RouterError(
+        response.status_code, content.get("error", ""), content.get("request_id", ""), retry_after
+    )

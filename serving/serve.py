@@ -1,4 +1,6 @@
-"""Triton and the router together, in the foreground of one machine; on a cluster each has pods of its own (k8s/)."""
+"""Triton and the router together, in the foreground of one machine; on a cluster each has pods of
+its own (k8s/).
+"""
 
 import logging
 import secrets
@@ -12,13 +14,19 @@ from serving.triton.supervisor import HOST, Ports, triton
 
 
 def serve(store: Path, ports: Ports, source: Source) -> None:
-    """Serve the champion of `store` until SIGINT or SIGTERM; both processes have stopped when this returns.
+    """Serve the champion of `store` until SIGINT or SIGTERM; both processes have stopped when this
+    returns.
 
-    `source` are the router's settings; its store and its Triton are those given here. Raises UserError when there is
-    no champion, a port is taken, Triton is not installed, or the router cannot start.
+    `source` are the router's settings; its store and its Triton are those given here. Raises
+    UserError when there is no champion, a port is taken, Triton is not installed, or the router
+    cannot start.
     """
     logging.getLogger("mtmh.triton").setLevel(logging.INFO)
-    overrides = [f"store={store.resolve()}", f"triton.url={HOST}:{ports.grpc}", "triton.manages_models=true"]
+    overrides = [
+        f"store={store.resolve()}",
+        f"triton.url={HOST}:{ports.grpc}",
+        "triton.manages_models=true",
+    ]
     source = Source(source.path, [*source.settings, *overrides])
     settings = source.read()  # what is wrong with them is said before Triton starts
     listen = settings.listen
@@ -28,7 +36,10 @@ def serve(store: Path, ports: Ports, source: Source) -> None:
     try:
         with triton(store, ports, load_champion=False, secret=secret) as server:
             http = "off" if ports.http is None else f":{ports.http}"
-            print(f"Triton  gRPC {HOST}:{ports.grpc}, HTTP {http}, metrics :{ports.metrics}; log {server.log}")
+            print(
+                f"Triton  gRPC {HOST}:{ports.grpc}, HTTP {http}, metrics :{ports.metrics}; log "
+                f"{server.log}"
+            )
             print(f"Router  http://{listen.host}:{listen.port}, the page is there too", flush=True)
             route(replace(source, secret=secret))
     except KeyboardInterrupt:

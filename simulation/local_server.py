@@ -77,7 +77,7 @@ class LocalServer:
         self.lists = {head: retriever.similar_items(rows, depth, head) for head in HEADS}
 
     def _stored(self, items: np.ndarray, k: int, channel: str) -> Lists:
-        """As Retriever.similar_items, which searches anew every time; `k` is that of all lists
+        """As Retriever.similar_items, which searches every time; `k` is that of all lists
         here."""
         ids, scores = self.lists[channel]
         return ids[items], scores[items]
@@ -117,9 +117,9 @@ def numbers(item_ids: pa.ChunkedArray, world: pa.ChunkedArray) -> tuple[np.ndarr
     """
     item_of = Ids(world).rows(item_ids)
     if (item_of < 0).any():
-        alien = item_ids[int((item_of < 0).argmax())].as_py()
+        foreign = item_ids[int((item_of < 0).argmax())].as_py()
         raise UserError(
-            f"the version holds item {alien!r}, which is not of this world:"
+            f"the version holds item {foreign!r}, which is not of this world:"
             " give a run of the same world."
         )
     row_of = np.full(len(world), -1, np.int32)

@@ -10,7 +10,8 @@ from helpers.checkerboard import Stages, write_model, write_stages, write_versio
 from helpers.fresh_world import FreshWorld, write_fresh_world
 from hypothesis import settings
 
-# Tiny matrices gain nothing from threads, and on a busy machine threads that wait for each other cost tenfold.
+# Tiny matrices gain nothing from threads, and on a busy machine threads that wait for each other
+# cost tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # A slow machine is no failure, and Numba compiles in the first example.
@@ -37,7 +38,9 @@ def trained(world: Stages, tmp_path_factory: pytest.TempPathFactory) -> Make:
 def version(world: Stages, trained: Make, tmp_path_factory: pytest.TempPathFactory) -> Make:
     """Objective -> directory of the stage index."""
     root = tmp_path_factory.mktemp("versions")
-    return cache(lambda objective: write_version(world, root / objective, objective, trained(objective)))
+    return cache(
+        lambda objective: write_version(world, root / objective, objective, trained(objective))
+    )
 
 
 @pytest.fixture(scope="session")

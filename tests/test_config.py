@@ -49,17 +49,27 @@ def test_every_configuration_is_valid(file: Path) -> None:
 
 def test_paper_has_the_papers_settings() -> None:
     train = load_config(CONFIGS / "paper.yaml").train
-    assert (train.batch_size, train.lr, train.epochs, train.w_r, train.out_dim) == (2048, 0.01, 1, 0.5, 128)
+    assert (train.batch_size, train.lr, train.epochs, train.w_r, train.out_dim) == (
+        2048,
+        0.01,
+        1,
+        0.5,
+        128,
+    )
 
 
 def test_settings_win_over_files_and_later_files_over_earlier(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("train: {epochs: 3, lr: 0.2}")
     (tmp_path / "b.yaml").write_text("train: {epochs: 4}")
-    train = load_config(tmp_path / "a.yaml", tmp_path / "b.yaml", settings=["train.w_r=2", "train.hidden=[8, 4]"]).train
+    train = load_config(
+        tmp_path / "a.yaml", tmp_path / "b.yaml", settings=["train.w_r=2", "train.hidden=[8, 4]"]
+    ).train
     assert (train.epochs, train.lr, train.w_r, train.hidden) == (4, 0.2, 2.0, [8, 4])
 
 
-@pytest.mark.parametrize("setting", ["train.epochs", "=3", "train.epochs=", "train=3", "train.epochs=[", "a.b.c=1"])
+@pytest.mark.parametrize(
+    "setting", ["train.epochs", "=3", "train.epochs=", "train=3", "train.epochs=[", "a.b.c=1"]
+)
 def test_a_malformed_setting_is_explained(setting: str) -> None:
     with pytest.raises(UserError, match=r"setting|configuration"):
         load_config(settings=[setting])
@@ -70,7 +80,11 @@ def test_an_overlay_is_found_by_the_name_of_the_data_folder(tmp_path: Path) -> N
     assert layers(str(tmp_path / "unheard-of"), "laptop", None) == [CONFIGS / "laptop.yaml"]
     for overlay in known:
         own = tmp_path / "own.yaml"
-        assert layers(str(tmp_path / overlay.stem), "gpu", own) == [CONFIGS / "gpu.yaml", overlay, own]
+        assert layers(str(tmp_path / overlay.stem), "gpu", own) == [
+            CONFIGS / "gpu.yaml",
+            overlay,
+            own,
+        ]
 
 
 def test_an_unknown_size_names_the_known_ones() -> None:

@@ -20,7 +20,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""
     place = tmp_path / "small"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("mounting a small file system needs the rights of root")
     yield place
@@ -53,8 +55,12 @@ def test_a_database_on_a_full_disk(small_disk: Path) -> None:
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EDQUOT, "Disk quota exceeded"),
         sqlite3.OperationalError("database or disk is full"),
-        RuntimeError("Error in write_index: write error in x.faiss: 3 != 9 (No space left on device)"),
-        pa.ArrowException("IOError: Error writing bytes to file. Detail: [errno 28] No space left on device"),
+        RuntimeError(
+            "Error in write_index: write error in x.faiss: 3 != 9 (No space left on device)"
+        ),
+        pa.ArrowException(
+            "IOError: Error writing bytes to file. Detail: [errno 28] No space left on device"
+        ),
     ],
 )
 def test_an_error_that_a_full_disk_led_to(error: Exception, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Text of data as people see it: nothing of it steers a terminal, turns the direction of reading, or is lost."""
+"""Text of data as people see it: nothing of it steers a terminal, turns the direction of reading,
+or is lost.
+"""
 
 import unicodedata
 
@@ -21,7 +23,9 @@ def test_no_text_controls_what_shows_it(text: str) -> None:
 STEERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
-@pytest.mark.parametrize("text", ["Café Ωmega", "عربي", "日本語", "👩\u200d💻", "Gifts $5 - $10", "<b>"])
+@pytest.mark.parametrize(
+    "text", ["Café Ωmega", "عربي", "日本語", "👩\u200d💻", "Gifts $5 - $10", "<b>"]
+)
 def test_what_is_only_text_stays(text: str) -> None:
     assert visible(text) == text == finalize(text)
 

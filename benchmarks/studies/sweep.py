@@ -136,18 +136,18 @@ def table(by_name: Changes) -> list[str]:
 def written() -> dict[str, Any]:
     """{data set and where it stands at the reference: its changes, {name: {value: {metric:
     change}}}}, of results."""
-    results = [json.loads(file.read_text()) for file in sorted(FOLDER.glob("sweep_*.json"))]
-    return {_label(result): result["details"]["change_in_percent"] for result in results}
-
-
-def _label(result: Mapping[str, Any]) -> str:
-    """The data set and where it stands at the first reference: changes alone do not say."""
-    details, name = result["details"], next(iter(result["details"]["change_in_percent"]))
-    reference = SWEPT[name][1]
-    figures = details["merged"][swept(name, reference)[0]]
-    recall, relevance = (100 * figures[metric]["mean"] for metric in MEASURES)
-    data = result["name"].removeprefix("sweep_")
-    return f"{data} (at {name} {reference:g}: recall {recall:.1f} %, L2 {relevance:.1f} %)"
+    changes = {}
+    for file in sorted(FOLDER.glob("sweep_*.json")):
+        result = json.loads(file.read_text())
+        details, data = result["details"], result["name"].removeprefix("sweep_")
+        # Where the data set stands at the first reference: changes alone do not say.
+        name = next(iter(details["change_in_percent"]))
+        reference = SWEPT[name][1]
+        figures = details["merged"][swept(name, reference)[0]]
+        recall, relevance = (100 * figures[metric]["mean"] for metric in MEASURES)
+        stands = f"at {name} {reference:g}: recall {recall:.1f} %, L2 {relevance:.1f} %"
+        changes[f"{data} ({stands})"] = details["change_in_percent"]
+    return changes
 
 
 @styled

@@ -25,8 +25,9 @@ _NO_CONCEPTS = pa.table({column.name: pa.array([], column.type) for column in co
 class Prepared:
     """What `prepare` left in the directory `path`.
 
-    The event arrays run in time order; at equal times in order of user_id, then item_id, and the later row counts as
-    the newer. `user` is the dense number of a user_id in order of user_id, `item` the row of `items`.
+    The event arrays run in time order; at equal times in order of user_id, then item_id, and the
+    later row counts as the newer. `user` is the dense number of a user_id in order of user_id,
+    `item` the row of `items`.
     """
 
     path: Path
@@ -45,10 +46,13 @@ class Prepared:
         path = Path(path)
         if not (path / "prepared.json").is_file():
             raise UserError(
-                f"{path} holds no prepared.json: give the directory that the stage prepare finished writing."
+                f"{path} holds no prepared.json: give the directory that the stage prepare "
+                f"finished writing."
             )
         info = json.loads((path / "prepared.json").read_text())
-        events = pq.read_table(path / "interactions.parquet", columns=["user", "item", "timestamp", "period"])
+        events = pq.read_table(
+            path / "interactions.parquet", columns=["user", "item", "timestamp", "period"]
+        )
         return cls(
             path=path,
             info=info,
@@ -73,13 +77,16 @@ class Prepared:
         return in_train
 
     def train_histories(self) -> Ragged:
-        """Each user's distinct T1 items, newest engagement first (paper section 6: the first 50 are the triggers).
+        """Each user's distinct T1 items, newest engagement first (paper section 6: the first 50 are
+        the triggers).
 
         A row a user, int32.
         """
         pairs = self._pairs(self.is_train)
         newest_first = pairs[::-1]
-        keys, position = np.unique(newest_first, return_index=True)  # first position = the newest engagement
+        keys, position = np.unique(
+            newest_first, return_index=True
+        )  # first position = the newest engagement
         users = keys // self.n_items
         order = np.lexsort((position, users))
         counts = np.bincount(users, minlength=self.n_users)
@@ -88,10 +95,13 @@ class Prepared:
     def targets(self) -> tuple[np.ndarray, Ragged]:
         """The T2 items to retrieve, per test user (paper section 6).
 
-        A target is a distinct T2 item that the user had not engaged with in T1; a test user has T1 events and targets.
-        Returns `users` int32 [test users], ascending, and a row each of int32 items, ascending.
+        A target is a distinct T2 item that the user had not engaged with in T1; a test user has T1
+        events and targets. Returns `users` int32 [test users], ascending, and a row each of int32
+        items, ascending.
         """
-        users, items = unseen_pairs(self._pairs(self.is_train), self._pairs(~self.is_train), self.n_items)
+        users, items = unseen_pairs(
+            self._pairs(self.is_train), self._pairs(~self.is_train), self.n_items
+        )
         test_users, starts = np.unique(users, return_index=True)
         indptr = np.append(starts, len(users)).astype(np.int64)
         return test_users.astype(np.int32), Ragged(indptr, items)
@@ -101,22 +111,33 @@ class Prepared:
         return np.datetime64(self.info["split_time"].removesuffix("+00:00"), "us")
 
     def born(self) -> np.ndarray:
-        """When each item was there first: its creation or first engagement of any period, whichever is earlier.
+        """When each item was there first: its creation or first engagement of any period, whichever
+        is earlier.
 
         datetime64[us] [n_items], UTC; NaT for an item that has neither.
         """
         first = np.full(self.n_items, np.datetime64("NaT"), "datetime64[us]")
         # Written latest first, so that the earliest stays.
         first[self.item[::-1]] = self.timestamp[::-1]
-        created = self.items["created_at"].cast(pa.int64()).fill_null(_NEVER).to_numpy().view("datetime64[us]")
+        created = (
+            self.items["created_at"]
+            .cast(pa.int64())
+            .fill_null(_NEVER)
+            .to_numpy()
+            .view("datetime64[us]")
+        )
         return np.fmin(first, created)
 
     def concepts(self) -> pa.Table:
-        """What the items are tagged with: `item` int32 (its row of `items`), concept, source, weight. May be empty."""
+        """What the items are tagged with: `item` int32 (its row of `items`), concept, source,
+        weight. May be empty.
+        """
         path = self.path / "concepts.parquet"
         columns = ["item_id", "concept", "source", "weight"]
         table = pq.read_table(path, columns=columns) if path.is_file() else _NO_CONCEPTS
-        return table.set_column(0, "item", pa.array(Ids(self.items["item_id"]).rows(table["item_id"])))
+        return table.set_column(
+            0, "item", pa.array(Ids(self.items["item_id"]).rows(table["item_id"]))
+        )
 
     def topic_names(self, level: Level) -> list[str]:
         """Distinct topics of a level ("l1" or "l2"), sorted; bit b of `topic_bits` is name b."""
@@ -124,7 +145,8 @@ class Prepared:
         return sorted(names.to_pylist())
 
     def topic_bits(self, level: Level) -> np.ndarray | None:
-        """Topics of each item as a bit mask, uint64 [n_items, words]; None when no item has a topic at this level.
+        """Topics of each item as a bit mask, uint64 [n_items, words]; None when no item has a topic
+        at this level.
 
         Two items share a topic exactly when `(bits[a] & bits[b]).any()`.
         """
@@ -142,7 +164,9 @@ class Prepared:
         return self.user[chosen].astype(np.int64) * self.n_items + self.item[chosen]
 
 
-def unseen_pairs(train: np.ndarray, test: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray]:
+def unseen_pairs(
+    train: np.ndarray, test: np.ndarray, n_items: int
+) -> tuple[np.ndarray, np.ndarray]:
     """T2 pairs that are new to a user with T1 events; pairs are `user * n_items + item`, int64.
 
     Returns `users` int32 and `items` int32, distinct and ascending by (user, item).
@@ -150,13 +174,17 @@ def unseen_pairs(train: np.ndarray, test: np.ndarray, n_items: int) -> tuple[np.
     before, after = distinct(train), distinct(test)
     position = np.searchsorted(before, after)
     same = before[np.minimum(position, len(before) - 1)] == after
-    first_pair = np.searchsorted(before, after // n_items * n_items)  # the user's first T1 pair, if any
+    first_pair = np.searchsorted(
+        before, after // n_items * n_items
+    )  # the user's first T1 pair, if any
     in_train = before[np.minimum(first_pair, len(before) - 1)] // n_items == after // n_items
     unseen = after[in_train & ~same]
     return (unseen // n_items).astype(np.int32), (unseen % n_items).astype(np.int32)
 
 
 def distinct(keys: np.ndarray) -> np.ndarray:
-    """The distinct keys in ascending order. (`np.unique` hashes integers: much slower on millions.)"""
+    """The distinct keys in ascending order. (`np.unique` hashes integers: much slower on
+    millions.)
+    """
     ordered = np.sort(keys)
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]]

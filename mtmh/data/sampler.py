@@ -1,4 +1,6 @@
-"""Batches for training: mixed and hard negatives, what logQ needs, accidental hits masked (paper section 2)."""
+"""Batches for training: mixed and hard negatives, what logQ needs, accidental hits masked (paper
+section 2).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +18,9 @@ from mtmh.ragged import Ragged
 class Batch:
     """One step's items, gathered once: `items` are distinct, everything else points into them.
 
-    The columns of a similarity matrix are the distinct candidates and negatives. One that was drawn m times stands for
-    m columns: adding `log_count` (log m) to its logit is the same as repeating it.
+    The columns of a similarity matrix are the distinct candidates and negatives. One that was drawn
+    m times stands for m columns: adding `log_count` (log m) to its logit is the same as repeating
+    it.
     """
 
     items: Tensor  # int64 [n], distinct; the first P are the columns
@@ -25,7 +28,9 @@ class Batch:
     positive: Tensor  # int64 [B], columns
     log_count: Tensor  # float32 [P], of the columns
     log_q: Tensor  # float32 [P], log of the mixture q that the columns were drawn from
-    hit_row: Tensor  # int64 [hits], ascending; accidental hits: columns that are the row's trigger or engaged by its
+    # Int64 [hits], ascending; accidental hits: columns that are the row's trigger or engaged by
+    # its.
+    hit_row: Tensor
     hit_column: Tensor  # int64 [hits], user, save the positive
     weight: Tensor  # float32 [B], mean 1
     hidden: Tensor  # int64 [h], rows of `items` that this step shows as T1 would not know them
@@ -35,12 +40,13 @@ class PairSampler:
     """Draws shuffled batches of pairs with in-batch, uniform and hard negatives.
 
     Arguments: `pairs` in memory or in a file (see `mtmh.data.pair_source`); `history`, a row of
-    int32 items a user, what each engaged with; `n_items` size of the catalog. Uniform negatives are drawn
-    from the items that somebody engaged with: of the others, training could only push away what all cold items
-    share. A hard negative is drawn in two steps: one of the batch's pairs, then one of its trigger's
-    `neighbours`, a row an item; a trigger without any is passed over. All negatives are
-    columns for every row. Of each step's items a share `id_dropout` is hidden (see `Catalog.hide`). The order of an
-    epoch depends on `seed` and its number alone, so a resumed run sees what an uninterrupted one would have seen.
+    int32 items a user, what each engaged with; `n_items` size of the catalog. Uniform negatives are
+    drawn from the items that somebody engaged with: of the others, training could only push away
+    what all cold items share. A hard negative is drawn in two steps: one of the batch's pairs, then
+    one of its trigger's `neighbours`, a row an item; a trigger without any is passed over. All
+    negatives are columns for every row. Of each step's items a share `id_dropout` is hidden (see
+    `Catalog.hide`). The order of an epoch depends on `seed` and its number alone, so a resumed run
+    sees what an uninterrupted one would have seen.
     """
 
     def __init__(
@@ -57,7 +63,12 @@ class PairSampler:
     ) -> None:
         self.pairs = pairs
         self.indptr, self.engaged = history
-        self.n_items, self.batch_size, self.uniform_negatives, self.seed = n_items, batch_size, uniform_negatives, seed
+        self.n_items, self.batch_size, self.uniform_negatives, self.seed = (
+            n_items,
+            batch_size,
+            uniform_negatives,
+            seed,
+        )
         self.hard_negatives = hard_negatives
         self.position = np.full(n_items, -1, np.int64)
         self.neighbour_indptr, self.neighbours = neighbours or Ragged.of([[]] * n_items)
@@ -71,7 +82,8 @@ class PairSampler:
         n_hard = hard_negatives if hard.any() else 0
         drawn = batch_size * in_batch + uniform_negatives * uniform + n_hard * hard
         q = drawn / (batch_size + uniform_negatives + n_hard)
-        # Items that are never drawn never become a column; a tiny floor keeps their unused log finite.
+        # Items that are never drawn never become a column; a tiny floor keeps their unused log
+        # finite.
         self.log_q = np.log(np.maximum(q, 1e-12)).astype(np.float32)
 
     def steps_per_epoch(self) -> int:
@@ -97,11 +109,15 @@ class PairSampler:
 
     def _batch(self, pairs: Pairs, rng: np.random.Generator) -> Batch:
         user, trigger, candidate, weight = pairs.user, pairs.trigger, pairs.candidate, pairs.weight
-        uniform = self.engaged_items[rng.integers(0, len(self.engaged_items), self.uniform_negatives)]
+        uniform = self.engaged_items[
+            rng.integers(0, len(self.engaged_items), self.uniform_negatives)
+        ]
         drawn = np.concatenate([candidate, uniform, self._hard(trigger, rng)])
         most_hits = len(pairs) + int((self.indptr[user + 1] - self.indptr[user]).sum())
         hits = np.empty((2, most_hits), np.int64)
-        items, row, count, hits = _distinct(drawn, user, trigger, self.indptr, self.engaged, hits, self.position)
+        items, row, count, hits = _distinct(
+            drawn, user, trigger, self.indptr, self.engaged, hits, self.position
+        )
         return Batch(
             items=torch.from_numpy(items),
             trigger=torch.from_numpy(row[len(drawn) :]),
@@ -115,7 +131,9 @@ class PairSampler:
         )
 
     def _hard(self, trigger: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Int32 [hard_negatives], neighbours of the batch's triggers; empty where none of them has any."""
+        """Int32 [hard_negatives], neighbours of the batch's triggers; empty where none of them has
+        any.
+        """
         start = self.neighbour_indptr[trigger]
         size = self.neighbour_indptr[trigger + 1] - start
         with_neighbours = np.flatnonzero(size)
@@ -125,8 +143,10 @@ class PairSampler:
         return self.neighbours[start[row] + rng.integers(0, size[row])]
 
     def _hard_distribution(self, as_trigger: np.ndarray) -> np.ndarray:
-        """Float64 [items], the distribution of one hard negative over all batches: the triggers of the pairs that have
-        neighbours, by their number, and each trigger's neighbours alike. Zeros where none has any."""
+        """Float64 [items], the distribution of one hard negative over all batches: the triggers of
+        the pairs that have neighbours, by their number, and each trigger's neighbours alike. Zeros
+        where none has any.
+        """
         size = np.diff(self.neighbour_indptr)
         frequency = as_trigger * (size > 0)
         per_neighbour = frequency / np.maximum(size, 1) / max(frequency.sum(), 1)
@@ -136,11 +156,11 @@ class PairSampler:
 
 @njit(nogil=True, cache=True)
 def _distinct(drawn, user, trigger, indptr, engaged, hits, position):  # type: ignore[no-untyped-def]
-    """The distinct items of a batch, the row of each draw and each trigger among them, how often each column was
-    drawn, and the accidental hits: [2, hits], rows and columns.
+    """The distinct items of a batch, the row of each draw and each trigger among them, how often
+    each column was drawn, and the accidental hits: [2, hits], rows and columns.
 
-    `position` int64 [catalog] is -1 everywhere, before and after: an entry an item, so that no step depends on how many
-    items there are.
+    `position` int64 [catalog] is -1 everywhere, before and after: an entry an item, so that no step
+    depends on how many items there are.
     """
     all_items = np.concatenate((drawn, trigger))
     items, row_of = np.empty(len(all_items), np.int64), np.empty(len(all_items), np.int64)

@@ -1,4 +1,6 @@
-"""Examples for a user-to-item model: each item of a history is to be told from what the user engaged with before it."""
+"""Examples for a user-to-item model: each item of a history is to be told from what the user
+engaged with before it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +14,19 @@ from mtmh.ragged import Ragged, ranges
 
 @dataclass(frozen=True)
 class NextBatch:
-    """One step's examples: B positives among P distinct columns (items), each with its user's past."""
+    """One step's examples: B positives among P distinct columns (items), each with its user's
+    past.
+    """
 
     columns: Tensor  # int64 [P], distinct items
     positive: Tensor  # int64 [B], columns
-    log_count: Tensor  # float32 [P], log of how often a column was drawn, which the positive's own logit does not take
+    # Float32 [P], log of how often a column was drawn, which the positive's own logit does not
+    # take.
+    log_count: Tensor
     log_q: Tensor  # float32 [P], log of the mixture q that the columns were drawn from
-    hit_row: Tensor  # int64 [hits], accidental hits: columns that the row's user engaged with in T1,
+    hit_row: (
+        Tensor  # int64 [hits], accidental hits: columns that the row's user engaged with in T1,
+    )
     hit_column: Tensor  # int64 [hits], save the positive
     past: Tensor  # int64 [H], distinct items of all the examples' histories
     event: Tensor  # int64 [E], places in `past`: an entry of one example's history each
@@ -30,24 +38,39 @@ class NextBatch:
 class NextItems:
     """Draws shuffled examples with in-batch and uniform negatives.
 
-    Arguments: `history`, distinct items of each user, newest first, as `Prepared.train_histories` gives them;
-    `label` float32 [items of the histories]; `length`, the most entries of a past; `n_items` size of the catalog.
-    Negatives are drawn over the items that anyone engaged with: a cold item could only be learned as never
-    wanted. The first item of a history has no past and is no example. Order and draws of an epoch depend on `seed`
-    and its number alone.
+    Arguments: `history`, distinct items of each user, newest first, as `Prepared.train_histories`
+    gives them; `label` float32 [items of the histories]; `length`, the most entries of a past;
+    `n_items` size of the catalog. Negatives are drawn over the items that anyone engaged with: a
+    cold item could only be learned as never wanted. The first item of a history has no past and is
+    no example. Order and draws of an epoch depend on `seed` and its number alone.
     """
 
     def __init__(
-        self, history: Ragged, label: np.ndarray, n_items: int, batch_size: int, negatives: int, length: int, seed: int
+        self,
+        history: Ragged,
+        label: np.ndarray,
+        n_items: int,
+        batch_size: int,
+        negatives: int,
+        length: int,
+        seed: int,
     ) -> None:
         self.history, self.items = history, history.values
-        self.label, self.batch_size, self.negatives, self.length, self.seed = label, batch_size, negatives, length, seed
+        self.label, self.batch_size, self.negatives, self.length, self.seed = (
+            label,
+            batch_size,
+            negatives,
+            length,
+            seed,
+        )
         self.user = history.row_of
         self.end = history.indptr[1:][self.user]
         self.examples = np.flatnonzero(np.arange(len(self.items)) + 1 < self.end)
         popularity = np.bincount(self.items, minlength=n_items)
         self.engaged_items = np.flatnonzero(popularity).astype(np.int32)
-        positives = np.bincount(self.items[self.examples], minlength=n_items) / max(len(self.examples), 1)
+        positives = np.bincount(self.items[self.examples], minlength=n_items) / max(
+            len(self.examples), 1
+        )
         share = batch_size / (batch_size + negatives)
         q = share * positives + (1 - share) * (popularity > 0) / max(len(self.engaged_items), 1)
         self.log_q = np.log(np.maximum(q, 1e-12)).astype(np.float32)

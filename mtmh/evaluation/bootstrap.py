@@ -157,4 +157,6 @@ def _resampled_sums(columns: Floats, resamples: int, seed: int) -> Floats:
 def _same_users(*arrays: NDArray[np.generic]) -> None:
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1 or 0 in lengths:
-        raise ValueError(f"a paired comparison needs the same users on both sides, at least one; found {lengths}")
+        raise ValueError(
+            f"a paired comparison needs the same users on both sides, at least one; found {lengths}"
+        )

@@ -14,7 +14,12 @@ import numpy as np
 
 from mtmh.clock import measured
 from mtmh.config import GateSettings
-from mtmh.evaluation.bootstrap import Interval, coverage_difference, mean_difference, ratio_difference
+from mtmh.evaluation.bootstrap import (
+    Interval,
+    coverage_difference,
+    mean_difference,
+    ratio_difference,
+)
 
 BASELINES = ("popularity", "itemknn", "content")
 NAMES = {"recall_at_500": "Recall@500", "l2_relevance": "L2 relevance", "coverage": "Coverage"}
@@ -69,7 +74,9 @@ def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, s
         fingerprint = json.loads((prepared / "prepared.json").read_text())["fingerprint"]
         has_topics = any(model["l2_relevance"] is not None for model in report["models"].values())
         with np.load(evaluation / "users.npz") as users:
-            rules = floor_rules(report["models"], figures(users, "challenger", has_topics), settings)
+            rules = floor_rules(
+                report["models"], figures(users, "challenger", has_topics), settings
+            )
             champion = None
             if "champion_recall" in users:
                 identity = report.get("champion") or {}
@@ -79,10 +86,15 @@ def judge(prepared: Path, evaluation: Path, out: Path, settings: GateSettings, s
             if champion is None:
                 why = "There is no champion yet to compare with."
                 if report.get("other_data"):
-                    why = "The champion is of other data (it knows none of the items): not compared."
+                    why = (
+                        "The champion is of other data (it knows none of the items): not compared."
+                    )
                 rules.append(Rule("champion", "all", None, None, None, True, why))
             elif np.array_equal(users["challenger_items"], users["champion_items"]):
-                why = f"Every list is that of champion {champion.version}: nothing changed, and nothing changes."
+                why = (
+                    f"Every list is that of champion {champion.version}: nothing changed, and "
+                    f"nothing changes."
+                )
                 rules.append(Rule("champion", "all", None, None, None, True, why))
             else:
                 differences = compare(users, has_topics, settings, seed)
@@ -131,7 +143,10 @@ def floor_rules(
     recalls = {name: models[name]["recall_at_500"] for name in BASELINES if name in models}
     recalls = {name: recall for name, recall in recalls.items() if recall is not None}
     if not recalls:
-        raise ValueError(f"evaluation.json has none of the baselines {', '.join(BASELINES)}: nothing to hold recall to")
+        raise ValueError(
+            f"evaluation.json has none of the baselines {', '.join(BASELINES)}: nothing to hold "
+            f"recall to"
+        )
     best = max(recalls, key=lambda name: recalls[name])
     ratio = settings.baseline_recall_ratio
     floor = _scaled(ratio, f"the best baseline, {best}", recalls[best])
@@ -185,7 +200,9 @@ def champion_rules(
     promote every other retraining; newer data is reason enough by itself.
     """
     rules = [_not_worse(metric, difference, champion) for metric, difference in differences.items()]
-    intervals = {metric: interval for metric, interval in differences.items() if interval is not None}
+    intervals = {
+        metric: interval for metric, interval in differences.items() if interval is not None
+    }
     better = [metric for metric, interval in intervals.items() if interval.is_gain]
     # The metric that is furthest from a loss stands for all in the verdict.
     most = max(intervals, key=lambda metric: intervals[metric].low)
@@ -218,7 +235,11 @@ def _relevance_floor(
     if relevance is not None and engagement is not None:
         floor = _scaled(ratio, "the engagement head alone", engagement)
         return _floor("relevance_floor", "l2_relevance", relevance, engagement * ratio, floor)
-    why = "no item has an L2 topic" if relevance is None else "this model has no engagement head to compare with"
+    why = (
+        "no item has an L2 topic"
+        if relevance is None
+        else "this model has no engagement head to compare with"
+    )
     why = f"Not measured: {why}, so relevance neither passes nor blocks."
     return Rule("relevance_floor", "l2_relevance", None, None, None, True, why)
 
@@ -226,7 +247,10 @@ def _relevance_floor(
 def _floor(rule: str, metric: str, value: float, bound: float, floor: str) -> Rule:
     passed = value >= bound
     where = "at or above" if passed else "below"
-    why = f"{NAMES[metric]} of the merge is {_percent(value)}, {where} the required {_percent(bound)} ({floor})."
+    why = (
+        f"{NAMES[metric]} of the merge is {_percent(value)}, {where} the required "
+        f"{_percent(bound)} ({floor})."
+    )
     return Rule(rule, metric, value, bound, None, passed, why)
 
 

@@ -33,9 +33,13 @@ def write(
     """
     made = dict(folders.by_stage())
     if missing := [stage.name for stage in STAGES if stage not in made]:
-        raise ValueError(f"a run directory needs the folders of all stages; missing: {', '.join(missing)}")
+        raise ValueError(
+            f"a run directory needs the folders of all stages; missing: {', '.join(missing)}"
+        )
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise UserError(f"run directory {run} exists already and is kept as it is: choose another run id.")
+        raise UserError(
+            f"run directory {run} exists already and is kept as it is: choose another run id."
+        )
     # Assembled under a hidden name beside it and renamed at the end.
     run.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{run.name}.", dir=run.parent))
@@ -113,9 +117,12 @@ def definitions(
         f"{preranked}Null = the data has nothing to measure it on.",
         "recall_at_k": "Share of a user's targets (distinct T2 items not engaged with in T1) "
         "among the first k of the list, averaged over test users.",
-        "l1_relevance": "Share of the (trigger, candidate) pairs of all lists whose items share an L1 (coarse) topic.",
-        "l2_relevance": "Share of the (trigger, candidate) pairs of all lists whose items share an L2 (fine) topic.",
-        "coverage": "Distinct items in the lists of all test users, divided by the number of items.",
+        "l1_relevance": "Share of the (trigger, candidate) pairs of all lists whose items share "
+        "an L1 (coarse) topic.",
+        "l2_relevance": "Share of the (trigger, candidate) pairs of all lists whose items share "
+        "an L2 (fine) topic.",
+        "coverage": "Distinct items in the lists of all test users, divided by the number of "
+        "items.",
         "intra_list_diversity": "Mean over test users of the mean cosine distance between the "
         "content vectors of two items of the list.",
         "cold_share": "Share of the candidates of all lists that had no interaction in T1.",

@@ -29,7 +29,9 @@ def fused_update(optimizer: torch.optim.Adagrad) -> None:
     tasks: list[Callable[[], None]] = []
     for table, sums, gradient in (weight for weight in with_gradient if weight.gradient.is_sparse):
         rows, values = gradient._indices()[0].numpy(), gradient._values().numpy()
-        step = partial(_step_rows, table.numpy(), sums.numpy(), rows, _first(rows), values, rate, eps)
+        step = partial(
+            _step_rows, table.numpy(), sums.numpy(), rows, _first(rows), values, rate, eps
+        )
         columns = split_range(values.shape[1], 2 * n_workers())
         tasks += [partial(step, part.start, part.stop) for part in columns]
     if dense := [weight for weight in with_gradient if not weight.gradient.is_sparse]:
@@ -71,7 +73,9 @@ def _step_rows(table, squares, rows, first, gradient, rate, eps, start, stop):  
     for i in range(len(rows)):
         if first[i] == i:
             row = rows[i]
-            _step(table[row, start:stop], squares[row, start:stop], gradient[i, start:stop], rate, eps)
+            _step(
+                table[row, start:stop], squares[row, start:stop], gradient[i, start:stop], rate, eps
+            )
 
 
 @njit(nogil=True, cache=True)

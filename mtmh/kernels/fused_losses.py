@@ -127,7 +127,9 @@ def _slice_losses(
     if weights[1] > 0:  # a trigger without content has nothing to teach
         teacher_similarity, has_content = product(content, teacher.columns.T), content.any(dim=1)
     slice_weights = (weights[0] * share, weights[1] * share)
-    *losses, gradient = row_losses(similarity, teacher_similarity, batch, slice_weights, has_content, logq)
+    *losses, gradient = row_losses(
+        similarity, teacher_similarity, batch, slice_weights, has_content, logq
+    )
     to_columns = product(gradient.T, trigger)
     return torch.stack(losses) * share, to_columns, product(gradient, student.columns)
 

@@ -18,7 +18,9 @@ from mtmh.model.losses import MASKED
 LOG2_E = np.float32(1.4426950408889634)
 MASK = np.float32(MASKED)
 # 2^x on [-1/2, 1/2]: its Taylor series, ln(2)^k / k!, to less than the rounding of float32.
-C1, C2, C3, C4, C5, C6, C7 = (np.float32(np.log(2.0) ** k / np.prod(np.arange(1.0, k + 1))) for k in range(1, 8))
+C1, C2, C3, C4, C5, C6, C7 = (
+    np.float32(np.log(2.0) ** k / np.prod(np.arange(1.0, k + 1))) for k in range(1, 8)
+)
 
 
 def row_losses(
@@ -83,7 +85,9 @@ def _row_losses(  # type: ignore[no-untyped-def]
         relevance_scale = weights[1] / np.float32(rows)
         from_q = np.float32(0)
         if weights[0] > 0:  # what logQ takes from a logit divides its exponential
-            corrected_log_z = most + np.log(np.float64(corrected_total)) - np.log(np.float64(inverse_q[target]))
+            corrected_log_z = (
+                most + np.log(np.float64(corrected_total)) - np.log(np.float64(inverse_q[target]))
+            )
             losses[0, row] = weight[row] * (corrected_log_z - logit[target])
         if weights[1] > 0 and has_content[row]:
             _logits(teacher[row], log_count, target, masked, teacher_logit)
@@ -96,7 +100,9 @@ def _row_losses(  # type: ignore[no-untyped-def]
         from_p = relevance_scale / total if from_q > 0 else np.float32(0)
         from_corrected = engagement_scale / corrected_total
         for column in range(columns):
-            logit[column] = p[column] * (from_p + from_corrected * inverse_q[column]) - from_q * q[column]
+            logit[column] = (
+                p[column] * (from_p + from_corrected * inverse_q[column]) - from_q * q[column]
+            )
         logit[target] -= engagement_scale
         out = similarity[row]
         for column in range(columns):
@@ -130,7 +136,9 @@ def exponentials(logit, inverse_q, out):  # type: ignore[no-untyped-def]
         rest = x - whole
         power = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
         high = C4 + rest * (C5 + rest * (C6 + rest * C7))
-        exponential = power * (np.float32(1) + rest * (C1 + rest * (C2 + rest * (C3 + rest * high))))
+        exponential = power * (
+            np.float32(1) + rest * (C1 + rest * (C2 + rest * (C3 + rest * high)))
+        )
         out[column] = exponential
         total += exponential
         corrected_total += exponential * inverse_q[column]

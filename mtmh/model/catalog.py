@@ -86,7 +86,9 @@ def moments(floats: Tensor) -> tuple[list[float], list[float]]:
         return [], []  # torch warns of empty columns
     mean, deviation = floats.mean(dim=0), floats.std(dim=0, correction=0)
     # In double precision only where needed: it is twice the memory.
-    if not (mean.isfinite() & deviation.isfinite()).all():  # squares of large numbers are past float32
+    if not (
+        mean.isfinite() & deviation.isfinite()
+    ).all():  # squares of large numbers are past float32
         mean, deviation = floats.double().mean(dim=0), floats.double().std(dim=0, correction=0)
     varies = (floats.amax(dim=0) > floats.amin(dim=0)) & (deviation > 0)
     return mean.tolist(), torch.where(varies, deviation, 1.0).tolist()

@@ -3,8 +3,8 @@ any device and precision.
 
 With trigger i, its positive j and the negatives k, over the set {j, k ..} of the batch's columns:
 
-    s(x, y) = <E_x, E_y> / tau_p      p = softmax(s)      a head's own vectors E
-    c(x, y) = <F_x, F_y> / tau_q      q = softmax(c)      the frozen content encoder's F, the teacher
+    s(x, y) = <E_x, E_y> / tau_p      p = softmax(s)      a head's own vectors E c(x, y) = <F_x,
+    F_y> / tau_q      q = softmax(c)      the frozen content encoder's F, the teacher
 
     L_e  = - log p_j                  InfoNCE, with s - log Q in the place of s
     L_r  = KL(q || p)                 distillation, with the uncorrected s

@@ -14,7 +14,9 @@ from mtmh.retrieval.merge import quota_merge, quotas_at
 from mtmh.retrieval.scoring import drop_self
 
 Search = Callable[[np.ndarray, int, str], tuple[np.ndarray, np.ndarray]]
-"""(items int32 [B], k, head "engagement" or "relevance") -> (ids int32 [B, k], -1 = none; scores float32 [B, k])."""
+"""(items int32 [B], k, head "engagement" or "relevance") -> (ids int32 [B, k], -1 = none; scores
+float32 [B, k]).
+"""
 
 LIST_LENGTH = 8  # candidates of a list on the page
 OFFERED = 50  # candidates of a head that the merge draws from
@@ -93,7 +95,9 @@ def collect(
     `alpha`; `items` row = item number.
     """
     nothing = np.full((len(triggers), OFFERED), -1, dtype=np.int32)
-    engagement, relevance = (_lists(search, triggers, OFFERED, head) if head in heads else nothing for head in HEADS)
+    engagement, relevance = (
+        _lists(search, triggers, OFFERED, head) if head in heads else nothing for head in HEADS
+    )
     # The merge draws from deeper lists than the page shows.
     merged = quota_merge([engagement, relevance], quotas_at(alpha), LIST_LENGTH)
     collected = []
@@ -139,7 +143,9 @@ def _candidates(
         fine = tuple(topic for topic in item.l2_topics if topic in trigger.l2_topics)
         coarse = tuple(topic for topic in item.l1_topics if topic in trigger.l1_topics)
         both = number in offers[0] and number in offers[1]
-        origin: Literal["engagement", "relevance"] = "engagement" if head == "engagement" else "relevance"
+        origin: Literal["engagement", "relevance"] = (
+            "engagement" if head == "engagement" else "relevance"
+        )
         match: Literal["l2", "l1", ""] = "l2" if fine else "l1" if coarse else ""
         lines.append(ExampleCandidate(item, match, fine or coarse, "both" if both else origin))
     return lines

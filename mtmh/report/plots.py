@@ -107,7 +107,11 @@ def tradeoff(
                 # The close-up names every alpha, the whole picture only the one that serves.
                 (left, right), (low, high) = _window(points)
                 axes.set(xlim=(left, right), ylim=(low, high))
-                named = [name for name, (x, y) in points.items() if left <= x <= right and low <= y <= high]
+                named = [
+                    name
+                    for name, (x, y) in points.items()
+                    if left <= x <= right and low <= y <= high
+                ]
             else:
                 axes.margins(0.16)
                 named = [name for name in points if alpha_of(name) in (None, serving_alpha)]
@@ -164,8 +168,12 @@ def without_glyph_warnings() -> Iterator[None]:
     a browser draws them by its own.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        warnings.filterwarnings("ignore", message="Matplotlib currently does not support", category=UserWarning)
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing from font", category=UserWarning
+        )
+        warnings.filterwarnings(
+            "ignore", message="Matplotlib currently does not support", category=UserWarning
+        )
         yield
 
 
@@ -186,7 +194,9 @@ def _window(points: Points) -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 def _draw_points(axes: Axes, points: Points, serving_alpha: int) -> None:
-    merged = sorted((alpha, points[name]) for name in points if (alpha := alpha_of(name)) is not None)
+    merged = sorted(
+        (alpha, points[name]) for name in points if (alpha := alpha_of(name)) is not None
+    )
     # The merge is a line over alpha; heads and baselines are single points of other shapes.
     line = np.array([point for _, point in merged]).reshape(-1, 2)
     axes.plot(line[:, 0], line[:, 1], color=COLORS["merged"], linewidth=1.8, zorder=2)
@@ -232,19 +242,32 @@ def _label(
     def cost(name: str, box: Any, rank: int) -> float:
         outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1
         covered = sum(box.overlaps(other) for other in taken)
-        covered += sum(box.padded(5).contains(*spots[other]) for other in points if points[other] != points[name])
+        covered += sum(
+            box.padded(5).contains(*spots[other])
+            for other in points
+            if points[other] != points[name]
+        )
         return 10.0 * covered + 20.0 * outside + 0.1 * rank
 
-    for name in sorted(words, key=lambda name: (alpha_of(name) != serving_alpha, alpha_of(name) is not None)):
+    for name in sorted(
+        words, key=lambda name: (alpha_of(name) != serving_alpha, alpha_of(name) is not None)
+    ):
         if alpha_of(name) in (0, 100) and alpha_of(name) != serving_alpha and points[name] in heads:
             continue  # that head alone, whose own label says so
         # Every position is tried, and the cheapest stays.
         offers = []
         for rank, (dx, dy, side) in enumerate(_PLACES):
             text = axes.annotate(
-                words[name], points[name], (dx, dy), textcoords="offset points", ha=side, va="center",
-                color=_color(name), weight="bold" if alpha_of(name) == serving_alpha else "normal", size=10,
-            )  # fmt: skip
+                words[name],
+                points[name],
+                (dx, dy),
+                textcoords="offset points",
+                ha=side,
+                va="center",
+                color=_color(name),
+                weight="bold" if alpha_of(name) == serving_alpha else "normal",
+                size=10,
+            )
             box = text.get_window_extent().padded(1)
             offers.append((cost(name, box, rank), rank, text, box))
         best = min(offers, key=lambda offer: offer[:2])

@@ -60,7 +60,9 @@ def write(run: Path, search: examples.Search | None = None) -> None:
     # Everything on the page is read from the run: it can be rendered again at any time.
     page = _environment().get_template("report.html.j2")
     html = page.render(
-        run_id=run.name.removeprefix("."),  # a dot marks a directory that is still being put together
+        run_id=run.name.removeprefix(
+            "."
+        ),  # a dot marks a directory that is still being put together
         alpha=alpha,
         single=plots.single_head(models),
         data=metrics["data"],
@@ -147,7 +149,9 @@ def _rejected(path: Path) -> list[tuple[str, int]]:
 def _tiles(metrics: Mapping[str, Any], alpha: int) -> list[dict[str, str]]:
     models = metrics["models"]
     merged, engagement = models[f"merged_alpha_{alpha}"], models.get("engagement_head")
-    measured = [name for name in BASELINES if name in models and models[name]["recall_at_500"] is not None]
+    measured = [
+        name for name in BASELINES if name in models and models[name]["recall_at_500"] is not None
+    ]
     # Recall beside what it must beat, relevance beside the head that trains on engagement alone.
     best = max(measured, key=lambda name: models[name]["recall_at_500"])
     floor = models[best]["recall_at_500"]
@@ -184,7 +188,11 @@ def _tiles(metrics: Mapping[str, Any], alpha: int) -> list[dict[str, str]]:
 
 def _drawings(run: Path, models: plots.Metrics, alpha: int) -> dict[str, Markup]:
     words = plots.tradeoff_metric(models)[1].removesuffix(", %")
-    close = "The head close up" if plots.single_head(models) else "Heads and merge, one point for each alpha"
+    close = (
+        "The head close up"
+        if plots.single_head(models)
+        else "Heads and merge, one point for each alpha"
+    )
     drawings = {
         "all": (plots.tradeoff(models, alpha, ["all"]), f"All models: recall@500 against {words}"),
         "zoom": (
@@ -198,7 +206,9 @@ def _drawings(run: Path, models: plots.Metrics, alpha: int) -> dict[str, Markup]
     for kind, figure in plots.curves(arrays).items():
         drawings[kind] = (figure, f"Training curve of the {kind} loss over the pairs seen")
     # The pictures hold words of the code alone, nothing of the data: safe without escaping.
-    return {name: Markup(plots.svg(figure, name, words)) for name, (figure, words) in drawings.items()}
+    return {
+        name: Markup(plots.svg(figure, name, words)) for name, (figure, words) in drawings.items()
+    }
 
 
 def _rows(models: Mapping[str, Mapping[str, float | None]], alpha: int) -> list[dict[str, Any]]:
@@ -223,7 +233,9 @@ def _rows(models: Mapping[str, Mapping[str, float | None]], alpha: int) -> list[
                 text = f"{value:.3f}"
             top = value is not None and value == best.get(metric)
             cells.append({"metric": metric, "value": value, "text": text, "best": top})
-        kind = "head" if model in HEADS else "baseline" if plots.alpha_of(model) is None else "merged"
+        kind = (
+            "head" if model in HEADS else "baseline" if plots.alpha_of(model) is None else "merged"
+        )
         served = plots.alpha_of(model) == alpha
         row = {"model": model, "name": name_of(model), "kind": kind, "served": served}
         rows.append(row | {"cells": cells})

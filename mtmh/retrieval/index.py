@@ -173,6 +173,8 @@ def _overlap(ids: np.ndarray, exact: np.ndarray) -> float:
     """Share of the exact neighbours that `ids` holds; 1 where there are none."""
     hits = 0
     for approximate, neighbours in zip(ids, exact, strict=True):
-        hits += len(np.intersect1d(approximate[approximate >= 0], neighbours[neighbours >= 0], True))
+        hits += len(
+            np.intersect1d(approximate[approximate >= 0], neighbours[neighbours >= 0], True)
+        )
     total = int((exact >= 0).sum())
     return hits / total if total else 1.0

@@ -39,7 +39,8 @@ class Intake:
     how its index was made.
 
     >>> intake = Intake.load(Path("runs/latest"))  # doctest: +SKIP
-    >>> add_items(query.load(Path("runs/latest")), pq.read_table("today.parquet"), intake)  # doctest: +SKIP
+    >>> add_items(query.load(Path("runs/latest")), pq.read_table("today.parquet"), intake)  #
+    doctest: +SKIP
     """
 
     encoder: ContentEncoder | None  # None where no item of the training had a text or an image
@@ -69,12 +70,17 @@ class Intake:
         """
         version = run / "retriever" if (run / "retriever").is_dir() else run
         if not (version / "model.json").is_file():
-            raise UserError(f"{run} holds no version: give a run, such as runs/latest, or a retriever directory.")
+            raise UserError(
+                f"{run} holds no version: give a run, such as runs/latest, or a retriever "
+                f"directory."
+            )
         metadata = json.loads((version / "model.json").read_text())
         config = load_config(run / "config.yaml") if (run / "config.yaml").is_file() else Config()
         means = dict(zip(metadata["float_features"], metadata["architecture"]["mean"], strict=True))
         return cls(
-            encoder=ContentEncoder.load(version, device, cache) if (version / CARD).is_file() else None,
+            encoder=ContentEncoder.load(version, device, cache)
+            if (version / CARD).is_file()
+            else None,
             content_dim=np.load(version / "content.npy", mmap_mode="r").shape[1],
             model=load_model(version),
             vocabularies=metadata["vocabularies"],
@@ -96,7 +102,10 @@ class Intake:
         checked = check_items(items, ITEMS, ids, floats)
         if bad := checked.rejected.num_rows:
             examples = "".join(worst(checked.rejected))
-            raise UserError(f"{bad:,} of {items.num_rows:,} new items break the contract; none was added.{examples}")
+            raise UserError(
+                f"{bad:,} of {items.num_rows:,} new items break the contract; none was "
+                f"added.{examples}"
+            )
         return checked.clean.sort_by("item_id")
 
     @torch.inference_mode()

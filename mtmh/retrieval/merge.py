@@ -48,7 +48,9 @@ def quota_merge(lists: Sequence[np.ndarray], quotas: Sequence[float], k: int) ->
     after the others); `k` > 0. Raises ValueError when quotas or k are out of range.
     """
     if not all(quota >= 0 for quota in quotas) or abs(sum(quotas) - 100) > 1e-6 or k < 1:
-        raise ValueError(f"quotas must be 0..100, 100 in all, and k at least 1: these are {quotas} and {k}")
+        raise ValueError(
+            f"quotas must be 0..100, 100 in all, and k at least 1: these are {quotas} and {k}"
+        )
     turns, channel, rank = _turns(tuple(ids.shape[1] for ids in lists), tuple(quotas))
     # All offers of a request in the order due; a later offer of the same item is dropped.
     items = np.concatenate(lists, axis=1).take(turns, axis=1)
@@ -89,7 +91,7 @@ def offers_passed(
     """
     due = (rank + 0.5) / _share(quotas[channel])
     offers = zip(quotas, lengths, strict=True)
-    passed = (int(min(due * quota / 100 + 0.5, n)) for quota, n in offers)
+    passed = (int(min(due * _share(quota) + 0.5, n)) for quota, n in offers)
     return tuple(rank + 1 if number == channel else n for number, n in enumerate(passed))
 
 

@@ -38,7 +38,9 @@ def load(run: Path) -> Retriever:
     UserError when `run` is neither.
     """
     if not run.is_dir():
-        raise UserError(f"{run}: no such folder. Give a run, such as runs/latest, or a retriever directory.")
+        raise UserError(
+            f"{run}: no such folder. Give a run, such as runs/latest, or a retriever directory."
+        )
     return Retriever.load(run / "retriever" if (run / "retriever").is_dir() else run)
 
 
@@ -100,7 +102,10 @@ def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[CandidateLine
     """
     path = run / "candidates.parquet"
     if not path.is_file():
-        raise UserError(f"{run} has no candidates.parquet: give a run directory, or a history with --history A,B,C.")
+        raise UserError(
+            f"{run} has no candidates.parquet: give a run directory, or a history with --history "
+            f"A,B,C."
+        )
     rows = pq.read_table(path, filters=[("user_id", "=", user_id), ("rank", "<=", k)])
     if not rows.num_rows:
         first = pq.read_table(path, columns=["user_id"], filters=[("rank", "=", 1)])
@@ -115,7 +120,9 @@ def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[CandidateLine
     candidates = rows.filter(is_model).sort_by("rank").to_pylist()
     if not candidates:
         merged = {name for name in rows["model"].to_pylist() if name.startswith("merged")}
-        raise UserError(f"the run has no {model}; it evaluated {', '.join(sorted(merged)) or 'no merge'}.")
+        raise UserError(
+            f"the run has no {model}; it evaluated {', '.join(sorted(merged)) or 'no merge'}."
+        )
     table = load(run).items
     of_id = {row["item_id"]: row for row in table.to_pylist()}
     lines = []
@@ -131,7 +138,9 @@ def _rows(retriever: Retriever, item_ids: list[str]) -> np.ndarray:
         unknown = item_ids[int((rows < 0).argmax())]
         ids = retriever.items["item_id"].to_pylist()
         close = get_close_matches(unknown, ids, n=3) or ids[:3]
-        raise UserError(f"item {unknown!r} is not in this version. Known are, say, {', '.join(close)}.")
+        raise UserError(
+            f"item {unknown!r} is not in this version. Known are, say, {', '.join(close)}."
+        )
     return rows
 
 

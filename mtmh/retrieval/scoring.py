@@ -177,7 +177,9 @@ def mlp(
     deep = x
     for layer in range(layers):
         key = f"{name}mlp.{2 * layer}"
-        deep = (deep.clip(0) if layer else deep) @ weights[f"{key}.weight"].T + weights[f"{key}.bias"]
+        deep = (deep.clip(0) if layer else deep) @ weights[f"{key}.weight"].T + weights[
+            f"{key}.bias"
+        ]
     beside = weights.get(f"{name}linear.weight")
     return deep if beside is None else deep + x @ beside.T
 

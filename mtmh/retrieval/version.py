@@ -116,14 +116,21 @@ def verify(version: Path) -> dict[str, Any]:
     UserError naming what does not agree.
     """
     if not (version / MANIFEST).is_file():
-        raise UserError(f"{version} holds no {MANIFEST}: give a retriever directory, such as runs/latest/retriever.")
+        raise UserError(
+            f"{version} holds no {MANIFEST}: give a retriever directory, such as "
+            f"runs/latest/retriever."
+        )
     manifest: dict[str, Any] = json.loads((version / MANIFEST).read_text())
     for name, expected in manifest["sha256"].items():
         path = version / name
         if not path.is_file():
-            raise UserError(f"{path} is missing, though the manifest lists it: copy the version again, whole.")
+            raise UserError(
+                f"{path} is missing, though the manifest lists it: copy the version again, whole."
+            )
         if _sha256(path) != expected:
-            raise UserError(f"{path} does not have the checksum of its manifest: copy the version again, whole.")
+            raise UserError(
+                f"{path} does not have the checksum of its manifest: copy the version again, whole."
+            )
     return manifest
 
 

@@ -84,7 +84,9 @@ def fit(
             seconds = time.perf_counter() - started
             _record(state, parts, sampler.batch_size, seconds, state.step == last)
             point = state.curves[-1] if state.curves else {}
-            losses = [f"{name} {value:.3f}" for name, value in point.items() if name.endswith("_loss")]
+            losses = [
+                f"{name} {value:.3f}" for name, value in point.items() if name.endswith("_loss")
+            ]
             progress.advance(sampler.batch_size, "  ".join(losses))
             if checkpoint is not None and state.step % CHECKPOINT_EVERY == 0:
                 state.seconds = time.perf_counter() - started

@@ -34,7 +34,7 @@ def train_preranker(
     is not there.
     """
     if not settings.use:
-        print("preranker: off (prerank.use: false): each head's pool keeps its own order", flush=True)
+        print("preranker: off (prerank.use: false): each pool keeps its own order", flush=True)
         return
     data = Prepared.load(prepared)
     catalog = Catalog.load(data, features)
@@ -62,7 +62,13 @@ def train_preranker(
     torch.manual_seed(seed)
     towers = build_towers(architecture)
     examples = NextItems(
-        data.train_histories(), is_long, data.n_items, settings.batch_size, settings.negatives, MAX_HISTORY, seed
+        data.train_histories(),
+        is_long,
+        data.n_items,
+        settings.batch_size,
+        settings.negatives,
+        MAX_HISTORY,
+        seed,
     )
     device = pick_device(settings.device, "prerank.device")
     content_and_interest = torch.from_numpy(vectors), torch.from_numpy(interest)

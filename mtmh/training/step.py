@@ -24,9 +24,15 @@ class Step:
 
     device: torch.device
     precision: torch.dtype
-    vectors: Callable[[TwoHeads, Tensor, Tensor], dict[str, Tensor]]  # (model, ids, floats), as `TwoHeads.forward`
-    objective_loss: Callable[..., tuple[Tensor, dict[str, Tensor]]]  # as that of mtmh/model/losses.py
-    update: Callable[[torch.optim.Adagrad], None]  # the weights; their gradients are gone afterwards
+    vectors: Callable[
+        [TwoHeads, Tensor, Tensor], dict[str, Tensor]
+    ]  # (model, ids, floats), as `TwoHeads.forward`
+    objective_loss: Callable[
+        ..., tuple[Tensor, dict[str, Tensor]]
+    ]  # as that of mtmh/model/losses.py
+    update: Callable[
+        [torch.optim.Adagrad], None
+    ]  # the weights; their gradients are gone afterwards
     threads: Callable[[], AbstractContextManager[None]]  # what steps run within
 
 

@@ -67,7 +67,9 @@ def train(
     inputs = [pairs / "pairs.parquet", features / "item_features.parquet", content / "content.npy"]
     key = _checkpoint_key(settings, seed, data.info, inputs)
     checkpoint = checkpoints / f"{key}.pt"
-    curves = fit(model, sampler, catalog, teacher, step, loss, settings.epochs, settings.lr, checkpoint)
+    curves = fit(
+        model, sampler, catalog, teacher, step, loss, settings.epochs, settings.lr, checkpoint
+    )
     # The results: vectors of all items, the weights, and what it takes to build the model again.
     for head, vectors in embed(model, catalog, device).items():
         np.save(out / f"{head}.npy", vectors.numpy())

@@ -1,4 +1,6 @@
-"""What a rollout asks of a cluster: which versions Triton's pods load, and what its pods and the routers say."""
+"""What a rollout asks of a cluster: which versions Triton's pods load, and what its pods and the
+routers say.
+"""
 
 import json
 import time
@@ -33,45 +35,58 @@ class OvertakenError(RolloutError):
 
 
 def connected() -> client.ApiClient:
-    """A client of the cluster around this pod or, outside of one, of the one that kubectl speaks to."""
+    """A client of the cluster around this pod or, outside of one, of the one that kubectl speaks
+    to.
+    """
     try:
         config.load_incluster_config()
     except config.ConfigException:
         try:
             config.load_kube_config()
         except config.ConfigException as error:
-            raise UserError(f"no cluster to deploy to: this is no pod, and there is no kubeconfig ({error}).") from None
+            raise UserError(
+                f"no cluster to deploy to: this is no pod, and there is no kubeconfig ({error})."
+            ) from None
     return client.ApiClient()
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The namespace that serves. Triton, then the routers, may take `seconds` each; `pause` is between two looks."""
+    """The namespace that serves. Triton, then the routers, may take `seconds` each; `pause` is
+    between two looks.
+    """
 
     api: client.ApiClient
     namespace: str
     seconds: float = 1800.0
     pause: float = 2.0
-    http: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(timeout=3.0, retries=False))
+    http: urllib3.PoolManager = field(
+        default_factory=lambda: urllib3.PoolManager(timeout=3.0, retries=False)
+    )
 
     def loaded(self) -> list[str] | None:
         """The versions that Triton is told to load, None where it never was."""
         return configured_versions(self._triton())
 
     def load(self, versions: list[str] | None, loaded: list[str] | None) -> None:
-        """Make Triton load `versions` (None: as if never told) where it was told `known`, and wait until it has.
+        """Make Triton load `versions` (None: as if never told) where it was told `known`, and wait
+        until it has.
 
-        Raises OvertakenError when it was told something else, RolloutError when it does not come up, UserError when
-        the cluster refuses.
+        Raises OvertakenError when it was told something else, RolloutError when it does not come
+        up, UserError when the cluster refuses.
         """
 
         def change() -> None:
             triton = client.AppsV1Api(self.api).read_namespaced_deployment(TRITON, self.namespace)
             if configured_versions(triton) not in (versions, loaded):
-                raise OvertakenError(f"somebody else told Triton to load {configured_versions(triton)}")
+                raise OvertakenError(
+                    f"somebody else told Triton to load {configured_versions(triton)}"
+                )
             text = None if versions is None else " ".join(versions)
             body = {
-                "metadata": {"resourceVersion": triton.metadata.resource_version},  # 409 where it was changed meanwhile
+                "metadata": {
+                    "resourceVersion": triton.metadata.resource_version
+                },  # 409 where it was changed meanwhile
                 "spec": {"template": {"metadata": {"annotations": {VERSIONS: text}}}},
             }
             client.AppsV1Api(self.api).patch_namespaced_deployment(TRITON, self.namespace, body)
@@ -79,7 +94,9 @@ class Cluster:
         def missing() -> str:
             triton = self._triton()
             if configured_versions(triton) != versions:
-                raise OvertakenError(f"somebody else told Triton to load {configured_versions(triton)}")
+                raise OvertakenError(
+                    f"somebody else told Triton to load {configured_versions(triton)}"
+                )
             return pending(triton)
 
         self._with_retries(change)
@@ -96,8 +113,16 @@ class Cluster:
             for name, health in answers.items():
                 if why := health.get("refused", {}).get(version):
                     raise RolloutError(f"{name} refuses it: {why}")
-            serving = {name: health.get("model_version") for name, health in answers.items() if health.get("ready")}
-            others = [f"{name} serves {other or 'nothing'}" for name, other in serving.items() if other != version]
+            serving = {
+                name: health.get("model_version")
+                for name, health in answers.items()
+                if health.get("ready")
+            }
+            others = [
+                f"{name} serves {other or 'nothing'}"
+                for name, other in serving.items()
+                if other != version
+            ]
             return ", ".join(others) or ("" if serving else "none is ready")
 
         self._wait("the routers", missing)
@@ -105,7 +130,9 @@ class Cluster:
     def pinned(self) -> set[str]:
         """The versions that arms of a running experiment name."""
         core = client.CoreV1Api(self.api)
-        config_map = self._with_retries(lambda: core.read_namespaced_config_map(ROUTER, self.namespace))
+        config_map = self._with_retries(
+            lambda: core.read_namespaced_config_map(ROUTER, self.namespace)
+        )
         settings = yaml.safe_load(config_map.data["router.yaml"])
         arms = (settings.get("experiment") or {}).get("arms") or []
         return {str(arm["version"]) for arm in arms if arm.get("version")}
@@ -120,21 +147,34 @@ class Cluster:
         return "; ".join(errors)
 
     def _triton(self) -> client.V1Deployment:
-        return self._with_retries(lambda: client.AppsV1Api(self.api).read_namespaced_deployment(TRITON, self.namespace))
+        return self._with_retries(
+            lambda: client.AppsV1Api(self.api).read_namespaced_deployment(TRITON, self.namespace)
+        )
 
     def _pods(self, component: str) -> list[client.V1Pod]:
         selector = SELECTOR.format(component)
         core = client.CoreV1Api(self.api)
-        pods = self._with_retries(lambda: core.list_namespaced_pod(self.namespace, label_selector=selector)).items
+        pods = self._with_retries(
+            lambda: core.list_namespaced_pod(self.namespace, label_selector=selector)
+        ).items
         return [pod for pod in pods if pod.metadata.deletion_timestamp is None]
 
     def _health(self, pod: client.V1Pod) -> dict[str, Any]:
-        """What a router answers to /readyz; `ready` is whether it takes traffic. Empty where it does not answer."""
-        ports = [port for container in pod.spec.containers for port in container.ports or [] if port.name == "http"]
+        """What a router answers to /readyz; `ready` is whether it takes traffic. Empty where it
+        does not answer.
+        """
+        ports = [
+            port
+            for container in pod.spec.containers
+            for port in container.ports or []
+            if port.name == "http"
+        ]
         if not (pod.status.pod_ip and ports):
             return {}
         try:
-            answer = self.http.request("GET", f"http://{pod.status.pod_ip}:{ports[0].container_port}/readyz")
+            answer = self.http.request(
+                "GET", f"http://{pod.status.pod_ip}:{ports[0].container_port}/readyz"
+            )
             return {**json.loads(answer.data), "ready": answer.status == 200}
         except (urllib3.exceptions.HTTPError, ValueError):
             return {}
@@ -147,7 +187,9 @@ class Cluster:
                 return call()
             except (ApiException, urllib3.exceptions.HTTPError) as error:
                 if isinstance(error, ApiException) and error.status not in RETRYABLE:
-                    raise UserError(f"the cluster refuses: {_words(error)} (namespace {self.namespace})") from None
+                    raise UserError(
+                        f"the cluster refuses: {_words(error)} (namespace {self.namespace})"
+                    ) from None
                 if time.monotonic() > end:
                     raise RolloutError(f"the cluster does not answer: {_words(error)}") from error
             time.sleep(self.pause)

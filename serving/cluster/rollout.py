@@ -1,8 +1,10 @@
-"""A new version on a cluster: Triton's pods load it beside the old one, then the routers switch to it.
+"""A new version on a cluster: Triton's pods load it beside the old one, then the routers switch to
+it.
 
-Which versions Triton loads stands in an annotation of its pods (k8s/base/triton.yaml), which one serves in the store's
-file `champion`, as on a laptop. Wherever this is killed, what serves is loaded: the champion changes only while Triton
-has both, and Triton keeps the old one until the next version comes. Not run on a real cluster.
+Which versions Triton loads stands in an annotation of its pods (k8s/base/triton.yaml), which one
+serves in the store's file `champion`, as on a laptop. Wherever this is killed, what serves is
+loaded: the champion changes only while Triton has both, and Triton keeps the old one until the next
+version comes. Not run on a real cluster.
 """
 
 from pathlib import Path
@@ -13,10 +15,12 @@ from serving.triton import store as packages
 
 
 def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
-    """Make the installed `version` the one that serves; returns the versions that Triton then has, oldest first.
+    """Make the installed `version` the one that serves; returns the versions that Triton then has,
+    oldest first.
 
-    Raises RolloutError, or UserError where somebody can mend it, when the version does not come up on Triton or the
-    routers do not take it: the champion and Triton's versions are then what they were, and the message says so.
+    Raises RolloutError, or UserError where somebody can mend it, when the version does not come up
+    on Triton or the routers do not take it: the champion and Triton's versions are then what they
+    were, and the message says so.
     """
     packages.verify(store, version)
     before = _champion(store)
@@ -38,8 +42,12 @@ def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
     return to_load
 
 
-def _undo(store: Path, before: str, loaded: list[str] | None, to_load: list[str], cluster: Cluster) -> str:
-    """Bring back what was, the routers first: until they have switched, Triton must keep both. Says what serves."""
+def _undo(
+    store: Path, before: str, loaded: list[str] | None, to_load: list[str], cluster: Cluster
+) -> str:
+    """Bring back what was, the routers first: until they have switched, Triton must keep both. Says
+    what serves.
+    """
     try:
         if _champion(store) != before:
             if before:
@@ -50,7 +58,9 @@ def _undo(store: Path, before: str, loaded: list[str] | None, to_load: list[str]
         cluster.load(loaded, to_load)
     except Exception as error:
         left = f"version {_champion(store)}" if _champion(store) else "no version"
-        return f"What was could not be brought back in full: {error}. The store's champion is {left}."
+        return (
+            f"What was could not be brought back in full: {error}. The store's champion is {left}."
+        )
     return f"Version {before} serves as before." if before else "No version serves, as before."
 
 

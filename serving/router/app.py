@@ -68,7 +68,8 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="mtmh router",
         version=mtmh.__version__,
-        description="Item-to-item retrieval, both engaging and relevant: two heads behind a quota merge.",
+        description="Item-to-item retrieval, both engaging and relevant: two heads behind a quota "
+        "merge.",
         lifespan=lifespan,
         docs_url=None,  # its page would come from another server
         redoc_url=None,
@@ -80,26 +81,39 @@ def create_app(service: Service) -> FastAPI:
     add_page(app, service, PROBLEMS)
     app.add_middleware(Shortcut, routes=app.routes)
     app.add_middleware(
-        Guard, limits=lambda: service.settings.limits, tokens=lambda: service.tokens, metrics=service.metrics
+        Guard,
+        limits=lambda: service.settings.limits,
+        tokens=lambda: service.tokens,
+        metrics=service.metrics,
     )
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)  # of a RequestError the guard makes an answer
+    app.add_exception_handler(
+        HTTPException, _http_error
+    )  # of a RequestError the guard makes an answer
     return app
 
 
 class Shortcut:
     """ASGI middleware: bodies are read, and their routes' functions called, right here.
 
-    FastAPI, which declares them, would do the same, by way of its routing, dependencies, exit stacks and parsing: a
-    third of a millisecond, and with less strict types.
+    FastAPI, which declares them, would do the same, by way of its routing, dependencies, exit
+    stacks and parsing: a third of a millisecond, and with less strict types.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
         self.app = app
-        self.routes = {route.path: route for route in routes if isinstance(route, APIRoute) and route.path in BODIES}
+        self.routes = {
+            route.path: route
+            for route in routes
+            if isinstance(route, APIRoute) and route.path in BODIES
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self.routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        route = (
+            self.routes.get(scope["path"])
+            if scope["type"] == "http" and scope["method"] == "POST"
+            else None
+        )
         if route is None:
             await self.app(scope, receive, send)
             return
@@ -121,7 +135,9 @@ def _retrieval(app: FastAPI, service: Service) -> None:
     async def retrieve_batch(body: schema.BatchRequest, request: Request) -> Response:
         """Several requests at once; each has its answer, or what was wrong with it, in order."""
         request_id = request.state.request_id
-        return _json({"request_id": request_id, "answers": await service.batch(body.requests, request_id)})
+        return _json(
+            {"request_id": request_id, "answers": await service.batch(body.requests, request_id)}
+        )
 
     @app.post("/v1/similar", response_model=schema.RetrieveAnswer, responses=PROBLEMS)
     async def similar(body: schema.SimilarRequest, request: Request) -> Response:
@@ -132,7 +148,9 @@ def _retrieval(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/compare", response_model=schema.Comparison, responses=PROBLEMS)
     async def compare(body: schema.RetrieveRequest, request: Request) -> Response:
-        """Both heads' lists and the merge, with titles and topics; exposes nobody to anything, so it is not logged."""
+        """Both heads' lists and the merge, with titles and topics; exposes nobody to anything, so
+        it is not logged.
+        """
         with service.admit() as deadline:
             result = await service.retrieval.retrieve(body, service.settings.limits, deadline)
             return _json(comparison(result, request.state.request_id, deadline))
@@ -151,14 +169,18 @@ def _reading(app: FastAPI, service: Service) -> None:
     @app.get("/v1/items", response_model=schema.ItemsAnswer, responses=PROBLEMS)
     async def items(
         request: Request,
-        q: Annotated[str, Query(max_length=256, description="Part of a title or an item_id, in any case.")] = "",
+        q: Annotated[
+            str, Query(max_length=256, description="Part of a title or an item_id, in any case.")
+        ] = "",
         limit: Annotated[int, BeforeValidator(schema.digits), Query(ge=1, le=100)] = 20,
     ) -> Response:
         """Items to choose a trigger from."""
         with service.admit(), service.retrieval.version(None) as (package, _):
             matches = [item(package, row) for row in await package.find(q, limit)]
             request_id = request.state.request_id
-            return _json({"request_id": request_id, "model_version": package.number, "items": matches})
+            return _json(
+                {"request_id": request_id, "model_version": package.number, "items": matches}
+            )
 
 
 def _operations(app: FastAPI, service: Service) -> None:
@@ -167,7 +189,11 @@ def _operations(app: FastAPI, service: Service) -> None:
         """The process answers."""
         return _json({"status": "alive"})
 
-    @app.get("/readyz", response_model=schema.HealthAnswer, responses={503: {"model": schema.HealthAnswer}})
+    @app.get(
+        "/readyz",
+        response_model=schema.HealthAnswer,
+        responses={503: {"model": schema.HealthAnswer}},
+    )
     async def readyz() -> Response:
         """A version takes traffic, and its heads answer."""
         versions = service.versions
@@ -177,17 +203,23 @@ def _operations(app: FastAPI, service: Service) -> None:
         health = {"status": status, "model_version": champion, "refused": versions.refused}
         return _json(health, 200 if versions.ready else 503)
 
-    @app.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE_LATEST: {}}}})
+    @app.get(
+        "/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE_LATEST: {}}}}
+    )
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _idempotency_key(request: Request) -> str | None:
-    """The call's Idempotency-Key. Raises RequestError 422 when it is empty, too long or not plain text."""
+    """The call's Idempotency-Key. Raises RequestError 422 when it is empty, too long or not plain
+    text.
+    """
     key = request.headers.get("idempotency-key")
     if key is not None and not (0 < len(key) <= 128 and key.isascii() and key.isprintable()):
-        raise RequestError(422, "Idempotency-Key: give 1 to 128 printable ASCII characters, such as a UUID.")
+        raise RequestError(
+            422, "Idempotency-Key: give 1 to 128 printable ASCII characters, such as a UUID."
+        )
     return key
 
 
@@ -213,7 +245,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     hint = "see /openapi.json for what there is"
-    response = _problem(request, error.status_code, f"{request.method} {request.url.path!a}: {error.detail}; {hint}.")
+    response = _problem(
+        request,
+        error.status_code,
+        f"{request.method} {request.url.path!a}: {error.detail}; {hint}.",
+    )
     response.headers.update(error.headers or {})
     return response
 
@@ -228,7 +264,9 @@ def make_server(source: Source) -> tuple[Service, uvicorn.Server]:
     service = Service(source)
     listen = service.settings.listen
     listen.tls.read()  # what is wrong with the files is said before anything starts
-    protocol = partial(BoundedProtocol, metrics=service.metrics, limits=lambda: service.settings.limits)
+    protocol = partial(
+        BoundedProtocol, metrics=service.metrics, limits=lambda: service.settings.limits
+    )
     config = uvicorn.Config(
         create_app(service),
         host=listen.host,
@@ -249,12 +287,16 @@ def make_server(source: Source) -> tuple[Service, uvicorn.Server]:
 
 
 def serve(source: Source) -> None:
-    """Run the router in the foreground until SIGINT or SIGTERM. Raises UserError when it cannot start."""
+    """Run the router in the foreground until SIGINT or SIGTERM. Raises UserError when it cannot
+    start.
+    """
     log_as_json()
     _, server = make_server(source)
     try:
         server.run()
     except SystemExit:  # uvicorn's word for a start that failed; it has said why
-        raise UserError("the router did not start; the line above says why, such as a port that is taken.") from None
+        raise UserError(
+            "the router did not start; the line above says why, such as a port that is taken."
+        ) from None
     except KeyboardInterrupt:  # uvicorn has stopped, and hands the signal on
         pass

@@ -1,4 +1,6 @@
-"""A request's body: read within its bounds before anything works on it, then made a request of schema.py."""
+"""A request's body: read within its bounds before anything works on it, then made a request of
+schema.py.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,7 +15,11 @@ from serving.router.limits import RequestError
 from serving.router.settings import Limits
 
 LARGE = ("/v1/retrieve/batch", "/v1/engagements")  # may be as large as limits.body_kb
-BODY_KB = {"/v1/retrieve": 512, "/v1/compare": 512, "/v1/similar": 128}  # a full one, with features, is less
+BODY_KB = {
+    "/v1/retrieve": 512,
+    "/v1/compare": 512,
+    "/v1/similar": 128,
+}  # a full one, with features, is less
 OTHER_KB = 8
 KEYS = 256  # in one object; no part of a request has more
 LINGER_SECONDS, LINGER_BYTES = 5.0, 64 * 2**20
@@ -30,7 +36,9 @@ def has_body(headers: Mapping[bytes, bytes]) -> bool:
     return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
 
-async def whole_body(path: str, headers: Mapping[bytes, bytes], receive: Receive, limits: Limits) -> Receive:
+async def whole_body(
+    path: str, headers: Mapping[bytes, bytes], receive: Receive, limits: Limits
+) -> Receive:
     """Read the body: a `receive` that gives it at once, so that a slow sender holds no place.
 
     Raises RequestError 413 and 408, HungUpError when the caller is gone before the end of it.
@@ -56,14 +64,18 @@ async def whole_body(path: str, headers: Mapping[bytes, bytes], receive: Receive
                     raise too_large
                 more = message.get("more_body", False)
     except TimeoutError:
-        raise RequestError(408, f"the body did not arrive in {limits.body_seconds:g} s: send it faster.") from None
+        raise RequestError(
+            408, f"the body did not arrive in {limits.body_seconds:g} s: send it faster."
+        ) from None
     return _once({"type": "http.request", "body": b"".join(parts), "more_body": False}, receive)
 
 
 async def linger(receive: Receive) -> None:
-    """Take in and forget what is left of a body, for a moment: a caller who is still sending would not see the answer.
+    """Take in and forget what is left of a body, for a moment: a caller who is still sending would
+    not see the answer.
 
-    Most clients read nothing before they have sent everything, and a connection that is closed under them is an error.
+    Most clients read nothing before they have sent everything, and a connection that is closed
+    under them is an error.
     """
     size, more = 0, True
     try:
@@ -79,8 +91,8 @@ async def linger(receive: Receive) -> None:
 def read_request(model: type[RequestModel], body: bytes) -> RequestModel:
     """The request in a body. Raises RequestError 422 that says what is wrong with it.
 
-    pydantic gathers every error of a body, so one with very many keys costs very much: they are counted first, and of a
-    list the first wrong element is told.
+    pydantic gathers every error of a body, so one with very many keys costs very much: they are
+    counted first, and of a list the first wrong element is told.
     """
     try:
         return model.model_validate_json(body if body.count(b":") <= KEYS else _narrow(body))
@@ -89,17 +101,24 @@ def read_request(model: type[RequestModel], body: bytes) -> RequestModel:
 
 
 def _narrow(body: bytes) -> bytes:
-    """The body with each key once. Raises RequestError 422 when it is no JSON, or an object in it has too many keys."""
+    """The body with each key once. Raises RequestError 422 when it is no JSON, or an object in it
+    has too many keys.
+    """
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RequestError(422, f"the body is no JSON ({error}): write it as /openapi.json says.") from None
+        raise RequestError(
+            422, f"the body is no JSON ({error}): write it as /openapi.json says."
+        ) from None
     values: list[Any] = [[content]]
     while values:
         value = values.pop()
         if isinstance(value, dict) and len(value) > KEYS:
             names = ", ".join(ascii(name[:40]) for name in list(value)[:3])
-            raise RequestError(422, f"an object has {len(value)} keys ({names}, ..): no part of a request has so many.")
+            raise RequestError(
+                422,
+                f"an object has {len(value)} keys ({names}, ..): no part of a request has so many.",
+            )
         parts = value.values() if isinstance(value, dict) else value
         values.extend(part for part in parts if isinstance(part, dict | list))
     return orjson.dumps(content)

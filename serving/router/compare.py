@@ -1,4 +1,6 @@
-"""What the page shows of one request: both heads' lists beside the merge, with titles and topics."""
+"""What the page shows of one request: both heads' lists beside the merge, with titles and
+topics.
+"""
 
 from typing import Any
 
@@ -15,7 +17,11 @@ def comparison(result: RetrievalResult, request_id: str, deadline: Deadline) -> 
     lists = {**{head: _head(result, head) for head in HEADS}, "merged": rows_of(result.columns())}
     rows = [row for candidates in lists.values() for row in candidates]
     item_ids = dict.fromkeys([*result.triggers, *(row["item_id"] for row in rows)])
-    items = {item_id: item(package, package.row_of[item_id]) for item_id in item_ids if item_id in package.row_of}
+    items = {
+        item_id: item(package, package.row_of[item_id])
+        for item_id in item_ids
+        if item_id in package.row_of
+    }
     for row in rows:
         trigger = items.get(row["trigger_id"])  # None: the version does not know it, nor its topics
         row["topic_match"] = topic_match(items[row["item_id"]], trigger) if trigger else None
@@ -31,7 +37,10 @@ def comparison(result: RetrievalResult, request_id: str, deadline: Deadline) -> 
         "lists": lists,
         "items": items,
     }
-    return {**answer, "timings_ms": milliseconds(result) | {"total": round(1000 * deadline.spent(), 3)}}
+    return {
+        **answer,
+        "timings_ms": milliseconds(result) | {"total": round(1000 * deadline.spent(), 3)},
+    }
 
 
 def item(package: Package, row: int) -> dict[str, Any]:

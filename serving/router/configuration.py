@@ -1,7 +1,7 @@
 """The configuration in force: read again when its files change, and never for the worse.
 
-What is wrong, empty, gone or only half there is refused, and what was in force stays. The token and a running
-experiment do not go away because a file says nothing of them.
+What is wrong, empty, gone or only half there is refused, and what was in force stays. The token and
+a running experiment do not go away because a file says nothing of them.
 """
 
 import logging
@@ -24,7 +24,9 @@ MOST_TOKENS, MOST_TOKEN_BYTES = 2, 4096
 log = logging.getLogger("mtmh.router")
 
 Tokens = tuple[bytes, ...]  # a caller shows one of them
-Stamp = tuple[int, int, int, int]  # time of change, inode, size, mode; the error's number alone where there is no file
+Stamp = tuple[
+    int, int, int, int
+]  # time of change, inode, size, mode; the error's number alone where there is no file
 
 
 @dataclass(frozen=True)
@@ -38,20 +40,25 @@ class InForce:
 
 @dataclass
 class Watched:
-    """A file: its stamp when it was last read, its stamp at the last look, and why it is refused."""
+    """A file: its stamp when it was last read, its stamp at the last look, and why it is
+    refused.
+    """
 
     read: Stamp | None
     seen: Stamp
     refusal: tuple[Stamp, str] | None = None  # its stamp, and the reason
 
     def is_due(self, stamp: Stamp) -> bool:
-        """Whether to read it: it has changed, and not grown since the look before, so that nobody is writing it."""
+        """Whether to read it: it has changed, and not grown since the look before, so that nobody
+        is writing it.
+        """
         settled, self.seen = stamp[1:] == self.seen[1:], stamp
         return settled and stamp != self.read
 
 
 class Configuration:
-    """Reads the files at the start, and at every `look`. Raises UserError when they are wrong at the start.
+    """Reads the files at the start, and at every `look`. Raises UserError when they are wrong at
+    the start.
 
     It touches the file system, so it is asked from a thread.
     """
@@ -66,7 +73,9 @@ class Configuration:
         self.file, self.token_file = Watched(stamp, stamp), Watched(token_stamp, token_stamp)
 
     def look(self) -> bool:
-        """Whether something new is in force. Raises nothing: what is refused is counted, and said in the log once."""
+        """Whether something new is in force. Raises nothing: what is refused is counted, and said
+        in the log once.
+        """
         before = self.in_force
         self._follow(self.file, self.source.path, self._read_file)
         self._follow(self.token_file, self.in_force.settings.auth.token_file, self._read_token_file)
@@ -98,19 +107,28 @@ class Configuration:
         log.error("configuration refused, the old one stays", extra={"fields": {"why": why}})
 
     def _read_file(self) -> str:
-        """Take over what the file says; "taken", or "pending" where an arm's version is not in the store yet."""
+        """Take over what the file says; "taken", or "pending" where an arm's version is not in the
+        store yet.
+        """
         old = self.in_force
         written = self.source.written()
         self._check_nothing_is_lost(written)
         new = self.source.read(written)
-        if late := [name for name in START_ONLY if getattr(new, name) != getattr(old.settings, name)]:
+        if late := [
+            name for name in START_ONLY if getattr(new, name) != getattr(old.settings, name)
+        ]:
             log.warning("these settings need a restart", extra={"fields": {"settings": late}})
-        # What goes into force is the new file with the sections that are read once as they were: that must be right.
-        parts = {name: getattr(old.settings if name in START_ONLY else new, name) for name in Settings.model_fields}
+        # What goes into force is the new file with the sections that are read once as they were:
+        # that must be right.
+        parts = {
+            name: getattr(old.settings if name in START_ONLY else new, name)
+            for name in Settings.model_fields
+        }
         settings = check(Settings, parts, self.source.where)
         if old.tokens is not None and settings.auth.token_file is None:
             raise UserError(
-                "auth.token_file is not set any more: a router that asks for a token goes on asking for it."
+                "auth.token_file is not set any more: a router that asks for a token goes on "
+                "asking for it."
             )
         stamp = _stamp(settings.auth.token_file)
         tokens = read_tokens(settings.auth.token_file)
@@ -122,30 +140,48 @@ class Configuration:
         old = self.in_force
         lost = [name for name in old.written if name not in written]
         before, after = old.written.get("experiment"), written.get("experiment")
-        if isinstance(before, dict) and before.get("arms") and isinstance(after, dict) and "arms" not in after:
+        if (
+            isinstance(before, dict)
+            and before.get("arms")
+            and isinstance(after, dict)
+            and "arms" not in after
+        ):
             lost.append("experiment.arms")
         if lost or not written:
             what = f"{', '.join(lost)} is not there any more" if lost else "it says nothing"
             raise UserError(
-                f"configuration {self.source.where}: {what}, as in a file that is half written. Write a section out to "
-                "change it: `limits: {}` takes its defaults, `experiment: {arms: null}` ends an experiment."
+                f"configuration {self.source.where}: {what}, as in a file that is half written. "
+                f"Write a section out to "
+                "change it: `limits: {}` takes its defaults, `experiment: {arms: null}` ends an "
+                "experiment."
             )
 
     def _missing_versions(self, settings: Settings) -> list[str]:
         folder = settings.store / "versions"
-        missing = [number for number in settings.experiment.versions if not (folder / number / MANIFEST).is_file()]
+        missing = [
+            number
+            for number in settings.experiment.versions
+            if not (folder / number / MANIFEST).is_file()
+        ]
         if missing:
-            log.warning("arms wait for versions that are not in the store", extra={"fields": {"versions": missing}})
+            log.warning(
+                "arms wait for versions that are not in the store",
+                extra={"fields": {"versions": missing}},
+            )
         return missing
 
     def _read_token_file(self) -> str:
         old = self.in_force
-        self.in_force = InForce(old.settings, read_tokens(old.settings.auth.token_file), old.written)
+        self.in_force = InForce(
+            old.settings, read_tokens(old.settings.auth.token_file), old.written
+        )
         return "taken"
 
 
 def read_tokens(path: Path | None) -> Tokens | None:
-    """The tokens in a file, one a line; None without a file. Raises UserError on a file without, or of other things."""
+    """The tokens in a file, one a line; None without a file. Raises UserError on a file without, or
+    of other things.
+    """
     if path is None:
         return None
     name = f"auth.token_file {path}"
@@ -154,9 +190,14 @@ def read_tokens(path: Path | None) -> Tokens | None:
     if not tokens:
         raise UserError(f"{name} is empty. Write a token there, say with: openssl rand -hex 32.")
     if len(tokens) > MOST_TOKENS:
-        raise UserError(f"{name} has {len(tokens)} tokens. Two at the most, each on a line: the old and the new one.")
+        raise UserError(
+            f"{name} has {len(tokens)} tokens. Two at the most, each on a line: the old and the "
+            f"new one."
+        )
     if not all(re.fullmatch(rb"[ -~]+", token) for token in tokens):
-        raise UserError(f"{name}: a token is of visible ASCII characters. Write one, say of hex digits.")
+        raise UserError(
+            f"{name}: a token is of visible ASCII characters. Write one, say of hex digits."
+        )
     return tokens
 
 

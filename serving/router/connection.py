@@ -1,7 +1,8 @@
-"""One connection of a caller: uvicorn's protocol over httptools, with bounds on what comes before a request is whole.
+"""One connection of a caller: uvicorn's protocol over httptools, with bounds on what comes before a
+request is whole.
 
-The bounds hold before anybody has shown a token: bytes and number of headers, the time until they are complete, and
-how many connections are open at once.
+The bounds hold before anybody has shown a token: bytes and number of headers, the time until they
+are complete, and how many connections are open at once.
 """
 
 import resource
@@ -20,7 +21,10 @@ HEADER_BYTES = 32 * 1024  # of one request, its address included
 HEADERS = 100
 HEADER_SECONDS = 10.0  # from the first byte that may belong to a request to the end of its headers
 TEXTS = {
-    "headers": (431, f"the headers are more than {HEADER_BYTES // 1024} KB or {HEADERS} lines: send less."),
+    "headers": (
+        431,
+        f"the headers are more than {HEADER_BYTES // 1024} KB or {HEADERS} lines: send less.",
+    ),
     "full": (503, "every connection that this router may hold is at work: retry."),
 }
 
@@ -28,7 +32,9 @@ TEXTS = {
 class BoundedProtocol(HttpToolsProtocol):
     """`metrics` counts what is turned away; `limits` has how many connections there may be."""
 
-    def __init__(self, *args: Any, metrics: Metrics, limits: Callable[[], Limits], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, metrics: Metrics, limits: Callable[[], Limits], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.metrics, self.limits = metrics, limits
         self.overhead = 0  # bytes since the last request began, or since the last piece of its body
@@ -40,7 +46,9 @@ class BoundedProtocol(HttpToolsProtocol):
     # Connections: as many as the limit; who says nothing makes room for who comes.
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Take the connection, in place of the one that has waited longest where there are too many."""
+        """Take the connection, in place of the one that has waited longest where there are too
+        many.
+        """
         super().connection_made(cast(Transport, transport))
         self._await_headers()
         if len(self.connections) <= most_connections(self.limits().connections):
@@ -48,7 +56,9 @@ class BoundedProtocol(HttpToolsProtocol):
         waiting = [
             connection
             for connection in self.connections
-            if isinstance(connection, BoundedProtocol) and connection is not self and connection.is_waiting
+            if isinstance(connection, BoundedProtocol)
+            and connection is not self
+            and connection.is_waiting
         ]
         longest = min(waiting, key=lambda connection: connection.waiting_since, default=None)
         if longest is None:
@@ -85,7 +95,8 @@ class BoundedProtocol(HttpToolsProtocol):
             super().data_received(piece)
             if self.overhead > HEADER_BYTES:
                 self._turn_away("headers")
-        # uvicorn has stopped its own timer of idle connections: ours goes on until the headers are complete.
+        # uvicorn has stopped its own timer of idle connections: ours goes on until the headers are
+        # complete.
         if self.in_headers and self.overhead and self.header_timer is None:
             self._await_headers()
 
@@ -104,7 +115,9 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body; what comes between pieces and behind the last is counted as headers are."""
+        """A piece of the body; what comes between pieces and behind the last is counted as headers
+        are.
+        """
         self.overhead = 0
         if not self.transport.is_closing():
             super().on_body(body)
@@ -116,7 +129,9 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """A body that was answered before it was whole is not read for ever: the connection ends with the answer."""
+        """A body that was answered before it was whole is not read for ever: the connection ends
+        with the answer.
+        """
         super().on_response_complete()
         self.waiting_since = time.monotonic()
         if not self.in_headers:
@@ -132,7 +147,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self.header_timer = None
-        if not self.is_waiting:  # a pipelined request is incomplete: the answer before it goes first
+        if (
+            not self.is_waiting
+        ):  # a pipelined request is incomplete: the answer before it goes first
             self._await_headers()
         elif not self.transport.is_closing():
             self.metrics.connections_closed.labels("slow").inc()
@@ -149,14 +166,25 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.metrics.connections_closed.labels(reason).inc()
         status, text = TEXTS[reason]
-        if self.working is None or self.working.response_complete or not self.working.response_started:
+        if (
+            self.working is None
+            or self.working.response_complete
+            or not self.working.response_started
+        ):
             body = orjson.dumps({"error": text, "request_id": ""})
-            head = f"HTTP/1.1 {status} \r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-            self.transport.write(f"{head}retry-after: 1\r\nconnection: close\r\n\r\n".encode() + body)
+            head = (
+                f"HTTP/1.1 {status} \r\ncontent-type: application/json\r\ncontent-length: "
+                f"{len(body)}\r\n"
+            )
+            self.transport.write(
+                f"{head}retry-after: 1\r\nconnection: close\r\n\r\n".encode() + body
+            )
         self.transport.close()
 
 
 def most_connections(wanted: int) -> int:
-    """At most half of the files that this process may open: the rest is for gRPC, models, stores and the log."""
+    """At most half of the files that this process may open: the rest is for gRPC, models, stores
+    and the log.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return wanted if files == resource.RLIM_INFINITY else max(min(wanted, files // 2), 1)

@@ -1,4 +1,6 @@
-"""The router over gRPC: mtmh.proto's two calls, in the same process, by the same checks and the same service."""
+"""The router over gRPC: mtmh.proto's two calls, in the same process, by the same checks and the
+same service.
+"""
 
 import asyncio
 import logging
@@ -23,14 +25,19 @@ from serving.router.limits import Deadline, RequestError, shows_token
 from serving.router.service import Service
 from serving.router.settings import Limits
 
-STREAMS = 1000  # calls at once: far more than are worked on, so that who is over hears of it by a 429
+STREAMS = (
+    1000  # calls at once: far more than are worked on, so that who is over hears of it by a 429
+)
 OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.server_handshake_timeout_ms", 10_000),  # who connects and says nothing
     ("grpc.keepalive_time_ms", 60_000),  # who is gone without a word
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.max_connection_idle_ms", 300_000),
-    ("grpc.max_connection_age_ms", 3_600_000),  # callers spread anew over the routers that there are
+    (
+        "grpc.max_connection_age_ms",
+        3_600_000,
+    ),  # callers spread anew over the routers that there are
     ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.max_metadata_size", HEADER_BYTES),
     ("grpc.absolute_max_metadata_size", HEADER_BYTES),
@@ -54,11 +61,15 @@ class Calls:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    async def retrieve(self, messages: AsyncIterator[bytes], context: aio.ServicerContext) -> wire.Answer:
+    async def retrieve(
+        self, messages: AsyncIterator[bytes], context: aio.ServicerContext
+    ) -> wire.Answer:
         """As POST /v1/retrieve."""
         return await self._answer(_retrieve_request, messages, self.service.retrieve, context)
 
-    async def similar(self, messages: AsyncIterator[bytes], context: aio.ServicerContext) -> wire.Answer:
+    async def similar(
+        self, messages: AsyncIterator[bytes], context: aio.ServicerContext
+    ) -> wire.Answer:
         """As POST /v1/similar."""
         return await self._answer(_similar_request, messages, self.service.similar, context)
 
@@ -71,7 +82,8 @@ class Calls:
     ) -> wire.Answer:
         """The token first, then the message, which may not have arrived yet.
 
-        A caller's own deadline cancels the call, so it never counts as an answer that the router owes.
+        A caller's own deadline cancels the call, so it never counts as an answer that the router
+        owes.
         """
         pairs = [(key, _text(value).encode()) for key, value in context.invocation_metadata() or ()]
         metadata, name = dict(pairs), read.__annotations__["return"].__name__
@@ -83,7 +95,9 @@ class Calls:
             several = sum(key == "authorization" for key, _ in pairs) > 1
             if several or not shows_token(metadata.get("authorization", b""), self.service.tokens):
                 raise RequestError(
-                    401, "authorization: Bearer TOKEN is missing, given twice, or not the router's token."
+                    401,
+                    "authorization: Bearer TOKEN is missing, given twice, or not the router's "
+                    "token.",
                 )
             message = await self._message(messages)
             with self.service.admit() as deadline:
@@ -108,15 +122,21 @@ class Calls:
         raise AssertionError("abort raises")
 
     async def _message(self, messages: AsyncIterator[bytes]) -> bytes:
-        """The one message of a call, which has as long to arrive as a body over HTTP. Raises RequestError."""
+        """The one message of a call, which has as long to arrive as a body over HTTP. Raises
+        RequestError.
+        """
         seconds = self.service.settings.limits.body_seconds
         try:
             async with asyncio.timeout(seconds):
                 return await anext(messages)
         except TimeoutError:
-            raise RequestError(408, f"the message did not arrive in {seconds:g} s: send it faster.") from None
+            raise RequestError(
+                408, f"the message did not arrive in {seconds:g} s: send it faster."
+            ) from None
         except StopAsyncIteration:
-            raise RequestError(422, "the call has no message: send what mtmh.proto describes.") from None
+            raise RequestError(
+                422, "the call has no message: send what mtmh.proto describes."
+            ) from None
 
 
 class Rpc:
@@ -132,14 +152,18 @@ class Rpc:
 
 
 async def start(service: Service) -> Rpc | None:
-    """Listen on listen.grpc_port; None where that is null. Raises UserError when the port is taken."""
+    """Listen on listen.grpc_port; None where that is null. Raises UserError when the port is
+    taken.
+    """
     listen, limits = service.settings.listen, service.settings.limits
     if listen.grpc_port is None:
         return None
     server = aio.server(options=[*OPTIONS, *_bounds(limits)], maximum_concurrent_rpcs=STREAMS)
     calls, health = Calls(service), HealthService(service.versions)
     handlers = {"Retrieve": _handler(calls.retrieve), "Similar": _handler(calls.similar)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("mtmh.v1.Router", handlers),))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("mtmh.v1.Router", handlers),)
+    )
     server.add_generic_rpc_handlers((health.handlers(),))
     address, pair = f"{listen.host}:{listen.grpc_port}", listen.tls.read()
     try:
@@ -148,15 +172,23 @@ async def start(service: Service) -> Rpc | None:
         else:
             server.add_secure_port(address, grpc.ssl_server_credentials([(pair[1], pair[0])]))
     except RuntimeError:
-        raise UserError(f"port {listen.grpc_port} is taken: give the router another listen.grpc_port.") from None
+        raise UserError(
+            f"port {listen.grpc_port} is taken: give the router another listen.grpc_port."
+        ) from None
     await server.start()
     return Rpc(server, health)
 
 
 def _bounds(limits: Limits) -> list[tuple[str, int]]:
-    """Of one connection, and of all: a quarter of the files that this process may open, beside HTTP's half."""
+    """Of one connection, and of all: a quarter of the files that this process may open, beside
+    HTTP's half.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    connections = limits.connections if files == resource.RLIM_INFINITY else min(limits.connections, files // 4)
+    connections = (
+        limits.connections
+        if files == resource.RLIM_INFINITY
+        else min(limits.connections, files // 4)
+    )
     return [
         ("grpc.max_receive_message_length", 1024 * min(limits.body_kb, BODY_KB["/v1/retrieve"])),
         ("grpc.max_concurrent_streams", STREAMS),
@@ -165,8 +197,12 @@ def _bounds(limits: Limits) -> list[tuple[str, int]]:
 
 
 def _handler(call: Any) -> grpc.RpcMethodHandler:
-    """On the wire a call of one message is a stream of one: so it is ours when it begins, and not when it is whole."""
-    return grpc.stream_unary_rpc_method_handler(call, response_serializer=wire.Answer.SerializeToString)
+    """On the wire a call of one message is a stream of one: so it is ours when it begins, and not
+    when it is whole.
+    """
+    return grpc.stream_unary_rpc_method_handler(
+        call, response_serializer=wire.Answer.SerializeToString
+    )
 
 
 def _retrieve_request(message: bytes) -> schema.RetrieveRequest:
@@ -201,7 +237,9 @@ def _trigger(message: wire.Trigger) -> dict[str, Any]:
 
 
 def _filters(filters: wire.Filters) -> dict[str, Any]:
-    fields = _given(filters, "exclude_seen", "max_age_hours") | {"deny_topics": list(filters.deny_topics)}
+    fields = _given(filters, "exclude_seen", "max_age_hours") | {
+        "deny_topics": list(filters.deny_topics)
+    }
     return fields | ({"allow_topics": list(filters.allow_topics)} if filters.allow_topics else {})
 
 

@@ -1,4 +1,6 @@
-"""Around every HTTP request: id, token, its body read, one line in the log, and no traceback to anyone."""
+"""Around every HTTP request: id, token, its body read, one line in the log, and no traceback to
+anyone.
+"""
 
 import asyncio
 import logging
@@ -19,8 +21,16 @@ from serving.router.limits import RequestError, shows_token
 from serving.router.metrics import Metrics
 from serving.router.settings import Limits, is_loopback
 
-OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")  # without a token, as is the page
-COMPLETED = ("/v1/engagements",)  # what came whole is kept, whether or not the caller waits for the answer
+OPEN = (
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+)  # without a token, as is the page
+COMPLETED = (
+    "/v1/engagements",
+)  # what came whole is kept, whether or not the caller waits for the answer
 HUNG_UP = 499  # the status, in figures and log, of a caller who went away: no fault of the server
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -28,10 +38,16 @@ log = logging.getLogger("mtmh.router")
 
 
 class Guard:
-    """ASGI middleware. `limits` and `tokens` are asked for with every request: they may be read again."""
+    """ASGI middleware. `limits` and `tokens` are asked for with every request: they may be read
+    again.
+    """
 
     def __init__(
-        self, app: ASGIApp, limits: Callable[[], Limits], tokens: Callable[[], Sequence[bytes] | None], metrics: Metrics
+        self,
+        app: ASGIApp,
+        limits: Callable[[], Limits],
+        tokens: Callable[[], Sequence[bytes] | None],
+        metrics: Metrics,
     ) -> None:
         self.app, self.limits, self.tokens, self.metrics = app, limits, tokens, metrics
 
@@ -45,7 +61,11 @@ class Guard:
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         # A HEAD is answered as its GET is: the server leaves the body out.
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        call = {**scope, "method": method, "state": {**scope.get("state", {}), "request_id": request_id}}
+        call = {
+            **scope,
+            "method": method,
+            "state": {**scope.get("state", {}), "request_id": request_id},
+        }
         status, unread = 0, has_body(headers)
 
         async def reply(message: Message) -> None:
@@ -69,12 +89,22 @@ class Guard:
         except HungUpError:
             status = HUNG_UP
         except Exception:
-            log.exception("request failed", extra={"fields": {"request_id": request_id, "path": scope["path"]}})
+            log.exception(
+                "request failed",
+                extra={"fields": {"request_id": request_id, "path": scope["path"]}},
+            )
             if not status:
-                await refuse(call, reply, 500, "the router failed; its log says why, under this request_id.")
+                await refuse(
+                    call, reply, 500, "the router failed; its log says why, under this request_id."
+                )
         path = getattr(call.get("route"), "path", "other")
         self.metrics.requests.labels(path, str(status)).inc()
-        fields = {"request_id": request_id, "method": scope["method"], "path": path, "status": status}
+        fields = {
+            "request_id": request_id,
+            "method": scope["method"],
+            "path": path,
+            "status": status,
+        }
         fields["ms"] = round(1e3 * (time.perf_counter() - start), 2)
         log.info("request", extra={"fields": fields | call["state"].get("log_fields", {})})
         if unread and status != HUNG_UP:
@@ -82,22 +112,41 @@ class Guard:
             await reply({"type": "http.response.body", "body": b""})
 
     def _check_caller(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        """Raises RequestError 401 without the token; without one to ask for, 403 for a page of another site; 415."""
+        """Raises RequestError 401 without the token; without one to ask for, 403 for a page of
+        another site; 415.
+        """
         if _is_open(scope["path"]):
             return
         tokens = self.tokens()
         credentials = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(credentials) > 1 or not shows_token(headers.get(b"authorization", b""), tokens):
-            raise RequestError(401, "Authorization: Bearer TOKEN is missing, given twice, or not the router's.")
-        if tokens is None and b"origin" in headers and is_foreign(headers[b"origin"], headers.get(b"host", b"")):
-            text = "a page of another site asks, and this router asks nobody for a token: set auth.token_file."
+            raise RequestError(
+                401, "Authorization: Bearer TOKEN is missing, given twice, or not the router's."
+            )
+        if (
+            tokens is None
+            and b"origin" in headers
+            and is_foreign(headers[b"origin"], headers.get(b"host", b""))
+        ):
+            text = (
+                "a page of another site asks, and this router asks nobody for a token: set "
+                "auth.token_file."
+            )
             raise RequestError(403, text)
         kind = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
-        if scope["method"] == "POST" and kind != b"application/json" and not kind.endswith(b"+json"):
-            raise RequestError(415, f"content-type: {kind.decode('latin-1')!a} is no JSON: send application/json.")
+        if (
+            scope["method"] == "POST"
+            and kind != b"application/json"
+            and not kind.endswith(b"+json")
+        ):
+            raise RequestError(
+                415, f"content-type: {kind.decode('latin-1')!a} is no JSON: send application/json."
+            )
 
     async def _while_connected(self, scope: Scope, answer: Awaitable[None]) -> None:
-        """Make an answer for as long as somebody waits for it. Raises HungUpError when nobody does (connection.py)."""
+        """Make an answer for as long as somebody waits for it. Raises HungUpError when nobody does
+        (connection.py).
+        """
         task, hung_up = asyncio.current_task(), False
 
         def hang_up() -> None:
@@ -119,7 +168,9 @@ class Guard:
             del scope["on_hang_up"]
 
 
-def problem(request_id: str, status: int, message: str, retry_after: int | None = None) -> tuple[bytes, list[Any]]:
+def problem(
+    request_id: str, status: int, message: str, retry_after: int | None = None
+) -> tuple[bytes, list[Any]]:
     """Body and headers of an answer that is no success."""
     headers = [(b"content-type", b"application/json")]
     if retry_after is not None:
@@ -130,9 +181,16 @@ def problem(request_id: str, status: int, message: str, retry_after: int | None 
 
 
 async def refuse(
-    scope: Scope, send: Send, status: int, message: str, retry_after: int | None = None, unread: bool = False
+    scope: Scope,
+    send: Send,
+    status: int,
+    message: str,
+    retry_after: int | None = None,
+    unread: bool = False,
 ) -> None:
-    """Send such an answer; of a request whose body is `unread` without its end: the caller may be sending still."""
+    """Send such an answer; of a request whose body is `unread` without its end: the caller may be
+    sending still.
+    """
     body, headers = problem(scope["state"]["request_id"], status, message, retry_after)
     headers.append((b"content-length", str(len(body)).encode()))
     if unread:
@@ -142,10 +200,14 @@ async def refuse(
 
 
 def is_foreign(origin: bytes, host: bytes) -> bool:
-    """Whether a browser's page comes from elsewhere than this machine's router, by another name for it too."""
+    """Whether a browser's page comes from elsewhere than this machine's router, by another name for
+    it too.
+    """
     try:
         site = urlsplit(origin.decode("latin-1"))
-        return site.netloc.lower() != host.decode("latin-1").lower() or not is_loopback(site.hostname or "")
+        return site.netloc.lower() != host.decode("latin-1").lower() or not is_loopback(
+            site.hostname or ""
+        )
     except ValueError:
         return True
 
@@ -154,8 +216,15 @@ class JsonLines(logging.Formatter):
     """One JSON object a line; what is `told` with a record stands beside the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname}
-        line |= {"logger": record.name, "message": record.getMessage(), **getattr(record, "fields", {})}
+        line: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname,
+        }
+        line |= {
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return visible(orjson.dumps(line, default=str).decode())

@@ -1,4 +1,6 @@
-"""Both heads' answers from Triton, asked in parallel: each has its list, or the reason why there is none."""
+"""Both heads' answers from Triton, asked in parallel: each has its list, or the reason why there is
+none.
+"""
 
 import asyncio
 import time
@@ -17,7 +19,10 @@ from serving.router.package import Package
 from serving.router.schema import Trigger
 
 CHANNEL = [
-    ("grpc.lb_policy_name", "round_robin"),  # where the name stands for several pods of Triton, each has its turn
+    (
+        "grpc.lb_policy_name",
+        "round_robin",
+    ),  # where the name stands for several pods of Triton, each has its turn
     ("grpc.dns_min_time_between_resolutions_ms", 5000),
     # A server that comes back is found within a second, not after gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -32,7 +37,9 @@ RANKED = ("item", "score", "trigger_at", "cold")
 NEAREST = ("item", "similarity", "trigger_at", "cold")
 
 
-Triggers = Mapping[str, Trigger | None]  # item ids, newest first -> what the request says of it, if that counts
+Triggers = Mapping[
+    str, Trigger | None
+]  # item ids, newest first -> what the request says of it, if that counts
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,16 @@ class HeadList:
 
     def selected(self, keep: np.ndarray) -> "HeadList":
         """Those of bool [n]."""
-        return HeadList(self.item[keep], self.score[keep], self.trigger_at[keep], self.cold, self.seconds)
+        return HeadList(
+            self.item[keep], self.score[keep], self.trigger_at[keep], self.cold, self.seconds
+        )
 
 
 @dataclass(frozen=True)
 class HeadFailure:
-    """A head that did not answer: "slow" (out of time), "gone" (no server, no such model) or "failed"."""
+    """A head that did not answer: "slow" (out of time), "gone" (no server, no such model) or
+    "failed".
+    """
 
     reason: str
     detail: str
@@ -60,22 +71,38 @@ class HeadFailure:
 
 
 def connect(url: str) -> InferenceServerClient:
-    """A client of the server at `url`; it connects, and connects again, when it is asked something."""
+    """A client of the server at `url`; it connects, and connects again, when it is asked
+    something.
+    """
     return InferenceServerClient(url, channel_args=CHANNEL)
 
 
 async def ask(
-    client: InferenceServerClient, models: Mapping[str, str], inputs: list[InferInput], score: str, deadline: Deadline
+    client: InferenceServerClient,
+    models: Mapping[str, str],
+    inputs: list[InferInput],
+    score: str,
+    deadline: Deadline,
 ) -> dict[str, HeadList | HeadFailure]:
-    """Each head's answer. `models`: head -> model in Triton; `score` "score" or "similarity", the output to rank by."""
+    """Each head's answer. `models`: head -> model in Triton; `score` "score" or "similarity", the
+    output to rank by.
+    """
     calls = [_ask_one(client, model, inputs, score, deadline) for model in models.values()]
     return dict(zip(models, await asyncio.gather(*calls), strict=True))
 
 
-def inputs_of(package: Package, triggers: Triggers, exclude: Sequence[str], k_ann: int) -> list[InferInput]:
-    """What a head is asked: item ids newest first, ids not to return, and features where a trigger has any."""
-    has_features = any(trigger is not None and trigger.has_features for trigger in triggers.values())
-    features = _features(list(triggers.values()), package.serving["features"]) if has_features else {}
+def inputs_of(
+    package: Package, triggers: Triggers, exclude: Sequence[str], k_ann: int
+) -> list[InferInput]:
+    """What a head is asked: item ids newest first, ids not to return, and features where a trigger
+    has any.
+    """
+    has_features = any(
+        trigger is not None and trigger.has_features for trigger in triggers.values()
+    )
+    features = (
+        _features(list(triggers.values()), package.serving["features"]) if has_features else {}
+    )
     return [
         _bytes("trigger", list(triggers)),
         _bytes("exclude", exclude),
@@ -87,7 +114,11 @@ def inputs_of(package: Package, triggers: Triggers, exclude: Sequence[str], k_an
 
 
 async def _ask_one(
-    client: InferenceServerClient, model: str, inputs: list[InferInput], score: str, deadline: Deadline
+    client: InferenceServerClient,
+    model: str,
+    inputs: list[InferInput],
+    score: str,
+    deadline: Deadline,
 ) -> HeadList | HeadFailure:
     start = time.perf_counter()
     outputs = OUTPUTS[score]
@@ -101,7 +132,11 @@ async def _ask_one(
             result = await client.infer(model, inputs, outputs=outputs, client_timeout=left)
             return _read(result, score, start)
         except InferenceServerException as error:
-            if tries == 1 and _never_ran(error) and deadline.left() > RETRY_SECONDS + 2 * MERGE_SECONDS:
+            if (
+                tries == 1
+                and _never_ran(error)
+                and deadline.left() > RETRY_SECONDS + 2 * MERGE_SECONDS
+            ):
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             return HeadFailure(_reason(error), str(error.message()), time.perf_counter() - start)
@@ -116,8 +151,13 @@ def _read(result: Any, score: str, start: float) -> HeadList:
 
 
 def _never_ran(error: InferenceServerException) -> bool:
-    """The call surely did not reach a model: no connection was made. Anything else might have, and would add load."""
-    return error.status() == str(grpc.StatusCode.UNAVAILABLE) and "failed to connect" in str(error.message()).lower()
+    """The call surely did not reach a model: no connection was made. Anything else might have, and
+    would add load.
+    """
+    return (
+        error.status() == str(grpc.StatusCode.UNAVAILABLE)
+        and "failed to connect" in str(error.message()).lower()
+    )
 
 
 def _reason(error: InferenceServerException) -> str:
@@ -128,15 +168,22 @@ def _reason(error: InferenceServerException) -> str:
     return "gone" if status in map(str, missing) else "failed"
 
 
-def _features(given: Sequence[Trigger | None], features: Mapping[str, Any]) -> dict[str, InferInput]:
+def _features(
+    given: Sequence[Trigger | None], features: Mapping[str, Any]
+) -> dict[str, InferInput]:
     """Rows of what each trigger says of itself; empty, NaN and zeros where it says nothing."""
     triggers, inputs = [trigger or NO_FEATURES for trigger in given], {}
     if features["id"]:
         ids = [trigger.id_features.get(name, "") for trigger in triggers for name in features["id"]]
         inputs["id_features"] = _bytes("id_features", ids)
     if features["float"]:
-        floats = [[trigger.float_features.get(name, np.nan) for name in features["float"]] for trigger in triggers]
-        inputs["float_features"] = _tensor("float_features", "FP32", np.array(floats, np.float32).reshape(1, -1))
+        floats = [
+            [trigger.float_features.get(name, np.nan) for name in features["float"]]
+            for trigger in triggers
+        ]
+        inputs["float_features"] = _tensor(
+            "float_features", "FP32", np.array(floats, np.float32).reshape(1, -1)
+        )
     if features["content"]:
         content = np.zeros((len(triggers), features["content"]))  # float64: no length is too large
 
@@ -161,5 +208,7 @@ def _tensor(name: str, kind: str, values: np.ndarray) -> InferInput:
 
 NO_FEATURES = Trigger.model_construct(item_id="")
 NO_IDS = _bytes("id_features", [])
-NO_FLOATS, NO_CONTENT = (_tensor(name, "FP32", np.zeros((1, 0), np.float32)) for name in ("float_features", "content"))
+NO_FLOATS, NO_CONTENT = (
+    _tensor(name, "FP32", np.zeros((1, 0), np.float32)) for name in ("float_features", "content")
+)
 OUTPUTS = {names[1]: [InferRequestedOutput(name) for name in names] for names in (RANKED, NEAREST)}

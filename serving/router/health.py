@@ -1,7 +1,8 @@
-"""grpc.health.v1, the standard health service: what /readyz says of "" and mtmh.v1.Router, without a token as well.
+"""grpc.health.v1, the standard health service: what /readyz says of "" and mtmh.v1.Router, without
+a token as well.
 
-It is written here, as in grpcio-health-checking's own a watcher that does not read holds up every change of the status,
-and one that leaves takes the others' news along.
+It is written here, as in grpcio-health-checking's own a watcher that does not read holds up every
+change of the status, and one that leaves takes the others' news along.
 """
 
 import asyncio
@@ -35,10 +36,14 @@ class HealthService:
         }
         return grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods)
 
-    async def _check(self, request: HealthCheckRequest, context: aio.ServicerContext) -> HealthCheckResponse:
+    async def _check(
+        self, request: HealthCheckRequest, context: aio.ServicerContext
+    ) -> HealthCheckResponse:
         status = self._status(request.service)
         if status == Status.SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service here; mtmh.v1.Router is.")
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, "no such service here; mtmh.v1.Router is."
+            )
         return HealthCheckResponse(status=status)
 
     async def _watch(self, request: HealthCheckRequest, context: aio.ServicerContext) -> None:

@@ -24,17 +24,20 @@ class Histories:
     def __init__(self, settings: Features) -> None:
         self.settings = settings
         self.threads = ThreadPoolExecutor(settings.threads, "history")
-        self.directories: dict[Path, Path | None] = {}  # a version's folder -> its store, None where it carries none
+        self.directories: dict[
+            Path, Path | None
+        ] = {}  # a version's folder -> its store, None where it carries none
         self.stores: dict[Path, FeatureStore] = {}
         self.opening: dict[Path, asyncio.Future[FeatureStore]] = {}
         self.background: set[asyncio.Task[None]] = set()
         self.quiet_until = 0.0
 
     async def open(self, package: Path) -> None:
-        """Open the store of a version, unless it is open. Says in the log why it cannot be; ask again later.
+        """Open the store of a version, unless it is open. Says in the log why it cannot be; ask
+        again later.
 
-        Whether the version has a store is looked up once, when it is loaded: one that goes missing is no version
-        without a store.
+        Whether the version has a store is looked up once, when it is loaded: one that goes missing
+        is no version without a store.
         """
         if package not in self.directories:
             self.directories[package] = await asyncio.to_thread(self._directory, package)
@@ -55,24 +58,36 @@ class Histories:
             self._warn(f"{directory} cannot be opened: {type(error).__name__}: {error}")
 
     def reopen(self, packages: Collection[Path]) -> None:
-        """Try again, behind what goes on, to open those stores of these versions that are not open."""
+        """Try again, behind what goes on, to open those stores of these versions that are not
+        open.
+        """
         for package in packages:
             directory = self.directories.get(package)
-            if directory is not None and directory not in self.stores and directory not in self.opening:
+            if (
+                directory is not None
+                and directory not in self.stores
+                and directory not in self.opening
+            ):
                 task = asyncio.create_task(self.open(package))
                 self.background.add(task)
                 task.add_done_callback(self.background.discard)
 
     def close(self, packages: Collection[Path]) -> None:
         """Forget the stores of all but these versions."""
-        self.directories = {package: store for package, store in self.directories.items() if package in packages}
+        self.directories = {
+            package: store for package, store in self.directories.items() if package in packages
+        }
         needed = set(self.directories.values())
-        self.stores = {directory: store for directory, store in self.stores.items() if directory in needed}
+        self.stores = {
+            directory: store for directory, store in self.stores.items() if directory in needed
+        }
 
     async def read(self, package: Path, user_id: str, seconds: float) -> list[str] | None:
-        """Item ids newest first, empty for an unknown user; None when the store does not answer in time.
+        """Item ids newest first, empty for an unknown user; None when the store does not answer in
+        time.
 
-        `seconds` is what the request has left. A version that was loaded without a store knows no user.
+        `seconds` is what the request has left. A version that was loaded without a store knows no
+        user.
         """
         directory = self.directories.get(package, package)
         if directory is None:
@@ -81,9 +96,12 @@ class Histories:
         if store is None:
             return None
         try:
-            # When the store hangs, what waits for a thread is taken back after its time: nothing piles up.
+            # When the store hangs, what waits for a thread is taken back after its time: nothing
+            # piles up.
             async with asyncio.timeout(min(seconds, self.settings.timeout_ms / 1000)):
-                return await asyncio.get_running_loop().run_in_executor(self.threads, _read, store, user_id)
+                return await asyncio.get_running_loop().run_in_executor(
+                    self.threads, _read, store, user_id
+                )
         except TimeoutError:
             self._warn(f"no answer within {self.settings.timeout_ms} ms")
         except Exception as error:  # as above
@@ -100,7 +118,10 @@ class Histories:
         directory = self.settings.directory or package / "features"
         if (directory / "registry.db").is_file():
             return directory
-        log.warning("no feature store: users have no history", extra={"fields": {"directory": str(directory)}})
+        log.warning(
+            "no feature store: users have no history",
+            extra={"fields": {"directory": str(directory)}},
+        )
         return None
 
 

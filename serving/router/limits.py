@@ -13,7 +13,9 @@ SKEW = timedelta(minutes=5)  # by which a caller's clock may be ahead
 
 
 class RequestError(Exception):
-    """An answer that is no success: its HTTP status, what to say, and when to come back (seconds)."""
+    """An answer that is no success: its HTTP status, what to say, and when to come back
+    (seconds).
+    """
 
     def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -37,7 +39,9 @@ class Deadline:
 
 
 class Admission:
-    """At most `in_flight` requests at once. What is over is turned away at once: a queue would only add latency."""
+    """At most `in_flight` requests at once. What is over is turned away at once: a queue would only
+    add latency.
+    """
 
     def __init__(self, in_flight: int, metrics: Metrics) -> None:
         self.limit, self.taken, self.metrics = in_flight, 0, metrics
@@ -47,7 +51,11 @@ class Admission:
         """Count `requests` as worked on. Raises RequestError 429 when there is no room for them."""
         if self.taken + requests > self.limit:
             self.metrics.shed.inc(requests)
-            raise RequestError(429, f"{self.taken} requests are being worked on, the limit is {self.limit}: retry.", 1)
+            raise RequestError(
+                429,
+                f"{self.taken} requests are being worked on, the limit is {self.limit}: retry.",
+                1,
+            )
         self.taken += requests
         self.metrics.in_flight.set(self.taken)
         try:
@@ -58,20 +66,31 @@ class Admission:
 
 
 def shows_token(authorization: bytes, tokens: Sequence[bytes] | None) -> bool:
-    """Whether the header's value is `Bearer` and one of the tokens, in constant time; always where there are none."""
+    """Whether the header's value is `Bearer` and one of the tokens, in constant time; always where
+    there are none.
+    """
     if tokens is None:
         return True
     scheme, _, credential = authorization.partition(b" ")
-    matches = [hmac.compare_digest(credential.strip(), token) for token in tokens]  # all are compared
+    matches = [
+        hmac.compare_digest(credential.strip(), token) for token in tokens
+    ]  # all are compared
     return any(matches) and scheme.lower() == b"bearer"
 
 
 def check_times(engagements: Sequence[Engagement], days: int) -> None:
-    """Raises RequestError 422 for an engagement older than `days`, or later than now by more than clocks differ."""
+    """Raises RequestError 422 for an engagement older than `days`, or later than now by more than
+    clocks differ.
+    """
     now = datetime.now(UTC)
     oldest, newest = now - timedelta(days=days), now + SKEW
     for number, engagement in enumerate(engagements):
         time = engagement.timestamp
         if time is not None and not oldest <= time <= newest:
-            text = f"engagements.{number}.timestamp: {time.isoformat()} is not between {oldest:%Y-%m-%dT%H:%M:%SZ}"
-            raise RequestError(422, f"{text} (limits.engagement_days) and {newest:%Y-%m-%dT%H:%M:%SZ}.")
+            text = (
+                f"engagements.{number}.timestamp: {time.isoformat()} is not between "
+                f"{oldest:%Y-%m-%dT%H:%M:%SZ}"
+            )
+            raise RequestError(
+                422, f"{text} (limits.engagement_days) and {newest:%Y-%m-%dT%H:%M:%SZ}."
+            )

@@ -1,4 +1,6 @@
-"""A version's models in Triton: which can be asked, load, warm up, unload. Only a load may take long."""
+"""A version's models in Triton: which can be asked, load, warm up, unload. Only a load may take
+long.
+"""
 
 import asyncio
 import logging
@@ -29,38 +31,50 @@ class NotReadyError(Exception):
 
 @dataclass
 class Models:
-    """Triton's models, by its client. With `settings.manages_models` false nothing is loaded or unloaded."""
+    """Triton's models, by its client. With `settings.manages_models` false nothing is loaded or
+    unloaded.
+    """
 
     client: InferenceServerClient
     settings: TritonSettings
     secret: dict[str, str]  # metadata of the calls that manage models
-    pause: tuple[float, float] = (0.0, 0.0)  # until when lost models are not loaded again, how long it was
+    pause: tuple[float, float] = (
+        0.0,
+        0.0,
+    )  # until when lost models are not loaded again, how long it was
 
     async def ready(self, needed: Collection[str]) -> set[str]:
         """Names of the models that can be asked. Raises NotReadyError.
 
-        Triton lists them by what lies on the disk, which may be away for a moment, so those that are `needed` and not
-        listed are looked at one by one: what is in memory answers.
+        Triton lists them by what lies on the disk, which may be away for a moment, so those that
+        are `needed` and not listed are looked at one by one: what is in memory answers.
         """
         if not self.settings.manages_models:  # Triton lists its models to its owner alone
             if not await self._is_up():
                 raise NotReadyError("Triton does not answer")
             return {model for model in sorted(set(needed)) if await self._is_ready(model)}
         try:
-            index = await self.client.get_model_repository_index(headers=self.secret, client_timeout=CALL_SECONDS)
+            index = await self.client.get_model_repository_index(
+                headers=self.secret, client_timeout=CALL_SECONDS
+            )
             listed = {model.name for model in index.models if model.state == "READY"}
         except InferenceServerException as error:
             if _is_silence(error):
                 raise NotReadyError(str(error.message())) from None
             listed = set()
-        return listed | {model for model in sorted(set(needed) - listed) if await self._is_ready(model)}
+        return listed | {
+            model for model in sorted(set(needed) - listed) if await self._is_ready(model)
+        }
 
     def lacking(self, package: Package, ready: set[str]) -> list[str]:
         """The models of a version that are not ready, and that are this router's to load."""
-        return [model for model in package.models if model not in ready and self.settings.manages_models]
+        return [
+            model for model in package.models if model not in ready and self.settings.manages_models
+        ]
 
     async def restore(self, packages: Iterable[Package], ready: set[str]) -> None:
-        """Load again what versions in use lack: Triton came back without it, or somebody took it away. `ready` grows.
+        """Load again what versions in use lack: Triton came back without it, or somebody took it
+        away. `ready` grows.
 
         Raises NotReadyError.
         """
@@ -73,19 +87,29 @@ class Models:
                 await self.load(models)
                 ready.update(models)
                 self.pause = (0.0, 0.0)
-                log.warning("models loaded again", extra={"fields": {"version": number, "models": models}})
+                log.warning(
+                    "models loaded again", extra={"fields": {"version": number, "models": models}}
+                )
             except InferenceServerException as error:
                 length = min(max(2 * length, 1.0), LONGEST_PAUSE)
                 self.pause = (time.monotonic() + length, length)
                 why = str(error.message())
-                log.error("models cannot be loaded again", extra={"fields": {"version": number, "why": why}})
+                log.error(
+                    "models cannot be loaded again",
+                    extra={"fields": {"version": number, "why": why}},
+                )
 
     async def load(self, models: Collection[str]) -> None:
-        """Load models; the ensembles come last. Raises NotReadyError, InferenceServerException where one fails."""
+        """Load models; the ensembles come last. Raises NotReadyError, InferenceServerException
+        where one fails.
+        """
         parts = [model for model in models if not model.startswith("retrieve_")]
         for together in (parts, [model for model in models if model not in parts]):
             seconds = self.settings.load_seconds
-            loads = [self.client.load_model(model, headers=self.secret, client_timeout=seconds) for model in together]
+            loads = [
+                self.client.load_model(model, headers=self.secret, client_timeout=seconds)
+                for model in together
+            ]
             for failure in await asyncio.gather(*loads, return_exceptions=True):
                 if isinstance(failure, InferenceServerException):
                     raise await self._cause(failure)
@@ -93,12 +117,18 @@ class Models:
                     raise failure
 
     async def unload(self, models: Iterable[str]) -> None:
-        """Unload models, where this router manages them. Raises NotReadyError, InferenceServerException."""
+        """Unload models, where this router manages them. Raises NotReadyError,
+        InferenceServerException.
+        """
         if not self.settings.manages_models:
             return
-        for model in sorted(models, reverse=True):  # the ensembles, retrieve_*, before what they are made of
+        for model in sorted(
+            models, reverse=True
+        ):  # the ensembles, retrieve_*, before what they are made of
             try:
-                await self.client.unload_model(model, headers=self.secret, client_timeout=CALL_SECONDS)
+                await self.client.unload_model(
+                    model, headers=self.secret, client_timeout=CALL_SECONDS
+                )
             except InferenceServerException as error:
                 raise await self._cause(error) from None
 
@@ -115,14 +145,21 @@ class Models:
             models = {head: f"{prefix}{head}_{package.number}" for head in package.heads}
             for triggers in [many] + [single] * WARM_UPS:
                 inputs = inputs_of(package, triggers, [], depth)
-                answers = await ask(self.client, models, inputs, score, Deadline(1000 * WARM_UP_SECONDS))
+                answers = await ask(
+                    self.client, models, inputs, score, Deadline(1000 * WARM_UP_SECONDS)
+                )
                 for head, answer in answers.items():
                     if isinstance(answer, HeadFailure):
                         if not await self._is_up():
                             raise NotReadyError(answer.detail)
-                        raise ValueError(f"warm-up of {models[head]}: {answer.reason}: {answer.detail}")
+                        raise ValueError(
+                            f"warm-up of {models[head]}: {answer.reason}: {answer.detail}"
+                        )
                     if (n > 1 and not len(answer.item)) or (answer.item >= n).any() or answer.cold:
-                        raise ValueError(f"warm-up of {models[head]}: a known item gave {len(answer.item)} candidates")
+                        raise ValueError(
+                            f"warm-up of {models[head]}: a known item gave {len(answer.item)} "
+                            f"candidates"
+                        )
 
     async def _is_ready(self, model: str) -> bool:
         try:
@@ -145,6 +182,8 @@ class Models:
 
 
 def _is_silence(error: InferenceServerException) -> bool:
-    """No answer came: the server is gone, or hangs. (A model that fails to load is UNAVAILABLE as well.)"""
+    """No answer came: the server is gone, or hangs. (A model that fails to load is UNAVAILABLE as
+    well.)
+    """
     silent = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     return error.status() in map(str, silent) and "failed to load" not in str(error.message())

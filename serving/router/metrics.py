@@ -2,13 +2,30 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.core import GaugeMetricFamily
 
 from mtmh.heads import HEADS
 
-SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0)
+SECONDS = (
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+)
 
 STAGES = ("history", "engagement", "relevance", "merge", "log", "total")
 PARTS = (*HEADS, "history")  # what an answer may lack
@@ -17,7 +34,9 @@ REASONS = ("slow", "gone", "failed")  # why a head gave none
 
 @dataclass(frozen=True)
 class Loaded:
-    """A version that takes traffic; times in seconds since 1970, None where its package does not tell them."""
+    """A version that takes traffic; times in seconds since 1970, None where its package does not
+    tell them.
+    """
 
     champion: bool
     items: int
@@ -29,59 +48,59 @@ class Metrics:
     """Every figure, by name; one instance a router."""
 
     def __init__(self) -> None:
-        # Feast, when it is imported, tells prometheus_client to keep figures in files for many processes. A router is
-        # a single one.
+        # Feast, when it is imported, tells prometheus_client to keep figures in files for many
+        # processes. A router is a single one.
         values.ValueClass = values.MutexValue
         self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "mtmh_requests", "Requests answered, by path and status.", ["path", "status"], registry=registry
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.requests = counter(
+            "mtmh_requests", "Requests answered, by path and status.", ["path", "status"]
         )
-        self.stage_seconds = Histogram(
+        self.stage_seconds = histogram(
             "mtmh_stage_seconds",
             f"Latency of each stage: {', '.join(STAGES)}.",
             ["stage"],
             buckets=SECONDS,
-            registry=registry,
         )
-        self.stage = {stage: self.stage_seconds.labels(stage) for stage in STAGES}  # looked up once: this is hot
-        self.merged = Counter("mtmh_merged_candidates", "Candidates answered, by head.", ["head"], registry=registry)
+        self.stage = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
+        self.merged = counter("mtmh_merged_candidates", "Candidates answered, by head.", ["head"])
         self.merged_of = {head: self.merged.labels(head) for head in HEADS}
-        self.offers = Counter(
-            "mtmh_offers", "What the merge went through of each head: taken, or the other's came first.", ["head"],
-            registry=registry,
-        )  # fmt: skip
+        self.offers = counter(
+            "mtmh_offers",
+            "What the merge went through of each head: taken, or the other's came first.",
+            ["head"],
+        )
         self.offers_of = {head: self.offers.labels(head) for head in HEADS}
-        self.quota = Counter(
-            "mtmh_quota_offers", "Of what the merge went through, what alpha gives each head.", ["head"],
-            registry=registry,
-        )  # fmt: skip
+        self.quota = counter(
+            "mtmh_quota_offers",
+            "Of what the merge went through, what alpha gives each head.",
+            ["head"],
+        )
         self.quota_of = {head: self.quota.labels(head) for head in HEADS}
-        self.duplicates = Counter(
-            "mtmh_duplicates_removed", "Offers dropped because the other head's came first.", registry=registry
+        self.duplicates = counter(
+            "mtmh_duplicates_removed", "Offers dropped because the other head's came first."
         )
-        self.degraded = Counter(
-            "mtmh_degraded_answers",
-            f"Answers without one of: {', '.join(PARTS)}.",
-            ["part"],
-            registry=registry,
+        self.degraded = counter(
+            "mtmh_degraded_answers", f"Answers without one of: {', '.join(PARTS)}.", ["part"]
         )
-        self.unanswered = Counter("mtmh_unanswered", "503 answers, by what was gone.", ["part"], registry=registry)
-        self.calls_failed = Counter(
-            "mtmh_head_calls_failed", "Calls of a head without an answer.", ["head", "reason"], registry=registry
+        self.unanswered = counter("mtmh_unanswered", "503 answers, by what was gone.", ["part"])
+        self.calls_failed = counter(
+            "mtmh_head_calls_failed", "Calls of a head without an answer.", ["head", "reason"]
         )
-        self.triggers = Counter("mtmh_triggers", "Triggers the heads were asked with.", registry=registry)
-        self.cold = Counter("mtmh_cold_triggers", "Triggers of which a version knows nothing.", registry=registry)
-        self.empty = Counter("mtmh_empty_answers", "Answers without a candidate.", registry=registry)
-        self.shed = Counter("mtmh_shed_requests", "Requests turned away with 429.", registry=registry)
-        self.connections_closed = Counter(
+        self.triggers = counter("mtmh_triggers", "Triggers the heads were asked with.")
+        self.cold = counter("mtmh_cold_triggers", "Triggers of which a version knows nothing.")
+        self.empty = counter("mtmh_empty_answers", "Answers without a candidate.")
+        self.shed = counter("mtmh_shed_requests", "Requests turned away with 429.")
+        self.connections_closed = counter(
             "mtmh_connections_closed",
-            "Connections turned away: headers too large, headers too slow, or too many connections.",
+            "Connections turned away: headers too large or too slow, or too many connections.",
             ["reason"],
-            registry=registry,
         )
-        self.in_flight = Gauge("mtmh_in_flight", "Requests being worked on.", registry=registry)
-        self.arm = Counter("mtmh_arm_answers", "Answers by arm.", ["arm"], registry=registry)
-        self.ready = Gauge("mtmh_ready", "1 while a version takes traffic and its heads answer.", registry=registry)
+        self.in_flight = gauge("mtmh_in_flight", "Requests being worked on.")
+        self.arm = counter("mtmh_arm_answers", "Answers by arm.", ["arm"])
+        self.ready = gauge("mtmh_ready", "1 while a version takes traffic and its heads answer.")
         self.loaded: dict[str, Loaded] = {}  # by version
         registry.register(_Versions(self))
         self._of_the_log(registry)
@@ -91,27 +110,45 @@ class Metrics:
     def _of_the_log(self, registry: CollectorRegistry) -> None:
         """Figures of what is kept of answers and of what users do."""
         self.exposures = Counter(
-            "mtmh_exposures", "Exposures, by whether they are on disk.", ["logged"], registry=registry
+            "mtmh_exposures",
+            "Exposures, by whether they are on disk.",
+            ["logged"],
+            registry=registry,
         )
         self.engagements = Counter(
-            "mtmh_engagements", "Engagements received, by whether they are on disk.", ["logged"], registry=registry
+            "mtmh_engagements",
+            "Engagements received, by whether they are on disk.",
+            ["logged"],
+            registry=registry,
         )
-        self.log_kept = Gauge("mtmh_log_kept", "1 where exposures are kept: log.directory is set.", registry=registry)
+        self.log_kept = Gauge(
+            "mtmh_log_kept", "1 where exposures are kept: log.directory is set.", registry=registry
+        )
 
     def _of_changes(self, registry: CollectorRegistry) -> None:
         """Figures of what changes while the router runs: versions and configuration."""
         self.swaps = Counter("mtmh_version_swaps", "Champions taken over.", registry=registry)
-        self.refused = Counter("mtmh_versions_refused", "Versions that failed to load or warm up.", registry=registry)
-        self.reloads = Counter("mtmh_config_reloads", "Configurations read again.", ["outcome"], registry=registry)
+        self.refused = Counter(
+            "mtmh_versions_refused", "Versions that failed to load or warm up.", registry=registry
+        )
+        self.reloads = Counter(
+            "mtmh_config_reloads", "Configurations read again.", ["outcome"], registry=registry
+        )
         self.config_refused = Gauge(
-            "mtmh_config_refused", "1 while the configuration or the token file on disk is refused.", registry=registry
+            "mtmh_config_refused",
+            "1 while the configuration or the token file on disk is refused.",
+            registry=registry,
         )
         self.experiment_pending = Gauge(
-            "mtmh_experiment_pending", "1 while an experiment waits for a version that an arm names.", registry=registry
+            "mtmh_experiment_pending",
+            "1 while an experiment waits for a version that an arm names.",
+            registry=registry,
         )
 
     def _begin_at_zero(self) -> None:
-        """Every series that is known: of one that began at 1, Prometheus would not see the first increase."""
+        """Every series that is known: of one that began at 1, Prometheus would not see the first
+        increase.
+        """
         for part in PARTS:
             self.degraded.labels(part)
         for part in ("version", "heads", "history"):
@@ -131,7 +168,8 @@ class Metrics:
 class _Versions:
     """The versions that take traffic now: what is unloaded is not told of any more.
 
-    Times are told, not ages: an age is `time() -` it, right at any moment and with any router that has stopped.
+    Times are told, not ages: an age is `time() -` it, right at any moment and with any router that
+    has stopped.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -141,18 +179,29 @@ class _Versions:
         """As prometheus_client asks its collectors."""
         names = ["version", "champion"]
         loaded = GaugeMetricFamily(
-            "mtmh_model_version_loaded", "1 for each loaded version; champion says which.", labels=names
+            "mtmh_model_version_loaded",
+            "1 for each loaded version; champion says which.",
+            labels=names,
         )
-        items = GaugeMetricFamily("mtmh_index_items", "Items that a version can answer.", labels=names)
+        items = GaugeMetricFamily(
+            "mtmh_index_items", "Items that a version can answer.", labels=names
+        )
         packaged = GaugeMetricFamily(
             "mtmh_index_packaged_timestamp_seconds", "When a version was packaged.", labels=names
         )
         newest = GaugeMetricFamily(
-            "mtmh_index_newest_item_timestamp_seconds", "When a version's newest item was created.", labels=names
+            "mtmh_index_newest_item_timestamp_seconds",
+            "When a version's newest item was created.",
+            labels=names,
         )
         for version, state in self.metrics.loaded.items():
             labels = [version, str(state.champion).lower()]
-            figures = ((loaded, 1.0), (items, state.items), (packaged, state.packaged), (newest, state.newest_item))
+            figures = (
+                (loaded, 1.0),
+                (items, state.items),
+                (packaged, state.packaged),
+                (newest, state.newest_item),
+            )
             for family, value in figures:
                 if value is not None:
                     family.add_metric(labels, value)

@@ -1,4 +1,6 @@
-"""What the router itself needs of one version: numbers to ids and titles, topics and ages to sift by."""
+"""What the router itself needs of one version: numbers to ids and titles, topics and ages to sift
+by.
+"""
 
 import asyncio
 import json
@@ -26,9 +28,13 @@ class Package:
     serving: dict[str, Any]  # serving.json
     item_ids: list[str]
     titles: list[str]
-    topics: dict[str, pa.Array]  # "l1" and "l2"; Arrow, for a list an item would keep Python's garbage collector busy
+    topics: dict[
+        str, pa.Array
+    ]  # "l1" and "l2"; Arrow, for a list an item would keep Python's garbage collector busy
     rows_of_topic: dict[str, np.ndarray]  # L1 or L2 topic -> int32 rows
-    created: np.ndarray | None  # float64 [items], seconds since 1970, NaN where unknown; None where all are
+    created: (
+        np.ndarray | None
+    )  # float64 [items], seconds since 1970, NaN where unknown; None where all are
     packaged: float | None  # seconds since 1970; None of a package from before that was kept
     row_of: dict[str, int]
     searched: pa.Array  # lower case "title item_id" to search in
@@ -39,9 +45,11 @@ class Package:
 
     @property
     def newest_item(self) -> float | None:
-        """When the newest item was created, in seconds since 1970; None where that is not known of any.
+        """When the newest item was created, in seconds since 1970; None where that is not known of
+        any.
 
-        An item dated after the packaging has a wrong date, which would hide for ever that no new ones come.
+        An item dated after the packaging has a wrong date, which would hide for ever that no new
+        ones come.
         """
         if self.created is None:
             return None
@@ -68,11 +76,14 @@ class Package:
             created=_created(items),
             packaged=datetime.fromisoformat(packaged_at).timestamp() if packaged_at else None,
             row_of={item: row for row, item in enumerate(ids)},
-            searched=pa.array([f"{title} {item}".lower() for title, item in zip(titles, ids, strict=True)]),
+            searched=pa.array(
+                [f"{title} {item}".lower() for title, item in zip(titles, ids, strict=True)]
+            ),
         )
 
     def sift(self, filters: Filters, items: np.ndarray) -> np.ndarray | None:
-        """Bool [n]: which of the rows `items` int32 [n] pass; None where the filters let everything through.
+        """Bool [n]: which of the rows `items` int32 [n] pass; None where the filters let everything
+        through.
 
         Raises UserError for an age where the version knows no item's time of creation.
         """
@@ -84,7 +95,10 @@ class Package:
             keep = allowed if keep is None else keep & allowed
         if filters.max_age_hours is not None:
             if self.created is None:
-                raise UserError("filters.max_age_hours: no item of this version has a time of creation. Leave it out.")
+                raise UserError(
+                    "filters.max_age_hours: no item of this version has a time of creation. Leave "
+                    "it out."
+                )
             youngest = datetime.now(UTC).timestamp() - 3600 * filters.max_age_hours
             young = self.created[items] >= youngest  # NaN is not
             keep = young if keep is None else keep & young
@@ -95,7 +109,9 @@ class Package:
         return self.topics[level][row].as_py() or []
 
     async def find(self, text: str, limit: int) -> list[int]:
-        """Rows of the first items whose title or id contains `text`, in any case; in a thread, as it reads all."""
+        """Rows of the first items whose title or id contains `text`, in any case; in a thread, as
+        it reads all.
+        """
 
         def search() -> list[int]:
             rows = pc.indices_nonzero(pc.match_substring(self.searched, text.lower()))
@@ -119,7 +135,9 @@ def _rows_of_topic(items: pa.Table) -> dict[str, np.ndarray]:
         names.append(pc.list_flatten(lists).cast(pa.string()))
         numbers.append(pc.list_parent_indices(lists).cast(pa.int32()))
     table = pa.table({"topic": pa.concat_arrays(names), "row": pa.concat_arrays(numbers)})
-    grouped = table.filter(pc.is_valid(table["topic"])).group_by("topic").aggregate([("row", "list")])
+    grouped = (
+        table.filter(pc.is_valid(table["topic"])).group_by("topic").aggregate([("row", "list")])
+    )
     return {
         topic: rows.values.to_numpy()
         for topic, rows in zip(grouped["topic"].to_pylist(), grouped["row_list"], strict=True)

@@ -1,4 +1,6 @@
-"""The page at `/` that shows the merge, and what it starts from; it asks the router's own interface for the rest."""
+"""The page at `/` that shows the merge, and what it starts from; it asks the router's own interface
+for the rest.
+"""
 
 import hashlib
 import random
@@ -19,13 +21,16 @@ FILES = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-# Only what this router serves, no script or style in the markup, in nobody's frame; ids in the address stay here.
+# Only what this router serves, no script or style in the markup, in nobody's frame; ids in the
+# address stay here.
 HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src "
+    "'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
-    "cache-control": "no-cache",  # ask each time whether it is still the same: an upgrade shows at once
+    # Ask each time whether it is still the same: an upgrade shows at once.
+    "cache-control": "no-cache",
 }
 SAMPLES = 8
 

@@ -15,7 +15,9 @@ PAUSE = 0.5  # seconds between two probes
 
 
 class Readiness:
-    """When each version answered last. One head is enough: an answer without the other is degraded, and an answer."""
+    """When each version answered last. One head is enough: an answer without the other is degraded,
+    and an answer.
+    """
 
     def __init__(self, client: InferenceServerClient) -> None:
         self.client = client
@@ -30,11 +32,15 @@ class Readiness:
         return time.monotonic() - self.answered.get(number, float("-inf"))
 
     def answers(self, number: str) -> bool:
-        """Whether the version answers: judged by the clock, so that nothing that hangs can hold it up."""
+        """Whether the version answers: judged by the clock, so that nothing that hangs can hold it
+        up.
+        """
         return self.seconds_silent(number) < SILENCE
 
     async def probe(self, package: Package) -> None:
-        """Ask every head for one item's candidates, as requests are asked, unless somebody was answered just now."""
+        """Ask every head for one item's candidates, as requests are asked, unless somebody was
+        answered just now.
+        """
         if self.seconds_silent(package.number) < PROBE_AFTER:
             return
         models = {head: f"retrieve_{head}_{package.number}" for head in package.heads}

@@ -1,4 +1,6 @@
-"""From a request to its candidates: who asks, triggers, both heads, filters, the quota merge (paper section 5)."""
+"""From a request to its candidates: who asks, triggers, both heads, filters, the quota merge (paper
+section 5).
+"""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +45,9 @@ class RetrievalResult:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def columns(self) -> dict[str, list[Any]]:
-        """item_id, score, head, head_rank (from 1) and trigger_id of the candidates, side by side."""
+        """item_id, score, head, head_rank (from 1) and trigger_id of the candidates, side by
+        side.
+        """
         merged, lists = self.merged, self.of_heads()
         n = int(np.count_nonzero(merged.item[0] >= 0))
         score = merged.take([candidates.score[None] for candidates in lists], 0.0)[0, :n]
@@ -58,7 +62,9 @@ class RetrievalResult:
         }
 
     def of_heads(self) -> list[HeadList]:
-        """Each head's list, in the order of the version's heads; empty where a head did not answer."""
+        """Each head's list, in the order of the version's heads; empty where a head did not
+        answer.
+        """
         return [self.lists.get(head, NOTHING) for head in self.package.heads]
 
     @property
@@ -78,29 +84,44 @@ class Retrieval:
 
     @contextmanager
     def version(self, user_id: str | None) -> Iterator[tuple[Package, Arm | None]]:
-        """The version and arm of a user, in use while this is open. Raises RequestError 503 where none is ready."""
+        """The version and arm of a user, in use while this is open. Raises RequestError 503 where
+        none is ready.
+        """
         serving = self.versions.serving
         if serving is None:
             self.metrics.unanswered.labels("version").inc()
-            raise RequestError(503, "no model version is ready yet (/readyz says why): retry.", RETRY_AFTER)
+            raise RequestError(
+                503, "no model version is ready yet (/readyz says why): retry.", RETRY_AFTER
+            )
         live, arm = serving.choose(user_id)
         with live.used() as package:
             yield package, arm
 
-    async def retrieve(self, request: RetrieveRequest, limits: Limits, deadline: Deadline) -> RetrievalResult:
-        """Candidates for a user's history or for triggers; none for an unknown user, or where nothing is known.
+    async def retrieve(
+        self, request: RetrieveRequest, limits: Limits, deadline: Deadline
+    ) -> RetrievalResult:
+        """Candidates for a user's history or for triggers; none for an unknown user, or where
+        nothing is known.
 
-        Raises RequestError: 422 for what the version or the limits do not allow, 503 when no head answers, or the
-        history of a user without triggers cannot be read.
+        Raises RequestError: 422 for what the version or the limits do not allow, 503 when no head
+        answers, or the history of a user without triggers cannot be read.
         """
         k = check_limits(request, len(request.triggers or ()), limits)
         if request.user_id is None and request.triggers is None:
-            raise RequestError(422, "user_id and triggers are both missing: give one of them, or both.")
+            raise RequestError(
+                422, "user_id and triggers are both missing: give one of them, or both."
+            )
         with self.version(request.user_id) as (package, arm):
             seen = await self._history(package, request, deadline)
             distinct = _distinct((seen or []) if request.triggers is None else request.triggers)
-            triggers = _checked(package, dict(islice(distinct.items(), package.serving["triggers"])))
-            exclude = list(dict.fromkeys([*triggers, *(seen or [])])) if request.filters.exclude_seen else []
+            triggers = _checked(
+                package, dict(islice(distinct.items(), package.serving["triggers"]))
+            )
+            exclude = (
+                list(dict.fromkeys([*triggers, *(seen or [])]))
+                if request.filters.exclude_seen
+                else []
+            )
             depth = (arm and arm.k_ann) or package.serving["k_ann"]
             result = RetrievalResult(
                 package, arm.name if arm else NO_ARM, *_alpha(request.alpha, arm, package), k,
@@ -114,8 +135,12 @@ class Retrieval:
             self._merge(result, request.filters)
             return result
 
-    async def similar(self, request: SimilarRequest, limits: Limits, deadline: Deadline) -> RetrievalResult:
-        """Plain item to item: each head's nearest by cosine, merged as mtmh.retrieval.query.similar does."""
+    async def similar(
+        self, request: SimilarRequest, limits: Limits, deadline: Deadline
+    ) -> RetrievalResult:
+        """Plain item to item: each head's nearest by cosine, merged as mtmh.retrieval.query.similar
+        does.
+        """
         k = check_limits(request, 1, limits)
         with self.version(request.user_id) as (package, arm):
             triggers = _checked(package, _distinct([request.item_id]))
@@ -129,14 +154,23 @@ class Retrieval:
             self._merge(result, Filters())
             return result
 
-    async def _history(self, package: Package, request: RetrieveRequest, deadline: Deadline) -> list[str] | None:
-        """What the user engaged with, where it is needed; None when it cannot be read, and is not needed most."""
-        if request.user_id is None or (request.triggers is not None and not request.filters.exclude_seen):
+    async def _history(
+        self, package: Package, request: RetrieveRequest, deadline: Deadline
+    ) -> list[str] | None:
+        """What the user engaged with, where it is needed; None when it cannot be read, and is not
+        needed most.
+        """
+        if request.user_id is None or (
+            request.triggers is not None and not request.filters.exclude_seen
+        ):
             return []
         seen = await self.histories.read(package.folder, request.user_id, deadline.left())
         if seen is None and request.triggers is None:
             self.metrics.unanswered.labels("history").inc()
-            text = "the user's history cannot be read now: retry, or give triggers, which are answered without it."
+            text = (
+                "the user's history cannot be read now: retry, or give triggers, which are "
+                "answered without it."
+            )
             raise RequestError(503, text, RETRY_AFTER)
         return seen
 
@@ -150,7 +184,9 @@ class Retrieval:
         score: str,
         deadline: Deadline,
     ) -> None:
-        """Fill in `lists`, `missing` and the times. Raises RequestError 503 when no head answers."""
+        """Fill in `lists`, `missing` and the times. Raises RequestError 503 when no head
+        answers.
+        """
         if not triggers:
             result.lists = dict.fromkeys(models, NOTHING)
             return
@@ -166,7 +202,9 @@ class Retrieval:
                 result.lists[head], cold = answer, answer.cold
         if not result.lists:
             self.metrics.unanswered.labels("heads").inc()
-            why = ", ".join(f"{head}: {a.reason}" for head, a in answers.items() if isinstance(a, HeadFailure))
+            why = ", ".join(
+                f"{head}: {a.reason}" for head, a in answers.items() if isinstance(a, HeadFailure)
+            )
             raise RequestError(503, f"no head answered ({why}): retry.", RETRY_AFTER)
         self.versions.readiness.note_answer(result.package.number)
         self.metrics.triggers.inc(len(triggers))
@@ -207,7 +245,9 @@ class Retrieval:
         self.metrics.arm.labels(result.arm).inc()
 
     def _count_offers(self, result: RetrievalResult, channel: int, rank: int) -> None:
-        """What the merge went through of each head, and what alpha gives it: apart where a list ended early."""
+        """What the merge went through of each head, and what alpha gives it: apart where a list
+        ended early.
+        """
         lengths = [min(len(candidates.item), result.k) for candidates in result.of_heads()]
         offers = offers_passed(channel, rank, result.quotas, lengths)
         for head, passed, quota in zip(result.package.heads, offers, result.quotas, strict=True):
@@ -216,18 +256,27 @@ class Retrieval:
 
 
 def check_limits(request: RetrieveRequest | SimilarRequest, triggers: int, limits: Limits) -> int:
-    """How many candidates to answer. Raises RequestError 422 for what this router's configuration does not allow."""
+    """How many candidates to answer. Raises RequestError 422 for what this router's configuration
+    does not allow.
+    """
     if triggers > limits.triggers:
-        text = f"triggers: {triggers} are more than this router takes, {limits.triggers} (limits.triggers)"
+        text = (
+            f"triggers: {triggers} are more than this router takes, {limits.triggers} "
+            f"(limits.triggers)"
+        )
         raise RequestError(422, f"{text}: give the newest.")
     if "k" not in request.model_fields_set:
         return min(request.k, limits.k)
     if request.k > limits.k:
-        raise RequestError(422, f"k: {request.k} is more than this router answers, {limits.k} (limits.k).")
+        raise RequestError(
+            422, f"k: {request.k} is more than this router answers, {limits.k} (limits.k)."
+        )
     return request.k
 
 
-def _alpha(requested_alpha: float | None, arm: Arm | None, package: Package) -> tuple[float, float, bool]:
+def _alpha(
+    requested_alpha: float | None, arm: Arm | None, package: Package
+) -> tuple[float, float, bool]:
     """The alpha to use, the arm's, and whether the caller named their own."""
     of_arm = float(arm.alpha if arm and arm.alpha is not None else package.serving["alpha"])
     return (of_arm, of_arm, False) if requested_alpha is None else (requested_alpha, of_arm, True)
@@ -253,7 +302,11 @@ def _check_features(trigger: Trigger, features: Mapping[str, Any]) -> None:
         if unknown := sorted(set(values) - set(features[key])):
             text = f"{where}, {key}_features: no feature {unknown[0]!a} in this version"
             raise RequestError(422, f"{text}; it has {', '.join(features[key]) or 'none'}.")
-    if trigger.content is not None and features["content"] and len(trigger.content) != features["content"]:
+    if (
+        trigger.content is not None
+        and features["content"]
+        and len(trigger.content) != features["content"]
+    ):
         text = f"{where}, content: {len(trigger.content)} numbers"
         raise RequestError(422, f"{text}, this version's have {features['content']}.")
 

@@ -1,6 +1,7 @@
 """What the router is asked and answers, with limits: the source of the OpenAPI page.
 
-Requests are checked by these models; answers are written by hand, for speed, and tests hold them to these.
+Requests are checked by these models; answers are written by hand, for speed, and tests hold them to
+these.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Topic = Annotated[str, Field(min_length=1, max_length=256)]
-Alpha = Annotated[float, Field(ge=0, le=100, description="Percent from the engagement head; default: the arm's.")]
+Alpha = Annotated[
+    float, Field(ge=0, le=100, description="Percent from the engagement head; default: the arm's.")
+]
 K = Annotated[
     int,
     Field(ge=1, le=MAX_K, description="How many candidates; default 50, or the router's limit."),
@@ -33,13 +36,17 @@ Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written_ou
 
 
 class StrictRequest(BaseModel):
-    """Base of the requests: an unknown key is an error, not a silent no, and so is a number in the form of a text."""
+    """Base of the requests: an unknown key is an error, not a silent no, and so is a number in the
+    form of a text.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Trigger(StrictRequest):
-    """An item with what is known of it, for one that the version has not seen; of a known item only the id counts."""
+    """An item with what is known of it, for one that the version has not seen; of a known item only
+    the id counts.
+    """
 
     item_id: Id
     id_features: dict[str, str] = Field(
@@ -59,17 +66,28 @@ class Trigger(StrictRequest):
 
 
 class Filters(StrictRequest):
-    """What may not come back. The heads' first thousand candidates are sifted, so a narrow filter may leave few."""
+    """What may not come back. The heads' first thousand candidates are sifted, so a narrow filter
+    may leave few.
+    """
 
-    exclude_seen: bool = Field(default=True, description="Leave out the triggers and the user's history.")
+    exclude_seen: bool = Field(
+        default=True, description="Leave out the triggers and the user's history."
+    )
     allow_topics: list[Topic] | None = Field(
-        default=None, max_length=100, fail_fast=True, description="Only items with one of these topics."
+        default=None,
+        max_length=100,
+        fail_fast=True,
+        description="Only items with one of these topics.",
     )
     deny_topics: list[Topic] = Field(
-        default_factory=list, max_length=100, fail_fast=True, description="No item with one of these topics."
+        default_factory=list,
+        max_length=100,
+        fail_fast=True,
+        description="No item with one of these topics.",
     )
     max_age_hours: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
-        default=None, description="Only items created within these hours; an item of unknown age is left out."
+        default=None,
+        description="Only items created within these hours; an item of unknown age is left out.",
     )
 
 
@@ -77,10 +95,14 @@ NO_FILTERS = Filters()
 
 
 class RetrieveRequest(StrictRequest):
-    """A user, or triggers (newest first), or both; with both, the user's history says what was seen."""
+    """A user, or triggers (newest first), or both; with both, the user's history says what was
+    seen.
+    """
 
     user_id: Id | None = None
-    triggers: list[Id | Trigger] | None = Field(default=None, max_length=MAX_TRIGGERS, fail_fast=True)
+    triggers: list[Id | Trigger] | None = Field(
+        default=None, max_length=MAX_TRIGGERS, fail_fast=True
+    )
     k: K = 50
     alpha: Alpha | None = None
     filters: Filters = Field(default_factory=lambda: NO_FILTERS)
@@ -90,7 +112,9 @@ class SimilarRequest(StrictRequest):
     """Plain item to item: the nearest of each head by cosine, merged."""
 
     item_id: Id | Trigger
-    user_id: Id | None = Field(default=None, description="Who is shown the answer: decides the arm, and is logged.")
+    user_id: Id | None = Field(
+        default=None, description="Who is shown the answer: decides the arm, and is logged."
+    )
     k: K = 50
     alpha: Alpha | None = None
 
@@ -104,22 +128,27 @@ class BatchRequest(StrictRequest):
 class Engagement(StrictRequest):
     """Something a user did with an item; `exposure_id` is that of the answer which showed it.
 
-    Sent again after an answer that was lost, an engagement counts once when it has an `event_id`, its call an
-    Idempotency-Key, or it has a timestamp; else when the call has the same x-request-id within ten minutes.
+    Sent again after an answer that was lost, an engagement counts once when it has an `event_id`,
+    its call an Idempotency-Key, or it has a timestamp; else when the call has the same x-request-id
+    within ten minutes.
     """
 
     user_id: Id
     item_id: Id
     event: Annotated[str, Field(min_length=1, max_length=64)] = "engagement"
     timestamp: Time | None = Field(
-        default=None, description="With a time zone, not later than now nor older than the router takes; default: now."
+        default=None,
+        description="With a time zone, not later than now nor older than the router takes; "
+        "default: now.",
     )
     event_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
-        default=None, description="The caller's own for this event of this user; sent again, it counts once."
+        default=None,
+        description="The caller's own for this event of this user; sent again, it counts once.",
     )
     exposure_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     request_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
-        default=None, description="Of callers without exposure_id: counts where one answer to the user has it."
+        default=None,
+        description="Of callers without exposure_id: counts where one answer to the user has it.",
     )
     value: Value = 1.0
     dwell_seconds: Dwell | None = Field(default=None, description="At most a day: 86,400.")
@@ -138,15 +167,23 @@ class AnswerCandidate(BaseModel):
 
 
 class RetrieveAnswer(BaseModel):
-    request_id: str = Field(description="The caller's x-request-id, for tracing; made here where there is none.")
-    exposure_id: str = Field(description="Of this answer alone; engagements with its candidates name it.")
+    request_id: str = Field(
+        description="The caller's x-request-id, for tracing; made here where there is none."
+    )
+    exposure_id: str = Field(
+        description="Of this answer alone; engagements with its candidates name it."
+    )
     model_version: str
-    arm: str = Field(description="none: no experiment runs, or the request names no user to assign.")
+    arm: str = Field(
+        description="none: no experiment runs, or the request names no user to assign."
+    )
     alpha: float
     degraded: bool = Field(description="Something did not answer in time; `missing` says what.")
     missing: list[Literal["engagement", "relevance", "history"]]
     candidates: list[AnswerCandidate]
-    timings_ms: dict[str, float] = Field(description="history, engagement, relevance, merge, log, total.")
+    timings_ms: dict[str, float] = Field(
+        description="history, engagement, relevance, merge, log, total."
+    )
     exposure_logged: bool = Field(description="true: the exposure is on disk.")
 
 
@@ -170,7 +207,9 @@ class Compared(AnswerCandidate):
 
 
 class Lists(BaseModel):
-    """Each head's best K, and the merge of them; a head that did not answer, or that there is not, has none."""
+    """Each head's best K, and the merge of them; a head that did not answer, or that there is not,
+    has none.
+    """
 
     engagement: list[Compared]
     relevance: list[Compared]
@@ -191,12 +230,16 @@ class Comparison(BaseModel):
     model_version: str
     arm: str
     alpha: float
-    heads: list[Literal["engagement", "relevance"]] = Field(description="Those that the version has.")
+    heads: list[Literal["engagement", "relevance"]] = Field(
+        description="Those that the version has."
+    )
     degraded: bool
     missing: list[Literal["engagement", "relevance", "history"]]
     triggers: list[str] = Field(description="item_ids as the heads were asked, newest first.")
     lists: Lists
-    items: dict[str, ItemSummary] = Field(description="Every item named, but triggers that the version does not know.")
+    items: dict[str, ItemSummary] = Field(
+        description="Every item named, but triggers that the version does not know."
+    )
     timings_ms: dict[str, float]
 
 
@@ -221,7 +264,9 @@ class Logged(BaseModel):
 class HealthAnswer(BaseModel):
     status: str
     model_version: str | None = None
-    refused: dict[str, str] = Field(default_factory=dict, description="Versions that are not served, and why.")
+    refused: dict[str, str] = Field(
+        default_factory=dict, description="Versions that are not served, and why."
+    )
 
 
 class Problem(BaseModel):
@@ -239,9 +284,16 @@ def digits(text: Any) -> Any:
 
 
 def explain(errors: Sequence[Any]) -> str:
-    """Every error of a request in one text: where, what, and what was found; never longer than a screen."""
-    # An item is an id or an object: that an object is no id says nothing, and what is wrong in it stands beside.
-    errors = [e for e in errors if e["loc"][-1:] != ("constrained-str",) or not isinstance(e["input"], dict)]
+    """Every error of a request in one text: where, what, and what was found; never longer than a
+    screen.
+    """
+    # An item is an id or an object: that an object is no id says nothing, and what is wrong in it
+    # stands beside.
+    errors = [
+        e
+        for e in errors
+        if e["loc"][-1:] != ("constrained-str",) or not isinstance(e["input"], dict)
+    ]
     lines = [_line(error) for error in errors[:8]]
     if len(errors) > len(lines):
         lines.append(f"and {len(errors) - len(lines)} more")
@@ -260,6 +312,10 @@ def _line(error: Any) -> str:
         return f"{where}: no such key"
     if error["type"] == "json_invalid":
         return f"the body is no JSON ({error.get('ctx', {}).get('error', 'cannot be read')})"
-    received = ascii(error["input"]) if isinstance(error.get("input"), REPEATABLE) else "a list or an object"
+    received = (
+        ascii(error["input"])
+        if isinstance(error.get("input"), REPEATABLE)
+        else "a list or an object"
+    )
     message = f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}"
     return f"{message}, found {received}" if len(received) < 80 else message

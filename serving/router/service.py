@@ -47,7 +47,9 @@ class Service:
         return self.configuration.in_force.tokens
 
     async def start(self) -> None:
-        """Connect, open the log, and begin to watch. Raises UserError when another process has the log."""
+        """Connect, open the log, and begin to watch. Raises UserError when another process has the
+        log.
+        """
         settings = self.settings
         self.client = connect(settings.triton.url)
         self.histories = Histories(settings.features)
@@ -82,8 +84,12 @@ class Service:
         self.histories.threads.shutdown(wait=False, cancel_futures=True)
         await self.client.close()
 
-    async def _repeat(self, name: str, look: Callable[[], Awaitable[None]], pause: float | None = None) -> None:
-        """Look again and again, whatever happens: a router that stopped would serve an old champion for ever."""
+    async def _repeat(
+        self, name: str, look: Callable[[], Awaitable[None]], pause: float | None = None
+    ) -> None:
+        """Look again and again, whatever happens: a router that stopped would serve an old champion
+        for ever.
+        """
         trouble = ""
         while True:
             try:
@@ -107,26 +113,41 @@ class Service:
 
     @contextmanager
     def admit(self, requests: int = 1) -> Iterator[Deadline]:
-        """Let requests in, with the deadline of each. Raises RequestError 429 when there are too many."""
+        """Let requests in, with the deadline of each. Raises RequestError 429 when there are too
+        many.
+        """
         with self.admission.admit(requests):
             yield Deadline(self.settings.limits.deadline_ms)
 
-    async def retrieve(self, request: RetrieveRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
+    async def retrieve(
+        self, request: RetrieveRequest, request_id: str, deadline: Deadline
+    ) -> dict[str, Any]:
         """The answer of /v1/retrieve (schema.RetrieveAnswer); raises RequestError."""
         result = await self.retrieval.retrieve(request, self.settings.limits, deadline)
         return await self._answer(result, request_id, request.user_id, "retrieve", deadline)
 
-    async def similar(self, request: SimilarRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
+    async def similar(
+        self, request: SimilarRequest, request_id: str, deadline: Deadline
+    ) -> dict[str, Any]:
         """The answer of /v1/similar; raises RequestError."""
         result = await self.retrieval.similar(request, self.settings.limits, deadline)
         return await self._answer(result, request_id, request.user_id, "similar", deadline)
 
-    async def batch(self, requests: Sequence[RetrieveRequest], request_id: str) -> list[dict[str, Any]]:
-        """An answer or a problem for each. Raises RequestError 429 and 422 for the batch as a whole."""
+    async def batch(
+        self, requests: Sequence[RetrieveRequest], request_id: str
+    ) -> list[dict[str, Any]]:
+        """An answer or a problem for each. Raises RequestError 429 and 422 for the batch as a
+        whole.
+        """
         if len(requests) > (most := self.settings.limits.batch):
-            raise RequestError(422, f"requests: {len(requests)} are more than one batch takes, {most} (limits.batch).")
+            raise RequestError(
+                422,
+                f"requests: {len(requests)} are more than one batch takes, {most} (limits.batch).",
+            )
 
-        async def answer(request: RetrieveRequest, request_id: str, deadline: Deadline) -> dict[str, Any]:
+        async def answer(
+            request: RetrieveRequest, request_id: str, deadline: Deadline
+        ) -> dict[str, Any]:
             try:
                 return await self.retrieve(request, request_id, deadline)
             except RequestError as error:
@@ -134,19 +155,27 @@ class Service:
 
         with self.admit(len(requests)) as deadline:
             ids = [f"{request_id}-{position}" for position in range(len(requests))]
-            return list(await asyncio.gather(*map(answer, requests, ids, [deadline] * len(requests))))
+            return list(
+                await asyncio.gather(*map(answer, requests, ids, [deadline] * len(requests)))
+            )
 
-    async def engagements(self, engagements: Sequence[Engagement], call_id: str, key: str | None = None) -> int:
+    async def engagements(
+        self, engagements: Sequence[Engagement], call_id: str, key: str | None = None
+    ) -> int:
         """Write them to the log; how many are on disk. Raises RequestError 503 when they are not.
 
-        `call_id` and, where the caller named one, its idempotency `key` tell a call that comes again from a new one.
+        `call_id` and, where the caller named one, its idempotency `key` tell a call that comes
+        again from a new one.
         """
         now = datetime.now(UTC)
         records = [
-            record_of(engagement, position, now, call_id, key) for position, engagement in enumerate(engagements)
+            record_of(engagement, position, now, call_id, key)
+            for position, engagement in enumerate(engagements)
         ]
         if self.log is None:
-            raise RequestError(503, "this router keeps no log: set log.directory in its configuration.", 60)
+            raise RequestError(
+                503, "this router keeps no log: set log.directory in its configuration.", 60
+            )
         try:
             await self.log.append(records)
         except ValueError as error:
@@ -154,19 +183,28 @@ class Service:
         except OSError as error:
             log.error("engagements not logged", extra={"fields": {"why": str(error)}})
             self.metrics.engagements.labels("false").inc(len(records))
-            raise RequestError(503, "the log cannot be written now; nothing was kept: retry.", RETRY_AFTER) from None
+            raise RequestError(
+                503, "the log cannot be written now; nothing was kept: retry.", RETRY_AFTER
+            ) from None
         self.metrics.engagements.labels("true").inc(len(records))
         return len(records)
 
     async def _answer(
-        self, result: RetrievalResult, request_id: str, user_id: str | None, surface: str, deadline: Deadline
+        self,
+        result: RetrievalResult,
+        request_id: str,
+        user_id: str | None,
+        surface: str,
+        deadline: Deadline,
     ) -> dict[str, Any]:
         columns = result.columns()
         exposure_id = uuid.uuid4().hex
         logged = False
         if self.log is not None and user_id is not None:
             start = time.perf_counter()
-            logged = await self._expose(result, columns, (exposure_id, request_id), user_id, surface, deadline)
+            logged = await self._expose(
+                result, columns, (exposure_id, request_id), user_id, surface, deadline
+            )
             result.seconds["log"] = time.perf_counter() - start
             self.metrics.stage["log"].observe(result.seconds["log"])
         result.seconds["total"] = time.perf_counter() - deadline.start
@@ -193,7 +231,8 @@ class Service:
         surface: str,
         deadline: Deadline,
     ) -> bool:
-        """Whether the exposure is on disk, within the deadline; an answer does not fail for want of its log.
+        """Whether the exposure is on disk, within the deadline; an answer does not fail for want of
+        its log.
 
         `ids` are the exposure's own and the caller's request_id.
         """
@@ -221,7 +260,8 @@ class Service:
                 await self.log.append([record])
         except (OSError, TimeoutError) as error:  # TimeoutError is an OSError; named for the reader
             log.error(
-                "exposure not logged", extra={"fields": {"request_id": request_id, "why": str(error) or "too slow"}}
+                "exposure not logged",
+                extra={"fields": {"request_id": request_id, "why": str(error) or "too slow"}},
             )
             self.metrics.exposures.labels("false").inc()
             return False
@@ -229,11 +269,13 @@ class Service:
         return True
 
 
-def record_of(engagement: Engagement, position: int, now: datetime, call_id: str, key: str | None) -> dict[str, Any]:
+def record_of(
+    engagement: Engagement, position: int, now: datetime, call_id: str, key: str | None
+) -> dict[str, Any]:
     """The log's record of the engagement at `position` in a call.
 
-    A call that comes again under the same `key` gives the same event_id; without a key, the call's id counts where the
-    engagement has no time of its own, as two times tell two engagements.
+    A call that comes again under the same `key` gives the same event_id; without a key, the call's
+    id counts where the engagement has no time of its own, as two times tell two engagements.
     """
     record = {**engagement.model_dump(), "kind": "engagement", "log_version": 2}
     if record["event_id"] is None and key is not None:
@@ -246,7 +288,13 @@ def record_of(engagement: Engagement, position: int, now: datetime, call_id: str
 def rows_of(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     """The candidates of `Found.columns`, each as it is answered."""
     return [
-        {"item_id": item_id, "score": score, "head": head, "head_rank": head_rank, "trigger_id": trigger_id}
+        {
+            "item_id": item_id,
+            "score": score,
+            "head": head,
+            "head_rank": head_rank,
+            "trigger_id": trigger_id,
+        }
         for item_id, score, head, head_rank, trigger_id in zip(*columns.values(), strict=True)
     ]
 

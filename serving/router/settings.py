@@ -1,4 +1,6 @@
-"""Settings of the router: router.yaml, each value within bounds, checked as a whole. Read again by configuration.py."""
+"""Settings of the router: router.yaml, each value within bounds, checked as a whole. Read again by
+configuration.py.
+"""
 
 import ipaddress
 import ssl
@@ -15,7 +17,11 @@ from mtmh.experiment.arms import Arms
 from mtmh.layers import read_layers, read_sections, read_small
 
 DEFAULTS = Path(__file__).with_name("router.yaml")
-MAX_TRIGGERS, MAX_K, MAX_BATCH = 50, 500, 32  # what the interface declares; a configuration may lower them
+MAX_TRIGGERS, MAX_K, MAX_BATCH = (
+    50,
+    500,
+    32,
+)  # what the interface declares; a configuration may lower them
 SECRET_BYTES = 4096
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -40,11 +46,14 @@ class Tls(Section):
             return None
         try:
             pair = self.certificate_file.read_bytes(), self.key_file.read_bytes()
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self.certificate_file, self.key_file)
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                self.certificate_file, self.key_file
+            )
         except OSError as error:  # an SSLError is one
             where = f"listen.tls {self.certificate_file}, {self.key_file}"
             raise UserError(
-                f"{where}: {error.strerror or error}. Give a certificate in PEM and the key that belongs to it."
+                f"{where}: {error.strerror or error}. Give a certificate in PEM and the key that "
+                f"belongs to it."
             ) from None
         return pair
 
@@ -71,26 +80,35 @@ class Listen(Section):
 
 
 class TritonSettings(Section):
-    """The server behind. With `manages_models` the router loads and unloads its models, else it waits for them.
+    """The server behind. With `manages_models` the router loads and unloads its models, else it
+    waits for them.
 
-    The version that was replaced stays loaded for `drain_seconds` at the least: other routers may still ask it.
+    The version that was replaced stays loaded for `drain_seconds` at the least: other routers may
+    still ask it.
     """
 
     url: str = "127.0.0.1:8001"
     manages_models: bool = True
-    secret_file: Path | None = None  # opens Triton's management interface; `mtmh serve` makes its own where null
+    secret_file: Path | None = (
+        None  # opens Triton's management interface; `mtmh serve` makes its own where null
+    )
     poll_seconds: Annotated[float, Field(ge=0.05, le=3600.0, allow_inf_nan=False)] = 1.0
     drain_seconds: Annotated[float, Field(ge=0.0, le=3600.0, allow_inf_nan=False)] = 3.0
     load_seconds: Annotated[float, Field(ge=1.0, le=3600.0, allow_inf_nan=False)] = 120.0
 
     def read_secret(self) -> str | None:
-        """What `secret_file` holds, None where it is null. Raises UserError when it cannot be read, or is empty."""
+        """What `secret_file` holds, None where it is null. Raises UserError when it cannot be read,
+        or is empty.
+        """
         if self.secret_file is None:
             return None
-        secret = read_small(self.secret_file, SECRET_BYTES, f"triton.secret_file {self.secret_file}").strip()
+        secret = read_small(
+            self.secret_file, SECRET_BYTES, f"triton.secret_file {self.secret_file}"
+        ).strip()
         if not secret or not secret.isalnum():
             raise UserError(
-                f"triton.secret_file {self.secret_file}: write hex digits there, say with openssl rand -hex 16."
+                f"triton.secret_file {self.secret_file}: write hex digits there, say with openssl "
+                f"rand -hex 16."
             )
         return secret.decode("ascii")
 
@@ -104,7 +122,9 @@ class Features(Section):
 
 
 class Limits(Section):
-    """What one request may ask, and how many are worked on at once; more are turned away with 429."""
+    """What one request may ask, and how many are worked on at once; more are turned away with
+    429.
+    """
 
     body_kb: Annotated[int, Field(ge=1, le=65_536)] = 1024
     body_seconds: Annotated[float, Field(ge=0.1, le=600.0, allow_inf_nan=False)] = 10.0
@@ -119,27 +139,36 @@ class Limits(Section):
     @model_validator(mode="after")
     def _a_batch_fits(self) -> "Limits":
         if self.batch > self.in_flight:
-            raise ValueError(f"batch {self.batch} is more than in_flight {self.in_flight}: it would never be let in")
+            raise ValueError(
+                f"batch {self.batch} is more than in_flight {self.in_flight}: it would never be "
+                f"let in"
+            )
         return self
 
 
 class Auth(Section):
-    """Callers show `Authorization: Bearer <a token in this file>`; null asks nobody, on loopback alone.
+    """Callers show `Authorization: Bearer <a token in this file>`; null asks nobody, on loopback
+    alone.
 
-    The file holds one token, or two, each on a line of its own: the old and the new one while callers change over.
+    The file holds one token, or two, each on a line of its own: the old and the new one while
+    callers change over.
     """
 
     token_file: Path | None = None
 
 
 class ExposureLog(Section):
-    """Where exposures and engagements are kept (null: nowhere); an answer waits until its exposure is on disk."""
+    """Where exposures and engagements are kept (null: nowhere); an answer waits until its exposure
+    is on disk.
+    """
 
     directory: Path | None = None
 
 
 class ExperimentSettings(Section):
-    """Arms and the salt of their assignment: a new salt is a new experiment. Without arms all get the champion."""
+    """Arms and the salt of their assignment: a new salt is a new experiment. Without arms all get
+    the champion.
+    """
 
     salt: Annotated[str, Field(max_length=256)] = ""
     arms: Arms | None = None
@@ -166,26 +195,38 @@ class Settings(Section):
     def _open_on_loopback_only(self) -> "Settings":
         if self.auth.token_file is None and not self.listen.is_loopback:
             raise ValueError(
-                f"listen.host {self.listen.host} is not this machine alone: set auth.token_file to a file with a token"
+                f"listen.host {self.listen.host} is not this machine alone: set auth.token_file "
+                f"to a file with a token"
             )
         return self
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the settings come from: a file over the defaults, then `section.key=value` settings over both."""
+    """Where the settings come from: a file over the defaults, then `section.key=value` settings
+    over both.
+    """
 
     path: Path | None = None
     settings: list[str] = field(default_factory=list)
-    secret: str | None = field(default=None, repr=False)  # of Triton's management, from whoever started it
+    secret: str | None = field(
+        default=None, repr=False
+    )  # of Triton's management, from whoever started it
 
     def written(self) -> dict[str, Any]:
-        """What the file says, unchecked; nothing where there is no file. Raises UserError where it cannot be read."""
+        """What the file says, unchecked; nothing where there is no file. Raises UserError where it
+        cannot be read.
+        """
         return {} if self.path is None else read_sections(self.path)
 
     def read(self, written: Mapping[str, Any] | None = None) -> Settings:
-        """The settings, of what is `written` in the file (None: read it). Raises UserError naming every wrong key."""
-        layers: list[Path | Mapping[str, Any]] = [DEFAULTS, self.written() if written is None else written]
+        """The settings, of what is `written` in the file (None: read it). Raises UserError naming
+        every wrong key.
+        """
+        layers: list[Path | Mapping[str, Any]] = [
+            DEFAULTS,
+            self.written() if written is None else written,
+        ]
         return check(Settings, read_layers(layers, self.settings), self.where)
 
     @property

@@ -1,4 +1,6 @@
-"""Which versions take traffic: the store's champion and the arms', loaded in Triton, warmed up, swapped, drained."""
+"""Which versions take traffic: the store's champion and the arms', loaded in Triton, warmed up,
+swapped, drained.
+"""
 
 import asyncio
 import json
@@ -24,7 +26,9 @@ log = logging.getLogger("mtmh.router")
 
 
 class RefusedError(Exception):
-    """A version that must not take traffic; the message is a short reason, its cause has the details."""
+    """A version that must not take traffic; the message is a short reason, its cause has the
+    details.
+    """
 
 
 @contextmanager
@@ -64,7 +68,9 @@ class Serving:
     experiment: ExperimentSettings
 
     def choose(self, user_id: str | None) -> tuple[Live, Arm | None]:
-        """The version for a user, and the arm; None for nobody in particular, and where there is no experiment."""
+        """The version for a user, and the arm; None for nobody in particular, and where there is no
+        experiment.
+        """
         arms = self.experiment.arms
         if user_id is None or not arms:
             return self.live[self.champion], None
@@ -84,9 +90,15 @@ class Versions:
     experiment: ExperimentSettings  # as configured
     serving: Serving | None = None
     loaded: dict[str, Live] = field(default_factory=dict)  # warm: what serves, and what waits to
-    refused: dict[str, str] = field(default_factory=dict)  # version -> why, in a few words; the log has the details
-    stamps: dict[str, object] = field(default_factory=dict)  # of what was refused: not tried again until it changes
-    draining: dict[str, tuple[float, Live | None]] = field(default_factory=dict)  # version -> unloaded when, users
+    refused: dict[str, str] = field(
+        default_factory=dict
+    )  # version -> why, in a few words; the log has the details
+    stamps: dict[str, object] = field(
+        default_factory=dict
+    )  # of what was refused: not tried again until it changes
+    draining: dict[str, tuple[float, Live | None]] = field(
+        default_factory=dict
+    )  # version -> unloaded when, users
     trouble: str = ""  # what keeps Triton from being looked at, as the log has it
 
     @property
@@ -101,11 +113,15 @@ class Versions:
             self._publish(self.serving.champion)
 
     async def look(self) -> None:
-        """One round: what Triton lost is loaded again, what is new is taken over, what is old is unloaded."""
+        """One round: what Triton lost is loaded again, what is new is taken over, what is old is
+        unloaded.
+        """
         trouble = ""
         try:
             packages = [live.package for live in self.loaded.values()]
-            ready = await self.models.ready([model for package in packages for model in package.models])
+            ready = await self.models.ready(
+                [model for package in packages for model in package.models]
+            )
             await self.models.restore(packages, ready)
             await self._take_over(ready)
             await self._retire(ready)
@@ -121,7 +137,8 @@ class Versions:
         for number in dict.fromkeys([champion, *self.experiment.versions]):
             if number and number not in self.loaded and (live := await self._take(number, ready)):
                 self.loaded[number] = live
-        # An arm, or a champion's name, that was wrong and is not there any more needs nobody's attention.
+        # An arm, or a champion's name, that was wrong and is not there any more needs nobody's
+        # attention.
         named = {"champion", champion, *self.experiment.versions}
         self.refused = {number: why for number, why in self.refused.items() if number in named}
         self.stamps = {number: stamp for number, stamp in self.stamps.items() if number in named}
@@ -132,14 +149,21 @@ class Versions:
         try:
             champion = await asyncio.to_thread(store.champion, self.directory)
         except (UserError, ValueError, OSError) as error:
-            self._refuse("champion", "the store's file champion names no version that is there", error, str(error))
+            self._refuse(
+                "champion",
+                "the store's file champion names no version that is there",
+                error,
+                str(error),
+            )
             return self.serving.champion if self.serving else ""
         self.refused.pop("champion", None)
         self.stamps.pop("champion", None)
         return champion
 
     def _publish(self, champion: str) -> None:
-        """Serve `champion` and the configured arms; where one is not loaded, what served before it goes on."""
+        """Serve `champion` and the configured arms; where one is not loaded, what served before it
+        goes on.
+        """
         old = self.serving
         if champion not in self.loaded:
             if old is None:
@@ -153,7 +177,10 @@ class Versions:
         live = {number: self.loaded[number] for number in (champion, *experiment.versions)}
         needed = {*live, *self.experiment.versions}
         for number in [number for number in self.loaded if number not in needed]:
-            self.draining[number] = (time.monotonic() + self.models.settings.drain_seconds, self.loaded.pop(number))
+            self.draining[number] = (
+                time.monotonic() + self.models.settings.drain_seconds,
+                self.loaded.pop(number),
+            )
         new = Serving(champion, live, experiment)
         if new != old:
             self._tell(old, new)
@@ -161,26 +188,42 @@ class Versions:
 
     def _tell(self, old: Serving | None, new: Serving) -> None:
         self.metrics.loaded = {
-            number: _loaded_state(live.package, number == new.champion) for number, live in new.live.items()
+            number: _loaded_state(live.package, number == new.champion)
+            for number, live in new.live.items()
         }
         if old is None or old.champion != new.champion:
             self.metrics.swaps.inc()
         arms = [arm.name for arm in new.experiment.arms or ()]
-        log.info("serving", extra={"fields": {"champion": new.champion, "versions": list(new.live), "arms": arms}})
+        log.info(
+            "serving",
+            extra={"fields": {"champion": new.champion, "versions": list(new.live), "arms": arms}},
+        )
 
     async def _take(self, number: str, ready: set[str]) -> Live | None:
-        """The version, loaded and warm; None where it failed, now or before, or is not ready yet."""
-        if number in self.stamps and self.stamps[number] == await asyncio.to_thread(self._stamp, number):
+        """The version, loaded and warm; None where it failed, now or before, or is not ready
+        yet.
+        """
+        if number in self.stamps and self.stamps[number] == await asyncio.to_thread(
+            self._stamp, number
+        ):
             return None
         start = time.perf_counter()
         try:
             live = await self._prepare(number, ready)
-        except RefusedError as refusal:  # whatever is wrong with a version, the one before it goes on
+        except (
+            RefusedError
+        ) as refusal:  # whatever is wrong with a version, the one before it goes on
             error = refusal.__cause__ or refusal
             # What cannot be read may come back as it was: that is tried again at every look.
-            stamp = str(error) if isinstance(error, OSError) else await asyncio.to_thread(self._stamp, number)
+            stamp = (
+                str(error)
+                if isinstance(error, OSError)
+                else await asyncio.to_thread(self._stamp, number)
+            )
             self._refuse(number, str(refusal), error, stamp)
-            await self.models.unload([model for model in await self.models.ready([]) if model.endswith(f"_{number}")])
+            await self.models.unload(
+                [model for model in await self.models.ready([]) if model.endswith(f"_{number}")]
+            )
             return None
         if live is not None:
             for register in (self.refused, self.stamps, self.draining):
@@ -191,12 +234,16 @@ class Versions:
         return live
 
     async def _prepare(self, number: str, ready: set[str]) -> Live | None:
-        """Check, load and warm up a version; None where somebody else is to load it. Raises RefusedError."""
+        """Check, load and warm up a version; None where somebody else is to load it. Raises
+        RefusedError.
+        """
         folder = self.directory / "versions" / number
         if not self.models.settings.manages_models:
             with refusing("it is not in the store, or cannot be read"):
                 manifest = json.loads(await asyncio.to_thread((folder / store.MANIFEST).read_text))
-            if missing := sorted(set(manifest["models"]) - await self.models.ready(manifest["models"])):
+            if missing := sorted(
+                set(manifest["models"]) - await self.models.ready(manifest["models"])
+            ):
                 self.refused[number] = f"waiting for somebody to load {', '.join(missing)}"
                 return None
         _, live = self.draining.get(number, (0.0, None))
@@ -217,19 +264,28 @@ class Versions:
         """Callers see the reason; what exactly is wrong, with its paths, is in the log, once."""
         if self.stamps.get(number) != stamp:
             why = (str(error) or type(error).__name__)[:2000]
-            log.error("version refused", extra={"fields": {"version": number, "reason": reason, "why": why}})
+            log.error(
+                "version refused",
+                extra={"fields": {"version": number, "reason": reason, "why": why}},
+            )
             if self.serving is not None or number != "champion":  # a new store has no champion yet
                 self.metrics.refused.inc()
         self.refused[number], self.stamps[number] = reason, stamp
 
     async def _retire(self, ready: set[str]) -> None:
-        """Unload versions that nobody uses any more, and those that an earlier router left behind."""
+        """Unload versions that nobody uses any more, and those that an earlier router left
+        behind.
+        """
         in_triton: dict[str, list[str]] = {}
         for model in ready if self.serving and self.models.settings.manages_models else ():
-            if match := re.fullmatch(r"(?:retrieve_)?(?:engagement|relevance|preranker)_(\d+)", model):
+            if match := re.fullmatch(
+                r"(?:retrieve_)?(?:engagement|relevance|preranker)_(\d+)", model
+            ):
                 in_triton.setdefault(match[1], []).append(model)
         for number in in_triton.keys() - self.loaded.keys():
-            self.draining.setdefault(number, (time.monotonic() + self.models.settings.drain_seconds, None))
+            self.draining.setdefault(
+                number, (time.monotonic() + self.models.settings.drain_seconds, None)
+            )
         for number, (until, live) in list(self.draining.items()):
             if time.monotonic() < until or (live is not None and live.in_flight):
                 continue
@@ -242,8 +298,14 @@ class Versions:
 
     def _stamp(self, number: str) -> object:
         """Changes when a file of the version does, or the champion is named again."""
-        folders = [self.directory / "versions" / number, *(self.directory / "models").glob(f"*_{number}")]
-        files = [self.directory / store.CHAMPION, *(file for folder in folders for file in sorted(folder.rglob("*")))]
+        folders = [
+            self.directory / "versions" / number,
+            *(self.directory / "models").glob(f"*_{number}"),
+        ]
+        files = [
+            self.directory / store.CHAMPION,
+            *(file for folder in folders for file in sorted(folder.rglob("*"))),
+        ]
         states = ((file, file.stat()) for file in files if file.is_file())
         return tuple((str(file), state.st_mtime_ns, state.st_size) for file, state in states)
 

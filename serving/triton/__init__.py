@@ -1,1 +1,3 @@
-"""Triton: what of a version it runs (`backend`), how that is written (`export`) and where it is deployed (`store`)."""
+"""Triton: what of a version it runs (`backend`), how that is written (`export`) and where it is
+deployed (`store`).
+"""

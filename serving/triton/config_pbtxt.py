@@ -23,7 +23,9 @@ def head_outputs(candidates: int, triggers: int) -> Tensors:
 
 
 def head_model(name: str, candidates: int, triggers: int) -> str:
-    """config.pbtxt of <head>_<version>. Requests of different length share a batch: the model reads them one by one."""
+    """config.pbtxt of <head>_<version>. Requests of different length share a batch: the model reads
+    them one by one.
+    """
     return _python(name, HEAD_INPUTS, head_outputs(candidates, triggers), ragged=True)
 
 
@@ -34,7 +36,9 @@ def preranker_model(name: str, candidates: int, triggers: int) -> str:
 
 
 def ensemble(name: str, head: str, preranker: str | None, candidates: int) -> str:
-    """config.pbtxt of retrieve_<head>_<version>: the head, then the preranker where the version has one."""
+    """config.pbtxt of retrieve_<head>_<version>: the head, then the preranker where the version has
+    one.
+    """
     ranked = _ranked(candidates)
     outputs: Tensors = {**ranked, "cold": ("TYPE_INT32", 1)}
     # Between the two models the head's outputs go by names of their own.
@@ -61,7 +65,9 @@ def _ranked(candidates: int) -> Tensors:
 
 
 def _python(name: str, inputs: Tensors, outputs: Tensors, ragged: bool) -> str:
-    """No device kind: Triton takes the GPU where its build has one, and the model reads which it was given."""
+    """No device kind: Triton takes the GPU where its build has one, and the model reads which it
+    was given.
+    """
     return "\n".join(
         [
             f'name: "{name}"',
@@ -75,11 +81,21 @@ def _python(name: str, inputs: Tensors, outputs: Tensors, ragged: bool) -> str:
 
 
 def _tensors(label: str, tensors: Tensors, more: str = "") -> str:
-    rows = [f'  {{ name: "{name}" data_type: {kind} dims: [{n}]{more} }}' for name, (kind, n) in tensors.items()]
+    rows = [
+        f'  {{ name: "{name}" data_type: {kind} dims: [{n}]{more} }}'
+        for name, (kind, n) in tensors.items()
+    ]
     return f"{label} [\n" + ",\n".join(rows) + "\n]"
 
 
 def _step(model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> str:
     maps = [f'      input_map {{ key: "{key}" value: "{value}" }}' for key, value in inputs.items()]
-    maps += [f'      output_map {{ key: "{key}" value: "{value}" }}' for key, value in outputs.items()]
-    return "    {\n" + f'      model_name: "{model}"\n      model_version: -1\n' + "\n".join(maps) + "\n    }"
+    maps += [
+        f'      output_map {{ key: "{key}" value: "{value}" }}' for key, value in outputs.items()
+    ]
+    return (
+        "    {\n"
+        + f'      model_name: "{model}"\n      model_version: -1\n'
+        + "\n".join(maps)
+        + "\n    }"
+    )

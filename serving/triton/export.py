@@ -1,4 +1,6 @@
-"""From a version on disk to its package: all that Triton and the router need, in one directory with checksums."""
+"""From a version on disk to its package: all that Triton and the router need, in one directory with
+checksums.
+"""
 
 import json
 import shutil
@@ -36,18 +38,26 @@ def write_package(
     mlflow: dict[str, str] | None = None,
     users: list[str] | None = None,
 ) -> Path:
-    """Write the package of the version in `run` (a run, or its retriever directory) to the new directory `out`.
+    """Write the package of the version in `run` (a run, or its retriever directory) to the new
+    directory `out`.
 
-    manifest.json {"version", "packaged_at" (UTC), "created_from", "mlflow", "models", "sha256"}; serving.json, what
-    the router must know; items.parquet, row = item number; features/, copied from the embedded feature store at
-    `features` where one is given; models/<name>/, Triton's: a head and an ensemble each, and the preranker where the
-    version has one.
-    `version` is its number in the registry; `users` whose history is known, by default some that the run was evaluated
-    on. Raises UserError when `run` is no version or does not have its checksums,
-    or `version` is no number.
+    manifest.json {"version", "packaged_at" (UTC), "created_from", "mlflow", "models", "sha256"};
+    serving.json, what the router must know; items.parquet, row = item number; features/, copied
+    from the embedded feature store at `features` where one is given; models/<name>/, Triton's: a
+    head and an ensemble each, and the preranker where the version has one. `version` is its number
+    in the registry; `users` whose history is known, by default some that the run was evaluated on.
+    Raises UserError when `run` is no version or does not have its checksums, or `version` is no
+    number.
     """
-    if not version.isdecimal() or not version.isascii() or int(version) < 1 or version != str(int(version)):
-        raise UserError(f"version {version!r}: write the number that the registry gave it, such as 7.")
+    if (
+        not version.isdecimal()
+        or not version.isascii()
+        or int(version) < 1
+        or version != str(int(version))
+    ):
+        raise UserError(
+            f"version {version!r}: write the number that the registry gave it, such as 7."
+        )
     retriever = run / "retriever" if (run / "retriever").is_dir() else run
     manifest, settings = verify(retriever), retrieval_settings(run)
     out.mkdir(parents=True)
@@ -58,7 +68,11 @@ def write_package(
     if features is not None:
         _copy_features(features, out / "features")
     models = _models(retriever, version, serving, settings, out / "models")
-    files = {str(path.relative_to(out)): sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
+    files = {
+        str(path.relative_to(out)): sha256(path)
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
     provenance = {
         "version": version,
         "packaged_at": datetime.now(UTC).isoformat(),
@@ -92,11 +106,18 @@ def _serving(retriever: Path, settings: RetrievalSettings) -> dict[str, Any]:
 
 
 def _users(run: Path) -> list[str]:
-    """Some of the users that the run was evaluated on: the router's page offers them, as their history is known."""
+    """Some of the users that the run was evaluated on: the router's page offers them, as their
+    history is known.
+    """
     candidates = run / "candidates.parquet"
     if not candidates.is_file():
         return []
-    users: list[str] = pq.ParquetFile(candidates).read_row_group(0, columns=["user_id"])["user_id"].unique().to_pylist()
+    users: list[str] = (
+        pq.ParquetFile(candidates)
+        .read_row_group(0, columns=["user_id"])["user_id"]
+        .unique()
+        .to_pylist()
+    )
     return users[:USERS]
 
 
@@ -109,7 +130,9 @@ def _items(retriever: Path) -> pa.Table:
 
 def _copy_features(store: Path, out: Path) -> None:
     if not store.is_dir():
-        raise UserError(f"{store}: no such folder. Give the one that holds the feature store's registry.db.")
+        raise UserError(
+            f"{store}: no such folder. Give the one that holds the feature store's registry.db."
+        )
     out.mkdir()
     for name in FEATURES:
         if (store / name).is_file():  # another online store, such as Redis, is not in a file
@@ -123,7 +146,9 @@ def _models(
     width, triggers = serving["candidates"], serving["triggers"]
     preranker = f"preranker_{version}" if serving["preranker"] else None
     if preranker:
-        folder = _folder(out, preranker, triton.preranker_model(preranker, width, triggers), version)
+        folder = _folder(
+            out, preranker, triton.preranker_model(preranker, width, triggers), version
+        )
         _write_preranker(retriever, folder)
     ids = pq.read_table(retriever / "items.parquet", columns=["item_id", "in_train"])
     for head in serving["heads"]:
@@ -141,17 +166,26 @@ def _folder(out: Path, name: str, config: str, version: str) -> Path:
     return folder
 
 
-def _write_head(retriever: Path, head: str, serving: dict[str, Any], items: pa.Table, folder: Path) -> None:
+def _write_head(
+    retriever: Path, head: str, serving: dict[str, Any], items: pa.Table, folder: Path
+) -> None:
     shutil.copy2(retriever / f"{head}.faiss", folder / "index.faiss")
     shutil.copy2(retriever / f"{head}.npy", folder / "vectors.npy")
     (folder / "items.json").write_text(json.dumps(items["item_id"].to_pylist()))
-    model, weights = _read_json(retriever / "model.json"), load_file(retriever / "weights.safetensors")
+    model, weights = (
+        _read_json(retriever / "model.json"),
+        load_file(retriever / "weights.safetensors"),
+    )
     arrays: dict[str, Any] = {"unknown_item": weights["sparse.tables.0.weight"][:1]}
     for column in range(len(serving["features"]["id"])):
         arrays[f"table.{column}"] = weights[f"sparse.tables.{column + 1}.weight"]
     arrays |= {name: array for name, array in weights.items() if name.startswith("dense.")}
     prefix = f"heads.{head}."
-    arrays |= {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
+    arrays |= {
+        name.removeprefix(prefix): array
+        for name, array in weights.items()
+        if name.startswith(prefix)
+    }
     if serving["features"]["content"]:
         content = np.load(retriever / "content.npy")
         arrays["donor"] = np.flatnonzero(items["in_train"].to_numpy() & content.any(axis=1))
@@ -166,8 +200,11 @@ def _write_head(retriever: Path, head: str, serving: dict[str, Any], items: pa.T
             "triggers": serving["triggers"],
             "temperature": serving["temperature"],
             "features": serving["features"],
-            "vocabularies": {name: model["vocabularies"][name] for name in serving["features"]["id"]},
-            # An item that nobody knew has zeros in the statistics: no events yet, and no age (feature_repo/stage.py).
+            "vocabularies": {
+                name: model["vocabularies"][name] for name in serving["features"]["id"]
+            },
+            # An item that nobody knew has zeros in the statistics: no events yet, and no age
+            # (feature_repo/stage.py).
             "fill": [0.0 if name in STATISTICS else value for name, value in mean.items()],
             "layers": len(model["architecture"]["hidden"]) + 1,
             "tau_q": model["tau_q"],
@@ -179,22 +216,33 @@ def _write_preranker(retriever: Path, folder: Path) -> None:
     """The user's side of the towers, and what the items' side says of every item."""
     model = _read_json(retriever / "preranker.json")
     tensors = load_file(retriever / "preranker.safetensors")
-    weights = {task: weight for task, weight in model["weights"].items() if weight}  # 0 adds nothing
+    weights = {
+        task: weight for task, weight in model["weights"].items() if weight
+    }  # 0 adds nothing
     prefixes = ["age", "table.past", "table.interest", "table.new"]
     prefixes += [name for task in weights for name in (f"table.{task}", f"user_heads.{task}.")]
-    arrays: dict[str, Any] = {name: array for name, array in tensors.items() if name.startswith(tuple(prefixes))}
+    arrays: dict[str, Any] = {
+        name: array for name, array in tensors.items() if name.startswith(tuple(prefixes))
+    }
     np.savez(folder / "arrays.npz", **arrays)
-    _finish(folder, "preranker.py", {"weights": weights, "interests": model["architecture"]["interests"], "layers": 2})
+    _finish(
+        folder,
+        "preranker.py",
+        {"weights": weights, "interests": model["architecture"]["interests"], "layers": 2},
+    )
 
 
 def _finish(folder: Path, model: str, settings: dict[str, Any]) -> None:
-    """The model's code with what it imports, its settings, and last the checksums that it verifies at load."""
+    """The model's code with what it imports, its settings, and last the checksums that it verifies
+    at load.
+    """
     _write_json(folder / "settings.json", settings)
     shutil.copy2(BACKEND / model, folder / "model.py")
     for part in (BACKEND / "files.py", BACKEND / "unseen.py", SCORING):
         shutil.copy2(part, folder)
-    # A file where Python would put its bytecode, so that it puts none: Triton would take that for a change of the
-    # model, and load it again with the next ensemble that it belongs to (triton-inference-server/server, issue 7489).
+    # A file where Python would put its bytecode, so that it puts none: Triton would take that for a
+    # change of the model, and load it again with the next ensemble that it belongs to
+    # (triton-inference-server/server, issue 7489).
     (folder / "__pycache__").touch()
     _write_json(folder / CHECKSUMS, {path.name: sha256(path) for path in sorted(folder.iterdir())})
 

@@ -1,4 +1,6 @@
-"""What Triton must not leave behind, whatever ends it or us: its stubs, their shared memory, its secret in `ps`."""
+"""What Triton must not leave behind, whatever ends it or us: its stubs, their shared memory, its
+secret in `ps`.
+"""
 
 import os
 import signal
@@ -7,14 +9,17 @@ from contextlib import suppress
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
-# Waits until the other end of its input is closed, which the kernel does when we end, however that was.
+# Waits until the other end of its input is closed, which the kernel does when we end, however that
+# was.
 GUARDIAN = 'cat > /dev/null; kill -s KILL -- "-$1"; rm -f "$2"*'
 
 
 def end_with_us(group: int, prefix: str) -> subprocess.Popen[bytes]:
-    """Start the shell that ends process group `group` when we die; it removes the shared memory named `prefix`*.
+    """Start the shell that ends process group `group` when we die; it removes the shared memory
+    named `prefix`*.
 
-    Where Triton alone is killed, its supervisor does this; this process is for the death of the supervisor.
+    Where Triton alone is killed, its supervisor does this; this process is for the death of the
+    supervisor.
     """
     return subprocess.Popen(
         ["/bin/sh", "-c", GUARDIAN, "mtmh-guardian", str(group), str(SHARED_MEMORY / prefix)],
@@ -25,7 +30,9 @@ def end_with_us(group: int, prefix: str) -> subprocess.Popen[bytes]:
 
 
 def sweep(prefix: str) -> None:
-    """Remove the stubs and the shared memory of servers whose owner, the number after `prefix`, does not run."""
+    """Remove the stubs and the shared memory of servers whose owner, the number after `prefix`,
+    does not run.
+    """
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended meanwhile
             command = (process / "cmdline").read_bytes().decode(errors="replace")
@@ -38,7 +45,8 @@ def sweep(prefix: str) -> None:
 
 
 def hide(pid: int, secret: str) -> None:
-    """Blank `secret` in the command line of our child `pid`, which every user of this machine can read.
+    """Blank `secret` in the command line of our child `pid`, which every user of this machine can
+    read.
 
     The server has read its options by then.
     """

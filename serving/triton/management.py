@@ -1,7 +1,8 @@
-"""Triton's management interface: loading, configuring, tracing, shared memory; closed to all but who has the secret.
+"""Triton's management interface: loading, configuring, tracing, shared memory; closed to all but
+who has the secret.
 
-Without it any local process, and any web page by a plain POST, could load a model with code of its own. Inference,
-health and metadata stay open. The secret travels in a header of each call.
+Without it any local process, and any web page by a plain POST, could load a model with code of its
+own. Inference, health and metadata stay open. The secret travels in a header of each call.
 """
 
 KEY = "mtmh-management"
@@ -14,5 +15,7 @@ def restriction(secret: str) -> str:
 
 
 def headers(secret: str | None) -> dict[str, str]:
-    """Metadata of a gRPC call to the management interface; none where the server was not given a secret."""
+    """Metadata of a gRPC call to the management interface; none where the server was not given a
+    secret.
+    """
     return {} if secret is None else {f"triton-grpc-protocol-{KEY}": secret}

@@ -23,32 +23,44 @@ def trained(version: str) -> int:
 
 
 def install_refresh(retriever: Path, store: Path) -> str:
-    """Package what `mtmh.retrieval.refresh` wrote, install it beside the champion, and return its number.
+    """Package what `mtmh.retrieval.refresh` wrote, install it beside the champion, and return its
+    number.
 
-    Histories, users and the registry's names stay the champion's: what is new are items alone. Raises UserError when
-    `retriever` was not refreshed, or from another version than the one that serves.
+    Histories, users and the registry's names stay the champion's: what is new are items alone.
+    Raises UserError when `retriever` was not refreshed, or from another version than the one that
+    serves.
     """
     serving = packages.champion(store)
     if "refreshed" not in verify(retriever)["created_from"]:
         raise UserError(f"{retriever} was not refreshed: package a run with mtmh package.")
     manifest = packages.verify(store, serving)
     _check_same(retriever, store, serving)
-    taken = [int(version) for version in packages.versions(store) if trained(version) == trained(serving)]
+    taken = [
+        int(version) for version in packages.versions(store) if trained(version) == trained(serving)
+    ]
     number = str(max(*taken, trained(serving) * REFRESHES) + 1)
     served_version = store / "versions" / serving
     features = served_version / "features" if (served_version / "features").is_dir() else None
     users = json.loads((served_version / "serving.json").read_text()).get("users", [])
-    with tempfile.TemporaryDirectory(prefix=".package-", dir=store) as folder:  # there, so that it can be hard links
+    with tempfile.TemporaryDirectory(
+        prefix=".package-", dir=store
+    ) as folder:  # there, so that it can be hard links
         out = Path(folder) / number
-        packages.install(write_package(retriever, number, out, features, manifest["mlflow"], users), store)
+        packages.install(
+            write_package(retriever, number, out, features, manifest["mlflow"], users), store
+        )
     return number
 
 
 def retire_refreshes(store: Path) -> list[str]:
-    """Remove the champion's older refreshes, as `store.retire` does; what was trained stays. Returns those removed."""
+    """Remove the champion's older refreshes, as `store.retire` does; what was trained stays.
+    Returns those removed.
+    """
     base = trained(packages.champion(store))
     trained_versions = [
-        version for version in packages.versions(store) if int(version) < REFRESHES or trained(version) != base
+        version
+        for version in packages.versions(store)
+        if int(version) < REFRESHES or trained(version) != base
     ]
     return packages.retire(store, needed=trained_versions)
 
@@ -59,11 +71,14 @@ def _check_same(retriever: Path, store: Path, serving: str) -> None:
         pq.read_table(folder / "items.parquet", columns=["item_id", "in_train"])
         for folder in (store / "versions" / serving, retriever)
     )
-    missing = served.filter(pc.invert(pc.is_in(served["item_id"], value_set=refreshed["item_id"].combine_chunks())))
+    missing = served.filter(
+        pc.invert(pc.is_in(served["item_id"], value_set=refreshed["item_id"].combine_chunks()))
+    )
     if len(missing):
         raise UserError(
             f"{len(missing):,} items that version {serving} serves are not in {retriever}, such as"
-            f" {missing['item_id'][0].as_py()!r}. Refresh what was refreshed last, or name all items that are new since"
+            f" {missing['item_id'][0].as_py()!r}. Refresh what was refreshed last, or name all "
+            f"items that are new since"
             " the training."
         )
     # What was trained has the same vectors, to the bit.
@@ -72,8 +87,11 @@ def _check_same(retriever: Path, store: Path, serving: str) -> None:
     for head in json.loads((store / "versions" / serving / "serving.json").read_text())["heads"]:
         served_path = store / "models" / f"{head}_{serving}" / serving / "vectors.npy"
         vectors = np.load(served_path, mmap_mode="r")[served_rows]
-        if not np.array_equal(vectors, np.load(retriever / f"{head}.npy", mmap_mode="r")[refreshed_rows]):
+        if not np.array_equal(
+            vectors, np.load(retriever / f"{head}.npy", mmap_mode="r")[refreshed_rows]
+        ):
             raise UserError(
-                f"{retriever} is no refresh of version {serving}, which serves: their {head} heads differ. Refresh the"
+                f"{retriever} is no refresh of version {serving}, which serves: their {head} "
+                f"heads differ. Refresh the"
                 " run that it was packaged from, or package this one with mtmh package."
             )

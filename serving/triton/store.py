@@ -1,11 +1,13 @@
-"""The store of one data set: packages side by side, the models of all of them for Triton, and the champion's number.
+"""The store of one data set: packages side by side, the models of all of them for Triton, and the
+champion's number.
 
     versions/<version>/   a package without its models
     models/<name>/        Triton's model repository; a model's name ends with its version
     champion              the version that serves
 
-A version is there when versions/<version> is: its models come before it and go after it. What a manifest does not list
-is in no package: a file more is as wrong as one less, and neither may be a link.
+A version is there when versions/<version> is: its models come before it and go after it. What a
+manifest does not list is in no package: a file more is as wrong as one less, and neither may be a
+link.
 """
 
 import fcntl
@@ -28,7 +30,9 @@ SPARE_VERSIONS = 2  # versions beside the champion
 
 
 class Manifest(BaseModel, extra="allow"):
-    """What of a manifest must be so that nothing is read, moved or loaded from elsewhere than its package."""
+    """What of a manifest must be so that nothing is read, moved or loaded from elsewhere than its
+    package.
+    """
 
     version: Annotated[str, Field(pattern="^[1-9][0-9]{0,17}$")]
     models: list[Annotated[str, Field(pattern="^[a-z_]+_[1-9][0-9]{0,17}$")]]
@@ -38,9 +42,10 @@ class Manifest(BaseModel, extra="allow"):
 def install(package: Path, store: Path) -> str:
     """Put a package into the store; returns its version. The same package again changes nothing.
 
-    Another package of a version that is there (the same retriever with other settings) takes its place; a server that
-    has the version loaded goes on with what it read. Hard links where the file system has them, copies otherwise.
-    Raises UserError when the package is not what its manifest lists, no file less and none more.
+    Another package of a version that is there (the same retriever with other settings) takes its
+    place; a server that has the version loaded goes on with what it read. Hard links where the file
+    system has them, copies otherwise. Raises UserError when the package is not what its manifest
+    lists, no file less and none more.
     """
     manifest = _manifest(package)
     version = str(manifest["version"])
@@ -60,7 +65,9 @@ def install(package: Path, store: Path) -> str:
 
 
 def promote(store: Path, version: str) -> None:
-    """Make `version` the one that serves, after its checksums agree. Raises UserError when they do not."""
+    """Make `version` the one that serves, after its checksums agree. Raises UserError when they do
+    not.
+    """
     verify(store, version)
     with replacing(store / CHAMPION) as draft:
         draft.write_text(f"{version}\n")
@@ -72,18 +79,29 @@ def champion(store: Path) -> str:
         with (store / CHAMPION).open() as file:
             version = file.read(100).strip()
     except FileNotFoundError:
-        raise UserError(f"{store} has no champion to serve: make one with `make run` (mtmh run).") from None
+        raise UserError(
+            f"{store} has no champion to serve: make one with `make run` (mtmh run)."
+        ) from None
     if not re.fullmatch("[0-9]{1,18}", version):
-        raise UserError(f"{store / CHAMPION} holds {version[:20]!r}, which is no version: write its number there.")
+        raise UserError(
+            f"{store / CHAMPION} holds {version[:20]!r}, which is no version: write its number "
+            f"there."
+        )
     _manifest(store / "versions" / version)
     return version
 
 
 def verify(store: Path, version: str) -> dict[str, Any]:
-    """Check every file of an installed version and return its manifest. Raises UserError naming what does not agree."""
+    """Check every file of an installed version and return its manifest. Raises UserError naming
+    what does not agree.
+    """
     folder = store / "versions" / version
     manifest = _manifest(folder)
-    models = {f"models/{name}": path for name, path in files_of(store / "models").items() if _of(version, name)}
+    models = {
+        f"models/{name}": path
+        for name, path in files_of(store / "models").items()
+        if _of(version, name)
+    }
     _check(manifest, files_of(folder) | models, folder)
     return manifest
 
@@ -94,7 +112,8 @@ def versions(store: Path) -> list[str]:
 
 
 def retire(store: Path, spare: int = SPARE_VERSIONS, needed: Collection[str] = ()) -> list[str]:
-    """Remove all versions but the champion, those `needed`, and the newest `kept` others; returns those removed.
+    """Remove all versions but the champion, those `needed`, and the newest `kept` others; returns
+    those removed.
 
     A server that has one of them loaded goes on with it: it holds what it read.
     """
@@ -109,7 +128,9 @@ def retire(store: Path, spare: int = SPARE_VERSIONS, needed: Collection[str] = (
 
 @contextmanager
 def _locked(store: Path) -> Iterator[Path]:
-    """Hold the store while it is changed, and give a folder for drafts: empty at first, removed at the end."""
+    """Hold the store while it is changed, and give a folder for drafts: empty at first, removed at
+    the end.
+    """
     for folder in ("versions", "models"):
         (store / folder).mkdir(parents=True, exist_ok=True)
     with (store / ".lock").open("w") as lock:
@@ -124,7 +145,9 @@ def _locked(store: Path) -> Iterator[Path]:
 
 
 def _remove(store: Path, version: str, drafts: Path) -> None:
-    """Take a version out of the store, first its name, then its models; or what a killed install left of it."""
+    """Take a version out of the store, first its name, then its models; or what a killed install
+    left of it.
+    """
     removed = drafts / f"old-{version}"
     removed.mkdir()
     folder = store / "versions" / version
@@ -138,25 +161,38 @@ def _manifest(package: Path) -> dict[str, Any]:
     try:
         return Manifest.model_validate_json((package / MANIFEST).read_bytes()).model_dump()
     except FileNotFoundError:
-        raise UserError(f"{package} holds no {MANIFEST}: it is no package. Make one with mtmh package RUN.") from None
+        raise UserError(
+            f"{package} holds no {MANIFEST}: it is no package. Make one with mtmh package RUN."
+        ) from None
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in wrong["loc"]) or "the file"
-        raise UserError(f"{package / MANIFEST}: {where}: {wrong['msg']}. Make the package again.") from None
+        raise UserError(
+            f"{package / MANIFEST}: {where}: {wrong['msg']}. Make the package again."
+        ) from None
 
 
 def _check(manifest: dict[str, Any], files: dict[str, Path], package: Path) -> None:
-    """Raises UserError when `files`, by their names in the package, are not what the manifest lists."""
+    """Raises UserError when `files`, by their names in the package, are not what the manifest
+    lists.
+    """
     files.pop(MANIFEST)
     models = {name.split("/")[1] for name in manifest["sha256"] if name.startswith("models/")}
-    if models != set(manifest["models"]) or not all(_of(manifest["version"], model) for model in models):
-        raise UserError(f"{package / MANIFEST} does not list the models whose files it lists: make the package again.")
+    if models != set(manifest["models"]) or not all(
+        _of(manifest["version"], model) for model in models
+    ):
+        raise UserError(
+            f"{package / MANIFEST} does not list the models whose files it lists: make the "
+            f"package again."
+        )
     if complaint := disagreement(files, manifest["sha256"], package):
         raise UserError(f"{complaint}: make the package again.")
 
 
 def _of(version: str, model: str) -> bool:
-    """Whether a file or folder of the models' belongs to the version; Triton loads what is called so."""
+    """Whether a file or folder of the models' belongs to the version; Triton loads what is called
+    so.
+    """
     return model.split("/")[0].endswith(f"_{version}")
 
 

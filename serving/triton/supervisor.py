@@ -1,7 +1,8 @@
-"""The real Triton as a process of ours: started, watched, started again when it dies, stopped with all that it started.
+"""The real Triton as a process of ours: started, watched, started again when it dies, stopped with
+all that it started.
 
-Triton and the environment of its Python backend lie in .triton (made by `make .triton/.ready`), or where the
-environment variable MTMH_TRITON says.
+Triton and the environment of its Python backend lie in .triton (made by `make .triton/.ready`), or
+where the environment variable MTMH_TRITON says.
 """
 
 import ctypes
@@ -59,7 +60,8 @@ class Ports:
 class Triton:
     """A running Triton. `starts` counts how often it was started; `pid` is the present process's.
 
-    `secret` lets its owner load and unload models (serving/triton/management.py); a new one is made for each server.
+    `secret` lets its owner load and unload models (serving/triton/management.py); a new one is made
+    for each server.
     """
 
     ports: Ports
@@ -67,31 +69,40 @@ class Triton:
     secret: str = field(repr=False)
     starts: int = 0
     pid: int = 0
-    ready: threading.Event = field(default_factory=threading.Event)  # serving; cleared while it is started again
+    ready: threading.Event = field(
+        default_factory=threading.Event
+    )  # serving; cleared while it is started again
     failure: Exception | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def wait_ready(self, seconds: float = 120.0) -> None:
-        """Return once it serves. Raises what the first start failed of, or TimeoutError after `seconds`."""
+        """Return once it serves. Raises what the first start failed of, or TimeoutError after
+        `seconds`.
+        """
         end = time.monotonic() + seconds
         while not self.ready.wait(0.05):
             if self.failure is not None:
                 raise self.failure
             if time.monotonic() > end:
-                raise TimeoutError(f"Triton is not ready after {seconds:.0f} s; its log: {self.log}")
+                raise TimeoutError(
+                    f"Triton is not ready after {seconds:.0f} s; its log: {self.log}"
+                )
 
 
 @contextmanager
 def triton(
     store: Path, ports: Ports | None = None, load_champion: bool = True, secret: str | None = None
 ) -> Iterator[Triton]:
-    """Run Triton over the models of `store` and yield it once it serves; it has stopped when this ends.
+    """Run Triton over the models of `store` and yield it once it serves; it has stopped when this
+    ends.
 
-    Model control is explicit: the champion is loaded at every start, unless `load_champion` is false because somebody
-    else (the router) does it; whatever else was loaded is not after a restart. Its log is `store`/triton.log.
-    `secret` opens Triton's management interface; a random one is made where it is None.
+    Model control is explicit: the champion is loaded at every start, unless `load_champion` is
+    false because somebody else (the router) does it; whatever else was loaded is not after a
+    restart. Its log is `store`/triton.log. `secret` opens Triton's management interface; a random
+    one is made where it is None.
 
-    Raises UserError when Triton is not installed, a port is taken, the store has no champion or Triton cannot load it.
+    Raises UserError when Triton is not installed, a port is taken, the store has no champion or
+    Triton cannot load it.
     """
     server = Triton(ports or Ports(), store / "triton.log", secret or secrets.token_hex(16))
     command, environment = _command(store, server)
@@ -99,9 +110,13 @@ def triton(
     for port in server.ports.numbers():
         _check_free(port)
     sweep(PREFIX)
-    # The kernel ends Triton when the thread that started it ends: this one lives as long as the server.
+    # The kernel ends Triton when the thread that started it ends: this one lives as long as the
+    # server.
     keeper = threading.Thread(
-        target=_keep, args=(server, command, environment, store if load_champion else None), name="triton", daemon=True
+        target=_keep,
+        args=(server, command, environment, store if load_champion else None),
+        name="triton",
+        daemon=True,
     )
     keeper.start()
     try:
@@ -140,12 +155,19 @@ def _command(store: Path, server: Triton) -> tuple[list[str], dict[str, str]]:
     cores = max((os.cpu_count() or 2) // 2, 1)  # two heads search at once
     environment = {"OMP_NUM_THREADS": str(cores), **os.environ}
     environment["PATH"] = f"{python.parent}:{environment.get('PATH', '')}"
-    library = [str(sysconfig.get_config_var("LIBDIR") or ""), environment.get("LD_LIBRARY_PATH", "")]
+    library = [
+        str(sysconfig.get_config_var("LIBDIR") or ""),
+        environment.get("LD_LIBRARY_PATH", ""),
+    ]
     environment["LD_LIBRARY_PATH"] = ":".join(part for part in library if part)
     for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
         environment.pop(name, None)
     named = [f"--{name}={value}" for name, value in options.items()]
-    return [str(root / "bin" / "tritonserver"), "--disable-auto-complete-config", *named], environment
+    return [
+        str(root / "bin" / "tritonserver"),
+        "--disable-auto-complete-config",
+        *named,
+    ], environment
 
 
 def _check_free(port: int) -> None:
@@ -154,10 +176,14 @@ def _check_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError:
-            raise UserError(f"port {port} is taken: stop what listens there, or choose another port.") from None
+            raise UserError(
+                f"port {port} is taken: stop what listens there, or choose another port."
+            ) from None
 
 
-def _keep(server: Triton, command: list[str], environment: dict[str, str], store: Path | None) -> None:
+def _keep(
+    server: Triton, command: list[str], environment: dict[str, str], store: Path | None
+) -> None:
     """Start Triton, and again whenever it dies, until `stopping`."""
     pauses = iter(PAUSES)
     while not server.stopping.is_set():
@@ -170,7 +196,9 @@ def _keep(server: Triton, command: list[str], environment: dict[str, str], store
         try:
             _until_ready(server, process, store)
             _watch(server, process)
-        except Exception as error:  # whatever it is: Triton is stopped, and whoever waits for it is told
+        except (
+            Exception
+        ) as error:  # whatever it is: Triton is stopped, and whoever waits for it is told
             log.error("%s", error)
             if server.starts == 1:
                 server.failure = error
@@ -184,12 +212,21 @@ def _keep(server: Triton, command: list[str], environment: dict[str, str], store
         if time.monotonic() - started > STEADY:
             pauses = iter(PAUSES)
         pause = next(pauses, PAUSES[-1])
-        log.warning("Triton ended (%s); starting it again in %s s; its log: %s", process.returncode, pause, server.log)
+        log.warning(
+            "Triton ended (%s); starting it again in %s s; its log: %s",
+            process.returncode,
+            pause,
+            server.log,
+        )
         server.stopping.wait(pause)
 
 
-def _start(command: list[str], environment: dict[str, str], file: IO[bytes]) -> subprocess.Popen[bytes]:
-    """A session of its own: a Ctrl-C in the terminal is ours to pass on, and its children can be ended with it."""
+def _start(
+    command: list[str], environment: dict[str, str], file: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """A session of its own: a Ctrl-C in the terminal is ours to pass on, and its children can be
+    ended with it.
+    """
     us = os.getpid()
 
     def die_with_parent() -> None:
@@ -236,8 +273,12 @@ def _watch(server: Triton, process: subprocess.Popen[bytes]) -> None:
             misses = 0 if _is_live(client) else misses + 1
             next_look = time.monotonic() + 1.0
             if misses == MISSES and process.poll() is None:
-                log.error("Triton has not said for %s times %s s that it is alive", MISSES, LIVE_SECONDS)
-                os.killpg(process.pid, signal.SIGKILL)  # a stopped process cannot take a gentler signal
+                log.error(
+                    "Triton has not said for %s times %s s that it is alive", MISSES, LIVE_SECONDS
+                )
+                os.killpg(
+                    process.pid, signal.SIGKILL
+                )  # a stopped process cannot take a gentler signal
                 return
 
 
@@ -250,7 +291,9 @@ def _is_live(client: InferenceServerClient) -> bool:
 
 def load(server: Triton, store: Path, version: str) -> None:
     """Load a version's models. Raises UserError with Triton's reason when one cannot be."""
-    models: list[str] = json.loads((store / "versions" / version / "manifest.json").read_text())["models"]
+    models: list[str] = json.loads((store / "versions" / version / "manifest.json").read_text())[
+        "models"
+    ]
     ensembles = [name for name in models if name.startswith("retrieve_")]
     with InferenceServerClient(f"{HOST}:{server.ports.grpc}") as client:
 
@@ -261,7 +304,8 @@ def load(server: Triton, store: Path, version: str) -> None:
                 return str(error.message()).partition("\n")[0]
             return None
 
-        # An ensemble would bring its models with it, but two that share one are loaded one after the other.
+        # An ensemble would bring its models with it, but two that share one are loaded one after
+        # the other.
         for names in (sorted(set(models) - set(ensembles)), ensembles):
             with ThreadPoolExecutor(len(names)) as pool:
                 reasons = list(pool.map(failure, names))

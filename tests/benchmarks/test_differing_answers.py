@@ -1,4 +1,6 @@
-"""What the benchmarks of serving call wrong: lists that differ, answers of another version, memory that grows."""
+"""What the benchmarks of serving call wrong: lists that differ, answers of another version, memory
+that grows.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""The champion as an MLflow model: registered for real, loaded by name, answers as the retriever does."""
+"""The champion as an MLflow model: registered for real, loaded by name, answers as the retriever
+does.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 MODEL = "mtmh-tiny"
 Make = Callable[[str], Path]
-# MLflow 3.17 asks SQLAlchemy 2.1 for what SQLAlchemy calls deprecated; its pyfunc warns of own types.
+# MLflow 3.17 asks SQLAlchemy 2.1 for what SQLAlchemy calls deprecated; its pyfunc warns of own
+# types.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"),
@@ -29,7 +32,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def location(tmp_path_factory: pytest.TempPathFactory, empty_database: bytes, version: Make) -> Iterator[Path]:
+def location(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: bytes, version: Make
+) -> Iterator[Path]:
     """Where the champion lies, a run with its retriever registered as the pipeline does it."""
     import mlflow
 
@@ -56,7 +61,9 @@ def retriever(version: Make) -> Retriever:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 50.0, 100.0])
-def test_the_model_answers_as_the_retriever(model: "PyFuncModel", retriever: Retriever, alpha: float) -> None:
+def test_the_model_answers_as_the_retriever(
+    model: "PyFuncModel", retriever: Retriever, alpha: float
+) -> None:
     ids = retriever.items["item_id"].to_pylist()
     histories = [[ids[0]], [ids[5], ids[2], ids[9]]]
     answer = model.predict(pd.DataFrame({"triggers": histories}), params={"alpha": alpha, "k": 7})
@@ -66,7 +73,9 @@ def test_the_model_answers_as_the_retriever(model: "PyFuncModel", retriever: Ret
         assert rows["rank"].tolist() == list(range(1, len(expected) + 1))
         for name in ("item_id", "head", "trigger_id"):
             assert rows[name].tolist() == [getattr(candidate, name) for candidate in expected]
-        np.testing.assert_allclose(rows["score"], [candidate.score for candidate in expected], rtol=1e-5)
+        np.testing.assert_allclose(
+            rows["score"], [candidate.score for candidate in expected], rtol=1e-5
+        )
 
 
 def test_its_example_fits_its_signature(model: "PyFuncModel") -> None:
@@ -74,7 +83,10 @@ def test_its_example_fits_its_signature(model: "PyFuncModel") -> None:
     assert set(answer["query"]) == {0}
     assert len(answer) == 10  # the signature's k
     assert list(answer.columns) == model.metadata.signature.outputs.input_names()
-    assert {param.name: param.default for param in model.metadata.signature.params} == {"alpha": 50.0, "k": 10}
+    assert {param.name: param.default for param in model.metadata.signature.params} == {
+        "alpha": 50.0,
+        "k": 10,
+    }
 
 
 @pytest.mark.parametrize(

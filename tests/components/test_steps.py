@@ -21,7 +21,9 @@ TINY = DataSettings(synthetic=SyntheticSettings(users=60, items=50, days=20))
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> dsl.Dataset:
-    artifact = dsl.Dataset(name="prepared", uri=str(tmp_path_factory.mktemp("prepare") / "prepared"))
+    artifact = dsl.Dataset(
+        name="prepared", uri=str(tmp_path_factory.mktemp("prepare") / "prepared")
+    )
     prepare.python_func(
         source="synthetic",
         fingerprint=fingerprint("synthetic", TINY, 3),
@@ -60,12 +62,18 @@ def test_pairs_reads_what_prepare_wrote(prepared: dsl.Dataset, tmp_path: Path) -
 def test_a_step_marks_its_start_and_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running("train", tmp_path / "out"):
         print("epoch 1")
-    assert capsys.readouterr().out.splitlines() == ["::mtmh start train", "epoch 1", "::mtmh end train"]
+    assert capsys.readouterr().out.splitlines() == [
+        "::mtmh start train",
+        "epoch 1",
+        "::mtmh end train",
+    ]
     figures = json.loads((tmp_path / "out" / "step.json").read_text())
     assert set(figures) == {"step", "seconds", "peak_memory_mb"}
 
 
-def test_a_users_mistake_is_marked_with_its_whole_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_users_mistake_is_marked_with_its_whole_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UserError), running("train", tmp_path / "out"):
         raise UserError("first line\nsecond line")
     last = capsys.readouterr().out.splitlines()[-1]
@@ -85,6 +93,8 @@ def test_deploy_looks_at_the_verdict_again(tmp_path: Path, approved: bool, verdi
     package = dsl.Artifact(name="package", uri=str(tmp_path / "package"))
     place, store = str(tmp_path / "champion"), str(tmp_path / "store")
     with pytest.raises(UserError, match="did not pass the gate"):
-        deploy.python_func(run=run, package=package, approved=approved, version="1", place=place, store=store)
+        deploy.python_func(
+            run=run, package=package, approved=approved, version="1", place=place, store=store
+        )
     assert not (tmp_path / "champion").exists()
     assert not (tmp_path / "store").exists()

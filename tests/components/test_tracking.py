@@ -10,7 +10,8 @@ from components import tracking
 from mtmh.errors import UserError
 
 MODEL = "mtmh-tiny"
-# MLflow 3.17 asks SQLAlchemy 2.1 for what SQLAlchemy calls deprecated; its pyfunc warns of own types.
+# MLflow 3.17 asks SQLAlchemy 2.1 for what SQLAlchemy calls deprecated; its pyfunc warns of own
+# types.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"),
@@ -55,7 +56,9 @@ def test_a_run_that_kubeflow_opened_is_joined_and_left_open(
     assert client.get_experiment_by_name("mtmh") is None
 
 
-def test_a_run_of_another_mlflow_is_explained(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_another_mlflow_is_explained(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     with pytest.raises(UserError, match="MLFLOW_RUN_ID"):
         register(write_run(tmp_path / "run-1", passed=True), uri, tmp_path)
@@ -98,4 +101,8 @@ def test_no_database_no_champion(tmp_path: Path) -> None:
 
 def test_names_become_legal() -> None:
     assert tracking.legal("merged/recall@10 %") == "merged/recall_10 _"
-    assert tracking.flatten({"a": {"b": 1, "c": {"d": 2}}, "e": 3}, ".") == [("a.b", 1), ("a.c.d", 2), ("e", 3)]
+    assert tracking.flatten({"a": {"b": 1, "c": {"d": 2}}, "e": 3}, ".") == [
+        ("a.b", 1),
+        ("a.c.d", 2),
+        ("e", 3),
+    ]

@@ -1,4 +1,6 @@
-"""The cache of backbone vectors: a text is encoded once, and a killed run keeps what it has done."""
+"""The cache of backbone vectors: a text is encoded once, and a killed run keeps what it has
+done.
+"""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -28,7 +30,9 @@ class Encoder:
 
 
 def expected(texts: Sequence[str]) -> np.ndarray:
-    return np.array([list(hashlib.sha256(text.encode()).digest()[:3]) for text in texts], np.float32)
+    return np.array(
+        [list(hashlib.sha256(text.encode()).digest()[:3]) for text in texts], np.float32
+    )
 
 
 def test_a_text_is_encoded_once(tmp_path: Path) -> None:
@@ -36,9 +40,13 @@ def test_a_text_is_encoded_once(tmp_path: Path) -> None:
     texts = ["b", "a", "b", "longer", "ä"]
     np.testing.assert_array_equal(encode_cached(texts, "m", tmp_path, first.load), expected(texts))
     assert sorted(first.asked) == sorted(set(texts))
-    np.testing.assert_array_equal(encode_cached(texts[::-1], "m", tmp_path, second.load), expected(texts[::-1]))
+    np.testing.assert_array_equal(
+        encode_cached(texts[::-1], "m", tmp_path, second.load), expected(texts[::-1])
+    )
     assert second.asked == []
-    np.testing.assert_array_equal(encode_cached(["new", "a"], "m", tmp_path, third.load), expected(["new", "a"]))
+    np.testing.assert_array_equal(
+        encode_cached(["new", "a"], "m", tmp_path, third.load), expected(["new", "a"])
+    )
     assert third.asked == ["new"]
 
 

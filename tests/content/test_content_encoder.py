@@ -1,4 +1,6 @@
-"""The stage content with concepts and images, from the user's folder to vectors, and the encoder it leaves."""
+"""The stage content with concepts and images, from the user's folder to vectors, and the encoder it
+leaves.
+"""
 
 import json
 import shutil
@@ -28,7 +30,9 @@ QUICK = {"epochs": 4, "hidden": 16, "batch_size": 32, "tau": 0.2}
 
 def run(prepared: Path, out: Path, cache: Path, seed: int = 0, **settings: Any) -> np.ndarray:
     out.mkdir(exist_ok=True)
-    chosen = ContentSettings.model_validate({"dim": 16, "device": "cpu", "concepts": QUICK, **settings})
+    chosen = ContentSettings.model_validate(
+        {"dim": 16, "device": "cpu", "concepts": QUICK, **settings}
+    )
     encode(prepared, out, chosen, cache, seed)
     return np.load(out / "content.npy")
 
@@ -46,7 +50,9 @@ def likeness(vectors: np.ndarray) -> float:
     return float(cosine[same & ~np.eye(len(rows), dtype=bool)].mean() - cosine[~same].mean())
 
 
-def test_concepts_bring_items_of_a_subject_together(make_catalog: MakeCatalog, cache: Path, tmp_path: Path) -> None:
+def test_concepts_bring_items_of_a_subject_together(
+    make_catalog: MakeCatalog, cache: Path, tmp_path: Path
+) -> None:
     prepared = make_catalog(images=False)
     before = run(prepared, tmp_path / "before", cache, concepts={"train": False})
     after = run(prepared, tmp_path / "after", cache)
@@ -60,7 +66,10 @@ def test_concepts_bring_items_of_a_subject_together(make_catalog: MakeCatalog, c
         "rows": {"query": 2 * ITEMS},
         "left_out_as_topics": 1,
     }
-    assert figures["curve"][figures["best_epoch"]]["held_out_loss"] < figures["curve"][0]["held_out_loss"]
+    assert (
+        figures["curve"][figures["best_epoch"]]["held_out_loss"]
+        < figures["curve"][0]["held_out_loss"]
+    )
     assert not told(tmp_path / "before")["trained"]
 
 
@@ -87,9 +96,16 @@ def test_an_item_needs_one_modality_and_has_a_zero_row_without_any(
 ) -> None:
     concepts = {**QUICK, "train": train}
     prepared = make_catalog()
-    settings: dict[str, Any] = {"visual_backbone": str(vit), "modalities": modalities, "concepts": concepts}
+    settings: dict[str, Any] = {
+        "visual_backbone": str(vit),
+        "modalities": modalities,
+        "concepts": concepts,
+    }
     vectors = run(prepared, tmp_path / "out", cache, **settings)
-    no_text, no_image = np.isin(PLACE, (NO_TEXT, NEITHER)), np.isin(PLACE, (NO_IMAGE, NEITHER, CORRUPT))
+    no_text, no_image = (
+        np.isin(PLACE, (NO_TEXT, NEITHER)),
+        np.isin(PLACE, (NO_IMAGE, NEITHER, CORRUPT)),
+    )
     absent = {"text": no_text, "image": no_image}
     nothing = np.logical_and.reduce([absent[name] for name in modalities])
     np.testing.assert_array_equal(~vectors.any(axis=1), nothing)
@@ -112,7 +128,9 @@ def test_an_image_that_cannot_be_read_is_the_same_as_none(
     first = run(prepared, tmp_path / "first", cache, visual_backbone=str(vit))
     for number in np.flatnonzero(PLACE == CORRUPT):
         (tmp_path / "source" / "images" / f"{number}.png").unlink()
-    np.testing.assert_array_equal(first, run(prepared, tmp_path / "second", cache, visual_backbone=str(vit)))
+    np.testing.assert_array_equal(
+        first, run(prepared, tmp_path / "second", cache, visual_backbone=str(vit))
+    )
 
 
 def test_a_saved_encoder_gives_the_same_vectors(
@@ -126,13 +144,17 @@ def test_a_saved_encoder_gives_the_same_vectors(
     again = encoder.encode(items["title"].to_pylist(), paths, tmp_path / "source")
     np.testing.assert_allclose(again, vectors, atol=1e-5)
     text_alone = encoder.encode(["bread and pizza", None])
-    assert text_alone[0] @ vectors[:EACH].mean(axis=0) > text_alone[0] @ vectors[EACH : 2 * EACH].mean(axis=0)
+    assert text_alone[0] @ vectors[:EACH].mean(axis=0) > text_alone[0] @ vectors[
+        EACH : 2 * EACH
+    ].mean(axis=0)
     assert not text_alone[1].any()
     with pytest.raises(UserError, match="1 texts and 2 images"):
         encoder.encode(["bread"], [None, None])
 
 
-def test_an_encoder_without_images_says_so(make_catalog: MakeCatalog, cache: Path, tmp_path: Path) -> None:
+def test_an_encoder_without_images_says_so(
+    make_catalog: MakeCatalog, cache: Path, tmp_path: Path
+) -> None:
     run(make_catalog(), tmp_path / "out", cache)
     with pytest.raises(UserError, match="made without images"):
         ContentEncoder.load(tmp_path / "out").encode(["bread"], ["a.png"])
@@ -171,12 +193,19 @@ def test_too_few_items_with_concepts_are_told_and_not_trained_on(
 
 
 def test_a_visual_backbone_without_images_is_told(
-    make_catalog: MakeCatalog, cache: Path, tmp_path: Path, vit: Path, capsys: pytest.CaptureFixture[str]
+    make_catalog: MakeCatalog,
+    cache: Path,
+    tmp_path: Path,
+    vit: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     prepared = make_catalog(images=False)
     run(prepared, tmp_path / "out", cache, visual_backbone=str(vit))
     assert "no item has an image_path" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"content\.modalities is \[image\], but there is no content\.visual_backbone"):
+    with pytest.raises(
+        UserError,
+        match=r"content\.modalities is \[image\], but there is no content\.visual_backbone",
+    ):
         run(prepared, tmp_path / "out", cache, modalities=["image"])
 
 
@@ -189,7 +218,9 @@ def test_a_folder_without_its_images_is_an_error(
         run(prepared, tmp_path / "out", cache, visual_backbone=str(vit))
 
 
-def test_the_quality_check_can_stop_the_stage(make_catalog: MakeCatalog, cache: Path, tmp_path: Path) -> None:
+def test_the_quality_check_can_stop_the_stage(
+    make_catalog: MakeCatalog, cache: Path, tmp_path: Path
+) -> None:
     prepared = make_catalog(concepts=False, images=False)
     with pytest.raises(UserError, match=r"below content\.quality\.min_auc 1\.0"):
         run(prepared, tmp_path / "out", cache, quality={"min_auc": 1.0, "below": "stop"})
@@ -197,14 +228,18 @@ def test_the_quality_check_can_stop_the_stage(make_catalog: MakeCatalog, cache: 
     assert 0.5 < told(tmp_path / "out")["quality"]["auc"] < 1
 
 
-def test_concepts_are_read_once_each_and_never_the_name_of_a_topic(make_catalog: MakeCatalog) -> None:
+def test_concepts_are_read_once_each_and_never_the_name_of_a_topic(
+    make_catalog: MakeCatalog,
+) -> None:
     data = Prepared.load(make_catalog(images=False))
     found = read_concepts(data)
     assert found.names == sorted(set(found.names))
     assert "cars" not in found.names
     assert found.topic_rows == 1
     table = data.concepts().to_pylist()
-    pairs = {(row["item"], row["concept"]): row["weight"] for row in table if row["source"] == "query"}
+    pairs = {
+        (row["item"], row["concept"]): row["weight"] for row in table if row["source"] == "query"
+    }
     named = zip(found.item.tolist(), (found.names[place] for place in found.concept), strict=True)
     assert dict(zip(named, found.weight, strict=True)) == pairs
     kept = found.of_items(np.arange(ITEMS) < 3)
@@ -223,12 +258,15 @@ def test_a_source_left_out_teaches_nothing_and_is_told(
     table = pq.read_table(prepared / "concepts.parquet")
     entities = pa.repeat(pa.scalar("entity"), table.num_rows)
     pq.write_table(
-        table.set_column(table.column_names.index("source"), "source", entities), prepared / "concepts.parquet"
+        table.set_column(table.column_names.index("source"), "source", entities),
+        prepared / "concepts.parquet",
     )
     left = run(prepared, tmp_path / "left", cache)
     assert not told(tmp_path / "left")["trained"]
     assert f"concepts are left out: {table.num_rows} of source entity" in capsys.readouterr().out
-    np.testing.assert_array_equal(left, run(prepared, tmp_path / "none", cache, concepts={"train": False}))
+    np.testing.assert_array_equal(
+        left, run(prepared, tmp_path / "none", cache, concepts={"train": False})
+    )
     run(prepared, tmp_path / "taught", cache, concepts={**QUICK, "leave_out": []})
     assert told(tmp_path / "taught")["trained"]
 
@@ -241,8 +279,12 @@ def test_new_items_are_encoded_as_those_of_the_training_were(
     nothing = torch.zeros(0)
     model = TwoHeads([2], [4], nothing, nothing, [4], 4)  # knows one item's id, and no numbers
     encoder = ContentEncoder.load(tmp_path / "out", "cpu", cache)
-    intake = Intake(encoder, 16, model, {"item_id": ["i00"]}, {}, 0.1, RetrievalSettings(), 0, source)
+    intake = Intake(
+        encoder, 16, model, {"item_id": ["i00"]}, {}, 0.1, RetrievalSettings(), 0, source
+    )
     encoded = intake.encode(intake.check(pq.read_table(source / "items.parquet")))
     np.testing.assert_allclose(encoded.content, vectors, atol=1e-5)
     np.testing.assert_array_equal(encoded.has_features, PLACE != NEITHER)
-    np.testing.assert_array_equal(encoded.ids, 0)  # nobody has engaged with them, whatever their ids
+    np.testing.assert_array_equal(
+        encoded.ids, 0
+    )  # nobody has engaged with them, whatever their ids

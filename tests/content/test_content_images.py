@@ -1,4 +1,6 @@
-"""Images to vectors: decoded ahead of the model by other threads, cached by content, broken ones counted and told."""
+"""Images to vectors: decoded ahead of the model by other threads, cached by content, broken ones
+counted and told.
+"""
 
 import threading
 from collections.abc import Sequence
@@ -11,7 +13,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, ResNetConfig, ResNetModel, ViTImageProcessor
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    ResNetConfig,
+    ResNetModel,
+    ViTImageProcessor,
+)
 
 from mtmh.content.backbones import Vision, load_vision
 from mtmh.content.images import ImageVectors, decode, encode_images
@@ -20,14 +29,18 @@ from mtmh.errors import UserError
 CPU = torch.device("cpu")
 
 
-def picture(colour: tuple[int, ...], form: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (6, 9)) -> bytes:
+def picture(
+    colour: tuple[int, ...], form: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (6, 9)
+) -> bytes:
     stream = BytesIO()
     Image.new(mode, size, colour if len(colour) > 1 else colour[0]).save(stream, form)
     return stream.getvalue()
 
 
 class MeanColour:
-    """A backbone whose vectors are easy to know in advance; it counts what it is asked for and by whom."""
+    """A backbone whose vectors are easy to know in advance; it counts what it is asked for and by
+    whom.
+    """
 
     def __init__(self) -> None:
         self.decoded, self.encoded, self.most_waiting = 0, 0, 0
@@ -48,10 +61,16 @@ class MeanColour:
 
 
 def run(
-    paths: Sequence[str | None], root: Path, cache: Path | None, backbone: MeanColour, **changes: Any
+    paths: Sequence[str | None],
+    root: Path,
+    cache: Path | None,
+    backbone: MeanColour,
+    **changes: Any,
 ) -> ImageVectors:
     return encode_images(
-        paths, root, **{"identity": "m", "cache": cache, "load": backbone.load, "batch_size": 4, **changes}
+        paths,
+        root,
+        **{"identity": "m", "cache": cache, "load": backbone.load, "batch_size": 4, **changes},
     )
 
 
@@ -81,7 +100,9 @@ def test_decoding_runs_ahead_of_the_model_in_other_threads_but_not_far(tmp_path:
     found = run([f"{number}.png" for number in range(100)], tmp_path, None, backbone)
     assert found.vectors[:, 0].tolist() == list(range(100))
     assert threading.main_thread().name not in backbone.threads
-    assert backbone.most_waiting <= 3 * 4  # two batches ahead, and the one that is being put together
+    assert (
+        backbone.most_waiting <= 3 * 4
+    )  # two batches ahead, and the one that is being put together
 
 
 def test_broken_and_missing_images_are_absent_counted_and_told(
@@ -119,7 +140,12 @@ def test_any_kind_of_image_becomes_rgb() -> None:
         ("PNG", "RGBA", (9, 9, 9, 5)),
         ("GIF", "P", (3,)),
     ]
-    for form, mode, colour in [*kinds, ("JPEG", "CMYK", (9, 9, 9, 9)), ("PNG", "1", (1,)), ("WEBP", "RGB", (9, 9, 9))]:
+    for form, mode, colour in [
+        *kinds,
+        ("JPEG", "CMYK", (9, 9, 9, 9)),
+        ("PNG", "1", (1,)),
+        ("WEBP", "RGB", (9, 9, 9)),
+    ]:
         image = decode(picture(colour, form, mode))
         assert (image.mode, image.size) == ("RGB", (6, 9))
 
@@ -128,14 +154,21 @@ def test_any_kind_of_image_becomes_rgb() -> None:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clip")
     torch.manual_seed(0)
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     config = CLIPConfig(
         text_config={**small, "vocab_size": 50},
         vision_config={**small, "image_size": 16, "patch_size": 8},
         projection_dim=12,
     )
     CLIPModel(config).save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+    CLIPImageProcessor(
+        size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}
+    ).save_pretrained(folder)
     return folder
 
 
@@ -143,22 +176,34 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resnet")
     torch.manual_seed(0)
-    ResNetModel(ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1])).save_pretrained(folder)
+    ResNetModel(ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1])).save_pretrained(
+        folder
+    )
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 
 
 @pytest.mark.parametrize(("name", "width"), [("vit", 32), ("clip", 12), ("resnet", 8)])
-def test_any_vision_model_gives_unit_vectors(name: str, width: int, request: pytest.FixtureRequest) -> None:
+def test_any_vision_model_gives_unit_vectors(
+    name: str, width: int, request: pytest.FixtureRequest
+) -> None:
     vision = load_vision(str(request.getfixturevalue(name)), CPU)
-    sizes = [(6, 9), (1, 1), (3, 3), (50, 3), (3, 50)]  # three pixels high: not taken for three channels
+    sizes = [
+        (6, 9),
+        (1, 1),
+        (3, 3),
+        (50, 3),
+        (3, 50),
+    ]  # three pixels high: not taken for three channels
     pictures = [decode(picture((200, 30, 90), size=size)) for size in sizes]
     pixels = [vision.to_pixels(image) for image in pictures]
     vectors = vision.encode(pixels)
     assert vectors.shape == (len(sizes), width)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(vectors[1:], vectors[[0]].repeat(4, axis=0), atol=1e-5)  # one colour, whatever the size
+    np.testing.assert_allclose(
+        vectors[1:], vectors[[0]].repeat(4, axis=0), atol=1e-5
+    )  # one colour, whatever the size
     alone = np.concatenate([vision.encode([one]) for one in pixels])
     np.testing.assert_allclose(alone, vectors, atol=1e-5)
 
@@ -174,12 +219,16 @@ def test_clip_gives_its_image_features(clip: Path) -> None:
     np.testing.assert_allclose(vision.encode([pixels]), expected.numpy(), atol=1e-6)
 
 
-def test_a_visual_backbone_that_is_not_there_or_reads_text_is_named(tmp_path: Path, vit: Path) -> None:
+def test_a_visual_backbone_that_is_not_there_or_reads_text_is_named(
+    tmp_path: Path, vit: Path
+) -> None:
     from transformers import BertConfig, BertModel
 
     with pytest.raises(UserError, match=r"content\.visual_backbone .*nowhere' cannot be loaded"):
         load_vision(str(tmp_path / "nowhere"), CPU)
-    tiny = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    tiny = BertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
     BertModel(tiny).save_pretrained(tmp_path)
     ViTImageProcessor().save_pretrained(tmp_path)
     with pytest.raises(UserError, match="is no vision model: it reads input_ids"):

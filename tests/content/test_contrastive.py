@@ -1,4 +1,6 @@
-"""Contrastive training: what is drawn, what is dropped, when it stops and which weights it leaves."""
+"""Contrastive training: what is drawn, what is dropped, when it stops and which weights it
+leaves.
+"""
 
 from dataclasses import replace
 from itertools import chain
@@ -22,7 +24,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def small() -> tuple[ContentFeatures, np.ndarray, Concepts]:
-    """Items whose vector is that of their two concepts, turned by a fixed rotation and covered by noise."""
+    """Items whose vector is that of their two concepts, turned by a fixed rotation and covered by
+    noise.
+    """
     rng = np.random.default_rng(0)
     names = rng.normal(size=(NAMES, WIDTH))
     turn = np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0]
@@ -31,10 +35,16 @@ def small() -> tuple[ContentFeatures, np.ndarray, Concepts]:
     features = ContentFeatures(text.astype(np.float32), np.ones((ITEMS, 1), bool), {"text": WIDTH})
     item = np.arange(ITEMS).repeat(2)
     weight = np.ones(2 * ITEMS)
-    return features, names.astype(np.float32), Concepts(item, two.ravel(), weight, ["c"] * NAMES, {"tag": 240}, 0)
+    return (
+        features,
+        names.astype(np.float32),
+        Concepts(item, two.ravel(), weight, ["c"] * NAMES, {"tag": 240}, 0),
+    )
 
 
-def train(small: tuple[ContentFeatures, np.ndarray, Concepts], seed: int = 0, **settings: Any) -> tuple[Tower, Any]:
+def train(
+    small: tuple[ContentFeatures, np.ndarray, Concepts], seed: int = 0, **settings: Any
+) -> tuple[Tower, Any]:
     features, names, concepts = small
     chosen = ConceptSettings(**{"batch_size": 32, "hidden": 16, "held_out": 0.3, **settings})
     start = project_features(features, DIM)
@@ -69,14 +79,19 @@ def test_dropping_leaves_every_item_a_modality() -> None:
     assert drop_modalities(alone, 1.0, np.random.default_rng(0)).all()
 
 
-def test_batches_mask_items_that_share_any_concept(small: tuple[ContentFeatures, np.ndarray, Concepts]) -> None:
+def test_batches_mask_items_that_share_any_concept(
+    small: tuple[ContentFeatures, np.ndarray, Concepts],
+) -> None:
     """Also one that is not the concept of either pair."""
     features, names, concepts = small
     batches = PairBatches(features, names, concepts, 32, 0.0)
     concepts_of = {item: set(concepts.concept[concepts.item == item]) for item in range(ITEMS)}
     seen = 0
     for batch in batches.epoch(np.random.default_rng(0)):
-        item = [int(np.flatnonzero((features.vectors == row).all(axis=1))[0]) for row in batch.vectors.numpy()]
+        item = [
+            int(np.flatnonzero((features.vectors == row).all(axis=1))[0])
+            for row in batch.vectors.numpy()
+        ]
         expected = [[bool(concepts_of[one] & concepts_of[other]) for other in item] for one in item]
         assert batch.shared.tolist() == expected
         for row, number in zip(batch.concept.numpy(), item, strict=True):
@@ -85,16 +100,22 @@ def test_batches_mask_items_that_share_any_concept(small: tuple[ContentFeatures,
     assert seen == 2 * ITEMS
 
 
-def test_batches_lose_modalities_by_the_dropout(small: tuple[ContentFeatures, np.ndarray, Concepts]) -> None:
+def test_batches_lose_modalities_by_the_dropout(
+    small: tuple[ContentFeatures, np.ndarray, Concepts],
+) -> None:
     text, names, concepts = small
     both = np.column_stack([text.vectors, text.vectors[:, :4]])
     features = ContentFeatures(both, np.ones((ITEMS, 2), bool), {"text": WIDTH, "image": 4})
     for dropout, left in ((0.0, 2), (1.0, 1)):
-        for batch in PairBatches(features, names, concepts, 32, dropout).epoch(np.random.default_rng(0)):
+        for batch in PairBatches(features, names, concepts, 32, dropout).epoch(
+            np.random.default_rng(0)
+        ):
             assert (batch.present.sum(dim=1) == left).all()
 
 
-def test_training_brings_held_out_items_to_their_concepts(small: tuple[ContentFeatures, np.ndarray, Concepts]) -> None:
+def test_training_brings_held_out_items_to_their_concepts(
+    small: tuple[ContentFeatures, np.ndarray, Concepts],
+) -> None:
     _, fitted = train(small)
     losses = [row["held_out_loss"] for row in fitted.curve]
     assert fitted.best_epoch > 0
@@ -107,7 +128,9 @@ def test_training_brings_held_out_items_to_their_concepts(small: tuple[ContentFe
 def test_the_same_seed_gives_the_same_tower_and_another_another(
     small: tuple[ContentFeatures, np.ndarray, Concepts],
 ) -> None:
-    first, second, other = (vectors(train(small, seed, epochs=3)[0], small[0]) for seed in (0, 0, 1))
+    first, second, other = (
+        vectors(train(small, seed, epochs=3)[0], small[0]) for seed in (0, 0, 1)
+    )
     assert torch.equal(first, second)
     assert not torch.allclose(first, other)
 
@@ -125,14 +148,21 @@ def test_training_ends_when_held_out_items_gain_nothing_and_keeps_the_best(
     fitted = fit(content, concept, learned, judged, epochs=200, patience=4, **law)
     assert fitted.best_epoch == len(fitted.curve) - 1 - 4 > 0
     best = fitted.curve[fitted.best_epoch]["held_out_loss"]
-    assert best == min(row["held_out_loss"] for row in fitted.curve) < fitted.curve[-1]["held_out_loss"]
-    # Training for no epoch at all judges the towers as they are left: it finds the best epoch's loss.
+    assert (
+        best
+        == min(row["held_out_loss"] for row in fitted.curve)
+        < fitted.curve[-1]["held_out_loss"]
+    )
+    # Training for no epoch at all judges the towers as they are left: it finds the best epoch's
+    # loss.
     law["tau"] = fitted.curve[fitted.best_epoch]["tau"]
     again = fit(content, concept, learned, judged, epochs=0, patience=1, **law)
     assert again.curve[0]["held_out_loss"] == pytest.approx(best, rel=1e-5)
 
 
-def test_towers_that_only_get_worse_stay_as_they_were(small: tuple[ContentFeatures, np.ndarray, Concepts]) -> None:
+def test_towers_that_only_get_worse_stay_as_they_were(
+    small: tuple[ContentFeatures, np.ndarray, Concepts],
+) -> None:
     """Items that already lie where their concepts do, and steps far too long."""
     features, names, concepts = small
     text = names[concepts.concept].reshape(ITEMS, 2, WIDTH).sum(axis=1)
@@ -173,11 +203,17 @@ def test_without_a_modality_the_tower_uses_what_it_learned_for_that(
         filled = torch.where(torch.from_numpy(features.filled()), torch.from_numpy(both), written)
         expected = tower(filled, torch.ones(ITEMS, 2, dtype=torch.bool))
     torch.testing.assert_close(vectors(tower, features), expected, rtol=1e-4, atol=1e-5)
-    garbage = np.where(features.filled(), both, 1e6).astype(np.float32)  # what stands in an absent block is not read
-    torch.testing.assert_close(vectors(tower, replace(features, vectors=garbage)), vectors(tower, features))
+    garbage = np.where(features.filled(), both, 1e6).astype(
+        np.float32
+    )  # what stands in an absent block is not read
+    torch.testing.assert_close(
+        vectors(tower, replace(features, vectors=garbage)), vectors(tower, features)
+    )
 
 
-def test_an_untrained_tower_gives_the_projection(small: tuple[ContentFeatures, np.ndarray, Concepts]) -> None:
+def test_an_untrained_tower_gives_the_projection(
+    small: tuple[ContentFeatures, np.ndarray, Concepts],
+) -> None:
     text = small[0]
     two = ContentFeatures(
         np.column_stack([text.vectors, 50 + 9 * text.vectors[:, ::-2]]),

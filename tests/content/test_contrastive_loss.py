@@ -17,10 +17,14 @@ def unit(rows: int, dim: int, seed: int) -> np.ndarray:
 
 
 def reference(content: np.ndarray, concept: np.ndarray, concepts_of: list[set[str]]) -> float:
-    """Both directions, one pair and one negative a time; an item that shares a concept is no negative."""
+    """Both directions, one pair and one negative a time; an item that shares a concept is no
+    negative.
+    """
     total = 0.0
     for i in range(len(content)):
-        negatives = [j for j in range(len(content)) if j != i and not concepts_of[i] & concepts_of[j]]
+        negatives = [
+            j for j in range(len(content)) if j != i and not concepts_of[i] & concepts_of[j]
+        ]
         positive = math.exp(float(content[i] @ concept[i]) / TAU)
         to_concept = sum(math.exp(float(content[i] @ concept[j]) / TAU) for j in negatives)
         to_content = sum(math.exp(float(content[j] @ concept[i]) / TAU) for j in negatives)
@@ -39,7 +43,13 @@ def shared(concepts_of: list[set[str]]) -> torch.Tensor:
     [
         [{"a"}, {"b"}, {"c"}, {"d"}, {"e"}],  # nothing is masked
         [{"a", "x"}, {"b"}, {"x", "c"}, {"d"}, {"b", "e"}],  # 0 and 2 share x, 1 and 4 share b
-        [{"a"}, {"a", "b"}, {"b", "c"}, {"a"}, {"d"}],  # the item twice; sharing does not carry over from 0 to 2
+        [
+            {"a"},
+            {"a", "b"},
+            {"b", "c"},
+            {"a"},
+            {"d"},
+        ],  # the item twice; sharing does not carry over from 0 to 2
         [{"a"}] * 5,  # all is masked: nothing to learn
     ],
 )
@@ -51,19 +61,25 @@ def test_the_loss_is_the_equation(concepts_of: list[set[str]], dtype: torch.dtyp
         shared(concepts_of),
         torch.tensor(1 / TAU, dtype=dtype),
     )
-    assert float(found) == pytest.approx(reference(content, concept, concepts_of), rel=1e-5, abs=1e-12)
+    assert float(found) == pytest.approx(
+        reference(content, concept, concepts_of), rel=1e-5, abs=1e-12
+    )
 
 
 def test_the_gradient_agrees_with_finite_differences_also_in_the_temperature() -> None:
     vectors = [torch.from_numpy(unit(4, 3, seed)).requires_grad_() for seed in (0, 1)]
     scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
     mask = shared([{"a"}, {"b", "c"}, {"c"}, {"d"}])
-    assert torch.autograd.gradcheck(lambda x, y, s: contrastive_loss(x, y, mask, s), (*vectors, scale))
+    assert torch.autograd.gradcheck(
+        lambda x, y, s: contrastive_loss(x, y, mask, s), (*vectors, scale)
+    )
 
 
 def test_a_masked_item_is_pushed_nowhere() -> None:
     """Items 0 and 1 share a concept; with no other pair in the batch neither has a negative."""
     content, concept = (torch.from_numpy(unit(2, 3, seed)).requires_grad_() for seed in (0, 1))
-    contrastive_loss(content, concept, torch.ones(2, 2, dtype=torch.bool), torch.tensor(9.0)).backward()
+    contrastive_loss(
+        content, concept, torch.ones(2, 2, dtype=torch.bool), torch.tensor(9.0)
+    ).backward()
     assert content.grad is not None
     assert not content.grad.any()

@@ -1,4 +1,6 @@
-"""The stage content without concepts: the real packaged backbone and its projection, on a handful of texts."""
+"""The stage content without concepts: the real packaged backbone and its projection, on a handful
+of texts.
+"""
 
 import json
 import shutil
@@ -19,15 +21,27 @@ from mtmh.content.features import Backbones
 from mtmh.content.projection import project
 from mtmh.errors import UserError
 
-FOOD = ["Fresh bread from the oven", "Pizza with cheese and tomato", "Chocolate cake recipe", "Noodle soup for dinner"]
-CARS = ["Used sports car for sale", "Engine oil and brake repair", "Electric car with new battery", "Truck tires"]
+FOOD = [
+    "Fresh bread from the oven",
+    "Pizza with cheese and tomato",
+    "Chocolate cake recipe",
+    "Noodle soup for dinner",
+]
+CARS = [
+    "Used sports car for sale",
+    "Engine oil and brake repair",
+    "Electric car with new battery",
+    "Truck tires",
+]
 CPU = torch.device("cpu")
 TITLES = [*FOOD, *CARS, FOOD[0], *["  "] * (ITEMS - 9)]
 
 
 @pytest.fixture(scope="module")
 def prepared(world: Stages, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small world with titles of two subjects: 0..3 food, 4..7 cars, 8 the same as 0, none from 9 on."""
+    """The small world with titles of two subjects: 0..3 food, 4..7 cars, 8 the same as 0, none from
+    9 on.
+    """
     folder = tmp_path_factory.mktemp("content") / "prepared"
     shutil.copytree(world.prepared, folder)
     write_titles(folder, TITLES)
@@ -60,12 +74,16 @@ def test_items_about_the_same_thing_are_close(prepared: Path, cache: Path, tmp_p
     assert (told["items"], told["with_text"]) == (ITEMS, 9)
 
 
-def test_the_cache_changes_nothing_but_the_time(prepared: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_cache_changes_nothing_but_the_time(
+    prepared: Path, cache: Path, tmp_path: Path
+) -> None:
     first = run(prepared, tmp_path / "first", cache)
     shards = {path.name: path.stat().st_mtime_ns for path in cache.glob("*.npz")}
     np.testing.assert_array_equal(first, run(prepared, tmp_path / "second", cache))
     assert {path.name: path.stat().st_mtime_ns for path in cache.glob("*.npz")} == shards
-    np.testing.assert_allclose(first, run(prepared, tmp_path / "afresh", tmp_path / "cache"), atol=1e-6)
+    np.testing.assert_allclose(
+        first, run(prepared, tmp_path / "afresh", tmp_path / "cache"), atol=1e-6
+    )
 
 
 def test_without_concepts_the_vectors_are_the_first_release_s_bit_for_bit(
@@ -83,10 +101,14 @@ def test_without_concepts_the_vectors_are_the_first_release_s_bit_for_bit(
     np.testing.assert_array_equal(found[:9], expected)
 
 
-def test_new_items_are_encoded_without_training_too(prepared: Path, cache: Path, tmp_path: Path) -> None:
+def test_new_items_are_encoded_without_training_too(
+    prepared: Path, cache: Path, tmp_path: Path
+) -> None:
     vectors = run(prepared, tmp_path / "out", cache)
     encoder = ContentEncoder.load(tmp_path / "out")
-    np.testing.assert_allclose(encoder.encode([*TITLES[:3], None, " "]), vectors[[0, 1, 2, 9, 9]], atol=1e-5)
+    np.testing.assert_allclose(
+        encoder.encode([*TITLES[:3], None, " "]), vectors[[0, 1, 2, 9, 9]], atol=1e-5
+    )
     new = encoder.encode(["Garlic bread and tomato soup"])[0]
     assert (vectors[:4] @ new).mean() > (vectors[4:8] @ new).mean() + 0.1
 
@@ -97,7 +119,8 @@ def test_topics_never_enter_the_text(prepared: Path, cache: Path, tmp_path: Path
     items = pq.read_table(other / "items.parquet")
     topics = pa.array([["Cars"]] * ITEMS)
     pq.write_table(
-        items.set_column(items.column_names.index("l2_topics"), "l2_topics", topics), other / "items.parquet"
+        items.set_column(items.column_names.index("l2_topics"), "l2_topics", topics),
+        other / "items.parquet",
     )
     np.testing.assert_array_equal(before, run(other, tmp_path / "after", cache))
 
@@ -122,9 +145,15 @@ def test_a_directory_with_other_weights_is_another_backbone(tmp_path: Path) -> N
 
     names = []
     for seed, folder in enumerate((tmp_path / "one", tmp_path / "two")):
-        shutil.copytree(locate("packaged"), folder, ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "config*"))
+        shutil.copytree(
+            locate("packaged"),
+            folder,
+            ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "config*"),
+        )
         torch.manual_seed(seed)
-        tiny = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+        tiny = BertConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        )
         BertModel(tiny).save_pretrained(folder)
         names.append(identity(str(folder), 64))
     assert names[0] != names[1]
@@ -140,21 +169,31 @@ def test_a_backbone_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_projection_keeps_neighbours_and_fixes_the_sign() -> None:
-    raw = np.random.default_rng(0).normal(size=(200, 30)).astype(np.float32) @ np.diag(0.7 ** np.arange(30)) + 5
+    raw = (
+        np.random.default_rng(0).normal(size=(200, 30)).astype(np.float32)
+        @ np.diag(0.7 ** np.arange(30))
+        + 5
+    )
     vectors, _, kept = project(raw.astype(np.float32), 12)
     assert kept > 0.99
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     centred = raw - raw.mean(axis=0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     np.testing.assert_allclose(vectors @ vectors.T, centred @ centred.T, atol=0.05)
-    moved, _, _ = project((raw[::-1] * 3 + 7).astype(np.float32), 12)  # order, scale and place say nothing
+    moved, _, _ = project(
+        (raw[::-1] * 3 + 7).astype(np.float32), 12
+    )  # order, scale and place say nothing
     np.testing.assert_allclose(moved[::-1], vectors, atol=1e-3)
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(1, 4), (2, 4), (3, 40)])
 def test_fewer_texts_than_dimensions(rows: int, dim: int) -> None:
-    vectors, _, kept = project(np.random.default_rng(1).normal(size=(rows, 6)).astype(np.float32), dim)
+    vectors, _, kept = project(
+        np.random.default_rng(1).normal(size=(rows, 6)).astype(np.float32), dim
+    )
     assert vectors.shape == (rows, dim)
     lengths = np.linalg.norm(vectors, axis=1)
-    np.testing.assert_allclose(lengths, 0 if rows == 1 else 1, atol=1e-5)  # one lone text has no direction
+    np.testing.assert_allclose(
+        lengths, 0 if rows == 1 else 1, atol=1e-5
+    )  # one lone text has no direction
     assert 0 <= kept <= 1 + 1e-9

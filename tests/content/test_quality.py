@@ -15,7 +15,9 @@ TOPICS = ("a", "b", "c")
 
 
 def world(noise: float, items: int = 60, level: str = "l2") -> tuple[np.ndarray, Prepared]:
-    """Items of three topics around three directions; every tenth has no content, every twelfth no topic."""
+    """Items of three topics around three directions; every tenth has no content, every twelfth no
+    topic.
+    """
     rng = np.random.default_rng(0)
     vectors = np.eye(3, 8)[np.arange(items) % 3] + noise * rng.normal(size=(items, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -23,10 +25,13 @@ def world(noise: float, items: int = 60, level: str = "l2") -> tuple[np.ndarray,
     named = [[] if number % 12 == 5 else [TOPICS[number % 3]] for number in range(items)]
     empty: list[list[str]] = [[] for _ in range(items)]
     columns = {
-        f"{name}_topics": pa.array(named if name == level else empty, pa.list_(pa.string())) for name in ("l1", "l2")
+        f"{name}_topics": pa.array(named if name == level else empty, pa.list_(pa.string()))
+        for name in ("l1", "l2")
     }
     none = np.zeros(0, np.int32)
-    data = Prepared(Path(), {}, none, none, none.astype("datetime64[us]"), none > 0, 0, items, pa.table(columns))
+    data = Prepared(
+        Path(), {}, none, none, none.astype("datetime64[us]"), none > 0, 0, items, pa.table(columns)
+    )
     return vectors.astype(np.float32), data
 
 
@@ -36,11 +41,15 @@ def test_the_figures_are_those_of_all_pairs_and_neighbours() -> None:
     assert found is not None
     rows = [n for n in range(60) if n % 10 and n % 12 != 5]
     pairs = [(float(vectors[i] @ vectors[j]), i % 3 == j % 3) for i, j in combinations(rows, 2)]
-    same, other = ([score for score, shares in pairs if shares is wanted] for wanted in (True, False))
+    same, other = (
+        [score for score, shares in pairs if shares is wanted] for wanted in (True, False)
+    )
     auc = sum((s > o) + (s == o) / 2 for s in same for o in other) / (len(same) * len(other))
     match = []
     for i in rows:
-        nearest = sorted((j for j in rows if j != i), key=lambda j: -float(vectors[i] @ vectors[j]))[:10]
+        nearest = sorted(
+            (j for j in rows if j != i), key=lambda j: -float(vectors[i] @ vectors[j])
+        )[:10]
         match.append(sum(j % 3 == i % 3 for j in nearest) / 10)
     assert (found.level, found.items) == ("l2", len(rows))
     assert found.auc == pytest.approx(auc, abs=0.01)  # over sampled pairs
@@ -61,7 +70,9 @@ def test_an_item_is_not_its_own_neighbour() -> None:
     assert neighbour_match(vectors, bits, np.arange(4), k=1) == 0.5
 
 
-def test_without_l2_topics_l1_judges_and_without_any_nothing_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_l2_topics_l1_judges_and_without_any_nothing_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     found = content_quality(*world(0.3, level="l1"), seed=0)
     assert found is not None
     assert found.level == "l1"
@@ -77,8 +88,12 @@ def test_below_the_bound_it_warns_or_stops(capsys: pytest.CaptureFixture[str]) -
     figures = judge(noise, 0.9, "warn")
     assert figures is not None
     assert figures["auc"] < 0.9
-    assert capsys.readouterr().out.count("WARNING: the AUC is below content.quality.min_auc 0.9") == 1
-    with pytest.raises(UserError, match=r"below content\.quality\.min_auc 0\.9.*content\.quality\.below=warn"):
+    assert (
+        capsys.readouterr().out.count("WARNING: the AUC is below content.quality.min_auc 0.9") == 1
+    )
+    with pytest.raises(
+        UserError, match=r"below content\.quality\.min_auc 0\.9.*content\.quality\.below=warn"
+    ):
         judge(noise, 0.9, "stop")
 
 

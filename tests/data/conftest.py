@@ -12,9 +12,14 @@ from mtmh.data.files import write_parquet
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """Write small tables, with some of them (or some of their columns) replaced, and return the folder."""
+    """Write small tables, with some of them (or some of their columns) replaced, and return the
+    folder.
+    """
 
-    def make(interactions: dict[str, pa.Array] | pa.Table | None = None, items: dict | pa.Table | None = None) -> Path:
+    def make(
+        interactions: dict[str, pa.Array] | pa.Table | None = None,
+        items: dict | pa.Table | None = None,
+    ) -> Path:
         tables = small_tables()
         for name, change in (("interactions", interactions), ("items", items)):
             if isinstance(change, pa.Table):

@@ -1,4 +1,6 @@
-"""A table that is not in the contract's form is one clear error; a bad row is set aside, and no row is lost."""
+"""A table that is not in the contract's form is one clear error; a bad row is set aside, and no row
+is lost.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -22,7 +24,9 @@ def interactions(**columns: list) -> pa.Table:
     good = {
         "user_id": [f"u{n}" for n in range(count)],
         "item_id": ["i1"] * count,
-        "timestamp": pa.array([datetime(2024, 1, 1, tzinfo=UTC)] * count, pa.timestamp("us", tz="UTC")),
+        "timestamp": pa.array(
+            [datetime(2024, 1, 1, tzinfo=UTC)] * count, pa.timestamp("us", tz="UTC")
+        ),
     }
     return pa.table(good | columns)
 
@@ -37,7 +41,9 @@ def test_optional_columns_are_filled() -> None:
     assert table["value"].to_pylist() == [1.0, 2.0]
     assert table["event"].to_pylist() == ["engage", "engage"]
     assert table["dwell_seconds"].to_pylist() == table["arm"].to_pylist() == [None, None]
-    items = conform(pa.table({"item_id": ["a", "b"], "title": ["x", None]}), item_columns([], []), "f").to_pylist()
+    items = conform(
+        pa.table({"item_id": ["a", "b"], "title": ["x", None]}), item_columns([], []), "f"
+    ).to_pylist()
     assert [item["title"] for item in items] == ["x", ""]
     assert items[0]["l1_topics"] == []
 
@@ -84,7 +90,10 @@ def test_an_empty_table_is_an_error() -> None:
         ({"value": [INF, 1.0, -INF]}, "value is NaN or infinite"),
         ({"dwell_seconds": [-1.0, 0.0, -INF]}, "dwell_seconds is"),
         ({"timestamp": pa.array([None, NOON, None], pa.timestamp("s"))}, "timestamp is null"),
-        ({"timestamp": pa.array([2**62, NOON, -(2**62)], pa.timestamp("s"))}, "timestamp is outside the years"),
+        (
+            {"timestamp": pa.array([2**62, NOON, -(2**62)], pa.timestamp("s"))},
+            "timestamp is outside the years",
+        ),
         (
             {"timestamp": pa.array([10**18, NOON * 10**6, -(10**18)], pa.timestamp("us"))},
             "timestamp is outside the years",
@@ -100,7 +109,9 @@ def test_a_bad_interaction_is_rejected_with_its_reason(columns: dict, reason: st
 
 
 def test_an_exact_repetition_is_rejected_and_the_first_is_kept() -> None:
-    table = interactions(user_id=["a", "b", "a", "a"], value=[1.0, 1.0, 2.0, 3.0], event=["v", "v", "v", "w"])
+    table = interactions(
+        user_id=["a", "b", "a", "a"], value=[1.0, 1.0, 2.0, 3.0], event=["v", "v", "v", "w"]
+    )
     checked = check_interactions(table, "log")
     assert reasons(checked) == {2: "the same user, item, timestamp and event as an earlier row"}
     assert checked.clean["value"].to_pylist() == [1.0, 1.0, 3.0]
@@ -134,7 +145,9 @@ def test_concepts_need_a_known_item() -> None:
     items = check_items(pa.table({"item_id": ["a"]}), "items")
     table = pa.table({"item_id": ["a", "b", "a", "a"], "concept": ["cat", "dog", None, " "]})
     checked = check_concepts(table, "concepts", items)
-    assert checked.clean.to_pylist() == [{"item_id": "a", "concept": "cat", "source": "tag", "weight": 1.0}]
+    assert checked.clean.to_pylist() == [
+        {"item_id": "a", "concept": "cat", "source": "tag", "weight": 1.0}
+    ]
     assert reasons(checked) == {
         1: "item_id is not among the items",
         2: "concept is null or empty",
@@ -145,7 +158,9 @@ def test_concepts_need_a_known_item() -> None:
 def test_concepts_need_a_weight_to_be_drawn_by() -> None:
     items = check_items(pa.table({"item_id": ["a"]}), "items")
     weight = [2, 0, -1, -INF, INF, None]
-    table = pa.table({"item_id": ["a"] * 6, "concept": list("uvwxyz"), "weight": pa.array(weight, pa.float64())})
+    table = pa.table(
+        {"item_id": ["a"] * 6, "concept": list("uvwxyz"), "weight": pa.array(weight, pa.float64())}
+    )
     checked = check_concepts(table, "concepts", items)
     assert [row["weight"] for row in checked.clean.to_pylist()] == [2.0, 1.0]
     assert reasons(checked) == {
@@ -209,7 +224,9 @@ def test_clean_and_rejected_rows_are_the_input(given_rows: list[tuple]) -> None:
     assert checked.clean["user_id"].to_pylist() == [row[0] for row in good]
     expected, seen = [], set()
     for number, (u, i, t, v, d) in enumerate(given_rows):
-        fine = u and i in ("a", "b") and t is not None and t < 2**60 and v != INF  # NaN is a missing value
+        fine = (
+            u and i in ("a", "b") and t is not None and t < 2**60 and v != INF
+        )  # NaN is a missing value
         fine = fine and (d is None or d != d or (d >= 0 and d < INF))
         if not fine or (u, i, t) in seen:
             expected.append(number)

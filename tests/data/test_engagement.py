@@ -24,7 +24,9 @@ def test_negative_values_do_not_count_and_are_said(
     printed = capsys.readouterr().out
     assert "count as engagement: view (150)" in printed
     assert "do not count: view (50) (50 rows have a negative value)" in printed
-    means = {one.about: one.means for one in findings(describe(folder, DataSettings()), DataSettings())}
+    means = {
+        one.about: one.means for one in findings(describe(folder, DataSettings()), DataSettings())
+    }
     assert means["values"].startswith("50 rows have a negative value and do not count")
 
 
@@ -49,11 +51,25 @@ def test_exposures_and_dislikes_are_pointed_out(
     printed = capsys.readouterr().out
     assert "count as engagement: Impression_View (100), click (50), skip (50)" in printed
     assert "warning: events named Impression_View, skip sound like what was shown" in printed
-    means = {one.about: one.means for one in findings(describe(folder, DataSettings()), DataSettings())}
+    means = {
+        one.about: one.means for one in findings(describe(folder, DataSettings()), DataSettings())
+    }
     assert means["events"] == "count as engagement: Impression_View (100), click (50), skip (50)."
     assert describe(folder, DataSettings()).log.exposures == 150
 
 
 def test_names_of_engagement_are_not_doubted() -> None:
-    fine = ("view", "click", "purchase", "add_to_cart", "like", "rating", "share", "play", "read", "follow", "review")
+    fine = (
+        "view",
+        "click",
+        "purchase",
+        "add_to_cart",
+        "like",
+        "rating",
+        "share",
+        "play",
+        "read",
+        "follow",
+        "review",
+    )
     assert doubtful_events(dict.fromkeys(fine, 1)) == []

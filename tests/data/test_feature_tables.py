@@ -1,4 +1,6 @@
-"""Statistics and histories against plain loops: a snapshot knows what came before it, and nothing else."""
+"""Statistics and histories against plain loops: a snapshot knows what came before it, and nothing
+else.
+"""
 
 import math
 import random
@@ -24,18 +26,32 @@ Event = tuple[str, str, datetime]
 
 @pytest.fixture
 def events() -> list[Event]:
-    """Random events; several at the same time, several exactly at a snapshot, users and items with few or none."""
+    """Random events; several at the same time, several exactly at a snapshot, users and items with
+    few or none.
+    """
     chance = random.Random(3)
     hours = [chance.choice([0, 72, 216, chance.randrange(600)]) for _ in range(500)]
-    return [(f"u{chance.randrange(12)}", f"i{chance.randrange(20)}", START + timedelta(hours=hour)) for hour in hours]
+    return [
+        (f"u{chance.randrange(12)}", f"i{chance.randrange(20)}", START + timedelta(hours=hour))
+        for hour in hours
+    ]
 
 
 @pytest.fixture
 def items() -> dict[str, tuple[datetime | None, list[str]]]:
     """Creation and topics; i20..i24 have no events."""
     chance = random.Random(4)
-    created = [None, None, START - timedelta(days=5), START + timedelta(days=9), START + timedelta(days=99)]
-    return {f"i{n}": (created[n % 5], chance.sample(["Books", "Cars", "Dogs", "Eggs"], n % 4)) for n in range(25)}
+    created = [
+        None,
+        None,
+        START - timedelta(days=5),
+        START + timedelta(days=9),
+        START + timedelta(days=99),
+    ]
+    return {
+        f"i{n}": (created[n % 5], chance.sample(["Books", "Cars", "Dogs", "Eggs"], n % 4))
+        for n in range(25)
+    }
 
 
 def interaction_table(events: list[Event]) -> ibis.expr.types.Table:
@@ -47,7 +63,9 @@ def interaction_table(events: list[Event]) -> ibis.expr.types.Table:
 def item_table(items: dict[str, tuple[datetime | None, list[str]]]) -> ibis.expr.types.Table:
     created = pa.array([created for created, _ in items.values()], TIME)
     topics = pa.array([topics for _, topics in items.values()], pa.list_(pa.string()))
-    return ibis.memtable(pa.table([list(items), created, topics], ["item_id", "created_at", "l2_topics"]))
+    return ibis.memtable(
+        pa.table([list(items), created, topics], ["item_id", "created_at", "l2_topics"])
+    )
 
 
 def expected_statistics(events: list[Event], items: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -67,10 +85,16 @@ def expected_statistics(events: list[Event], items: dict[str, Any]) -> Iterator[
             yield {"item_id": item, "event_timestamp": at, "created": at, **figures, **logs}
 
 
-def expected_histories(events: list[Event], items: dict[str, Any], length: int, most: int) -> Iterator[dict[str, Any]]:
+def expected_histories(
+    events: list[Event], items: dict[str, Any], length: int, most: int
+) -> Iterator[dict[str, Any]]:
     for user in sorted({user for user, _, _ in events}):
         for at in TIMES:
-            newest = {item: time for who, item, time in sorted(events, key=lambda e: e[2]) if who == user and time < at}
+            newest = {
+                item: time
+                for who, item, time in sorted(events, key=lambda e: e[2])
+                if who == user and time < at
+            }
             history = sorted(newest, key=lambda item: (newest[item], item), reverse=True)[:length]
             if not history:
                 continue
@@ -82,25 +106,36 @@ def expected_histories(events: list[Event], items: dict[str, Any], length: int, 
 
 
 def test_item_statistics_against_loops(events: list[Event], items: dict[str, Any]) -> None:
-    found = feature_tables.item_statistics(interaction_table(events), item_table(items), TIMES).to_pyarrow()
+    found = feature_tables.item_statistics(
+        interaction_table(events), item_table(items), TIMES
+    ).to_pyarrow()
     expected = list(expected_statistics(events, items))
     assert len(expected) > 30
     for row, wanted in zip(found.to_pylist(), expected, strict=True):
-        assert row == {name: pytest.approx(v, 1e-6) if isinstance(v, float) else v for name, v in wanted.items()}
+        assert row == {
+            name: pytest.approx(v, 1e-6) if isinstance(v, float) else v
+            for name, v in wanted.items()
+        }
     for name in ("age_days", "log_popularity", "log_recent_popularity", "log_age_days"):
         assert found.schema.field(name).type == pa.float32()
 
 
 def test_user_history_against_loops(events: list[Event], items: dict[str, Any]) -> None:
-    table = feature_tables.user_history(interaction_table(events), item_table(items), TIMES, length=7, interests=2)
+    table = feature_tables.user_history(
+        interaction_table(events), item_table(items), TIMES, length=7, interests=2
+    )
     expected = list(expected_histories(events, items, length=7, most=2))
     assert len(expected) > 30
     assert table.to_pyarrow().to_pylist() == expected
 
 
-def test_without_topics_a_history_has_no_interests(events: list[Event], items: dict[str, Any]) -> None:
+def test_without_topics_a_history_has_no_interests(
+    events: list[Event], items: dict[str, Any]
+) -> None:
     bare = {item: (created, []) for item, (created, _) in items.items()}
-    found = feature_tables.user_history(interaction_table(events), item_table(bare), [TIMES[-1]]).to_pyarrow()
+    found = feature_tables.user_history(
+        interaction_table(events), item_table(bare), [TIMES[-1]]
+    ).to_pyarrow()
     assert found["topics"].to_pylist() == found["topic_shares"].to_pylist() == [[]] * found.num_rows
 
 

@@ -1,4 +1,6 @@
-"""Numbers of items that would spoil a model are bounded; the others stay as they are, to the bit."""
+"""Numbers of items that would spoil a model are bounded; the others stay as they are, to the
+bit.
+"""
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,12 @@ ROWS = 200
 
 
 def bounded(values: np.ndarray) -> np.ndarray:
-    items = pa.table({"item_id": [f"i{row}" for row in range(len(values))], "price": pa.array(values, pa.float64())})
+    items = pa.table(
+        {
+            "item_id": [f"i{row}" for row in range(len(values))],
+            "price": pa.array(values, pa.float64()),
+        }
+    )
     return bounded_features(items, ["price"])["price"].to_numpy()
 
 
@@ -30,7 +37,9 @@ def test_real_features_stay_as_they_are(law: str) -> None:
 
 
 @pytest.mark.parametrize("spoiled", [3e38, -3e38, 1e300, 1e20])
-def test_a_value_out_of_all_proportion_is_bounded_and_said(spoiled: float, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_out_of_all_proportion_is_bounded_and_said(
+    spoiled: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     values = np.random.default_rng(0).normal(size=ROWS)
     values[7] = spoiled
     result = bounded(values)

@@ -1,4 +1,6 @@
-"""Images of a data folder: read from files and archives, and noticed by the fingerprint when they change."""
+"""Images of a data folder: read from files and archives, and noticed by the fingerprint when they
+change.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,7 +37,9 @@ def test_many_threads_read_one_archive(tmp_path: Path) -> None:
         for name, data in content.items():
             archive.writestr(name, data)
     with open_images(tmp_path) as read, ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda name: read(f"all.zip/{name}"), content)) == list(content.values())
+        assert list(pool.map(lambda name: read(f"all.zip/{name}"), content)) == list(
+            content.values()
+        )
 
 
 def test_the_fingerprint_notices_images_that_come_go_and_change(make_folder: MakeFolder) -> None:
@@ -43,7 +47,9 @@ def test_the_fingerprint_notices_images_that_come_go_and_change(make_folder: Mak
     plain = importers.fingerprint(folder)
     assert images.fingerprint(folder) == b""
     long = 300 * "x"  # longer than the name of a file may be
-    items = pa.table({"item_id": ["i0", "i1", "i2", "i3"], "image_path": ["a.png", "b.zip/x.png", None, long]})
+    items = pa.table(
+        {"item_id": ["i0", "i1", "i2", "i3"], "image_path": ["a.png", "b.zip/x.png", None, long]}
+    )
     write_parquet(items, folder / "items.parquet")
     seen = [plain, importers.fingerprint(folder)]
     with open_images(folder) as read, pytest.raises(OSError, match="name too long"):

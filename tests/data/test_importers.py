@@ -1,4 +1,6 @@
-"""Data folders: which form a folder is in, MovieLens as it is published, and writing the contract's form."""
+"""Data folders: which form a folder is in, MovieLens as it is published, and writing the contract's
+form.
+"""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,13 +52,19 @@ def test_movielens_becomes_the_contract(tmp_path: Path, rows: Rows) -> None:
     }
     items = rows(tmp_path / "out" / "items.parquet")
     assert items[1]["title"] == "American President, The (1995)"
-    assert [item["l1_topics"] for item in items] == [["Adventure", "Animation", "Children"], ["Comedy"], []]
+    assert [item["l1_topics"] for item in items] == [
+        ["Adventure", "Animation", "Children"],
+        ["Comedy"],
+        [],
+    ]
     assert rows(tmp_path / "out" / "concepts.parquet") == [
         {"item_id": "1", "concept": "pixar, of course", "source": "tag", "weight": 1.0}
     ]
 
 
-def test_posters_of_movielens_are_members_of_the_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_posters_of_movielens_are_members_of_the_archive(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = movielens(tmp_path / "ml", keywords="movieId,concept\n7,nothing\n")
     before = fingerprint(folder)
     with ZipFile(folder / "posters.zip", "w") as archive:
@@ -65,7 +73,13 @@ def test_posters_of_movielens_are_members_of_the_archive(tmp_path: Path, capsys:
         archive.writestr("posters/1.png", b"one")
     assert fingerprint(folder) != before
     tables = read(folder).tables
-    paths = dict(zip(tables["items"]["item_id"].to_pylist(), tables["items"]["image_path"].to_pylist(), strict=True))
+    paths = dict(
+        zip(
+            tables["items"]["item_id"].to_pylist(),
+            tables["items"]["image_path"].to_pylist(),
+            strict=True,
+        )
+    )
     assert paths == {"1": "posters.zip/posters/1.png", "3": None, "7": "posters.zip/posters/7.jpg"}
     assert tables["concepts"]["source"].to_pylist() == ["keyword"]
     write_contract(folder, tmp_path / "out", 0.0)
@@ -85,7 +99,9 @@ def test_what_was_written_reads_back_the_same(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_none_are_rejected_as_written(tmp_path: Path) -> None:
-    ratings = RATINGS + "3,1,many,964982224\n3,3,2.5,yesterday\n3,7,,964982224\n3,99,1.0,964982224\n"
+    ratings = (
+        RATINGS + "3,1,many,964982224\n3,3,2.5,yesterday\n3,7,,964982224\n3,99,1.0,964982224\n"
+    )
     checked = check(read(movielens(tmp_path / "ml", ratings=ratings)), [], [])
     rejected = checked["interactions"].rejected.to_pylist()
     assert [(row["row"], row["reason"]) for row in rejected] == [
@@ -99,18 +115,27 @@ def test_numbers_that_are_none_are_rejected_as_written(tmp_path: Path) -> None:
     assert checked["interactions"].clean.num_rows == 3
 
 
-def test_a_repeated_line_of_movies_is_read_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = movielens(tmp_path / "ml", movies=MOVIES + MOVIES.splitlines()[1] + "\n1,Other,Comedy\n")
+def test_a_repeated_line_of_movies_is_read_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = movielens(
+        tmp_path / "ml", movies=MOVIES + MOVIES.splitlines()[1] + "\n1,Other,Comedy\n"
+    )
     checked = check(read(folder), [], [])["items"]
     assert "1 lines repeat an earlier line" in capsys.readouterr().out
     assert checked.clean["title"].to_pylist()[0] == "Toy Story (1995)"
-    assert [row["reason"] for row in checked.rejected.to_pylist()] == ["item_id is there twice, the first row is kept"]
+    assert [row["reason"] for row in checked.rejected.to_pylist()] == [
+        "item_id is there twice, the first row is kept"
+    ]
 
 
 @pytest.mark.parametrize(
     ("ratings", "message"),
     [
-        ("userId,movieId,rating\n1,1,4.0\n", r"ratings\.csv: column 'timestamp' is missing; it has userId"),
+        (
+            "userId,movieId,rating\n1,1,4.0\n",
+            r"ratings\.csv: column 'timestamp' is missing; it has userId",
+        ),
         (RATINGS + "1,2\n", r"ratings\.csv is not readable as CSV:.*1,2"),
         ("", r"ratings\.csv is not readable as CSV"),
         (RATINGS.splitlines()[0] + "\n", r"ratings\.csv has no rows"),
@@ -124,7 +149,8 @@ def test_a_broken_csv_is_named(tmp_path: Path, ratings: str, message: str) -> No
 def test_a_folder_in_no_known_form_is_told_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").touch()
     with pytest.raises(
-        UserError, match=r"(?s)found readme\.txt\..*interactions\.parquet.*behaviors\.tsv.*ratings\.csv"
+        UserError,
+        match=r"(?s)found readme\.txt\..*interactions\.parquet.*behaviors\.tsv.*ratings\.csv",
     ):
         read(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
@@ -144,7 +170,9 @@ def test_interactions_alone_are_enough(make_folder: MakeFolder) -> None:
 def test_a_misnamed_items_file_is_pointed_out(make_folder: MakeFolder) -> None:
     folder = make_folder()
     (folder / "items.parquet").rename(folder / "item.parquet")
-    with pytest.raises(UserError, match=r"items\.parquet: no such file\. The folder has item\.parquet"):
+    with pytest.raises(
+        UserError, match=r"items\.parquet: no such file\. The folder has item\.parquet"
+    ):
         read(folder)
 
 
@@ -183,10 +211,14 @@ def test_the_fingerprint_follows_the_content(make_folder: MakeFolder) -> None:
     assert fingerprint(folder) != before
 
 
-def test_blank_lines_and_other_times_of_movielens_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_blank_lines_and_other_times_of_movielens_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     header = RATINGS.splitlines()[0]
     expected = datetime(2000, 7, 30, 18, 45, 3, tzinfo=UTC)
-    for number, moment in enumerate(["964982703", "964982703000", "964982703.0", "2000-07-30 18:45:03"]):
+    for number, moment in enumerate(
+        ["964982703", "964982703000", "964982703.0", "2000-07-30 18:45:03"]
+    ):
         folder = movielens(tmp_path / str(number), ratings=f"{header}\n1,1,4.0,{moment}\n\n   \n")
         assert read(folder).tables["interactions"]["timestamp"].to_pylist() == [expected]
     assert "taken for UTC" in capsys.readouterr().out
@@ -194,7 +226,9 @@ def test_blank_lines_and_other_times_of_movielens_are_read(tmp_path: Path, capsy
 
 def test_a_quote_that_is_not_closed_is_shown_with_its_line(tmp_path: Path) -> None:
     movies = MOVIES + '8,"Open (1999),Comedy\n9,"Closed, The (1999)",Drama\n'
-    with pytest.raises(UserError, match=r'(?i)line 5 has a quote that is not closed: 8,"Open \(1999\),Comedy'):
+    with pytest.raises(
+        UserError, match=r'(?i)line 5 has a quote that is not closed: 8,"Open \(1999\),Comedy'
+    ):
         read(movielens(tmp_path / "ml", movies=movies))
     with pytest.raises(UserError, match="Line 5 has 2 fields, not 4: 1,2"):
         read(movielens(tmp_path / "short", ratings=RATINGS + "1,2\n"))

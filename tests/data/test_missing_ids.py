@@ -18,16 +18,26 @@ def users(word: str, rows: int) -> pa.Array:
 
 
 @pytest.mark.parametrize("word", ["nan", "None", "NULL", "<NA>", "NaT", " nan "])
-def test_the_word_in_masses_is_rejected_with_its_share(make_folder: MakeFolder, tmp_path: Path, word: str) -> None:
+def test_the_word_in_masses_is_rejected_with_its_share(
+    make_folder: MakeFolder, tmp_path: Path, word: str
+) -> None:
     folder = make_folder(interactions={"user_id": users(word, 50)})
-    with pytest.raises(UserError, match=f"50 x user_id is '{word}' in 25.0% of the rows: the word for a missing one"):
+    with pytest.raises(
+        UserError,
+        match=f"50 x user_id is '{word}' in 25.0% of the rows: the word for a missing one",
+    ):
         prepare(str(folder), tmp_path / "out", DataSettings(), seed=0)
 
 
 def test_items_too(make_folder: MakeFolder, tmp_path: Path) -> None:
     items = pa.array(["nan" if row % 3 == 0 else f"i{row % 30:02d}" for row in range(EVENTS)])
     with pytest.raises(UserError, match=r"item_id is 'nan' in 33\.5% of the rows"):
-        prepare(str(make_folder(interactions={"item_id": items})), tmp_path / "out", DataSettings(), seed=0)
+        prepare(
+            str(make_folder(interactions={"item_id": items})),
+            tmp_path / "out",
+            DataSettings(),
+            seed=0,
+        )
 
 
 def test_the_rule_can_be_switched_off(make_folder: MakeFolder, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Pairs from a file are the pairs in memory: all of them, once an epoch, whatever fits into the window."""
+"""Pairs from a file are the pairs in memory: all of them, once an epoch, whatever fits into the
+window.
+"""
 
 from itertools import pairwise
 from pathlib import Path
@@ -44,7 +46,9 @@ def test_the_file_holds_the_pairs_in_their_order(pairs: Pairs, path: Path) -> No
 
 
 @pytest.mark.parametrize("window", [1, 200, 10_000])
-def test_an_epoch_is_every_pair_once_with_a_window_in_memory(pairs: Pairs, path: Path, window: int) -> None:
+def test_an_epoch_is_every_pair_once_with_a_window_in_memory(
+    pairs: Pairs, path: Path, window: int
+) -> None:
     source = PairFile(path, window)
     assert len(source) == ROWS
     for found, expected in zip(source.counts(ITEMS), pairs.counts(ITEMS), strict=True):
@@ -72,7 +76,9 @@ def test_batches_go_on_over_the_ends_of_windows(path: Path, window: int) -> None
         assert a.items[a.positive].tolist() == b.items[b.positive].tolist()
 
 
-def test_a_file_that_fits_gives_the_batches_of_the_pairs_in_memory(pairs: Pairs, path: Path) -> None:
+def test_a_file_that_fits_gives_the_batches_of_the_pairs_in_memory(
+    pairs: Pairs, path: Path
+) -> None:
     for a, b in zip(sampler(pairs).epoch(2), sampler(PairFile(path)).epoch(2), strict=True):
         assert a.items.tolist() == b.items.tolist()
         assert a.weight.tolist() == b.weight.tolist()

@@ -18,8 +18,11 @@ from mtmh.data.pairs import mine_pairs, propensity_weight, sim_weight, write_pai
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 
-# Few users, items and moments, so that equal timestamps, repeated items and repeated rows are common.
-logs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=40)
+# Few users, items and moments, so that equal timestamps, repeated items and repeated rows are
+# common.
+logs = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=40
+)
 
 
 def by_hand(events: list[tuple[int, int, int]], window: int) -> list[tuple[int, int, int]]:
@@ -37,7 +40,9 @@ def by_hand(events: list[tuple[int, int, int]], window: int) -> list[tuple[int, 
 
 @given(logs, st.integers(1, 6), st.randoms(use_true_random=False))
 @settings(max_examples=40)
-def test_pairs_are_each_event_with_those_before_it(events: list, window: int, random: object) -> None:
+def test_pairs_are_each_event_with_those_before_it(
+    events: list, window: int, random: object
+) -> None:
     shuffled = list(events)
     random.shuffle(shuffled)
     connection = ibis.duckdb.connect()
@@ -86,19 +91,29 @@ def test_sim_weighs_every_one_of_many_pairs() -> None:
 
 def test_propensity_is_the_root_of_the_share_of_the_most_popular() -> None:
     weight = propensity_weight(np.array([0, 1, 2, 3, 1]), np.array([400, 100, 1, 0]))
-    np.testing.assert_allclose(weight, [1, 2, 10, 10, 2], rtol=1e-6)  # theta 1, 0.5, 0.05 and 0: at least 0.1
+    np.testing.assert_allclose(
+        weight, [1, 2, 10, 10, 2], rtol=1e-6
+    )  # theta 1, 0.5, 0.05 and 0: at least 0.1
 
 
-def test_the_stage_writes_pairs_of_the_first_period_with_their_weights(world: Stages, tmp_path: Path) -> None:
+def test_the_stage_writes_pairs_of_the_first_period_with_their_weights(
+    world: Stages, tmp_path: Path
+) -> None:
     settings_ = PairSettings(window=3, sim="hard", beta=2.0, propensity=True)
     write_pairs(world.prepared, world.content, tmp_path, settings_)
     data, table = Prepared.load(world.prepared), pq.read_table(tmp_path / "pairs.parquet")
     assert [str(field.type) for field in table.schema] == ["int32", "int32", "int32", "float"]
     moments = data.timestamp.astype(np.int64)
     train = [
-        row for row, kept in zip(zip(data.user, data.item, moments, strict=True), data.is_train, strict=True) if kept
+        row
+        for row, kept in zip(
+            zip(data.user, data.item, moments, strict=True), data.is_train, strict=True
+        )
+        if kept
     ]
-    rows = list(zip(*(table[name].to_pylist() for name in ("user", "trigger", "candidate")), strict=True))
+    rows = list(
+        zip(*(table[name].to_pylist() for name in ("user", "trigger", "candidate")), strict=True)
+    )
     assert sorted(rows) == sorted(by_hand(train, 3))
     assert json.loads((tmp_path / "pairs.json").read_text())["pairs"] == len(rows)
     _, trigger, candidate = np.array(rows).T
@@ -112,7 +127,13 @@ def test_the_stage_writes_pairs_of_the_first_period_with_their_weights(world: St
 
 def test_data_without_a_single_pair_is_refused(tmp_path: Path) -> None:
     """Two users with one item each before the split."""
-    events = {"user": [0, 1], "item": [0, 1], "user_id": ["a", "b"], "timestamp": [1, 2], "period": ["train"] * 2}
+    events = {
+        "user": [0, 1],
+        "item": [0, 1],
+        "user_id": ["a", "b"],
+        "timestamp": [1, 2],
+        "period": ["train"] * 2,
+    }
     pq.write_table(pa.table(events), tmp_path / "interactions.parquet")
     pq.write_table(pa.table({"item_id": ["x", "y"]}), tmp_path / "items.parquet")
     (tmp_path / "prepared.json").write_text(json.dumps({"users": 2, "items": 2}))

@@ -25,7 +25,10 @@ def run(folder: Path, out: Path, **settings: object) -> dict:
 def test_numbers_order_and_periods(make_folder: MakeFolder, tmp_path: Path, rows: Rows) -> None:
     shuffled = small_tables()["interactions"].take(np.random.default_rng(0).permutation(EVENTS))
     info = run(make_folder(interactions=shuffled), tmp_path / "out", float_features=["price"])
-    events, items = rows(tmp_path / "out" / "interactions.parquet"), rows(tmp_path / "out" / "items.parquet")
+    events, items = (
+        rows(tmp_path / "out" / "interactions.parquet"),
+        rows(tmp_path / "out" / "items.parquet"),
+    )
     assert [(e["timestamp"], e["user_id"], e["item_id"]) for e in events] == sorted(
         (e["timestamp"], e["user_id"], e["item_id"]) for e in events
     )
@@ -34,7 +37,9 @@ def test_numbers_order_and_periods(make_folder: MakeFolder, tmp_path: Path, rows
     assert all(users[event["user"]] == event["user_id"] for event in events)
     cut = datetime.fromisoformat(info["split_time"])
     assert cut.tzinfo is not None
-    assert [e["period"] for e in events] == ["train" if e["timestamp"] < cut else "test" for e in events]
+    assert [e["period"] for e in events] == [
+        "train" if e["timestamp"] < cut else "test" for e in events
+    ]
     assert [item["item_id"] for item in items] == sorted(item["item_id"] for item in items)
     assert items[3]["price"] == 1.5
     loaded = Prepared.load(tmp_path / "out")
@@ -65,7 +70,9 @@ def test_users_of_a_dropped_period_leave_no_gap(make_folder: MakeFolder, tmp_pat
     assert sorted(set(Prepared.load(tmp_path / "out").user.tolist())) == list(range(8))
 
 
-def test_rows_that_are_no_engagement_are_counted_not_rejected(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_rows_that_are_no_engagement_are_counted_not_rejected(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
     info = run(make_folder(), tmp_path / "out", min_value=2.0)
     assert (info["rows"], info["not_engagement_rows"], info["rejected_rows"]) == (160, 40, 0)
     with pytest.raises(UserError, match=r"data\.min_value 9.0 or more; the largest is 5.0"):
@@ -83,11 +90,17 @@ def test_rejected_rows_below_the_share_are_set_aside(
     assert (info["rows"], info["rejected_rows"]) == (EVENTS - 1, 1)
     assert "interactions: 1 of 200 rows (0.50%) rejected" in capsys.readouterr().out
     (rejected,) = rows(tmp_path / "out" / "rejected.parquet")
-    assert (rejected["table"], rejected["row"], rejected["reason"]) == ("interactions", 0, "user_id is null or empty")
+    assert (rejected["table"], rejected["row"], rejected["reason"]) == (
+        "interactions",
+        0,
+        "user_id is null or empty",
+    )
     assert json.loads(rejected["content"])["item_id"] == INTERACTIONS["item_id"][0].as_py()
 
 
-def test_above_the_share_the_run_stops_and_nothing_is_lost(make_folder: MakeFolder, tmp_path: Path, rows: Rows) -> None:
+def test_above_the_share_the_run_stops_and_nothing_is_lost(
+    make_folder: MakeFolder, tmp_path: Path, rows: Rows
+) -> None:
     out = tmp_path / "out"
     run(make_folder(), out)
     values = np.ones(EVENTS)
@@ -118,20 +131,43 @@ TIME = pa.timestamp("us", tz="UTC")
 @pytest.mark.parametrize(
     ("interactions", "items", "message"),
     [
-        (INTERACTIONS.drop_columns(["timestamp"]), None, r"interactions\.parquet: column 'timestamp'.* is missing"),
-        ({"timestamp": pa.array(["today"] * EVENTS)}, None, r"'timestamp' has type string, expected timestamp"),
-        ({"user_id": pa.array(range(EVENTS))}, None, r"'user_id' has type int64, expected string.*astype\('string'\)"),
+        (
+            INTERACTIONS.drop_columns(["timestamp"]),
+            None,
+            r"interactions\.parquet: column 'timestamp'.* is missing",
+        ),
+        (
+            {"timestamp": pa.array(["today"] * EVENTS)},
+            None,
+            r"'timestamp' has type string, expected timestamp",
+        ),
+        (
+            {"user_id": pa.array(range(EVENTS))},
+            None,
+            r"'user_id' has type int64, expected string.*astype\('string'\)",
+        ),
         (INTERACTIONS.slice(0, 0), None, r"interactions\.parquet has no rows"),
         (None, ITEMS.slice(0, 0), r"items\.parquet has no rows"),
         ({"user_id": pa.repeat("me", EVENTS)}, None, r"200 engagements are of one user \('me'\)"),
         ({"item_id": pa.repeat("i03", EVENTS)}, None, r"200 engagements are of one item \('i03'\)"),
         (
-            {"timestamp": pa.repeat(pa.scalar(1_600_000_000 * 10**6, TIME), EVENTS), "event": NAMES},
+            {
+                "timestamp": pa.repeat(pa.scalar(1_600_000_000 * 10**6, TIME), EVENTS),
+                "event": NAMES,
+            },
             None,
             r"happened at the same time \(2020",
         ),
-        (None, repeated(ITEMS, [0, 5]), r"items: 2 of 32 rows.*\n.*2 x item_id is there twice.*row 30:"),
-        (None, {"price": pa.array([NAN] * 30)}, r"items: 30 of 30 rows.*\n.*30 x price is NaN or infinite"),
+        (
+            None,
+            repeated(ITEMS, [0, 5]),
+            r"items: 2 of 32 rows.*\n.*2 x item_id is there twice.*row 30:",
+        ),
+        (
+            None,
+            {"price": pa.array([NAN] * 30)},
+            r"items: 30 of 30 rows.*\n.*30 x price is NaN or infinite",
+        ),
         ({"item_id": pa.repeat("other", EVENTS)}, None, r"200 x item_id is not among the items"),
         ({"user_id": pa.array([f"u{e}" for e in range(EVENTS)])}, None, r"no test user is left"),
     ],
@@ -158,11 +194,18 @@ def test_columns_that_are_not_used_are_named(
     make_folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(make_folder(), tmp_path / "out")
-    assert "items: columns not in the contract nor declared as features are left out: price" in capsys.readouterr().out
+    assert (
+        "items: columns not in the contract nor declared as features are left out: price"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_synthetic_fingerprint_follows_seed_and_size() -> None:
     small = DataSettings(synthetic=SyntheticSettings(users=100))
     assert fingerprint("synthetic", small, 0) == fingerprint("synthetic", small, 0)
-    prints = {fingerprint("synthetic", settings, seed) for settings in (small, DataSettings()) for seed in (0, 1)}
+    prints = {
+        fingerprint("synthetic", settings, seed)
+        for settings in (small, DataSettings())
+        for seed in (0, 1)
+    }
     assert len(prints) == 4

@@ -16,10 +16,14 @@ from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 
 N_USERS, N_ITEMS = 5, 7
-events = st.lists(st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1)), min_size=2, max_size=60)
+events = st.lists(
+    st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1)), min_size=2, max_size=60
+)
 
 
-def prepared(pairs: list[tuple[int, int]], train: int, topics: list[list[str]] | None = None) -> Prepared:
+def prepared(
+    pairs: list[tuple[int, int]], train: int, topics: list[list[str]] | None = None
+) -> Prepared:
     user, item = np.array(pairs, np.int32).T
     column = pa.array(topics or [[]] * N_ITEMS, pa.list_(pa.string()))
     return Prepared(
@@ -36,7 +40,9 @@ def prepared(pairs: list[tuple[int, int]], train: int, topics: list[list[str]] |
 
 
 @given(events, st.data())
-def test_histories_are_distinct_items_newest_first(pairs: list[tuple[int, int]], data: st.DataObject) -> None:
+def test_histories_are_distinct_items_newest_first(
+    pairs: list[tuple[int, int]], data: st.DataObject
+) -> None:
     train = data.draw(st.integers(1, len(pairs) - 1))
     indptr, items = prepared(pairs, train).train_histories()
     assert indptr.dtype == np.int64
@@ -47,9 +53,16 @@ def test_histories_are_distinct_items_newest_first(pairs: list[tuple[int, int]],
 
 
 def test_concepts_know_the_rows_of_their_items(tmp_path: Path) -> None:
-    one = replace(prepared([(0, 1), (1, 2)], 1), path=tmp_path, items=pa.table({"item_id": ["a", "b", "c"]}))
+    one = replace(
+        prepared([(0, 1), (1, 2)], 1), path=tmp_path, items=pa.table({"item_id": ["a", "b", "c"]})
+    )
     assert one.concepts().num_rows == 0
-    columns = {"item_id": ["c", "a"], "concept": ["x", "y"], "source": ["tag", "query"], "weight": [1.0, 2.5]}
+    columns = {
+        "item_id": ["c", "a"],
+        "concept": ["x", "y"],
+        "source": ["tag", "query"],
+        "weight": [1.0, 2.5],
+    }
     pq.write_table(pa.table(columns), tmp_path / "concepts.parquet")
     assert one.concepts().to_pylist() == [
         {"item": 2, "concept": "x", "source": "tag", "weight": 1.0},
@@ -58,7 +71,9 @@ def test_concepts_know_the_rows_of_their_items(tmp_path: Path) -> None:
 
 
 @given(events, st.data())
-def test_targets_are_new_items_of_known_users(pairs: list[tuple[int, int]], data: st.DataObject) -> None:
+def test_targets_are_new_items_of_known_users(
+    pairs: list[tuple[int, int]], data: st.DataObject
+) -> None:
     train = data.draw(st.integers(1, len(pairs) - 1))
     users, (indptr, items) = prepared(pairs, train).targets()
     expected = {}
@@ -94,7 +109,11 @@ def test_an_item_is_born_with_its_creation_or_first_engagement() -> None:
     """The earlier of the two, where both are there; an item of neither was never born."""
     at = np.array([10, 20, 30, 40]).astype("datetime64[us]")
     created = pa.array([5, 25, None, None, 35, None, None], pa.timestamp("us", tz="UTC"))
-    log = replace(prepared([(0, 0), (1, 1), (0, 2), (1, 0)], 2), timestamp=at, items=pa.table({"created_at": created}))
+    log = replace(
+        prepared([(0, 0), (1, 1), (0, 2), (1, 0)], 2),
+        timestamp=at,
+        items=pa.table({"created_at": created}),
+    )
     assert log.born().tolist() == [moment if moment is None else datetime(1970, 1, 1, microsecond=moment)
                                    for moment in (5, 20, 30, None, 35, None, None)]  # fmt: skip
 

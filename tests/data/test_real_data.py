@@ -1,4 +1,6 @@
-"""The real data sets, where they are there (../shared/data; they may not be copied into the project)."""
+"""The real data sets, where they are there (../shared/data; they may not be copied into the
+project).
+"""
 
 from pathlib import Path
 
@@ -39,7 +41,10 @@ def test_the_mind_sample_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     if not (REAL / "mind-sample").is_dir():
         pytest.skip(f"{REAL / 'mind-sample'} is not there")
     checked = check(read(REAL / "mind-sample"), [], [])
-    assert "5,000 impressions; 181,817 news shown and not clicked are left out; 138,932" in capsys.readouterr().out
+    assert (
+        "5,000 impressions; 181,817 news shown and not clicked are left out; 138,932"
+        in capsys.readouterr().out
+    )
     items, interactions = checked["items"], checked["interactions"]
     assert (items.clean.num_rows, items.rejected.num_rows) == (2000, 0)
     assert min(len(title) for title in items.clean["title"].to_pylist()) > 0

@@ -17,16 +17,25 @@ N_ITEMS = 9
 @st.composite
 def samplers(draw: st.DrawFn) -> PairSampler:
     users = draw(st.integers(1, 4))
-    histories = draw(st.lists(st.sets(st.integers(0, N_ITEMS - 1), min_size=2), min_size=users, max_size=users))
+    histories = draw(
+        st.lists(st.sets(st.integers(0, N_ITEMS - 1), min_size=2), min_size=users, max_size=users)
+    )
     pairs = []
     for _ in range(draw(st.integers(1, 30))):
         user = draw(st.integers(0, users - 1))
         trigger, candidate = draw(st.permutations(sorted(histories[user])))[:2]
         pairs.append((user, trigger, candidate, draw(st.floats(0.5, 4, width=32))))
     user, trigger, candidate, weight = zip(*pairs, strict=True)
-    near = draw(st.lists(st.sets(st.integers(0, N_ITEMS - 1), max_size=3), min_size=N_ITEMS, max_size=N_ITEMS))
+    near = draw(
+        st.lists(
+            st.sets(st.integers(0, N_ITEMS - 1), max_size=3), min_size=N_ITEMS, max_size=N_ITEMS
+        )
+    )
     return PairSampler(
-        Pairs(*(np.array(column, np.int32) for column in (user, trigger, candidate)), np.array(weight, np.float32)),
+        Pairs(
+            *(np.array(column, np.int32) for column in (user, trigger, candidate)),
+            np.array(weight, np.float32),
+        ),
         history=csr(histories),
         n_items=N_ITEMS,
         batch_size=draw(st.integers(1, 8)),
@@ -39,7 +48,9 @@ def samplers(draw: st.DrawFn) -> PairSampler:
 
 
 def csr(rows: list[set[int]]) -> tuple[np.ndarray, np.ndarray]:
-    return np.cumsum([0, *map(len, rows)]), np.array([item for row in rows for item in sorted(row)], np.int32)
+    return np.cumsum([0, *map(len, rows)]), np.array(
+        [item for row in rows for item in sorted(row)], np.int32
+    )
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -50,8 +61,14 @@ def same(a: Batch, b: Batch) -> bool:
 def test_an_epoch_holds_every_pair_once(sampler: PairSampler) -> None:
     batches = list(sampler.epoch(2))
     assert len(batches) == sampler.steps_per_epoch()
-    found = [(int(b.items[t]), int(b.items[p])) for b in batches for t, p in zip(b.trigger, b.positive, strict=True)]
-    assert sorted(found) == sorted(zip(sampler.pairs.trigger.tolist(), sampler.pairs.candidate.tolist(), strict=True))
+    found = [
+        (int(b.items[t]), int(b.items[p]))
+        for b in batches
+        for t, p in zip(b.trigger, b.positive, strict=True)
+    ]
+    assert sorted(found) == sorted(
+        zip(sampler.pairs.trigger.tolist(), sampler.pairs.candidate.tolist(), strict=True)
+    )
 
 
 @given(samplers())
@@ -75,7 +92,9 @@ def neighbours_of(sampler: PairSampler, batch: Batch) -> set[int]:
     return {
         int(item)
         for t in triggers
-        for item in sampler.neighbours[sampler.neighbour_indptr[t] : sampler.neighbour_indptr[t + 1]]
+        for item in sampler.neighbours[
+            sampler.neighbour_indptr[t] : sampler.neighbour_indptr[t + 1]
+        ]
     }
 
 
@@ -84,7 +103,9 @@ def test_hard_negatives_are_neighbours_of_the_batchs_own_triggers(sampler: PairS
     sampler.uniform_negatives = 0
     for batch in sampler.epoch(0):
         candidates = set(batch.items[batch.positive].tolist())
-        assert set(batch.items[: len(batch.log_count)].tolist()) <= candidates | neighbours_of(sampler, batch)
+        assert set(batch.items[: len(batch.log_count)].tolist()) <= candidates | neighbours_of(
+            sampler, batch
+        )
 
 
 @given(samplers())
@@ -98,7 +119,8 @@ def test_exactly_the_accidental_hits_are_masked(sampler: PairSampler) -> None:
             user = sampler.pairs.user[row]
             engaged = set(sampler.engaged[sampler.indptr[user] : sampler.indptr[user + 1]].tolist())
             expected = [
-                item != sampler.pairs.candidate[row] and (item in engaged or item == sampler.pairs.trigger[row])
+                item != sampler.pairs.candidate[row]
+                and (item in engaged or item == sampler.pairs.trigger[row])
                 for item in batch.items[: len(batch.log_count)].tolist()
             ]
             assert [(i, column) in hits for column in range(len(batch.log_count))] == expected
@@ -114,7 +136,9 @@ def test_weights_keep_their_proportions_and_have_mean_one(sampler: PairSampler) 
 
 @given(samplers(), st.integers(0, 10))
 def test_batches_depend_on_seed_and_place_alone(sampler: PairSampler, first: int) -> None:
-    """The same seed gives the same epoch, and one resumed in its middle goes on as it would have."""
+    """The same seed gives the same epoch, and one resumed in its middle goes on as it would
+    have.
+    """
     whole = list(sampler.epoch(3))
     resumed = list(sampler.epoch(3, first_step=first))
     assert len(resumed) == max(0, len(whole) - first)
@@ -123,13 +147,21 @@ def test_batches_depend_on_seed_and_place_alone(sampler: PairSampler, first: int
 
 
 def many(uniform: int, seed: int = 0, hard: int = 0) -> PairSampler:
-    """Candidates 0..7, each with its own trigger; trigger 3 has no neighbours; only the uniform law draws item 8, and
-    nothing draws item 9, which nobody engaged with."""
+    """Candidates 0..7, each with its own trigger; trigger 3 has no neighbours; only the uniform law
+    draws item 8, and nothing draws item 9, which nobody engaged with.
+    """
     rng = np.random.default_rng(3)
-    candidate = rng.choice(N_ITEMS - 1, 4000, p=np.arange(1, N_ITEMS) / np.arange(1, N_ITEMS).sum()).astype(np.int32)
+    candidate = rng.choice(
+        N_ITEMS - 1, 4000, p=np.arange(1, N_ITEMS) / np.arange(1, N_ITEMS).sum()
+    ).astype(np.int32)
     trigger = ((candidate + 1) % N_ITEMS).astype(np.int32)
     history = (np.array([0, N_ITEMS]), np.arange(N_ITEMS, dtype=np.int32))
-    near = csr([{(item + 2) % 8, (item + 5) % 8, item % 3} if item != 3 else set() for item in range(N_ITEMS)])
+    near = csr(
+        [
+            {(item + 2) % 8, (item + 5) % 8, item % 3} if item != 3 else set()
+            for item in range(N_ITEMS)
+        ]
+    )
     pairs = Pairs(np.zeros(4000, np.int32), trigger, candidate, np.ones(4000, np.float32))
     near = np.append(near[0], near[0][-1]), near[1]
     return PairSampler(pairs, history, N_ITEMS + 1, 40, uniform, seed, hard, near)
@@ -156,16 +188,22 @@ def test_log_q_is_the_law_the_columns_are_drawn_from(uniform: int, hard: int) ->
 
 
 def test_where_no_trigger_has_neighbours_the_law_is_that_of_the_other_negatives() -> None:
-    """As with data whose triggers have no content: nothing is drawn, and nothing is counted as drawn."""
+    """As with data whose triggers have no content: nothing is drawn, and nothing is counted as
+    drawn.
+    """
     without = many(20)
     nowhere = csr([set() for _ in range(N_ITEMS + 1)])
     history = without.indptr, without.engaged
-    asked = PairSampler(without.pairs, history, N_ITEMS + 1, 40, 20, 0, hard_negatives=30, neighbours=nowhere)
+    asked = PairSampler(
+        without.pairs, history, N_ITEMS + 1, 40, 20, 0, hard_negatives=30, neighbours=nowhere
+    )
     assert all(same(a, b) for a, b in zip(asked.epoch(0), without.epoch(0), strict=True))
 
 
 def test_hidden_items_are_the_asked_share_and_change_nothing_else() -> None:
-    """An item is as likely to be hidden as any other, and a batch is otherwise the one without dropout."""
+    """An item is as likely to be hidden as any other, and a batch is otherwise the one without
+    dropout.
+    """
     dropping, shown = many(20), many(20)
     dropping.id_dropout = 0.3
     hidden, drawn = np.zeros(N_ITEMS + 1), np.zeros(N_ITEMS + 1)

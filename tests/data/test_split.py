@@ -17,14 +17,20 @@ def ascending(values: list[int]) -> np.ndarray:
 
 
 @given(times, fractions)
-def test_both_periods_have_events_and_the_quantile_is_in_t2(values: list[int], fraction: float) -> None:
+def test_both_periods_have_events_and_the_quantile_is_in_t2(
+    values: list[int], fraction: float
+) -> None:
     events = ascending(values)
     cut = split_time(events, fraction)
     assert events[0] < cut <= events[-1]
     before = (events < cut).sum()
     smallest = (events == events[0]).sum()
     assert before <= max((1 - fraction) * len(events), smallest)
-    assert (events <= cut).sum() > int((1 - fraction) * len(events)) or cut == events[-1] or before == smallest
+    assert (
+        (events <= cut).sum() > int((1 - fraction) * len(events))
+        or cut == events[-1]
+        or before == smallest
+    )
 
 
 def test_without_ties_the_share_is_exact() -> None:

@@ -1,4 +1,6 @@
-"""The synthetic world: seeded, in the contract's form, and one in which recall and relevance conflict."""
+"""The synthetic world: seeded, in the contract's form, and one in which recall and relevance
+conflict.
+"""
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,9 @@ def world() -> SourceTables:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     out = tmp_path_factory.mktemp("prepared")
-    prepare("synthetic", out, DataSettings(synthetic=SyntheticSettings(users=2000, items=2000)), seed=3)
+    prepare(
+        "synthetic", out, DataSettings(synthetic=SyntheticSettings(users=2000, items=2000)), seed=3
+    )
     return Prepared.load(out)
 
 
@@ -42,11 +46,16 @@ def test_it_keeps_the_contract(world: SourceTables) -> None:
 def test_any_size_makes_a_world(users: int, items: int, days: int) -> None:
     tables = make_world(users, items, days, seed=0).tables
     assert tables["items"].num_rows == items
-    assert all(checked.rejected.num_rows == 0 for checked in check(make_world(users, items, days, 0), [], []).values())
+    assert all(
+        checked.rejected.num_rows == 0
+        for checked in check(make_world(users, items, days, 0), [], []).values()
+    )
 
 
 def test_nothing_is_engaged_with_before_it_is_published(world: SourceTables) -> None:
-    joined = world.tables["interactions"].join(world.tables["items"].select(["item_id", "created_at"]), "item_id")
+    joined = world.tables["interactions"].join(
+        world.tables["items"].select(["item_id", "created_at"]), "item_id"
+    )
     assert joined.num_rows > 10_000
     assert pc.all(pc.greater_equal(joined["timestamp"], joined["created_at"])).as_py()
 
@@ -61,7 +70,9 @@ def test_titles_are_short_and_do_not_spell_the_topic(world: SourceTables) -> Non
 
 
 def test_every_topic_has_ten_words_of_its_own() -> None:
-    lines = [line.split() for below in synthetic_vocabulary.TOPICS.values() for line in below.values()]
+    lines = [
+        line.split() for below in synthetic_vocabulary.TOPICS.values() for line in below.values()
+    ]
     assert {len(set(line)) for line in lines} == {10}
     assert [len(names) for names in synthetic_vocabulary.names()] == [12, 96]
 
@@ -73,7 +84,9 @@ def test_engagement_lasts_longer_on_topic(world: SourceTables) -> None:
 
 
 def test_there_are_cold_and_fresh_items(prepared: Prepared) -> None:
-    in_train, in_test = (np.unique(prepared.item[period]) for period in (prepared.is_train, ~prepared.is_train))
+    in_train, in_test = (
+        np.unique(prepared.item[period]) for period in (prepared.is_train, ~prepared.is_train)
+    )
     cold = np.setdiff1d(in_test, in_train)
     assert 0.02 < len(cold) / prepared.n_items < 0.25
     created = prepared.items["created_at"].cast(pa.int64()).to_numpy().view("datetime64[us]")
@@ -94,16 +107,23 @@ def test_co_engagement_recalls_and_topics_relate_but_neither_does_both(prepared:
     topical = (bits[:, None] & bits[None]).any(-1).astype(np.float32)
     np.fill_diagonal(topical, 0)
 
-    knn, oracle = recall_at_100(prepared, engaged, neighbours), recall_at_100(prepared, engaged, topical)
+    knn, oracle = (
+        recall_at_100(prepared, engaged, neighbours),
+        recall_at_100(prepared, engaged, topical),
+    )
     assert 0.2 < knn < 0.5
     assert oracle < knn / 1.5
     best = np.argsort(-neighbours, axis=1)[:, :30]
     assert np.take_along_axis(topical, best, axis=1).mean() < 0.3
 
 
-def recall_at_100(prepared: Prepared, engaged: sp.csr_matrix, similarity: np.ndarray, count: int = 200) -> float:
+def recall_at_100(
+    prepared: Prepared, engaged: sp.csr_matrix, similarity: np.ndarray, count: int = 200
+) -> float:
     users, (indptr, targets) = prepared.targets()
     scores = engaged[users[:count]] @ similarity
     scores[engaged[users[:count]].toarray() > 0] = -1
     best = np.argsort(-scores, axis=1, kind="stable")[:, :100]
-    return float(np.mean([np.isin(targets[indptr[u] : indptr[u + 1]], best[u]).mean() for u in range(count)]))
+    return float(
+        np.mean([np.isin(targets[indptr[u] : indptr[u + 1]], best[u]).mean() for u in range(count)])
+    )

@@ -1,4 +1,6 @@
-"""Times that cannot be true: rejected with a reason, taken for missing, or served; never an error of a library."""
+"""Times that cannot be true: rejected with a reason, taken for missing, or served; never an error
+of a library.
+"""
 
 from pathlib import Path
 
@@ -15,7 +17,11 @@ from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 
 TIME = pa.timestamp("us", tz="UTC")
-YEAR_1, YEAR_1601, YEAR_9999 = -62_135_596_800, -11_644_473_600, 253_402_300_799  # seconds since 1970
+YEAR_1, YEAR_1601, YEAR_9999 = (
+    -62_135_596_800,
+    -11_644_473_600,
+    253_402_300_799,
+)  # seconds since 1970
 GOOD = 1_704_067_200
 
 
@@ -30,9 +36,14 @@ def chain(folder: Path, out: Path) -> Prepared:
     content = out / "content"
     content.mkdir(parents=True)
     vectors = np.random.default_rng(0).normal(size=(data.n_items, 4))
-    np.save(content / "content.npy", (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
+    np.save(
+        content / "content.npy",
+        (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32),
+    )
     (out / "pairs").mkdir()
-    build_features(out / "prepared", content, out / "features", out / "features" / "store", DataSettings())
+    build_features(
+        out / "prepared", content, out / "features", out / "features" / "store", DataSettings()
+    )
     write_pairs(out / "prepared", content, out / "pairs", PairSettings())
     return data
 
@@ -50,13 +61,21 @@ def test_a_created_at_of_1970_is_said_to_be_missing(
 ) -> None:
     folder = make_folder(items=with_created_at(pa.array([0] * ITEMS, TIME)))
     prepare(str(folder), tmp_path / "out", DataSettings(), seed=0)
-    assert "created_at lies in January 1970 in 30 of 30 rows: taken for missing" in capsys.readouterr().out
+    assert (
+        "created_at lies in January 1970 in 30 of 30 rows: taken for missing"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("second", [0, 1600, YEAR_1, YEAR_1601, YEAR_9999])
-def test_an_event_of_no_real_time_is_rejected(make_folder: MakeFolder, tmp_path: Path, second: int) -> None:
+def test_an_event_of_no_real_time_is_rejected(
+    make_folder: MakeFolder, tmp_path: Path, second: int
+) -> None:
     times = [second, *(GOOD + 3600 * np.arange(EVENTS - 1)).tolist()]
-    data = chain(make_folder(interactions={"timestamp": pa.array(times, pa.timestamp("s"))}), tmp_path / "out")
+    data = chain(
+        make_folder(interactions={"timestamp": pa.array(times, pa.timestamp("s"))}),
+        tmp_path / "out",
+    )
     assert data.info["rejected_rows"] == 1
     assert len(data.user) == EVENTS - 1
 
@@ -67,7 +86,10 @@ def test_seconds_read_as_a_finer_unit_are_named(
 ) -> None:
     numbers = (GOOD + 3600 * np.arange(EVENTS)) * per_second
     folder = make_folder(interactions={"timestamp": pa.array(numbers, pa.timestamp(unit, "UTC"))})
-    with pytest.raises(UserError, match=r"200 x timestamp lies before 1971 \(seconds or milliseconds read as a finer"):
+    with pytest.raises(
+        UserError,
+        match=r"200 x timestamp lies before 1971 \(seconds or milliseconds read as a finer",
+    ):
         prepare(str(folder), tmp_path / "out", DataSettings(), seed=0)
 
 
@@ -82,10 +104,17 @@ def test_times_without_a_zone_are_named(
     make_folder: MakeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     local = pa.array(GOOD + 3600 * np.arange(EVENTS), pa.timestamp("s"))
-    prepare(str(make_folder(interactions={"timestamp": local})), tmp_path / "out", DataSettings(), seed=0)
+    prepare(
+        str(make_folder(interactions={"timestamp": local})),
+        tmp_path / "out",
+        DataSettings(),
+        seed=0,
+    )
     assert "timestamp has no time zone: taken for UTC" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mark", [*"%#?:'\"& ü", "%20"])
-def test_the_chain_works_in_a_folder_of_any_name(make_folder: MakeFolder, tmp_path: Path, mark: str) -> None:
+def test_the_chain_works_in_a_folder_of_any_name(
+    make_folder: MakeFolder, tmp_path: Path, mark: str
+) -> None:
     assert chain(make_folder(), tmp_path / f"out{mark}put").n_items == ITEMS

@@ -18,7 +18,9 @@ def histories() -> list[list[int]]:
 
 def test_popularity_is_the_most_engaged_without_what_was_seen(histories: list[list[int]]) -> None:
     popularity = np.bincount(np.concatenate(histories), minlength=N_ITEMS)
-    pool = popularity_pool(popularity, Ragged.of([h[:5] for h in histories]), Ragged.of(histories), 25)
+    pool = popularity_pool(
+        popularity, Ragged.of([h[:5] for h in histories]), Ragged.of(histories), 25
+    )
     ranked = sorted(range(N_ITEMS), key=lambda item: (-popularity[item], item))
     for row, history in enumerate(histories):
         expected = [item for item in ranked if item not in history][:25]
@@ -29,8 +31,12 @@ def test_popularity_is_the_most_engaged_without_what_was_seen(histories: list[li
 
 
 @pytest.mark.parametrize("neighbours", [5, N_ITEMS])
-def test_item_knn_is_the_sum_of_cosines_over_the_history(histories: list[list[int]], neighbours: int) -> None:
-    """Every candidate has a trigger in the user's history, also one that only an old item retrieves."""
+def test_item_knn_is_the_sum_of_cosines_over_the_history(
+    histories: list[list[int]], neighbours: int
+) -> None:
+    """Every candidate has a trigger in the user's history, also one that only an old item
+    retrieves.
+    """
     users = np.arange(3, 30, dtype=np.int32)
     own = [histories[u] for u in users]
     pool = item_knn_pool(Ragged.of(histories), users, Ragged.of(own), N_ITEMS, 70, neighbours)
@@ -41,7 +47,11 @@ def test_item_knn_is_the_sum_of_cosines_over_the_history(histories: list[list[in
     cosine = engaged.T @ engaged / np.outer(length, length)
     for row, history in enumerate(own):
         kept = pool.item[row] >= 0
-        items, scores, triggers = pool.item[row][kept], pool.score[row][kept], pool.trigger[row][kept]
+        items, scores, triggers = (
+            pool.item[row][kept],
+            pool.score[row][kept],
+            pool.trigger[row][kept],
+        )
         assert not set(items) & set(history)
         assert (np.diff(scores) <= 1e-6).all()
         assert set(triggers) <= set(history)
@@ -58,7 +68,9 @@ def test_content_ranks_by_the_mixture_of_its_triggers_softmaxes(histories: list[
     content = np.random.default_rng(1).normal(size=(N_ITEMS, 8)).astype(np.float32)
     content /= np.linalg.norm(content, axis=1, keepdims=True)
     triggers = [history[:4] for history in histories]
-    request = Request(Ragged.of(triggers), Ragged.of(histories), k_ann=N_ITEMS, size=10, temperature=0.2)
+    request = Request(
+        Ragged.of(triggers), Ragged.of(histories), k_ann=N_ITEMS, size=10, temperature=0.2
+    )
     pool = content_pool(content, request)
     for row, (own, history) in enumerate(zip(triggers, histories, strict=True)):
         cosine = content[own].astype(np.float64) @ content.T

@@ -1,4 +1,6 @@
-"""The paired bootstrap: equal to a plain reference, right in its spread, paired, and honest about coverage."""
+"""The paired bootstrap: equal to a plain reference, right in its spread, paired, and honest about
+coverage.
+"""
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
-def plain_interval(statistic, users: int, confidence: float, resamples: int, seed: int) -> tuple[float, float, float]:
+def plain_interval(
+    statistic, users: int, confidence: float, resamples: int, seed: int
+) -> tuple[float, float, float]:
     """The same interval in plain Python: one resample after the other, one user after the other."""
     draws = np.random.default_rng(seed).integers(0, users, (resamples, users)).tolist()
     values = [statistic(drawn) for drawn in draws]
@@ -25,7 +29,9 @@ def plain_interval(statistic, users: int, confidence: float, resamples: int, see
 
 def test_mean_equals_the_plain_reference(rng: np.random.Generator) -> None:
     a, b = rng.random(23), rng.random(23)
-    expected = plain_interval(lambda drawn: sum(a[u] - b[u] for u in drawn) / len(drawn), 23, 0.9, 150, 3)
+    expected = plain_interval(
+        lambda drawn: sum(a[u] - b[u] for u in drawn) / len(drawn), 23, 0.9, 150, 3
+    )
     found = mean_difference(a, b, 0.9, 150, 3)
     assert (found.estimate, found.low, found.high) == pytest.approx(expected, abs=1e-12)
 
@@ -35,7 +41,9 @@ def test_ratio_of_sums_equals_the_plain_reference(rng: np.random.Generator) -> N
     matches = rng.integers(0, retrieved + 1)
 
     def statistic(drawn: list[int]) -> float:
-        a, b = (sum(matches[s][u] for u in drawn) / sum(retrieved[s][u] for u in drawn) for s in (0, 1))
+        a, b = (
+            sum(matches[s][u] for u in drawn) / sum(retrieved[s][u] for u in drawn) for s in (0, 1)
+        )
         return a - b
 
     expected = plain_interval(statistic, 23, 0.9, 150, 3)
@@ -44,10 +52,16 @@ def test_ratio_of_sums_equals_the_plain_reference(rng: np.random.Generator) -> N
 
 
 def test_coverage_counts_for_each_user_what_nobody_else_was_shown() -> None:
-    challenger = np.array([[0, 1, -1], [1, 2, 3], [4, 1, -1]], np.int32)  # covers 5; alone: {0}, {2, 3}, {4}
-    champion = np.array([[0, 1, -1], [0, 1, -1], [0, 2, -1]], np.int32)  # covers 3; alone: nothing, nothing, {2}
+    challenger = np.array(
+        [[0, 1, -1], [1, 2, 3], [4, 1, -1]], np.int32
+    )  # covers 5; alone: {0}, {2, 3}, {4}
+    champion = np.array(
+        [[0, 1, -1], [0, 1, -1], [0, 2, -1]], np.int32
+    )  # covers 3; alone: nothing, nothing, {2}
     influence = [1 / 10, 2 / 10, 0 / 10]
-    expected = plain_interval(lambda drawn: 2 / 10 + sum(influence[u] for u in drawn) - sum(influence), 3, 0.6, 100, 5)
+    expected = plain_interval(
+        lambda drawn: 2 / 10 + sum(influence[u] for u in drawn) - sum(influence), 3, 0.6, 100, 5
+    )
     found = coverage_difference(challenger, champion, 10, 0.6, 100, 5)
     assert (found.estimate, found.low, found.high) == pytest.approx(expected, abs=1e-12)
 
@@ -75,9 +89,13 @@ def test_the_seed_decides_and_many_users_go_through_in_pieces(rng: np.random.Gen
 
 
 def test_coverage_made_of_items_shown_once_is_not_mistaken_for_a_loss() -> None:
-    """Resampling users as they are would halve the challenger's once-shown items and call that a loss."""
+    """Resampling users as they are would halve the challenger's once-shown items and call that a
+    loss.
+    """
     once = np.arange(400, dtype=np.int32).reshape(200, 2)  # covers 400, every item shown once
-    twice = np.tile(np.arange(398, dtype=np.int32), 2)[: 199 * 4].reshape(199, 4)  # covers 398, every item twice
+    twice = np.tile(np.arange(398, dtype=np.int32), 2)[: 199 * 4].reshape(
+        199, 4
+    )  # covers 398, every item twice
     challenger = np.full((200, 4), -1, np.int32)
     challenger[:, :2] = once
     champion = np.full((200, 4), -1, np.int32)

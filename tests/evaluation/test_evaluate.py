@@ -13,7 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.checkerboard import ITEMS, OLD, SUBJECT, USERS, Stages, retrieval_settings, write_stages, write_version
+from helpers.checkerboard import (
+    ITEMS,
+    OLD,
+    SUBJECT,
+    USERS,
+    Stages,
+    retrieval_settings,
+    write_stages,
+    write_version,
+)
 
 from mtmh.config import EvaluationSettings, GateSettings
 from mtmh.data.prepared import Prepared
@@ -23,8 +32,14 @@ from mtmh.evaluation.gate import judge
 
 Make = Callable[[str], Path]
 SAMPLE = 25
-FRESH_HOURS = 11.5  # T1 is 12 hours long: what was first engaged with in its first half hour is not fresh
-HEADS_OF = {"mtmh": ["engagement", "relevance"], "mtsh": ["relevance"], "engagement": ["engagement"]}
+FRESH_HOURS = (
+    11.5  # T1 is 12 hours long: what was first engaged with in its first half hour is not fresh
+)
+HEADS_OF = {
+    "mtmh": ["engagement", "relevance"],
+    "mtsh": ["relevance"],
+    "engagement": ["engagement"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +52,16 @@ def evaluated(world: Stages, version: Make, tmp_path_factory: pytest.TempPathFac
         out = root / objective
         out.mkdir()
         settings = EvaluationSettings(sample_users=SAMPLE, fresh_hours=FRESH_HOURS)
-        evaluate(world.prepared, world.content, version(objective), None, out, retrieval_settings(), settings, 0)
+        evaluate(
+            world.prepared,
+            world.content,
+            version(objective),
+            None,
+            out,
+            retrieval_settings(),
+            settings,
+            0,
+        )
         return out
 
     return get
@@ -56,8 +80,12 @@ def log(world: Stages) -> dict[str, dict[str, list[str]]]:
 
 
 def fresh_items(world: Stages) -> set[str]:
-    """By plain Python: first engaged with less than FRESH_HOURS before the split, and not after it."""
-    split = datetime.fromisoformat(json.loads((world.prepared / "prepared.json").read_text())["split_time"])
+    """By plain Python: first engaged with less than FRESH_HOURS before the split, and not
+    after it.
+    """
+    split = datetime.fromisoformat(
+        json.loads((world.prepared / "prepared.json").read_text())["split_time"]
+    )
     first: dict[str, datetime] = {}
     for row in pq.read_table(world.prepared / "interactions.parquet").to_pylist():
         first.setdefault(row["item_id"], row["timestamp"])
@@ -105,7 +133,15 @@ def recomputed(rows: list[dict], world: Stages, users: set[str]) -> dict[str, fl
 
 def test_the_sample_can_be_recomputed_from_candidates(evaluated: Make, world: Stages) -> None:
     table = pq.read_table(evaluated("mtmh") / "candidates.parquet")
-    assert table.column_names == ["model", "user_id", "rank", "item_id", "trigger_id", "head", "score"]
+    assert table.column_names == [
+        "model",
+        "user_id",
+        "rank",
+        "item_id",
+        "trigger_id",
+        "head",
+        "score",
+    ]
     by_model = defaultdict(list)
     for row in table.to_pylist():
         by_model[row["model"]].append(row)
@@ -141,13 +177,17 @@ def test_fresh_is_what_was_first_there_shortly_before_the_split() -> None:
         n_items=len(born),
         items=pa.table({"created_at": created, "l1_topics": topics, "l2_topics": topics}),
     )
-    kinds = stage.Test.of(data, np.zeros((len(born), 2), np.float32), 50, fresh_hours=24.0).item_groups
+    kinds = stage.Test.of(
+        data, np.zeros((len(born), 2), np.float32), 50, fresh_hours=24.0
+    ).item_groups
     assert kinds["fresh"].tolist() == [False, False, True, False, False, False]
     assert kinds["cold"].tolist() == [False, False, True, True, True, True]
 
 
 def test_lists_keep_the_protocol(evaluated: Make, world: Stages) -> None:
-    """Nothing engaged with in T1, no item twice, triggers among the last ones, scores falling, heads told."""
+    """Nothing engaged with in T1, no item twice, triggers among the last ones, scores falling,
+    heads told.
+    """
     events, settings = log(world), retrieval_settings()
     lists = defaultdict(list)
     for row in pq.read_table(evaluated("mtmh") / "candidates.parquet").to_pylist():
@@ -156,7 +196,11 @@ def test_lists_keep_the_protocol(evaluated: Make, world: Stages) -> None:
         items = [row["item_id"] for row in rows]
         assert len(items) == len(set(items)) <= settings.pool
         assert not set(items) & set(events["train"][user])
-        last = events["train"][user] if model == "itemknn" else events["train"][user][-settings.triggers :]
+        last = (
+            events["train"][user]
+            if model == "itemknn"
+            else events["train"][user][-settings.triggers :]
+        )
         assert {row["trigger_id"] for row in rows} <= set(last)
         heads = {row["head"] for row in rows}
         if "merged" not in model:
@@ -167,18 +211,26 @@ def test_lists_keep_the_protocol(evaluated: Make, world: Stages) -> None:
             assert heads == {"engagement", "relevance"}
 
 
-def test_models_are_told_for_all_users_and_the_gate_gets_the_served_merge(evaluated: Make, world: Stages) -> None:
+def test_models_are_told_for_all_users_and_the_gate_gets_the_served_merge(
+    evaluated: Make, world: Stages
+) -> None:
     models = read(evaluated("mtmh"))["models"]
-    assert list(models) == ["popularity", "itemknn", "content", "engagement_head", "relevance_head"] + [
-        f"merged_alpha_{alpha}" for alpha in (0, 30, 50, 70, 100)
-    ]
+    assert list(models) == [
+        "popularity",
+        "itemknn",
+        "content",
+        "engagement_head",
+        "relevance_head",
+    ] + [f"merged_alpha_{alpha}" for alpha in (0, 30, 50, 70, 100)]
     assert models["merged_alpha_100"] == models["engagement_head"]
     assert models["merged_alpha_0"] == models["relevance_head"]
     assert models["relevance_head"]["l2_relevance"] > models["engagement_head"]["l2_relevance"]
     assert models["engagement_head"]["recall_at_500"] > models["popularity"]["recall_at_500"]
     with np.load(evaluated("mtmh") / "users.npz") as users:
         assert users["n_items"] == ITEMS
-        assert set(users) == {"n_items"} | {f"challenger_{n}" for n in ("recall", "l2_matches", "retrieved", "items")}
+        assert set(users) == {"n_items"} | {
+            f"challenger_{n}" for n in ("recall", "l2_matches", "retrieved", "items")
+        }
         assert users["challenger_items"].shape == (USERS, retrieval_settings().pool)
         served = models["merged_alpha_50"]
         assert users["challenger_recall"].mean() == pytest.approx(served["recall_at_500"], rel=1e-6)
@@ -199,12 +251,24 @@ def test_a_single_head_serves_alone_whatever_alpha_says(evaluated: Make, objecti
 def test_a_version_ties_with_itself(world: Stages, version: Make, tmp_path: Path) -> None:
     settings = EvaluationSettings(sample_users=SAMPLE)
     champion = version("mtmh")
-    evaluate(world.prepared, world.content, champion, champion, tmp_path, retrieval_settings(), settings, 0)
+    evaluate(
+        world.prepared,
+        world.content,
+        champion,
+        champion,
+        tmp_path,
+        retrieval_settings(),
+        settings,
+        0,
+    )
     with np.load(tmp_path / "users.npz") as users:
         for name in ("recall", "l2_matches", "retrieved", "items"):
             np.testing.assert_array_equal(users[f"champion_{name}"], users[f"challenger_{name}"])
     told = read(tmp_path)["champion"]
-    assert told["fingerprint"] == json.loads((world.prepared / "prepared.json").read_text())["fingerprint"]
+    assert (
+        told["fingerprint"]
+        == json.loads((world.prepared / "prepared.json").read_text())["fingerprint"]
+    )
     assert len(told["version"]) == 12
 
 
@@ -235,11 +299,22 @@ def today(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stages, Path]:
 def test_a_champion_of_another_catalog_is_judged_by_what_it_knows(
     before: Make, today: tuple[Stages, Path], tmp_path: Path, objective: str
 ) -> None:
-    """It does not offer what it does not know, nor what is gone, and that leaves no hole in its lists."""
+    """It does not offer what it does not know, nor what is gone, and that leaves no hole in its
+    lists.
+    """
     stages, challenger = today
     settings = EvaluationSettings(sample_users=SAMPLE)
     champion = before(objective)
-    evaluate(stages.prepared, stages.content, challenger, champion, tmp_path, retrieval_settings(), settings, 0)
+    evaluate(
+        stages.prepared,
+        stages.content,
+        challenger,
+        champion,
+        tmp_path,
+        retrieval_settings(),
+        settings,
+        0,
+    )
     names = np.array(pq.read_table(stages.prepared / "items.parquet")["item_id"].to_pylist())
     assert not set(names) & set(GONE)
     with np.load(tmp_path / "users.npz") as users:
@@ -247,7 +322,9 @@ def test_a_champion_of_another_catalog_is_judged_by_what_it_knows(
         assert set(NEW) <= set(names[users["challenger_items"]].ravel().tolist())
         assert users["champion_recall"].mean() > 0.5  # the habits are the same
     offered = [names[row[:n]].tolist() for row, n in zip(items, length, strict=True)]
-    assert all((row[n:] == -1).all() and (row[:n] >= 0).all() for row, n in zip(items, length, strict=True))
+    assert all(
+        (row[n:] == -1).all() and (row[:n] >= 0).all() for row, n in zip(items, length, strict=True)
+    )
     seen = log(stages)["train"]
     for user, own in enumerate(offered):
         assert len(own) == retrieval_settings().pool
@@ -264,8 +341,23 @@ def test_a_champion_of_other_data_is_not_compared(
     other = pa.array([f"other {item_id}" for item_id in items["item_id"].to_pylist()])
     pq.write_table(items.set_column(0, "item_id", other), champion / "items.parquet")
     settings = EvaluationSettings(sample_users=SAMPLE)
-    evaluate(stages.prepared, stages.content, challenger, champion, tmp_path, retrieval_settings(), settings, 0)
+    evaluate(
+        stages.prepared,
+        stages.content,
+        challenger,
+        champion,
+        tmp_path,
+        retrieval_settings(),
+        settings,
+        0,
+    )
     assert read(tmp_path)["other_data"] is True
     with np.load(tmp_path / "users.npz") as users:
         assert "champion_recall" not in users
-    assert judge(stages.prepared, tmp_path, tmp_path / "gate", GateSettings(baseline_recall_ratio=0.0), seed=0)
+    assert judge(
+        stages.prepared,
+        tmp_path,
+        tmp_path / "gate",
+        GateSettings(baseline_recall_ratio=0.0),
+        seed=0,
+    )

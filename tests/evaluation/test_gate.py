@@ -12,7 +12,9 @@ from mtmh.evaluation.gate import Champion, champion_rules, compare, judge
 SETTINGS = GateSettings(bootstrap=200, min_coverage=0.3)
 
 
-def one_side(rng: np.random.Generator, ease: np.ndarray, relevance: float = 0.4, tail: float = 0.0) -> dict:
+def one_side(
+    rng: np.random.Generator, ease: np.ndarray, relevance: float = 0.4, tail: float = 0.0
+) -> dict:
     """Figures of one model over the users: 6 targets each, 8 items from a skewed catalog of 400."""
     users = len(ease)
     popularity = np.arange(1, 401.0) ** (-0.9 + tail)
@@ -37,7 +39,9 @@ def decide(users: dict, newer_data: bool = False) -> dict[str, bool]:
 
 
 def simulate(times: int, **effect: float) -> list[dict[str, bool]]:
-    """The gate's decisions over `times` worlds, in each of which the challenger differs by `effect` only."""
+    """The gate's decisions over `times` worlds, in each of which the challenger differs by `effect`
+    only.
+    """
     rng = np.random.default_rng(11)
     decisions = []
     lift = effect.pop("recall", 0.0)
@@ -49,11 +53,14 @@ def simulate(times: int, **effect: float) -> list[dict[str, bool]]:
 
 
 def test_noise_neither_promotes_nor_blocks() -> None:
-    """Nominal: 2.5 % each way for all three metrics together; bound = that and three standard errors."""
+    """Nominal: 2.5 % each way for all three metrics together; bound = that and three standard
+    errors.
+    """
     decisions = simulate(300)
     promoted = sum(decision["better_somewhere"] for decision in decisions)
     blocked = sum(
-        not all(decision[f"{m}_not_worse"] for m in ("recall", "relevance", "coverage")) for decision in decisions
+        not all(decision[f"{m}_not_worse"] for m in ("recall", "relevance", "coverage"))
+        for decision in decisions
     )
     most = 300 * (0.025 + 3 * (0.025 * 0.975 / 300) ** 0.5)
     assert promoted <= most
@@ -72,7 +79,11 @@ def test_a_planted_gain_promotes_and_blocks_nothing(effect: dict[str, float], ru
 
 @pytest.mark.parametrize(
     ("effect", "rule"),
-    [({"recall": -0.06}, "recall"), ({"relevance": 0.34}, "relevance"), ({"tail": -0.5}, "coverage")],
+    [
+        ({"recall": -0.06}, "recall"),
+        ({"relevance": 0.34}, "relevance"),
+        ({"tail": -0.5}, "coverage"),
+    ],
 )
 def test_a_planted_loss_blocks_by_its_own_rule(effect: dict[str, float], rule: str) -> None:
     decisions = simulate(20, **effect)
@@ -127,8 +138,12 @@ def test_without_a_champion_the_floors_decide(bench: Bench) -> None:
     assert recall["bound"] == 0.20
     assert "itemknn" in recall["why"]
     assert "20.00 %" in recall["why"]
-    assert rules["coverage_floor"]["value"] == len(np.unique(bench.sides["challenger"]["items"])) / 400
-    assert rules["relevance_floor"]["value"] == bench.sides["challenger"]["l2_matches"].sum() / (300 * 8)
+    assert (
+        rules["coverage_floor"]["value"] == len(np.unique(bench.sides["challenger"]["items"])) / 400
+    )
+    assert rules["relevance_floor"]["value"] == bench.sides["challenger"]["l2_matches"].sum() / (
+        300 * 8
+    )
     assert (bench.root / "gate" / "step.json").is_file()
 
 
@@ -140,7 +155,9 @@ def test_without_a_champion_the_floors_decide(bench: Bench) -> None:
         ({"min_coverage": 0.999}, "coverage_floor"),
     ],
 )
-def test_each_floor_fails_alone_and_says_why(bench: Bench, settings: dict[str, float], broken: str) -> None:
+def test_each_floor_fails_alone_and_says_why(
+    bench: Bench, settings: dict[str, float], broken: str
+) -> None:
     passed, rules = bench.judge(SETTINGS.model_copy(update=settings))
     assert not passed
     assert [name for name, rule in rules.items() if not rule["passed"]] == [broken]
@@ -148,7 +165,9 @@ def test_each_floor_fails_alone_and_says_why(bench: Bench, settings: dict[str, f
 
 
 def test_a_value_equal_to_its_bound_passes(bench: Bench) -> None:
-    bench.report["models"]["itemknn"]["recall_at_500"] = float(bench.sides["challenger"]["recall"].mean(dtype="f8"))
+    bench.report["models"]["itemknn"]["recall_at_500"] = float(
+        bench.sides["challenger"]["recall"].mean(dtype="f8")
+    )
     assert bench.judge()[0]
 
 
@@ -170,7 +189,9 @@ def test_a_model_without_an_engagement_head_has_no_relevance_floor(bench: Bench)
     passed, rules = bench.judge()
     assert passed
     assert rules["relevance_floor"]["value"] is None
-    assert rules["relevance_floor"]["why"].startswith("Not measured: this model has no engagement head")
+    assert rules["relevance_floor"]["why"].startswith(
+        "Not measured: this model has no engagement head"
+    )
     bench.add_champion("data-1", lift=0.1)
     assert bench.judge()[1]["relevance_not_worse"]["value"] is not None
 
@@ -219,7 +240,9 @@ def test_a_gain_on_the_same_data_passes_and_shows_its_interval(bench: Bench) -> 
     low, high = rule["interval"]
     assert 0 < low < rule["value"] < high
     assert f"{100 * rule['value']:+.2f}" in rule["why"]
-    assert rules["better_somewhere"]["why"].startswith("Significantly better than champion 7 in Recall@500")
+    assert rules["better_somewhere"]["why"].startswith(
+        "Significantly better than champion 7 in Recall@500"
+    )
 
 
 def test_no_baseline_at_all_is_an_error(bench: Bench) -> None:

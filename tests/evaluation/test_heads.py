@@ -17,10 +17,26 @@ def test_heads_and_merge_measure_as_in_a_run(
 ) -> None:
     settings = retrieval_settings(alpha=alpha)
     found = evaluate_heads(
-        world.prepared, world.content, version(objective), settings, EvaluationSettings().fresh_hours
+        world.prepared,
+        world.content,
+        version(objective),
+        settings,
+        EvaluationSettings().fresh_hours,
     )
-    asked = world.prepared, world.content, version(objective), None, tmp_path, settings, EvaluationSettings(), 0
+    asked = (
+        world.prepared,
+        world.content,
+        version(objective),
+        None,
+        tmp_path,
+        settings,
+        EvaluationSettings(),
+        0,
+    )
     evaluate(*asked)
     models = json.loads((tmp_path / "evaluation.json").read_text())["models"]
     names = {f"{head}_head" for head in ("engagement", "relevance") if f"{head}_head" in models}
-    assert found == {**{name: models[name] for name in names}, "merged": models[f"merged_alpha_{alpha}"]}
+    assert found == {
+        **{name: models[name] for name in names},
+        "merged": models[f"merged_alpha_{alpha}"],
+    }

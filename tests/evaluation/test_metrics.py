@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmh.evaluation.metrics import coverage, intra_list_diversity, recall_at, recall_of, share_of, topic_matches
+from mtmh.evaluation.metrics import (
+    coverage,
+    intra_list_diversity,
+    recall_at,
+    recall_of,
+    share_of,
+    topic_matches,
+)
 
 N_ITEMS, POOL = 12, 6
 
@@ -23,9 +30,17 @@ def pools(draw: st.DrawFn) -> np.ndarray:
 
 
 @given(pools(), st.data())
-def test_recall_is_the_share_of_targets_among_the_first(item: np.ndarray, data: st.DataObject) -> None:
-    targets = [sorted(data.draw(st.sets(st.integers(0, N_ITEMS + 3), min_size=1, max_size=5))) for _ in item]
-    indptr, flat = np.cumsum([0, *map(len, targets)]), np.array([t for row in targets for t in row], np.int32)
+def test_recall_is_the_share_of_targets_among_the_first(
+    item: np.ndarray, data: st.DataObject
+) -> None:
+    targets = [
+        sorted(data.draw(st.sets(st.integers(0, N_ITEMS + 3), min_size=1, max_size=5)))
+        for _ in item
+    ]
+    indptr, flat = (
+        np.cumsum([0, *map(len, targets)]),
+        np.array([t for row in targets for t in row], np.int32),
+    )
     found = recall_at(item, indptr, flat, (1, 3, POOL, 100))
     for row, wanted in enumerate(targets):
         for column, cutoff in enumerate((1, 3, POOL, 100)):
@@ -59,9 +74,17 @@ def test_coverage_and_share_count_items(item: np.ndarray, seed: int) -> None:
 
 
 @given(pools(), st.integers(0, 99), st.data())
-def test_recall_of_some_items_looks_at_no_other_target(item: np.ndarray, seed: int, data: st.DataObject) -> None:
-    targets = [sorted(data.draw(st.sets(st.integers(0, N_ITEMS - 1), min_size=1, max_size=5))) for _ in item]
-    indptr, flat = np.cumsum([0, *map(len, targets)]), np.array([t for row in targets for t in row], np.int32)
+def test_recall_of_some_items_looks_at_no_other_target(
+    item: np.ndarray, seed: int, data: st.DataObject
+) -> None:
+    targets = [
+        sorted(data.draw(st.sets(st.integers(0, N_ITEMS - 1), min_size=1, max_size=5)))
+        for _ in item
+    ]
+    indptr, flat = (
+        np.cumsum([0, *map(len, targets)]),
+        np.array([t for row in targets for t in row], np.int32),
+    )
     chosen = np.random.default_rng(seed).random(N_ITEMS) < 0.4
     found = recall_of(item, indptr, flat, chosen, 4)
     for row, (offered, wanted) in enumerate(zip(item.tolist(), targets, strict=True)):
@@ -80,7 +103,9 @@ def test_diversity_is_the_mean_distance_of_two(item: np.ndarray, seed: int) -> N
     for row in item.tolist():
         known = [i for i in row if i >= 0 and content[i].any()]
         if len(known) >= 2:
-            expected.append(np.mean([1 - float(content[a] @ content[b]) for a, b in combinations(known, 2)]))
+            expected.append(
+                np.mean([1 - float(content[a] @ content[b]) for a, b in combinations(known, 2)])
+            )
     found = intra_list_diversity(item, content)
     assert found == (pytest.approx(np.mean(expected), abs=1e-5) if expected else None)
 

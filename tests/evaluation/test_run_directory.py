@@ -19,7 +19,10 @@ def test_the_layout_is_the_house_plan(tmp_path: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         "config.yaml", "metrics.json", "candidates.parquet", "rejected.parquet", "curves.parquet", "retriever",
     }  # fmt: skip
-    assert {path.name for path in (run / "retriever").iterdir()} == {"items.parquet", "manifest.json"}
+    assert {path.name for path in (run / "retriever").iterdir()} == {
+        "items.parquet",
+        "manifest.json",
+    }
     assert load_config(run / "config.yaml") == Config()
     assert yaml.safe_load((run / "config.yaml").read_text())["retrieval"]["alpha"] == 50
 
@@ -38,7 +41,12 @@ def test_metrics_hold_every_block(tmp_path: Path) -> None:
         "seed",
     } == set(metrics)
     data = metrics["data"]
-    assert (data["path"], data["rows"], data["pairs"], data["test_users"]) == ("data/here", 12345, 777, 40)
+    assert (data["path"], data["rows"], data["pairs"], data["test_users"]) == (
+        "data/here",
+        12345,
+        777,
+        40,
+    )
     assert metrics["gate"] == json.loads((tmp_path / "stages/gate/verdict.json").read_text())
     assert metrics["seconds"]["train"] == 7.5
     assert list(metrics["peak_memory_mb"]) == [stage.name for stage in STAGES]

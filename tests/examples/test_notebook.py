@@ -1,4 +1,6 @@
-"""The notebook from an own log to the curve of alpha: it runs as it stands, and shows what its text says."""
+"""The notebook from an own log to the curve of alpha: it runs as it stands, and shows what its text
+says.
+"""
 
 import json
 from pathlib import Path
@@ -26,7 +28,9 @@ def test_it_is_short_and_uses_the_library(written: NotebookNode) -> None:
 
 
 def test_it_runs_and_its_curve_says_what_the_text_says(written: NotebookNode) -> None:
-    notebook = nbformat.from_dict({**written, "cells": [*written.cells, new_code_cell("print(merged.to_json())")]})
+    notebook = nbformat.from_dict(
+        {**written, "cells": [*written.cells, new_code_cell("print(merged.to_json())")]}
+    )
     NotebookClient(notebook, timeout=900, kernel_name="python3", coalesce_streams=True).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert [output for output in outputs if output.get("name") == "stderr"] == []

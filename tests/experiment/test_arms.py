@@ -1,4 +1,6 @@
-"""Assignment: the same everywhere, in the shares that were asked for, and stable when an arm comes or goes."""
+"""Assignment: the same everywhere, in the shares that were asked for, and stable when an arm comes
+or goes.
+"""
 
 import hashlib
 import math
@@ -10,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtmh.errors import UserError
-from mtmh.experiment.arms import BUCKETS, Arm, assign, assign_all, bucket, buckets, read_arms, shares
+from mtmh.experiment.arms import (
+    BUCKETS,
+    Arm,
+    assign,
+    assign_all,
+    bucket,
+    buckets,
+    read_arms,
+    shares,
+)
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 weights = st.lists(st.integers(1, 20), min_size=1, max_size=6)
@@ -22,7 +33,11 @@ def arms_of(weights: list[int]) -> tuple[Arm, ...]:
 
 def test_a_bucket_is_the_sha256_of_salt_and_unit_mod_10_000() -> None:
     """Known values: whoever wants to check an assignment can do it with sha256sum."""
-    assert bucket("user-1", "summer") == int(hashlib.sha256(b"summeruser-1").hexdigest(), 16) % 10_000 == 5801
+    assert (
+        bucket("user-1", "summer")
+        == int(hashlib.sha256(b"summeruser-1").hexdigest(), 16) % 10_000
+        == 5801
+    )
 
 
 @given(text, text, weights)
@@ -34,9 +49,13 @@ def test_an_assignment_is_the_same_every_time(unit: str, salt: str, weights: lis
 
 @settings(max_examples=25)
 @given(st.lists(st.one_of(st.none(), text), max_size=30), text, weights)
-def test_whole_columns_are_assigned_as_single_units_are(units: list[str | None], salt: str, weights: list[int]) -> None:
+def test_whole_columns_are_assigned_as_single_units_are(
+    units: list[str | None], salt: str, weights: list[int]
+) -> None:
     arms, column = arms_of(weights), pa.array(units, pa.string())
-    assert buckets(column, salt).to_pylist() == [None if unit is None else bucket(unit, salt) for unit in units]
+    assert buckets(column, salt).to_pylist() == [
+        None if unit is None else bucket(unit, salt) for unit in units
+    ]
     names = [None if unit is None else assign(unit, salt, arms).name for unit in units]
     assert assign_all(column, salt, arms).to_pylist() == names
     assert assign_all(pa.chunked_array([column, column]), salt, arms).to_pylist() == names * 2
@@ -45,18 +64,25 @@ def test_whole_columns_are_assigned_as_single_units_are(units: list[str | None],
 @pytest.mark.parametrize("weights", [[1, 1], [9, 1], [50, 30, 20], [1, 1, 1, 1, 1, 1, 1]])
 @pytest.mark.parametrize("salt", ["summer", "winter"])
 def test_many_users_are_shared_out_by_weight(weights: list[int], salt: str) -> None:
-    """Within five standard errors of a binomial draw, and the arms independent of those under another salt."""
+    """Within five standard errors of a binomial draw, and the arms independent of those under
+    another salt.
+    """
     n, arms = 100_000, arms_of(weights)
     users = pa.array([f"user-{number}" for number in range(n)])
     names = np.array(assign_all(users, salt, arms))
     for arm in arms:
         share = arm.weight / sum(weights)
-        assert abs((names == arm.name).sum() - n * share) < 5 * math.sqrt(n * share * (1 - share)) + n * 1e-4 * len(
-            arms
-        )
+        assert abs((names == arm.name).sum() - n * share) < 5 * math.sqrt(
+            n * share * (1 - share)
+        ) + n * 1e-4 * len(arms)
     other = np.array(assign_all(users, salt + " again", arms))
-    both, share = (names == arms[0].name) & (other == arms[0].name), (weights[0] / sum(weights)) ** 2
-    assert abs(both.sum() - n * share) < 5 * math.sqrt(n * share * (1 - share)) + n * 2e-4 * len(arms)
+    both, share = (
+        (names == arms[0].name) & (other == arms[0].name),
+        (weights[0] / sum(weights)) ** 2,
+    )
+    assert abs(both.sum() - n * share) < 5 * math.sqrt(n * share * (1 - share)) + n * 2e-4 * len(
+        arms
+    )
 
 
 @given(weights)
@@ -70,7 +96,9 @@ def test_shares_are_the_weights_to_a_bucket_an_arm(weights: list[int]) -> None:
 
 @settings(max_examples=25)
 @given(weights, st.integers(1, 20))
-def test_an_arm_added_at_the_end_moves_nobody_between_the_others(weights: list[int], added: int) -> None:
+def test_an_arm_added_at_the_end_moves_nobody_between_the_others(
+    weights: list[int], added: int
+) -> None:
     before, after = arms_of(weights), arms_of([*weights, added])
     units = pa.array([str(number) for number in range(3000)])
     old, new = np.array(assign_all(units, "s", before)), np.array(assign_all(units, "s", after))
@@ -83,14 +111,30 @@ def test_an_arm_added_at_the_end_moves_nobody_between_the_others(weights: list[i
 def test_what_an_arm_serves_may_change_and_nobody_changes_arms() -> None:
     before = read_arms([{"name": "a", "alpha": 100}, {"name": "b"}])
     after = read_arms([{"name": "a", "alpha": 70, "k_ann": 500}, {"name": "b", "version": "12"}])
-    assert all(assign(str(n), "s", before).name == assign(str(n), "s", after).name for n in range(200))
+    assert all(
+        assign(str(n), "s", before).name == assign(str(n), "s", after).name for n in range(200)
+    )
 
 
 def test_every_error_of_the_arms_is_told_at_once() -> None:
     with pytest.raises(UserError) as error:
-        read_arms([{"name": "a", "alpha": 101}, {"weight": -1}, {"name": "c", "k_anm": 3, "version": "latest"}])
+        read_arms(
+            [
+                {"name": "a", "alpha": 101},
+                {"weight": -1},
+                {"name": "c", "k_anm": 3, "version": "latest"},
+            ]
+        )
     said = str(error.value)
-    for part in ("5 errors", "arm 'a'.alpha: ", "found 101", "arm 2.name: ", "arm 2.weight: ", "k_anm: ", "'latest'"):
+    for part in (
+        "5 errors",
+        "arm 'a'.alpha: ",
+        "found 101",
+        "arm 2.name: ",
+        "arm 2.weight: ",
+        "k_anm: ",
+        "'latest'",
+    ):
         assert part in said
 
 

@@ -19,16 +19,21 @@ def test_effects_have_the_means_of_the_daily_metrics(tmp_path: Path) -> None:
     found = experiment_data(place)
     by_day = daily(found)
     compared = {
-        each.metric: each for each in effects(user_days(found).to_pyarrow(), item_counts(found).to_pyarrow(), *ARMS)
+        each.metric: each
+        for each in effects(user_days(found).to_pyarrow(), item_counts(found).to_pyarrow(), *ARMS)
     }
     assert list(compared) == list(METRICS)
-    smaller = int(np.argmin(compared["gini"].users))  # set metrics: the other arm is brought to its size
+    smaller = int(
+        np.argmin(compared["gini"].users)
+    )  # set metrics: the other arm is brought to its size
     for name in ("daily_active_users", "distinct_item_views", "topic_entropy", "gini"):
         for number, arm in enumerate(ARMS):
             own = by_day.filter(pc.equal(by_day["arm"], arm)).sort_by("day")
             figures, users = own[name].to_numpy(), own["users"].to_numpy()
             mean = np.mean(figures)
-            if METRICS[name].is_ratio:  # a day's users are those seen by its end, an effect's those seen on any day
+            if (
+                METRICS[name].is_ratio
+            ):  # a day's users are those seen by its end, an effect's those seen on any day
                 mean = np.mean(figures * users) / users[-1]
             value = (compared[name].control, compared[name].treatment)[number]
             if METRICS[name].is_ratio or number == smaller:

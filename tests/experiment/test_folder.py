@@ -50,7 +50,9 @@ def test_a_place_is_what_its_files_say(folder: Path) -> None:
         ({"arms": [{"name": ARMS[0], "weight": -1}, {"name": ARMS[1]}]}, "arms.0.weight"),
     ],
 )
-def test_a_wrong_experiment_is_told_key_by_key(folder: Path, changed: dict[str, Any], told: str) -> None:
+def test_a_wrong_experiment_is_told_key_by_key(
+    folder: Path, changed: dict[str, Any], told: str
+) -> None:
     rewrite(folder, **changed)
     with pytest.raises(UserError, match=told):
         open_experiment(folder)
@@ -78,19 +80,28 @@ def test_what_is_missing_is_named(folder: Path) -> None:
 def test_wrong_columns_are_named_with_what_is_there(folder: Path) -> None:
     table = pa.table({"item_id": ["a"], "created_at": [1.5], "topics": [["x"]]})
     pq.write_table(table, folder / "items.parquet")
-    with pytest.raises(UserError, match=r"(?s)2 wrong columns.*created_at: .*double.*l2_topics: .*no such column"):
+    with pytest.raises(
+        UserError, match=r"(?s)2 wrong columns.*created_at: .*double.*l2_topics: .*no such column"
+    ):
         open_experiment(folder)
 
 
 def test_days_outside_the_experiment_are_refused(folder: Path) -> None:
     place = open_experiment(folder)
     for first, last in ((-1, 2), (2, 1), (0, 4)):
-        with pytest.raises(UserError, match="are not days of the experiment, which runs from 2025-03-02 to 2025-03-05"):
+        with pytest.raises(
+            UserError,
+            match="are not days of the experiment, which runs from 2025-03-02 to 2025-03-05",
+        ):
             experiment_data(place, FIRST + timedelta(days=first), FIRST + timedelta(days=last))
 
 
-@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("ns", tz="UTC"), pa.timestamp("us", tz="Asia/Tokyo")])
-def test_times_of_other_tools_are_read_as_the_moment_they_name(folder: Path, kind: pa.DataType) -> None:
+@pytest.mark.parametrize(
+    "kind", [pa.timestamp("s"), pa.timestamp("ns", tz="UTC"), pa.timestamp("us", tz="Asia/Tokyo")]
+)
+def test_times_of_other_tools_are_read_as_the_moment_they_name(
+    folder: Path, kind: pa.DataType
+) -> None:
     expected = daily(experiment_data(open_experiment(folder)))
     for name, column in (("items.parquet", "created_at"), ("history.parquet", "timestamp")):
         table = pq.read_table(folder / name)

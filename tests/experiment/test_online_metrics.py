@@ -29,7 +29,9 @@ from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_user_days_and_every_metric_equal_a_plain_loop_over_the_records(seed: int, tmp_path: Path) -> None:
+def test_user_days_and_every_metric_equal_a_plain_loop_over_the_records(
+    seed: int, tmp_path: Path
+) -> None:
     items, history, log = draw(seed)
     found = experiment_data(open_experiment(make_place(tmp_path / "place", items, history, log)))
     table = user_days(found).to_pyarrow()
@@ -68,11 +70,20 @@ def test_impressions_and_engagements_can_be_read_with_their_names(tmp_path: Path
     ).to_pyarrow()
     answers = [one for one in log if one["kind"] == "exposure"]
     assert set(map(tuple, (row.values() for row in shown.to_pylist()))) == {
-        (arm_of(one["user_id"]), one["user_id"], name, one["request_id"], place, head == "relevance")
+        (
+            arm_of(one["user_id"]),
+            one["user_id"],
+            name,
+            one["request_id"],
+            place,
+            head == "relevance",
+        )
         for one in answers
         for place, (name, head) in enumerate(zip(one["item_id"], one["head"], strict=True), 1)
     }
-    events = found.named_engagements.select("arm", "user_id", "item_id", "timestamp", "value").to_pyarrow()
+    events = found.named_engagements.select(
+        "arm", "user_id", "item_id", "timestamp", "value"
+    ).to_pyarrow()
     assert set(map(tuple, (row.values() for row in events.to_pylist()))) == {
         (arm_of(one["user_id"]), one["user_id"], one["item_id"], one["timestamp"], one["value"])
         for one in log
@@ -87,11 +98,21 @@ def test_item_counts_add_up_to_what_was_shown_and_viewed(tmp_path: Path) -> None
     assert table.schema.equals(ITEM_COUNTS)
     assert len(set(table["key"].to_pylist())) > 10
     shown = Counter(item for one in log if one["kind"] == "exposure" for item in one["item_id"])
-    by_item = table.filter(pc.equal(table["over"], "item")).group_by("key").aggregate([("impressions", "sum")])
-    assert {row["key"]: row["impressions_sum"] for row in by_item.to_pylist() if row["impressions_sum"]} == shown
+    by_item = (
+        table.filter(pc.equal(table["over"], "item"))
+        .group_by("key")
+        .aggregate([("impressions", "sum")])
+    )
+    assert {
+        row["key"]: row["impressions_sum"] for row in by_item.to_pylist() if row["impressions_sum"]
+    } == shown
     viewed = Counter(one["item_id"] for one in log if one["kind"] == "engagement")
-    by_item = table.filter(pc.equal(table["over"], "item")).group_by("key").aggregate([("views", "sum")])
-    assert {row["key"]: row["views_sum"] for row in by_item.to_pylist() if row["views_sum"]} == viewed
+    by_item = (
+        table.filter(pc.equal(table["over"], "item")).group_by("key").aggregate([("views", "sum")])
+    )
+    assert {
+        row["key"]: row["views_sum"] for row in by_item.to_pylist() if row["views_sum"]
+    } == viewed
     topics = {one["item_id"]: one["l2_topics"] for one in items}
     by_topic = table.filter(pc.equal(table["over"], "topic"))
     total = sum(count for name, count in shown.items() if topics[name])
@@ -125,7 +146,9 @@ def test_the_figures_of_sets_equal_their_definitions(counts: list[int]) -> None:
         assert np.isnan(gini(present, size))
         return
     total = sum(counts)
-    assert entropy(present, size) == pytest.approx(-sum(n / total * log2(n / total) for n in counts if n))
+    assert entropy(present, size) == pytest.approx(
+        -sum(n / total * log2(n / total) for n in counts if n)
+    )
     apart = sum(abs(a - b) for a in counts for b in counts)
     assert gini(present, size) == pytest.approx(apart / (2 * size * total))
 
@@ -140,7 +163,9 @@ def test_every_metric_names_columns_that_there_are_or_a_function() -> None:
     for name, metric in METRICS.items():
         assert metric.name == name
         if metric.is_ratio:
-            assert {metric.numerator, metric.denominator or metric.numerator} <= set(USER_DAYS.names)
+            assert {metric.numerator, metric.denominator or metric.numerator} <= set(
+                USER_DAYS.names
+            )
             assert metric.over is metric.counts is metric.of_counts is None
         else:
             assert metric.of_counts is not None
@@ -164,7 +189,9 @@ def some_days() -> tuple[Experiment, date, date, UserTable, ItemTable]:
     users = UserTable(pa.array(["u"]), zero, zero, no, ~no, seen)
     nothing = np.array([], "datetime64[us]")
     created = np.array(["NaT"], "datetime64[us]")
-    catalog = ItemTable(pa.array(["a"]), created, pa.array(["x"]), zero, zero, 1, nothing, pa.array([]))
+    catalog = ItemTable(
+        pa.array(["a"]), created, pa.array(["x"]), zero, zero, 1, nothing, pa.array([])
+    )
     return experiment, FIRST, FIRST + timedelta(days=3), users, catalog
 
 
@@ -184,7 +211,9 @@ def test_the_expressions_are_those_of_other_engines_too(dialect: str) -> None:
         "items",
     )
     topics = ibis.table({"item": "int32", "topic": "int32", "share": "float64"}, "topics")
-    users = ibis.table({"user_id": "string", "user": "int32", "arm": "int32", "bucket": "int32"}, "users")
+    users = ibis.table(
+        {"user_id": "string", "user": "int32", "arm": "int32", "bucket": "int32"}, "users"
+    )
 
     def kept(name: str, rows: ir.Table) -> ir.Table:
         """As `data` does between steps."""
@@ -213,5 +242,10 @@ def test_the_expressions_are_those_of_other_engines_too(dialect: str) -> None:
         interests=kept("interests", relations.top_interests(past, topics, 5)),
         findings=(),
     )
-    for table in (user_days(data), item_counts(data), data.named_impressions, data.named_engagements):
+    for table in (
+        user_days(data),
+        item_counts(data),
+        data.named_impressions,
+        data.named_engagements,
+    ):
         kept("result", table)

@@ -1,4 +1,6 @@
-"""Segments: made from the past alone, disjoint, counted against a plain count, and corrected together."""
+"""Segments: made from the past alone, disjoint, counted against a plain count, and corrected
+together.
+"""
 
 from collections import Counter
 from datetime import timedelta
@@ -33,7 +35,9 @@ def found(past: pa.Table) -> dict[str, Segment]:
 
 
 def test_every_user_is_new_heavy_or_neither(found: dict[str, Segment], past: pa.Table) -> None:
-    groups = [found[name].users.to_pylist() for name in ("new users", "heavy users", "all other users")]
+    groups = [
+        found[name].users.to_pylist() for name in ("new users", "heavy users", "all other users")
+    ]
     assert sorted(chain.from_iterable(groups)) == USERS.to_pylist()
     counts = Counter(past["user_id"].to_pylist())
     new, heavy, rest = groups
@@ -43,7 +47,9 @@ def test_every_user_is_new_heavy_or_neither(found: dict[str, Segment], past: pa.
     assert len(heavy) >= HEAVY_SHARE * len(counts)
 
 
-def test_a_user_is_in_the_topic_of_most_engagements(found: dict[str, Segment], past: pa.Table) -> None:
+def test_a_user_is_in_the_topic_of_most_engagements(
+    found: dict[str, Segment], past: pa.Table
+) -> None:
     counts: dict[str, Counter[str]] = {}
     for user, item in zip(past["user_id"].to_pylist(), past["item_id"].to_pylist(), strict=True):
         number = int(item[1:])
@@ -54,7 +60,9 @@ def test_a_user_is_in_the_topic_of_most_engagements(found: dict[str, Segment], p
     assert told == wanted
 
 
-def test_what_happens_in_the_experiment_moves_nobody(found: dict[str, Segment], past: pa.Table) -> None:
+def test_what_happens_in_the_experiment_moves_nobody(
+    found: dict[str, Segment], past: pa.Table
+) -> None:
     """Rows from the first day on do not count: a user who was new stays new."""
     times = pc.add(past["timestamp"], pa.scalar(timedelta(days=60)))
     later = past.set_column(2, "timestamp", times.cast(pa.timestamp("us", tz="UTC")))
@@ -64,19 +72,29 @@ def test_what_happens_in_the_experiment_moves_nobody(found: dict[str, Segment], 
 
 
 def test_without_a_past_or_topics_everyone_is_new(past: pa.Table) -> None:
-    told = [(each.name, len(each.users)) for each in segments(USERS, past.slice(0, 0), items(), FIRST)]
+    told = [
+        (each.name, len(each.users)) for each in segments(USERS, past.slice(0, 0), items(), FIRST)
+    ]
     assert told == [("new users", 1200), ("heavy users", 0), ("all other users", 0)]
     untold = items().drop_columns("l1_topics")
     assert [each.kind for each in segments(USERS, past, untold, FIRST)] == ["users"] * 3
 
 
 def test_p_values_are_corrected_over_all_segments_and_metrics(found: dict[str, Segment]) -> None:
-    compared, too_small = compare_segments(user_days(more_time=0.3), list(found.values()), "old", "new", 14)
+    compared, too_small = compare_segments(
+        user_days(more_time=0.3), list(found.values()), "old", "new", 14
+    )
     assert [each.name for each in too_small] == ["new users"]
     assert len(compared) == len(METRICS_SHOWN) * (len(found) - 1)
     plain = sorted(each.effect.p for each in compared)
-    assert min(each.adjusted_p for each in compared) == pytest.approx(min(1, plain[0] * len(compared)))
+    assert min(each.adjusted_p for each in compared) == pytest.approx(
+        min(1, plain[0] * len(compared))
+    )
     assert all(each.adjusted_p >= each.effect.p for each in compared)
-    clear = {each.segment.name for each in compared if each.adjusted_p < 0.05 and each.effect.metric == "time_spent"}
+    clear = {
+        each.segment.name
+        for each in compared
+        if each.adjusted_p < 0.05 and each.effect.metric == "time_spent"
+    }
     assert "heavy users" in clear or "all other users" in clear
     assert all(min(each.effect.users) >= LEAST_USERS for each in compared)

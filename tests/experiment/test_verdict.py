@@ -35,15 +35,22 @@ LOG = LogHealth(
 def effect(metric: str, lo: float, hi: float) -> Effect:
     """One whose always-valid interval goes from lo to hi; the fixed one is half as wide."""
     lift, half = (lo + hi) / 2, (hi - lo) / 4
-    return Effect(metric, 1.0, 1 + lift, lift, lift - half, lift + half, 0.5, 0.5, lo, hi, False, (5000, 5010))
+    return Effect(
+        metric, 1.0, 1 + lift, lift, lift - half, lift + half, 0.5, 0.5, lo, hi, False, (5000, 5010)
+    )
 
 
 def judged(
-    log: LogHealth = LOG, ratio: SampleRatio = FINE, unserved: NeverServed = NONE, **bounds: tuple[float, float]
+    log: LogHealth = LOG,
+    ratio: SampleRatio = FINE,
+    unserved: NeverServed = NONE,
+    **bounds: tuple[float, float],
 ) -> tuple[Outcome, str]:
     """Outcome and all the words, where the metrics that are not named move by -1 % to +1 %."""
     wide = {name: (-0.01, 0.01) for name in METRICS} | bounds
-    verdict = judge([effect(name, *ends) for name, ends in wide.items()], ratio, unserved, log, "old", "new")
+    verdict = judge(
+        [effect(name, *ends) for name, ends in wide.items()], ratio, unserved, log, "old", "new"
+    )
     return verdict.outcome, " ".join([verdict.title, verdict.lead, *verdict.reasons])
 
 
@@ -56,23 +63,36 @@ def judged(
         ({PRIMARY: (0.01, 0.05), "engagement_rate": (-0.04, -0.001)}, "harms"),
         ({PRIMARY: (0.01, 0.05), "daily_active_users": (-0.04, -0.001)}, "harms"),
         ({PRIMARY: (0.01, 0.05), "engagement_rate": (-0.04, 0.001)}, "wins"),
-        ({PRIMARY: (-0.01, 0.05), "novel_interests": (0.2, 0.3), "fresh_share": (0.2, 0.3)}, "open"),
+        (
+            {PRIMARY: (-0.01, 0.05), "novel_interests": (0.2, 0.3), "fresh_share": (0.2, 0.3)},
+            "open",
+        ),
         ({PRIMARY: (0.01, 0.05), "novel_interests": (-0.3, -0.2), "gini": (0.2, 0.3)}, "wins"),
     ],
 )
-def test_primary_and_guardrails_decide_and_nothing_else(bounds: dict[str, tuple[float, float]], outcome: str) -> None:
+def test_primary_and_guardrails_decide_and_nothing_else(
+    bounds: dict[str, tuple[float, float]], outcome: str
+) -> None:
     assert judged(**bounds)[0] == outcome
 
 
 def test_a_harmed_guardrail_is_named_with_its_numbers() -> None:
     _, said = judged(**{PRIMARY: (0.01, 0.05), "engagement_rate": (-0.04, -0.02)})
     assert said.startswith("new does harm Engagement rate is lower with it than with old")
-    assert "Engagement rate: \u22123.00\u00a0% (always-valid 95 % interval \u22124.00 to \u22122.00\u00a0%)" in said
+    assert (
+        "Engagement rate: \u22123.00\u00a0% (always-valid 95 % interval \u22124.00 to "
+        "\u22122.00\u00a0%)" in said
+    )
     assert "Time spent: +3.00\u00a0%" in said
 
 
 def test_what_got_worse_outside_of_the_rule_is_told_and_changes_nothing() -> None:
-    worse = {PRIMARY: (0.01, 0.05), "novel_interests": (-0.3, -0.2), "gini": (0.2, 0.3), "topic_entropy": (-0.2, -0.1)}
+    worse = {
+        PRIMARY: (0.01, 0.05),
+        "novel_interests": (-0.3, -0.2),
+        "gini": (0.2, 0.3),
+        "topic_entropy": (-0.2, -0.1),
+    }
     outcome, said = judged(**worse)
     assert outcome == "wins"
     assert "worse beyond chance: novel interest discovery \u221225.0\u00a0%" in said
@@ -91,10 +111,22 @@ def test_the_fixed_interval_makes_no_winner() -> None:
 @pytest.mark.parametrize(
     ("log", "ratio", "word"),
     [
-        (LOG, SampleRatio({"old": 5000, "new": 5400}, {"old": 5200.0, "new": 5200.0}, 9e-5, True), "Sample ratio"),
+        (
+            LOG,
+            SampleRatio({"old": 5000, "new": 5400}, {"old": 5200.0, "new": 5200.0}, 9e-5, True),
+            "Sample ratio",
+        ),
         (replace(LOG, contaminated=round(MOST_CONTAMINATED * 10_010) + 5), FINE, "Contamination"),
-        (replace(LOG, unusable={"Torn": (1001, 100_000)}), FINE, "Log: torn, 1,001 of 100,000 (1.0%); the bound is 1%"),
-        (replace(LOG, vanished={"new": "2025-03-08"}), FINE, "the arm new answers nobody from 2025-03-08 on"),
+        (
+            replace(LOG, unusable={"Torn": (1001, 100_000)}),
+            FINE,
+            "Log: torn, 1,001 of 100,000 (1.0%); the bound is 1%",
+        ),
+        (
+            replace(LOG, vanished={"new": "2025-03-08"}),
+            FINE,
+            "the arm new answers nobody from 2025-03-08 on",
+        ),
         (replace(LOG, users={"old": 5000, "new": LEAST_USERS - 1}), FINE, "the arm new has 99"),
         (replace(LOG, users={}, unusable={}, contaminated=0), FINE, "could not be measured"),
     ],
@@ -102,7 +134,11 @@ def test_the_fixed_interval_makes_no_winner() -> None:
 def test_what_is_wrong_with_the_experiment_comes_before_any_effect(
     log: LogHealth, ratio: SampleRatio, word: str
 ) -> None:
-    bounds = {PRIMARY: (nan, nan)} if not log.users else {PRIMARY: (0.1, 0.2), "engagement_rate": (-0.2, -0.1)}
+    bounds = (
+        {PRIMARY: (nan, nan)}
+        if not log.users
+        else {PRIMARY: (0.1, 0.2), "engagement_rate": (-0.2, -0.1)}
+    )
     outcome, said = judged(log, ratio, **bounds)
     assert outcome == "unjudged"
     assert word in said
@@ -112,7 +148,9 @@ def test_an_arm_whose_users_engaged_without_being_served_decides_nothing() -> No
     lost = NeverServed({"old": 0, "new": 149}, {"old": 740, "new": 754}, 1e-30, True)
     outcome, said = judged(unserved=lost, **{PRIMARY: (0.1, 0.2)})
     assert outcome == "unjudged"
-    assert "Never served: old 0 of 740, new 149 of 754 users engaged and were answered nothing" in said
+    assert (
+        "Never served: old 0 of 740, new 149 of 754 users engaged and were answered nothing" in said
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +168,9 @@ def test_answers_that_are_not_what_their_arm_stands_for_are_few_and_alike(
     name: str, old: float, new: float, p: float, outcome: str
 ) -> None:
     answers = {"old": (round(old * 100_000), 100_000), "new": (round(new * 100_000), 100_000)}
-    decided, said = judged(replace(LOG, deviations=[Deviation(name, answers, p)]), **{PRIMARY: (0.1, 0.2)})
+    decided, said = judged(
+        replace(LOG, deviations=[Deviation(name, answers, p)]), **{PRIMARY: (0.1, 0.2)}
+    )
     assert decided == outcome
     assert (DEVIATIONS[name] in said.lower()) == (outcome == "unjudged")
 
@@ -138,7 +178,9 @@ def test_answers_that_are_not_what_their_arm_stands_for_are_few_and_alike(
 def test_bounds_themselves_are_still_good() -> None:
     """At the bound is not beyond it."""
     users = {"old": 4950, "new": 4950}
-    log = replace(LOG, users=users, contaminated=100, unusable={"Torn": (10, 1000)}, days=LEAST_DAYS)
+    log = replace(
+        LOG, users=users, contaminated=100, unusable={"Torn": (10, 1000)}, days=LEAST_DAYS
+    )
     assert judged(log, **{PRIMARY: (0.01, 0.02)})[0] == "wins"
 
 

@@ -33,7 +33,9 @@ def segments(directory: Path) -> list[Path]:
 
 def request_ids(directory: Path) -> list[str]:
     """Of every whole record; each must be one by the schema too."""
-    records = [record for path in segments(directory) for _, record in scan(path.read_bytes()).records]
+    records = [
+        record for path in segments(directory) for _, record in scan(path.read_bytes()).records
+    ]
     return [RECORD.validate_json(record).request_id or "" for record in records]
 
 
@@ -49,8 +51,14 @@ def write(directory: Path, numbers: range, **limits: Any) -> None:
 def test_an_engineer_can_read_a_segment_with_the_machines_own_tools(tmp_path: Path) -> None:
     write(tmp_path, range(3))
     (path,) = segments(tmp_path)
-    last = subprocess.run(f"tail -n 1 {path} | cut -c 19-", shell=True, capture_output=True, check=True).stdout
-    assert json.loads(last) == {**exposure(2), "timestamp": "2026-03-01T12:00:02Z", "log_version": 1}
+    last = subprocess.run(
+        f"tail -n 1 {path} | cut -c 19-", shell=True, capture_output=True, check=True
+    ).stdout
+    assert json.loads(last) == {
+        **exposure(2),
+        "timestamp": "2026-03-01T12:00:02Z",
+        "log_version": 1,
+    }
 
 
 def test_appends_that_wait_together_are_all_written_in_order_and_share_fsyncs(
@@ -67,7 +75,9 @@ def test_appends_that_wait_together_are_all_written_in_order_and_share_fsyncs(
 
     async def run() -> None:
         async with LogWriter(tmp_path) as log:
-            await asyncio.gather(*(log.append([exposure(number), engagement(number)]) for number in range(100)))
+            await asyncio.gather(
+                *(log.append([exposure(number), engagement(number)]) for number in range(100))
+            )
             assert log.waiting == 0
 
     asyncio.run(run())
@@ -77,7 +87,9 @@ def test_appends_that_wait_together_are_all_written_in_order_and_share_fsyncs(
     assert threading.main_thread() not in threads
 
 
-def test_the_event_loop_goes_on_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_event_loop_goes_on_while_the_disk_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced, fsync = threading.Event(), os.fsync
 
     def slow(handle: int) -> None:
@@ -99,13 +111,23 @@ def test_the_event_loop_goes_on_while_the_disk_is_slow(tmp_path: Path, monkeypat
 
 
 def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
-    """Killed again and again in the middle of heavy appending; every restart goes on in the same directory."""
+    """Killed again and again in the middle of heavy appending; every restart goes on in the same
+    directory.
+    """
     acknowledged: set[str] = set()
     for attempt in range(6):
-        command = [sys.executable, str(HELPERS / "heavy_writer.py"), str(tmp_path), str(attempt * 1_000_000), "300000"]
+        command = [
+            sys.executable,
+            str(HELPERS / "heavy_writer.py"),
+            str(tmp_path),
+            str(attempt * 1_000_000),
+            "300000",
+        ]
         folders = (HELPERS.parents[1], HELPERS.parent)  # of mtmh, and of the package helpers
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as writer:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment
+        ) as writer:
             assert writer.stdout is not None
             lines = [writer.stdout.readline() for _ in range(200 + 37 * attempt)]
             writer.send_signal(signal.SIGKILL)
@@ -121,7 +143,9 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
     assert all(scan(path.read_bytes()).damage == [] for path in segments(tmp_path))
 
 
-def test_a_torn_tail_is_cut_and_set_aside_wherever_it_is_torn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_torn_tail_is_cut_and_set_aside_wherever_it_is_torn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = (b'{"number":%d}' % number for number in range(2))
     whole = frame(first) + frame(second)
     for cut in range(len(whole) + 1):
@@ -132,7 +156,9 @@ def test_a_torn_tail_is_cut_and_set_aside_wherever_it_is_torn(tmp_path: Path, ca
             caplog.clear()
             log = LogWriter(directory)
             asyncio.run(log.close())
-        kept = [record for path in segments(directory) for _, record in scan(path.read_bytes()).records]
+        kept = [
+            record for path in segments(directory) for _, record in scan(path.read_bytes()).records
+        ]
         assert kept == [first, second][: (cut >= len(frame(first)) - 1) + (cut >= len(whole) - 1)]
         tail = whole[sum(len(frame(record)) for record in kept) : cut]
         assert log.torn == ([(directory / "left.torn", len(tail))] if tail else [])
@@ -158,13 +184,20 @@ def test_a_flipped_bit_costs_one_record_and_is_told(count: int, data: st.DataObj
 def test_segments_are_rotated_by_size_and_by_age(tmp_path: Path) -> None:
     write(tmp_path / "size", range(20), segment_bytes=2000)
     assert len(segments(tmp_path / "size")) >= 5
-    assert all(path.stat().st_size <= 2000 and path.suffix == ".segment" for path in segments(tmp_path / "size"))
-    assert sorted(request_ids(tmp_path / "size")) == sorted(f"request-{number}" for number in range(20))
+    assert all(
+        path.stat().st_size <= 2000 and path.suffix == ".segment"
+        for path in segments(tmp_path / "size")
+    )
+    assert sorted(request_ids(tmp_path / "size")) == sorted(
+        f"request-{number}" for number in range(20)
+    )
     write(tmp_path / "age", range(4), segment_seconds=0)
     assert len(segments(tmp_path / "age")) == 4
 
 
-def test_two_writers_of_one_directory_are_refused_and_two_directories_are_not(tmp_path: Path) -> None:
+def test_two_writers_of_one_directory_are_refused_and_two_directories_are_not(
+    tmp_path: Path,
+) -> None:
     async def run() -> None:
         async with LogWriter(tmp_path / "a") as log, LogWriter(tmp_path / "b"):
             await log.append([exposure()])
@@ -215,7 +248,9 @@ def test_a_cancelled_append_leaves_the_others_alone(tmp_path: Path) -> None:
 
 
 def fill_up(directory: Path, make_room: Any) -> tuple[list[int], list[OSError]]:
-    """Append until the disk refuses, three at a time; make room; append once more. Numbers written, and errors."""
+    """Append until the disk refuses, three at a time; make room; append once more. Numbers written,
+    and errors.
+    """
     written: list[int] = []
     errors: list[OSError] = []
 
@@ -241,11 +276,15 @@ def fill_up(directory: Path, make_room: Any) -> tuple[list[int], list[OSError]]:
     return written, errors
 
 
-def test_a_full_disk_fails_every_waiter_and_harms_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+def test_a_full_disk_fails_every_waiter_and_harms_nothing_that_was_acknowledged(
+    tmp_path: Path,
+) -> None:
     """A real tmpfs of 256 KiB, half of it taken by another file."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True
+    )
     if mounted.returncode != 0:
         pytest.skip(f"may not mount a tmpfs here: {mounted.stderr.decode().strip()}")
     try:
@@ -254,17 +293,23 @@ def test_a_full_disk_fails_every_waiter_and_harms_nothing_that_was_acknowledged(
         assert len(written) > 10
         assert {error.errno for error in errors} == {errno.ENOSPC}
         assert request_ids(disk / "log") == [f"request-{number}" for number in written]
-        assert all(scan(path.read_bytes()).end == path.stat().st_size for path in segments(disk / "log"))
+        assert all(
+            scan(path.read_bytes()).end == path.stat().st_size for path in segments(disk / "log")
+        )
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_file_that_may_not_grow_fails_as_a_full_disk_does(tmp_path: Path) -> None:
-    """RLIMIT_FSIZE: the write takes what fits, then raises EFBIG. The log goes on in a new segment."""
+    """RLIMIT_FSIZE: the write takes what fits, then raises EFBIG. The log goes on in a new
+    segment.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
     try:
-        written, errors = fill_up(tmp_path, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard)))
+        written, errors = fill_up(
+            tmp_path, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {error.errno for error in errors} == {errno.EFBIG}
@@ -303,7 +348,10 @@ def test_after_a_failed_fsync_the_segment_is_never_written_again(
         ({"kind": "impression"}, "'exposure', 'engagement'"),
         (exposure(score=[1.0, 2.0]), "must be equally long"),
         (exposure(score=[1.0, float("nan"), 0.0]), r"score\.1: input should be a finite number"),
-        (exposure(timestamp=exposure()["timestamp"].replace(tzinfo=None)), "timestamp: input should have timezone"),
+        (
+            exposure(timestamp=exposure()["timestamp"].replace(tzinfo=None)),
+            "timestamp: input should have timezone",
+        ),
         (engagement(user_id=""), "user_id: string should have at least 1 character"),
         (engagement(dwell_seconds=-1.0), "dwell_seconds: "),
         (engagement(colour="red"), "colour: extra inputs are not permitted"),

@@ -1,4 +1,6 @@
-"""Power cuts, on a real file system: what a copy of the disk's image holds is what a machine finds that lost power."""
+"""Power cuts, on a real file system: what a copy of the disk's image holds is what a machine finds
+that lost power.
+"""
 
 import asyncio
 import os
@@ -18,9 +20,13 @@ from mtmh.exposures.read import read
 
 @contextmanager
 def mounted(image: Path, place: Path) -> Iterator[Path]:
-    """An image of ext4 as a folder. It writes by itself only every five minutes. Skips where that may not be."""
+    """An image of ext4 as a folder. It writes by itself only every five minutes. Skips where that
+    may not be.
+    """
     place.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", "-o", "loop,commit=300", str(image), str(place)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-o", "loop,commit=300", str(image), str(place)], capture_output=True, text=True
+    )
     if done.returncode != 0:
         pytest.skip(f"may not mount a disk image here: {done.stderr.strip()}")
     try:
@@ -72,7 +78,9 @@ def test_what_was_acknowledged_is_there_after_a_power_cut(image: Path, tmp_path:
         assert found_after(cut) == [f"request-{before}" for before in range(number + 1)]
 
 
-def test_without_fsync_it_would_not_be(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_fsync_it_would_not_be(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """That the test above can fail."""
     with mounted(image, tmp_path / "mnt") as disk, monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
@@ -80,7 +88,9 @@ def test_without_fsync_it_would_not_be(image: Path, tmp_path: Path, monkeypatch:
     assert [found_after(cut) for cut in cuts] == [[], [], []]
 
 
-def test_rows_whose_segments_are_gone_are_in_parquet_after_a_power_cut(image: Path, tmp_path: Path) -> None:
+def test_rows_whose_segments_are_gone_are_in_parquet_after_a_power_cut(
+    image: Path, tmp_path: Path
+) -> None:
     cut = tmp_path / "cut"
     with mounted(image, tmp_path / "mnt") as disk:
         append_and_cut(disk, image)

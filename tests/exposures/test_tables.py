@@ -1,4 +1,6 @@
-"""What comes out is what went in: from segments, from Parquet, from both, and whenever a compaction is killed."""
+"""What comes out is what went in: from segments, from Parquet, from both, and whenever a compaction
+is killed.
+"""
 
 import asyncio
 import json
@@ -41,7 +43,9 @@ def expected_rows(records: list[Row]) -> tuple[list[Row], list[Row]]:
         whole = {**dict.fromkeys(("exposure_id", "arm_alpha", "own_alpha")), **whole}
         columns = {name: whole.pop(name) for name in lists}
         for place, values in enumerate(zip(*columns.values(), strict=True)):
-            exposures.append({**whole, **dict(zip(lists, values, strict=True)), "position": place + 1})
+            exposures.append(
+                {**whole, **dict(zip(lists, values, strict=True)), "position": place + 1}
+            )
     return ordered(exposures), ordered(engagements)
 
 
@@ -70,7 +74,9 @@ def write(directory: Path, records: list[Row], **limits: Any) -> None:
     asyncio.run(run())
 
 
-MIXED = [one for number in range(12) for one in (exposure(number), engagement(number, request_id=None))]
+MIXED = [
+    one for number in range(12) for one in (exposure(number), engagement(number, request_id=None))
+]
 LATE = [
     exposure(50, timestamp=NOON - timedelta(days=3)),
     engagement(51, timestamp=NOON - timedelta(days=400), dwell_seconds=None),
@@ -86,11 +92,17 @@ def test_the_tables_are_the_same_before_during_and_after_compaction(tmp_path: Pa
     expected = expected_rows(MIXED + LATE[:2])
     assert found_rows(directory, out) == expected
     done = compact(directory, out, batch_bytes=4000)
-    assert (done.exposures, done.engagements, done.rejected) == (len(expected[0]), len(expected[1]), 0)
+    assert (done.exposures, done.engagements, done.rejected) == (
+        len(expected[0]),
+        len(expected[1]),
+        0,
+    )
     assert len(list((out / "batches").iterdir())) > 1
     assert not list(directory.rglob("*.segment"))
     assert found_rows(directory, out) == expected
-    write(directory / "1", LATE[2:])  # late rows for a day that is there already, and days that are not
+    write(
+        directory / "1", LATE[2:]
+    )  # late rows for a day that is there already, and days that are not
     expected = expected_rows(MIXED + LATE)
     assert found_rows(directory, out) == expected
     compact(directory, out)
@@ -104,7 +116,10 @@ def test_the_tables_are_the_same_before_during_and_after_compaction(tmp_path: Pa
 def test_records_of_a_time_far_off_are_rejected_and_make_no_folder(tmp_path: Path) -> None:
     directory, out = tmp_path / "log", tmp_path / "tables"
     years = [2, 1970, 2999, 9998]
-    far_off = [engagement(number, timestamp=datetime(year, 1, 1, tzinfo=UTC)) for number, year in enumerate(years)]
+    far_off = [
+        engagement(number, timestamp=datetime(year, 1, 1, tzinfo=UTC))
+        for number, year in enumerate(years)
+    ]
     write(directory, [engagement(9), *far_off])
     assert found_rows(directory, out) == expected_rows([engagement(9)])
     assert read(directory, out).rejected.num_rows == 4
@@ -140,12 +155,18 @@ def test_what_a_killed_writer_left_is_compacted_and_its_torn_tail_reported(tmp_p
     done = compact(directory, out)
     assert (done.exposures, done.rejected) == (3, 1)
     (torn,) = read(directory, out).rejected.to_pylist()
-    assert (torn["segment"], torn["reason"], torn["content"]) == ("0/20260301T120000-a.torn", UNFINISHED, half)
+    assert (torn["segment"], torn["reason"], torn["content"]) == (
+        "0/20260301T120000-a.torn",
+        UNFINISHED,
+        half,
+    )
     assert found_rows(directory, out) == expected_rows([exposure(0)])
 
 
 def test_what_cannot_be_read_is_set_aside_with_its_place_and_reason(tmp_path: Path) -> None:
-    """A flipped bit, a record that this version does not know, and damage at the end of a finished segment."""
+    """A flipped bit, a record that this version does not know, and damage at the end of a finished
+    segment.
+    """
     directory, out = tmp_path / "log", tmp_path / "out"
     directory.mkdir()
     frames = [bytearray(frame(encode(exposure(number)))) for number in range(3)]
@@ -168,11 +189,17 @@ def test_what_cannot_be_read_is_set_aside_with_its_place_and_reason(tmp_path: Pa
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-times = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31)).map(lambda time: time.replace(tzinfo=UTC)) | st.just(
-    NOON.astimezone(timezone(timedelta(hours=-9)))
-)
+times = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31)).map(
+    lambda time: time.replace(tzinfo=UTC)
+) | st.just(NOON.astimezone(timezone(timedelta(hours=-9))))
 candidates = st.lists(
-    st.tuples(text, st.sampled_from(["engagement", "relevance"]), st.integers(1, 2**31 - 1), numbers, st.none() | text),
+    st.tuples(
+        text,
+        st.sampled_from(["engagement", "relevance"]),
+        st.integers(1, 2**31 - 1),
+        numbers,
+        st.none() | text,
+    ),
     max_size=4,
 )
 
@@ -182,11 +209,15 @@ def any_record(draw: st.DrawFn) -> Row:
     common = {"timestamp": draw(times), "request_id": draw(text)}
     if draw(st.booleans()):
         dwell = draw(st.none() | st.floats(0, 86_400))
-        return engagement(**common, user_id=draw(text), item_id=draw(text), event=draw(text), dwell_seconds=dwell)
+        return engagement(
+            **common, user_id=draw(text), item_id=draw(text), event=draw(text), dwell_seconds=dwell
+        )
     columns = list(zip(*draw(candidates), strict=True)) or [()] * 5
     names = ("item_id", "head", "head_rank", "score", "trigger_id")
     lists = {name: list(values) for name, values in zip(names, columns, strict=True)}
-    return exposure(**common, alpha=draw(st.floats(0, 100)), user_id=draw(st.none() | text), **lists)
+    return exposure(
+        **common, alpha=draw(st.floats(0, 100)), user_id=draw(st.none() | text), **lists
+    )
 
 
 @settings(max_examples=60)
@@ -199,7 +230,9 @@ def test_every_value_comes_out_as_it_went_in(records: list[Row]) -> None:
 
 
 def test_a_compaction_killed_at_any_step_neither_loses_nor_doubles_a_row(tmp_path: Path) -> None:
-    """Killed before each of its calls that change the disk; read right then, then compacted, then read again."""
+    """Killed before each of its calls that change the disk; read right then, then compacted, then
+    read again.
+    """
     directory = tmp_path / "log"
     write(directory / "0", MIXED[:8], segment_bytes=2000)
     (directory / "1").mkdir()
@@ -207,7 +240,12 @@ def test_a_compaction_killed_at_any_step_neither_loses_nor_doubles_a_row(tmp_pat
     (directory / "1" / "20260301T120000-a.open").write_bytes(left)
     expected = expected_rows([*MIXED[:8], LATE[0]])
     helpers = Path(__file__).parents[1] / "helpers"
-    command = [sys.executable, str(helpers / "killed_compaction.py"), str(directory), str(tmp_path / "trials")]
+    command = [
+        sys.executable,
+        str(helpers / "killed_compaction.py"),
+        str(directory),
+        str(tmp_path / "trials"),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(helpers.parents[1])}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
@@ -216,20 +254,33 @@ def test_a_compaction_killed_at_any_step_neither_loses_nor_doubles_a_row(tmp_pat
     states = set()
     for trial in trials:
         states.add(
-            (len(list(trial.rglob("*.segment"))), len(list(trial.rglob("*.json"))), len(list(trial.rglob("*.parquet"))))
+            (
+                len(list(trial.rglob("*.segment"))),
+                len(list(trial.rglob("*.json"))),
+                len(list(trial.rglob("*.parquet"))),
+            )
         )
         assert found_rows(trial / "log", trial / "out") == expected, trial
         compact(trial / "log", trial / "out")
         log = read(trial / "log", trial / "out")
         assert rows_of(log) == expected, trial
         assert log.rejected["reason"].to_pylist() == [UNFINISHED]
-        assert not [path for path in (trial / "log").rglob("*") if path.suffix in (".segment", ".open", ".torn")]
-        written = sum(pq.read_metadata(path).num_rows for path in (trial / "out" / "exposures").rglob("*.parquet"))
+        assert not [
+            path
+            for path in (trial / "log").rglob("*")
+            if path.suffix in (".segment", ".open", ".torn")
+        ]
+        written = sum(
+            pq.read_metadata(path).num_rows
+            for path in (trial / "out" / "exposures").rglob("*.parquet")
+        )
         assert written == len(expected[0])  # no leftovers either
     assert len(states) > 5  # it really was killed at different steps
 
 
-def test_a_reader_sees_every_row_once_while_the_log_is_written_and_compacted(tmp_path: Path) -> None:
+def test_a_reader_sees_every_row_once_while_the_log_is_written_and_compacted(
+    tmp_path: Path,
+) -> None:
     directory, out = tmp_path / "log", tmp_path / "out"
     done, acknowledged = threading.Event(), [0]
 
@@ -262,11 +313,16 @@ def test_a_reader_sees_every_row_once_while_the_log_is_written_and_compacted(tmp
 
 
 def test_days_are_files_that_can_be_deleted_and_queries_run_in_utc(tmp_path: Path) -> None:
-    write(tmp_path / "log", [engagement(0), engagement(1, timestamp=NOON + timedelta(hours=11, minutes=59))])
+    write(
+        tmp_path / "log",
+        [engagement(0), engagement(1, timestamp=NOON + timedelta(hours=11, minutes=59))],
+    )
     write(tmp_path / "log", [engagement(2, timestamp=NOON + timedelta(hours=12))])
     compact(tmp_path / "log", tmp_path / "out")
     log = read(tmp_path / "log", tmp_path / "out")
-    days = log.engagements.group_by(log.engagements.timestamp.date().name("day")).agg(n=log.engagements.count())
+    days = log.engagements.group_by(log.engagements.timestamp.date().name("day")).agg(
+        n=log.engagements.count()
+    )
     found = days.order_by("day").execute()
     assert found["n"].tolist() == [2, 1]
     for path in (tmp_path / "out" / "engagements" / "day=2026-03-01").iterdir():
@@ -286,7 +342,9 @@ def test_errors_are_for_people(tmp_path: Path) -> None:
 def test_a_segment_that_vanished_is_an_error_unless_nothing_was_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Listed, and gone when it is to be read: a writer on a full disk removes the segment it could not begin."""
+    """Listed, and gone when it is to be read: a writer on a full disk removes the segment it could
+    not begin.
+    """
     monkeypatch.setattr("mtmh.exposures.read._listed", lambda directory: [directory / "a.open"])
     assert found_rows(tmp_path, tmp_path / "out") == ([], [])
     monkeypatch.setattr("mtmh.exposures.read._listed", lambda directory: [directory / "a.segment"])

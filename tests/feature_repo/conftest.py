@@ -24,7 +24,10 @@ STATISTICS = pa.schema(
         ("created", TIME),
         ("popularity", pa.int64()),
         ("recent_popularity", pa.int64()),
-        *[(name, pa.float32()) for name in ("age_days", "log_popularity", "log_recent_popularity", "log_age_days")],
+        *[
+            (name, pa.float32())
+            for name in ("age_days", "log_popularity", "log_recent_popularity", "log_age_days")
+        ],
     ]
 )
 HISTORY = pa.schema(
@@ -45,14 +48,25 @@ def day(number: float) -> datetime:
 
 @pytest.fixture
 def write_sources(tmp_path: Path) -> Callable[..., Path]:
-    """Write sources from (item, event day, created day, popularity) and (user, event day, items newest first)."""
+    """Write sources from (item, event day, created day, popularity) and (user, event day, items
+    newest first).
+    """
 
-    def write(statistics: list[tuple[str, float, float, int]], histories: list[tuple[str, float, list[str]]]) -> Path:
+    def write(
+        statistics: list[tuple[str, float, float, int]],
+        histories: list[tuple[str, float, list[str]]],
+    ) -> Path:
         folder = tmp_path / "sources"
         folder.mkdir(exist_ok=True)
         zeros = {name: 0 for name in STATISTICS.names[4:]}
         items = [
-            {"item_id": item, "event_timestamp": day(at), "created": day(created), "popularity": count, **zeros}
+            {
+                "item_id": item,
+                "event_timestamp": day(at),
+                "created": day(created),
+                "popularity": count,
+                **zeros,
+            }
             for item, at, created, count in statistics
         ]
         users = [
@@ -74,11 +88,16 @@ def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
 
 
 @pytest.fixture(params=["embedded", "cluster"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> FeatureStore:
     """The same tests over SQLite and over Redis."""
     if request.param == "embedded":
         return request.getfixturevalue("embedded")
-    monkeypatch.setenv("FEAST_FS_YAML_FILE_PATH", str(feature_store.EMBEDDED.with_name("feature_store.cluster.yaml")))
+    monkeypatch.setenv(
+        "FEAST_FS_YAML_FILE_PATH",
+        str(feature_store.EMBEDDED.with_name("feature_store.cluster.yaml")),
+    )
     monkeypatch.setenv("REDIS_CONNECTION", request.getfixturevalue("redis_address"))
     return feature_store.open_store(tmp_path / "store")
 

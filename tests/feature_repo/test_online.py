@@ -15,7 +15,13 @@ from mtmh.errors import UserError
 
 Write = Callable[..., Path]
 START = datetime(2024, 1, 1, tzinfo=UTC)
-STATISTICS = [("a", 1, 1, 10), ("a", 3, 3, 30), ("a", 8, 8, 80), ("b", 2, 2, 5), ("future", 8, 8, 8)]
+STATISTICS = [
+    ("a", 1, 1, 10),
+    ("a", 3, 3, 30),
+    ("a", 8, 8, 80),
+    ("b", 2, 2, 5),
+    ("future", 8, 8, 8),
+]
 HISTORIES = [("u", 1, ["a"]), ("u", 3, ["b", "a"]), ("v", 2, ["b"]), ("u", 9, ["future"])]
 AT = START + timedelta(days=5)
 
@@ -26,7 +32,10 @@ def popularity(store: FeatureStore, items: list[str]) -> list[float | None]:
 
 
 def test_the_newest_rows_up_to_a_time_are_served(store: FeatureStore, write_sources: Write) -> None:
-    assert feature_store.apply(store, write_sources(STATISTICS, HISTORIES)) == ["item_statistics", "user_history"]
+    assert feature_store.apply(store, write_sources(STATISTICS, HISTORIES)) == [
+        "item_statistics",
+        "user_history",
+    ]
     assert feature_store.materialize(store, "item_statistics", AT) == 2
     assert feature_store.materialize(store, "user_history", AT) == 2
     assert popularity(store, ["b", "nobody", "a", "future"]) == [5, None, 30, None]
@@ -37,7 +46,9 @@ def test_the_newest_rows_up_to_a_time_are_served(store: FeatureStore, write_sour
     assert v.item_ids == ["b"]
 
 
-def test_a_second_load_replaces_values_of_the_same_time(store: FeatureStore, write_sources: Write) -> None:
+def test_a_second_load_replaces_values_of_the_same_time(
+    store: FeatureStore, write_sources: Write
+) -> None:
     feature_store.apply(store, write_sources(STATISTICS, HISTORIES))
     feature_store.materialize(store, "item_statistics", AT)
     write_sources([("a", 3, 3, 31), ("b", 2, 2, 5)], HISTORIES)
@@ -52,30 +63,45 @@ def test_an_empty_source_loads_nothing(store: FeatureStore, write_sources: Write
 
 
 @pytest.mark.parametrize(("view", "entity"), [("item_statistics", "a"), ("user_history", "u")])
-def test_a_lost_row_raises(embedded: FeatureStore, write_sources: Write, view: str, entity: str) -> None:
+def test_a_lost_row_raises(
+    embedded: FeatureStore, write_sources: Write, view: str, entity: str
+) -> None:
     feature_store.apply(embedded, write_sources(STATISTICS, HISTORIES))
     is_entity = f"hex(NEW.entity_key) LIKE '%{entity.encode().hex()}'"
     with sqlite3.connect(embedded.config.online_store.path) as online:
         online.execute(
-            f"CREATE TRIGGER lose BEFORE INSERT ON mtmh_{view} WHEN {is_entity} BEGIN SELECT RAISE(IGNORE); END"
+            f"CREATE TRIGGER lose BEFORE INSERT ON mtmh_{view} WHEN {is_entity} BEGIN SELECT "
+            f"RAISE(IGNORE); END"
         )
     online.close()
-    with pytest.raises(feature_store.MaterializationError, match=f"{view}: expected 2 entities .* found 1"):
+    with pytest.raises(
+        feature_store.MaterializationError, match=f"{view}: expected 2 entities .* found 1"
+    ):
         feature_store.materialize(embedded, view, AT)
 
 
-def test_a_row_left_from_an_earlier_load_does_not_count(embedded: FeatureStore, write_sources: Write) -> None:
+def test_a_row_left_from_an_earlier_load_does_not_count(
+    embedded: FeatureStore, write_sources: Write
+) -> None:
     feature_store.apply(embedded, write_sources(STATISTICS, HISTORIES))
     feature_store.materialize(embedded, "item_statistics", START + timedelta(days=2))
     with sqlite3.connect(embedded.config.online_store.path) as online:
-        online.execute("CREATE TRIGGER lose BEFORE UPDATE ON mtmh_item_statistics BEGIN SELECT RAISE(IGNORE); END")
+        online.execute(
+            "CREATE TRIGGER lose BEFORE UPDATE ON mtmh_item_statistics BEGIN SELECT "
+            "RAISE(IGNORE); END"
+        )
     online.close()
-    with pytest.raises(feature_store.MaterializationError, match=r"item_statistics: expected 2 entities .* found 1"):
+    with pytest.raises(
+        feature_store.MaterializationError, match=r"item_statistics: expected 2 entities .* found 1"
+    ):
         feature_store.materialize(embedded, "item_statistics", AT)
 
 
 def test_a_missing_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FEAST_FS_YAML_FILE_PATH", str(feature_store.EMBEDDED.with_name("feature_store.cluster.yaml")))
+    monkeypatch.setenv(
+        "FEAST_FS_YAML_FILE_PATH",
+        str(feature_store.EMBEDDED.with_name("feature_store.cluster.yaml")),
+    )
     monkeypatch.delenv("REDIS_CONNECTION", raising=False)
     with pytest.raises(UserError, match="REDIS_CONNECTION"):
         feature_store.open_store(tmp_path)
@@ -87,7 +113,9 @@ def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         feature_store.open_store(tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:The spark data source API is an experimental feature:RuntimeWarning")
+@pytest.mark.filterwarnings(
+    "ignore:The spark data source API is an experimental feature:RuntimeWarning"
+)
 def test_the_engine_decides_how_a_source_is_described(tmp_path: Path) -> None:
     local = source("item_statistics", tmp_path, "duckdb")
     cluster = source("item_statistics", tmp_path, "spark")

@@ -19,7 +19,9 @@ def read(store: FeatureStore, rows: list[tuple[str, float]]) -> list[int | None]
     table = pa.table(
         {
             "item_id": [item for item, _ in rows],
-            "event_timestamp": pa.array([START + timedelta(days=at) for _, at in rows], pa.timestamp("us", tz="UTC")),
+            "event_timestamp": pa.array(
+                [START + timedelta(days=at) for _, at in rows], pa.timestamp("us", tz="UTC")
+            ),
         }
     )
     found = feature_store.read_features(store, table, ["item_statistics:popularity"])
@@ -27,7 +29,9 @@ def read(store: FeatureStore, rows: list[tuple[str, float]]) -> list[int | None]
     return found["popularity"].to_pylist()
 
 
-def test_hand_made_case_where_a_leak_changes_the_answer(embedded: FeatureStore, write_sources: Write) -> None:
+def test_hand_made_case_where_a_leak_changes_the_answer(
+    embedded: FeatureStore, write_sources: Write
+) -> None:
     statistics = [
         ("old", 1, 1, 10),
         ("old", 3, 3, 30),
@@ -62,13 +66,19 @@ def test_brute_force_oracle(embedded: FeatureStore, write_sources: Write) -> Non
     statistics = []
     for serial in range(400):
         at = chance.randrange(20)
-        created = at + chance.choice([0, 0, 0, 1, 6]) + serial / 1e4  # never two at once: the newest is one
+        created = (
+            at + chance.choice([0, 0, 0, 1, 6]) + serial / 1e4
+        )  # never two at once: the newest is one
         statistics.append((f"i{chance.randrange(25)}", at, created, serial))
     rows = [(f"i{chance.randrange(30)}", chance.randrange(-1, 24)) for _ in range(600)]
     feature_store.apply(embedded, write_sources(statistics, []))
 
     def newest(item: str, at: float) -> int | None:
-        known = [(t, created, n) for i, t, created, n in statistics if i == item and t <= at and created <= at]
+        known = [
+            (t, created, n)
+            for i, t, created, n in statistics
+            if i == item and t <= at and created <= at
+        ]
         return max(known)[2] if known else None
 
     assert read(embedded, rows) == [newest(*row) for row in rows]
@@ -79,7 +89,9 @@ def test_rows_from_the_future_change_nothing(embedded: FeatureStore, write_sourc
     rows = [(f"i{n}", 6.0) for n in range(60)]
     feature_store.apply(embedded, write_sources(statistics, []))
     before = read(embedded, rows)
-    poison = [(f"i{n}", 6.001, 6.001, -1) for n in range(60)] + [(f"i{n}", 5, 7, -1) for n in range(60)]
+    poison = [(f"i{n}", 6.001, 6.001, -1) for n in range(60)] + [
+        (f"i{n}", 5, 7, -1) for n in range(60)
+    ]
     write_sources(statistics + poison, [])
     assert read(embedded, rows) == before
 

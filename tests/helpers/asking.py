@@ -53,19 +53,29 @@ class Serving:
         load(self.triton, self.store, version)
 
 
-def ask(client: grpc.InferenceServerClient, model: str, question: Question) -> dict[str, np.ndarray]:
+def ask(
+    client: grpc.InferenceServerClient, model: str, question: Question
+) -> dict[str, np.ndarray]:
     """The model's outputs, without the batch dimension."""
     answer = client.infer(model, question.inputs())
-    return {output.name: answer.as_numpy(output.name)[0] for output in answer.get_response().outputs}
+    return {
+        output.name: answer.as_numpy(output.name)[0] for output in answer.get_response().outputs
+    }
 
 
-def assert_same(item: np.ndarray, score: np.ndarray, expected: np.ndarray, expected_score: np.ndarray) -> None:
-    """Scores agree place by place, as float32 sums do; so do the items, but for the order among equal scores."""
+def assert_same(
+    item: np.ndarray, score: np.ndarray, expected: np.ndarray, expected_score: np.ndarray
+) -> None:
+    """Scores agree place by place, as float32 sums do; so do the items, but for the order among
+    equal scores.
+    """
     there = expected >= 0
     np.testing.assert_array_equal(item >= 0, there)
     np.testing.assert_allclose(score[there], expected_score[there], rtol=2e-5, atol=1e-7)
     last = expected_score[there][-1] if there.any() else 0.0
     of = dict(zip(expected[there].tolist(), expected_score[there].tolist(), strict=True))
     for place in np.flatnonzero(item != expected):
-        known = of.get(int(item[place]), last)  # what the end of the list cuts off may tie with its last
+        known = of.get(
+            int(item[place]), last
+        )  # what the end of the list cuts off may tie with its last
         np.testing.assert_allclose(known, expected_score[place], rtol=2e-5, atol=1e-7)

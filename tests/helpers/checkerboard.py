@@ -1,7 +1,9 @@
-"""A small world where recall and relevance disagree: whom an item is engaged with and what it is about cut across.
+"""A small world where recall and relevance disagree: whom an item is engaged with and what it is
+about cut across.
 
-Items 0..39: users of side s engage only with items of `side` s (item % 2); content and topics follow `subject`
-(item // 10 % 2). Items 40..43 are new: nobody engaged with them before the split. Item 43 has no content.
+Items 0..39: users of side s engage only with items of `side` s (item % 2); content and topics
+follow `subject` (item // 10 % 2). Items 40..43 are new: nobody engaged with them before the split.
+Item 43 has no content.
 """
 
 from dataclasses import replace
@@ -13,7 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.writers import WRITERS
-from mtmh.config import DataSettings, PairSettings, PrerankSettings, RetrievalSettings, TrainSettings
+from mtmh.config import (
+    DataSettings,
+    PairSettings,
+    PrerankSettings,
+    RetrievalSettings,
+    TrainSettings,
+)
 from mtmh.data.files import write_parquet
 from mtmh.data.prepare import prepare
 from mtmh.stages import StageFolders as Stages
@@ -37,7 +45,13 @@ def retrieval_settings(**changes: Any) -> RetrievalSettings:
 
 def prerank_settings(**changes: Any) -> PrerankSettings:
     """A preranker that learns this world in 300 steps."""
-    small: dict[str, Any] = {"candidates": 20, "weight": 0.5, "epochs": 15, "batch_size": 32, "negatives": 16}
+    small: dict[str, Any] = {
+        "candidates": 20,
+        "weight": 0.5,
+        "epochs": 15,
+        "batch_size": 32,
+        "negatives": 16,
+    }
     small |= {"lr": 0.01, "dim": 8, "hidden": 16, "interests": 4, "device": "cpu"}
     return PrerankSettings(**{**small, **changes})
 
@@ -56,10 +70,17 @@ def write_source(folder: Path, gone: tuple[int, ...] = (), seed: int = 0) -> Pat
         chosen = rng.permutation(own)[:EVENTS]
         if user % 10 == 0 and ITEMS - 1 in left:
             chosen[-1] = ITEMS - 1  # after the split, so it stays new
-        rows += [(f"u{user:02d}", item_id(item), place * USERS + user) for place, item in enumerate(chosen)]
+        rows += [
+            (f"u{user:02d}", item_id(item), place * USERS + user)
+            for place, item in enumerate(chosen)
+        ]
     user_id, item, minute = zip(*rows, strict=True)
     moment = np.datetime64("2024-01-01", "us") + np.array(minute).astype("timedelta64[m]")
-    log = {"user_id": user_id, "item_id": item, "timestamp": pa.array(moment).cast(pa.timestamp("us", tz="UTC"))}
+    log = {
+        "user_id": user_id,
+        "item_id": item,
+        "timestamp": pa.array(moment).cast(pa.timestamp("us", tz="UTC")),
+    }
     catalog = {
         "item_id": [item_id(number) for number in left],
         "title": [f"item {number}" for number in left],
@@ -84,7 +105,10 @@ def write_stages(root: Path, gone: tuple[int, ...] = (), seed: int = 0) -> Stage
     for folder in (stages.features, stages.content, stages.pairs):
         folder.mkdir()
     np.save(stages.content / "content.npy", content[left].astype(np.float32))
-    floats = {"popularity": (left % 7).astype(np.float32), "constant": np.full(len(left), 3, np.float32)}
+    floats = {
+        "popularity": (left % 7).astype(np.float32),
+        "constant": np.full(len(left), 3, np.float32),
+    }
     pq.write_table(pa.table(floats), stages.features / "item_features.parquet")
     WRITERS["pairs"](stages, stages.pairs, PairSettings(sim="none", propensity=False), 0, root)
     return stages
@@ -109,5 +133,7 @@ def write_version(stages: Stages, out: Path, objective: str, model: Path | None 
     out.mkdir(parents=True)
     model = model or write_model(stages, out.with_name(f"{out.name}-model"), objective)
     preranker = write_preranker(stages, out.with_name(f"{out.name}-preranker"))
-    WRITERS["index"](replace(stages, model=model, preranker=preranker), out, retrieval_settings(), 0, out)
+    WRITERS["index"](
+        replace(stages, model=model, preranker=preranker), out, retrieval_settings(), 0, out
+    )
     return out

@@ -1,7 +1,9 @@
-"""A trained version of a small synthetic world, and what it would have been without the items that T1 does not know.
+"""A trained version of a small synthetic world, and what it would have been without the items that
+T1 does not know.
 
-Both are of one model, so that adding those items to the second can be held against the first. Titles are encoded by the
-real backbone; the catalog has an id feature, a statistic and a number; one of the new items has no title.
+Both are of one model, so that adding those items to the second can be held against the first.
+Titles are encoded by the real backbone; the catalog has an id feature, a statistic and a number;
+one of the new items has no title.
 """
 
 import json
@@ -17,7 +19,14 @@ import yaml
 
 from components.writers import WRITERS
 from helpers.checkerboard import prerank_settings, train_settings
-from mtmh.config import Config, ContentSettings, DataSettings, PairSettings, RetrievalSettings, SyntheticSettings
+from mtmh.config import (
+    Config,
+    ContentSettings,
+    DataSettings,
+    PairSettings,
+    RetrievalSettings,
+    SyntheticSettings,
+)
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.model.preranker import Preranker
@@ -40,7 +49,9 @@ class FreshWorld:
 
 def write_fresh_world(root: Path) -> FreshWorld:
     names = ("prepared", "features", "content", "pairs", "model", "preranker")
-    world = StageFolders(**{name: root / name for name in names}, retriever=root / "whole" / "retriever")
+    world = StageFolders(
+        **{name: root / name for name in names}, retriever=root / "whole" / "retriever"
+    )
     prepared, version = world.prepared, world.retriever
     settings = DataSettings(synthetic=SyntheticSettings(users=150, items=260, days=20))
     prepare("synthetic", prepared, settings, seed=0)
@@ -48,7 +59,9 @@ def write_fresh_world(root: Path) -> FreshWorld:
     known = _known(Prepared.load(prepared))
     blank = int(np.flatnonzero(~known)[0])
     titles = ["" if row == blank else title for row, title in enumerate(items["title"].to_pylist())]
-    pq.write_table(items.set_column(1, "title", pa.array(titles, pa.string())), prepared / "items.parquet")
+    pq.write_table(
+        items.set_column(1, "title", pa.array(titles, pa.string())), prepared / "items.parquet"
+    )
     for stage, folder in world.by_stage():
         if stage.name != "prepare":
             folder.mkdir(parents=True)
@@ -59,7 +72,9 @@ def write_fresh_world(root: Path) -> FreshWorld:
     pq.write_table(pa.table(floats), world.features / "item_features.parquet")
     small = train_settings(epochs=1, batch_size=128, embedding_dim=16, out_dim=16)
     ranker = prerank_settings(candidates=80, epochs=1, batch_size=256)
-    WRITERS["content"](world, world.content, ContentSettings(dim=16, device="cpu"), 0, root / "cache")
+    WRITERS["content"](
+        world, world.content, ContentSettings(dim=16, device="cpu"), 0, root / "cache"
+    )
     WRITERS["pairs"](world, world.pairs, PairSettings(), 0, root)
     WRITERS["train"](world, world.model, small, 0, root / "checkpoints")
     WRITERS["preranker"](world, world.preranker, ranker, 0, root)
@@ -68,17 +83,29 @@ def write_fresh_world(root: Path) -> FreshWorld:
     before.mkdir(parents=True)
     write_without(version, known, before)
     for run in (root / "whole", root / "before"):
-        (run / "config.yaml").write_text(yaml.safe_dump(Config(retrieval=RETRIEVAL).model_dump(mode="json")))
-    new = data.items.append_column("length", pa.array(length.astype(np.float64))).filter(pa.array(~known))
+        (run / "config.yaml").write_text(
+            yaml.safe_dump(Config(retrieval=RETRIEVAL).model_dump(mode="json"))
+        )
+    new = data.items.append_column("length", pa.array(length.astype(np.float64))).filter(
+        pa.array(~known)
+    )
     return FreshWorld(root / "whole", root / "before", new, root / "cache")
 
 
 def write_without(version: Path, kept: np.ndarray, out: Path) -> None:
     """The version as if the items not `kept`, bool [items], had never been there."""
-    for name in ("weights.safetensors", "model.json", "content_encoder.safetensors", "content_encoder.json"):
+    for name in (
+        "weights.safetensors",
+        "model.json",
+        "content_encoder.safetensors",
+        "content_encoder.json",
+    ):
         (out / name).write_bytes((version / name).read_bytes())
     for name in ("items", "item_features"):
-        pq.write_table(pq.read_table(version / f"{name}.parquet").filter(pa.array(kept)), out / f"{name}.parquet")
+        pq.write_table(
+            pq.read_table(version / f"{name}.parquet").filter(pa.array(kept)),
+            out / f"{name}.parquet",
+        )
     np.save(out / "content.npy", np.load(version / "content.npy")[kept])
     tunings = {}
     for head in ("engagement", "relevance"):

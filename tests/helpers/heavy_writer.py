@@ -1,4 +1,6 @@
-"""A process that appends without a pause, 16 at a time, and prints the request_id of each record once it is on disk."""
+"""A process that appends without a pause, 16 at a time, and prints the request_id of each record
+once it is on disk.
+"""
 
 import asyncio
 import sys

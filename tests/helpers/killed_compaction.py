@@ -1,4 +1,6 @@
-"""Compacts copies of LOG, TRIALS/0, TRIALS/1, ..: the n-th is killed before its n-th call that changes the disk."""
+"""Compacts copies of LOG, TRIALS/0, TRIALS/1, ..: the n-th is killed before its n-th call that
+changes the disk.
+"""
 
 import os
 import shutil
@@ -29,7 +31,13 @@ def main(log: Path, trials: Path) -> None:
         child = os.fork()
         if child == 0:
             left = [step]
-            for place, name in ((os, "fsync"), (os, "truncate"), (Path, "rename"), (Path, "unlink"), (Path, "mkdir")):
+            for place, name in (
+                (os, "fsync"),
+                (os, "truncate"),
+                (Path, "rename"),
+                (Path, "unlink"),
+                (Path, "mkdir"),
+            ):
                 setattr(place, name, dying(getattr(place, name), left))
             compact(trial / "log", trial / "out", batch_bytes=4000)
             os._exit(0)

@@ -1,6 +1,8 @@
-"""A stand-in for a Kubeflow Pipelines server: a real HTTP API that keeps what is uploaded, scheduled and started.
+"""A stand-in for a Kubeflow Pipelines server: a real HTTP API that keeps what is uploaded,
+scheduled and started.
 
-It speaks the few endpoints that submitting and scheduling need, as JSON like the real one's. Nothing runs on it.
+It speaks the few endpoints that submitting and scheduling need, as JSON like the real one's.
+Nothing runs on it.
 """
 
 import json
@@ -56,8 +58,13 @@ def serve_kubeflow() -> Iterator[Kubeflow]:
             self.send(200, {"multi_user": False} if self.path == f"{API}/healthz" else {})
 
         def do_POST(self) -> None:
-            address, content = urlsplit(self.path), self.rfile.read(int(self.headers["Content-Length"]))
-            body = uploaded(self.headers, content) if "upload" in address.path else json.loads(content)
+            address, content = (
+                urlsplit(self.path),
+                self.rfile.read(int(self.headers["Content-Length"])),
+            )
+            body = (
+                uploaded(self.headers, content) if "upload" in address.path else json.loads(content)
+            )
             self.send(*kubeflow.post(address.path.removeprefix(API), parse_qs(address.query), body))
 
         def send(self, status: int, body: dict[str, Any]) -> None:
@@ -72,7 +79,9 @@ def serve_kubeflow() -> Iterator[Kubeflow]:
             """Tests print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     kubeflow.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:
@@ -85,6 +94,8 @@ def serve_kubeflow() -> Iterator[Kubeflow]:
 
 def uploaded(headers: Message, content: bytes) -> list[Any]:
     """The YAML documents of the one file in a multipart body."""
-    message = BytesParser().parsebytes(b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n" + content)
+    message = BytesParser().parsebytes(
+        b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n" + content
+    )
     (part,) = message.get_payload()
     return list(yaml.safe_load_all(part.get_payload(decode=True)))

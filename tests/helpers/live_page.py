@@ -57,13 +57,18 @@ class Page:
         self.script("document.querySelector(arguments[0]).focus()", css)
 
     def rows(self, name: str) -> list[dict[str, str]]:
-        """What a person reads of a list: of each row its item, its rank, its title, its mark, its score, its tags."""
+        """What a person reads of a list: of each row its item, its rank, its title, its mark, its
+        score, its tags.
+        """
         return list(self.script(
-            "return [...document.querySelectorAll(`.list.${arguments[0]} li[data-item]`)].map((li) => ({"
+            "return [...document.querySelectorAll(`.list.${arguments[0]} "
+            "li[data-item]`)].map((li) => ({"
             "item: li.dataset.item, rank: li.querySelector('.rank').textContent, "
-            "title: li.querySelector('.title').textContent, mark: li.querySelector('.mark').textContent, "
+            "title: li.querySelector('.title').textContent, mark: "
+            "li.querySelector('.mark').textContent, "
             "score: li.querySelector('.score').textContent, "
-            "tags: [...li.querySelectorAll('.topics > *')].map((tag) => tag.textContent).join(' | ')}))",
+            "tags: [...li.querySelectorAll('.topics > *')].map((tag) => tag.textContent).join(' | "
+            "')}))",
             name,
         ))  # fmt: skip
 
@@ -75,4 +80,8 @@ class Page:
         return bool(self.script("return asking === null && timer === 0"))
 
     def console(self) -> list[Any]:
-        return [line for line in self.driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
+        return [
+            line
+            for line in self.driver.get_log("browser")
+            if line["level"] in ("SEVERE", "WARNING")
+        ]

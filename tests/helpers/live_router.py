@@ -38,7 +38,9 @@ def eventually(holds: Callable[[], object], what: str, seconds: float = 60.0) ->
 
 @dataclass
 class RouterFolder:
-    """A store with versions 1 and 2 (other heads), the packages they came from, and the Triton over it."""
+    """A store with versions 1 and 2 (other heads), the packages they came from, and the Triton over
+    it.
+    """
 
     root: Path
     store: Path
@@ -100,7 +102,9 @@ class Traffic:
 
 
 def dated(retriever: Path, out: Path, dates: list[datetime | None]) -> Path:
-    """A copy of a version whose first items were created at `dates`, the others at a time that is not known."""
+    """A copy of a version whose first items were created at `dates`, the others at a time that is
+    not known.
+    """
     shutil.copytree(retriever, out)
     items = pq.read_table(out / "items.parquet")
     column = pa.array([*dates, *[None] * (len(items) - len(dates))], pa.timestamp("us", tz="UTC"))
@@ -148,7 +152,9 @@ def running(
     wait: bool = True,
     token: str = "",
 ) -> Iterator[Router]:
-    """A router over the store, a real uvicorn in a thread on a free port, with settings of its own."""
+    """A router over the store, a real uvicorn in a thread on a free port, with settings of
+    its own.
+    """
     port = free_ports(1)[0]
     own = [f"store={store}", f"triton.url=127.0.0.1:{ports.grpc}", f"listen.port={port}"]
     own += ["listen.grpc_port=null", f"triton.poll_seconds={POLL}", "triton.drain_seconds=0.5"]
@@ -158,7 +164,9 @@ def running(
     thread.start()
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, headers=headers) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=30, headers=headers
+        ) as client:
             eventually(lambda: server.started or not thread.is_alive(), "the router listens")
             if wait:
                 eventually(lambda: client.get("/readyz").status_code == 200, "the router is ready")

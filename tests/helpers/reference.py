@@ -1,4 +1,6 @@
-"""Every column of user days and every metric once more, the plain way: a loop over records, from the definitions."""
+"""Every column of user days and every metric once more, the plain way: a loop over records, from
+the definitions.
+"""
 
 from collections import Counter, defaultdict
 from datetime import date, timedelta
@@ -11,14 +13,29 @@ from helpers.watched import ARMS, FIRST, arm_of
 Row = dict[str, Any]
 DAY = timedelta(days=1)
 SUMS = (
-    *("impressions", "fresh_impressions", "cold_impressions", "relevance_impressions", "judged_impressions"),
-    *("matched_impressions", "engaged_impressions", "lists", "diversity", "diverse_lists", "engagements"),
+    *(
+        "impressions",
+        "fresh_impressions",
+        "cold_impressions",
+        "relevance_impressions",
+        "judged_impressions",
+    ),
+    *(
+        "matched_impressions",
+        "engaged_impressions",
+        "lists",
+        "diversity",
+        "diverse_lists",
+        "engagements",
+    ),
     *("attributed_engagements", "relevance_engagements", "seconds", "active"),
     *("novel_interests", "recalled_interests", "interested"),
 )
 
 
-def user_days(items: list[Row], history: list[Row], log: list[Row]) -> dict[tuple[str, date, str], Row]:
+def user_days(
+    items: list[Row], history: list[Row], log: list[Row]
+) -> dict[tuple[str, date, str], Row]:
     """arm, day, user_id -> the sums."""
     catalog = {one["item_id"]: one for one in items}
     answers = [one for one in log if one["kind"] == "exposure"]
@@ -40,15 +57,21 @@ def user_days(items: list[Row], history: list[Row], log: list[Row]) -> dict[tupl
             of_trigger = set(catalog[trigger]["l2_topics"]) if trigger else set()
             row["impressions"] += 1
             row["fresh_impressions"] += time - catalog[item]["created_at"] < timedelta(hours=48)
-            row["cold_impressions"] += not any(other == item and when < day for other, when in touched)
+            row["cold_impressions"] += not any(
+                other == item and when < day for other, when in touched
+            )
             row["relevance_impressions"] += head == "relevance"
             row["judged_impressions"] += bool(topics and of_trigger)
             row["matched_impressions"] += bool(topics & of_trigger)
-        with_topics = [set(catalog[item]["l2_topics"]) for item in one["item_id"] if catalog[item]["l2_topics"]]
+        with_topics = [
+            set(catalog[item]["l2_topics"]) for item in one["item_id"] if catalog[item]["l2_topics"]
+        ]
         pairs = list(combinations(with_topics, 2))
         if pairs:
             row["diverse_lists"] += 1
-            row["diversity"] += sum(1 - len(a & b) / sqrt(len(a) * len(b)) for a, b in pairs) / len(pairs)
+            row["diversity"] += sum(1 - len(a & b) / sqrt(len(a) * len(b)) for a, b in pairs) / len(
+                pairs
+            )
     first_liked: dict[tuple[str, str], tuple[Any, Row]] = {}
     for one in events:
         user, day = one["user_id"], one["timestamp"].date()
@@ -77,16 +100,27 @@ def add_interests(
     liked: list[tuple[str, str, date]],
     catalog: dict[str, Row],
 ) -> None:
-    """Into the rows: what was new to a user that day, and what of the interests from before the log was shown."""
+    """Into the rows: what was new to a user that day, and what of the interests from before the log
+    was shown.
+    """
     before = [(user, topic) for user, topic, day in liked if day < FIRST]
     for (_, day, user), row in rows.items():
         today = {topic for who, topic, when in liked if who == user and when == day}
-        lately = {topic for who, topic, when in liked if who == user and day - 28 * DAY <= when < day}
+        lately = {
+            topic for who, topic, when in liked if who == user and day - 28 * DAY <= when < day
+        }
         row["novel_interests"] = len(today - lately)
         counts = Counter(topic for who, topic in before if who == user)
         top = sorted(counts, key=lambda topic: (-counts[topic], topic))[:5]
-        lists = [one for one in answers if one["user_id"] == user and one["timestamp"].date() == day]
-        had = {topic for one in lists for item in one["item_id"] for topic in catalog[item]["l2_topics"]}
+        lists = [
+            one for one in answers if one["user_id"] == user and one["timestamp"].date() == day
+        ]
+        had = {
+            topic
+            for one in lists
+            for item in one["item_id"]
+            for topic in catalog[item]["l2_topics"]
+        }
         if top and lists:
             row["interested"] = 1
             row["recalled_interests"] = len(had & set(top)) / len(top)
@@ -94,11 +128,16 @@ def add_interests(
 
 def impression(event: Row, answers: list[Row]) -> tuple[str, str] | None:
     """Request and head of the impression that an event goes back to."""
-    own = [one for one in answers if one["user_id"] == event["user_id"] and event["item_id"] in one["item_id"]]
+    own = [
+        one
+        for one in answers
+        if one["user_id"] == event["user_id"] and event["item_id"] in one["item_id"]
+    ]
     if event["request_id"] is None:
-        own = sorted((one for one in own if one["timestamp"] <= event["timestamp"]), key=lambda one: one["timestamp"])[
-            -1:
-        ]
+        own = sorted(
+            (one for one in own if one["timestamp"] <= event["timestamp"]),
+            key=lambda one: one["timestamp"],
+        )[-1:]
     else:
         own = [one for one in own if one["request_id"] == event["request_id"]]
     for one in own:
@@ -107,7 +146,9 @@ def impression(event: Row, answers: list[Row]) -> tuple[str, str] | None:
     return None
 
 
-def daily(items: list[Row], history: list[Row], log: list[Row], days: int) -> dict[tuple[str, date], Row]:
+def daily(
+    items: list[Row], history: list[Row], log: list[Row], days: int
+) -> dict[tuple[str, date], Row]:
     """arm, day -> every metric, None where it has no meaning."""
     rows = user_days(items, history, log)
     catalog = {one["item_id"]: one for one in items}
@@ -118,9 +159,18 @@ def daily(items: list[Row], history: list[Row], log: list[Row], days: int) -> di
             users = sum(arm_of(user) == arm for user in seen)
             if not users:
                 continue
-            total = {name: sum(row[name] for key, row in rows.items() if key[:2] == (arm, day)) for name in SUMS}
-            mine = [one for one in log if arm_of(one["user_id"]) == arm and one["timestamp"].date() == day]
-            shown = Counter(item for one in mine if one["kind"] == "exposure" for item in one["item_id"])
+            total = {
+                name: sum(row[name] for key, row in rows.items() if key[:2] == (arm, day))
+                for name in SUMS
+            }
+            mine = [
+                one
+                for one in log
+                if arm_of(one["user_id"]) == arm and one["timestamp"].date() == day
+            ]
+            shown = Counter(
+                item for one in mine if one["kind"] == "exposure" for item in one["item_id"]
+            )
             viewed = {one["item_id"] for one in mine if one["kind"] == "engagement"}
             topics: Counter[str] = Counter()
             for item, count in shown.items():
@@ -144,10 +194,14 @@ def daily(items: list[Row], history: list[Row], log: list[Row], days: int) -> di
                 "interest_recall": over("recalled_interests", "interested"),
                 "engagement_rate": over("engaged_impressions", "impressions"),
                 "relevance_share": over("relevance_impressions", "impressions"),
-                "relevance_engagement_share": over("relevance_engagements", "attributed_engagements"),
+                "relevance_engagement_share": over(
+                    "relevance_engagements", "attributed_engagements"
+                ),
                 "topic_match": over("matched_impressions", "judged_impressions"),
                 "diversity": over("diversity", "diverse_lists"),
-                "topic_entropy": -sum(n / topics.total() * log2(n / topics.total()) for n in topics.values())
+                "topic_entropy": -sum(
+                    n / topics.total() * log2(n / topics.total()) for n in topics.values()
+                )
                 if topics
                 else None,
                 "catalog_coverage": len(shown) / len(there) if mine else None,

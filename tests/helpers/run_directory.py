@@ -10,8 +10,12 @@ import yaml
 from mtmh.config import Config
 
 
-def write_run(folder: Path, passed: bool, weights: str = "w", retriever: Path | None = None) -> Path:
-    """Write one whose gate said `passed`, with the version `retriever`, else one that nobody could load."""
+def write_run(
+    folder: Path, passed: bool, weights: str = "w", retriever: Path | None = None
+) -> Path:
+    """Write one whose gate said `passed`, with the version `retriever`, else one that nobody could
+    load.
+    """
     folder.mkdir()
     if retriever is not None:
         (folder / "retriever").symlink_to(retriever)

@@ -41,7 +41,9 @@ def batch_of_a_pair(log_q: list[float]) -> Batch:
 
 
 def unit(rows: int, width: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    raw = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    raw = torch.randn(
+        rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     return torch.nn.functional.normalize(raw, dim=1).to(dtype)
 
 

@@ -10,10 +10,26 @@ from PIL import Image
 from mtmh.data.files import write_parquet
 
 SUBJECTS = {
-    "food": (["bread", "pizza", "soup", "cake", "cheese"], ["baking", "cooking", "dinner"], (200, 40, 40)),
-    "cars": (["engine", "truck", "tires", "brakes", "diesel"], ["driving", "garage", "racing"], (40, 200, 40)),
-    "music": (["guitar", "piano", "drums", "violin", "trumpet"], ["concert", "band", "orchestra"], (40, 40, 200)),
-    "garden": (["roses", "tulips", "compost", "hedge", "lawn"], ["plants", "growing", "flowers"], (200, 200, 40)),
+    "food": (
+        ["bread", "pizza", "soup", "cake", "cheese"],
+        ["baking", "cooking", "dinner"],
+        (200, 40, 40),
+    ),
+    "cars": (
+        ["engine", "truck", "tires", "brakes", "diesel"],
+        ["driving", "garage", "racing"],
+        (40, 200, 40),
+    ),
+    "music": (
+        ["guitar", "piano", "drums", "violin", "trumpet"],
+        ["concert", "band", "orchestra"],
+        (40, 40, 200),
+    ),
+    "garden": (
+        ["roses", "tulips", "compost", "hedge", "lawn"],
+        ["plants", "growing", "flowers"],
+        (200, 200, 40),
+    ),
 }
 EACH = 20  # items of a subject; of these:
 NO_TEXT, NO_IMAGE, NEITHER, CORRUPT = 4, 5, 6, 7
@@ -56,8 +72,13 @@ def write_catalog(folder: Path, concepts: bool, images: bool, items: int) -> Non
             for place, tag in enumerate(two)
         ]
         pairs += [(ids[0], "Cars ", "hashtag", 1.0)]  # the name of a topic
-        columns = dict(zip(("item_id", "concept", "source", "weight"), zip(*pairs, strict=True), strict=True))
-        write_parquet(pa.table({name: list(values) for name, values in columns.items()}), folder / "concepts.parquet")
+        columns = dict(
+            zip(("item_id", "concept", "source", "weight"), zip(*pairs, strict=True), strict=True)
+        )
+        write_parquet(
+            pa.table({name: list(values) for name, values in columns.items()}),
+            folder / "concepts.parquet",
+        )
     event = np.arange(400)
     time = np.datetime64("2024-01-01", "us") + event.astype("timedelta64[h]")
     log = {

@@ -15,7 +15,9 @@ def small_tables() -> dict[str, pa.Table]:
     """A log of 200 events an hour apart, over 8 users and 30 items, without a fault."""
     event = np.arange(EVENTS)
     hour = np.datetime64("2024-01-01T00", "us") + event.astype("timedelta64[h]")
-    item = np.random.default_rng(0).permutation(np.append(np.arange(ITEMS).repeat(6), np.arange(EVENTS - 6 * ITEMS)))
+    item = np.random.default_rng(0).permutation(
+        np.append(np.arange(ITEMS).repeat(6), np.arange(EVENTS - 6 * ITEMS))
+    )
     topics = [["Food"], ["Sports"], ["Food", "Music"], []]
     return {
         "interactions": pa.table(
@@ -33,7 +35,9 @@ def small_tables() -> dict[str, pa.Table]:
                 "title": pa.array([f"item {i}" for i in range(ITEMS)]),
                 "text": pa.array([""] * ITEMS),
                 "l1_topics": pa.array([topics[i % 4] for i in range(ITEMS)]),
-                "l2_topics": pa.array([[name + " fine" for name in topics[i % 4]] for i in range(ITEMS)]),
+                "l2_topics": pa.array(
+                    [[name + " fine" for name in topics[i % 4]] for i in range(ITEMS)]
+                ),
                 "price": pa.array(np.arange(ITEMS) / 2),
             }
         ),

@@ -1,7 +1,8 @@
-"""A small watched place and the version that served it: 120 items of four topics, 120 users, two arms, four days.
+"""A small watched place and the version that served it: 120 items of four topics, 120 users, two
+arms, four days.
 
-Items of a topic have vectors around that topic's own; all topics are shown and liked alike. What `shifted` days have
-instead is of the first topic alone.
+Items of a topic have vectors around that topic's own; all topics are shown and liked alike. What
+`shifted` days have instead is of the first topic alone.
 """
 
 import json
@@ -23,7 +24,10 @@ from mtmh.exposures.tables import REJECTED, LogTables
 from mtmh.heads import HEADS
 
 FIRST, DAYS, USERS, ITEMS, TOPICS, K = date(2025, 3, 2), 4, 120, 120, 4, 8
-ARMS: list[dict[str, Any]] = [{"name": "engagement-only", "alpha": 100}, {"name": "mtmh", "alpha": 50}]
+ARMS: list[dict[str, Any]] = [
+    {"name": "engagement-only", "alpha": 100},
+    {"name": "mtmh", "alpha": 50},
+]
 SALT = "small"
 TOPIC = np.arange(ITEMS) % TOPICS
 NEW = 12  # the last items: created one every eight hours from the day before the first on
@@ -43,7 +47,9 @@ class _Answers:
 
 
 def write_place(folder: Path, shifted: Collection[int] = (), missing: Collection[int] = ()) -> Path:
-    """Write the place `folder`; days `shifted` show and like the first topic alone, days `missing` have no rows."""
+    """Write the place `folder`; days `shifted` show and like the first topic alone, days `missing`
+    have no rows.
+    """
     rng = np.random.default_rng(0)
     arms = read_arms(ARMS)
     arm = np.array(assign_all(pa.array(USER_IDS), SALT, arms).to_pylist())
@@ -57,8 +63,19 @@ def write_place(folder: Path, shifted: Collection[int] = (), missing: Collection
     write_batch(folder / "tables", tables, [])
     write_parquet(_items(), folder / "items.parquet")
     write_parquet(_history(rng), folder / "history.parquet")
-    experiment = {"salt": SALT, "control": ARMS[0]["name"], "treatment": ARMS[1]["name"], "arms": ARMS}
-    experiment |= {"first_day": str(FIRST), "days": DAYS, "simulated": True, "world": "small", "seed": 0}
+    experiment = {
+        "salt": SALT,
+        "control": ARMS[0]["name"],
+        "treatment": ARMS[1]["name"],
+        "arms": ARMS,
+    }
+    experiment |= {
+        "first_day": str(FIRST),
+        "days": DAYS,
+        "simulated": True,
+        "world": "small",
+        "seed": 0,
+    }
     experiment |= {"retriever": str(version), "run": str(run)}
     (folder / "experiment.json").write_text(json.dumps(experiment))
     return folder
@@ -70,16 +87,25 @@ def write_version(run: Path, rng: np.random.Generator) -> Path:
     version.mkdir(parents=True)
     known = ITEMS - NEW
     write_parquet(_items().slice(0, known), version / "items.parquet")
-    past = {"log_popularity": rng.uniform(1, 3, known), "log_age_days": np.log1p(rng.uniform(1, 60, known))}
+    past = {
+        "log_popularity": rng.uniform(1, 3, known),
+        "log_age_days": np.log1p(rng.uniform(1, 60, known)),
+    }
     write_parquet(
-        pa.table({name: value.astype(np.float32) for name, value in past.items()}), version / "item_features.parquet"
+        pa.table({name: value.astype(np.float32) for name, value in past.items()}),
+        version / "item_features.parquet",
     )
     for head in HEADS:
         centres = rng.normal(size=(TOPICS, 16))
         vectors = centres[TOPIC[:known]] + 0.5 * rng.normal(size=(known, 16))
-        np.save(version / f"{head}.npy", (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
+        np.save(
+            version / f"{head}.npy",
+            (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32),
+        )
     split = f"{FIRST}T00:00:00+00:00"
-    (version / "manifest.json").write_text(json.dumps({"created_from": {"split_time": split}, "sha256": {}}))
+    (version / "manifest.json").write_text(
+        json.dumps({"created_from": {"split_time": split}, "sha256": {}})
+    )
     (run / "config.yaml").write_text(yaml.safe_dump({"retrieval": {"alpha": 50}}))
     lists = [_evaluated(arm["alpha"], known, rng) for arm in ARMS]
     write_parquet(pa.concat_tables(lists), run / "candidates.parquet")
@@ -107,7 +133,11 @@ def _scores(head: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _answers(
-    user: np.ndarray, day: np.ndarray, arm: np.ndarray, shifted: np.ndarray, rng: np.random.Generator
+    user: np.ndarray,
+    day: np.ndarray,
+    arm: np.ndarray,
+    shifted: np.ndarray,
+    rng: np.random.Generator,
 ) -> _Answers:
     chance = np.ones((len(user), ITEMS))
     hour = np.array([(time - _times(day * 24 + 12)).astype(float) for time in _created()]).T
@@ -115,7 +145,9 @@ def _answers(
     chance[np.isin(day, shifted)[:, None] & (TOPIC > 0)] = 0
     keys = np.where(chance > 0, rng.random(chance.shape), 2)
     item = np.argsort(keys, axis=1)[:, :K]
-    engagement = np.where((arm == ARMS[0]["name"])[user][:, None], True, rng.random(item.shape) < 0.5)
+    engagement = np.where(
+        (arm == ARMS[0]["name"])[user][:, None], True, rng.random(item.shape) < 0.5
+    )
     head = np.where(engagement, *HEADS)
     return _Answers(user, day, item, head, _scores(head, rng))
 
@@ -162,7 +194,9 @@ def _exposures(answers: _Answers, arm: np.ndarray) -> pa.Table:
     of_request = {
         "exposure_id": request,
         "request_id": request,
-        "timestamp": pa.array(_times(answers.day * 24 + 12)).cast(pa.timestamp("us", tz="UTC")).to_numpy(),
+        "timestamp": pa.array(_times(answers.day * 24 + 12))
+        .cast(pa.timestamp("us", tz="UTC"))
+        .to_numpy(),
         "user_id": USER_IDS[answers.user],
         "arm": arm[answers.user],
         "model_version": np.full(n, "1"),
@@ -177,8 +211,14 @@ def _exposures(answers: _Answers, arm: np.ndarray) -> pa.Table:
     }
     columns = {name: np.repeat(values, K) for name, values in of_request.items()}
     columns |= {"item_id": ITEM_IDS[answers.item].ravel(), "head": answers.head.ravel()}
-    columns |= {"score": answers.score.ravel(), "trigger_id": ITEM_IDS[(answers.item + TOPICS) % (ITEMS - NEW)].ravel()}
-    columns |= {"position": np.tile(np.arange(1, K + 1), n), "head_rank": np.tile(np.arange(1, K + 1), n)}
+    columns |= {
+        "score": answers.score.ravel(),
+        "trigger_id": ITEM_IDS[(answers.item + TOPICS) % (ITEMS - NEW)].ravel(),
+    }
+    columns |= {
+        "position": np.tile(np.arange(1, K + 1), n),
+        "head_rank": np.tile(np.arange(1, K + 1), n),
+    }
     return pa.table({name: columns[name] for name in EXPOSURES.names}).cast(EXPOSURES)
 
 

@@ -1,4 +1,6 @@
-"""A small population, and a server that is no retriever: the most popular items, of all or of one's community."""
+"""A small population, and a server that is no retriever: the most popular items, of all or of one's
+community.
+"""
 
 import numpy as np
 
@@ -11,7 +13,9 @@ WORLD = SyntheticSettings(users=200, items=400, days=30)
 
 
 class Popular:
-    """Arm 0 gets what is popular; arm 1 what is popular in the user's community, or what `other` says."""
+    """Arm 0 gets what is popular; arm 1 what is popular in the user's community, or what `other`
+    says.
+    """
 
     def __init__(self, people: Population, other: str = "community") -> None:
         self.people, self.other, self.served = people, other, 0
@@ -22,9 +26,14 @@ class Popular:
 
     def answer(self, users: np.ndarray, triggers: Ragged, arms: np.ndarray, k: int) -> Slates:
         self.asked.append((users, triggers))
-        weight = np.broadcast_to(self.people.items.weight[: self.served], (len(users), self.served)).copy()
+        weight = np.broadcast_to(
+            self.people.items.weight[: self.served], (len(users), self.served)
+        ).copy()
         if self.other == "community":
-            home = self.people.items.community[: self.served] == self.people.users.community[users][:, None]
+            home = (
+                self.people.items.community[: self.served]
+                == self.people.users.community[users][:, None]
+            )
             weight += home * (arms[:, None] == 1)
         else:
             weight[arms == 1] *= -1.0

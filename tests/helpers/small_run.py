@@ -13,7 +13,20 @@ from mtmh.report.examples import Search
 from mtmh.stages import STAGES, StageFolders
 
 ITEMS, USERS = 240, 40
-WORDS = ["Bread", "Cheese", "Tea", "Garden", "Bicycle", "Guitar", "Camera", "Chess", "Hiking", "Yoga", "Jazz", "Soup"]
+WORDS = [
+    "Bread",
+    "Cheese",
+    "Tea",
+    "Garden",
+    "Bicycle",
+    "Guitar",
+    "Camera",
+    "Chess",
+    "Hiking",
+    "Yoga",
+    "Jazz",
+    "Soup",
+]
 TABLE = {  # recall@500, L1, L2 relevance, coverage, diversity, cold share
     "popularity": (0.0912, 0.11, 0.0604, 0.021, 0.91, 0.0),
     "itemknn": (0.2431, 0.31, 0.1812, 0.55, 0.83, 0.0),
@@ -32,7 +45,10 @@ def model_figures(has_topics: bool, head: str = "") -> dict[str, dict[str, float
     """Figures of every model; with `head` those of a model that has this one alone."""
     models: dict[str, dict[str, float | None]] = {}
     for name, (recall, coarse, fine, coverage, diversity, cold) in TABLE.items():
-        models[name] = {f"recall_at_{k}": recall * share for k, share in ((5, 0.07), (20, 0.17), (100, 0.48), (500, 1))}
+        models[name] = {
+            f"recall_at_{k}": recall * share
+            for k, share in ((5, 0.07), (20, 0.17), (100, 0.48), (500, 1))
+        }
         models[name] |= {"l1_relevance": coarse, "l2_relevance": fine} if has_topics else {
             "l1_relevance": None, "l2_relevance": None}  # fmt: skip
         models[name] |= {"coverage": coverage, "intra_list_diversity": diversity}
@@ -40,7 +56,9 @@ def model_figures(has_topics: bool, head: str = "") -> dict[str, dict[str, float
         models[name] |= {"fresh_share": cold / 2, "fresh_recall_at_500": 5 * cold}
     if head:
         models = {
-            name: figures for name, figures in models.items() if name in (f"{head}_head", "popularity", "itemknn")
+            name: figures
+            for name, figures in models.items()
+            if name in (f"{head}_head", "popularity", "itemknn")
         }
         models |= {name: models[f"{head}_head"] for name in TABLE if name.startswith("merged")}
     return models
@@ -53,8 +71,12 @@ def item_table(has_topics: bool, title: str = "{word} {number}") -> pa.Table:
             "item_id": [f"i{n:03d}" for n in range(ITEMS)],
             "title": [title.format(word=WORDS[topic], number=n) for n, topic in enumerate(fine)],
             "text": [""] * ITEMS,
-            "l1_topics": pa.array([[f"area {t // 4}"] * has_topics for t in fine], pa.list_(pa.string())),
-            "l2_topics": pa.array([[f"{WORDS[t].lower()} fans"] * has_topics for t in fine], pa.list_(pa.string())),
+            "l1_topics": pa.array(
+                [[f"area {t // 4}"] * has_topics for t in fine], pa.list_(pa.string())
+            ),
+            "l2_topics": pa.array(
+                [[f"{WORDS[t].lower()} fans"] * has_topics for t in fine], pa.list_(pa.string())
+            ),
         }
     )
 
@@ -81,13 +103,22 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def write_stages(
-    root: Path, has_topics: bool = True, passed: bool = True, title: str = "{word} {number}", head: str = ""
+    root: Path,
+    has_topics: bool = True,
+    passed: bool = True,
+    title: str = "{word} {number}",
+    head: str = "",
 ) -> StageFolders:
-    """Write all stages' directories under `root`; `title` is a format with word and number, `head` a single head."""
+    """Write all stages' directories under `root`; `title` is a format with word and number, `head`
+    a single head.
+    """
     stages = StageFolders(**{stage.artifact: root / "stages" / stage.name for stage in STAGES})
     for number, (stage, folder) in enumerate(stages.by_stage(), start=1):
         folder.mkdir(parents=True)
-        write_json(folder / "step.json", {"step": stage.name, "seconds": 1.5 * number, "peak_memory_mb": 100 * number})
+        write_json(
+            folder / "step.json",
+            {"step": stage.name, "seconds": 1.5 * number, "peak_memory_mb": 100 * number},
+        )
     prepared = {
         "path": "elsewhere", "fingerprint": "f" * 64, "split_time": "2025-03-01T12:30:00+00:00", "rows": 12345,
         "users": 678, "items": ITEMS, "test_users": USERS, "rejected_rows": 3, "has_topics": has_topics,
@@ -101,7 +132,9 @@ def write_stages(
         "content": [""] * 3,
     }
     pq.write_table(pa.table(rejected), stages.prepared / "rejected.parquet")
-    pq.write_table(pa.table({"user": pa.array(range(777), pa.int32())}), stages.pairs / "pairs.parquet")
+    pq.write_table(
+        pa.table({"user": pa.array(range(777), pa.int32())}), stages.pairs / "pairs.parquet"
+    )
     steps = np.arange(1, 201)
     curve = {"step": steps, "pairs": steps * 512, "pairs_per_second": np.full(200, 30000.0)}
     curve |= {"engagement_loss": 4 + 3 / steps**0.5, "relevance_loss": 1 + 2 / steps**0.4}
@@ -111,17 +144,37 @@ def write_stages(
     models = model_figures(has_topics, head)
     write_json(stages.result / "evaluation.json", {"models": models, "sample": models})
     pq.write_table(candidate_table(), stages.result / "candidates.parquet")
-    rule = {"rule": "recall_floor", "metric": "recall_at_500", "value": 0.4024, "bound": 0.2431, "interval": None}
+    rule = {
+        "rule": "recall_floor",
+        "metric": "recall_at_500",
+        "value": 0.4024,
+        "bound": 0.2431,
+        "interval": None,
+    }
     rule |= {
         "passed": passed,
         "why": "Recall@500 of the merge is 40.24 %, the best baseline <itemknn> has 24.31 %.",
     }
     unmeasured = {"rule": "relevance_floor", "metric": "l2_relevance", "value": None, "bound": None}
-    unmeasured |= {"interval": None, "passed": True, "why": "Not measured: no item has an L2 topic."}
-    better = {"rule": "coverage_not_worse", "metric": "coverage", "value": 0.012, "bound": 0.0, "passed": True}
-    better |= {"interval": [0.004, 0.02], "why": "Coverage differs from champion 3 by +1.20 points."}
+    unmeasured |= {
+        "interval": None,
+        "passed": True,
+        "why": "Not measured: no item has an L2 topic.",
+    }
+    better = {
+        "rule": "coverage_not_worse",
+        "metric": "coverage",
+        "value": 0.012,
+        "bound": 0.0,
+        "passed": True,
+    }
+    better |= {
+        "interval": [0.004, 0.02],
+        "why": "Coverage differs from champion 3 by +1.20 points.",
+    }
     write_json(
-        stages.verdict / "verdict.json", {"passed": passed, "rules": [rule, unmeasured, better], "champion": "3"}
+        stages.verdict / "verdict.json",
+        {"passed": passed, "rules": [rule, unmeasured, better], "champion": "3"},
     )
     return stages
 
@@ -134,13 +187,17 @@ def write_run(root: Path, **wishes: object) -> Path:
 
 
 def make_search(head: str = "") -> Search:
-    """Exact search: the relevance head knows the items' topics, the engagement head habits that cut across them.
+    """Exact search: the relevance head knows the items' topics, the engagement head habits that cut
+    across them.
 
     With `head`, there is no other.
     """
     rng = np.random.default_rng(2)
     vectors = {}
-    for name, groups in (("relevance", np.arange(ITEMS) % 12), ("engagement", rng.integers(0, 15, ITEMS))):
+    for name, groups in (
+        ("relevance", np.arange(ITEMS) % 12),
+        ("engagement", rng.integers(0, 15, ITEMS)),
+    ):
         raw = rng.normal(size=(15, 16))[groups] + 0.5 * rng.normal(size=(ITEMS, 16))
         vectors[name] = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
 

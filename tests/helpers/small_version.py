@@ -1,6 +1,8 @@
-"""Versions of a small synthetic world, trained for a moment, large enough for an index that does not search everything.
+"""Versions of a small synthetic world, trained for a moment, large enough for an index that does
+not search everything.
 
-Some items have no content, some are new after the split, and the catalog has an id feature, a statistic and a number.
+Some items have no content, some are new after the split, and the catalog has an id feature, a
+statistic and a number.
 """
 
 from dataclasses import replace
@@ -28,7 +30,9 @@ def write_world(root: Path, length: bool = True) -> StageFolders:
 
     Without `length` the items have no number of their own.
     """
-    world = StageFolders(**{name: root / name for name in ("prepared", "features", "content", "pairs")})
+    world = StageFolders(
+        **{name: root / name for name in ("prepared", "features", "content", "pairs")}
+    )
     prepare("synthetic", world.prepared, SETTINGS, seed=0)
     rng = np.random.default_rng(0)
     content = rng.normal(size=(ITEMS, CONTENT))
@@ -38,22 +42,34 @@ def write_world(root: Path, length: bool = True) -> StageFolders:
         folder.mkdir()
     np.save(world.content / "content.npy", content.astype(np.float32))
     seen = np.bincount(Prepared.load(world.prepared).item, minlength=ITEMS)
-    floats = {"log_popularity": np.log1p(seen)} | ({"length": rng.normal(3, 2, ITEMS)} if length else {})
+    floats = {"log_popularity": np.log1p(seen)} | (
+        {"length": rng.normal(3, 2, ITEMS)} if length else {}
+    )
     table = pa.table({name: values.astype(np.float32) for name, values in floats.items()})
     pq.write_table(table, world.features / "item_features.parquet")
     WRITERS["pairs"](world, world.pairs, PairSettings(), 0, root)
     return world
 
 
-def write_run(world: StageFolders, run: Path, objective: str = "mtmh", seed: int = 0, ranked: bool = True) -> Path:
+def write_run(
+    world: StageFolders, run: Path, objective: str = "mtmh", seed: int = 0, ranked: bool = True
+) -> Path:
     """What of a run directory serving reads: the retriever and config.yaml."""
     model, preranker, retriever = run / "model", run / "preranker", run / "retriever"
     for folder in (model, preranker, retriever):
         folder.mkdir(parents=True)
-    settings = train_settings(objective=objective, epochs=1, batch_size=128, embedding_dim=16, out_dim=16)
+    settings = train_settings(
+        objective=objective, epochs=1, batch_size=128, embedding_dim=16, out_dim=16
+    )
     WRITERS["train"](world, model, settings, seed, run / "checkpoints")
     if ranked:
-        WRITERS["preranker"](world, preranker, prerank_settings(candidates=150, epochs=1), seed, run)
-    WRITERS["index"](replace(world, model=model, preranker=preranker), retriever, RETRIEVAL, seed, run)
-    (run / "config.yaml").write_text(yaml.safe_dump(Config(data=SETTINGS, retrieval=RETRIEVAL).model_dump(mode="json")))
+        WRITERS["preranker"](
+            world, preranker, prerank_settings(candidates=150, epochs=1), seed, run
+        )
+    WRITERS["index"](
+        replace(world, model=model, preranker=preranker), retriever, RETRIEVAL, seed, run
+    )
+    (run / "config.yaml").write_text(
+        yaml.safe_dump(Config(data=SETTINGS, retrieval=RETRIEVAL).model_dump(mode="json"))
+    )
     return run

@@ -31,13 +31,20 @@ ITEM_SCHEMA = pa.schema(
     ]
 )
 HISTORY_SCHEMA = pa.schema(
-    [("user_id", pa.string()), ("item_id", pa.string()), ("timestamp", UTC_MICROSECONDS), ("value", pa.float64())]
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("timestamp", UTC_MICROSECONDS),
+        ("value", pa.float64()),
+    ]
 )
 
 
 def at(day: float, seconds: float = 0.0) -> datetime:
     """So many days after the first day of the experiment began."""
-    return datetime(FIRST.year, FIRST.month, FIRST.day, tzinfo=UTC) + timedelta(days=day, seconds=seconds)
+    return datetime(FIRST.year, FIRST.month, FIRST.day, tzinfo=UTC) + timedelta(
+        days=day, seconds=seconds
+    )
 
 
 def arm_of(user: str) -> str:
@@ -45,7 +52,12 @@ def arm_of(user: str) -> str:
 
 
 def item(item_id: str, topics: list[str], created: datetime | None = None) -> Row:
-    return {"item_id": item_id, "title": item_id, "created_at": created or at(-30), "l2_topics": topics}
+    return {
+        "item_id": item_id,
+        "title": item_id,
+        "created_at": created or at(-30),
+        "l2_topics": topics,
+    }
 
 
 def past(user: str, item_id: str, day: float, value: float = 1.0) -> Row:
@@ -53,7 +65,12 @@ def past(user: str, item_id: str, day: float, value: float = 1.0) -> Row:
 
 
 def answer(
-    request: str, user: str | None, time: datetime, items: list[str], triggers: list[str | None], **other: Any
+    request: str,
+    user: str | None,
+    time: datetime,
+    items: list[str],
+    triggers: list[str | None],
+    **other: Any,
 ) -> Row:
     """An exposure of the items, by turns from both heads."""
     lists = {"item_id": items, "trigger_id": triggers}
@@ -83,7 +100,12 @@ def append(folder: Path, records: list[Row]) -> None:
 
 
 def make_place(
-    folder: Path, items: list[Row], history: list[Row], *batches: list[Row], days: int = 4, **experiment: Any
+    folder: Path,
+    items: list[Row],
+    history: list[Row],
+    *batches: list[Row],
+    days: int = 4,
+    **experiment: Any,
 ) -> Path:
     """A place with a log; each list of records is compacted before the next one is written."""
     (folder / "log").mkdir(parents=True)
@@ -95,7 +117,10 @@ def make_place(
         "salt": SALT,
         "control": ARMS[0],
         "treatment": ARMS[1],
-        "arms": [{"name": name, "weight": 1.0, "alpha": alpha} for name, alpha in zip(ARMS, (100, 50), strict=True)],
+        "arms": [
+            {"name": name, "weight": 1.0, "alpha": alpha}
+            for name, alpha in zip(ARMS, (100, 50), strict=True)
+        ],
         "first_day": str(FIRST),
         "days": days,
         "simulated": True,
@@ -108,11 +133,17 @@ def make_place(
 def draw(
     seed: int, users: int = 12, items: int = 15, topics: int = 5, days: int = 4
 ) -> tuple[list[Row], list[Row], list[Row]]:
-    """Items, history and a log in which everything occurs that the metrics look at, and nothing is wrong."""
+    """Items, history and a log in which everything occurs that the metrics look at, and nothing is
+    wrong.
+    """
     random = Random(seed)
     names = [f"topic {n}" for n in range(topics)]
     catalog = [
-        item(f"item-{n}", random.sample(names, random.choice((0, 1, 1, 1, 2, 3))), at(random.uniform(-5, days - 2)))
+        item(
+            f"item-{n}",
+            random.sample(names, random.choice((0, 1, 1, 1, 2, 3))),
+            at(random.uniform(-5, days - 2)),
+        )
         for n in range(items)
     ]
 
@@ -149,7 +180,10 @@ def draw(
                 if not at(0) <= after < at(days):
                     continue
                 named = random.choice((None, f"r-{number}", f"r-{number}", "r-lost"))
-                value, dwell = random.choice((1.0, 1.0, 2.0, 0.0, -1.0)), random.choice((None, 3.5, 60.0))
+                value, dwell = (
+                    random.choice((1.0, 1.0, 2.0, 0.0, -1.0)),
+                    random.choice((None, 3.5, 60.0)),
+                )
                 log.append(event(named, user, after, chosen, value=value, dwell_seconds=dwell))
     for _ in range(random.randint(0, users)):  # on their own accord, by some who were never served
         user, time = random.choice([*people, "guest-1", "guest-2"]), at(random.uniform(0, days))

@@ -1,4 +1,6 @@
-"""A hand-made experiment: user days, item counts, items and history, seeded, with planted effects."""
+"""A hand-made experiment: user days, item counts, items and history, seeded, with planted
+effects.
+"""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -25,8 +27,12 @@ def user_names(users: int) -> np.ndarray:
     return np.char.add("u", np.char.zfill(np.arange(users).astype(str), 5))
 
 
-def user_days(users: int = 1200, days: int = 14, more_time: float = 0.0, fewer: float = 0.0, seed: int = 0) -> pa.Table:
-    """`more_time`: by how much the treatment lengthens dwell; `fewer`: by how much it lowers engagement."""
+def user_days(
+    users: int = 1200, days: int = 14, more_time: float = 0.0, fewer: float = 0.0, seed: int = 0
+) -> pa.Table:
+    """`more_time`: by how much the treatment lengthens dwell; `fewer`: by how much it lowers
+    engagement.
+    """
     rng = np.random.default_rng(seed)
     user = np.repeat(np.arange(users), days)
     day = np.tile(np.arange(days), users)
@@ -70,7 +76,10 @@ def item_counts(days: int = 14, seed: int = 0) -> pa.Table:
     """Impressions and views of items and topics, by arm, day and bucket."""
     rng = np.random.default_rng(seed)
     parts = []
-    for over, keys in (("item", np.char.add("i", np.arange(ITEMS).astype(str))), ("topic", np.array(TOPICS))):
+    for over, keys in (
+        ("item", np.char.add("i", np.arange(ITEMS).astype(str))),
+        ("topic", np.array(TOPICS)),
+    ):
         shape = (2, days, 100, len(keys))
         shown = rng.poisson(200 / (1 + np.arange(len(keys))) / 20, shape)
         arm, day, bucket, key = np.nonzero(shown)
@@ -108,7 +117,9 @@ def items() -> pa.Table:
 
 
 def history(users: int = 1200, seed: int = 0) -> pa.Table:
-    """Engagements of 60 days before the experiment: from none at all (the first 150 users) to many."""
+    """Engagements of 60 days before the experiment: from none at all (the first 150 users) to
+    many.
+    """
     rng = np.random.default_rng(seed)
     many = np.where(np.arange(users) < 150, 0, rng.poisson(25, users))
     user = np.repeat(np.arange(users), many)
@@ -118,7 +129,9 @@ def history(users: int = 1200, seed: int = 0) -> pa.Table:
         {
             "user_id": user_names(users)[user],
             "item_id": np.char.add("i", rng.integers(0, ITEMS, len(user)).astype(str)),
-            "timestamp": pa.array(start + minutes.astype("timedelta64[m]")).cast(pa.timestamp("us", tz="UTC")),
+            "timestamp": pa.array(start + minutes.astype("timedelta64[m]")).cast(
+                pa.timestamp("us", tz="UTC")
+            ),
             "value": np.ones(len(user)),
             "dwell_seconds": rng.lognormal(3.5, 0.6, len(user)),
         }
@@ -126,7 +139,9 @@ def history(users: int = 1200, seed: int = 0) -> pa.Table:
 
 
 def write_place(folder: Path, users: int = 400, days: int = 2, in_both: int = 0) -> Path:
-    """A whole place on disk: everyone gets a list a day, the first `in_both` users one of each arm."""
+    """A whole place on disk: everyone gets a list a day, the first `in_both` users one of
+    each arm.
+    """
     rng = np.random.default_rng(0)
     names = user_names(users)
     arms = (Arm(name="old", alpha=100), Arm(name="new", alpha=50))
@@ -150,7 +165,9 @@ def write_place(folder: Path, users: int = 400, days: int = 2, in_both: int = 0)
         "surface": pa.repeat("retrieve", lists * k),
         "log_version": np.full(lists * k, 2, np.int32),
         "item_id": np.char.add("i", shown.ravel().astype(str)),
-        "head": np.where((served[row] == "new") & (np.arange(lists * k) % 2 == 1), "relevance", "engagement"),
+        "head": np.where(
+            (served[row] == "new") & (np.arange(lists * k) % 2 == 1), "relevance", "engagement"
+        ),
         "head_rank": (np.tile(np.arange(k), lists) + 1).astype(np.int32),
         "score": np.ones(lists * k),
         "trigger_id": np.char.add("i", rng.integers(0, ITEMS, lists * k).astype(str)),
@@ -166,7 +183,10 @@ def write_place(folder: Path, users: int = 400, days: int = 2, in_both: int = 0)
     liked = exposures.filter(pa.array(rng.random(lists * k) < 0.3))
     rows = liked.num_rows
     done = {
-        **{name: liked[name] for name in ("exposure_id", "request_id", "user_id", "item_id", "day", "log_version")},
+        **{
+            name: liked[name]
+            for name in ("exposure_id", "request_id", "user_id", "item_id", "day", "log_version")
+        },
         **{name: pa.nulls(rows, pa.string()) for name in ("event_id", "call_id")},
         "timestamp": pc.add(liked["timestamp"], pa.scalar(timedelta(minutes=5))),
         "event": pa.repeat("engage", rows),

@@ -1,4 +1,6 @@
-"""The shipped overlays pass every check, and every check finds what is broken on purpose, by file and field."""
+"""The shipped overlays pass every check, and every check finds what is broken on purpose, by file
+and field.
+"""
 
 import os
 import shutil
@@ -85,8 +87,20 @@ BROKEN = [
         "  replicas: 2\n  revisionHistoryLimit: 5",
         "Deployment router: spec.replicas",
     ),
-    ("autoscalers", ROUTER, 'requests: {cpu: "1", memory: 1Gi}', "requests: {memory: 1Gi}", "spec.metrics: cpu"),
-    ("stateful_names", REDIS, "serviceName: redis", "serviceName: reddis", "StatefulSet redis: spec.serviceName"),
+    (
+        "autoscalers",
+        ROUTER,
+        'requests: {cpu: "1", memory: 1Gi}',
+        "requests: {memory: 1Gi}",
+        "spec.metrics: cpu",
+    ),
+    (
+        "stateful_names",
+        REDIS,
+        "serviceName: redis",
+        "serviceName: reddis",
+        "StatefulSet redis: spec.serviceName",
+    ),
     ("stateful_names", REDIS, "  clusterIP: None\n", "", "StatefulSet redis: spec.serviceName"),
     (
         "spread",
@@ -131,8 +145,20 @@ BROKEN = [
         "configMap: {name: rooter}",
         "volumes[configuration]: there is no ConfigMap rooter",
     ),
-    ("volumes", ROUTER, "secretName: router", "secretName: rooter", "volumes[token]: there is no Secret rooter"),
-    ("volumes", ROUTER, "items: [{key: token, path", "items: [{key: tocken, path", "Secret router has no key tocken"),
+    (
+        "volumes",
+        ROUTER,
+        "secretName: router",
+        "secretName: rooter",
+        "volumes[token]: there is no Secret rooter",
+    ),
+    (
+        "volumes",
+        ROUTER,
+        "items: [{key: token, path",
+        "items: [{key: tocken, path",
+        "Secret router has no key tocken",
+    ),
     (
         "volumes",
         "base/volume.yaml",
@@ -170,7 +196,13 @@ BROKEN = [
     ),
     ("accounts", ACCOUNT, "verbs: [list]", 'verbs: ["*"]', "Role mtmh-deploy: rules: a star"),
     ("namespaces", BASE, "namespace: mtmh\n", "", "metadata.namespace"),
-    ("images", REDIS, "redis:8.2.10-bookworm", "redis:latest", "containers[redis].image: 'redis:latest'"),
+    (
+        "images",
+        REDIS,
+        "redis:8.2.10-bookworm",
+        "redis:latest",
+        "containers[redis].image: 'redis:latest'",
+    ),
     ("images", REDIS, "redis:8.2.10-bookworm", "registry.local:5000/redis", "is not pinned"),
     (
         "images",
@@ -180,7 +212,13 @@ BROKEN = [
         "containers[triton].image",
     ),
     ("not_root", TRITON, "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot must be true"),
-    ("not_root", REDIS, "runAsUser: 999", "runAsUser: 0", "containers[redis].securityContext: runAsNonRoot"),
+    (
+        "not_root",
+        REDIS,
+        "runAsUser: 999",
+        "runAsUser: 0",
+        "containers[redis].securityContext: runAsNonRoot",
+    ),
     (
         "not_root",
         TRITON,
@@ -218,9 +256,27 @@ BROKEN = [
         "hostPath: {path: /srv}",
         "volumes[volume]: hostPath",
     ),
-    ("resources", ROUTER, "limits: {memory: 2Gi}", "limits: {}", "containers[router].resources: limits.memory"),
-    ("resources", REDIS, "requests: {cpu: 500m, memory: 4Gi}", "requests: {cpu: 500m}", "requests.memory"),
-    ("resources", GPU, "key: nvidia.com/gpu,", "key: amd.com/gpu,", "containers[triton].resources: asks for a GPU"),
+    (
+        "resources",
+        ROUTER,
+        "limits: {memory: 2Gi}",
+        "limits: {}",
+        "containers[router].resources: limits.memory",
+    ),
+    (
+        "resources",
+        REDIS,
+        "requests: {cpu: 500m, memory: 4Gi}",
+        "requests: {cpu: 500m}",
+        "requests.memory",
+    ),
+    (
+        "resources",
+        GPU,
+        "key: nvidia.com/gpu,",
+        "key: amd.com/gpu,",
+        "containers[triton].resources: asks for a GPU",
+    ),
     (
         "probes",
         TRITON,
@@ -228,7 +284,13 @@ BROKEN = [
         "/v2/health/live, port: https",
         "containers[triton].livenessProbe: there is no port https",
     ),
-    ("probes", ROUTER, "readinessProbe", "startupProbe2", "containers[router].readinessProbe: is not set"),
+    (
+        "probes",
+        ROUTER,
+        "readinessProbe",
+        "startupProbe2",
+        "containers[router].readinessProbe: is not set",
+    ),
     (
         "mounts",
         ROUTER,
@@ -236,8 +298,20 @@ BROKEN = [
         "{name: temp, mountPath",
         "volumeMounts[/tmp]: there is no volume temp",
     ),
-    ("mounts", TRITON, "            - {name: shm, mountPath: /dev/shm}\n", "", "volumes[shm]: is mounted nowhere"),
-    ("mounts", TRITON, "mountPath: /dev/shm", "mountPath: /tmp", "volumeMounts[/tmp]: is mounted twice"),
+    (
+        "mounts",
+        TRITON,
+        "            - {name: shm, mountPath: /dev/shm}\n",
+        "",
+        "volumes[shm]: is mounted nowhere",
+    ),
+    (
+        "mounts",
+        TRITON,
+        "mountPath: /dev/shm",
+        "mountPath: /tmp",
+        "volumeMounts[/tmp]: is mounted twice",
+    ),
     (
         "expansions",
         ROUTER,
@@ -245,7 +319,13 @@ BROKEN = [
         "password=$(REDIS_PASWORD)",
         "env[REDIS_CONNECTION]: $(REDIS_PASWORD)",
     ),
-    ("expansions", ROUTER, "log/$(POD_NAME)", "log/$(POD)", "volumeMounts[/srv/mtmh/log].subPathExpr: $(POD)"),
+    (
+        "expansions",
+        ROUTER,
+        "log/$(POD_NAME)",
+        "log/$(POD)",
+        "volumeMounts[/srv/mtmh/log].subPathExpr: $(POD)",
+    ),
     (
         "ends",
         TRITON,
@@ -260,7 +340,13 @@ BROKEN = [
         "component: reddis}\n  policyTypes",
         "redis: spec.podSelector: takes no pods",
     ),
-    ("selectors", NETWORK, "mtmh/step: features", "mtmh/step: feature", "NetworkPolicy redis: spec.ingress"),
+    (
+        "selectors",
+        NETWORK,
+        "mtmh/step: features",
+        "mtmh/step: feature",
+        "NetworkPolicy redis: spec.ingress",
+    ),
     (
         "ports",
         NETWORK,
@@ -268,7 +354,13 @@ BROKEN = [
         "{protocol: TCP, port: 6380}\n---",
         "NetworkPolicy redis: spec.ingress: port 6380",
     ),
-    ("ports", NETWORK, "port: grpc}\n    - to", "port: 8003}\n    - to", "spec.egress: port 8003: the pods of triton"),
+    (
+        "ports",
+        NETWORK,
+        "port: grpc}\n    - to",
+        "port: 8003}\n    - to",
+        "spec.egress: port 8003: the pods of triton",
+    ),
     (
         "denied_first",
         NETWORK,
@@ -325,8 +417,20 @@ BROKEN = [
         "component: redis}\n      ports",
         "in to Triton",
     ),
-    ("triton_is_the_routers", NETWORK, FROM_ROUTER, "    - ports", "spec.ingress: lets everybody in to Triton"),
-    ("triton_is_the_routers", NETWORK, "port: metrics}", "port: grpc}", "prometheus'}}} in to Triton"),
+    (
+        "triton_is_the_routers",
+        NETWORK,
+        FROM_ROUTER,
+        "    - ports",
+        "spec.ingress: lets everybody in to Triton",
+    ),
+    (
+        "triton_is_the_routers",
+        NETWORK,
+        "port: metrics}",
+        "port: grpc}",
+        "prometheus'}}} in to Triton",
+    ),
     (
         "triton_is_the_routers",
         NETWORK,
@@ -347,7 +451,9 @@ def test_every_check_is_seen_to_fail() -> None:
 
 
 @pytest.mark.parametrize(("name", "file", "written", "instead", "told"), BROKEN)
-def test_what_is_broken_is_found(tmp_path: Path, name: str, file: str, written: str, instead: str, told: str) -> None:
+def test_what_is_broken_is_found(
+    tmp_path: Path, name: str, file: str, written: str, instead: str, told: str
+) -> None:
     folder = copied(tmp_path, file, written, instead)
     (check,) = [check for check in CHECKS if check.__name__ == name]
     overlay = folder / "overlays" / ("gpu" if "gpu" in file else "cpu")
@@ -364,9 +470,18 @@ def test_what_kustomize_refuses_is_told_with_its_words(tmp_path: Path) -> None:
         render(folder / "overlays" / "cpu")
 
 
-@pytest.mark.parametrize(("broken", "status", "says"), [(False, 0, "nothing wrong"), (True, 1, "redis:latest")])
-def test_the_command_prints_and_exits_by_what_it_finds(tmp_path: Path, broken: bool, status: int, says: str) -> None:
-    folder = copied(tmp_path, REDIS, "redis:8.2.10-bookworm", "redis:latest" if broken else "redis:8.2.10-bookworm")
+@pytest.mark.parametrize(
+    ("broken", "status", "says"), [(False, 0, "nothing wrong"), (True, 1, "redis:latest")]
+)
+def test_the_command_prints_and_exits_by_what_it_finds(
+    tmp_path: Path, broken: bool, status: int, says: str
+) -> None:
+    folder = copied(
+        tmp_path,
+        REDIS,
+        "redis:8.2.10-bookworm",
+        "redis:latest" if broken else "redis:8.2.10-bookworm",
+    )
     command = [sys.executable, "-m", "k8s.check", str(folder / "overlays" / "cpu")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=K8S.parent)
     assert done.returncode == status

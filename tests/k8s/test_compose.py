@@ -1,4 +1,6 @@
-"""compose.yaml beside the cluster's files: the same images, commands and environment, no open port more."""
+"""compose.yaml beside the cluster's files: the same images, commands and environment, no open port
+more.
+"""
 
 import os
 import re
@@ -57,7 +59,9 @@ def test_the_images_are_those_of_the_cluster(compose: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_a_service_runs_what_its_pod_runs(compose: dict[str, Any], name: str) -> None:
-    """A pod's `command` replaces an entry point, its `args` do not; Redis' image hands any command on."""
+    """A pod's `command` replaces an entry point, its `args` do not; Redis' image hands any command
+    on.
+    """
     service = compose["services"][name]
     written = container(name)
     assert "entrypoint" not in service  # Triton's closes the management (k8s/images/triton.sh)
@@ -130,7 +134,10 @@ def test_what_a_pod_mounts_a_service_mounts(compose: dict[str, Any], name: str) 
 
 def test_compose_takes_the_file() -> None:
     docker = shutil.which("docker")
-    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
+    if (
+        docker is None
+        or subprocess.run([docker, "compose", "version"], capture_output=True).returncode
+    ):
         pytest.skip("no docker compose here: the file is held to k8s/ alone")
     command = [docker, "compose", "--file", str(ROOT / "compose.yaml"), "config", "--quiet"]
     environment = {**os.environ, "REDIS_PASSWORD": "a"}

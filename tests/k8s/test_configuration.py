@@ -1,4 +1,6 @@
-"""What the pods are given fits what they run: the router's configuration, and Redis with its password."""
+"""What the pods are given fits what they run: the router's configuration, and Redis with its
+password.
+"""
 
 import os
 import shutil
@@ -22,9 +24,9 @@ PASSWORD = "b6c5e1a0f3"
 
 def container(file: str) -> Any:
     bodies = yaml.safe_load_all((BASE / file).read_text())
-    return next(body for body in bodies if body["kind"] in ("Deployment", "StatefulSet"))["spec"]["template"]["spec"][
-        "containers"
-    ][0]
+    return next(body for body in bodies if body["kind"] in ("Deployment", "StatefulSet"))["spec"][
+        "template"
+    ]["spec"]["containers"][0]
 
 
 def test_the_routers_configuration_is_one_and_fits_its_pod() -> None:
@@ -39,7 +41,9 @@ def test_the_routers_configuration_is_one_and_fits_its_pod() -> None:
     assert mounts[str(settings.log.directory)] is False
     assert mounts[str(settings.auth.token_file.parent)] is True
     commands = {
-        command.name or str(command.callback.__name__) for command in app.registered_commands if command.callback
+        command.name or str(command.callback.__name__)
+        for command in app.registered_commands
+        if command.callback
     }
     assert router["command"][:2] == ["mtmh", "route"]
     assert "route" in commands
@@ -49,7 +53,9 @@ def test_the_routers_configuration_is_one_and_fits_its_pod() -> None:
 
 def test_the_readme_makes_every_secret_that_is_referred_to() -> None:
     readme = (BASE.parent / "README.md").read_text()
-    for name, keys in yaml.safe_load((BASE.parent / "operator.yaml").read_text())["secrets"].items():
+    for name, keys in yaml.safe_load((BASE.parent / "operator.yaml").read_text())[
+        "secrets"
+    ].items():
         (line,) = [line for line in readme.splitlines() if f"create secret generic {name} " in line]
         for key in keys:
             assert f"--from-literal={key}=" in line
@@ -57,7 +63,9 @@ def test_the_readme_makes_every_secret_that_is_referred_to() -> None:
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    """Redis, started by the pod's own command with the pod's own configuration, but for places and memory."""
+    """Redis, started by the pod's own command with the pod's own configuration, but for places and
+    memory.
+    """
     if shutil.which("redis-server") is None:
         message = "no redis-server on the PATH: install it with 'apt-get install -y redis-server'"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
@@ -66,10 +74,14 @@ def port(tmp_path: Path) -> Iterator[int]:
         number = int(probe.getsockname()[1])
     written = (BASE / "redis.conf").read_text()
     assert "dir /data" in written
-    (tmp_path / "redis.conf").write_text(f"{written.replace('dir /data', f'dir {tmp_path}')}\nport {number}\n")
+    (tmp_path / "redis.conf").write_text(
+        f"{written.replace('dir /data', f'dir {tmp_path}')}\nport {number}\n"
+    )
     shell, options, script = container("redis.yaml")["command"]
     command = [shell, options, script.replace("/etc/redis/", f"{tmp_path}/")]
-    server = subprocess.Popen(command, env={**os.environ, "REDISCLI_AUTH": PASSWORD}, stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        command, env={**os.environ, "REDISCLI_AUTH": PASSWORD}, stdout=subprocess.DEVNULL
+    )
     try:
         yield number
     finally:

@@ -1,4 +1,5 @@
-"""The container files, as far as they can be checked without building: what they copy, what they pin, who they run as.
+"""The container files, as far as they can be checked without building: what they copy, what they
+pin, who they run as.
 
 Triton's entry point runs for real, over the real server.
 """
@@ -52,7 +53,11 @@ def pins(path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 def test_what_is_copied_is_there_and_reaches_the_builder(file: Path) -> None:
-    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    sent = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     copied = [rest.split()[:-1] for first, rest in instructions(file) if first == "COPY"]
     for source in [each for sources in copied for each in sources if not each.startswith("--")]:
         assert (ROOT / source).exists(), source
@@ -67,7 +72,10 @@ def test_the_base_is_pinned_and_nobody_is_root(file: Path) -> None:
     assert users[-1] == "10001:10001"
     manifests = (ROOT / "k8s" / "base").glob("*.yaml")
     workloads = [
-        body for path in manifests for body in yaml.safe_load_all(path.read_text()) if body.get("kind") == "Deployment"
+        body
+        for path in manifests
+        for body in yaml.safe_load_all(path.read_text())
+        if body.get("kind") == "Deployment"
     ]
     for workload in workloads:
         assert workload["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 10001
@@ -78,11 +86,16 @@ def test_pins_agree_with_those_that_are_tested() -> None:
     backend = pins(ROOT / "serving" / "triton" / "backend.txt")
     assert backend["faiss-cpu"] == tested["faiss-cpu"]
     for name in ("backend.txt", "backend-gpu.txt"):
-        assert pins(ROOT / "serving" / "triton" / name)["numpy"].startswith("1.")  # Triton's BYTES tensors need it
+        assert pins(ROOT / "serving" / "triton" / name)["numpy"].startswith(
+            "1."
+        )  # Triton's BYTES tensors need it
     assert pins(IMAGES / "router.Dockerfile")["torch"] == pins(ROOT / "Makefile")["torch"]
 
 
-LOCKS = [*(path.name for path in ROOT.glob("requirements*.txt")), *(f"serving/triton/{part}.txt" for part in BACKENDS)]
+LOCKS = [
+    *(path.name for path in ROOT.glob("requirements*.txt")),
+    *(f"serving/triton/{part}.txt" for part in BACKENDS),
+]
 
 
 @pytest.mark.parametrize("lock", sorted(LOCKS))
@@ -91,7 +104,9 @@ def test_every_package_is_pinned_with_the_hashes_of_its_files(lock: str) -> None
     packages = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert packages
     for package in packages:
-        assert re.fullmatch(r"[\w.-]+(\[\w,]+)?==[\w.]+( +--hash=sha256:[0-9a-f]{64})+", package), package[:80]
+        assert re.fullmatch(r"[\w.-]+(\[\w,]+)?==[\w.]+( +--hash=sha256:[0-9a-f]{64})+", package), (
+            package[:80]
+        )
 
 
 def test_what_is_installed_comes_by_hash_and_from_a_single_index() -> None:
@@ -99,10 +114,15 @@ def test_what_is_installed_comes_by_hash_and_from_a_single_index() -> None:
     for text in recipes:
         assert "extra-index-url" not in text
     installs = [
-        rest for path in FILES for first, rest in instructions(path) if first == "RUN" and "pip install" in rest
+        rest
+        for path in FILES
+        for first, rest in instructions(path)
+        if first == "RUN" and "pip install" in rest
     ]
     for rest in installs:
-        assert any(word in rest for word in ("--require-hashes", "--no-build-isolation", "--index-url")), rest
+        assert any(
+            word in rest for word in ("--require-hashes", "--no-build-isolation", "--index-url")
+        ), rest
 
 
 def test_all_that_the_project_asks_for_is_in_the_locks() -> None:
@@ -122,9 +142,15 @@ def test_no_lock_repeats_a_package_of_the_one_before() -> None:
 
 def test_the_image_takes_what_runs_and_monitors_and_no_tools() -> None:
     copied = {
-        name for first, rest in instructions(IMAGES / "router.Dockerfile") if first == "COPY" for name in rest.split()
+        name
+        for first, rest in instructions(IMAGES / "router.Dockerfile")
+        if first == "COPY"
+        for name in rest.split()
     }
-    assert {lock for lock in EXTRAS if lock in copied} == {"requirements.txt", "requirements-monitoring.txt"}
+    assert {lock for lock in EXTRAS if lock in copied} == {
+        "requirements.txt",
+        "requirements-monitoring.txt",
+    }
 
 
 def canonical(requirement: str) -> str:
@@ -133,18 +159,28 @@ def canonical(requirement: str) -> str:
 
 def test_what_is_copied_with_the_project_is_all_that_it_installs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    copied = {rest.split()[0] for first, rest in instructions(IMAGES / "router.Dockerfile") if first == "COPY"}
-    rooms = {each.rstrip("*") for each in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    copied = {
+        rest.split()[0]
+        for first, rest in instructions(IMAGES / "router.Dockerfile")
+        if first == "COPY"
+    }
+    rooms = {
+        each.rstrip("*") for each in project["tool"]["setuptools"]["packages"]["find"]["include"]
+    }
     assert rooms <= copied
 
 
 def test_what_numba_compiles_is_in_the_image_and_belongs_to_who_runs_it() -> None:
     steps = instructions(IMAGES / "router.Dockerfile")
     cache = next(
-        match[1] for first, rest in steps if first == "ENV" and (match := re.search(r"NUMBA_CACHE_DIR=(\S+)", rest))
+        match[1]
+        for first, rest in steps
+        if first == "ENV" and (match := re.search(r"NUMBA_CACHE_DIR=(\S+)", rest))
     )
     made, user, run = (
-        steps.index(step) for step in steps if step[1].startswith(("install --directory", "10001:10001", "mtmh run"))
+        steps.index(step)
+        for step in steps
+        if step[1].startswith(("install --directory", "10001:10001", "mtmh run"))
     )
     assert made < user < run
     assert steps[made][1].endswith(f"--owner 10001 --group 10001 {cache}")
@@ -166,7 +202,12 @@ def write_models(folder: Path, *names: str) -> Path:
         (folder / name / version).mkdir(parents=True)
         (folder / name / version / "model.py").write_text(MODEL)
         tensor = '[{ name: "%s", data_type: TYPE_INT32, dims: [1] }]'
-        lines = [f'name: "{name}"', 'backend: "python"', f"input {tensor % 'x'}", f"output {tensor % 'y'}"]
+        lines = [
+            f'name: "{name}"',
+            'backend: "python"',
+            f"input {tensor % 'x'}",
+            f"output {tensor % 'y'}",
+        ]
         (folder / name / "config.pbtxt").write_text("\n".join(lines))
     return folder
 
@@ -174,7 +215,9 @@ def write_models(folder: Path, *names: str) -> Path:
 def test_a_version_without_models_ends_the_pod_with_a_reason(tmp_path: Path) -> None:
     models = write_models(tmp_path, "engagement_17")
     environment = {**os.environ, "MTMH_VERSIONS": "7"}
-    done = subprocess.run([IMAGES / "triton.sh", models], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [IMAGES / "triton.sh", models], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert f"version 7 has no models in {models}" in done.stderr
 
@@ -189,23 +232,39 @@ def test_triton_starts_with_the_models_of_the_named_versions_alone(
     if not (server / "bin" / "tritonserver").is_file():
         message = f"no Triton in {TRITON}: run `make .triton/.ready`"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    models = write_models(tmp_path, "engagement_7", "relevance_7", "engagement_8", "engagement_17", "engagement_9")
+    models = write_models(
+        tmp_path, "engagement_7", "relevance_7", "engagement_8", "engagement_17", "engagement_9"
+    )
     http, grpc, metrics = free_ports(3)
     options = [f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")]
-    options += [f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}", "--allow-gpu-metrics=false"]
+    options += [
+        f"--http-port={http}",
+        f"--grpc-port={grpc}",
+        f"--metrics-port={metrics}",
+        "--allow-gpu-metrics=false",
+    ]
     options += [
         f"--backend-directory={server / 'backends'}",
         f"--backend-config=python,shm-region-prefix-name=k8s{http}",
     ]
     path = f"{TRITON / 'venv' / 'bin'}:{server / 'bin'}:{os.environ['PATH']}"
     library = f"{sysconfig.get_config_var('LIBDIR')}:{os.environ.get('LD_LIBRARY_PATH', '')}"
-    environment = {**os.environ, "MTMH_VERSIONS": versions, "PATH": path, "LD_LIBRARY_PATH": library}
+    environment = {
+        **os.environ,
+        "MTMH_VERSIONS": versions,
+        "PATH": path,
+        "LD_LIBRARY_PATH": library,
+    }
     environment.pop("PYTHONPATH", None)
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([IMAGES / "triton.sh", models, *options], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [IMAGES / "triton.sh", models, *options], env=environment, stdout=log, stderr=log
+        )
     try:
         wait_ready(process, http, tmp_path / "log")
-        assert {model.name for model in models.iterdir() if is_model_ready(http, model.name)} == loaded
+        assert {
+            model.name for model in models.iterdir() if is_model_ready(http, model.name)
+        } == loaded
         request = urllib.request.Request(f"http://127.0.0.1:{http}/v2/repository/index", data=b"{}")
         with pytest.raises(urllib.error.HTTPError, match="403"):  # nobody manages its models
             urllib.request.urlopen(request)

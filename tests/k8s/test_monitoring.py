@@ -1,4 +1,6 @@
-"""The overlay `monitoring` carries what lies in monitoring/, and its scrape jobs find the pods that may be read."""
+"""The overlay `monitoring` carries what lies in monitoring/, and its scrape jobs find the pods that
+may be read.
+"""
 
 import os
 import re
@@ -29,7 +31,9 @@ def test_the_configmaps_are_the_files() -> None:
     assert told["mtmh-dashboards"]["data"] == dashboards
     assert told["mtmh-dashboards"]["metadata"]["labels"]["grafana_dashboard"] == "1"
     for name in ("rules.yaml", "cluster.yaml"):
-        assert told["mtmh-prometheus"]["data"][name] == (MONITORING / "prometheus" / name).read_text()
+        assert (
+            told["mtmh-prometheus"]["data"][name] == (MONITORING / "prometheus" / name).read_text()
+        )
 
 
 def targets(job: dict[str, Any], rendered: Rendered) -> Iterator[tuple[KubeObject, dict[str, Any]]]:
@@ -38,21 +42,32 @@ def targets(job: dict[str, Any], rendered: Rendered) -> Iterator[tuple[KubeObjec
     for thing in rendered.workloads:
         if thing.body["metadata"]["namespace"] not in discovery["namespaces"]["names"]:
             continue
-        labels = {f"label_{re.sub('[^a-zA-Z0-9_]', '_', name)}": value for name, value in thing.labels.items()}
+        labels = {
+            f"label_{re.sub('[^a-zA-Z0-9_]', '_', name)}": value
+            for name, value in thing.labels.items()
+        }
         for container in thing.containers:
             for port in container.get("ports", []):
                 known = {**labels, "container_port_name": port.get("name", "")}
                 told = {f"__meta_kubernetes_pod_{name}": value for name, value in known.items()}
                 kept = [rule for rule in job["relabel_configs"] if rule.get("action") == "keep"]
-                values = [";".join(told.get(name, "") for name in rule["source_labels"]) for rule in kept]
-                if all(re.fullmatch(rule["regex"], value) for rule, value in zip(kept, values, strict=True)):
+                values = [
+                    ";".join(told.get(name, "") for name in rule["source_labels"]) for rule in kept
+                ]
+                if all(
+                    re.fullmatch(rule["regex"], value)
+                    for rule, value in zip(kept, values, strict=True)
+                ):
                     yield thing, port
 
 
 @pytest.mark.parametrize("overlay", ["cpu", "gpu"])
 def test_each_job_finds_its_pods_and_the_network_lets_prometheus_in(overlay: str) -> None:
     rendered = render(OVERLAYS / overlay)
-    found = {job["job_name"]: [(pod.name, port["name"]) for pod, port in targets(job, rendered)] for job in JOBS}
+    found = {
+        job["job_name"]: [(pod.name, port["name"]) for pod, port in targets(job, rendered)]
+        for job in JOBS
+    }
     assert found == {"mtmh-router": [("router", "http")], "mtmh-triton": [("triton", "metrics")]}
     for job in JOBS:
         for pod, port in targets(job, rendered):
@@ -63,11 +78,15 @@ def test_each_job_finds_its_pods_and_the_network_lets_prometheus_in(overlay: str
                 for rule in policy.body["spec"].get("ingress", [])
                 if any(each["podSelector"]["matchLabels"] == PROMETHEUS for each in rule["from"])
             ]
-            assert [pod.port(each["port"]) for rule in rules for each in rule["ports"]] == [port["containerPort"]]
+            assert [pod.port(each["port"]) for rule in rules for each in rule["ports"]] == [
+                port["containerPort"]
+            ]
 
 
 def test_the_jobs_have_the_names_that_the_rules_ask_for() -> None:
     rules = (MONITORING / "prometheus" / "rules.yaml").read_text()
-    laptop = yaml.safe_load(Path(MONITORING / "prometheus" / "prometheus.yaml").read_text())["scrape_configs"]
+    laptop = yaml.safe_load(Path(MONITORING / "prometheus" / "prometheus.yaml").read_text())[
+        "scrape_configs"
+    ]
     asked = set(re.findall(r'job="([^"]+)"', rules))
     assert asked == {job["job_name"] for job in JOBS} == {job["job_name"] for job in laptop}

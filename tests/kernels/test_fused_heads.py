@@ -42,7 +42,9 @@ def test_unit_vectors_and_their_gradients_are_the_plain_models(hidden: list[int]
 
 @pytest.mark.parametrize("heads", [("engagement", "relevance"), ("relevance",)])
 @pytest.mark.parametrize("floats", [0, 2])
-def test_the_vectors_of_a_model_are_those_of_its_forward(floats: int, heads: tuple[str, ...]) -> None:
+def test_the_vectors_of_a_model_are_those_of_its_forward(
+    floats: int, heads: tuple[str, ...]
+) -> None:
     torch.manual_seed(0)
     model = TwoHeads([16, 4], [6, 3], torch.zeros(floats), torch.ones(floats), [8], 5, heads)
     inputs = torch.randint(0, 4, (7, 2)), torch.randn(7, floats)
@@ -52,7 +54,9 @@ def test_the_vectors_of_a_model_are_those_of_its_forward(floats: int, heads: tup
 
 
 def test_unit_vectors_leave_no_garbage() -> None:
-    """Nothing holds itself: memory that waits for the collector is fresh memory for the next step, page by page."""
+    """Nothing holds itself: memory that waits for the collector is fresh memory for the next step,
+    page by page.
+    """
     gc.collect()
     gc.disable()
     try:
@@ -75,9 +79,13 @@ def test_in_bfloat16_they_are_within_its_rounding() -> None:
         assert all(unit.dtype == torch.float32 for unit in units)
         torch.testing.assert_close(units[0].norm(dim=1), torch.ones(70))
         leaves = [bottom, *heads[0].parameters()]
-        flat = [gradient.flatten() for gradient in torch.autograd.grad(units[0][:, 0].sum(), leaves)]
+        flat = [
+            gradient.flatten() for gradient in torch.autograd.grad(units[0][:, 0].sum(), leaves)
+        ]
         gradients[precision] = torch.cat(flat)
-    error = (gradients[torch.bfloat16] - gradients[torch.float32]).norm() / gradients[torch.float32].norm()
+    error = (gradients[torch.bfloat16] - gradients[torch.float32]).norm() / gradients[
+        torch.float32
+    ].norm()
     assert 0 < float(error) < 0.02
 
 

@@ -15,24 +15,38 @@ from mtmh.data.sampler import Batch
 from mtmh.kernels.fused_losses import fused_objective_loss
 from mtmh.kernels.loss_rows import row_losses
 from mtmh.kernels.threads import n_workers, one_thread_per_op
-from mtmh.model.losses import HEADS_OF, column_offsets, engagement_loss, objective_loss, relevance_loss
+from mtmh.model.losses import (
+    HEADS_OF,
+    column_offsets,
+    engagement_loss,
+    objective_loss,
+    relevance_loss,
+)
 
 SETTINGS = {"tau_p": 0.13, "tau_q": 0.08, "w_r": 0.7}
 
 
 @dataclass
 class Result:
-    """What a loss gives, in float64; gradients of three times the loss, so that what follows it is heeded."""
+    """What a loss gives, in float64; gradients of three times the loss, so that what follows it is
+    heeded.
+    """
 
     total: Tensor
     parts: dict[str, Tensor]
     gradients: list[Tensor]
 
 
-def result(batch: Batch, objective: str, logq: bool, precision: torch.dtype, plain: bool = False) -> Result:
-    """Of vectors in `precision`, or of float32 ones with products in bfloat16; some triggers have no content."""
+def result(
+    batch: Batch, objective: str, logq: bool, precision: torch.dtype, plain: bool = False
+) -> Result:
+    """Of vectors in `precision`, or of float32 ones with products in bfloat16; some triggers have
+    no content.
+    """
     n, dtype = len(batch.items), torch.float64 if plain else torch.float32
-    vectors = {head: unit(n, 8, i, dtype).requires_grad_() for i, head in enumerate(HEADS_OF[objective])}
+    vectors = {
+        head: unit(n, 8, i, dtype).requires_grad_() for i, head in enumerate(HEADS_OF[objective])
+    }
     content = unit(n, 8, 9, dtype)
     content[batch.trigger[::3]] = 0
     if plain:
@@ -72,8 +86,12 @@ def test_a_batch_of_one_pair_is_no_special_case(logq: bool) -> None:
 
 
 @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (1.0, 0.4)])
-@pytest.mark.parametrize("tau", [0.1, 0.005])  # the second: most of a row's exponentials are too small for a float32
-def test_a_row_at_a_time_gives_what_whole_matrices_give(weights: tuple[float, float], tau: float) -> None:
+@pytest.mark.parametrize(
+    "tau", [0.1, 0.005]
+)  # the second: most of a row's exponentials are too small for a float32
+def test_a_row_at_a_time_gives_what_whole_matrices_give(
+    weights: tuple[float, float], tau: float
+) -> None:
     batch = some_batch()
     n, p = len(batch.items), len(batch.log_count)
     student, content = unit(n, 5, 0), unit(n, 4, 1)
@@ -90,7 +108,9 @@ def test_a_row_at_a_time_gives_what_whole_matrices_give(weights: tuple[float, fl
     losses = [loss.detach() if weight else torch.zeros(()).double()
               for loss, weight in zip((engagement, relevance), weights, strict=True)]  # fmt: skip
     inputs = similarity.detach().float(), teacher.float() if weights[1] else None
-    for fused, plain in zip(row_losses(*inputs, batch, weights, has_content, True), [*losses, gradient], strict=True):
+    for fused, plain in zip(
+        row_losses(*inputs, batch, weights, has_content, True), [*losses, gradient], strict=True
+    ):
         torch.testing.assert_close(fused.double(), plain, rtol=2e-6, atol=1e-6)
 
 
@@ -124,7 +144,9 @@ def test_distillation_takes_the_uncorrected_logits() -> None:
     for drawn in (batch, other):
         vectors = unit(len(batch.items), 5, 1, torch.float32).requires_grad_()
         arguments = ({"relevance": vectors}, content, drawn, "stmh")
-        total, parts = fused_objective_loss(*arguments, **SETTINGS, logq=True, precision=torch.float32)
+        total, parts = fused_objective_loss(
+            *arguments, **SETTINGS, logq=True, precision=torch.float32
+        )
         total.backward()
         results.append((parts["relevance_head_relevance_loss"], vectors.grad))
     assert torch.equal(results[0][0], results[1][0])
@@ -132,7 +154,9 @@ def test_distillation_takes_the_uncorrected_logits() -> None:
 
 
 def test_a_loss_leaves_no_garbage() -> None:
-    """Nothing holds itself: memory that waits for the collector is fresh memory for the next step, page by page."""
+    """Nothing holds itself: memory that waits for the collector is fresh memory for the next step,
+    page by page.
+    """
     gc.collect()
     gc.disable()
     try:

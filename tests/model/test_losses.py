@@ -1,4 +1,6 @@
-"""Both losses and every objective against the paper's equations, written out item by item in float64."""
+"""Both losses and every objective against the paper's equations, written out item by item in
+float64.
+"""
 
 import math
 from dataclasses import replace
@@ -15,7 +17,9 @@ TAU_P, TAU_Q, W_R = 0.13, 0.08, 0.7
 
 
 def reference(e: np.ndarray, f: np.ndarray, batch: Batch, logq: bool) -> tuple[float, float]:
-    """(L_e, L_r) of one head with vectors `e` and teacher `f`, paper section 3, one trigger and one negative a time."""
+    """(L_e, L_r) of one head with vectors `e` and teacher `f`, paper section 3, one trigger and one
+    negative a time.
+    """
     b = {name: getattr(batch, name).numpy() for name in Batch.__dataclass_fields__}
     hits = set(zip(b["hit_row"].tolist(), b["hit_column"].tolist(), strict=True))
     l_e = l_r = 0.0
@@ -45,9 +49,14 @@ def test_objectives_equal_the_equations(objective: str, logq: bool, dtype: torch
     heads = {head: unit(n, 5, seed, dtype) for seed, head in enumerate(HEADS_OF[objective])}
     f = unit(n, 4, 9, dtype)
     total, parts = objective_loss(heads, f, batch, objective, TAU_P, TAU_Q, W_R, logq)
-    exact = {head: reference(e.double().numpy(), f.double().numpy(), batch, logq) for head, e in heads.items()}
+    exact = {
+        head: reference(e.double().numpy(), f.double().numpy(), batch, logq)
+        for head, e in heads.items()
+    }
     table = {
-        "mtmh": lambda: exact["engagement"][0] + exact["relevance"][0] + W_R * exact["relevance"][1],
+        "mtmh": lambda: (
+            exact["engagement"][0] + exact["relevance"][0] + W_R * exact["relevance"][1]
+        ),
         "stmh": lambda: exact["engagement"][0] + exact["relevance"][1],
         "mtsh": lambda: exact["relevance"][0] + W_R * exact["relevance"][1],
         "engagement": lambda: exact["engagement"][0],
@@ -61,7 +70,10 @@ def test_objectives_equal_the_equations(objective: str, logq: bool, dtype: torch
 
 def test_the_engagement_gradient_is_weight_times_p_minus_onehot() -> None:
     logits = (3 * torch.randn(6, 9, dtype=torch.float64)).requires_grad_()
-    positive, weight = torch.tensor([0, 3, 8, 3, 2, 1]), torch.tensor([0.2, 1, 1.5, 0.7, 2, 0.6], dtype=torch.float64)
+    positive, weight = (
+        torch.tensor([0, 3, 8, 3, 2, 1]),
+        torch.tensor([0.2, 1, 1.5, 0.7, 2, 0.6], dtype=torch.float64),
+    )
     engagement_loss(logits, positive, weight).backward()
     p = torch.softmax(logits.detach(), 1)
     expected = weight[:, None] * (p - torch.nn.functional.one_hot(positive, 9)) / 6
@@ -80,7 +92,9 @@ def test_gradients_agree_with_finite_differences() -> None:
     logits = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(4, 6, dtype=torch.float64)
     weight = torch.rand(4, dtype=torch.float64)
-    torch.autograd.gradcheck(lambda x: 3 * engagement_loss(x, torch.tensor([0, 5, 2, 2]), weight), (logits,))
+    torch.autograd.gradcheck(
+        lambda x: 3 * engagement_loss(x, torch.tensor([0, 5, 2, 2]), weight), (logits,)
+    )
     torch.autograd.gradcheck(lambda x: 3 * relevance_loss(x, teacher), (logits,))
 
 
@@ -100,17 +114,26 @@ def test_masked_columns_are_as_if_they_were_not_there(scale: float) -> None:
         assert (logits.grad[~keep] == 0).all()
     rows = [(raw[i : i + 1, keep[i]], teacher[i : i + 1, keep[i]]) for i in range(3)]
     alone = torch.stack([relevance_loss(*row) for row in rows]).mean()
-    torch.testing.assert_close(relevance_loss(logits.detach(), masked_teacher), alone, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        relevance_loss(logits.detach(), masked_teacher), alone, rtol=1e-5, atol=1e-6
+    )
     ranks = [int(keep[i, : positive[i]].sum()) for i in range(3)]
     alone = torch.stack(
-        [engagement_loss(row[0], torch.tensor([k]), torch.ones(1)) for row, k in zip(rows, ranks, strict=True)]
+        [
+            engagement_loss(row[0], torch.tensor([k]), torch.ones(1))
+            for row, k in zip(rows, ranks, strict=True)
+        ]
     ).mean()
-    torch.testing.assert_close(engagement_loss(logits.detach(), positive, weight), alone, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        engagement_loss(logits.detach(), positive, weight), alone, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_log_count_is_the_same_as_repeating_the_column() -> None:
     batch = some_batch()
-    again = torch.repeat_interleave(torch.arange(len(batch.log_count)), batch.log_count.exp().round().long())
+    again = torch.repeat_interleave(
+        torch.arange(len(batch.log_count)), batch.log_count.exp().round().long()
+    )
     first = torch.searchsorted(again, torch.arange(len(batch.log_count)))
     repeats = again[None] == batch.positive[:, None]  # the positive itself stays once
     repeats[torch.arange(len(batch.positive)), first[batch.positive]] = False
@@ -155,7 +178,9 @@ def test_distillation_takes_the_uncorrected_logits() -> None:
     results = []
     for b in (batch, other):
         e = unit(n, 5, 1).requires_grad_()
-        total, parts = objective_loss({"relevance": e}, unit(n, 4, 2), b, "stmh", TAU_P, TAU_Q, W_R, True)
+        total, parts = objective_loss(
+            {"relevance": e}, unit(n, 4, 2), b, "stmh", TAU_P, TAU_Q, W_R, True
+        )
         total.backward()
         results.append((parts["relevance_head_relevance_loss"], e.grad))
     assert torch.equal(results[0][0], results[1][0])

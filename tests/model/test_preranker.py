@@ -1,4 +1,6 @@
-"""The preranker's scores: what the two towers say, by plain loops, and what is said of new items."""
+"""The preranker's scores: what the two towers say, by plain loops, and what is said of new
+items.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +38,9 @@ def ranker() -> Preranker:
     past = torch.randn(ITEMS, DIM, generator=rng)
     items = {task: torch.randn(ITEMS, DIM, generator=rng) for task in (ENGAGEMENT, LONG_DWELL)}
     new = torch.zeros(ITEMS, dtype=torch.bool)
-    return Preranker(towers, past, torch.arange(ITEMS) % 2, items, new, {ENGAGEMENT: 0.5, LONG_DWELL: 2.0}, 100)
+    return Preranker(
+        towers, past, torch.arange(ITEMS) % 2, items, new, {ENGAGEMENT: 0.5, LONG_DWELL: 2.0}, 100
+    )
 
 
 def test_a_logit_is_the_weighted_sum_of_the_tasks_products(ranker: Preranker) -> None:
@@ -47,11 +51,14 @@ def test_a_logit_is_the_weighted_sum_of_the_tasks_products(ranker: Preranker) ->
         weight = np.exp(-decay * np.arange(len(own)))
         mean = (weight @ ranker.past[own].numpy()) / weight.sum() if len(own) else np.zeros(DIM)
         share = np.bincount(own % 2, minlength=2) / max(len(own), 1)
-        known = torch.tensor(np.concatenate([mean, share, [np.log1p(len(own))]]), dtype=torch.float32)
+        known = torch.tensor(
+            np.concatenate([mean, share, [np.log1p(len(own))]]), dtype=torch.float32
+        )
         for place, item in enumerate(CANDIDATES[user]):
             if item >= 0:
                 products = {
-                    task: head(known) @ ranker.items[task][item] for task, head in ranker.towers.user_heads.items()
+                    task: head(known) @ ranker.items[task][item]
+                    for task, head in ranker.towers.user_heads.items()
                 }
                 expected = 0.5 * products[ENGAGEMENT] + 2.0 * products[LONG_DWELL]
                 assert logits[user, place] == pytest.approx(expected.item(), rel=1e-4, abs=1e-5)
@@ -60,10 +67,14 @@ def test_a_logit_is_the_weighted_sum_of_the_tasks_products(ranker: Preranker) ->
 def test_blocks_do_not_show(ranker: Preranker, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = candidate_logits(ranker, HISTORY, CANDIDATES)
     monkeypatch.setattr(module, "USERS", 2)
-    np.testing.assert_allclose(candidate_logits(ranker, HISTORY, CANDIDATES), whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        candidate_logits(ranker, HISTORY, CANDIDATES), whole, rtol=1e-5, atol=1e-6
+    )
 
 
-def test_new_items_are_as_good_as_known_ones_on_average_and_keep_their_order(ranker: Preranker) -> None:
+def test_new_items_are_as_good_as_known_ones_on_average_and_keep_their_order(
+    ranker: Preranker,
+) -> None:
     before = candidate_logits(ranker, HISTORY, CANDIDATES)
     new = torch.zeros(ITEMS, dtype=torch.bool)
     new[[3, 4, 8, 9, 10]] = True
@@ -81,7 +92,9 @@ def test_a_new_items_vector_depends_on_content_and_side_features_alone(ranker: P
     new = ranker.towers.items(ids, floats, content, torch.tensor([True, True, True]))[ENGAGEMENT]
     torch.testing.assert_close(new[0], new[1])
     assert not torch.allclose(new[1], new[2])
-    known = ranker.towers.items(ids, floats, content, torch.tensor([False, False, False]))[ENGAGEMENT]
+    known = ranker.towers.items(ids, floats, content, torch.tensor([False, False, False]))[
+        ENGAGEMENT
+    ]
     assert not torch.allclose(known[0], known[1])
 
 

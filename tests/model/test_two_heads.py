@@ -40,7 +40,9 @@ def test_a_head_is_an_mlp_beside_a_linear_map(hidden: list[int]) -> None:
     deep = bottom.numpy()
     for layer, (weight, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
         deep = (np.maximum(deep, 0) if layer else deep) @ weight.T + bias
-    np.testing.assert_allclose(head(bottom).detach().numpy(), deep + bottom.numpy() @ linear.T, rtol=1e-12)
+    np.testing.assert_allclose(
+        head(bottom).detach().numpy(), deep + bottom.numpy() @ linear.T, rtol=1e-12
+    )
 
 
 def test_a_zero_vector_stays_one_and_its_gradient_is_finite() -> None:

@@ -1,4 +1,6 @@
-"""Evidently is imported once, before the tests: its import warns about NumPy's names, and warnings are errors here."""
+"""Evidently is imported once, before the tests: its import warns about NumPy's names, and warnings
+are errors here.
+"""
 
 import os
 import warnings
@@ -23,7 +25,9 @@ SHIFTED = DAYS - 1  # the last day shows and likes the first topic alone
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> ExperimentFolder:
     """Four days, the last of them another world; tests only read it."""
-    return open_experiment(write_place(tmp_path_factory.mktemp("watched") / "place", shifted=[SHIFTED]))
+    return open_experiment(
+        write_place(tmp_path_factory.mktemp("watched") / "place", shifted=[SHIFTED])
+    )
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,9 @@ def test_of_many_at_once_one_trains(place: ExperimentFolder, tmp_path: Path) -> 
     def ask(number: int) -> None:
         together.wait()
         try:
-            outcomes.append(retrain(place, tmp_path / str(number), tmp_path / "out", started.append))
+            outcomes.append(
+                retrain(place, tmp_path / str(number), tmp_path / "out", started.append)
+            )
         except UserError:  # another one has the note in hand
             outcomes.append(False)
 

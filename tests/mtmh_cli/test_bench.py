@@ -1,4 +1,6 @@
-"""`mtmh bench`: what it lists, the options of each benchmark, and the command line that a result records."""
+"""`mtmh bench`: what it lists, the options of each benchmark, and the command line that a result
+records.
+"""
 
 import importlib
 import json
@@ -10,9 +12,9 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks import BENCHMARKS, result
+from mtmh import version_hash
 from mtmh.errors import UserError
 from mtmh_cli import app
-from pipelines import arguments
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,8 +52,10 @@ def test_a_wrong_name_or_option_is_refused() -> None:
     assert "No such option: --rows" in output_of("merge", "--rows", "3", status=2)
 
 
-def test_without_a_checkout_the_message_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(arguments, "ROOT", tmp_path)
+def test_without_a_checkout_the_message_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(version_hash, "ROOT", tmp_path)
     with pytest.raises(UserError, match="part of the checkout, not of the installed package"):
         CliRunner().invoke(app, ["bench", "merge"], catch_exceptions=False)
 

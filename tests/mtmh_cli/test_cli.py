@@ -10,9 +10,14 @@ import pytest
 
 import mtmh_cli
 
-MOVIES = "movieId,title,genres\n1,Toy Story (1995),Animation|Comedy\n2,Heat (1995),Action\n3,Sabrina (1995),Comedy\n"
+MOVIES = (
+    "movieId,title,genres\n1,Toy Story (1995),Animation|Comedy\n2,Heat "
+    "(1995),Action\n3,Sabrina (1995),Comedy\n"
+)
 RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
-    f"{user},{movie},4.0,{1_000_000_000 + 1000 * user + 100 * movie}\n" for user in range(1, 9) for movie in (1, 2, 3)
+    f"{user},{movie},4.0,{1_000_000_000 + 1000 * user + 100 * movie}\n"
+    for user in range(1, 9)
+    for movie in (1, 2, 3)
 )
 
 
@@ -34,8 +39,13 @@ def movielens(tmp_path: Path) -> Path:
 
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
-    script = "import sys, mtmh_cli; mtmh_cli.app(standalone_mode=False, args=['--help']); print(sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    script = (
+        "import sys, mtmh_cli; mtmh_cli.app(standalone_mode=False, args=['--help']); "
+        "print(sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     for command in ("run", "compile", "import", "check", "data", "synthesize", "ui"):
         assert f" {command} " in done.stdout
     for heavy in ("'torch'", "'kfp'", "'mlflow'", "'feast'", "'transformers'", "'pyarrow'"):
@@ -43,7 +53,10 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
 
 
 def test_import_writes_the_contract_and_check_reads_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], movielens: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    movielens: Path,
+    tmp_path: Path,
 ) -> None:
     out = tmp_path / "contract"
     assert mtmh(monkeypatch, "import", str(movielens), str(out)) == 0
@@ -56,7 +69,10 @@ def test_import_writes_the_contract_and_check_reads_it(
 
 
 def test_check_keeps_the_rejected_rows(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], movielens: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    movielens: Path,
+    tmp_path: Path,
 ) -> None:
     with (movielens / "ratings.csv").open("a") as file:
         file.write("9,4711,4.0,1000009000\n")
@@ -91,7 +107,11 @@ def test_describe_prints_figures_and_what_they_mean(
     told = capsys.readouterr()
     described = json.loads(told.out)
     assert "lines repeat an earlier line" in told.err
-    assert (described["form"], described["log"]["users"], described["l2"]["topics"]) == ("MovieLens", 8, 3)
+    assert (described["form"], described["log"]["users"], described["l2"]["topics"]) == (
+        "MovieLens",
+        8,
+        3,
+    )
     assert {finding["state"] for finding in described["findings"]} == {"ok", "warn", "lacks"}
 
 
@@ -108,9 +128,14 @@ def test_import_of_a_public_form(
 
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_a_missing_data_folder_is_one_message(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: str,
 ) -> None:
-    data = [str(tmp_path / "nowhere")] if command == "check" else ["--data", str(tmp_path / "nowhere")]
+    data = (
+        [str(tmp_path / "nowhere")] if command == "check" else ["--data", str(tmp_path / "nowhere")]
+    )
     monkeypatch.chdir(tmp_path)
     assert mtmh(monkeypatch, command, *data) == 2
     message = capsys.readouterr().err

@@ -24,7 +24,10 @@ def place(tmp_path: Path) -> Path:
 def test_power_says_what_an_experiment_would_find(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: Path
 ) -> None:
-    assert mtmh(monkeypatch, "power", str(place), "--users", "20000", "--lift", "0.05", "--days", "2") == 0
+    assert (
+        mtmh(monkeypatch, "power", str(place), "--users", "20000", "--lift", "0.05", "--days", "2")
+        == 0
+    )
     told = capsys.readouterr().out
     assert "20,000 users in both arms together, 2 days;" in told
     assert "users for +5.00%" in told

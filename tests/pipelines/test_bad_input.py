@@ -22,7 +22,9 @@ def tables(users: int = 20, items: int = 10) -> Tables:
         {
             "user_id": [f"u{user:02d}" for user, _ in rows],
             "item_id": [f"i{item:02d}" for _, item in rows],
-            "timestamp": pa.array([START + timedelta(minutes=n) for n in range(len(rows))], pa.timestamp("us", "UTC")),
+            "timestamp": pa.array(
+                [START + timedelta(minutes=n) for n in range(len(rows))], pa.timestamp("us", "UTC")
+            ),
             "event": ["view"] * len(rows),
         }
     )
@@ -106,7 +108,9 @@ def test_a_fault_is_one_message(
         pq.write_table(table, data / f"{name}.parquet")
     before = {path: path.read_bytes() for path in data.iterdir()}
     settings = ["--set", "data.float_features=[price]", "--set", "data.id_features=[]"]
-    monkeypatch.setattr(sys, "argv", ["mtmh", "run", "--data", str(data), "--runs", str(runs), *settings])
+    monkeypatch.setattr(
+        sys, "argv", ["mtmh", "run", "--data", str(data), "--runs", str(runs), *settings]
+    )
     with pytest.raises(SystemExit) as ended:
         mtmh_cli.main()
     printed = capsys.readouterr()

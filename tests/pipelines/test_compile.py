@@ -38,7 +38,9 @@ def test_the_ir_is_valid_and_holds_every_step(tmp_path: Path) -> None:
     assert set(tasks_of(spec)) == set(STEPS)
 
 
-def test_the_pipelines_tasks_and_their_inputs_are_those_of_the_list_of_stages(tmp_path: Path) -> None:
+def test_the_pipelines_tasks_and_their_inputs_are_those_of_the_list_of_stages(
+    tmp_path: Path,
+) -> None:
     (document,) = compiled(tmp_path / "pipeline.yaml", Config())
     tasks = tasks_of(json_format.ParseDict(document, PipelineSpec()))
     arguments = {text: name for name, text in of_config(Config()).items()}
@@ -46,29 +48,41 @@ def test_the_pipelines_tasks_and_their_inputs_are_those_of_the_list_of_stages(tm
     assert set(STEPS) == {stage.name for stage in STAGES} | (ALWAYS_RUN - {"gate"})
     for stage in STAGES:
         inputs = tasks[stage.name].inputs
-        sources = {name: artifact.task_output_artifact for name, artifact in inputs.artifacts.items()}
+        sources = {
+            name: artifact.task_output_artifact for name, artifact in inputs.artifacts.items()
+        }
         assert {(name, source.producer_task) for name, source in sources.items()} == {
             (artifact, maker[artifact]) for artifact in stage.needs
         }, stage.name
         assert all(name == source.output_artifact_key for name, source in sources.items())
         given = {parameter.component_input_parameter for parameter in inputs.parameters.values()}
-        settings = {arguments[getattr(Config(), section).model_dump_json()] for section in stage.sections}
-        assert given & {name for name in of_config(Config()) if name.endswith("_settings")} == settings, stage.name
+        settings = {
+            arguments[getattr(Config(), section).model_dump_json()] for section in stage.sections
+        }
+        assert (
+            given & {name for name in of_config(Config()) if name.endswith("_settings")} == settings
+        ), stage.name
         assert ("seed" in given) is stage.seeded, stage.name
 
 
 def test_the_same_settings_compile_to_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    script = "import sys; import mtmh_cli; sys.argv = ['mtmh', 'compile', sys.argv[1]]; mtmh_cli.main()"
+    script = (
+        "import sys; import mtmh_cli; sys.argv = ['mtmh', 'compile', sys.argv[1]]; mtmh_cli.main()"
+    )
     for seed in ("1", "2"):
         command = [sys.executable, "-c", script, str(tmp_path / f"{seed}.yaml")]
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True)
+        subprocess.run(
+            command, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True
+        )
     assert (tmp_path / "1.yaml").read_bytes() == (tmp_path / "2.yaml").read_bytes()
 
 
 def test_only_the_expensive_steps_are_cached(tmp_path: Path) -> None:
     (document,) = compiled(tmp_path / "pipeline.yaml", Config())
     tasks = tasks_of(json_format.ParseDict(document, PipelineSpec()))
-    assert {name for name, task in tasks.items() if not task.caching_options.enable_cache} == ALWAYS_RUN
+    assert {
+        name for name, task in tasks.items() if not task.caching_options.enable_cache
+    } == ALWAYS_RUN
 
 
 def test_every_cached_step_has_the_code_version_in_its_key(tmp_path: Path) -> None:
@@ -80,7 +94,11 @@ def test_every_cached_step_has_the_code_version_in_its_key(tmp_path: Path) -> No
 
 def test_deploy_waits_for_the_gate_and_for_the_registry(tmp_path: Path) -> None:
     (document,) = compiled(tmp_path / "pipeline.yaml", Config())
-    (condition,) = [task for name, task in document["root"]["dag"]["tasks"].items() if name.startswith("condition")]
+    (condition,) = [
+        task
+        for name, task in document["root"]["dag"]["tasks"].items()
+        if name.startswith("condition")
+    ]
     assert "gate-Output'] == true" in condition["triggerPolicy"]["condition"]
     assert {"gate", "register"} <= set(condition["dependentTasks"])
 
@@ -90,7 +108,11 @@ def test_gpus_tolerations_and_node_labels_reach_train_alone(tmp_path: Path) -> N
     config = load_config(CONFIGS / "gpu.yaml", settings=settings)
     spec, platform = compiled(tmp_path / "gpu.yaml", config)
     executors = spec["deploymentSpec"]["executors"]
-    accelerated = {name for name, step in executors.items() if "accelerator" in step["container"].get("resources", {})}
+    accelerated = {
+        name
+        for name, step in executors.items()
+        if "accelerator" in step["container"].get("resources", {})
+    }
     assert accelerated == {"exec-train"}
     assert executors["exec-train"]["container"]["resources"]["accelerator"]["resourceCount"] == "2"
     (placed,) = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items()
@@ -112,10 +134,15 @@ def test_a_compiled_pipeline_is_yaml(tmp_path: Path) -> None:
         compile_pipeline(define(), tmp_path / "pipeline.json")
 
 
-def test_where_a_cluster_serves_deploy_rolls_it_and_features_fills_its_redis(tmp_path: Path) -> None:
+def test_where_a_cluster_serves_deploy_rolls_it_and_features_fills_its_redis(
+    tmp_path: Path,
+) -> None:
     config = load_config(settings=["cluster.namespace=mtmh"])
     spec, platform = compiled(tmp_path / "serving.yaml", config)
-    dags = [spec["root"]["dag"], *(part["dag"] for part in spec["components"].values() if "dag" in part)]
+    dags = [
+        spec["root"]["dag"],
+        *(part["dag"] for part in spec["components"].values() if "dag" in part),
+    ]
     (deploy,) = [dag["tasks"]["deploy"] for dag in dags if "deploy" in dag["tasks"]]
     assert deploy["inputs"]["parameters"]["namespace"]["runtimeValue"]["constant"] == "mtmh"
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]

@@ -8,7 +8,10 @@ from pathlib import Path
 from pipelines.local import Narrator, narrated
 
 STEPS = ("prepare", "train")
-NOISE = "09:44:49.300 - INFO - Executing task 'train'\n    [KFP Executor INFO]: Got executor_input:\n    {\n    }\n"
+NOISE = (
+    "09:44:49.300 - INFO - Executing task 'train'\n    [KFP Executor INFO]: Got "
+    "executor_input:\n    {\n    }\n"
+)
 
 
 def narrate(printed: str, log: Path) -> tuple[str, Narrator]:
@@ -30,21 +33,30 @@ def test_a_steps_own_lines_pass_and_the_runners_do_not(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_step_is_named_without_the_working_folder(tmp_path: Path) -> None:
-    body = f"    ::mtmh start prepare\n    see {tmp_path}/mtmh-1/prepare/prepared/rejected.parquet\n"
+    body = (
+        f"    ::mtmh start prepare\n    see {tmp_path}/mtmh-1/prepare/prepared/rejected.parquet\n"
+    )
     shown, _ = narrate(body, tmp_path / "log")
     assert shown.splitlines()[1] == "        see rejected.parquet"
 
 
 def test_an_error_for_people_comes_whole_and_without_its_traceback(tmp_path: Path) -> None:
     message = "items.parquet has no column item_id.\nFound: id."
-    body = f"    ::mtmh start prepare\n    ::mtmh error prepare {json.dumps(message)}\n    Traceback (most recent\n"
+    body = (
+        f"    ::mtmh start prepare\n    ::mtmh error prepare {json.dumps(message)}\n    "
+        f"Traceback (most recent\n"
+    )
     shown, narrator = narrate(body, tmp_path / "log")
     assert narrator.error == message
     assert shown.splitlines() == ["[ 1/2] prepare"]
 
 
 def test_another_error_keeps_its_traceback_for_the_end(tmp_path: Path) -> None:
-    trace = ["Traceback (most recent call last):", '  File "x.py", line 1, in f', "KeyError: 'user'"]
+    trace = [
+        "Traceback (most recent call last):",
+        '  File "x.py", line 1, in f',
+        "KeyError: 'user'",
+    ]
     body = "    ::mtmh start train\n" + "".join(f"    {line}\n" for line in trace)
     shown, narrator = narrate(body, tmp_path / "log")
     assert narrator.running == "train"

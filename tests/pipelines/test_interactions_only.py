@@ -15,7 +15,8 @@ from pipelines import local
 
 DAYS, PER_DAY, USERS, CLICKS = 10, 12, 120, 2400
 SETTINGS = [
-    "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], out_dim: 16}",
+    "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], "
+    "out_dim: 16}",
     "train={id_dropout: 0.1, device: cpu}",
     "retrieval={k_ann: 50, pool: 40, cold: model}",
     "gate={baseline_recall_ratio: 0, min_coverage: 0, bootstrap: 100}",
@@ -24,7 +25,9 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def news(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each day has twelve articles, read on that day and the next; half of the readers want the even ones."""
+    """Each day has twelve articles, read on that day and the next; half of the readers want the
+    even ones.
+    """
     rng = np.random.default_rng(0)
     second = np.sort(rng.integers(0, DAYS * 86_400, CLICKS))
     user = rng.integers(0, USERS, CLICKS)
@@ -45,7 +48,11 @@ def test_one_head_serves_and_fresh_items_are_measured(news: Path, tmp_path: Path
     config = load_config(settings=[*SETTINGS, "train.objective=engagement"])
     run = local.run(str(news), config, tmp_path, StringIO())
     models = json.loads((run / "metrics.json").read_text())["models"]
-    assert [name for name in models if not name.startswith("merged")] == ["popularity", "itemknn", "engagement_head"]
+    assert [name for name in models if not name.startswith("merged")] == [
+        "popularity",
+        "itemknn",
+        "engagement_head",
+    ]
     for figures in models.values():
         assert figures["l2_relevance"] is None
         assert figures["intra_list_diversity"] is None
@@ -58,5 +65,7 @@ def test_one_head_serves_and_fresh_items_are_measured(news: Path, tmp_path: Path
 
 
 def test_an_objective_that_needs_text_is_told_so(news: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no item has a title or text.*train\.objective=engagement"):
+    with pytest.raises(
+        UserError, match=r"no item has a title or text.*train\.objective=engagement"
+    ):
         local.run(str(news), load_config(settings=SETTINGS), tmp_path, StringIO())

@@ -22,7 +22,8 @@ from serving.triton.store import champion, verify, versions
 
 TINY = [
     "data.synthetic={users: 150, items: 120, days: 20}",
-    "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], out_dim: 16}",
+    "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], "
+    "out_dim: 16}",
     "retrieval={k_ann: 50, pool: 40}",
     "pairs.window=10",  # whatever the overlay of the synthetic world says
     "gate.bootstrap=100",
@@ -67,13 +68,28 @@ def second(runs: Path, first: Ran) -> Ran:
 
 
 def test_a_run_leaves_what_the_design_says(first: Ran, runs: Path) -> None:
-    for name in ("config.yaml", "metrics.json", "candidates.parquet", "report.html", "retriever/manifest.json"):
+    for name in (
+        "config.yaml",
+        "metrics.json",
+        "candidates.parquet",
+        "report.html",
+        "retriever/manifest.json",
+    ):
         assert (first.path / name).is_file()
     assert first.metrics["gate"]["passed"]
-    assert {"popularity", "itemknn", "content", "engagement_head", "relevance_head"} < set(first.metrics["models"])
-    assert {"prepare", "content", "features", "pairs", "train", "preranker", "index", "evaluate"} <= set(
-        first.metrics["seconds"]
+    assert {"popularity", "itemknn", "content", "engagement_head", "relevance_head"} < set(
+        first.metrics["models"]
     )
+    assert {
+        "prepare",
+        "content",
+        "features",
+        "pairs",
+        "train",
+        "preranker",
+        "index",
+        "evaluate",
+    } <= set(first.metrics["seconds"])
     assert (runs / "latest").resolve() == first.path.resolve()
 
 
@@ -120,7 +136,10 @@ def test_a_run_answers_questions(
 ) -> None:
     item = pq.read_table(first.path / "retriever" / "items.parquet")["item_id"][0].as_py()
     user = pq.read_table(first.path / "candidates.parquet")["user_id"][0].as_py()
-    for question in (["similar", str(first.path), item], ["recommend", str(first.path), user, "--alpha", "30"]):
+    for question in (
+        ["similar", str(first.path), item],
+        ["recommend", str(first.path), user, "--alpha", "30"],
+    ):
         monkeypatch.setattr(sys, "argv", ["mtmh", *question, "--count", "3"])
         with pytest.raises(SystemExit) as ended:
             mtmh_cli.main()
@@ -140,9 +159,20 @@ def test_nothing_unfinished_stays(first: Ran, second: Ran, runs: Path) -> None:
 def test_a_run_killed_in_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     longer = [*TINY, *LENIENT, "train.epochs=8"]
     settings = [part for setting in longer for part in ("--set", setting)]
-    command = [sys.executable, "-c", "from mtmh_cli import main; main()", "run", "--runs", str(tmp_path), *settings]
+    command = [
+        sys.executable,
+        "-c",
+        "from mtmh_cli import main; main()",
+        "run",
+        "--runs",
+        str(tmp_path),
+        *settings,
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
-        while not list((tmp_path / ".scratch" / "checkpoints").rglob("*.pt")) and process.poll() is None:
+        while (
+            not list((tmp_path / ".scratch" / "checkpoints").rglob("*.pt"))
+            and process.poll() is None
+        ):
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
     assert not (tmp_path / "latest").exists()
@@ -152,15 +182,26 @@ def test_a_run_killed_in_training_goes_on_and_ends_the_same(tmp_path: Path) -> N
     assert "train: goes on from step" in resumed.shown
 
     (stages,) = (path.parents[1] for path in (tmp_path / ".pipeline").glob("*/prepare/prepared"))
-    inputs = [stages / name for name in ("prepare/prepared", "features/features", "content/content", "pairs/pairs")]
+    inputs = [
+        stages / name
+        for name in ("prepare/prepared", "features/features", "content/content", "pairs/pairs")
+    ]
     whole = tmp_path / "whole"
     whole.mkdir()
-    # In a process of its own, as the step was: a sum's bits depend on threads, which other tests may have changed.
+    # In a process of its own, as the step was: a sum's bits depend on threads, which other tests
+    # may have changed.
     call = (
-        "import sys; from pathlib import Path; from mtmh.config import Config; from mtmh.training.train import train; "
+        "import sys; from pathlib import Path; from mtmh.config import Config; from "
+        "mtmh.training.train import train; "
     )
-    call += "config = Config.model_validate_json(sys.argv[1]); paths = [Path(path) for path in sys.argv[2:]]; "
+    call += (
+        "config = Config.model_validate_json(sys.argv[1]); paths = [Path(path) for path in "
+        "sys.argv[2:]]; "
+    )
     call += "train(*paths[:5], config.train, config.seed, paths[4] / 'checkpoints')"
-    subprocess.run([sys.executable, "-c", call, config.model_dump_json(), *map(str, [*inputs, whole])], check=True)
+    subprocess.run(
+        [sys.executable, "-c", call, config.model_dump_json(), *map(str, [*inputs, whole])],
+        check=True,
+    )
     weights = (resumed.path / "retriever" / "weights.safetensors").read_bytes()
     assert weights == (whole / "weights.safetensors").read_bytes()

@@ -55,8 +55,12 @@ def test_model_champion_and_store_go_by_the_name(tmp_path: Path) -> None:
     record(tmp_path, "synthetic", str(tmp_path / "a" / "synthetic"), "other")
     arguments = of_run("synthetic", Config(), "", tmp_path, tmp_path)
     assert len({Path(str(arguments[key])).name for key in ("place", "store")}) == 1
-    assert arguments["model_name"] == f"mtmh-{Path(str(arguments['store'])).name}" != "mtmh-synthetic"
-    assert of_run("synthetic", Config(), "", tmp_path, tmp_path, "mine")["model_name"] == "mtmh-mine"
+    assert (
+        arguments["model_name"] == f"mtmh-{Path(str(arguments['store'])).name}" != "mtmh-synthetic"
+    )
+    assert (
+        of_run("synthetic", Config(), "", tmp_path, tmp_path, "mine")["model_name"] == "mtmh-mine"
+    )
 
 
 @pytest.mark.parametrize("mark", ["%20", "?", "#", ":", "'", '"', " ", "ü"])

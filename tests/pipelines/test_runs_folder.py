@@ -53,6 +53,8 @@ def test_what_is_served_is_the_latest_runs_data_unless_named(tmp_path: Path) -> 
     with pytest.raises(UserError, match="make run"):
         serving(tmp_path)
     (tmp_path / "latest").mkdir()
-    (tmp_path / "latest" / "metrics.json").write_text(json.dumps({"data": {"path": "/data/my shop"}}))
+    (tmp_path / "latest" / "metrics.json").write_text(
+        json.dumps({"data": {"path": "/data/my shop"}})
+    )
     assert serving(tmp_path) == tmp_path / "serving" / "my-shop"
     assert serving(tmp_path, "synthetic") == tmp_path / "serving" / "synthetic"

@@ -16,7 +16,8 @@ from pipelines.runs_folder import owned
 from pipelines.trial import Figures, try_out
 
 TINY = (
-    "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], out_dim: 16}",
+    "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], "
+    "out_dim: 16}",
     "retrieval={k_ann: 50, pool: 40}",
     "content={dim: 16}",
 )
@@ -86,7 +87,9 @@ def test_a_finished_trial_is_read_and_not_run_again(source: str, work: Path) -> 
         ("seed=1", "content pairs train preranker figures"),
     ],
 )
-def test_a_change_makes_again_what_depends_on_it_and_no_more(source: str, work: Path, change: str, again: str) -> None:
+def test_a_change_makes_again_what_depends_on_it_and_no_more(
+    source: str, work: Path, change: str, again: str
+) -> None:
     before = made(work)
     try_out(source, settings(change), work)
     assert made(work) - before == Counter(again.split())

@@ -11,17 +11,24 @@ from pipelines import tune
 
 TINY = [
     "data.synthetic={users: 150, items: 120, days: 20}",
-    "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], out_dim: 16}",
+    "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], "
+    "out_dim: 16}",
     "retrieval={k_ann: 50, pool: 40}",
 ]
 
 
-def trial(recall: float, relevance: float | None, engagement_recall: float) -> dict[str, float | None]:
+def trial(
+    recall: float, relevance: float | None, engagement_recall: float
+) -> dict[str, float | None]:
     return {"recall": recall, "l2_relevance": relevance, "engagement_recall": engagement_recall}
 
 
 def test_relevance_decides_among_settings_that_keep_recall() -> None:
-    slightly_less, best, far_less = trial(0.398, 0.35, 0.39), trial(0.40, 0.30, 0.39), trial(0.36, 0.60, 0.35)
+    slightly_less, best, far_less = (
+        trial(0.398, 0.35, 0.39),
+        trial(0.40, 0.30, 0.39),
+        trial(0.36, 0.60, 0.35),
+    )
     assert tune.choose([slightly_less, best, far_less]) is slightly_less
 
 
@@ -35,7 +42,9 @@ def test_without_topics_recall_decides() -> None:
     assert tune.choose([trial(0.3, None, 0.2), trial(0.4, None, 0.2)])["recall"] == 0.4
 
 
-def test_tune_never_sees_t2_and_a_run_finds_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tune_never_sees_t2_and_a_run_finds_the_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tune, "TAU_Q", (0.1,))
     monkeypatch.setattr(tune, "W_R", (0.5,))
     monkeypatch.setattr(tune, "CONFIGS", tmp_path)

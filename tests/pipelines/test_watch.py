@@ -1,4 +1,6 @@
-"""The pipeline `monitor`: valid IR, a day within its bounds, and a day that raises a retraining run."""
+"""The pipeline `monitor`: valid IR, a day within its bounds, and a day that raises a retraining
+run.
+"""
 
 import json
 import os
@@ -30,7 +32,8 @@ from pipelines.kubeflow import compile_pipeline
 from pipelines.monitor import STEPS, define
 
 TINY = [
-    "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], out_dim: 16}",
+    "train={epochs: 1, batch_size: 128, uniform_negatives: 64, embedding_dim: 8, hidden: [16], "
+    "out_dim: 16}",
     "retrieval={k_ann: 50, pool: 40}",
     "pairs.window=10",
     "prerank.use=false",
@@ -58,7 +61,9 @@ def test_the_ir_is_valid_and_retrains_only_when_the_monitor_says_so(tmp_path: Pa
     }
     assert set(STEPS) < set(tasks)
     assert not any(tasks[step].caching_options.enable_cache for step in STEPS)
-    assert tasks["condition-1"].trigger_policy.condition.endswith("pipelinechannel--monitor-Output'] == true")
+    assert tasks["condition-1"].trigger_policy.condition.endswith(
+        "pipelinechannel--monitor-Output'] == true"
+    )
     assert set(spec.components[tasks["condition-1"].component_ref.name].dag.tasks) == {"retrain"}
 
 
@@ -71,13 +76,24 @@ def test_on_a_cluster_both_steps_mount_the_volume(tmp_path: Path) -> None:
 
 def test_the_same_code_compiles_to_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     for seed in ("1", "2"):
-        command = [sys.executable, "-m", "mtmh_cli", "watch", "compile", str(tmp_path / f"{seed}.yaml")]
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True)
+        command = [
+            sys.executable,
+            "-m",
+            "mtmh_cli",
+            "watch",
+            "compile",
+            str(tmp_path / f"{seed}.yaml"),
+        ]
+        subprocess.run(
+            command, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True
+        )
     assert (tmp_path / "1.yaml").read_bytes() == (tmp_path / "2.yaml").read_bytes()
 
 
 def watched_on(volume: Path) -> dict[str, str | int]:
-    return monitor.arguments(volume / "watched", volume / "monitoring", "small", ["submit", "http://kfp"])
+    return monitor.arguments(
+        volume / "watched", volume / "monitoring", "small", ["submit", "http://kfp"]
+    )
 
 
 @pytest.fixture
@@ -140,7 +156,9 @@ def test_a_day_within_its_bounds_retrains_nothing_and_one_outside_does(
     assert "a retraining run was raised not long ago: not again" in screen.getvalue()
 
 
-def test_a_retraining_that_fails_is_told_and_may_be_raised_again(place: Path, bounds: Path, tmp_path: Path) -> None:
+def test_a_retraining_that_fails_is_told_and_may_be_raised_again(
+    place: Path, bounds: Path, tmp_path: Path
+) -> None:
     out, runs = tmp_path / "monitoring", tmp_path / "runs"
     for _ in range(2):
         with pytest.raises(UserError, match=r"the retraining run failed: .*train\.epochs"):
@@ -152,10 +170,16 @@ def test_a_retraining_that_fails_is_told_and_may_be_raised_again(place: Path, bo
 def test_a_scheduled_day_submits_the_pipeline_that_was_uploaded_with_the_schedule(
     place: Path, bounds: Path, kubeflow: Kubeflow, tmp_path: Path
 ) -> None:
-    config = load_config(settings=[*TINY, "cluster.volume_claim=mtmh", f"cluster.volume={tmp_path}"])
-    assert monitor.schedule(kubeflow.url, watched_on(tmp_path), CRON, config, "http://mlflow") == "recurring 1"
+    config = load_config(
+        settings=[*TINY, "cluster.volume_claim=mtmh", f"cluster.volume={tmp_path}"]
+    )
+    assert (
+        monitor.schedule(kubeflow.url, watched_on(tmp_path), CRON, config, "http://mlflow")
+        == "recurring 1"
+    )
 
-    # The server has the whole pipeline, with the settings as its defaults, and the monitor's parameters name it.
+    # The server has the whole pipeline, with the settings as its defaults, and the monitor's
+    # parameters name it.
     ((uploaded, documents),) = kubeflow.pipelines.items()
     compile_pipeline(main.define(config.cluster), tmp_path / "same.yaml")
     same = next(yaml.safe_load_all((tmp_path / "same.yaml").read_text()))
@@ -191,8 +215,15 @@ def test_a_server_that_takes_no_run_is_an_error_and_the_note_is_put_back(
     place: Path, bounds: Path, kubeflow: Kubeflow, tmp_path: Path
 ) -> None:
     kubeflow.refused = True
-    submission = Submission(kubeflow.url, "pipeline", "experiment", "", Config().model_dump(mode="json"))
-    day = {**watched_on(tmp_path), "day": str(LAST), "bounds": str(bounds), "submission": submission.to_json()}
+    submission = Submission(
+        kubeflow.url, "pipeline", "experiment", "", Config().model_dump(mode="json")
+    )
+    day = {
+        **watched_on(tmp_path),
+        "day": str(LAST),
+        "bounds": str(bounds),
+        "submission": submission.to_json(),
+    }
     with pytest.raises(UserError, match=r"takes no run: 400 Bad Request: .*not today"):
         retrain.python_func(**day)
     assert not (tmp_path / "monitoring" / RAISED).exists()

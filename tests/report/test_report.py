@@ -1,4 +1,6 @@
-"""The page: its numbers are those of metrics.json, nothing comes from elsewhere, nothing of the data becomes markup."""
+"""The page: its numbers are those of metrics.json, nothing comes from elsewhere, nothing of the
+data becomes markup.
+"""
 
 import json
 import re
@@ -20,14 +22,18 @@ SHAPES = {"path", "use", "rect", "circle", "line", "g"}  # elements of SVG that 
 
 
 class Page(HTMLParser):
-    """The page as a browser would take it in: open elements, attributes, and the text under each row and section."""
+    """The page as a browser would take it in: open elements, attributes, and the text under each
+    row and section.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str, str]] = []
-        self.cells: dict[tuple[str, str], tuple[str, str]] = {}  # (model, metric) -> (data-value, text)
+        self.cells: dict[
+            tuple[str, str], tuple[str, str]
+        ] = {}  # (model, metric) -> (data-value, text)
         self.text = ""
         self.row = self.cell = ""
         self.feed(html)
@@ -94,7 +100,9 @@ def test_every_number_of_the_table_is_that_of_metrics_json(shown: Shown) -> None
 
 def test_the_best_of_a_column_is_marked(shown: Shown) -> None:
     _, _, page = shown
-    best = {(model, metric) for (model, metric), (_, text) in page.cells.items() if "(best)" in text}
+    best = {
+        (model, metric) for (model, metric), (_, text) in page.cells.items() if "(best)" in text
+    }
     assert {model for model, metric in best if metric == "recall_at_500"} == {"merged_alpha_50"}
     assert {model for model, metric in best if metric == "l2_relevance"} == {"content"}
     assert not [metric for _, metric in best if metric == "cold_share"]
@@ -112,7 +120,14 @@ def test_the_verdict_comes_first_and_in_words(tmp_path: Path) -> None:
 
 def test_data_cost_and_how_to_reproduce_are_told(shown: Shown) -> None:
     _, _, page = shown
-    for told in ("12,345", "678", "777", "2025-03-01 12:30 UTC", "timestamp is null: 3", "mtmh run --data data/here"):
+    for told in (
+        "12,345",
+        "678",
+        "777",
+        "2025-03-01 12:30 UTC",
+        "timestamp is null: 3",
+        "mtmh run --data data/here",
+    ):
         assert told in page.text
     for told in ("code-1", "seed 3", "f" * 64, "68 s", "900 MiB", "1.66 times the best baseline"):
         assert told in page.text
@@ -131,7 +146,9 @@ def test_nothing_of_the_data_becomes_markup(tmp_path: Path) -> None:
 SHOWN_TOGETHER = 3 * examples.LIST_LENGTH
 
 
-@pytest.mark.parametrize(("head", "missing"), [("relevance", "engagement"), ("engagement", "relevance")])
+@pytest.mark.parametrize(
+    ("head", "missing"), [("relevance", "engagement"), ("engagement", "relevance")]
+)
 def test_a_single_head_has_a_page_of_its_own(tmp_path: Path, head: str, missing: str) -> None:
     """No point, row or list of the head that the model does not have, and no talk of a merge."""
     _, html, page = show(tmp_path, head=head)
@@ -152,7 +169,9 @@ def test_the_page_stands_alone(shown: Shown) -> None:
     _, html, page = shown
     assert re.findall(r"(?:https?:)?//\w[\w.]*", html) == []
     assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
-    references = [value for _, name, value in page.attributes if name in ("href", "src", "xlink:href")]
+    references = [
+        value for _, name, value in page.attributes if name in ("href", "src", "xlink:href")
+    ]
     identities = [value for _, name, value in page.attributes if name == "id"]
     assert all(value.startswith("#") and value[1:] in identities for value in references)
     assert len(identities) == len(set(identities))
@@ -163,7 +182,13 @@ def test_pictures_tell_what_they_show_and_the_page_fits_a_phone(shown: Shown) ->
     _, _, page = shown
     drawings = page.tags.count("svg")
     assert drawings == 4
-    assert sum(tag == "svg" and name == "aria-label" and len(value) > 20 for tag, name, value in page.attributes) == 4
+    assert (
+        sum(
+            tag == "svg" and name == "aria-label" and len(value) > 20
+            for tag, name, value in page.attributes
+        )
+        == 4
+    )
     assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
     assert ("html", "lang", "en") in page.attributes
     headings = [tag for tag in page.tags if re.fullmatch(r"h\d", tag)]
@@ -176,7 +201,14 @@ def test_the_picture_for_the_readme_lies_beside_the_page(shown: Shown) -> None:
     with Image.open(run / "alpha.png") as picture:
         assert picture.width > 1000
     drawn = (run / "alpha.svg").read_text()
-    for label in ("ItemKNN", "content alone", "merged, alpha 50 (served)", "alpha 30", "alpha 70", "relevance head"):
+    for label in (
+        "ItemKNN",
+        "content alone",
+        "merged, alpha 50 (served)",
+        "alpha 30",
+        "alpha 70",
+        "relevance head",
+    ):
         assert label in drawn
 
 
@@ -193,7 +225,10 @@ def test_data_without_topics_gets_a_page_too(tmp_path: Path) -> None:
     assert "nan" not in page.text.lower()
     assert "None" not in page.text
     assert page.cells["itemknn", "l2_relevance"] == ("", "—")
-    assert not {value for _, name, value in page.attributes if name == "class"} & {"topic", "topic same"}
+    assert not {value for _, name, value in page.attributes if name == "class"} & {
+        "topic",
+        "topic same",
+    }
 
 
 def test_triggers_are_popular_ones_on_which_the_heads_disagree() -> None:
@@ -203,7 +238,9 @@ def test_triggers_are_popular_ones_on_which_the_heads_disagree() -> None:
     def half_agree(items: np.ndarray, k: int, head: str) -> tuple[np.ndarray, np.ndarray]:
         ids, scores = search(items, k, head)
         own = search(items, k, "relevance")[0]
-        return np.where(items[:, None] % 2 == 0, own, ids), scores  # on even items both heads say the same
+        return np.where(
+            items[:, None] % 2 == 0, own, ids
+        ), scores  # on even items both heads say the same
 
     chosen = examples.choose(popularity, half_agree, seed=0)
     assert len(set(chosen.tolist())) == 5
@@ -217,19 +254,30 @@ def test_an_example_shows_marks_and_provenance() -> None:
     search = make_search()
     triggers = np.array([7, 100], np.int32)
     for example, number in zip(
-        examples.collect(triggers, item_table(True), np.arange(ITEMS), search, 50), triggers, strict=True
+        examples.collect(triggers, item_table(True), np.arange(ITEMS), search, 50),
+        triggers,
+        strict=True,
     ):
         assert example.users == number
-        assert len(example.engagement) == len(example.relevance) == len(example.merged) == examples.LIST_LENGTH
+        assert (
+            len(example.engagement)
+            == len(example.relevance)
+            == len(example.merged)
+            == examples.LIST_LENGTH
+        )
         for line in [*example.engagement, *example.relevance, *example.merged]:
             assert line.item.title != example.trigger.title
             shared = set(line.item.l2_topics) & set(example.trigger.l2_topics)
             assert (line.match == "l2") == bool(shared)
-            assert set(line.shared) == (shared or set(line.item.l1_topics) & set(example.trigger.l1_topics))
+            assert set(line.shared) == (
+                shared or set(line.item.l1_topics) & set(example.trigger.l1_topics)
+            )
         origins = [line.provenance for line in example.merged]
         assert origins.count("engagement") + origins.count("both") >= examples.LIST_LENGTH // 2 - 1
         titles = {line.item.title for line in example.engagement}
-        assert all(line.item.title in titles for line in example.merged if line.provenance == "both")
+        assert all(
+            line.item.title in titles for line in example.merged if line.provenance == "both"
+        )
 
 
 def test_short_lists_and_missing_titles_are_put_up_with() -> None:
@@ -249,7 +297,9 @@ def test_popularity_counts_users_not_candidates(shown: Shown) -> None:
     run, _, _ = shown
     counted = report._users_per_trigger(run, item_table(True), "merged_alpha_50")
     rows = candidate_table().to_pylist()
-    expected = {(row["user_id"], row["trigger_id"]) for row in rows if row["model"] == "merged_alpha_50"}
+    expected = {
+        (row["user_id"], row["trigger_id"]) for row in rows if row["model"] == "merged_alpha_50"
+    }
     assert counted.sum() == len(expected)
     assert counted[0] == sum(trigger == "i000" for _, trigger in expected)
 
@@ -260,12 +310,19 @@ def test_heads_far_apart_or_all_alike_can_be_drawn() -> None:
     assert plots.curves({"pairs": np.arange(3), "engagement_loss": np.full(3, np.nan)}) == {}
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is missing: apt-get install chromium")
+@pytest.mark.skipif(
+    not shutil.which("chromium"), reason="chromium is missing: apt-get install chromium"
+)
 @pytest.mark.parametrize("width", [390, 1240])
 def test_a_real_browser_shows_the_page(shown: Shown, tmp_path: Path, width: int) -> None:
     run, _, _ = shown
     picture = tmp_path / "page.png"
-    quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    quiet = [
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+    ]
     subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-sync", "--hide-scrollbars", *quiet,
          f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2000", f"--screenshot={picture}",

@@ -23,7 +23,9 @@ def test_a_cold_item_is_the_weighted_mean_of_its_nearest_known_neighbours() -> N
     for item in np.flatnonzero(~known):
         cosine = {other: float(content[item] @ content[other]) for other in np.flatnonzero(known)}
         near = sorted(cosine, key=lambda other: -cosine[other])[:NEIGHBOURS]
-        mean = sum(np.exp(cosine[other] / TAU_Q) * vectors[other].astype(np.float64) for other in near)
+        mean = sum(
+            np.exp(cosine[other] / TAU_Q) * vectors[other].astype(np.float64) for other in near
+        )
         np.testing.assert_allclose(placed[item], mean / np.linalg.norm(mean), atol=1e-5)
     np.testing.assert_array_equal(placed[known], vectors[known])
 

@@ -77,7 +77,9 @@ def test_no_triggers_give_no_lists() -> None:
 
 @pytest.mark.parametrize("copies", [3, 200])
 def test_items_that_are_all_alike_do_not_push_each_other_out(copies: int) -> None:
-    """The trigger is not always the first of its copies: it is left out all the same, and nobody else is."""
+    """The trigger is not always the first of its copies: it is left out all the same, and nobody
+    else is.
+    """
     vectors = unit_rows(300)
     vectors[50 : 50 + copies] = vectors[50]
     index, tuning = build_index(vectors, 20, 0.95, seed=0)
@@ -92,7 +94,9 @@ def test_items_that_are_all_alike_do_not_push_each_other_out(copies: int) -> Non
 
 
 @pytest.mark.parametrize(("start", "rebuilt"), [(1900, False), (1000, True)])
-def test_an_extended_index_finds_what_was_asked_and_leaves_the_old_one(start: int, rebuilt: bool) -> None:
+def test_an_extended_index_finds_what_was_asked_and_leaves_the_old_one(
+    start: int, rebuilt: bool
+) -> None:
     vectors = unit_rows(2000)
     old, before = build_index(vectors[:start], 50, 0.9, seed=0)
     new, tuning = extend_index(old, vectors, 50, 0.9, seed=0)

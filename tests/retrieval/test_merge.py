@@ -15,7 +15,9 @@ Lists = list[np.ndarray]
 
 
 @st.composite
-def lists(draw: st.DrawFn, disjoint: bool = False, full: bool = False, channels: int | None = None) -> Lists:
+def lists(
+    draw: st.DrawFn, disjoint: bool = False, full: bool = False, channels: int | None = None
+) -> Lists:
     """The channels' lists of some requests, distinct within a row, -1 from where a list ends."""
     rows = draw(st.integers(1, 4))
     tables = []
@@ -40,15 +42,23 @@ def quotas_of(draw: st.DrawFn, channels: int) -> list[float]:
 
 two = lists(channels=2)
 alphas = st.one_of(st.integers(0, 100), st.floats(0, 100))
-requests = lists().flatmap(lambda tables: st.tuples(st.just(tables), quotas_of(len(tables)), st.integers(1, 30)))
+requests = lists().flatmap(
+    lambda tables: st.tuples(st.just(tables), quotas_of(len(tables)), st.integers(1, 30))
+)
 
 
 @given(requests)
-def test_exactly_k_distinct_candidates_whenever_there_are_k(request_: tuple[Lists, list[float], int]) -> None:
+def test_exactly_k_distinct_candidates_whenever_there_are_k(
+    request_: tuple[Lists, list[float], int],
+) -> None:
     tables, quotas, k = request_
     merged = quota_merge(tables, quotas, k)
     assert merged.item.shape == merged.channel.shape == merged.rank.shape == (len(tables[0]), k)
-    assert (merged.item.dtype, merged.channel.dtype, merged.rank.dtype) == (np.int32, np.int8, np.int32)
+    assert (merged.item.dtype, merged.channel.dtype, merged.rank.dtype) == (
+        np.int32,
+        np.int8,
+        np.int32,
+    )
     for row in range(len(merged.item)):
         union = {item for table in tables for item in table[row].tolist()} - {-1}
         items = merged.item[row].tolist()
@@ -61,24 +71,32 @@ def test_exactly_k_distinct_candidates_whenever_there_are_k(request_: tuple[List
 
 
 @given(requests)
-def test_provenance_is_true_and_each_channels_order_stays(request_: tuple[Lists, list[float], int]) -> None:
+def test_provenance_is_true_and_each_channels_order_stays(
+    request_: tuple[Lists, list[float], int],
+) -> None:
     tables, quotas, k = request_
     merged = quota_merge(tables, quotas, k)
     for row in range(len(merged.item)):
         ranks: dict[int, list[int]] = {number: [] for number in range(len(tables))}
-        for item, channel, rank in zip(merged.item[row], merged.channel[row], merged.rank[row], strict=True):
+        for item, channel, rank in zip(
+            merged.item[row], merged.channel[row], merged.rank[row], strict=True
+        ):
             if item >= 0:
                 assert tables[channel][row, rank] == item
                 ranks[channel].append(rank)
         for of_channel in ranks.values():
             assert all(a < b for a, b in pairwise(of_channel))
     np.testing.assert_array_equal(merged.take(tables, -1), merged.item)
-    of_channel = merged.take([np.full(table.shape, number) for number, table in enumerate(tables)], -7)
+    of_channel = merged.take(
+        [np.full(table.shape, number) for number, table in enumerate(tables)], -7
+    )
     np.testing.assert_array_equal(of_channel, np.where(merged.item >= 0, merged.channel, -7))
 
 
 @given(requests)
-def test_the_best_of_each_channel_up_to_its_quota_is_always_in(request_: tuple[Lists, list[float], int]) -> None:
+def test_the_best_of_each_channel_up_to_its_quota_is_always_in(
+    request_: tuple[Lists, list[float], int],
+) -> None:
     """Shared candidates count for all channels and never cost any a place."""
     tables, quotas, k = request_
     merged = quota_merge(tables, quotas, k)
@@ -101,7 +119,9 @@ def test_of_two_heads_the_whole_quota_is_always_in(both: Lists, alpha: float, k:
 
 
 @given(lists(disjoint=True, full=True), st.data())
-def test_the_quota_is_exact_where_all_channels_have_enough_of_their_own(tables: Lists, data: st.DataObject) -> None:
+def test_the_quota_is_exact_where_all_channels_have_enough_of_their_own(
+    tables: Lists, data: st.DataObject
+) -> None:
     """Every prefix holds about the same mix."""
     n, quotas = len(tables), data.draw(quotas_of(len(tables)))
     k = data.draw(st.integers(1, min(table.shape[1] for table in tables)))
@@ -112,14 +132,18 @@ def test_the_quota_is_exact_where_all_channels_have_enough_of_their_own(tables: 
 
 
 @given(lists(disjoint=True, full=True, channels=2), st.integers(0, 100), st.data())
-def test_half_a_candidate_goes_to_the_engagement_head(both: Lists, alpha: int, data: st.DataObject) -> None:
+def test_half_a_candidate_goes_to_the_engagement_head(
+    both: Lists, alpha: int, data: st.DataObject
+) -> None:
     k = data.draw(st.integers(1, min(both[0].shape[1], both[1].shape[1])))
     merged = quota_merge(both, quotas_at(alpha), k)
     assert ((merged.channel == 0).sum(axis=1) == int(alpha * k / 100 + 0.5)).all()
 
 
 @given(lists(), st.data(), st.integers(1, 30))
-def test_a_channel_with_all_of_the_quota_is_alone(tables: Lists, data: st.DataObject, k: int) -> None:
+def test_a_channel_with_all_of_the_quota_is_alone(
+    tables: Lists, data: st.DataObject, k: int
+) -> None:
     """As long as it has candidates; then the others back-fill."""
     number = data.draw(st.integers(0, len(tables) - 1))
     merged = quota_merge(tables, [100 * (other == number) for other in range(len(tables))], k)
@@ -155,7 +179,9 @@ def test_three_channels_take_turns() -> None:
 
 
 def test_no_requests_and_empty_channels() -> None:
-    assert quota_merge([np.empty((0, 3), np.int32), np.empty((0, 2), np.int32)], [50, 50], 4).item.shape == (0, 4)
+    assert quota_merge(
+        [np.empty((0, 3), np.int32), np.empty((0, 2), np.int32)], [50, 50], 4
+    ).item.shape == (0, 4)
     merged = quota_merge([np.empty((1, 0), np.int32), np.array([[5, 6]])], [70, 30], 3)
     assert merged.item.tolist() == [[5, 6, -1]]
     nothing = quota_merge([np.empty((1, 0), np.int32)], [100], 2)
@@ -163,7 +189,8 @@ def test_no_requests_and_empty_channels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quotas", "k"), [([-1, 101], 5), ([100.1, 0], 5), ([float("nan"), 50], 5), ([60, 50], 5), ([50, 50], 0)]
+    ("quotas", "k"),
+    [([-1, 101], 5), ([100.1, 0], 5), ([float("nan"), 50], 5), ([60, 50], 5), ([50, 50], 0)],
 )
 def test_quotas_or_k_out_of_range_are_refused(quotas: list[float], k: int) -> None:
     with pytest.raises(ValueError, match=r"quotas must be 0\.\.100, 100 in all, and k at least 1"):
@@ -177,7 +204,9 @@ def test_alpha_is_the_engagement_heads_share() -> None:
 
 
 @given(requests)
-def test_what_was_passed_follows_from_the_last_one_taken(request_: tuple[Lists, list[float], int]) -> None:
+def test_what_was_passed_follows_from_the_last_one_taken(
+    request_: tuple[Lists, list[float], int],
+) -> None:
     tables, quotas, k = request_
     merged = quota_merge(tables, quotas, k)
     for row in range(len(merged.item)):
@@ -191,7 +220,9 @@ def test_what_was_passed_follows_from_the_last_one_taken(request_: tuple[Lists, 
 
 
 def passed_by_hand(whole: list[list[int]], quotas: list[float], taken: int) -> list[int]:
-    """How many of each channel's candidates were looked at until `taken` distinct ones were there."""
+    """How many of each channel's candidates were looked at until `taken` distinct ones were
+    there.
+    """
     due = sorted(
         ((rank + 0.5) / max(quotas[channel] / 100, 1e-9), channel, item)
         for channel, items in enumerate(whole)
@@ -207,4 +238,6 @@ def passed_by_hand(whole: list[list[int]], quotas: list[float], taken: int) -> l
 
 def test_taking_reads_each_channels_own_values() -> None:
     merged = Merged(np.array([[5, 7, -1]]), np.array([[1, 0, -1]], np.int8), np.array([[0, 1, -1]]))
-    assert merged.take([np.array([[0.1, 0.2]]), np.array([[0.3]])], -1.0).tolist() == [[0.3, 0.2, -1.0]]
+    assert merged.take([np.array([[0.1, 0.2]]), np.array([[0.3]])], -1.0).tolist() == [
+        [0.3, 0.2, -1.0]
+    ]

@@ -20,12 +20,18 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     triggers = draw(st.lists(st.integers(0, N_ITEMS - 1), min_size=1, max_size=6, unique=True))
     lists = {t: sorted(draw(offers).items(), key=lambda offer: -offer[1]) for t in triggers}
     some = st.lists(st.sampled_from(triggers), max_size=5, unique=True)
-    users = draw(st.lists(st.tuples(some, st.sets(st.integers(0, N_ITEMS - 1), max_size=6)), max_size=6))
+    users = draw(
+        st.lists(st.tuples(some, st.sets(st.integers(0, N_ITEMS - 1), max_size=6)), max_size=6)
+    )
     return {"lists": lists, "users": users, "size": draw(st.integers(1, 12))}
 
 
-def by_hand(lists: dict, triggers: list[int], seen: set[int], size: int) -> list[tuple[int, float, int]]:
-    """Most votes first, equal ones in the order in which they were named; a vote is twice the score, plus three."""
+def by_hand(
+    lists: dict, triggers: list[int], seen: set[int], size: int
+) -> list[tuple[int, float, int]]:
+    """Most votes first, equal ones in the order in which they were named; a vote is twice the
+    score, plus three.
+    """
     total: dict[int, float] = {}
     nearest: dict[int, tuple[float, int]] = {}
     for trigger in triggers:
@@ -46,7 +52,10 @@ def vote(score: Any) -> Any:
 def test_pools_are_ranked_by_the_votes_of_all_triggers(request_: dict[str, Any]) -> None:
     lists, users, size = request_["lists"], request_["users"], request_["size"]
     list_of = np.full(N_ITEMS, -1, np.int64)
-    ids, values = np.full((len(lists), DEPTH), -1, np.int32), np.full((len(lists), DEPTH), -np.inf, np.float32)
+    ids, values = (
+        np.full((len(lists), DEPTH), -1, np.int32),
+        np.full((len(lists), DEPTH), -np.inf, np.float32),
+    )
     for row, (trigger, found) in enumerate(lists.items()):
         list_of[trigger] = row
         for rank, (item, score) in enumerate(found):
@@ -68,7 +77,9 @@ def test_many_users_are_pooled_as_if_alone() -> None:
     """More users than blocks, so that a block's memory of one user meets the next."""
     rng = np.random.default_rng(0)
     order = np.argsort(-rng.random((20, 200)), axis=1)[:, :60].astype(np.int32)
-    values = -np.sort(-rng.integers(0, 64, (20, 60)) / 64, axis=1).astype(np.float32)  # whose sums are exact
+    values = -np.sort(-rng.integers(0, 64, (20, 60)) / 64, axis=1).astype(
+        np.float32
+    )  # whose sums are exact
     list_of = np.arange(200)
     triggers = [rng.permutation(20)[: rng.integers(1, 8)].tolist() for _ in range(300)]
     seen = [rng.permutation(200)[: rng.integers(0, 50)].tolist() for _ in range(300)]
@@ -81,7 +92,9 @@ def test_many_users_are_pooled_as_if_alone() -> None:
 
 
 def test_p_of_a_candidate_is_the_softmax_of_each_list() -> None:
-    scores = np.array([[0.9, 0.5, -0.2], [0.3, -np.inf, -np.inf], [-np.inf, -np.inf, -np.inf]], np.float32)
+    scores = np.array(
+        [[0.9, 0.5, -0.2], [0.3, -np.inf, -np.inf], [-np.inf, -np.inf, -np.inf]], np.float32
+    )
     p = softmax_over_list(scores, 0.1)
     expected = np.exp(np.array([9.0, 5.0, -2.0])) / np.exp(np.array([9.0, 5.0, -2.0])).sum()
     np.testing.assert_allclose(p[0], expected, rtol=1e-5)
@@ -97,12 +110,22 @@ def test_a_temperature_that_overflows_the_exponential_leaves_softmax_over_list()
 
 
 CATALOG = 60
-shapes = st.tuples(st.integers(1, 8), st.integers(1, 30), st.integers(1, 40), st.integers(0, 2**32 - 1), st.booleans())
+shapes = st.tuples(
+    st.integers(1, 8),
+    st.integers(1, 30),
+    st.integers(1, 40),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+)
 
 
 @given(st.lists(shapes, min_size=1, max_size=4))
-def test_the_fast_pools_are_those_of_scoring_to_the_bit(requests: list[tuple[int, int, int, int, bool]]) -> None:
-    """Requests one after the other through the same scratch memory; few distinct scores, so that many are equal."""
+def test_the_fast_pools_are_those_of_scoring_to_the_bit(
+    requests: list[tuple[int, int, int, int, bool]],
+) -> None:
+    """Requests one after the other through the same scratch memory; few distinct scores, so that
+    many are equal.
+    """
     pooling = Pooling(CATALOG)
     for lists, k, size, seed, ties in requests:
         rng = np.random.default_rng(seed)
@@ -115,10 +138,14 @@ def test_the_fast_pools_are_those_of_scoring_to_the_bit(requests: list[tuple[int
         seen = rng.permutation(CATALOG)[: rng.integers(0, 20)].astype(np.int32)
         votes = softmax_over_list(scores, 0.2)
         triggers, hidden = Ragged.of([np.arange(lists)]), Ragged.of([seen])
-        item, total, source = pool_users(triggers, hidden, np.arange(CATALOG), ids, scores, votes, size)
+        item, total, source = pool_users(
+            triggers, hidden, np.arange(CATALOG), ids, scores, votes, size
+        )
         n = int((item >= 0).sum())
         found, sums, nearest, place = pooling.rank(ids, scores, votes, seen, size)
         np.testing.assert_array_equal(found, item[0, :n])
         np.testing.assert_array_equal(sums, total[0, :n])
         np.testing.assert_array_equal(place, source[0, :n])
-        np.testing.assert_array_equal(nearest, scores[place, (ids[place] == found[:, None]).argmax(axis=1)])
+        np.testing.assert_array_equal(
+            nearest, scores[place, (ids[place] == found[:, None]).argmax(axis=1)]
+        )

@@ -31,7 +31,9 @@ def test_similar_shows_each_head_and_the_merge(retriever: Retriever, ids: list[s
     for found in told.values():
         assert len({one.item_id for one in found}) == len(found) == 4
         assert ids[0] not in {one.item_id for one in found}
-    deep = query.similar(retriever, ids[0], 20, 50)  # at alpha 50 the heads take turns; what both offer counts once
+    deep = query.similar(
+        retriever, ids[0], 20, 50
+    )  # at alpha 50 the heads take turns; what both offer counts once
     offered: dict[str, str] = {}
     for pair in zip(deep["engagement"], deep["relevance"], strict=True):
         for one in pair:
@@ -40,7 +42,9 @@ def test_similar_shows_each_head_and_the_merge(retriever: Retriever, ids: list[s
 
 
 @pytest.mark.parametrize(("alpha", "head"), [(0, "relevance"), (100, "engagement")])
-def test_the_ends_of_alpha_are_the_heads(retriever: Retriever, ids: list[str], alpha: int, head: str) -> None:
+def test_the_ends_of_alpha_are_the_heads(
+    retriever: Retriever, ids: list[str], alpha: int, head: str
+) -> None:
     told = query.similar(retriever, ids[1], 3, alpha)
     assert told["merged"] == told[head]
 
@@ -64,7 +68,9 @@ def test_an_unknown_item_names_close_ones(retriever: Retriever, ids: list[str]) 
         query.describe(retriever, ids[0] + "x")
 
 
-def test_a_test_users_list_comes_as_evaluated(version: Make, ids: list[str], tmp_path: Path) -> None:
+def test_a_test_users_list_comes_as_evaluated(
+    version: Make, ids: list[str], tmp_path: Path
+) -> None:
     (tmp_path / "retriever").symlink_to(version("mtmh"))
     same = {"trigger_id": ids[0], "head": "relevance", "score": 0.5}
     rows = [

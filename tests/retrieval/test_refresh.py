@@ -76,8 +76,12 @@ def test_users_get_what_they_would_have_got(fresh: FreshWorld, added: Retriever)
     for head in HEADS:
         lists = []
         for retriever in (added, whole):
-            triggers = Ragged.of([rows_of(retriever, ids[history].tolist()) for history in histories])
-            flat = faiss.IndexFlatIP(retriever.vectors[head].shape[1])  # approximation is measured elsewhere
+            triggers = Ragged.of(
+                [rows_of(retriever, ids[history].tolist()) for history in histories]
+            )
+            flat = faiss.IndexFlatIP(
+                retriever.vectors[head].shape[1]
+            )  # approximation is measured elsewhere
             flat.add(retriever.vectors[head])
             exact = replace(retriever, indexes={head: flat})
             pool = exact.pools(Request(triggers, triggers.sorted(), 100, 60, 0.15))[head]
@@ -104,7 +108,9 @@ def test_what_was_there_does_not_move(before: Retriever, added: Retriever) -> No
     assert added.preranker.past[:n].equal(before.preranker.past)
 
 
-def test_every_added_item_is_retrieved_by_its_neighbours(before: Retriever, added: Retriever) -> None:
+def test_every_added_item_is_retrieved_by_its_neighbours(
+    before: Retriever, added: Retriever
+) -> None:
     everything = np.arange(len(added.items), dtype=np.int32)
     for head in HEADS:
         ids, _ = added.similar_items(everything, 100, head)
@@ -115,7 +121,9 @@ def test_in_two_parts_or_in_another_order_is_the_same(
     before: Retriever, added: Retriever, fresh: FreshWorld, intake: Intake
 ) -> None:
     half = len(fresh.new) // 2
-    parts = add_items(add_items(before, fresh.new.slice(half), intake), fresh.new.slice(0, half), intake)
+    parts = add_items(
+        add_items(before, fresh.new.slice(half), intake), fresh.new.slice(0, half), intake
+    )
     order = rows_of(parts, added.items["item_id"].to_pylist())
     shuffled = fresh.new.take(pa.array(np.random.default_rng(0).permutation(len(fresh.new))))
     again = add_items(before, shuffled, intake)
@@ -145,17 +153,23 @@ def test_a_refreshed_version_is_whole_and_answers_as_in_memory(
     np.testing.assert_allclose(features["length"][-len(fresh.new) :], lengths, rtol=1e-6)
     items = np.arange(len(loaded.items), dtype=np.int32)
     for head in HEADS:
-        np.testing.assert_array_equal(loaded.similar_items(items, 50, head)[0], added.similar_items(items, 50, head)[0])
+        np.testing.assert_array_equal(
+            loaded.similar_items(items, 50, head)[0], added.similar_items(items, 50, head)[0]
+        )
 
 
-def test_the_same_input_gives_the_same_files(fresh: FreshWorld, intake: Intake, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_files(
+    fresh: FreshWorld, intake: Intake, tmp_path: Path
+) -> None:
     for name in ("one", "two"):
         refresh(fresh.before, fresh.new, tmp_path / name, intake)
     names = [path.name for path in (tmp_path / "one").iterdir()]
     assert filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", names, shallow=False)[0] == names
 
 
-def test_a_refreshed_version_is_refreshed_again(fresh: FreshWorld, intake: Intake, tmp_path: Path) -> None:
+def test_a_refreshed_version_is_refreshed_again(
+    fresh: FreshWorld, intake: Intake, tmp_path: Path
+) -> None:
     half = len(fresh.new) // 2
     refresh(fresh.before, fresh.new.slice(0, half), tmp_path / "monday", intake)
     again = Intake.load(tmp_path / "monday", device="cpu", cache=fresh.cache)
@@ -174,7 +188,10 @@ def test_what_cannot_be_added_is_refused_with_a_count_and_an_example(
     known = new.set_column(0, "item_id", pa.array([*old, *new["item_id"].to_pylist()[2:]]))
     for items, complaint in (
         (known, rf"2 of {n} new items are in this version already, such as '{old[0]}'"),
-        (pa.concat_tables([new, new.slice(3, 1)]), rf"1 of {n + 1} new items break the contract.*there twice"),
+        (
+            pa.concat_tables([new, new.slice(3, 1)]),
+            rf"1 of {n + 1} new items break the contract.*there twice",
+        ),
         (new.drop_columns("length"), "column 'length'"),
         (new.slice(0, 0), "no rows"),
     ):
@@ -192,24 +209,45 @@ def test_without_an_encoder_what_is_known_of_a_creator_places_an_item(version: M
     intake = Intake.load(version("mtmh"))
     retriever = query.load(version("mtmh"))
     items = pa.table(
-        {"item_id": ["z1", "z2"], "creator_id": ["c00", "nobody"], "popularity": [1.0, None], "constant": [3.0, None]}
+        {
+            "item_id": ["z1", "z2"],
+            "creator_id": ["c00", "nobody"],
+            "popularity": [1.0, None],
+            "constant": [3.0, None],
+        }
     )
     added = add_items(retriever, items, intake)
     assert (added.content[ITEMS:] == 0).all()
-    # Item 43 has neither content nor events, and creator c13: the model's own place for a creator it knows.
+    # Item 43 has neither content nor events, and creator c13: the model's own place for a creator
+    # it knows.
     twin = add_items(
         retriever,
-        pa.table({"item_id": ["twin"], "creator_id": ["c13"], "popularity": [43 % 7 * 1.0], "constant": [3.0]}),
+        pa.table(
+            {
+                "item_id": ["twin"],
+                "creator_id": ["c13"],
+                "popularity": [43 % 7 * 1.0],
+                "constant": [3.0],
+            }
+        ),
         intake,
     )
     for head in HEADS:
-        np.testing.assert_allclose(np.linalg.norm(added.vectors[head][ITEMS:], axis=1), 1, atol=1e-5)
-        np.testing.assert_allclose(twin.vectors[head][ITEMS], retriever.vectors[head][ITEMS - 1], atol=1e-5)
-    with pytest.raises(UserError, match=r"nothing is known of any of the 1 new items, such as 'z2'"):
+        np.testing.assert_allclose(
+            np.linalg.norm(added.vectors[head][ITEMS:], axis=1), 1, atol=1e-5
+        )
+        np.testing.assert_allclose(
+            twin.vectors[head][ITEMS], retriever.vectors[head][ITEMS - 1], atol=1e-5
+        )
+    with pytest.raises(
+        UserError, match=r"nothing is known of any of the 1 new items, such as 'z2'"
+    ):
         add_items(retriever, items.slice(1), intake)
 
 
-def test_cold_items_of_a_version_that_leaves_them_to_the_model(before: Retriever, fresh: FreshWorld) -> None:
+def test_cold_items_of_a_version_that_leaves_them_to_the_model(
+    before: Retriever, fresh: FreshWorld
+) -> None:
     intake = Intake.load(fresh.before, device="cpu", cache=fresh.cache)
     intake = replace(intake, settings=intake.settings.model_copy(update={"cold": "model"}))
     added = add_items(before, fresh.new, intake)
@@ -220,7 +258,9 @@ def test_cold_items_of_a_version_that_leaves_them_to_the_model(before: Retriever
 
 @pytest.mark.parametrize("objective", ["engagement", "mtsh"])
 def test_a_version_with_one_head(version: Make, objective: str, tmp_path: Path) -> None:
-    items = pa.table({"item_id": ["z1"], "creator_id": ["c00"], "popularity": [1.0], "constant": [3.0]})
+    items = pa.table(
+        {"item_id": ["z1"], "creator_id": ["c00"], "popularity": [1.0], "constant": [3.0]}
+    )
     refresh(version(objective), items, tmp_path / "out", Intake.load(version(objective)))
     added = query.load(tmp_path / "out")
     assert list(added.indexes) == list(query.load(version(objective)).indexes)

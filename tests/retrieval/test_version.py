@@ -15,7 +15,14 @@ from mtmh.errors import UserError
 from mtmh.heads import HEADS
 from mtmh.ragged import Ragged
 from mtmh.retrieval.index import search_exact
-from mtmh.retrieval.retriever import Pool, Request, Retriever, candidate_logits, merge_pools, prerank
+from mtmh.retrieval.retriever import (
+    Pool,
+    Request,
+    Retriever,
+    candidate_logits,
+    merge_pools,
+    prerank,
+)
 from mtmh.retrieval.version import MANIFEST, build, verify
 
 Make = Callable[[str], Path]
@@ -29,13 +36,23 @@ def copy(version: Make, tmp_path: Path) -> Path:
     return tmp_path / "version"
 
 
-def test_a_whole_version_verifies_and_says_what_it_was_made_from(version: Make, world: Stages) -> None:
+def test_a_whole_version_verifies_and_says_what_it_was_made_from(
+    version: Make, world: Stages
+) -> None:
     manifest = verify(version("mtmh"))
     info = Prepared.load(world.prepared).info
-    assert manifest["created_from"] == {name: info[name] for name in ("path", "fingerprint", "split_time")}
+    assert manifest["created_from"] == {
+        name: info[name] for name in ("path", "fingerprint", "split_time")
+    }
     held = {path.name for path in version("mtmh").iterdir()}
     assert set(manifest["sha256"]) == held - {MANIFEST}
-    assert {"weights.safetensors", "engagement.faiss", "relevance.faiss", "items.parquet", "content.npy"} <= held
+    assert {
+        "weights.safetensors",
+        "engagement.faiss",
+        "relevance.faiss",
+        "items.parquet",
+        "content.npy",
+    } <= held
     assert {"preranker.safetensors", "preranker.json"} <= held
 
 
@@ -92,8 +109,12 @@ def test_cold_items_are_placed_by_content_unless_told_otherwise(
         np.testing.assert_array_equal(moved, cold & has_content)
 
 
-@pytest.mark.parametrize(("objective", "head"), [("mtsh", "relevance"), ("engagement", "engagement")])
-def test_a_model_with_one_head_makes_a_version_with_one_index(version: Make, objective: str, head: str) -> None:
+@pytest.mark.parametrize(
+    ("objective", "head"), [("mtsh", "relevance"), ("engagement", "engagement")]
+)
+def test_a_model_with_one_head_makes_a_version_with_one_index(
+    version: Make, objective: str, head: str
+) -> None:
     assert list(Retriever.load(version(objective)).indexes) == [head]
 
 
@@ -101,7 +122,9 @@ def test_merged_pools_keep_score_and_trigger_of_the_channel_they_come_from() -> 
     def pool(items: list[list[int]], head: int) -> Pool:
         item = np.array(items, np.int32)
         trigger = np.where(item >= 0, 100 * (head + 1) + item, -1).astype(np.int32)
-        return Pool(item, (item / 10 + head).astype(np.float32), trigger, np.full(item.shape, head, np.int8))
+        return Pool(
+            item, (item / 10 + head).astype(np.float32), trigger, np.full(item.shape, head, np.int8)
+        )
 
     engagement = pool([[1, 2, 3], [4, -1, -1], [-1, -1, -1]], ENGAGEMENT)
     relevance = pool([[7, 1, 9], [5, 6, -1], [-1, -1, -1]], RELEVANCE)
@@ -125,7 +148,9 @@ def test_more_channels_than_two_are_merged_alike() -> None:
 
 def test_a_heads_pool_is_what_its_triggers_retrieve(version: Make) -> None:
     retriever = replace(Retriever.load(version("mtmh")), preranker=None)
-    request = Request(Ragged.of([[3, 8]]), Ragged.of([[3, 8, 1]]), k_ann=30, size=12, temperature=0.1)
+    request = Request(
+        Ragged.of([[3, 8]]), Ragged.of([[3, 8, 1]]), k_ann=30, size=12, temperature=0.1
+    )
     pool = retriever.pools(request)["relevance"]
     ids, cosine = retriever.similar_items(request.triggers.values, 30, "relevance")
     p = {item: 0.0 for item in range(ITEMS)}
@@ -137,15 +162,28 @@ def test_a_heads_pool_is_what_its_triggers_retrieve(version: Make) -> None:
     assert pool.item[0].tolist() == ranked
     np.testing.assert_allclose(pool.score[0], [p[item] for item in ranked], rtol=1e-4)
     assert (pool.channel == RELEVANCE).all()
-    found = [dict(zip(own.tolist(), near, strict=True)) for own, near in zip(ids, cosine, strict=True)]
-    best = [max((near.get(item, -2), t) for near, t in zip(found, (3, 8), strict=True))[1] for item in ranked]
+    found = [
+        dict(zip(own.tolist(), near, strict=True)) for own, near in zip(ids, cosine, strict=True)
+    ]
+    best = [
+        max((near.get(item, -2), t) for near, t in zip(found, (3, 8), strict=True))[1]
+        for item in ranked
+    ]
     assert pool.trigger[0].tolist() == best
 
 
 def test_a_version_without_a_preranker_ranks_by_its_heads(
     version: Make, trained: Make, world: Stages, tmp_path: Path
 ) -> None:
-    build(world.prepared, world.features, world.content, trained("mtmh"), tmp_path, retrieval_settings(), 0)
+    build(
+        world.prepared,
+        world.features,
+        world.content,
+        trained("mtmh"),
+        tmp_path,
+        retrieval_settings(),
+        0,
+    )
     plain, ranked = Retriever.load(tmp_path), Retriever.load(version("mtmh"))
     assert plain.preranker is None
     request = Request(Ragged.of([[3, 8]]), Ragged.of([[3, 8]]), 30, 12, 0.1)
@@ -158,22 +196,30 @@ def test_a_version_without_a_preranker_ranks_by_its_heads(
 def pool_of(item: list[list[int]], score: list[list[float]], head: int = ENGAGEMENT) -> Pool:
     items = np.array(item, np.int32)
     trigger = np.where(items >= 0, items + 100, -1)
-    return Pool(items, np.array(score, np.float32), trigger, np.where(items >= 0, head, -1).astype(np.int8))
+    return Pool(
+        items, np.array(score, np.float32), trigger, np.where(items >= 0, head, -1).astype(np.int8)
+    )
 
 
 def test_candidates_are_ranked_by_the_product_of_both_experts() -> None:
     none = -np.inf
-    pool = pool_of([[4, 5, 6], [7, 8, -1], [-1, -1, -1]], [[0.5, 0.3, 0.2], [0.6, 0.4, none], [none] * 3])
+    pool = pool_of(
+        [[4, 5, 6], [7, 8, -1], [-1, -1, -1]], [[0.5, 0.3, 0.2], [0.6, 0.4, none], [none] * 3]
+    )
     logits = np.log([[1, 2, 4], [1, 1, 50], [1, 1, 1]]).astype(np.float32)
     ranked = prerank(pool, logits, 2, users=2)
     assert ranked.item.tolist() == [[6, 5], [7, 8], [-1, -1]]
     assert ranked.trigger.tolist() == [[106, 105], [107, 108], [-1, -1]]
     assert ranked.channel.tolist() == [[0, 0], [0, 0], [-1, -1]]
-    np.testing.assert_allclose(ranked.score, [[0.8 / 1.9, 0.6 / 1.9], [0.6, 0.4], [none, none]], rtol=1e-6)
+    np.testing.assert_allclose(
+        ranked.score, [[0.8 / 1.9, 0.6 / 1.9], [0.6, 0.4], [none, none]], rtol=1e-6
+    )
 
 
 def test_each_head_is_ranked_on_its_own(version: Make) -> None:
-    """What the engagement head's candidates score moves nothing in the relevance head's list (no joint ranking)."""
+    """What the engagement head's candidates score moves nothing in the relevance head's list (no
+    joint ranking).
+    """
     retriever = Retriever.load(version("mtmh"))
     assert retriever.preranker is not None
     request = Request(Ragged.of([[3]]), Ragged.of([[3]]), 30, 12, 0.1)
@@ -183,6 +229,8 @@ def test_each_head_is_ranked_on_its_own(version: Make) -> None:
         pool = retriever.pools(request)[head]
         assert set(pool.item[0]) <= set(alone.item[0])
         assert (pool.channel == number).all()
-        expected = prerank(alone, candidate_logits(retriever.preranker, request.triggers, alone.item), 12)
+        expected = prerank(
+            alone, candidate_logits(retriever.preranker, request.triggers, alone.item), 12
+        )
         np.testing.assert_array_equal(pool.item, expected.item)
         np.testing.assert_array_equal(pool.score, expected.score)

@@ -28,7 +28,9 @@ def ids_of(retriever: Retriever) -> list[str]:
     return [str(item) for item in retriever.items["item_id"].to_pylist()]
 
 
-def offline(retriever: Retriever, head: str, rows: np.ndarray, seen: np.ndarray, k_ann: int) -> tuple[np.ndarray, ...]:
+def offline(
+    retriever: Retriever, head: str, rows: np.ndarray, seen: np.ndarray, k_ann: int
+) -> tuple[np.ndarray, ...]:
     """Item, score and trigger of one user's pool, as wide as Triton's answers."""
     triggers, hidden = Ragged.of([rows]), Ragged.of([seen])
     size = retriever.depth(RETRIEVAL.pool)
@@ -37,8 +39,12 @@ def offline(retriever: Retriever, head: str, rows: np.ndarray, seen: np.ndarray,
 
 
 @pytest.mark.parametrize("version", ["1", "3"])
-def test_pools_are_those_of_the_offline_retriever(serving: Serving, retriever_of: RetrieverOf, version: str) -> None:
-    """Random histories of 1 to 12 items, new ones among them, with items left out, at several depths."""
+def test_pools_are_those_of_the_offline_retriever(
+    serving: Serving, retriever_of: RetrieverOf, version: str
+) -> None:
+    """Random histories of 1 to 12 items, new ones among them, with items left out, at several
+    depths.
+    """
     serving.load(version)
     retriever, rng = retriever_of(version), np.random.default_rng(int(version))
     ids = ids_of(retriever)
@@ -46,7 +52,9 @@ def test_pools_are_those_of_the_offline_retriever(serving: Serving, retriever_of
         rows = rng.permutation(ITEMS)[: 1 if trial % 2 else rng.integers(2, 13)].astype(np.int32)
         seen = rng.permutation(ITEMS)[: rng.integers(0, 60)].astype(np.int32)
         k_ann = int(rng.choice([200, 60, 5]))
-        question = Question([ids[row] for row in rows], [*(ids[row] for row in seen), "never heard of"], k_ann)
+        question = Question(
+            [ids[row] for row in rows], [*(ids[row] for row in seen), "never heard of"], k_ann
+        )
         for head in retriever.indexes:
             item, score, trigger = offline(retriever, head, rows, seen, k_ann)
             answer = ask(serving.client, f"retrieve_{head}_{version}", question)
@@ -58,7 +66,9 @@ def test_pools_are_those_of_the_offline_retriever(serving: Serving, retriever_of
             assert not set(answer["item"].tolist()) & set(seen.tolist())
 
 
-def test_one_triggers_list_is_what_the_index_finds(serving: Serving, retriever_of: RetrieverOf) -> None:
+def test_one_triggers_list_is_what_the_index_finds(
+    serving: Serving, retriever_of: RetrieverOf
+) -> None:
     retriever = retriever_of("1")
     ids = ids_of(retriever)
     for row in np.random.default_rng(2).permutation(ITEMS)[:100].astype(np.int32):
@@ -69,7 +79,9 @@ def test_one_triggers_list_is_what_the_index_finds(serving: Serving, retriever_o
             assert answer["history"].tolist() == [row] + [-1] * (RETRIEVAL.triggers - 1)
 
 
-def test_unknown_triggers_are_counted_and_change_nothing_else(serving: Serving, retriever_of: RetrieverOf) -> None:
+def test_unknown_triggers_are_counted_and_change_nothing_else(
+    serving: Serving, retriever_of: RetrieverOf
+) -> None:
     retriever = retriever_of("1")
     ids = ids_of(retriever)
     for head in HEADS:
@@ -105,7 +117,9 @@ def test_an_unseen_item_is_embedded_by_its_features(
     serving: Serving, retriever_of: RetrieverOf, run_of: Callable[[str], Path]
 ) -> None:
     retriever = retriever_of("1")
-    creator = json.loads((run_of("1") / "retriever" / "model.json").read_text())["vocabularies"]["creator_id"][3]
+    creator = json.loads((run_of("1") / "retriever" / "model.json").read_text())["vocabularies"][
+        "creator_id"
+    ][3]
     for floats, given in (([0.5, 2.0], [0.5, 2.0]), ([0.0, 2.0], [np.nan, 2.0])):
         for head, vector in forward(run_of("1"), creator, floats).items():
             asked = Question(["new"], k_ann=WIDTH, id_features=[creator], float_features=given)
@@ -135,7 +149,9 @@ def test_an_unseen_item_with_content_stands_where_its_neighbours_stand(
         assert set(ask(serving.client, f"{head}_1", asked)["trigger_at"].tolist()) == {0, 1}
 
 
-def test_requests_at_once_are_answered_as_alone(serving: Serving, retriever_of: RetrieverOf) -> None:
+def test_requests_at_once_are_answered_as_alone(
+    serving: Serving, retriever_of: RetrieverOf
+) -> None:
     """Of different lengths, depths and features: they share batches, and nothing else."""
     rng, ids = np.random.default_rng(5), ids_of(retriever_of("1"))
     content = np.eye(CONTENT, dtype=np.float32)
@@ -151,7 +167,9 @@ def test_requests_at_once_are_answered_as_alone(serving: Serving, retriever_of: 
     alone = [ask(serving.client, "retrieve_relevance_1", question) for question in questions]
     before = executions(serving, "relevance_1")
     with ThreadPoolExecutor(12) as pool:
-        together = list(pool.map(lambda q: ask(serving.client, "retrieve_relevance_1", q), questions * 3))
+        together = list(
+            pool.map(lambda q: ask(serving.client, "retrieve_relevance_1", q), questions * 3)
+        )
     assert executions(serving, "relevance_1") - before < len(together)  # or no two shared a batch
     for answer, expected in zip(together, alone * 3, strict=True):
         assert_same(answer["item"], answer["score"], expected["item"], expected["score"])
@@ -159,11 +177,15 @@ def test_requests_at_once_are_answered_as_alone(serving: Serving, retriever_of: 
 
 
 def executions(serving: Serving, model: str) -> int:
-    (told,) = serving.client.get_inference_statistics(model, headers=headers(serving.triton.secret)).model_stats
+    (told,) = serving.client.get_inference_statistics(
+        model, headers=headers(serving.triton.secret)
+    ).model_stats
     return int(told.execution_count)
 
 
-def test_rows_of_one_request_are_requests_of_their_own(serving: Serving, retriever_of: RetrieverOf) -> None:
+def test_rows_of_one_request_are_requests_of_their_own(
+    serving: Serving, retriever_of: RetrieverOf
+) -> None:
     """A client may fill the batch dimension itself: shorter rows end in empty strings."""
     ids = ids_of(retriever_of("1"))
     rows = [[ids[1], ids[2]], [ids[5], ""]]
@@ -173,7 +195,11 @@ def test_rows_of_one_request_are_requests_of_their_own(serving: Serving, retriev
     values |= {name: np.zeros((2, 0), np.float32) for name in ("float_features", "content")}
     inputs = []
     for name, array in values.items():
-        kind = {np.dtype(object): "BYTES", np.dtype(np.int32): "INT32", np.dtype(np.float32): "FP32"}[array.dtype]
+        kind = {
+            np.dtype(object): "BYTES",
+            np.dtype(np.int32): "INT32",
+            np.dtype(np.float32): "FP32",
+        }[array.dtype]
         inputs.append(grpc.InferInput(name, list(array.shape), kind))
         inputs[-1].set_data_from_numpy(array)
     answer = serving.client.infer("retrieve_engagement_1", inputs)
@@ -187,7 +213,10 @@ def test_rows_of_one_request_are_requests_of_their_own(serving: Serving, retriev
     ("question", "told"),
     [
         (Question([f"i{n}" for n in range(13)]), "trigger has 13 items: this version takes 12"),
-        (Question(["x", "y"], float_features=[1.0, 2.0, 3.0]), "float_features has 3 values: write 2 triggers x 2"),
+        (
+            Question(["x", "y"], float_features=[1.0, 2.0, 3.0]),
+            "float_features has 3 values: write 2 triggers x 2",
+        ),
         (Question(["i0000001"], content=[1.0]), "content has 1 values: write 1 triggers x 12"),
         (Question(["x"], float_features=[1.0, np.inf]), "must be finite"),
         (Question(["x"], content=[np.nan] * 12), "must be finite"),
@@ -199,13 +228,17 @@ def test_a_wrong_request_is_told_so(serving: Serving, question: Question, told: 
     assert "INVALID_ARGUMENT" in str(caught.value.status())
 
 
-def test_two_versions_side_by_side_answer_as_themselves(serving: Serving, retriever_of: RetrieverOf) -> None:
+def test_two_versions_side_by_side_answer_as_themselves(
+    serving: Serving, retriever_of: RetrieverOf
+) -> None:
     serving.load("2")
     row = np.array([7], np.int32)
     answers = []
     for version in ("1", "2"):
         retriever = retriever_of(version)
-        answers.append(ask(serving.client, f"retrieve_relevance_{version}", Question([ids_of(retriever)[7]])))
+        answers.append(
+            ask(serving.client, f"retrieve_relevance_{version}", Question([ids_of(retriever)[7]]))
+        )
         item, score, _ = offline(retriever, "relevance", row, row[:0], 200)
         assert_same(answers[-1]["item"], answers[-1]["score"], item, score)
     assert (answers[0]["item"] != answers[1]["item"]).any()

@@ -23,10 +23,14 @@ MAY_IMPORT = {"numpy", "faiss", "triton_python_backend_utils"}
 
 
 def config(package: Path, model: str) -> ModelConfig:
-    return text_format.Parse((package / "models" / model / "config.pbtxt").read_text(), ModelConfig())
+    return text_format.Parse(
+        (package / "models" / model / "config.pbtxt").read_text(), ModelConfig()
+    )
 
 
-def test_a_package_tells_where_it_comes_from_and_every_checksum(package_of: PackageOf, run_of: PackageOf) -> None:
+def test_a_package_tells_where_it_comes_from_and_every_checksum(
+    package_of: PackageOf, run_of: PackageOf
+) -> None:
     package = package_of("1")
     manifest = json.loads((package / "manifest.json").read_text())
     source = json.loads((run_of("1") / "retriever" / "manifest.json").read_text())
@@ -42,17 +46,36 @@ def test_a_package_tells_where_it_comes_from_and_every_checksum(package_of: Pack
 def test_what_the_router_must_know(package_of: PackageOf) -> None:
     told = json.loads((package_of("1") / "serving.json").read_text())
     assert told["heads"] == ["engagement", "relevance"]
-    assert (told["k_ann"], told["pool"], told["candidates"], told["triggers"]) == (200, 120, 150, 12)
-    assert told["features"] == {"id": ["creator_id"], "float": ["log_popularity", "length"], "content": 12}
+    assert (told["k_ann"], told["pool"], told["candidates"], told["triggers"]) == (
+        200,
+        120,
+        150,
+        12,
+    )
+    assert told["features"] == {
+        "id": ["creator_id"],
+        "float": ["log_popularity", "length"],
+        "content": 12,
+    }
     items = pq.read_table(package_of("1") / "items.parquet")
-    assert items.column_names == ["item_id", "title", "l1_topics", "l2_topics", "created_at", "in_train"]
+    assert items.column_names == [
+        "item_id",
+        "title",
+        "l1_topics",
+        "l2_topics",
+        "created_at",
+        "in_train",
+    ]
     assert items.num_rows == told["items"] == ITEMS
     assert items["created_at"].null_count < ITEMS
 
 
 def test_a_version_with_one_head_and_no_preranker(package_of: PackageOf) -> None:
     package = package_of("3")
-    assert json.loads((package / "manifest.json").read_text())["models"] == ["engagement_3", "retrieve_engagement_3"]
+    assert json.loads((package / "manifest.json").read_text())["models"] == [
+        "engagement_3",
+        "retrieve_engagement_3",
+    ]
     (step,) = config(package, "retrieve_engagement_3").ensemble_scheduling.step
     assert step.model_name == "engagement_3"
 
@@ -69,7 +92,9 @@ def test_configurations_declare_all_shapes_and_no_device(package_of: PackageOf) 
         assert not declared.instance_group
     for head in ("engagement", "relevance"):
         ensemble, model = config(package, f"retrieve_{head}_1"), config(package, f"{head}_1")
-        assert [(i.name, i.data_type) for i in ensemble.input] == [(i.name, i.data_type) for i in model.input]
+        assert [(i.name, i.data_type) for i in ensemble.input] == [
+            (i.name, i.data_type) for i in model.input
+        ]
         width = {output.name: list(output.dims) for output in ensemble.output}
         assert width == {"item": [150], "score": [150], "trigger_at": [150], "cold": [1]}
 
@@ -92,7 +117,9 @@ def test_models_need_nothing_of_this_project(package_of: PackageOf) -> None:
                 names = [node.module or ""]
             else:
                 continue
-            assert {name.partition(".")[0] for name in names} <= MAY_IMPORT | sys.stdlib_module_names
+            assert {
+                name.partition(".")[0] for name in names
+            } <= MAY_IMPORT | sys.stdlib_module_names
 
 
 def test_a_package_carries_the_feature_store(run_of: PackageOf, tmp_path: Path) -> None:
@@ -106,7 +133,9 @@ def test_a_package_carries_the_feature_store(run_of: PackageOf, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("version", ["", "seven", "07", "0", "-1", "1.5", "\u0663"])
-def test_a_version_is_a_number_of_the_registry(run_of: PackageOf, tmp_path: Path, version: str) -> None:
+def test_a_version_is_a_number_of_the_registry(
+    run_of: PackageOf, tmp_path: Path, version: str
+) -> None:
     with pytest.raises(UserError, match="write the number"):
         write_package(run_of("3"), version, tmp_path / "package")
     assert not (tmp_path / "package").exists()

@@ -40,7 +40,9 @@ def test_over_http_management_is_refused(serving: Serving, path: str) -> None:
     url = f"http://127.0.0.1:{serving.triton.ports.http}/v2/{path}"
     is_read = path.split("/")[-1] in ("config", "stats")
     plain = {"content-type": "text/plain", "origin": "https://evil.example"}
-    response = httpx.get(url) if is_read else httpx.post(url, json={"parameters": EVIL}, headers=plain)
+    response = (
+        httpx.get(url) if is_read else httpx.post(url, json={"parameters": EVIL}, headers=plain)
+    )
     assert response.status_code == 403
     assert serving.client.is_model_ready("retrieve_relevance_1")
 
@@ -62,7 +64,9 @@ def test_over_grpc_management_needs_the_secret(serving: Serving) -> None:
                 call(header)
     index = client.get_model_repository_index(headers=headers(serving.triton.secret))
     assert {model.name for model in index.models if model.state == "READY"} >= {"relevance_1"}
-    assert len(ask(client, "retrieve_relevance_1", KNOWN)["item"]) > 0  # inference is open as before
+    assert (
+        len(ask(client, "retrieve_relevance_1", KNOWN)["item"]) > 0
+    )  # inference is open as before
 
 
 def test_the_secret_is_in_no_command_line_and_in_no_log(serving: Serving) -> None:
@@ -107,7 +111,8 @@ def test_the_next_start_ends_stubs_whose_owner_is_gone(tmp_path: Path) -> None:
     try:
         # sleep sums up its arguments and refuses a name, so the name stands before it
         left = subprocess.Popen([str(stub), "600"], env={"NAME": "unused"})
-        # `read` is the shell's own: a last command of another program would take the shell's place, and its name
+        # `read` is the shell's own: a last command of another program would take the shell's place,
+        # and its name
         words = f": {stub} {prefix}-{owner.pid}-0; read line"
         with subprocess.Popen(["/bin/sh", "-c", words], stdin=subprocess.PIPE) as named:
             # a program that just started has no command line yet, for some microseconds

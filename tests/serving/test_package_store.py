@@ -39,7 +39,9 @@ def test_an_installed_package_is_there_whole(package_of: PackageOf, tmp_path: Pa
     assert {path.name for path in (tmp_path / "models").iterdir()} == set(manifest["models"])
     index = Path("models", "relevance_1", "1", "index.faiss")
     assert os.path.samefile(package / index, tmp_path / index)  # a link: no second copy on the disk
-    assert (tmp_path / "models" / "retrieve_relevance_1" / "1").is_dir()  # empty, and Triton wants it
+    assert (
+        tmp_path / "models" / "retrieve_relevance_1" / "1"
+    ).is_dir()  # empty, and Triton wants it
     assert packages.install(package, tmp_path) == "1"
     assert packages.versions(tmp_path) == ["1"]
 
@@ -54,8 +56,12 @@ def test_a_spoiled_package_is_not_installed(package_of: PackageOf, tmp_path: Pat
         packages.install(tmp_path, tmp_path / "store")
 
 
-@pytest.mark.parametrize("name", ["extra.txt", "models/engagement_1/1/numpy.py", "models/engagement_1/2/model.py"])
-def test_what_the_manifest_does_not_list_is_refused(package_of: PackageOf, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["extra.txt", "models/engagement_1/1/numpy.py", "models/engagement_1/2/model.py"]
+)
+def test_what_the_manifest_does_not_list_is_refused(
+    package_of: PackageOf, tmp_path: Path, name: str
+) -> None:
     package = shutil.copytree(package_of("1"), tmp_path / "package")
     (package / name).parent.mkdir(exist_ok=True)
     (package / name).write_text("import os")
@@ -69,7 +75,9 @@ def test_what_the_manifest_does_not_list_is_refused(package_of: PackageOf, tmp_p
         packages.promote(tmp_path / "store", "1")
 
 
-def test_a_model_folder_of_its_own_is_not_loaded_with_the_version(package_of: PackageOf, tmp_path: Path) -> None:
+def test_a_model_folder_of_its_own_is_not_loaded_with_the_version(
+    package_of: PackageOf, tmp_path: Path
+) -> None:
     packages.install(package_of("1"), tmp_path)
     (tmp_path / "models" / "more_1").mkdir()
     (tmp_path / "models" / "more_1" / "config.pbtxt").write_text('name: "more_1"')
@@ -154,7 +162,9 @@ def test_the_same_version_with_other_settings_takes_the_place(
     store = tmp_path / "store"
     packages.promote(store, packages.install(package_of("1"), store))
     run = shutil.copytree(run_of("1"), tmp_path / "run")
-    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("alpha: 50", "alpha: 30"))
+    (run / "config.yaml").write_text(
+        (run / "config.yaml").read_text().replace("alpha: 50", "alpha: 30")
+    )
     packages.install(write_package(run, "1", tmp_path / "package"), store)
     packages.verify(store, "1")
     assert json.loads((store / "versions" / "1" / "serving.json").read_text())["alpha"] == 30
@@ -163,7 +173,9 @@ def test_the_same_version_with_other_settings_takes_the_place(
 
 def test_old_versions_go_and_the_champion_stays(package_of: PackageOf, tmp_path: Path) -> None:
     for version in ("2", "9", "10", "11", "12"):
-        packages.install(renumbered(package_of("1"), tmp_path / version, version), tmp_path / "store")
+        packages.install(
+            renumbered(package_of("1"), tmp_path / version, version), tmp_path / "store"
+        )
     packages.promote(tmp_path / "store", "9")
     assert packages.retire(tmp_path / "store") == ["2", "10"]
     assert packages.versions(tmp_path / "store") == ["9", "11", "12"]
@@ -176,8 +188,19 @@ def test_old_versions_go_and_the_champion_stays(package_of: PackageOf, tmp_path:
         packages.verify(tmp_path / "store", version)
 
 
-def test_mtmh_package_installs_a_run(run_of: PackageOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = ["mtmh", "package", str(run_of("3")), "--version", "3", "--store", str(tmp_path), "--promote"]
+def test_mtmh_package_installs_a_run(
+    run_of: PackageOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [
+        "mtmh",
+        "package",
+        str(run_of("3")),
+        "--version",
+        "3",
+        "--store",
+        str(tmp_path),
+        "--promote",
+    ]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as ended:
         mtmh_cli.main()

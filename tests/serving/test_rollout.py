@@ -1,4 +1,6 @@
-"""Rolling a version out over an HTTP API that behaves as a cluster's (cluster_api.py), and back where it fails."""
+"""Rolling a version out over an HTTP API that behaves as a cluster's (cluster_api.py), and back
+where it fails.
+"""
 
 import hashlib
 import json
@@ -40,14 +42,19 @@ def api(store: Path) -> Iterator[StandIn]:
 
 
 def write_package(place: Path, version: str) -> None:
-    names = [f"{kind}_{version}" for kind in ("engagement", "relevance", "retrieve_engagement", "retrieve_relevance")]
+    names = [
+        f"{kind}_{version}"
+        for kind in ("engagement", "relevance", "retrieve_engagement", "retrieve_relevance")
+    ]
     sums = {}
     for name in names:
         config = place / "models" / name / "config.pbtxt"
         config.parent.mkdir(parents=True)
         config.write_text(f'name: "{name}"\n')
         sums[f"models/{name}/config.pbtxt"] = hashlib.sha256(config.read_bytes()).hexdigest()
-    (place / "manifest.json").write_text(json.dumps({"version": version, "models": names, "sha256": sums}))
+    (place / "manifest.json").write_text(
+        json.dumps({"version": version, "models": names, "sha256": sums})
+    )
 
 
 def cluster(api: StandIn, seconds: float = 20.0) -> Cluster:
@@ -99,9 +106,16 @@ def test_a_version_that_triton_does_not_load_is_taken_back(api: StandIn, given_u
     api.trouble = Trouble(broken="8", given_up=given_up)
     with pytest.raises(RolloutError, match="version 8 does not serve: Triton's pods") as told:
         roll_out(api.store, "8", cluster(api, seconds=1.0))
-    assert "CrashLoopBackOff: engagement_8: vectors.npy does not have its checksum" in str(told.value)
+    assert "CrashLoopBackOff: engagement_8: vectors.npy does not have its checksum" in str(
+        told.value
+    )
     assert "Version 7 serves as before." in str(told.value)
-    assert (api.history, api.champion, served(api), api.pods) == (["7 8", "7"], "7", {"7"}, ["7", "7"])
+    assert (api.history, api.champion, served(api), api.pods) == (
+        ["7 8", "7"],
+        "7",
+        {"7"},
+        ["7", "7"],
+    )
 
 
 def test_a_first_version_that_does_not_load_leaves_nothing(api: StandIn) -> None:
@@ -118,7 +132,9 @@ def test_a_first_version_that_does_not_load_leaves_nothing(api: StandIn) -> None
         (Trouble(stale="8"), "the routers, after 1 s: router-3 serves 7"),
     ],
 )
-def test_a_version_that_the_routers_do_not_take_is_taken_back(api: StandIn, trouble: Trouble, why: str) -> None:
+def test_a_version_that_the_routers_do_not_take_is_taken_back(
+    api: StandIn, trouble: Trouble, why: str
+) -> None:
     serve(api, "7")
     api.trouble = trouble
     with pytest.raises(RolloutError, match=why):
@@ -146,8 +162,12 @@ def test_what_somebody_else_told_triton_meanwhile_stays(api: StandIn) -> None:
     assert (api.told, api.champion) == ("7 9", "7")
 
 
-@pytest.mark.parametrize(("verb", "resource"), [("patch", "deployments"), ("list", "pods"), ("get", "configmaps")])
-def test_a_missing_right_is_told_and_nothing_serves_but_what_did(api: StandIn, verb: str, resource: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "resource"), [("patch", "deployments"), ("list", "pods"), ("get", "configmaps")]
+)
+def test_a_missing_right_is_told_and_nothing_serves_but_what_did(
+    api: StandIn, verb: str, resource: str
+) -> None:
     serve(api, "7")
     for rule in api.rules:
         if resource in rule["resources"]:
@@ -160,11 +180,18 @@ def test_a_missing_right_is_told_and_nothing_serves_but_what_did(api: StandIn, v
 def test_the_deploy_account_has_the_rights_that_are_used_and_no_other(api: StandIn) -> None:
     serve(api, "7")
     roll_out(api.store, "8", cluster(api))
-    granted = {(verb, resource) for rule in api.rules for resource in rule["resources"] for verb in rule["verbs"]}
+    granted = {
+        (verb, resource)
+        for rule in api.rules
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
     assert api.used == granted
 
 
-@pytest.mark.parametrize("moment", [("patch", "deployments", 1), ("get", "deployments", 4), ("list", "pods", 1)])
+@pytest.mark.parametrize(
+    "moment", [("patch", "deployments", 1), ("get", "deployments", 4), ("list", "pods", 1)]
+)
 def test_killed_at_any_time_what_serves_is_loaded_and_a_second_try_ends_it(
     api: StandIn, tmp_path: Path, moment: tuple[str, str, int]
 ) -> None:
@@ -197,7 +224,9 @@ def test_killed_at_any_time_what_serves_is_loaded_and_a_second_try_ends_it(
     assert (api.champion, served(api), api.told) == ("8", {"8"}, "7 8")
 
 
-def test_the_deploy_step_rolls_a_cluster(api: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deploy_step_rolls_a_cluster(
+    api: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By kubeconfig, as from a machine outside; in a pod the account's token does the same."""
     serve(api, "7 8")
     config = kubeconfig(tmp_path / "kubeconfig", api.url)
@@ -218,12 +247,21 @@ def test_the_deploy_step_rolls_a_cluster(api: StandIn, tmp_path: Path, monkeypat
     )
     assert (api.history, api.champion, served(api)) == (["8 11"], "11", {"11"})
     assert (tmp_path / "champions" / "synthetic").resolve() == run / "retriever"
-    assert versions(api.store) == ["8", "9", "10", "11"]  # what Triton has loaded, and the newest two others
+    assert versions(api.store) == [
+        "8",
+        "9",
+        "10",
+        "11",
+    ]  # what Triton has loaded, and the newest two others
 
 
 def kubeconfig(path: Path, url: str) -> Path:
     contexts = [{"name": "test", "context": {"cluster": "test", "user": "test"}}]
-    whole = {"current-context": "test", "contexts": contexts, "users": [{"name": "test", "user": {}}]}
+    whole = {
+        "current-context": "test",
+        "contexts": contexts,
+        "users": [{"name": "test", "user": {}}],
+    }
     whole |= {"clusters": [{"name": "test", "cluster": {"server": url}}]}
     path.write_text(json.dumps(whole))
     return path

@@ -37,12 +37,31 @@ def served(store: Path, tmp_path: Path, installed: None) -> Iterator[Served]:
     (tmp_path / "serving").mkdir()
     (tmp_path / "serving" / "synthetic").symlink_to(store)
     ports, router = triton_ports(), triton_ports()
-    numbers = {"port": router.http, "http-port": ports.http, "grpc-port": ports.grpc, "metrics-port": ports.metrics}
+    numbers = {
+        "port": router.http,
+        "http-port": ports.http,
+        "grpc-port": ports.grpc,
+        "metrics-port": ports.metrics,
+    }
     given = [f"--{name}={number}" for name, number in numbers.items()]
-    command = [sys.executable, "-m", "mtmh_cli", "serve", "--runs", str(tmp_path), "--data", "synthetic", *given]
-    process = subprocess.Popen([*command, f"--set=listen.grpc_port={router.grpc}"], stdout=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "mtmh_cli",
+        "serve",
+        "--runs",
+        str(tmp_path),
+        "--data",
+        "synthetic",
+        *given,
+    ]
+    process = subprocess.Popen(
+        [*command, f"--set=listen.grpc_port={router.grpc}"], stdout=subprocess.DEVNULL
+    )
     try:
-        one = Served(process, [*numbers.values(), router.grpc], 0, f"http://127.0.0.1:{router.http}")
+        one = Served(
+            process, [*numbers.values(), router.grpc], 0, f"http://127.0.0.1:{router.http}"
+        )
         until(one.ready)
         (one.triton,) = servers(process.pid)
         yield one
@@ -53,7 +72,11 @@ def served(store: Path, tmp_path: Path, installed: None) -> Iterator[Served]:
 
 def servers(pid: int) -> list[int]:
     """The Tritons among its children; the guardian is no server."""
-    return [child for child in children(pid) if "tritonserver" in Path(f"/proc/{child}/cmdline").read_text()]
+    return [
+        child
+        for child in children(pid)
+        if "tritonserver" in Path(f"/proc/{child}/cmdline").read_text()
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

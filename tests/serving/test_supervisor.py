@@ -31,7 +31,9 @@ def test_a_corrupt_index_is_not_loaded_and_the_others_go_on(
     index.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     try:
         serving.client.unload_model("relevance_2", headers=headers(serving.triton.secret))
-        with pytest.raises(UserError, match=r"relevance_2.*index\.faiss does not have its checksum"):
+        with pytest.raises(
+            UserError, match=r"relevance_2.*index\.faiss does not have its checksum"
+        ):
             serving.load("2")
         index.unlink()
         with pytest.raises(UserError, match=r"relevance_2.*index\.faiss is missing"):
@@ -53,7 +55,9 @@ def test_a_killed_triton_comes_back(serving: Serving) -> None:
     server.wait_ready()
     assert server.pid != killed
     until(lambda: not running(killed))
-    np.testing.assert_array_equal(ask(serving.client, "retrieve_relevance_1", KNOWN)["item"], before["item"])
+    np.testing.assert_array_equal(
+        ask(serving.client, "retrieve_relevance_1", KNOWN)["item"], before["item"]
+    )
 
 
 def started(server: Triton, times: int) -> bool:
@@ -79,7 +83,9 @@ def test_a_store_without_a_champion_says_how_to_make_one(tmp_path: Path, install
         start(tmp_path)
 
 
-def test_an_absent_triton_says_how_to_install_it(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_triton_says_how_to_install_it(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MTMH_TRITON", str(tmp_path))
     with pytest.raises(UserError, match=r"make \.triton/\.ready"):
         start(store)

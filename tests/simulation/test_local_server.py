@@ -1,4 +1,6 @@
-"""The retriever as the platform's server: what it answers is what retrieval answers, in the world's numbers."""
+"""The retriever as the platform's server: what it answers is what retrieval answers, in the world's
+numbers.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +30,9 @@ def retriever(version: Make) -> Retriever:
 
 @pytest.fixture(scope="module")
 def items() -> pa.Table:
-    """Its items in another order than the version's, and one more that the version does not know."""
+    """Its items in another order than the version's, and one more that the version does not
+    know.
+    """
     return pa.table({"item_id": [item_id(number) for number in range(ITEMS, -1, -1)]})
 
 
@@ -58,13 +62,17 @@ def test_answers_are_the_retrievers_in_each_arm(retriever: Retriever, items: pa.
         np.testing.assert_allclose(
             slates.score[own & there.any(1)][there[own]], merged.score[own][there[own]], rtol=1e-6
         )
-    for pool, head in zip(pools, range(2), strict=True):  # a rank is the place in the head's own list
+    for pool, head in zip(
+        pools, range(2), strict=True
+    ):  # a rank is the place in the head's own list
         user, place = np.nonzero(slates.head == head)
         found = pool.item[user, slates.head_rank[user, place] - 1]
         np.testing.assert_array_equal(number(found), slates.item[user, place])
 
 
-def test_triggers_that_are_not_served_yet_are_passed_over(retriever: Retriever, items: pa.Table) -> None:
+def test_triggers_that_are_not_served_yet_are_passed_over(
+    retriever: Retriever, items: pa.Table
+) -> None:
     server = LocalServer(retriever, SETTINGS, items, ARMS)
     unknown = 0  # item ITEMS, which the version does not hold
     one = server.answer(np.array([4]), Ragged.of([[unknown, 7]]), np.array([1]), 5)
@@ -74,7 +82,9 @@ def test_triggers_that_are_not_served_yet_are_passed_over(retriever: Retriever, 
     assert (nothing.item == -1).all()
 
 
-def test_a_refresh_takes_in_what_is_published_and_not_served(retriever: Retriever, items: pa.Table) -> None:
+def test_a_refresh_takes_in_what_is_published_and_not_served(
+    retriever: Retriever, items: pa.Table
+) -> None:
     taken: list[list[str]] = []
 
     def add_new(kept: Retriever, new: pa.Table) -> Retriever:
@@ -84,7 +94,9 @@ def test_a_refresh_takes_in_what_is_published_and_not_served(retriever: Retrieve
     server = LocalServer(retriever, SETTINGS, items, ARMS, add_new)
     server.refresh(1)
     assert taken == [[item_id(ITEMS)]]
-    LocalServer(retriever, SETTINGS, items.slice(1), ARMS, add_new).refresh(ITEMS)  # all are there: nothing to do
+    LocalServer(retriever, SETTINGS, items.slice(1), ARMS, add_new).refresh(
+        ITEMS
+    )  # all are there: nothing to do
     assert len(taken) == 1
 
 

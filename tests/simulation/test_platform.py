@@ -1,4 +1,6 @@
-"""Days on the platform: what is logged is a log of the contract's, in which everything happens in its order."""
+"""Days on the platform: what is logged is a log of the contract's, in which everything happens in
+its order.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,8 +39,12 @@ def run(people: Population, tmp_path_factory: pytest.TempPathFactory) -> Simulat
         logged = open_experiment(out).logged()
         assert logged.rejected.num_rows == 0
         keys = ["request_id", "timestamp", "user_id", "item_id"]
-        exposures = logged.exposures.to_pyarrow().sort_by([(name, "ascending") for name in [*keys, "position"]])
-        engagements = logged.engagements.to_pyarrow().sort_by([(name, "ascending") for name in keys])
+        exposures = logged.exposures.to_pyarrow().sort_by(
+            [(name, "ascending") for name in [*keys, "position"]]
+        )
+        engagements = logged.engagements.to_pyarrow().sort_by(
+            [(name, "ascending") for name in keys]
+        )
         assert exposures.num_rows == progress.exposures
         assert pc.sum(pc.greater(engagements["value"], 0.0)).as_py() == progress.engagements
         return exposures, engagements, server
@@ -56,7 +62,9 @@ def joined(default: Simulated) -> pa.Table:
     exposures, engagements, _ = default
     of_lists = engagements.filter(pc.is_valid(engagements["request_id"]))
     keys = ["request_id", "user_id", "item_id"]
-    both = of_lists.join(exposures.select([*keys, "timestamp", "position"]), keys, right_suffix="_shown")
+    both = of_lists.join(
+        exposures.select([*keys, "timestamp", "position"]), keys, right_suffix="_shown"
+    )
     assert both.num_rows == of_lists.num_rows > 100
     return both
 
@@ -85,48 +93,78 @@ def test_some_engagements_come_from_elsewhere_and_most_do_not(default: Simulated
 def test_users_are_in_the_arm_that_their_name_says_and_get_its_alpha(default: Simulated) -> None:
     exposures = default[0]
     assert exposures["arm"].combine_chunks().equals(assign_all(exposures["user_id"], "salt", ARMS))
-    assert pc.all(pc.equal(exposures["alpha"], pc.if_else(pc.equal(exposures["arm"], "home"), 50.0, 100.0))).as_py()
+    assert pc.all(
+        pc.equal(exposures["alpha"], pc.if_else(pc.equal(exposures["arm"], "home"), 50.0, 100.0))
+    ).as_py()
 
 
 def test_arms_do_not_spill_over(run: Simulate, default: Simulated) -> None:
     """Another policy in arm 1 changes nothing at all for the users of arm 0."""
     other = run("unpopular")
     for table, changed in zip(default[:2], other[:2], strict=True):
-        arm = [pc.equal(assign_all(one["user_id"], "salt", ARMS), "popular") for one in (table, changed)]
+        arm = [
+            pc.equal(assign_all(one["user_id"], "salt", ARMS), "popular")
+            for one in (table, changed)
+        ]
         assert table.filter(arm[0]).equals(changed.filter(arm[1]))
         assert not table.filter(pc.invert(arm[0])).equals(changed.filter(pc.invert(arm[1])))
 
 
-def test_wanted_lists_bring_more_engagement_time_and_visits_than_unwanted_ones(run: Simulate) -> None:
-    """Arm 1 gets its community's items, or what is least popular: the second is worse in everything."""
+def test_wanted_lists_bring_more_engagement_time_and_visits_than_unwanted_ones(
+    run: Simulate,
+) -> None:
+    """Arm 1 gets its community's items, or what is least popular: the second is worse in
+    everything.
+    """
     figures = []
     for other in ("community", "unpopular"):
         exposures, engagements, _ = run(other)
         own = [
-            one.filter(pc.equal(assign_all(one["user_id"], "salt", ARMS), "home")) for one in (exposures, engagements)
+            one.filter(pc.equal(assign_all(one["user_id"], "salt", ARMS), "home"))
+            for one in (exposures, engagements)
         ]
-        figures.append((pc.count_distinct(own[0]["request_id"]).as_py(), pc.sum(own[1]["dwell_seconds"]).as_py()))
+        figures.append(
+            (
+                pc.count_distinct(own[0]["request_id"]).as_py(),
+                pc.sum(own[1]["dwell_seconds"]).as_py(),
+            )
+        )
     assert figures[0][0] > figures[1][0]
     assert figures[0][1] > figures[1][1]
 
 
-def test_a_page_shows_nothing_engaged_with_and_nothing_of_the_last_two_days(default: Simulated) -> None:
+def test_a_page_shows_nothing_engaged_with_and_nothing_of_the_last_two_days(
+    default: Simulated,
+) -> None:
     exposures, engagements, _ = default
-    by_item = exposures.sort_by([("user_id", "ascending"), ("item_id", "ascending"), ("timestamp", "ascending")])
+    by_item = exposures.sort_by(
+        [("user_id", "ascending"), ("item_id", "ascending"), ("timestamp", "ascending")]
+    )
     user, item = (by_item[name].to_numpy() for name in ("user_id", "item_id"))
     again = (user[1:] == user[:-1]) & (item[1:] == item[:-1])
-    assert np.diff(by_item["timestamp"].to_numpy())[again].min(initial=np.timedelta64(99, "D")) > 47 * 60 * MINUTE
+    assert (
+        np.diff(by_item["timestamp"].to_numpy())[again].min(initial=np.timedelta64(99, "D"))
+        > 47 * 60 * MINUTE
+    )
     positive = engagements.filter(pc.greater(engagements["value"], 0.0))
     pairs = positive.group_by(["user_id", "item_id"]).aggregate([("item_id", "count")])
     assert pc.max(pairs["item_id_count"]).as_py() == 1
-    per_page = exposures.group_by("request_id").aggregate([("position", "max"), ("position", "count")])
+    per_page = exposures.group_by("request_id").aggregate(
+        [("position", "max"), ("position", "count")]
+    )
     assert per_page["position_max"].equals(per_page["position_count"].cast(pa.int32()))
     assert pc.max(per_page["position_max"]).as_py() == DEFAULT.page_length
 
 
 @pytest.mark.parametrize("start", [0, 364 * 24])
-def test_what_was_shown_is_hidden_for_two_days_and_then_comes_again(people: Population, start: int) -> None:
-    states, server, users = UserStates.begin(people, DEFAULT, seed=0), Popular(people), np.arange(len(people.topics))
+def test_what_was_shown_is_hidden_for_two_days_and_then_comes_again(
+    people: Population, start: int
+) -> None:
+    states, server, users = (
+        UserStates.begin(people, DEFAULT, seed=0),
+        Popular(people),
+        np.arange(len(people.topics)),
+    )
     server.refresh(400)
     slates = server.answer(users, states.triggers(users), np.zeros(len(users), int), 100)
     first, position = states.page(users, start, slates)
@@ -153,20 +191,26 @@ def test_new_items_are_shown_after_the_next_refresh_and_not_before(
     assert (people.items.published[item[new]] - people.start <= refreshed).all()
 
 
-def test_triggers_are_the_users_engagements_newest_first(people: Population, default: Simulated) -> None:
+def test_triggers_are_the_users_engagements_newest_first(
+    people: Population, default: Simulated
+) -> None:
     users, (indptr, items) = default[2].asked[0]
     user = users[0]
     own = people.history.item[people.history.user == user][::-1][: indptr[1]]
     np.testing.assert_array_equal(items[: indptr[1]], own)
     last_users, (last_indptr, last_items) = default[2].asked[-1]
-    engagements = default[1].filter(pc.equal(default[1]["user_id"], people.user_ids[last_users[0]].as_py()))
+    engagements = default[1].filter(
+        pc.equal(default[1]["user_id"], people.user_ids[last_users[0]].as_py())
+    )
     lived = engagements.filter(pc.greater(engagements["value"], 0.0)).num_rows
     before = int((people.history.user == last_users[0]).sum())
     assert before <= last_indptr[1] <= min(before + lived, 64)
     assert len(last_items) == last_indptr[-1]
 
 
-def test_a_latent_interest_wakes_by_exposure_and_satisfaction_brings_users_back(people: Population) -> None:
+def test_a_latent_interest_wakes_by_exposure_and_satisfaction_brings_users_back(
+    people: Population,
+) -> None:
     states = UserStates.begin(people, DEFAULT, seed=0)
     assert (states.activation[:, -LATENT:] == 0).all()
     simulated, indifferent = Popular(people), states.satisfaction.copy()

@@ -1,4 +1,6 @@
-"""Who lives on the platform: the world's own users, more of the same law, and items that go on being published."""
+"""Who lives on the platform: the world's own users, more of the same law, and items that go on
+being published.
+"""
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,13 +19,17 @@ def test_the_first_users_and_items_are_the_worlds_own(people: Population) -> Non
     own = own.filter(pc.less(own["user_id"], "u0000200")).sort_by(
         [("timestamp", "ascending"), ("user_id", "ascending")]
     )
-    assert own.equals(world["interactions"].sort_by([("timestamp", "ascending"), ("user_id", "ascending")]))
+    assert own.equals(
+        world["interactions"].sort_by([("timestamp", "ascending"), ("user_id", "ascending")])
+    )
 
 
 def test_luck_is_of_what_the_world_does_not_say(people: Population) -> None:
     other = populate(WORLD, 1, 300, 3, DEFAULT, simulation_seed=1)
     own = people.history.user < 200
-    np.testing.assert_array_equal(people.history.item[own], other.history.item[other.history.user < 200])
+    np.testing.assert_array_equal(
+        people.history.item[own], other.history.item[other.history.user < 200]
+    )
     assert not np.array_equal(people.items.topic[WORLD.items :], other.items.topic[WORLD.items :])
     assert not np.array_equal(people.users.community[200:], other.users.community[200:])
 
@@ -37,7 +43,10 @@ def test_fewer_users_than_the_world_has_are_its_first() -> None:
 def test_users_beyond_the_worlds_follow_the_same_law(people: Population) -> None:
     events = np.bincount(people.history.user, minlength=300)
     assert 0.6 < events[200:].mean() / events[:200].mean() < 1.6
-    known, more = (people.history.dwell[chosen] for chosen in (people.history.user < 200, people.history.user >= 200))
+    known, more = (
+        people.history.dwell[chosen]
+        for chosen in (people.history.user < 200, people.history.user >= 200)
+    )
     assert 0.8 < np.median(more) / np.median(known) < 1.25
     assert (people.history.day < people.start).all()
 
@@ -61,7 +70,9 @@ def test_latent_interests_are_new_to_the_user_and_one_is_a_sibling(people: Popul
     assert all(len(set(row)) == LATENT for row in latent.tolist())
 
 
-def test_what_users_do_elsewhere_is_of_published_items_and_of_no_topic_where_habit_is_all(people: Population) -> None:
+def test_what_users_do_elsewhere_is_of_published_items_and_of_no_topic_where_habit_is_all(
+    people: Population,
+) -> None:
     def shares(someone: Population) -> tuple[float, float]:
         done, items, users = someone.elsewhere, someone.items, someone.users
         at_home = users.community[done.user] == items.community[done.item]

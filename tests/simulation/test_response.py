@@ -14,17 +14,26 @@ HOURS = 40
 
 
 def page_of(people: Population, item: np.ndarray, hour: int, **changes: np.ndarray) -> Page:
-    """Everyone is shown `item` [users, shown], with interests awake as at the start and nobody tired."""
+    """Everyone is shown `item` [users, shown], with interests awake as at the start and nobody
+    tired.
+    """
     users = np.arange(len(people.topics))
     activation = np.ones(people.topics.shape)
     activation[:, -LATENT:] = 0.0
-    page = Page(users, hour, item, activation, np.zeros((len(users), 96)), np.zeros(item.shape, int))
+    page = Page(
+        users, hour, item, activation, np.zeros((len(users), 96)), np.zeros(item.shape, int)
+    )
     return replace(page, **changes)
 
 
-def responses(people: Population, item: np.ndarray, how: Behaviour = DEFAULT, **changes: np.ndarray) -> list[Response]:
+def responses(
+    people: Population, item: np.ndarray, how: Behaviour = DEFAULT, **changes: np.ndarray
+) -> list[Response]:
     """Of many hours, as if each was the first."""
-    return [respond(page_of(people, item, hour, **changes), people, how, seed=5) for hour in range(HOURS)]
+    return [
+        respond(page_of(people, item, hour, **changes), people, how, seed=5)
+        for hour in range(HOURS)
+    ]
 
 
 def rate(found: list[Response], chosen: np.ndarray) -> float:
@@ -40,12 +49,16 @@ def slates(people: Population) -> np.ndarray:
     return np.random.default_rng(0).choice(old, (len(people.topics), 12)).astype(np.int32)
 
 
-def test_a_position_is_examined_nine_times_for_ten_of_the_one_above(people: Population, slates: np.ndarray) -> None:
+def test_a_position_is_examined_nine_times_for_ten_of_the_one_above(
+    people: Population, slates: np.ndarray
+) -> None:
     examined = np.mean([one.examined for one in responses(people, slates)], axis=(0, 1))
     np.testing.assert_allclose(examined, 0.9 ** np.arange(12), atol=0.02)
 
 
-def test_nothing_is_done_with_what_was_not_examined_or_not_there(people: Population, slates: np.ndarray) -> None:
+def test_nothing_is_done_with_what_was_not_examined_or_not_there(
+    people: Population, slates: np.ndarray
+) -> None:
     item = np.where(np.arange(12) < 5, slates, -1)
     for one in responses(people, item):
         assert not one.examined[:, 5:].any()
@@ -54,7 +67,9 @@ def test_nothing_is_done_with_what_was_not_examined_or_not_there(people: Populat
         np.testing.assert_array_equal(one.dwell > 0, one.engaged | one.glanced)
 
 
-def test_home_and_interest_are_reasons_and_have_the_documented_odds(people: Population, slates: np.ndarray) -> None:
+def test_home_and_interest_are_reasons_and_have_the_documented_odds(
+    people: Population, slates: np.ndarray
+) -> None:
     """Without fame, of items of usual popularity, old: 0.40 and 0.30 times 0.35 to 0.45."""
     how = replace(DEFAULT, fame=0.0, pull=0.0)
     home = people.users.community[:, None] == people.items.community[slates]
@@ -99,11 +114,16 @@ def test_fatigue_lowers_engagement(people: Population, slates: np.ndarray, what:
 
 
 def test_new_items_are_engaged_with_more(people: Population) -> None:
-    fresh = np.flatnonzero((people.items.published > people.start - 2) & (people.items.published < people.start))
+    fresh = np.flatnonzero(
+        (people.items.published > people.start - 2) & (people.items.published < people.start)
+    )
     old = np.flatnonzero(people.items.published < people.start - 30)
     rng, users = np.random.default_rng(1), len(people.topics)
     rates = [
-        rate(responses(people, rng.choice(some, (users, 12)).astype(np.int32)), np.ones((users, 12), bool))
+        rate(
+            responses(people, rng.choice(some, (users, 12)).astype(np.int32)),
+            np.ones((users, 12), bool),
+        )
         for some in (fresh, old)
     ]
     assert rates[0] > 1.5 * rates[1]
@@ -117,18 +137,28 @@ def test_where_habit_is_all_topics_move_nobody(people: Population, slates: np.nd
         np.testing.assert_array_equal(one.engaged, other.engaged)
         np.testing.assert_array_equal(one.dwell, other.dwell)
     home = people.users.community[:, None] == people.items.community[slates]
-    dwell = [np.concatenate([one.dwell[one.engaged & chosen] for one in found]) for chosen in (home, ~home)]
+    dwell = [
+        np.concatenate([one.dwell[one.engaged & chosen] for one in found])
+        for chosen in (home, ~home)
+    ]
     assert np.median(dwell[0]) == pytest.approx(45.0, rel=0.2)
     assert np.median(dwell[1]) == pytest.approx(15.0, rel=0.2)
 
 
 def test_luck_is_the_users_own(people: Population, slates: np.ndarray) -> None:
-    """Whoever else visits in the same hour, and wherever on the page an item stands, changes nothing for a user."""
+    """Whoever else visits in the same hour, and wherever on the page an item stands, changes
+    nothing for a user.
+    """
     whole = respond(page_of(people, slates, 3), people, DEFAULT, seed=5)
     part = page_of(people, slates, 3)
     some = np.arange(0, len(slates), 3)
     part = Page(
-        part.user[some], 3, part.item[some], part.activation[some], part.fatigue[some], part.times_ignored[some]
+        part.user[some],
+        3,
+        part.item[some],
+        part.activation[some],
+        part.fatigue[some],
+        part.times_ignored[some],
     )
     alone = respond(part, people, DEFAULT, seed=5)
     for name in vars(whole):

@@ -1,4 +1,6 @@
-"""mtmh simulate over a run of a small synthetic world: what it writes, what it replaces, what it refuses."""
+"""mtmh simulate over a run of a small synthetic world: what it writes, what it replaces, what it
+refuses.
+"""
 
 import json
 import shutil
@@ -34,7 +36,11 @@ def test_it_writes_a_position_of_arms_and_days(run: Path, tmp_path: Path) -> Non
     assert "simulated users" in progress.output
     place = open_experiment(tmp_path / "watched")
     assert place.experiment.simulated
-    assert {arm.name: arm.alpha for arm in place.experiment.arms} == {"engagement-only": 100, "mtmh": 50, "more": 30}
+    assert {arm.name: arm.alpha for arm in place.experiment.arms} == {
+        "engagement-only": 100,
+        "mtmh": 50,
+        "more": 30,
+    }
     assert place.experiment.run == run.resolve()
     assert (place.experiment.retriever / "manifest.json").is_file()
     exposures = place.logged().exposures.to_pyarrow()
@@ -44,7 +50,10 @@ def test_it_writes_a_position_of_arms_and_days(run: Path, tmp_path: Path) -> Non
     halved = exposures.filter(pc.equal(exposures["arm"], "mtmh"))
     assert 0.4 < pc.mean(pc.equal(halved["head"], "engagement")).as_py() < 0.6
     by_day = exposures.group_by(["day", "model_version"]).aggregate([]).sort_by("day")
-    assert by_day["model_version"].to_pylist() == ["in-process-0", "in-process-1"]  # a refresh before the second day
+    assert by_day["model_version"].to_pylist() == [
+        "in-process-0",
+        "in-process-1",
+    ]  # a refresh before the second day
     assert not list(tmp_path.glob(".*"))
 
 
@@ -53,7 +62,9 @@ def test_a_simulation_is_replaced_and_nothing_else(run: Path, tmp_path: Path) ->
     run_simulation(run, DAY, out)
     before = (out / "experiment.json").read_text()
     run_simulation(run, SimulationPlan(days=1, users=150, seed=3), out)
-    assert json.loads((out / "experiment.json").read_text())["seed"] == 3 != json.loads(before)["seed"]
+    assert (
+        json.loads((out / "experiment.json").read_text())["seed"] == 3 != json.loads(before)["seed"]
+    )
     other = tmp_path / "photos"
     other.mkdir()
     (other / "cat.jpg").write_bytes(b"cat")
@@ -72,7 +83,10 @@ def test_a_run_of_other_data_is_refused(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, other)
     manifest = json.loads((other / "retriever" / "manifest.json").read_text())
     for created_from, message in (
-        ({"path": "/data/mind"}, r"is of /data/mind: users are simulated on the synthetic world alone"),
+        (
+            {"path": "/data/mind"},
+            r"is of /data/mind: users are simulated on the synthetic world alone",
+        ),
         ({"fingerprint": "0"}, "another law"),
     ):
         progress = {**manifest, "created_from": manifest["created_from"] | created_from}

@@ -1,4 +1,6 @@
-"""Arrows between rooms: found wherever they stand, judged by the order of the rooms, and none of today's is wrong."""
+"""Arrows between rooms: found wherever they stand, judged by the order of the rooms, and none of
+today's is wrong.
+"""
 
 from pathlib import Path
 
@@ -28,7 +30,10 @@ def test_imports_inside_functions_and_started_modules_are_arrows(tmp_path: Path)
     (tmp_path / "monitoring").mkdir()
     file = tmp_path / "monitoring" / "invented.py"
     file.write_text(INVENTED)
-    drawn = {(arrow.above, arrow.below, str(arrow.file), arrow.line) for arrow in arrows(tmp_path, [file])}
+    drawn = {
+        (arrow.above, arrow.below, str(arrow.file), arrow.line)
+        for arrow in arrows(tmp_path, [file])
+    }
     path = "monitoring/invented.py"
     assert drawn == {
         ("monitoring", "mtmh", path, 4),
@@ -79,7 +84,12 @@ def test_an_arrow_downward_is_allowed(above: str, below: str) -> None:
 
 def test_every_arrow_of_the_house_points_downward() -> None:
     drawn = list(arrows(ROOT, python_files(ROOT)))
-    assert {arrow.above for arrow in drawn} >= {"mtmh_cli", "pipelines", "components", "mtmh.report"}
+    assert {arrow.above for arrow in drawn} >= {
+        "mtmh_cli",
+        "pipelines",
+        "components",
+        "mtmh.report",
+    }
     assert [
         f"{arrow.file}:{arrow.line}: {arrow.above} -> {arrow.below}"
         for arrow in drawn

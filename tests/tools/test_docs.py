@@ -1,4 +1,6 @@
-"""What users read: it links to what is there, keeps to its size, and makes a site without a warning."""
+"""What users read: it links to what is there, keeps to its size, and makes a site without a
+warning.
+"""
 
 import re
 import subprocess
@@ -8,11 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name != "faults.md")]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name != "faults.md"),
+]
 
 
 def tracked(pattern: str) -> list[Path]:
-    listed = subprocess.run(["git", "ls-files", pattern], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", pattern], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return [ROOT / name for name in listed.stdout.splitlines()]
 
 
@@ -28,7 +35,9 @@ def test_the_readme_is_read_in_ten_minutes() -> None:
 @pytest.mark.parametrize("page", tracked("*.md"), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
-    broken = [link for link in links if not link.startswith("http") and not (page.parent / link).exists()]
+    broken = [
+        link for link in links if not link.startswith("http") and not (page.parent / link).exists()
+    ]
     assert broken == []
 
 
@@ -37,13 +46,24 @@ def test_every_file_named_is_there(page: Path) -> None:
     """From the top, beside the page, or a test by its path below tests/."""
     if page.name == "CHANGELOG.md":
         return  # it names what was
-    names = re.findall(r"`([a-z_0-9]+(?:/[A-Za-z_0-9.-]+)+\.(?:py|yaml|md|css|toml))`", page.read_text())
+    names = re.findall(
+        r"`([a-z_0-9]+(?:/[A-Za-z_0-9.-]+)+\.(?:py|yaml|md|css|toml))`", page.read_text()
+    )
     folders = (ROOT, page.parent, ROOT / "tests")
     assert [name for name in names if not any((folder / name).exists() for folder in folders)] == []
 
 
 def test_the_site_is_made_without_a_warning(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "error::UserWarning", "-m", "mkdocs", "build", "--site-dir", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-W",
+        "error::UserWarning",
+        "-m",
+        "mkdocs",
+        "build",
+        "--site-dir",
+        str(tmp_path),
+    ]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     assert "WARNING" not in made.stderr

@@ -1,4 +1,6 @@
-"""What the rooms import is declared in pyproject.toml, and importing one changes nothing in the process."""
+"""What the rooms import is declared in pyproject.toml, and importing one changes nothing in the
+process.
+"""
 
 import ast
 import json
@@ -54,7 +56,10 @@ def canonical(name: str) -> str:
 def declared(extras: tuple[str, ...]) -> set[str]:
     """Names of the distributions that the project asks for, with these extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *(name for extra in extras for name in project["optional-dependencies"][extra])]
+    asked = [
+        *project["dependencies"],
+        *(name for extra in extras for name in project["optional-dependencies"][extra]),
+    ]
     return {canonical(re.split(r"[<>=\[ ]", requirement)[0]) for requirement in asked}
 
 
@@ -81,7 +86,10 @@ def undeclared(folder: Path, names: set[str]) -> list[str]:
             first = module.partition(".")[0]
             if first in sys.stdlib_module_names or first in ours | NOT_PACKAGES:
                 continue
-            shared = next((brings for name, brings in SHARED.items() if f"{module}.".startswith(f"{name}.")), None)
+            shared = next(
+                (brings for name, brings in SHARED.items() if f"{module}.".startswith(f"{name}.")),
+                None,
+            )
             brought = {shared} if shared else {canonical(name) for name in installed.get(first, [])}
             if not brought & names:
                 missing.append(f"{path.relative_to(folder)}: {module}")
@@ -94,7 +102,9 @@ def test_a_room_imports_what_its_extras_declare(room: str) -> None:
 
 
 def test_an_import_that_nothing_declares_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "module.py").write_text("import json\nimport numpy as np\n\ndef late():\n    import pandas.api\n")
+    (tmp_path / "module.py").write_text(
+        "import json\nimport numpy as np\n\ndef late():\n    import pandas.api\n"
+    )
     assert undeclared(tmp_path, declared(())) == ["module.py: pandas.api"]
     assert undeclared(tmp_path, declared(("monitoring",))) == []
 
@@ -113,16 +123,26 @@ def test_what_the_installation_imports_is_there() -> None:
 
 @pytest.mark.parametrize("room", [room for room in EXTRAS if room != "tests"])
 def test_importing_a_room_changes_nothing_in_the_process(room: str) -> None:
-    done = subprocess.run([sys.executable, "-c", PROBE, room], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, room], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout) == {}
 
 
 def test_a_program_sets_its_environment_when_it_starts() -> None:
-    code = "import os; from mtmh.environment import set_environment; set_environment(); print(dict(os.environ))"
+    code = (
+        "import os; from mtmh.environment import set_environment; set_environment(); "
+        "print(dict(os.environ))"
+    )
     bare = {"PATH": "/usr/bin:/bin"}
     for given, spins in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env={**bare, **given}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**bare, **given},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         environment = ast.literal_eval(done.stdout)
         assert environment["GOMP_SPINCOUNT"] == spins

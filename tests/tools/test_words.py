@@ -29,9 +29,18 @@ def test_names_in_an_invented_file_are_found_wherever_they_are_bound(tmp_path: P
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text(SOURCE)
     names = banned_names(tmp_path, [tmp_path / "a.py"])
-    assert {name.rpartition(" ")[2] for name in names} == {"told", "asked", "found", "one", "kept", "own"}
+    assert {name.rpartition(" ")[2] for name in names} == {
+        "told",
+        "asked",
+        "found",
+        "one",
+        "kept",
+        "own",
+    }
     assert "a.py:6: found" in names
-    assert types_of_one_name(tmp_path, [tmp_path / "a.py", tmp_path / "b.py"]) == ["Log: a.py, b.py"]
+    assert types_of_one_name(tmp_path, [tmp_path / "a.py", tmp_path / "b.py"]) == [
+        "Log: a.py, b.py"
+    ]
 
 
 def test_the_code_has_no_more_of_them_than_it_had() -> None:

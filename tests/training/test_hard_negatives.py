@@ -12,7 +12,9 @@ from mtmh.training import hard_negatives
 from mtmh.training.train import train
 
 
-def test_neighbours_are_the_nearest_known_items_with_content(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_are_the_nearest_known_items_with_content(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Against a full sort; several blocks of queries."""
     monkeypatch.setattr(hard_negatives, "NEIGHBOURS", 6)
     monkeypatch.setattr(hard_negatives, "ROWS_AT_ONCE", 7)
@@ -41,12 +43,18 @@ def test_with_nothing_to_be_near_there_are_no_neighbours(able: int) -> None:
 def run(world: Stages, out: Path, content: Path, hard: int) -> dict[str, np.ndarray]:
     out.mkdir()
     settings = train_settings(hard_negatives=hard, epochs=1, objective="engagement")
-    train(world.prepared, world.features, content, world.pairs, out, settings, 0, out / "checkpoints")
+    train(
+        world.prepared, world.features, content, world.pairs, out, settings, 0, out / "checkpoints"
+    )
     return load_file(out / "weights.safetensors")
 
 
-def test_hard_negatives_change_what_is_learned_and_a_repetition_does_not(world: Stages, tmp_path: Path) -> None:
-    without, hard, again = (run(world, tmp_path / name, world.content, n) for name, n in (("a", 0), ("b", 8), ("c", 8)))
+def test_hard_negatives_change_what_is_learned_and_a_repetition_does_not(
+    world: Stages, tmp_path: Path
+) -> None:
+    without, hard, again = (
+        run(world, tmp_path / name, world.content, n) for name, n in (("a", 0), ("b", 8), ("c", 8))
+    )
     assert all((hard[name] == weight).all() for name, weight in again.items())
     assert any((hard[name] != weight).any() for name, weight in without.items())
 

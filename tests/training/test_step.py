@@ -22,26 +22,44 @@ def make_model(heads: tuple[str, ...]) -> TwoHeads:
 
 
 def loss_of(
-    model: TwoHeads, kernels: str, objective: str, w_r: float, only: str = "", precision: torch.dtype = torch.float32
+    model: TwoHeads,
+    kernels: str,
+    objective: str,
+    w_r: float,
+    only: str = "",
+    precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """The scalar to minimize, of all heads or of one."""
     step = pick_step(kernels, CPU, precision)
     floats = torch.randn(len(IDS), 2, generator=torch.Generator().manual_seed(1))
     content = unit(len(IDS), 4, 3, torch.float32).to(precision)
-    vectors = {head: units for head, units in step.vectors(model, IDS, floats).items() if only in ("", head)}
-    return step.objective_loss(vectors, content, BATCH, objective, tau_p=0.1, tau_q=0.1, w_r=w_r, logq=True)[0]
+    vectors = {
+        head: units
+        for head, units in step.vectors(model, IDS, floats).items()
+        if only in ("", head)
+    }
+    return step.objective_loss(
+        vectors, content, BATCH, objective, tau_p=0.1, tau_q=0.1, w_r=w_r, logq=True
+    )[0]
 
 
-def gradients(kernels: str, objective: str, w_r: float, precision: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def gradients(
+    kernels: str, objective: str, w_r: float, precision: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """Gradient of every weight, dense, after one batch."""
     model = make_model(HEADS_OF[objective])
     loss_of(model, kernels, objective, w_r, precision=precision).backward()
-    return {name: weight.grad.to_dense() for name, weight in model.named_parameters() if weight.grad is not None}
+    return {
+        name: weight.grad.to_dense()
+        for name, weight in model.named_parameters()
+        if weight.grad is not None
+    }
 
 
 def stepped(kernels: str, objective: str) -> dict[str, Tensor]:
-    """The weights after three steps. The sums of squares begin above 0: a first step of Adagrad is the sign of
-    each gradient, and that of a rounding error is chance."""
+    """The weights after three steps. The sums of squares begin above 0: a first step of Adagrad is
+    the sign of each gradient, and that of a rounding error is chance.
+    """
     model = make_model(HEADS_OF[objective])
     optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1, initial_accumulator_value=0.01)
     step = pick_step(kernels, CPU, torch.float32)
@@ -65,9 +83,14 @@ def test_fused_and_plain_steps_give_the_same_weights(objective: str) -> None:
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("objective", list(HEADS_OF))
 def test_bfloat16_gives_the_gradients_within_its_rounding(objective: str, kernels: str) -> None:
-    exact, rounded = (gradients(kernels, objective, 0.5, precision) for precision in (torch.float32, torch.bfloat16))
+    exact, rounded = (
+        gradients(kernels, objective, 0.5, precision)
+        for precision in (torch.float32, torch.bfloat16)
+    )
     assert all(gradient.dtype == torch.float32 for gradient in rounded.values())
-    flat = [torch.cat([gradient.flatten() for gradient in some.values()]) for some in (rounded, exact)]
+    flat = [
+        torch.cat([gradient.flatten() for gradient in some.values()]) for some in (rounded, exact)
+    ]
     assert 0 < float((flat[0] - flat[1]).norm() / flat[1].norm()) < 0.03
 
 
@@ -76,12 +99,16 @@ def test_the_relevance_loss_reaches_the_bottom_and_its_own_head_alone(kernels: s
     plain, distilled = gradients(kernels, "mtmh", 0.0), gradients(kernels, "mtmh", 2.0)
     assert set(plain) == {name for name, _ in make_model(HEADS_OF["mtmh"]).named_parameters()}
     for name in plain:
-        assert torch.equal(plain[name], distilled[name]) is name.startswith("heads.engagement"), name
+        assert torch.equal(plain[name], distilled[name]) is name.startswith("heads.engagement"), (
+            name
+        )
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_the_bottom_gets_the_sum_of_both_heads_gradients(kernels: str) -> None:
-    """One backward pass: the bottom's gradient of STMH is that of L_e through one head and L_r through the other."""
+    """One backward pass: the bottom's gradient of STMH is that of L_e through one head and L_r
+    through the other.
+    """
     both = gradients(kernels, "stmh", 0.0)
     model = make_model(HEADS_OF["stmh"])
     for head in HEADS_OF["stmh"]:

@@ -1,4 +1,6 @@
-"""The stage preranker: what it learns, from which data, and that the same seed gives the same files."""
+"""The stage preranker: what it learns, from which data, and that the same seed gives the same
+files.
+"""
 
 import shutil
 from dataclasses import replace
@@ -9,7 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers.checkerboard import ITEMS, OLD, SIDE, SUBJECT, Stages, prerank_settings, write_preranker
+from helpers.checkerboard import (
+    ITEMS,
+    OLD,
+    SIDE,
+    SUBJECT,
+    Stages,
+    prerank_settings,
+    write_preranker,
+)
 
 from mtmh.config import load_config
 from mtmh.data.prepared import Prepared
@@ -28,7 +38,9 @@ def every_item(ranker: Preranker, data: Prepared) -> np.ndarray:
 
 
 def test_it_ranks_first_what_a_users_kind_engages_with(world: Stages, tmp_path: Path) -> None:
-    """In this world that is the items of the user's side: half of all, which no order by chance puts first."""
+    """In this world that is the items of the user's side: half of all, which no order by chance
+    puts first.
+    """
     data = Prepared.load(world.prepared)
     logits = every_item(Preranker.load(write_preranker(world, tmp_path)), data)[:, :OLD]
     first = np.argsort(-logits, axis=1)[:, : OLD // 4]
@@ -46,7 +58,10 @@ def test_a_new_item_is_ranked_by_its_creator_and_content(world: Stages, tmp_path
     side = SIDE[items[indptr[:-1]]]
     new = np.arange(OLD, ITEMS)
     assert np.isfinite(logits).all()
-    even, odd = logits[:, new[SIDE[new] == 0]].mean(axis=1), logits[:, new[SIDE[new] == 1]].mean(axis=1)
+    even, odd = (
+        logits[:, new[SIDE[new] == 0]].mean(axis=1),
+        logits[:, new[SIDE[new] == 1]].mean(axis=1),
+    )
     assert ((even > odd) == (side == 0)).mean() > 0.9
 
 
@@ -67,7 +82,9 @@ def test_switched_off_it_leaves_nothing_and_says_so(
 
 def test_the_seed_decides(world: Stages, tmp_path: Path) -> None:
     def bits(name: str, seed: int) -> bytes:
-        return (write_preranker(world, tmp_path / name, seed, epochs=1) / "preranker.safetensors").read_bytes()
+        return (
+            write_preranker(world, tmp_path / name, seed, epochs=1) / "preranker.safetensors"
+        ).read_bytes()
 
     assert bits("a", 0) == bits("b", 0)
     assert bits("a", 0) != bits("c", 1)
@@ -89,12 +106,16 @@ def test_cuda_without_a_gpu_is_told(world: Stages, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def dwelling(world: Stages, tmp_path_factory: pytest.TempPathFactory) -> Stages:
-    """The world with dwell times: 40 to 50 s on items of subject 0, 10 to 20 s on the others, no time on item 1."""
+    """The world with dwell times: 40 to 50 s on items of subject 0, 10 to 20 s on the others, no
+    time on item 1.
+    """
     prepared = tmp_path_factory.mktemp("dwelling") / "prepared"
     shutil.copytree(world.prepared, prepared)
     log = pq.read_table(prepared / "interactions.parquet")
     item = log["item"].to_numpy()
-    seconds = np.where(SUBJECT[item] == 0, 40.0, 10.0) + np.random.default_rng(0).random(len(item)) * 10
+    seconds = (
+        np.where(SUBJECT[item] == 0, 40.0, 10.0) + np.random.default_rng(0).random(len(item)) * 10
+    )
     dwell = pa.array(seconds, mask=item == 1)
     log = log.set_column(log.column_names.index("dwell_seconds"), "dwell_seconds", dwell)
     pq.write_table(log, prepared / "interactions.parquet")
@@ -122,7 +143,9 @@ def test_long_dwell_prefers_what_is_dwelt_on(dwelling: Stages, tmp_path: Path) -
     found = {}
     for task in (ENGAGEMENT, LONG_DWELL):
         weights = {other: float(other == task) for other in ranker.weights}
-        first = np.argsort(-every_item(replace(ranker, weights=weights), data)[:, :OLD], axis=1)[:, : OLD // 4]
+        first = np.argsort(-every_item(replace(ranker, weights=weights), data)[:, :OLD], axis=1)[
+            :, : OLD // 4
+        ]
         found[task] = (SUBJECT[first] == 0).mean()
     assert found[LONG_DWELL] > 0.9
     assert found[ENGAGEMENT] < 0.7
@@ -141,14 +164,31 @@ def test_the_same_batch_gives_the_same_gradients_to_the_bit() -> None:
     """With histories long enough that threads share the work."""
     rng = np.random.default_rng(0)
     users, length, catalog = 400, 40, 300
-    items = np.concatenate([rng.choice(catalog, length, replace=False) for _ in range(users)]).astype(np.int32)
+    items = np.concatenate(
+        [rng.choice(catalog, length, replace=False) for _ in range(users)]
+    ).astype(np.int32)
     history = Ragged(np.arange(users + 1, dtype=np.int64) * length, items)
-    examples = NextItems(history, np.full(len(items), np.nan, np.float32), catalog, 512, 128, 30, seed=0)
+    examples = NextItems(
+        history, np.full(len(items), np.nan, np.float32), catalog, 512, 128, 30, seed=0
+    )
     ids = torch.arange(1, catalog + 1)[:, None]
-    table = ItemTensors(ids, torch.zeros(catalog, 0), torch.zeros(catalog, 16), torch.zeros(catalog, dtype=torch.int64))
+    table = ItemTensors(
+        ids,
+        torch.zeros(catalog, 0),
+        torch.zeros(catalog, 16),
+        torch.zeros(catalog, dtype=torch.int64),
+    )
     none = torch.zeros(0)
     towers = Towers(
-        [catalog + 1], [32], none, none, content_dim=16, interests=1, hidden=32, dim=32, tasks=(ENGAGEMENT,)
+        [catalog + 1],
+        [32],
+        none,
+        none,
+        content_dim=16,
+        interests=1,
+        hidden=32,
+        dim=32,
+        tasks=(ENGAGEMENT,),
     )
     batch = next(examples.epoch(0))
     new = torch.zeros(len(batch.columns), dtype=torch.bool)
@@ -156,7 +196,11 @@ def test_the_same_batch_gives_the_same_gradients_to_the_bit() -> None:
     def gradients() -> list[bytes]:
         towers.zero_grad(set_to_none=True)
         objective(towers, batch, table, new).backward()
-        return [weight.grad.to_dense().numpy().tobytes() for weight in towers.parameters() if weight.grad is not None]
+        return [
+            weight.grad.to_dense().numpy().tobytes()
+            for weight in towers.parameters()
+            if weight.grad is not None
+        ]
 
     first = gradients()
     assert all(gradients() == first for _ in range(10))

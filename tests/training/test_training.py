@@ -46,7 +46,9 @@ def share_alike(vectors: np.ndarray, group: np.ndarray) -> float:
 
 @pytest.mark.parametrize("objective", list(HEADS_OF))
 def test_every_objective_learns_what_its_losses_ask_for(trained: Make, objective: str) -> None:
-    """The contract of an objective: L_e brings items of one side together, L_r those of one subject."""
+    """The contract of an objective: L_e brings items of one side together, L_r those of one
+    subject.
+    """
     out = trained(objective)
     found = {path.stem: np.load(path) for path in out.glob("*.npy")}
     assert set(found) == set(HEADS_OF[objective])
@@ -73,7 +75,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert (tmp_path / "again" / "weights.safetensors").read_bytes() == first
     other = run(world, tmp_path / "other", seed=1, epochs=1)
     assert any(
-        (other[name] != weight).any() for name, weight in load_file(trained("mtmh") / "weights.safetensors").items()
+        (other[name] != weight).any()
+        for name, weight in load_file(trained("mtmh") / "weights.safetensors").items()
     )
 
 
@@ -87,7 +90,9 @@ def test_plain_pytorch_and_the_kernels_learn_the_same(world: Stages, tmp_path: P
 
 
 @pytest.mark.parametrize("objective", ["mtmh", "mtsh"])
-def test_a_loaded_model_gives_the_vectors_that_were_saved(world: Stages, trained: Make, objective: str) -> None:
+def test_a_loaded_model_gives_the_vectors_that_were_saved(
+    world: Stages, trained: Make, objective: str
+) -> None:
     out = trained(objective)
     catalog = Catalog.load(Prepared.load(world.prepared), world.features)
     vectors = embed(load_model(out), catalog, torch.device("cpu"), rows=7)
@@ -105,7 +110,9 @@ class Fitting:
     def __init__(self, world: Stages, epochs: int) -> None:
         data, self.epochs, self.calls = Prepared.load(world.prepared), epochs, 0
         table = pq.read_table(world.pairs / "pairs.parquet").slice(0, 3000)
-        pairs = Pairs(*(table[name].to_numpy() for name in ("user", "trigger", "candidate", "weight")))
+        pairs = Pairs(
+            *(table[name].to_numpy() for name in ("user", "trigger", "candidate", "weight"))
+        )
         self.sampler = PairSampler(pairs, history=data.train_histories(), n_items=ITEMS, batch_size=8,
                                    uniform_negatives=4, seed=0, id_dropout=0.2)  # fmt: skip
         self.catalog = Catalog.load(data, world.features)
@@ -115,7 +122,9 @@ class Fitting:
 
     def fit(self, checkpoint: Path, killed_at: int = -1) -> list[dict[str, float]]:
         step = pick_step("auto", torch.device("cpu"), torch.float32)
-        real = partial(step.objective_loss, objective="mtmh", tau_p=0.1, tau_q=0.1, w_r=0.5, logq=True)
+        real = partial(
+            step.objective_loss, objective="mtmh", tau_p=0.1, tau_q=0.1, w_r=0.5, logq=True
+        )
 
         def loss(*arguments: Any) -> Any:
             self.calls += 1
@@ -123,7 +132,17 @@ class Fitting:
                 raise KilledError
             return real(*arguments)
 
-        return fit(self.model, self.sampler, self.catalog, self.content, step, loss, self.epochs, 0.1, checkpoint)
+        return fit(
+            self.model,
+            self.sampler,
+            self.catalog,
+            self.content,
+            step,
+            loss,
+            self.epochs,
+            0.1,
+            checkpoint,
+        )
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(world: Stages, tmp_path: Path) -> None:
@@ -145,9 +164,12 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(world: Stages, tmp_path: Pat
     assert not list(tmp_path.glob("*.unfinished"))
 
 
-def test_with_id_dropout_the_model_places_cold_items_by_their_creator(world: Stages, tmp_path: Path) -> None:
-    """Items 40..43 are not in T1; their creators are, each on one side. Without dropout their one id was
-    never trained."""
+def test_with_id_dropout_the_model_places_cold_items_by_their_creator(
+    world: Stages, tmp_path: Path
+) -> None:
+    """Items 40..43 are not in T1; their creators are, each on one side. Without dropout their one
+    id was never trained.
+    """
     closeness, margin = {}, {}
     for share in (0.0, 0.2):
         run(world, tmp_path / str(share), objective="engagement", id_dropout=share)
@@ -190,7 +212,9 @@ def test_a_checkpoint_of_other_data_is_left_alone(world: Stages, tmp_path: Path)
     assert len(others | {key}) == 5
 
 
-def test_without_any_text_only_the_engagement_objective_can_be_trained(world: Stages, tmp_path: Path) -> None:
+def test_without_any_text_only_the_engagement_objective_can_be_trained(
+    world: Stages, tmp_path: Path
+) -> None:
     blank = tmp_path / "content"
     blank.mkdir()
     np.save(blank / "content.npy", np.zeros((ITEMS, 6), np.float32))

@@ -1,4 +1,6 @@
-"""The files beside a model: checked before anything is made of them. Python 3.10 runs this too, in Triton's image."""
+"""The files beside a model: checked before anything is made of them. Python 3.10 runs this too, in
+Triton's image.
+"""
 
 import hashlib
 import json
@@ -9,7 +11,9 @@ CHECKSUMS = "sha256.json"
 
 
 def checked(folder: Path) -> Path:
-    """`folder`, when it holds the files that its sha256.json lists, as they were written; ValueError otherwise."""
+    """`folder`, when it holds the files that its sha256.json lists, as they were written;
+    ValueError otherwise.
+    """
     files = {name: path for name, path in files_of(folder).items() if name != CHECKSUMS}
     if complaint := disagreement(files, json.loads((folder / CHECKSUMS).read_text()), folder):
         raise ValueError(f"{complaint}: install the version again")
@@ -19,10 +23,16 @@ def checked(folder: Path) -> Path:
 def files_of(folder: Path) -> dict[str, Path]:
     """Everything below `folder` that is no folder, links among it, by the name from there."""
     paths = sorted(folder.rglob("*"))  # does not follow links
-    return {path.relative_to(folder).as_posix(): path for path in paths if path.is_symlink() or not path.is_dir()}
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in paths
+        if path.is_symlink() or not path.is_dir()
+    }
 
 
-def disagreement(files: Mapping[str, Path], checksums: Mapping[str, str], folder: Path) -> str | None:
+def disagreement(
+    files: Mapping[str, Path], checksums: Mapping[str, str], folder: Path
+) -> str | None:
     """What is first wrong with `files`, of which `checksums` lists all; None when nothing is."""
     if missing := sorted(set(checksums) - set(files)):
         return f"{missing[0]} is missing in {folder}, though its checksum is listed"

@@ -1,4 +1,6 @@
-"""Triton model <head>_<version>: trigger ids to one head's ranked candidates (embed, search, pool)."""
+"""Triton model <head>_<version>: trigger ids to one head's ranked candidates (embed, search,
+pool).
+"""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ GPU_K = 2048  # most that Faiss finds for a query on a GPU
 
 @dataclass
 class TriggerQuery:
-    """One user's triggers, newest first; a trigger that is not in the version has row -1 and perhaps a vector."""
+    """One user's triggers, newest first; a trigger that is not in the version has row -1 and
+    perhaps a vector.
+    """
 
     position: np.ndarray  # int64 [n], of each trigger in the request
     row: np.ndarray  # int64 [n]
@@ -35,13 +39,18 @@ class TritonPythonModel:
         """Read the files beside this one, checksums first."""
         folder = checked(Path(args["model_repository"]) / args["model_version"])
         self.settings: dict[str, Any] = json.loads((folder / "settings.json").read_text())
-        self.rows = {name.encode(): row for row, name in enumerate(json.loads((folder / "items.json").read_text()))}
+        self.rows = {
+            name.encode(): row
+            for row, name in enumerate(json.loads((folder / "items.json").read_text()))
+        }
         self.vectors = np.load(folder / "vectors.npy")
         self.index = faiss.read_index(str(folder / "index.faiss"))
         self.deepest = max(len(self.rows) - 1, 1)
         if args["model_instance_kind"] == "GPU" and hasattr(faiss, "StandardGpuResources"):
             self.gpu = faiss.StandardGpuResources()
-            self.index = faiss.index_cpu_to_gpu(self.gpu, int(args["model_instance_device_id"]), self.index)
+            self.index = faiss.index_cpu_to_gpu(
+                self.gpu, int(args["model_instance_device_id"]), self.index
+            )
             self.deepest = min(self.deepest, GPU_K - 1)
         with np.load(folder / "unseen.npz") as arrays:
             self.unseen = Unseen(self.settings, dict(arrays), self.vectors)
@@ -59,21 +68,38 @@ class TritonPythonModel:
                 wrong[number] = str(error)
         answers = iter(self._answer([query for queries in read for query in queries]))
         return [
-            _refusal(wrong[number]) if number in wrong else _response([next(answers) for _ in queries])
+            _refusal(wrong[number])
+            if number in wrong
+            else _response([next(answers) for _ in queries])
             for number, queries in enumerate(read)
         ]
 
     def _queries(self, request: Any) -> list[TriggerQuery]:
-        trigger, exclude, k_ann = (_input(request, name) for name in ("trigger", "exclude", "k_ann"))
-        ids, floats, content = (_input(request, name) for name in ("id_features", "float_features", "content"))
-        return [self._query(*row) for row in zip(trigger, exclude, k_ann[:, 0], ids, floats, content, strict=True)]
+        trigger, exclude, k_ann = (
+            _input(request, name) for name in ("trigger", "exclude", "k_ann")
+        )
+        ids, floats, content = (
+            _input(request, name) for name in ("id_features", "float_features", "content")
+        )
+        return [
+            self._query(*row)
+            for row in zip(trigger, exclude, k_ann[:, 0], ids, floats, content, strict=True)
+        ]
 
     def _query(
-        self, trigger: np.ndarray, exclude: np.ndarray, k: int, ids: np.ndarray, floats: np.ndarray, content: np.ndarray
+        self,
+        trigger: np.ndarray,
+        exclude: np.ndarray,
+        k: int,
+        ids: np.ndarray,
+        floats: np.ndarray,
+        content: np.ndarray,
     ) -> TriggerQuery:
         position = np.array([index for index, name in enumerate(trigger) if name], np.int64)
         if len(position) > (most := self.settings["triggers"]):
-            raise ValueError(f"trigger has {len(position)} items: this version takes {most} at most")
+            raise ValueError(
+                f"trigger has {len(position)} items: this version takes {most} at most"
+            )
         row = np.array([self.rows.get(trigger[index], -1) for index in position], np.int64)
         n, widths = len(trigger), self.settings["features"]
         features = (
@@ -84,12 +110,16 @@ class TritonPythonModel:
         # Triggers that the version does not hold: embedded by their features, left out without any.
         vector, cold = None, 0
         if len(unseen := np.flatnonzero(row < 0)):
-            vector, has_features = self.unseen.embed(*(feature[position[unseen]] for feature in features))
+            vector, has_features = self.unseen.embed(
+                *(feature[position[unseen]] for feature in features)
+            )
             cold = int((~has_features).sum())
             usable = np.delete(np.arange(len(row)), unseen[~has_features])
             position, row, vector = position[usable], row[usable], vector[has_features]
         seen = [row for row in map(self.rows.get, exclude) if row is not None]
-        return TriggerQuery(position, row, vector, cold, np.array(seen, np.int64), min(max(int(k), 1), self.deepest))
+        return TriggerQuery(
+            position, row, vector, cold, np.array(seen, np.int64), min(max(int(k), 1), self.deepest)
+        )
 
     def _answer(self, queries: list[TriggerQuery]) -> list[dict[str, np.ndarray]]:
         if not any(len(query.row) for query in queries):
@@ -99,7 +129,9 @@ class TritonPythonModel:
         first = int(len(distinct) > 0 and distinct[0] < 0)  # -1 stands first, where it is there
         distinct = distinct[first:]
         list_of -= first
-        list_of[rows < 0] = len(distinct) + np.arange((rows < 0).sum())  # unseen triggers come after the others
+        list_of[rows < 0] = len(distinct) + np.arange(
+            (rows < 0).sum()
+        )  # unseen triggers come after the others
         vectors = [query.vector for query in queries if query.vector is not None]
         ids, scores = self._search(
             distinct, np.concatenate([self.vectors[distinct], *vectors]), max(q.k for q in queries)
@@ -111,8 +143,12 @@ class TritonPythonModel:
             answers.append(self._outputs(query, ids[lists, : query.k], scores[lists, : query.k]))
         return answers
 
-    def _search(self, rows: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Nearest items of each vector, the trigger itself left out: int64 and float32 [n, k]; -1, -inf at the end."""
+    def _search(
+        self, rows: np.ndarray, vectors: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Nearest items of each vector, the trigger itself left out: int64 and float32 [n, k]; -1,
+        -inf at the end.
+        """
         scores, ids = self.index.search(np.ascontiguousarray(vectors), k + 1)
         unseen = np.full(len(vectors) - len(rows), -1)  # their vectors come after those of `rows`
         return drop_self(ids, scores, np.concatenate([rows, unseen]))
@@ -123,12 +159,17 @@ class TritonPythonModel:
         width, settings = self.settings["candidates"], self.settings
         out = {name: np.full(width, -1, np.int32) for name in ("item", "trigger_at")}
         out |= {name: np.full(width, -np.inf, np.float32) for name in ("score", "similarity")}
-        out |= {"history": np.full(settings["triggers"], -1, np.int32), "cold": np.array([query.cold], np.int32)}
+        out |= {
+            "history": np.full(settings["triggers"], -1, np.int32),
+            "cold": np.array([query.cold], np.int32),
+        }
         history = query.row[query.row >= 0]
         out["history"][: len(history)] = history
         if ids is not None and scores is not None and len(ids):
             votes = softmax_over_list(scores, settings["temperature"])
-            item, total, similarity, source = self.pooling.rank(ids, scores, votes, query.exclude, width)
+            item, total, similarity, source = self.pooling.rank(
+                ids, scores, votes, query.exclude, width
+            )
             n = len(item)
             out["item"][:n], out["score"][:n] = item, total / np.float32(len(ids))
             out["similarity"][:n], out["trigger_at"][:n] = similarity, query.position[source]
@@ -151,8 +192,12 @@ def _rows(values: np.ndarray, n: int, width: int, nothing: Any, name: str) -> np
 
 def _response(answers: list[dict[str, np.ndarray]]) -> Any:
     columns = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, values) for name, values in columns.items()])
+    return pb_utils.InferenceResponse(
+        [pb_utils.Tensor(name, values) for name, values in columns.items()]
+    )
 
 
 def _refusal(message: str) -> Any:
-    return pb_utils.InferenceResponse([], pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG))
+    return pb_utils.InferenceResponse(
+        [], pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG)
+    )

@@ -1,7 +1,8 @@
-"""Items that a version does not hold, embedded by their features: the model's bottom and one head, their id unknown.
+"""Items that a version does not hold, embedded by their features: the model's bottom and one head,
+their id unknown.
 
-Where content is given and the version places cold items by it, they take the place of their content neighbours
-instead, as offline.
+Where content is given and the version places cold items by it, they take the place of their content
+neighbours instead, as offline.
 """
 
 from typing import Any
@@ -14,13 +15,19 @@ from .scoring import Donors, mlp
 class Unseen:
     """One head's embedding of items by features.
 
-    `settings`: "vocabularies" (id feature -> values, number = index + 1), "fill" (what stands for a float feature not
-    given), "layers" (of the MLP), "tau_q". `arrays`: the weights, and "donor" int64, "donor_content" float32 where
-    content decides. `vectors` float32 [items, d] are the version's.
+    `settings`: "vocabularies" (id feature -> values, number = index + 1), "fill" (what stands for a
+    float feature not given), "layers" (of the MLP), "tau_q". `arrays`: the weights, and "donor"
+    int64, "donor_content" float32 where content decides. `vectors` float32 [items, d] are the
+    version's.
     """
 
-    def __init__(self, settings: dict[str, Any], arrays: dict[str, np.ndarray], vectors: np.ndarray) -> None:
-        self.numbers = [{value.encode(): n + 1 for n, value in enumerate(v)} for v in settings["vocabularies"].values()]
+    def __init__(
+        self, settings: dict[str, Any], arrays: dict[str, np.ndarray], vectors: np.ndarray
+    ) -> None:
+        self.numbers = [
+            {value.encode(): n + 1 for n, value in enumerate(v)}
+            for v in settings["vocabularies"].values()
+        ]
         self.fill, self.layers, self.tau_q = (
             np.array(settings["fill"], np.float32),
             settings["layers"],
@@ -31,15 +38,20 @@ class Unseen:
         if len(arrays.get("donor", ())):
             self.donors = Donors(arrays["donor"], arrays["donor_content"])
 
-    def embed(self, ids: np.ndarray, floats: np.ndarray, content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def embed(
+        self, ids: np.ndarray, floats: np.ndarray, content: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Unit vectors float32 [n, d], and bool [n]: whether the item has any feature.
 
-        `ids` object (bytes) [n, id features], empty or unknown values say nothing; `floats` float32 [n, float
-        features], NaN where not given; `content` float32 [n, c], of any length, zero where not given. Raises
-        ValueError when a number is infinite.
+        `ids` object (bytes) [n, id features], empty or unknown values say nothing; `floats` float32
+        [n, float features], NaN where not given; `content` float32 [n, c], of any length, zero
+        where not given. Raises ValueError when a number is infinite.
         """
         if np.isinf(floats).any() or not np.isfinite(content).all():
-            raise ValueError("float_features and content must be finite; NaN in float_features stands for not given")
+            raise ValueError(
+                "float_features and content must be finite; NaN in float_features stands for not "
+                "given"
+            )
         numbered = np.zeros((len(ids), len(self.numbers)), np.int64)
         for column, numbers in enumerate(self.numbers):
             numbered[:, column] = [numbers.get(value, 0) for value in ids[:, column]]
@@ -58,6 +70,8 @@ class Unseen:
         parts += [weights[f"table.{column}"][ids[:, column]] for column in range(ids.shape[1])]
         if len(self.fill):
             standard = (floats - weights["dense.mean"]) / weights["dense.deviation"]
-            parts.append((standard @ weights["dense.layer.weight"].T + weights["dense.layer.bias"]).clip(0))
+            parts.append(
+                (standard @ weights["dense.layer.weight"].T + weights["dense.layer.bias"]).clip(0)
+            )
         embedded: np.ndarray = mlp(np.concatenate(parts, axis=1), weights, self.layers)
         return embedded / np.maximum(np.linalg.norm(embedded, axis=1, keepdims=True), 1e-12)

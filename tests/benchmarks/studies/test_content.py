@@ -19,11 +19,18 @@ def mind(folder: Path, entities: list[str], topics: list[tuple[str, str]]) -> Pr
     folder.mkdir()
     lines = [
         f"N{number}\t{one}\t{two}\tTitle\tText\thttps://x\t[]\t"
-        + (f'[{{"Label": "{entities[number]}", "Confidence": 1.0}}]' if number < len(entities) else "[]")
+        + (
+            f'[{{"Label": "{entities[number]}", "Confidence": 1.0}}]'
+            if number < len(entities)
+            else "[]"
+        )
         for number, (one, two) in enumerate(topics)
     ]
     (folder / "news.tsv").write_text("\n".join(lines) + "\n")
-    clicks = [f"{day}\tU{day % 3}\t11/{day}/2019 9:00:00 AM\t\tN{day // 2 % len(topics)}-1" for day in range(1, 15)]
+    clicks = [
+        f"{day}\tU{day % 3}\t11/{day}/2019 9:00:00 AM\t\tN{day // 2 % len(topics)}-1"
+        for day in range(1, 15)
+    ]
     (folder / "behaviors.tsv").write_text("\n".join(clicks) + "\n")
     prepare(str(folder), folder / "prepared", DataSettings(), seed=0)
     return Prepared.load(folder / "prepared")
@@ -32,13 +39,19 @@ def mind(folder: Path, entities: list[str], topics: list[tuple[str, str]]) -> Pr
 def test_concepts_that_name_a_topic_or_a_part_of_one_are_left_out(tmp_path: Path) -> None:
     named = ["Fox News", "NFL", "College Football", "Politics of Ohio", "Sports"]
     others = ["Newsom", "Macy's", "Tennis"]
-    data = mind(tmp_path / "mind", named + others, [NEWS, SPORTS, *[NEWS] * 3, ("video", "videos"), NEWS, SPORTS])
+    data = mind(
+        tmp_path / "mind",
+        named + others,
+        [NEWS, SPORTS, *[NEWS] * 3, ("video", "videos"), NEWS, SPORTS],
+    )
     kept = without_topics(read_concepts(data), data)
     assert sorted(kept.names[place] for place in kept.concept) == ["macy's", "newsom", "tennis"]
 
 
 def test_both_levels_are_judged_where_they_differ(tmp_path: Path) -> None:
-    """Six news in two groups: within a group all share the category, and two of three the subcategory."""
+    """Six news in two groups: within a group all share the category, and two of three the
+    subcategory.
+    """
     topics = [NEWS, NEWS, ("news", "newsworld"), SPORTS, SPORTS, ("sports", "tennis")]
     data = mind(tmp_path / "mind", [], topics)
     near = np.repeat(np.eye(2, dtype=np.float32), 3, axis=0)
@@ -56,7 +69,10 @@ def test_held_out_items_have_concepts_and_stay_when_others_come(tmp_path: Path) 
     entities = [f"Entity {number}" for number in range(50)]
     few, many = (mind(tmp_path / str(n), entities, [NEWS] * n) for n in (60, 90))
     held = [
-        {data.items["item_id"][row].as_py() for row in np.flatnonzero(held_out(data, read_concepts(data)))}
+        {
+            data.items["item_id"][row].as_py()
+            for row in np.flatnonzero(held_out(data, read_concepts(data)))
+        }
         for data in (few, many)
     ]
     assert held[0] == held[1]

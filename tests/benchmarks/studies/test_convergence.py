@@ -9,7 +9,11 @@ from benchmarks.studies import convergence
 from benchmarks.studies.arrival import Arrival
 from benchmarks.studies.convergence import WITH, WITHOUT, distance, draw, follow, halved
 
-LATE, UPDATES, NEW = 0.9, 8, 3  # three items of the small world are first engaged with after its first tenth
+LATE, UPDATES, NEW = (
+    0.9,
+    8,
+    3,
+)  # three items of the small world are first engaged with after its first tenth
 
 
 @pytest.fixture
@@ -57,9 +61,17 @@ def test_a_curve_is_halved_where_it_first_is_at_half_of_its_start() -> None:
 
 
 def test_the_picture_tells_both_runs_of_every_data_set() -> None:
-    curves = {"id": np.array([[1.0, 0.5, 0], [0.9, 0.4, 0]]), "relevance": np.array([[0.8, 0.5, 0], [0.8, 0.4, 0]])}
+    curves = {
+        "id": np.array([[1.0, 0.5, 0], [0.9, 0.4, 0]]),
+        "relevance": np.array([[0.8, 0.5, 0], [0.8, 0.4, 0]]),
+    }
     figure = draw({"one": {WITH: curves, WITHOUT: curves}, "two": {WITH: curves, WITHOUT: curves}})
-    assert [axes.get_title(loc="left").split(":")[0] for axes in figure.axes] == ["one", "one", "two", "two"]
+    assert [axes.get_title(loc="left").split(":")[0] for axes in figure.axes] == [
+        "one",
+        "one",
+        "two",
+        "two",
+    ]
     for axes in figure.axes:
         told = [text.get_text() for text in axes.get_legend().get_texts()]
         assert [line.rpartition(", halved after ")[0] for line in told] == [WITH, WITHOUT]

@@ -1,4 +1,6 @@
-"""The studies of settings: their rules on invented figures, and all of them over a tiny world, sharing their trials."""
+"""The studies of settings: their rules on invented figures, and all of them over a tiny world,
+sharing their trials.
+"""
 
 import json
 from dataclasses import replace
@@ -19,12 +21,24 @@ from mtmh.errors import UserError
 from mtmh.retrieval.retriever import Pool
 from pipelines.trial import Figures
 
-UP, DOWN, OPEN = spread([0.01, 0.02, 0.03]), spread([-0.01, -0.02, -0.03]), spread([-0.01, 0.02, 0.03])
+UP, DOWN, OPEN = (
+    spread([0.01, 0.02, 0.03]),
+    spread([-0.01, -0.02, -0.03]),
+    spread([-0.01, 0.02, 0.03]),
+)
 
 
 def run(recall: float, relevance: float = 0.3, cold: float | None = None) -> Figures:
-    row = {"recall_at_20": recall / 5, "recall_at_500": recall, "l1_relevance": 0.5, "l2_relevance": relevance}
-    return {model: {**row, "cold_recall_at_500": cold} for model in ("engagement_head", "relevance_head", "merged")}
+    row = {
+        "recall_at_20": recall / 5,
+        "recall_at_500": recall,
+        "l1_relevance": 0.5,
+        "l2_relevance": relevance,
+    }
+    return {
+        model: {**row, "cold_recall_at_500": cold}
+        for model in ("engagement_head", "relevance_head", "merged")
+    }
 
 
 def trials(name: str, runs: dict[Setting, list[Figures]], base: Setting = ()) -> Trials:
@@ -72,7 +86,11 @@ def test_a_part_is_with_less_without_whichever_is_the_default(default: str) -> N
     assert judged["other"]["merged"]["recall_at_500"]["mean"] == (0.3 if state == "on" else 0.4)
     lines = table({"logQ": judged})
     assert f"logQ (default: {state}): pays; never a default: a reason" in lines[1]
-    assert [line.split()[0] for line in lines[2:]] == ["engagement_head", "relevance_head", "merged"]
+    assert [line.split()[0] for line in lines[2:]] == [
+        "engagement_head",
+        "relevance_head",
+        "merged",
+    ]
     assert "R@500 +10.00 [+10.00, +10.00]" in lines[-1]
     assert "R cold -10.00" in lines[-1]
 
@@ -96,7 +114,9 @@ def w_r(runs: list[list[Figures]]) -> Trials:
 
 
 def test_changes_are_in_percent_of_the_reference_at_the_same_seed() -> None:
-    changes = sweep.changes(w_r([[run(0.2 * scale), run(0.4 * scale)] for scale in (0.5, 0.9, 1, 1.1, 2)]), "w_r")
+    changes = sweep.changes(
+        w_r([[run(0.2 * scale), run(0.4 * scale)] for scale in (0.5, 0.9, 1, 1.1, 2)]), "w_r"
+    )
     assert changes[0.0]["recall_at_500"] == {"mean": -50, "min": -50, "max": -50}
     assert changes[0.5]["recall_at_500"]["mean"] == 0
     lines = sweep.table({"w_r": changes})
@@ -107,7 +127,10 @@ def test_changes_are_in_percent_of_the_reference_at_the_same_seed() -> None:
 
 def test_relevance_rises_only_where_every_step_of_w_r_raises_it() -> None:
     relevances = zip((0.1, 0.2, 0.3, 0.4, 0.5), (0.1, 0.2, 0.3, 0.25, 0.5), strict=True)
-    assert sweep.relevance_rises(w_r([[run(0.4, r) for r in seeds] for seeds in relevances])) == [True, False]
+    assert sweep.relevance_rises(w_r([[run(0.4, r) for r in seeds] for seeds in relevances])) == [
+        True,
+        False,
+    ]
 
 
 def test_data_that_cannot_give_the_metric_are_refused() -> None:
@@ -123,7 +146,9 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         cold.main([str(tmp_path / "nowhere")])
 
 
-def test_the_studies_over_a_tiny_world_share_their_trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_studies_over_a_tiny_world_share_their_trials(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name, table_ in make_world(users=120, items=90, days=20, seed=0).tables.items():
         write_parquet(table_, tmp_path / "tiny" / f"{name}.parquet")
     out = tmp_path / "results"
@@ -153,7 +178,9 @@ def test_the_studies_over_a_tiny_world_share_their_trials(monkeypatch: pytest.Mo
     sweep.main(["tiny"], seeds=2)
     assert trained() == 2 * 2 + 2  # w_r 0
     merged = written("sweep")["details"]["merged"]
-    assert merged["train.w_r=0.5"]["recall_at_500"]["mean"] == pytest.approx(ablated["value"], abs=1e-4)
+    assert merged["train.w_r=0.5"]["recall_at_500"]["mean"] == pytest.approx(
+        ablated["value"], abs=1e-4
+    )
     assert (out / "sweep.png").stat().st_size > 10_000
     sweep.main(["tiny"], seeds=2, sweep=["w_r"])
     ((label, changes),) = sweep.written().items()
@@ -165,8 +192,13 @@ def test_the_studies_over_a_tiny_world_share_their_trials(monkeypatch: pytest.Mo
     cold.main(["tiny"], seeds=2)
     variants = written("cold")["details"]["variants"]
     assert set(variants) == set(grids.COLD)
-    assert written("cold")["baseline"] == variants[grids.IDS_ALONE]["merged"]["cold_recall_at_500"]["mean"]
-    assert written("cold")["value"] == max(row["merged"]["cold_recall_at_500"]["mean"] for row in variants.values())
+    assert (
+        written("cold")["baseline"]
+        == variants[grids.IDS_ALONE]["merged"]["cold_recall_at_500"]["mean"]
+    )
+    assert written("cold")["value"] == max(
+        row["merged"]["cold_recall_at_500"]["mean"] for row in variants.values()
+    )
     assert trained() == 2 * 2 + 2 + 2 * 2  # ids alone; dropout
 
     prerank.main(["tiny"], seeds=1)
@@ -188,7 +220,10 @@ def test_a_joint_list_holds_an_item_once_by_its_best_score() -> None:
         row = np.array([items], np.int32)
         return Pool(row, np.array([scores]), row, np.where(row >= 0, head, -1).astype(np.int8))
 
-    engagement, relevance = pool([1, 2, 3], [0.9, 0.5, 0.4], 0), pool([2, 4, -1], [0.6, 0.1, -np.inf], 1)
+    engagement, relevance = (
+        pool([1, 2, 3], [0.9, 0.5, 0.4], 0),
+        pool([2, 4, -1], [0.6, 0.1, -np.inf], 1),
+    )
     joint = prerank.joint(engagement, relevance, 4)
     assert joint.item.tolist() == [[1, 2, 3, 4]]
     assert joint.head.tolist() == [[0, 1, 0, 1]]
@@ -197,11 +232,18 @@ def test_a_joint_list_holds_an_item_once_by_its_best_score() -> None:
 
 def models(merged: float, relevance: float) -> Figures:
     """As in metrics.json, with what the run took."""
-    rows: Figures = {name: {"recall_at_500": 0.2, "l2_relevance": 0.1} for name in ("popularity", "itemknn", "content")}
+    rows: Figures = {
+        name: {"recall_at_500": 0.2, "l2_relevance": 0.1}
+        for name in ("popularity", "itemknn", "content")
+    }
     rows["engagement_head"] = {"recall_at_500": 0.25, "l2_relevance": 0.3}
     rows["relevance_head"] = {"recall_at_500": 0.2, "l2_relevance": relevance}
     for alpha, l2 in {0: 0.6, 30: 0.55, 50: 0.5, 70: 0.4, 100: 0.3}.items():
-        rows[f"merged_alpha_{alpha}"] = {"recall_at_500": merged, "l2_relevance": l2, "cold_recall_at_500": None}
+        rows[f"merged_alpha_{alpha}"] = {
+            "recall_at_500": merged,
+            "l2_relevance": l2,
+            "cold_recall_at_500": None,
+        }
     return {**rows, quality.PIPELINE: {"seconds": 61.4, "peak_memory_mb": 700}}
 
 
@@ -211,13 +253,20 @@ def test_the_order_of_the_paper() -> None:
 
 
 def test_quality_tells_every_model_and_at_how_many_seeds_the_order_holds() -> None:
-    runs = {(): [models(0.3, 0.6), models(0.22, 0.6)], ("retrieval.cold=model",): [models(0.1, 0.6)] * 2}
+    runs = {
+        (): [models(0.3, 0.6), models(0.22, 0.6)],
+        ("retrieval.cold=model",): [models(0.1, 0.6)] * 2,
+    }
     outcome = quality.judge(trials("quality", runs))
     assert (outcome.value, outcome.baseline) == (0.26, 0.2)
     assert outcome.details["seconds"] == [61, 61]
     assert outcome.details["peak_memory_mb"] == [700, 700]
     assert quality.PIPELINE not in outcome.details["models"]
-    assert outcome.details["models"]["merged_alpha_50"]["recall_at_500"] == {"mean": 0.26, "min": 0.22, "max": 0.3}
+    assert outcome.details["models"]["merged_alpha_50"]["recall_at_500"] == {
+        "mean": 0.26,
+        "min": 0.22,
+        "max": 0.3,
+    }
     assert "cold_recall_at_500" not in outcome.details["models"]["merged_alpha_50"]
     (without,) = outcome.details["without"].values()
     assert without["merged_alpha_50"]["recall_at_500"]["mean"] == 0.1

@@ -26,14 +26,21 @@ second_level_category_name,second_level_category_prob
 0,3.0,Food,0.9,-124.0,UNKNOWN,0.0
 99,3.0,Food,0.9,5.0,Soup,0.0
 """
-CAPTIONS = 'final_video_id,caption,show_cover_text,duration\n0,"Noodles, by hand\n#noodles",Watch,17200.0\n'
+CAPTIONS = (
+    'final_video_id,caption,show_cover_text,duration\n0,"Noodles, by '
+    'hand\n#noodles",Watch,17200.0\n'
+)
 
 
-def row(user: int, video: int, time: object, click: object, long: int = 0, played: object = 15500) -> str:
+def row(
+    user: int, video: int, time: object, click: object, long: int = 0, played: object = 15500
+) -> str:
     return f"{user},{video},20220421,400,{time},{click},0,0,0,0,0,{long},{played},17200,0,0,0,0,1\n"
 
 
-STANDARD = LOG + row(0, 0, 1650485801301, 1, 1) + row(0, 1, 1650485802000, 0) + row(1, 2, 1650485803000, 1)
+STANDARD = (
+    LOG + row(0, 0, 1650485801301, 1, 1) + row(0, 1, 1650485802000, 0) + row(1, 2, 1650485803000, 1)
+)
 RANDOM = LOG + row(1, 1, 1650585803000, 1)
 
 
@@ -48,9 +55,17 @@ def kuairand(folder: Path, standard: str = STANDARD, **further: str) -> Path:
     return folder
 
 
-def test_clicks_and_videos_become_the_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert write_contract(kuairand(tmp_path / "k"), tmp_path / "out", 0.0) == {"items": 3, "interactions": 3}
-    assert "log_standard_4_08_to_4_21_pure.csv: 1 of 3 videos were shown and not clicked" in capsys.readouterr().out
+def test_clicks_and_videos_become_the_contract(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert write_contract(kuairand(tmp_path / "k"), tmp_path / "out", 0.0) == {
+        "items": 3,
+        "interactions": 3,
+    }
+    assert (
+        "log_standard_4_08_to_4_21_pure.csv: 1 of 3 videos were shown and not clicked"
+        in capsys.readouterr().out
+    )
     checked = check(read(tmp_path / "out"), [], [])
     events = checked["interactions"].clean.to_pylist()
     assert [(e["user_id"], e["item_id"], e["event"]) for e in events] == [
@@ -61,9 +76,16 @@ def test_clicks_and_videos_become_the_contract(tmp_path: Path, capsys: pytest.Ca
     assert events[1]["timestamp"] == datetime(2022, 4, 20, 20, 16, 41, 301000, tzinfo=UTC)
     assert events[1]["dwell_seconds"] == 15.5
     items = checked["items"].clean.to_pylist()
-    assert [item["l1_topics"] for item in items] == [item["l2_topics"] for item in items] == [["12", "65"], [], ["8"]]
+    assert (
+        [item["l1_topics"] for item in items]
+        == [item["l2_topics"] for item in items]
+        == [["12", "65"], [], ["8"]]
+    )
     assert [item["creator_id"] for item in items] == ["441", None, "442"]
-    assert [item["created_at"] for item in items[:2]] == [datetime(2022, 4, 7, 16, tzinfo=UTC), None]
+    assert [item["created_at"] for item in items[:2]] == [
+        datetime(2022, 4, 7, 16, tzinfo=UTC),
+        None,
+    ]
     assert {item["title"] for item in items} == {""}
 
 
@@ -85,11 +107,21 @@ def test_the_further_files_give_topics_and_text(tmp_path: Path) -> None:
 
 
 def test_bad_rows_are_rejected_as_written(tmp_path: Path) -> None:
-    bad = row(2, 0, "noon", 1) + row(2, 0, 1, "yes") + row(2, 0, 1, 1, 7) + row(2, 0, 2, 1, 0, "") + row(2, 9, 3, 1)
+    bad = (
+        row(2, 0, "noon", 1)
+        + row(2, 0, 1, "yes")
+        + row(2, 0, 1, 1, 7)
+        + row(2, 0, 2, 1, 0, "")
+        + row(2, 9, 3, 1)
+    )
     folder = kuairand(tmp_path, STANDARD + bad)
-    (folder / "video_features_basic_pure.csv").write_text(VIDEOS + "3,1,NORMAL,soon,x,1,1,1,1,1,1,8\n")
+    (folder / "video_features_basic_pure.csv").write_text(
+        VIDEOS + "3,1,NORMAL,soon,x,1,1,1,1,1,1,8\n"
+    )
     checked = check(read(folder), [], [])
-    rejected = {row["reason"]: row["content"] for row in checked["interactions"].rejected.to_pylist()}
+    rejected = {
+        row["reason"]: row["content"] for row in checked["interactions"].rejected.to_pylist()
+    }
     assert rejected.keys() == {
         "time_ms is not a number",
         "is_click is neither 0 nor 1",
@@ -107,7 +139,10 @@ def test_bad_rows_are_rejected_as_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("log", "message"),
     [
-        (STANDARD.replace("time_ms", "when", 1), r"pure\.csv: column 'time_ms' is missing; it has user_id"),
+        (
+            STANDARD.replace("time_ms", "when", 1),
+            r"pure\.csv: column 'time_ms' is missing; it has user_id",
+        ),
         (STANDARD + "1,2,3\n", r"pure\.csv is not readable as CSV: .*Row #5.*1,2,3"),
     ],
 )

@@ -59,11 +59,17 @@ def test_clicks_histories_and_news(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (first["l1_topics"], first["l2_topics"]) == (["sports"], ["tennis"])
     assert (third["l1_topics"], third["l2_topics"]) == (["news"], [])
     printed = capsys.readouterr().out
-    assert "4 impressions; 3 news shown and not clicked are left out; 3 clicks of the histories" in printed
+    assert (
+        "4 impressions; 3 news shown and not clicked are left out; 3 clicks of the histories"
+        in printed
+    )
 
 
 def test_the_contract_it_becomes_has_no_further_columns(tmp_path: Path) -> None:
-    assert write_contract(mind(tmp_path / "mind"), tmp_path / "out", 0.0) == {"items": 4, "interactions": 7}
+    assert write_contract(mind(tmp_path / "mind"), tmp_path / "out", 0.0) == {
+        "items": 4,
+        "interactions": 7,
+    }
     known = {"interactions": INTERACTIONS, "items": ITEMS}
     for name, columns in known.items():
         written = pq.read_schema(tmp_path / "out" / f"{name}.parquet").names
@@ -83,7 +89,11 @@ def news(item: str, title: str, abstract: str) -> str:
 def test_entities_of_title_and_abstract_are_concepts(tmp_path: Path) -> None:
     lines = [
         news("N6", json.dumps([entity("Serena Williams", 0.95), entity('The "Open"')]), "[]"),
-        news("N5", json.dumps([entity("Paris", 0.9)]), json.dumps([entity("Paris", 0.99), entity("Clay", 0.91)])),
+        news(
+            "N5",
+            json.dumps([entity("Paris", 0.9)]),
+            json.dumps([entity("Paris", 0.99), entity("Clay", 0.91)]),
+        ),
         news("N7", "", ""),
     ]
     folder = mind(tmp_path / "mind", news=NEWS + "".join(lines))
@@ -107,7 +117,10 @@ def test_entities_that_cannot_be_read_are_rejected_as_written(tmp_path: Path) ->
     ]
     concepts = check(read(mind(tmp_path, news=NEWS + "".join(lines))), [], [])["concepts"]
     assert concepts.clean["concept"].to_pylist() == ["Court", "Let"]
-    assert sorted((row["reason"], json.loads(row["content"])["item_id"]) for row in concepts.rejected.to_pylist()) == [
+    assert sorted(
+        (row["reason"], json.loads(row["content"])["item_id"])
+        for row in concepts.rejected.to_pylist()
+    ) == [
         ("Confidence is not a number", "N7"),
         ("the entities are not a JSON list of objects", "N5"),
         ("the entities are not a JSON list of objects", "N6"),
@@ -130,7 +143,9 @@ def test_what_cannot_be_read_is_rejected_as_written(tmp_path: Path) -> None:
     with (folder / "behaviors.tsv").open("ab") as file:
         file.write(b"9\tU8\t\xff\n")
     checked = check(read(folder), [], [])
-    rejected = {row["reason"]: row["content"] for row in checked["interactions"].rejected.to_pylist()}
+    rejected = {
+        row["reason"]: row["content"] for row in checked["interactions"].rejected.to_pylist()
+    }
     assert rejected.keys() == {
         "the time is not like 11/13/2019 8:36:57 PM",
         "the line has not 5 fields separated by tabs",
@@ -160,5 +175,7 @@ def test_both_files_count_and_an_empty_one_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"news\.tsv is not readable"):
         read(folder)
     (folder / "news.tsv").unlink()
-    with pytest.raises(UserError, match=r"(?s)found behaviors\.tsv.*MIND: behaviors\.tsv, news\.tsv"):
+    with pytest.raises(
+        UserError, match=r"(?s)found behaviors\.tsv.*MIND: behaviors\.tsv, news\.tsv"
+    ):
         read(folder)

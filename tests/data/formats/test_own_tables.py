@@ -1,4 +1,6 @@
-"""The contract's tables as people have them: CSV, parts, partitions, archives, other names of columns and encodings."""
+"""The contract's tables as people have them: CSV, parts, partitions, archives, other names of
+columns and encodings.
+"""
 
 import gzip
 import shutil
@@ -17,7 +19,9 @@ EVENTS = "user_id,item_id,timestamp\n007,01,1700000000\nu2,1e5,1700000060\n\n   
 ITEMS = "item_id,title,l2_topics\n01,Café,a|b\n1e5,Tea,a\n"
 
 
-def csv_folder(folder: Path, events: str = EVENTS, items: str = ITEMS, encoding: str = "utf-8") -> Path:
+def csv_folder(
+    folder: Path, events: str = EVENTS, items: str = ITEMS, encoding: str = "utf-8"
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "interactions.csv").write_text(events, encoding=encoding)
     (folder / "items.csv").write_text(items, encoding=encoding)
@@ -33,10 +37,15 @@ def clean(folder: Path, columns: dict[str, str] | None = None) -> tuple[list[dic
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_csv_is_read_in_any_encoding_and_with_any_separator(tmp_path: Path, encoding: str, separator: str) -> None:
+def test_csv_is_read_in_any_encoding_and_with_any_separator(
+    tmp_path: Path, encoding: str, separator: str
+) -> None:
     events, items = (text.replace("a|b", "a").replace(",", separator) for text in (EVENTS, ITEMS))
     events, items = clean(csv_folder(tmp_path, events, items, encoding))
-    assert [(event["user_id"], event["item_id"]) for event in events] == [("007", "01"), ("u2", "1e5")]
+    assert [(event["user_id"], event["item_id"]) for event in events] == [
+        ("007", "01"),
+        ("u2", "1e5"),
+    ]
     assert str(events[0]["timestamp"]) == "2023-11-14 22:13:20+00:00"
     assert items[0]["title"] == "Café"
 
@@ -67,7 +76,10 @@ def test_what_is_no_time_or_number_is_rejected_as_written(tmp_path: Path) -> Non
     checked = check(read(csv_folder(tmp_path, events)), [], [])["interactions"]
     assert checked.clean["value"].to_pylist() == [2.0, 1.0]
     rejected = checked.rejected.to_pylist()
-    assert [row["reason"] for row in rejected] == ["timestamp is not a time", "value is not a number"]
+    assert [row["reason"] for row in rejected] == [
+        "timestamp is not a time",
+        "value is not a number",
+    ]
     assert '"soon"' in rejected[0]["content"]
     assert '"many"' in rejected[1]["content"]
 
@@ -77,18 +89,32 @@ def test_columns_of_other_names_are_mapped_and_part_of_the_fingerprint(tmp_path:
     columns = {"user_id": "uid", "interactions.item_id": "movieId", "timestamp": "ts"}
     events, _ = clean(folder, columns)
     assert events[0]["user_id"] == "007"
-    assert len({fingerprint(folder), fingerprint(folder, columns), fingerprint(folder, {"user_id": "ts"})}) == 3
+    assert (
+        len(
+            {
+                fingerprint(folder),
+                fingerprint(folder, columns),
+                fingerprint(folder, {"user_id": "ts"}),
+            }
+        )
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"user_id": "UserID"}, r"no column 'UserID' \(did you mean user_id\?\)\. interactions has user_id, item_id"),
+        (
+            {"user_id": "UserID"},
+            r"no column 'UserID' \(did you mean user_id\?\)\. interactions has user_id, item_id",
+        ),
         ({"userid": "user_id"}, r"the contract has no 'userid' \(did you mean user_id"),
         ({"concepts.concept": "title"}, r"no column 'title'"),
     ],
 )
-def test_a_wrong_name_lists_the_columns(tmp_path: Path, columns: dict[str, str], message: str) -> None:
+def test_a_wrong_name_lists_the_columns(
+    tmp_path: Path, columns: dict[str, str], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         read(csv_folder(tmp_path), columns)
 
@@ -115,14 +141,18 @@ def test_the_same_rows_wherever_they_lie(tmp_path: Path, form: str) -> None:
     if form == "jsonl":
         paths[1].unlink()
         lines = '{"item_id": "01", "title": "Café", "l2_topics": ["a", "b"]}\n'
-        (folder / "items.jsonl").write_text(lines + '{"title": "Tea", "item_id": "1e5", "l2_topics": ["a"]}\n')
+        (folder / "items.jsonl").write_text(
+            lines + '{"title": "Tea", "item_id": "1e5", "l2_topics": ["a"]}\n'
+        )
     if form == "beside parquet":
         pq.write_table(check(read(folder), [], [])["items"].clean, folder / "items.parquet")
         paths[1].unlink()
     assert clean(tmp_path / "other") == expected
 
 
-@pytest.mark.parametrize("name", ["interactions/part-{}.parquet", "interactions.parquet/day={}/a.parquet"])
+@pytest.mark.parametrize(
+    "name", ["interactions/part-{}.parquet", "interactions.parquet/day={}/a.parquet"]
+)
 def test_folders_of_parts_are_read_whole(make_folder: MakeFolder, name: str) -> None:
     folder = make_folder()
     events = pq.read_table(folder / "interactions.parquet")
@@ -145,7 +175,9 @@ def test_a_second_part_beside_the_file_is_read(make_folder: MakeFolder) -> None:
     assert fingerprint(folder) != before
 
 
-@pytest.mark.parametrize("stray", ["interactions (1).parquet", "items_old.parquet", "interactions.csv"])
+@pytest.mark.parametrize(
+    "stray", ["interactions (1).parquet", "items_old.parquet", "interactions.csv"]
+)
 def test_what_may_belong_to_a_table_is_refused_by_name(make_folder: MakeFolder, stray: str) -> None:
     folder = make_folder()
     shutil.copy(folder / "items.parquet", folder / stray)
@@ -166,7 +198,9 @@ def test_files_without_rows_of_fields_are_one_message(tmp_path: Path) -> None:
 
 def test_topics_in_one_text_are_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, written in enumerate(["a|b", "a;b", "\"['a', 'b']\"", '"[""a"", ""b""]"']):
-        _, items = clean(csv_folder(tmp_path / str(number), items=f"item_id,l2_topics\n01,{written}\n1e5,\n"))
+        _, items = clean(
+            csv_folder(tmp_path / str(number), items=f"item_id,l2_topics\n01,{written}\n1e5,\n")
+        )
         assert [item["l2_topics"] for item in items] == [["a", "b"], []]
         assert "l2_topics is text, read as lists" in capsys.readouterr().out
     clean(csv_folder(tmp_path, items='item_id,l2_topics\n01,"a,b"\n1e5,a\n'))
@@ -182,9 +216,16 @@ def test_lists_of_one_text_are_split_at_bars(make_folder: MakeFolder) -> None:
 
 @pytest.mark.parametrize(
     ("change", "difference"),
-    [("{}.0", "'.0' at the end"), ("00{}", "leading zeros"), ("{} ", "blanks"), ("I{}", "letter case")],
+    [
+        ("{}.0", "'.0' at the end"),
+        ("00{}", "leading zeros"),
+        ("{} ", "blanks"),
+        ("I{}", "letter case"),
+    ],
 )
-def test_ids_that_nearly_meet_are_told_what_differs(make_folder: MakeFolder, change: str, difference: str) -> None:
+def test_ids_that_nearly_meet_are_told_what_differs(
+    make_folder: MakeFolder, change: str, difference: str
+) -> None:
     lead = "i" if change.startswith("I") else ""
     folder = make_folder(items={"item_id": pa.array([f"{lead}{n + 1}" for n in range(30)])})
     events = pq.read_table(folder / "interactions.parquet")
@@ -201,7 +242,9 @@ def test_bytes_that_are_no_utf8_are_rejected_and_shown(make_folder: MakeFolder, 
     items = pq.read_table(folder / "items.parquet")
     raw = pa.array([b"R\xc9UNION", *(f"caf\u00e9 {n}".encode() for n in range(29))])
     name = "l2_topics" if kind == "list" else "title"
-    values = {"string": raw.view(pa.string()), "binary": raw, "csv": raw.view(pa.string())}.get(kind)
+    values = {"string": raw.view(pa.string()), "binary": raw, "csv": raw.view(pa.string())}.get(
+        kind
+    )
     if values is None:
         values = pa.ListArray.from_arrays(pa.array(range(31), pa.int32()), raw.view(pa.string()))
     items = items.set_column(items.column_names.index(name), name, values)
@@ -211,14 +254,20 @@ def test_bytes_that_are_no_utf8_are_rejected_and_shown(make_folder: MakeFolder, 
         lines = [f"i{n:02d},".encode() + title for n, title in enumerate(raw.to_pylist())]
         (folder / "items.csv").write_bytes(b"\n".join([b"item_id,title", *lines]))
     rejected = check(read(folder), [], [])["items"].rejected.to_pylist()
-    assert [(row["row"], row["reason"]) for row in rejected] == [(0, f"{name} holds bytes that are no UTF-8")]
+    assert [(row["row"], row["reason"]) for row in rejected] == [
+        (0, f"{name} holds bytes that are no UTF-8")
+    ]
     assert r"R\\xc9UNION" in rejected[0]["content"]
 
 
 def test_nan_of_an_optional_column_is_missing(make_folder: MakeFolder) -> None:
     nan = pa.array([float("nan")] * 200)
-    events = small_tables()["interactions"].append_column("dwell_seconds", nan).append_column("arm", nan)
+    events = (
+        small_tables()["interactions"].append_column("dwell_seconds", nan).append_column("arm", nan)
+    )
     folder = make_folder(events.set_column(4, "value", nan), items={"l1_topics": nan[:30]})
     events, items = clean(folder)
-    assert {(event["value"], event["dwell_seconds"], event["arm"]) for event in events} == {(1.0, None, None)}
+    assert {(event["value"], event["dwell_seconds"], event["arm"]) for event in events} == {
+        (1.0, None, None)
+    }
     assert {tuple(item["l1_topics"]) for item in items} == {()}

@@ -12,7 +12,13 @@ from mtmh.errors import UserError
 
 
 def review(user: str, business: str, stars: object = 4.0, date: str = "2018-07-07 22:09:11") -> str:
-    line = {"review_id": f"{user}{business}", "user_id": user, "business_id": business, "stars": stars, "useful": 0}
+    line = {
+        "review_id": f"{user}{business}",
+        "user_id": user,
+        "business_id": business,
+        "stars": stars,
+        "useful": 0,
+    }
     return json.dumps({**line, "funny": 0, "cool": 0, "text": "Good,\nreally", "date": date})
 
 
@@ -36,7 +42,11 @@ def business(name: str, categories: str | None, **more: object) -> str:
     return json.dumps(line | more)
 
 
-REVIEWS = [review("u1", "b1"), review("u1", "b2", 1.0), review("u2", "b1", 5.0, "2019-01-01 00:00:00")]
+REVIEWS = [
+    review("u1", "b1"),
+    review("u1", "b2", 1.0),
+    review("u2", "b1", 5.0, "2019-01-01 00:00:00"),
+]
 BUSINESSES = [
     business("b1", "Food Trucks, Restaurants, Food, Tacos"),
     business("b2", None, city="", state="ON"),
@@ -52,7 +62,10 @@ def yelp(folder: Path, reviews: list[str] = REVIEWS, businesses: list[str] = BUS
 
 
 def test_reviews_and_businesses_become_the_contract(tmp_path: Path) -> None:
-    assert write_contract(yelp(tmp_path / "y"), tmp_path / "out", 0.0) == {"items": 3, "interactions": 3}
+    assert write_contract(yelp(tmp_path / "y"), tmp_path / "out", 0.0) == {
+        "items": 3,
+        "interactions": 3,
+    }
     first = pq.read_table(tmp_path / "out" / "interactions.parquet").to_pylist()[0]
     assert (first["timestamp"], first["event"], first["value"]) == (
         datetime(2018, 7, 7, 22, 9, 11, tzinfo=UTC),
@@ -70,14 +83,25 @@ def test_reviews_and_businesses_become_the_contract(tmp_path: Path) -> None:
     assert set(items[0]).isdisjoint({"stars", "review_count", "line.json"})
 
 
-def test_city_and_state_are_id_features_where_declared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_city_and_state_are_id_features_where_declared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = read(yelp(tmp_path))
-    assert check(source, ["city"], [])["items"].clean["city"].to_pylist() == ["Tampa", None, "Tampa"]
+    assert check(source, ["city"], [])["items"].clean["city"].to_pylist() == [
+        "Tampa",
+        None,
+        "Tampa",
+    ]
     assert "left out: state" in capsys.readouterr().out
 
 
 def test_bad_lines_are_rejected_as_written(tmp_path: Path) -> None:
-    bad = ["not json", review("u3", "b1", "many"), review("u3", "b1", 3, "2018-13-07 22:09:11"), review("u3", "b9")]
+    bad = [
+        "not json",
+        review("u3", "b1", "many"),
+        review("u3", "b1", 3, "2018-13-07 22:09:11"),
+        review("u3", "b9"),
+    ]
     checked = check(read(yelp(tmp_path, REVIEWS + bad)), [], [])
     rejected = checked["interactions"].rejected.to_pylist()
     assert [(row["row"], row["reason"]) for row in rejected] == [
@@ -93,9 +117,12 @@ def test_bad_lines_are_rejected_as_written(tmp_path: Path) -> None:
 def test_a_missing_field_or_file_is_named(tmp_path: Path) -> None:
     reviews = [json.dumps({"user_id": "u1", "business_id": "b1", "stars": 1.0})]
     with pytest.raises(
-        UserError, match=r"review\.json: field 'date' is missing; the first line has user_id, business_id"
+        UserError,
+        match=r"review\.json: field 'date' is missing; the first line has user_id, business_id",
     ):
         read(yelp(tmp_path, reviews))
     (tmp_path / "yelp_academic_dataset_business.json").unlink()
-    with pytest.raises(UserError, match=r"(?s)Yelp: yelp_academic_dataset_review\.json, yelp_academic_dataset_bus"):
+    with pytest.raises(
+        UserError, match=r"(?s)Yelp: yelp_academic_dataset_review\.json, yelp_academic_dataset_bus"
+    ):
         read(tmp_path)

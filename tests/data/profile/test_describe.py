@@ -37,7 +37,11 @@ def test_the_figures_are_those_of_a_run(make_folder: MakeFolder, tmp_path: Path)
     prepare(str(folder), tmp_path / "out", settings, seed=0)
     run = Prepared.load(tmp_path / "out")
     assert found.split is not None
-    assert (found.log.rows, found.log.engagements, found.log.users) == (EVENTS, run.info["rows"], run.n_users)
+    assert (found.log.rows, found.log.engagements, found.log.users) == (
+        EVENTS,
+        run.info["rows"],
+        run.n_users,
+    )
     assert found.split.test_users == run.info["test_users"] == len(run.targets()[0])
     assert found.split.targets == len(run.targets()[1].values)
     assert run.info["split_time"].replace("T", " ").startswith(found.split.time)
@@ -48,7 +52,10 @@ def test_the_figures_are_those_of_a_run(make_folder: MakeFolder, tmp_path: Path)
     assert found.log.items == len(np.unique(run.item))
     pairs = len(np.unique(run.user.astype(np.int64) * ITEMS + run.item))
     assert found.log.density == pytest.approx(pairs / (run.n_users * found.log.items))
-    assert (found.l1.topics, found.l2.topics) == (len(run.topic_names("l1")), len(run.topic_names("l2")))
+    assert (found.l1.topics, found.l2.topics) == (
+        len(run.topic_names("l1")),
+        len(run.topic_names("l2")),
+    )
 
 
 def test_catalog_and_topics(make_folder: MakeFolder) -> None:
@@ -63,7 +70,16 @@ def test_catalog_and_topics(make_folder: MakeFolder) -> None:
     found = describe(make_folder(items=items), DataSettings())
     catalog = found.catalog
     assert (catalog.items, catalog.creators, catalog.characters) == (ITEMS, 2, 7.0)
-    shares = np.array([catalog.title, catalog.text, catalog.words, catalog.creator, catalog.image, catalog.created_at])
+    shares = np.array(
+        [
+            catalog.title,
+            catalog.text,
+            catalog.words,
+            catalog.creator,
+            catalog.image,
+            catalog.created_at,
+        ]
+    )
     assert shares * ITEMS == pytest.approx([28, 1, 29, 28, 1, 1])
     # of every four items: Food fine; Sports fine; Food fine and Music fine; none
     assert (found.l2.topics, found.l2.items_per_topic) == (3, 8.0)
@@ -88,7 +104,9 @@ def test_topics_spelled_in_the_text(make_folder: MakeFolder, title: str, spells:
 
 
 def test_times_that_are_days(make_folder: MakeFolder) -> None:
-    day = pa.array(np.datetime64("2024-01-01T07", "us") + (np.arange(EVENTS) // 10).astype("timedelta64[D]"))
+    day = pa.array(
+        np.datetime64("2024-01-01T07", "us") + (np.arange(EVENTS) // 10).astype("timedelta64[D]")
+    )
     each = pa.array([f"event {e}" for e in range(EVENTS)])  # none repeats another
     folder = make_folder(interactions={"timestamp": day.cast(TIME), "event": each})
     log = describe(folder, DataSettings()).log
@@ -96,7 +114,10 @@ def test_times_that_are_days(make_folder: MakeFolder) -> None:
     assert log.tied == pytest.approx(0.4)  # ten events a day in turn over eight users
     assert said(folder)["time"][0] == "warn"
     assert describe(make_folder(), DataSettings()).log.resolution == "hours"
-    assert said(make_folder())["time"] == ("ok", "in hours: the order of a user's engagements is known.")
+    assert said(make_folder())["time"] == (
+        "ok",
+        "in hours: the order of a user's engagements is known.",
+    )
 
 
 def test_interactions_alone(make_folder: MakeFolder) -> None:
@@ -105,7 +126,8 @@ def test_interactions_alone(make_folder: MakeFolder) -> None:
     found = said(folder)
     assert found["text"] == (
         "lacks",
-        "no title or text: the relevance head has nothing to learn from; write train.objective=engagement.",
+        "no title or text: the relevance head has nothing to learn from; write "
+        "train.objective=engagement.",
     )
     assert found["topics"][0] == found["creators"][0] == found["created_at"][0] == "lacks"
     assert "leak" not in found
@@ -127,7 +149,12 @@ def test_events_values_dwell_and_arms(make_folder: MakeFolder) -> None:
     folder = make_folder(interactions=interactions)
     log = describe(folder, DataSettings()).log
     assert log.events == {"click": 150, "impression": 50}
-    assert (log.exposures, log.dwell, log.dwell_median, log.arms) == (50, 0.5, 7.0, {"a": 150, "b": 50})
+    assert (log.exposures, log.dwell, log.dwell_median, log.arms) == (
+        50,
+        0.5,
+        7.0,
+        {"a": 150, "b": 50},
+    )
     assert log.values == (1.0, 5.0)
     means = [one.means for one in findings(describe(folder, DataSettings()), DataSettings())]
     assert any(one.startswith("50 rows sound like what was shown") for one in means)
@@ -144,7 +171,9 @@ def test_rejected_rows_are_told_not_raised(make_folder: MakeFolder) -> None:
     assert found.rejected["interactions"].reasons == {"user_id is null or empty": 10}
     state, means = said(folder)["contract"]
     assert state == "warn"
-    assert means.startswith("10 of 200 interactions are rejected, mostly because user_id is null or empty")
+    assert means.startswith(
+        "10 of 200 interactions are rejected, mostly because user_id is null or empty"
+    )
     assert said(folder, max_rejected_share=0.1)["contract"] == ("ok", "10 rows are rejected.")
 
 
@@ -172,6 +201,7 @@ def test_what_stops_a_run_is_lacking(
 def test_nothing_left_is_an_error_that_leads_on(make_folder: MakeFolder) -> None:
     folder = make_folder(interactions={"user_id": pa.array([""] * EVENTS)})
     with pytest.raises(
-        UserError, match=r"no interactions are left(.|\n)*`mtmh check .*` says which rows were rejected"
+        UserError,
+        match=r"no interactions are left(.|\n)*`mtmh check .*` says which rows were rejected",
     ):
         describe(folder, DataSettings())

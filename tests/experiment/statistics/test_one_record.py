@@ -21,8 +21,14 @@ from mtmh.experiment.verdict import GUARDRAILS, PRIMARY, LogHealth, Verdict, jud
 
 DAYS, USERS = 14, 1500
 DECIDING = {name: METRICS[name] for name in (PRIMARY, *GUARDRAILS)}
-LIFTS = {"harms": -0.5, "open": 0.0, "wins": 0.5}  # of the treatment; below 0: of the control, the other way round
-MOST = 0.05  # so much of treatment / control may one record change here: about what the largest user holds of an arm
+LIFTS = {
+    "harms": -0.5,
+    "open": 0.0,
+    "wins": 0.5,
+}  # of the treatment; below 0: of the control, the other way round
+# So much of treatment / control may one record change here: about what the largest user holds of an
+# arm.
+MOST = 0.05
 DAY_LONG = DEFINITIONS.longest_dwell_seconds
 
 
@@ -39,8 +45,12 @@ def experiments() -> dict[float, SampledUsers]:
     return found
 
 
-def compared(people: SampledUsers, records: Sequence[tuple[str, str, int, float]] = ()) -> dict[str, Effect]:
-    """Effects with further records: user, arm, day and dwell; a user's day has at most its own seconds."""
+def compared(
+    people: SampledUsers, records: Sequence[tuple[str, str, int, float]] = ()
+) -> dict[str, Effect]:
+    """Effects with further records: user, arm, day and dwell; a user's day has at most its own
+    seconds.
+    """
     rows = people.user_days
     if records:
         rows = pa.concat_tables([rows, *(_record(*record) for record in records)])
@@ -79,7 +89,9 @@ def verdict(found: dict[str, Effect]) -> Verdict:
 
 
 @pytest.mark.parametrize("outcome", LIFTS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     dwell=st.floats(0, DAY_LONG),
     user=st.integers(0, USERS + 5),
@@ -87,7 +99,12 @@ def verdict(found: dict[str, Effect]) -> Verdict:
     arm=st.sampled_from(ARMS),
 )
 def test_no_record_changes_a_verdict_to_its_opposite_nor_the_lift_by_much(
-    experiments: dict[float, SampledUsers], outcome: str, dwell: float, user: int, day: int, arm: str
+    experiments: dict[float, SampledUsers],
+    outcome: str,
+    dwell: float,
+    user: int,
+    day: int,
+    arm: str,
 ) -> None:
     people = experiments[LIFTS[outcome]]
     own = people.user_days.filter(pc.equal(people.user_days["user_id"], f"user-{user}"))
@@ -131,13 +148,19 @@ def test_a_whale_of_the_past_makes_no_arm_negative(experiments: dict[float, Samp
 
 
 def test_a_past_that_would_make_an_arm_negative_is_left_out_and_told() -> None:
-    """Ten users of the treatment make the slope so steep that the control would have less than nothing."""
+    """Ten users of the treatment make the slope so steep that the control would have less than
+    nothing.
+    """
     past, seconds = np.repeat([5.0, 0.0], 200), np.ones(400)
     past[-10:], seconds[-10:] = 10.0, 1000.0
     rows = [_record(f"user-{n}", ARMS[n >= 200], 0, float(seconds[n])) for n in range(400)]
     before = pa.table({"user_id": [f"user-{n}" for n in range(400)], "seconds": past})
-    (found,) = effects(pa.concat_tables(rows), None, *ARMS, {PRIMARY: METRICS[PRIMARY]}, before, planned_days=1)
-    (plain,) = effects(pa.concat_tables(rows), None, *ARMS, {PRIMARY: METRICS[PRIMARY]}, None, planned_days=1)
+    (found,) = effects(
+        pa.concat_tables(rows), None, *ARMS, {PRIMARY: METRICS[PRIMARY]}, before, planned_days=1
+    )
+    (plain,) = effects(
+        pa.concat_tables(rows), None, *ARMS, {PRIMARY: METRICS[PRIMARY]}, None, planned_days=1
+    )
     assert not found.cuped
     assert "own past (CUPED)" in found.reason
     assert (found.control, found.treatment, found.lo) == (plain.control, plain.treatment, plain.lo)
@@ -145,10 +168,16 @@ def test_a_past_that_would_make_an_arm_negative_is_left_out_and_told() -> None:
 
 
 @pytest.mark.parametrize("column", ["seconds", "impressions"])
-def test_an_arm_that_is_few_users_cannot_be_judged(experiments: dict[float, SampledUsers], column: str) -> None:
-    """Bots, more than winsorizing takes: a user whose share of an arm is too large is named by its id and share."""
+def test_an_arm_that_is_few_users_cannot_be_judged(
+    experiments: dict[float, SampledUsers], column: str
+) -> None:
+    """Bots, more than winsorizing takes: a user whose share of an arm is too large is named by its
+    id and share.
+    """
     people = experiments[0.5]
-    bots = [_record(f"bot-{n}", ARMS[1], 1, 0.0).to_pylist()[0] | {column: 3_000_000} for n in range(8)]
+    bots = [
+        _record(f"bot-{n}", ARMS[1], 1, 0.0).to_pylist()[0] | {column: 3_000_000} for n in range(8)
+    ]
     rows = pa.concat_tables([people.user_days, pa.Table.from_pylist(bots, schema=USER_DAYS)])
     found = effects(rows, None, *ARMS, DECIDING, people.before, planned_days=DAYS)
     judged = verdict({effect.metric: effect for effect in found})
@@ -159,6 +188,8 @@ def test_an_arm_that_is_few_users_cannot_be_judged(experiments: dict[float, Samp
 
 def test_a_metric_that_few_have_is_not_cut_to_nothing() -> None:
     rows = [_record(f"user-{n}", ARMS[n % 2], 0, 10.0 if n < 40 else 0.0) for n in range(60_0)]
-    (found,) = effects(pa.concat_tables(rows), None, *ARMS, {PRIMARY: METRICS[PRIMARY]}, planned_days=1)
+    (found,) = effects(
+        pa.concat_tables(rows), None, *ARMS, {PRIMARY: METRICS[PRIMARY]}, planned_days=1
+    )
     assert found.control == pytest.approx(10 * 20 / 300)
     assert not math.isnan(found.lo)

@@ -34,21 +34,31 @@ def test_the_effect_said_to_be_detectable_is_found_as_often_as_said(
         metric = {found.metric: METRICS[found.metric]}
         tests = []
         for seed in range(200):
-            people = population(np.random.default_rng(seed), 2300, 3, lift=found.detectable, share=share)
-            effect = effects(people.user_days, None, "control", "treatment", metric, people.before)[0]
+            people = population(
+                np.random.default_rng(seed), 2300, 3, lift=found.detectable, share=share
+            )
+            effect = effects(people.user_days, None, "control", "treatment", metric, people.before)[
+                0
+            ]
             tests.append((effect.lo > 0, sum(effect.users), math.log1p(effect.lift)))
         hits, users, lift = np.mean(tests, axis=0)
-        # What is cut off a winsorized metric does not rise with the rest: its lift is a little less than was planted.
+        # What is cut off a winsorized metric does not rise with the rest: its lift is a little less
+        # than was planted.
         counted = lift / math.log1p(found.detectable) if METRICS[found.metric].winsorized else 1.0
         assert counted > 0.88
-        # Power at the number of users that came, which is not exactly 1,500; 200 tests know a share within 0.07.
+        # Power at the number of users that came, which is not exactly 1,500; 200 tests know a share
+        # within 0.07.
         z = (norm.ppf(0.975) + norm.ppf(0.8)) * counted * math.sqrt(users / 1500) - norm.ppf(0.975)
         assert hits == pytest.approx(norm.cdf(z), abs=0.12), found.metric
 
 
-def test_users_needed_and_detectable_effect_are_the_same_answer(earlier: tuple[pa.Table, pa.Table]) -> None:
+def test_users_needed_and_detectable_effect_are_the_same_answer(
+    earlier: tuple[pa.Table, pa.Table],
+) -> None:
     for found in power(earlier[0], users=8000, lift=0.03):
-        again = power(earlier[0], lift=found.detectable, metrics={found.metric: METRICS[found.metric]})[0]
+        again = power(
+            earlier[0], lift=found.detectable, metrics={found.metric: METRICS[found.metric]}
+        )[0]
         assert again.users_needed == pytest.approx(8000, rel=0.01)
         assert found.detectable_always / found.detectable == pytest.approx(1.384, abs=0.001)
 
@@ -94,7 +104,9 @@ def test_the_pre_period_is_what_users_did_in_the_days_before(tmp_path: Path) -> 
     table = pa.table(
         {
             "user_id": [row[0] for row in rows],
-            "timestamp": pa.array([datetime.fromisoformat(r[1]).replace(tzinfo=UTC) for r in rows], UTC_MICROS),
+            "timestamp": pa.array(
+                [datetime.fromisoformat(r[1]).replace(tzinfo=UTC) for r in rows], UTC_MICROS
+            ),
             "value": [row[2] for row in rows],
             "dwell_seconds": pa.array([row[3] for row in rows], pa.float64()),
         }

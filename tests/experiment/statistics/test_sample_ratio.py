@@ -38,7 +38,9 @@ def test_shares_need_not_be_equal_nor_sum_to_one() -> None:
 
 
 def test_few_users_are_judged_exactly() -> None:
-    assert sample_ratio({"a": 30, "b": 11}, {"a": 1, "b": 1}).p == pytest.approx(binomtest(11, 41, 0.5).pvalue)
+    assert sample_ratio({"a": 30, "b": 11}, {"a": 1, "b": 1}).p == pytest.approx(
+        binomtest(11, 41, 0.5).pvalue
+    )
 
 
 def test_three_arms_are_judged_together() -> None:
@@ -50,7 +52,9 @@ def test_three_arms_are_judged_together() -> None:
 def test_it_alarms_about_as_seldom_as_it_says() -> None:
     rng = np.random.default_rng(0)
     counts = rng.binomial(2000, 0.5, 2000)
-    p = np.array([sample_ratio({"a": int(n), "b": 2000 - int(n)}, {"a": 1, "b": 1}).p for n in counts])
+    p = np.array(
+        [sample_ratio({"a": int(n), "b": 2000 - int(n)}, {"a": 1, "b": 1}).p for n in counts]
+    )
     assert (p < 0.001).mean() < 0.003
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.015)
 

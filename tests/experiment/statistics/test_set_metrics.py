@@ -1,4 +1,6 @@
-"""Set metrics: intervals against simulation, arms of unequal size, and the cases without an answer."""
+"""Set metrics: intervals against simulation, arms of unequal size, and the cases without an
+answer.
+"""
 
 import math
 
@@ -17,7 +19,11 @@ SETS = {name: metric for name, metric in METRICS.items() if not metric.is_ratio}
 
 
 def drawn(
-    seed: int, users: int = 1000, days: int = 2, share: float = 0.5, flatness: tuple[float, float] = (0.3, 0.3)
+    seed: int,
+    users: int = 1000,
+    days: int = 2,
+    share: float = 0.5,
+    flatness: tuple[float, float] = (0.3, 0.3),
 ) -> tuple[pa.Table, pa.Table]:
     rng = np.random.default_rng(seed)
     people = population(rng, users, days, share=share)
@@ -34,9 +40,13 @@ def without_effect() -> list[dict[str, Effect]]:
 
 
 def spread_and_said(found: list[dict[str, Effect]], metric: str) -> tuple[float, float]:
-    """Standard deviation of log(1 + lift) over the tests, and the root mean square of what the intervals say it is."""
+    """Standard deviation of log(1 + lift) over the tests, and the root mean square of what the
+    intervals say it is.
+    """
     lifts = np.log1p([effects[metric].lift for effects in found])
-    said = [np.log((1 + effects[metric].hi) / (1 + effects[metric].lo)) / 2 / 1.98 for effects in found]
+    said = [
+        np.log((1 + effects[metric].hi) / (1 + effects[metric].lo)) / 2 / 1.98 for effects in found
+    ]
     return float(np.std(lifts)), float(np.sqrt(np.mean(np.square(said))))
 
 
@@ -45,7 +55,9 @@ def test_a_smooth_metric_s_interval_is_as_wide_as_simulation_says(
     without_effect: list[dict[str, Effect]], metric: str
 ) -> None:
     spread, said = spread_and_said(without_effect, metric)
-    assert said == pytest.approx(spread, rel=0.25)  # 120 tests know a standard deviation within 13 %
+    assert said == pytest.approx(
+        spread, rel=0.25
+    )  # 120 tests know a standard deviation within 13 %
 
 
 @pytest.mark.parametrize("metric", ["distinct_item_views", "catalog_coverage"])
@@ -60,7 +72,9 @@ def test_arms_of_unequal_size_are_compared_at_the_same_size() -> None:
     """A tenth of the users view far fewer distinct items; that is no effect."""
     tables = [drawn(seed, share=0.1, users=2000, days=1) for seed in range(12)]
     views = tables[0][1].filter(pc.greater(tables[0][1]["views"], 0))
-    sizes = [pc.count_distinct(views.filter(pc.equal(views["arm"], arm))["key"]).as_py() for arm in ARMS]
+    sizes = [
+        pc.count_distinct(views.filter(pc.equal(views["arm"], arm))["key"]).as_py() for arm in ARMS
+    ]
     assert sizes[0] > 1.5 * sizes[1]
     tests = [compared(each) for each in tables]
     for metric in SETS:
@@ -71,18 +85,28 @@ def test_arms_of_unequal_size_are_compared_at_the_same_size() -> None:
 
 
 def test_an_arm_a_little_larger_counts_what_random_draws_of_as_many_users_do() -> None:
-    """Rarefaction: the mean over draws of as many users as the smaller arm has, out of all of the larger one's."""
+    """Rarefaction: the mean over draws of as many users as the smaller arm has, out of all of the
+    larger one's.
+    """
     rng = np.random.default_rng(0)
     tables = drawn(6, users=1500, days=1, share=0.51)
     effect = compared(tables)["distinct_item_views"]
     larger, (least, most) = ARMS[effect.users[1] > effect.users[0]], sorted(effect.users)
     assert least < most < 1.05 * least
-    views = tables[1].filter(pc.and_(pc.equal(tables[1]["over"], "item"), pc.greater(tables[1]["views"], 0)))
+    views = tables[1].filter(
+        pc.and_(pc.equal(tables[1]["over"], "item"), pc.greater(tables[1]["views"], 0))
+    )
     views = views.filter(pc.equal(views["arm"], larger))
     seen = np.zeros((100, 3000), bool)
-    seen[views["bucket"].to_numpy(), views["key"].combine_chunks().dictionary_encode().indices.to_numpy()] = True
+    seen[
+        views["bucket"].to_numpy(),
+        views["key"].combine_chunks().dictionary_encode().indices.to_numpy(),
+    ] = True
     sizes = [int(100 * least / most), int(100 * least / most) + 1]
-    draws = [[seen[rng.choice(100, size, replace=False)].any(axis=0).sum() for _ in range(500)] for size in sizes]
+    draws = [
+        [seen[rng.choice(100, size, replace=False)].any(axis=0).sum() for _ in range(500)]
+        for size in sizes
+    ]
     expected = np.interp(100 * least / most, sizes, np.mean(draws, axis=1))
     assert getattr(effect, larger) == pytest.approx(expected, abs=0.3 * np.std(draws, axis=1).max())
 
@@ -97,11 +121,17 @@ def test_a_planted_difference_is_seen_with_the_right_sign() -> None:
 
 def test_the_figure_is_the_mean_over_days_of_the_daily_one() -> None:
     tables = drawn(5, days=3)
-    views = tables[1].filter(pc.and_(pc.equal(tables[1]["over"], "item"), pc.greater(tables[1]["views"], 0)))
+    views = tables[1].filter(
+        pc.and_(pc.equal(tables[1]["over"], "item"), pc.greater(tables[1]["views"], 0))
+    )
     found = compared(tables)["distinct_item_views"]
     smaller = ARMS[found.users[1] < found.users[0]]
     of_arm = views.filter(pc.equal(views["arm"], smaller))
-    a_day = of_arm.group_by("day").aggregate([("key", "count_distinct")])["key_count_distinct"].to_pylist()
+    a_day = (
+        of_arm.group_by("day")
+        .aggregate([("key", "count_distinct")])["key_count_distinct"]
+        .to_pylist()
+    )
     # the smaller arm is taken as it is
     assert getattr(found, smaller) == pytest.approx(np.mean(a_day))
 
@@ -128,7 +158,9 @@ def test_few_users_or_nothing_shown_are_an_answer() -> None:
     assert nothing["gini"].reason == "no impressions in arm 'control'"
     assert nothing["distinct_item_views"].reason.startswith("0 in arm 'control'")
     one = user_days["user_id"][0].as_py()
-    alone = user_days.filter(pc.or_(pc.equal(user_days["arm"], "control"), pc.equal(user_days["user_id"], one)))
+    alone = user_days.filter(
+        pc.or_(pc.equal(user_days["arm"], "control"), pc.equal(user_days["user_id"], one))
+    )
     arm = user_days["arm"][0].as_py()
     others = pc.or_(pc.not_equal(user_days["arm"], arm), pc.equal(user_days["user_id"], one))
     alone = user_days.filter(others)

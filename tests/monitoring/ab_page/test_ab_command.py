@@ -52,7 +52,10 @@ def test_users_in_both_arms_are_left_out_and_stop_the_verdict(tmp_path: Path) ->
 
 
 def test_the_findings_that_stop_a_verdict_are_among_those_looked_for(tmp_path: Path) -> None:
-    looked_for = {finding.name for finding in read_tables(open_experiment(write_place(tmp_path / "place"))).findings}
+    looked_for = {
+        finding.name
+        for finding in read_tables(open_experiment(write_place(tmp_path / "place"))).findings
+    }
     assert {*UNUSABLE, *MISPLACED} <= looked_for
 
 

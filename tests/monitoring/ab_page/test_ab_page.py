@@ -1,4 +1,6 @@
-"""The report: its numbers are those of the comparison, verdict first, nothing from elsewhere, readable by everyone."""
+"""The report: its numbers are those of the comparison, verdict first, nothing from elsewhere,
+readable by everyone.
+"""
 
 import json
 import re
@@ -26,9 +28,30 @@ from mtmh.experiment.folder import Experiment, ExperimentFolder
 from mtmh.experiment.metrics import METRICS
 
 FINDINGS = (
-    LogFinding("rejected", "Malformed records", 3, "records", "not counted anywhere", "<script>alert(1)</script>"),
-    LogFinding("contaminated", "Users in two arms", 2, "users", "left out of all figures", "u00007: new, old"),
-    LogFinding("empty_days", "Days without exposures", 0, "days", "all figures of these days are empty", None),
+    LogFinding(
+        "rejected",
+        "Malformed records",
+        3,
+        "records",
+        "not counted anywhere",
+        "<script>alert(1)</script>",
+    ),
+    LogFinding(
+        "contaminated",
+        "Users in two arms",
+        2,
+        "users",
+        "left out of all figures",
+        "u00007: new, old",
+    ),
+    LogFinding(
+        "empty_days",
+        "Days without exposures",
+        0,
+        "days",
+        "all figures of these days are empty",
+        None,
+    ),
 )
 LOGGED = {"records": 10_000, "exposures": 100_000, "engagements": 5_000, "answers": 5_000}
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -85,7 +108,9 @@ def place(folder: Path, **wishes: Any) -> ExperimentFolder:
 
 def tables(**wishes: Any) -> ComparisonTables:
     """User days as `wishes` say, everything else as it is."""
-    return ComparisonTables(user_days(**wishes), item_counts(), items(), history(), FINDINGS, LOGGED)
+    return ComparisonTables(
+        user_days(**wishes), item_counts(), items(), history(), FINDINGS, LOGGED
+    )
 
 
 def shown(comparison: ArmComparison, out: Path) -> tuple[str, Page]:
@@ -110,7 +135,9 @@ def out(comparison: ArmComparison, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-def test_ab_json_has_every_metric_and_the_sample_ratio(comparison: ArmComparison, out: Path) -> None:
+def test_ab_json_has_every_metric_and_the_sample_ratio(
+    comparison: ArmComparison, out: Path
+) -> None:
     ab = json.loads((out / "ab.json").read_text())
     assert set(ab) == {*METRICS, "sample_ratio", "never_served"}
     for effect in comparison.effects:
@@ -118,8 +145,12 @@ def test_ab_json_has_every_metric_and_the_sample_ratio(comparison: ArmComparison
         assert {"control", "treatment", "lift", "lo", "hi", "adjusted_p"} <= set(entry)
         assert entry["lift"] == (effect.lift if effect.lift == effect.lift else None)
     assert ab["time_spent"]["lo"] < ab["time_spent"]["lift"] < ab["time_spent"]["hi"]
-    assert ab["time_spent"]["lift"] == pytest.approx(ab["time_spent"]["treatment"] / ab["time_spent"]["control"] - 1)
-    assert ab["relevance_share"]["lift"] is None  # the control has nothing of it: no relative change
+    assert ab["time_spent"]["lift"] == pytest.approx(
+        ab["time_spent"]["treatment"] / ab["time_spent"]["control"] - 1
+    )
+    assert (
+        ab["relevance_share"]["lift"] is None
+    )  # the control has nothing of it: no relative change
     assert set(ab["sample_ratio"]) == {"observed", "expected", "p", "alarm"}
     assert set(ab["never_served"]) == {"users", "of", "p", "alarm"}
 
@@ -130,7 +161,10 @@ def test_the_table_shows_what_ab_json_says(out: Path) -> None:
     assert {metric for metric, _ in page.cells} == set(METRICS)
     for (metric, key), (value, text) in page.cells.items():
         if key in ("control", "treatment", "lift", "adjusted_p"):
-            assert (float(value) if value not in ("", "nan") else None) == ab[metric][key], (metric, key)
+            assert (float(value) if value not in ("", "nan") else None) == ab[metric][key], (
+                metric,
+                key,
+            )
         assert text
         assert "nan" not in text
 
@@ -140,12 +174,18 @@ def test_the_verdict_stands_first_with_its_rule_fixed_on_the_page(out: Path) -> 
     verdict = json.loads((out / "verdict.json").read_text())
     assert verdict["verdict"]["outcome"] == "wins"
     text = re.sub(r"\s+", " ", page.text)
-    told = ("new wins", "The users are simulated.", "users compared", "The rule, fixed before any result")
+    told = (
+        "new wins",
+        "The users are simulated.",
+        "users compared",
+        "The rule, fixed before any result",
+    )
     places = [text.index(words, text.index("A/B report")) for words in told]
     assert places == sorted(places)
     headings = re.findall(r"<h2>(.*?)</h2>", (out / "ab.html").read_text())
     assert headings == ["The rule, fixed before any result", "Effects", "Over time", "Sample ratio",
-                        "Segments: exploratory", "What was corrected for", "What was wrong in the log",
+                        "Segments: exploratory", "What was corrected for", "What was wrong in the "
+                                                                           "log",
                         "What this comparison cannot tell", "Definitions", "Reproduce"]  # fmt: skip
     for sentence in verdict["rule"]:
         assert sentence in text
@@ -157,7 +197,9 @@ def test_simulated_users_are_said_to_be_so_and_real_ones_are_not(out: Path, tmp_
     simulated = Page((out / "ab.html").read_text())
     assert "no evidence about people" in simulated.text
     assert "Anything about people." in simulated.text
-    _, real = shown(compare(place(tmp_path / "place", simulated=False), tables(users=400, days=3)), tmp_path)
+    _, real = shown(
+        compare(place(tmp_path / "place", simulated=False), tables(users=400, days=3)), tmp_path
+    )
     assert "simulated" not in real.text.rsplit("Reproduce", 1)[0]
     assert json.loads((tmp_path / "verdict.json").read_text())["simulated"] is False
 
@@ -172,7 +214,9 @@ def test_simulated_users_are_said_to_be_so_and_real_ones_are_not(out: Path, tmp_
         ({"more_time": 0.4, "users": 180}, "unjudged", "100 are the least"),
     ],
 )
-def test_planted_effects_get_their_verdict(tmp_path: Path, wishes: dict[str, float], outcome: str, told: str) -> None:
+def test_planted_effects_get_their_verdict(
+    tmp_path: Path, wishes: dict[str, float], outcome: str, told: str
+) -> None:
     found = compare(place(tmp_path / "place"), tables(**wishes))
     said = found.verdict
     assert said.outcome == outcome
@@ -192,7 +236,9 @@ def test_an_arm_that_vanished_cannot_win(tmp_path: Path) -> None:
 
 def test_a_broken_log_is_told_and_cannot_be_judged(tmp_path: Path) -> None:
     torn = replace(FINDINGS[0], count=200)
-    found = compare(place(tmp_path / "place"), replace(tables(more_time=0.4), findings=(torn, *FINDINGS[1:])))
+    found = compare(
+        place(tmp_path / "place"), replace(tables(more_time=0.4), findings=(torn, *FINDINGS[1:]))
+    )
     assert found.verdict.outcome == "unjudged"
     both = replace(FINDINGS[1], count=30)
     found = compare(place(tmp_path / "place"), replace(tables(more_time=0.4), findings=(both,)))
@@ -209,7 +255,9 @@ def test_nothing_of_the_data_becomes_markup(tmp_path: Path) -> None:
     renamed = replace(
         tables(),
         user_days=days.set_column(0, "arm", [arms]),
-        item_counts=counts.set_column(0, "arm", [["old" if a == "old" else evil for a in counts["arm"].to_pylist()]]),
+        item_counts=counts.set_column(
+            0, "arm", [["old" if a == "old" else evil for a in counts["arm"].to_pylist()]]
+        ),
     )
     html, page = shown(compare(place(tmp_path / "place", **names), renamed), tmp_path)
     assert "script" not in page.tags
@@ -231,7 +279,9 @@ def test_a_single_day_and_no_day_have_a_page_too(tmp_path: Path) -> None:
     _, page = shown(one, tmp_path / "one")
     assert one.verdict.outcome == "open"
     assert "1 day of 14" in page.text
-    nothing = replace(tables(), user_days=user_days().slice(0, 0), item_counts=item_counts().slice(0, 0))
+    nothing = replace(
+        tables(), user_days=user_days().slice(0, 0), item_counts=item_counts().slice(0, 0)
+    )
     none = compare(place(tmp_path / "place"), nothing)
     _, page = shown(none, tmp_path / "none")
     assert none.verdict.outcome == "unjudged"
@@ -247,7 +297,9 @@ def test_the_page_stands_alone_and_tells_what_its_pictures_show(out: Path) -> No
     assert len(ids) == len(set(ids))
     pointed = [value for _, name, value in page.attributes if name in ("href", "xlink:href")]
     assert all(value.startswith("#") and value[1:] in ids for value in pointed)
-    labels = [value for tag, name, value in page.attributes if tag == "svg" and name == "aria-label"]
+    labels = [
+        value for tag, name, value in page.attributes if tag == "svg" and name == "aria-label"
+    ]
     assert len(labels) == page.tags.count("svg") >= 10
     assert "Time spent" in " ".join(labels)
     assert all(len(label) > 20 for label in labels)
@@ -256,7 +308,9 @@ def test_the_page_stands_alone_and_tells_what_its_pictures_show(out: Path) -> No
     assert all(int(b[1]) <= int(a[1]) + 1 for a, b in pairwise(headings))
 
 
-def test_the_same_comparison_gives_the_same_files(comparison: ArmComparison, out: Path, tmp_path: Path) -> None:
+def test_the_same_comparison_gives_the_same_files(
+    comparison: ArmComparison, out: Path, tmp_path: Path
+) -> None:
     ab_page.write(comparison, tmp_path, "code-1")
     for name in ("ab.html", "ab.json", "verdict.json"):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
@@ -287,7 +341,9 @@ def test_a_real_browser_shows_it_whole_and_asks_nobody(open_page: Open, width: i
     driver = open_page(width)
     assert driver.execute_script("return document.documentElement.scrollWidth") == width
     assert driver.execute_script("return performance.getEntriesByType('resource').length") == 0
-    assert [line for line in driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
+    assert [
+        line for line in driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")
+    ] == []
     drawn = driver.execute_script(
         "return [...document.querySelectorAll('figure svg')].filter((one) => one.checkVisibility())"
         ".map((one) => one.getBoundingClientRect()).map((r) => [r.width, r.height])"
@@ -307,14 +363,20 @@ def test_it_can_be_read_by_keyboard(open_page: Open) -> None:
 
     driver = open_page(390)
     wanted = driver.execute_script(
-        "let n = 0; return [...document.querySelectorAll('a, summary, [tabindex]')].filter((one) => "
+        "let n = 0; return [...document.querySelectorAll('a, summary, [tabindex]')].filter((one) "
+        "=> "
         "one.checkVisibility()).map((one) => one.dataset.place = n++)"
     )
     reached = []
     for _ in range(len(wanted)):
         driver.switch_to.active_element.send_keys(Keys.TAB)
-        reached.append(int(driver.execute_script("return document.activeElement.dataset.place ?? -1")))
-        assert driver.execute_script("return getComputedStyle(document.activeElement).outlineWidth") == "3px"
+        reached.append(
+            int(driver.execute_script("return document.activeElement.dataset.place ?? -1"))
+        )
+        assert (
+            driver.execute_script("return getComputedStyle(document.activeElement).outlineWidth")
+            == "3px"
+        )
     assert reached == wanted
     driver.execute_script("document.querySelector('summary').focus()")
     driver.switch_to.active_element.send_keys(Keys.ENTER)

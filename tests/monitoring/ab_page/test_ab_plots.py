@@ -1,4 +1,6 @@
-"""The pictures: what is out of proportion is cut and numbered, the primary metric never; colours go by good and bad."""
+"""The pictures: what is out of proportion is cut and numbered, the primary metric never; colours go
+by good and bad.
+"""
 
 from datetime import date, timedelta
 from math import inf, nan
@@ -13,7 +15,17 @@ def line(
     label: str, lift: float, half: float, sign: int = 0, better: str = "better", whole: bool = False
 ) -> PlottedLift:
     """Its fixed interval is lift +- half, its always-valid one half as wide again."""
-    return PlottedLift(label, lift, lift - half, lift + half, lift - 1.5 * half, lift + 1.5 * half, sign, better, whole)
+    return PlottedLift(
+        label,
+        lift,
+        lift - half,
+        lift + half,
+        lift - 1.5 * half,
+        lift + 1.5 * half,
+        sign,
+        better,
+        whole,
+    )
 
 
 USUAL = [line(f"metric {n}", 0.001 * n, 0.02) for n in range(5)]
@@ -38,7 +50,10 @@ def test_a_change_out_of_proportion_gets_a_number_and_leaves_the_axis_alone() ->
     (axes,) = forest([*USUAL, line("topic match", 1.2, 0.05, 1), line("cold", -0.9, 0.05, -1)]).axes
     assert axes.get_xlim()[1] < 10
     assert {text.get_text() for text in axes.texts} == {"+120 %", "\u221290 %"}
-    assert [label.get_text() for label in axes.get_yticklabels()][::-1][-2:] == ["topic match", "cold"]
+    assert [label.get_text() for label in axes.get_yticklabels()][::-1][-2:] == [
+        "topic match",
+        "cold",
+    ]
 
 
 def test_the_axis_reaches_as_far_as_the_primary_metric() -> None:
@@ -54,7 +69,8 @@ def test_what_has_no_interval_is_left_out_and_nothing_at_all_can_be_drawn() -> N
 
 
 @pytest.mark.parametrize(
-    "label", ["$$", "$", "Gifts $5 - $10", "$20_off$", r"$\\frac{", "a\u202eb", "x" * 300, "<b>", ""]
+    "label",
+    ["$$", "$", "Gifts $5 - $10", "$20_off$", r"$\\frac{", "a\u202eb", "x" * 300, "<b>", ""],
 )
 def test_any_topic_can_be_drawn_as_it_is(label: str) -> None:
     """Not as mathematics, of which most of these are none and end the drawing."""

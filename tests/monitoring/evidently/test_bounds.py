@@ -1,4 +1,6 @@
-"""Bounds: which figures they hold for, what is said of a broken one, and of a file that is wrong."""
+"""Bounds: which figures they hold for, what is said of a broken one, and of a file that is
+wrong.
+"""
 
 from datetime import date
 from pathlib import Path
@@ -17,14 +19,24 @@ def bounds(**families: object) -> Bounds:
 
 
 def test_a_figure_on_the_bound_is_within() -> None:
-    figures = table(DAY, "drift", "mtmh", {"l1_topic": 0.2, "log_age_days": 0.3, "score_relevance": 0.31})
+    figures = table(
+        DAY, "drift", "mtmh", {"l1_topic": 0.2, "log_age_days": 0.3, "score_relevance": 0.31}
+    )
     found = broken(figures, bounds(drift={"*": {"max": 0.3}, "l1_topic": {"max": 0.1}}))
-    assert [(one.label, one.value) for one in found] == [("l1_topic", 0.2), ("score_relevance", 0.31)]
+    assert [(one.label, one.value) for one in found] == [
+        ("l1_topic", 0.2),
+        ("score_relevance", 0.31),
+    ]
     assert "Scores, relevance head is 0.31; wanted at most 0.3" in str(found[1])
 
 
 def test_only_the_named_families_retrain() -> None:
-    figures = tables([table(DAY, "drift", "a", {"l1_topic": 1}), table(DAY, "freshness", "a", {"fresh_coverage": 0})])
+    figures = tables(
+        [
+            table(DAY, "drift", "a", {"l1_topic": 1}),
+            table(DAY, "freshness", "a", {"fresh_coverage": 0}),
+        ]
+    )
     limits = bounds(drift={"*": {"max": 0.5}}, freshness={"fresh_coverage": {"min": 0.1}})
     found = broken(figures, limits)
     assert [one.family for one in found] == ["drift", "freshness"]
@@ -47,7 +59,10 @@ def test_the_projects_own_bounds_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("bounds: {freshnes: {fresh_share: {min: 0}}}", "no family of figures: freshnes; known: online"),
+        (
+            "bounds: {freshnes: {fresh_share: {min: 0}}}",
+            "no family of figures: freshnes; known: online",
+        ),
         ("bounds: {drift: {l1_topic: {most: 1}}}", "bounds.drift.l1_topic.most"),
         ("bounds: {drift: {l1_topic: {min: 2, max: 1}}}", "min 2.0 lies above max 1.0"),
         ("bounds: {drift: {l1_topic: {}}}", "a bound needs a min or a max"),

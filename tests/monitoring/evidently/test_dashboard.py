@@ -1,4 +1,6 @@
-"""The dashboard, in a real browser over Evidently's own server: every tab, its panels and its lines."""
+"""The dashboard, in a real browser over Evidently's own server: every tab, its panels and its
+lines.
+"""
 
 import json
 import shutil
@@ -25,8 +27,14 @@ EXPECTED = {  # some panel of the tab, and its lines
     "A/B": ("Time spent", ARM_NAMES),
     "Freshness": ("Freshness: Coverage of new items", ARM_NAMES),
     "Diversity": ("Topic entropy", ARM_NAMES),
-    "Heads": ("Heads: Engagement rate", ["engagement-only, engagement", "mtmh, engagement", "mtmh, relevance"]),
-    "Drift": ("Drift of embeddings: engagement head", ["engaged", *(f"shown, {name}" for name in ARM_NAMES)]),
+    "Heads": (
+        "Heads: Engagement rate",
+        ["engagement-only, engagement", "mtmh, engagement", "mtmh, relevance"],
+    ),
+    "Drift": (
+        "Drift of embeddings: engagement head",
+        ["engaged", *(f"shown, {name}" for name in ARM_NAMES)],
+    ),
     "Data quality": ("Volume of the log: Answers", ["log"]),
 }
 PANEL = """
@@ -37,7 +45,8 @@ return {text: card.innerText, points: card.querySelectorAll('svg circle').length
 """
 LOADED = "return performance.getEntriesByType('resource').map((one) => one.name)"
 LINKS = (
-    "return [...document.querySelectorAll('.mtmh-tabs a')].map((a) => [a.textContent, a.getAttribute('aria-current')])"
+    "return [...document.querySelectorAll('.mtmh-tabs a')].map((a) => [a.textContent, "
+    "a.getAttribute('aria-current')])"
 )
 
 
@@ -55,7 +64,9 @@ def driver() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("tab", TABS)
-def test_a_tab_shows_its_panels_with_a_line_each(driver: Any, base: str, monitored: Monitored, tab: str) -> None:
+def test_a_tab_shows_its_panels_with_a_line_each(
+    driver: Any, base: str, monitored: Monitored, tab: str
+) -> None:
     panels = panels_of(base, monitored.project, tab)
     address = f"{base}/projects/{monitored.project}?tab={slug(tab)}"
     titles = open_tab(driver, address, len(panels), sum(bool(lines) for lines in panels.values()))
@@ -67,11 +78,17 @@ def test_a_tab_shows_its_panels_with_a_line_each(driver: Any, base: str, monitor
     assert drawn["lines"] == len(lines) == panels[wanted]
     assert drawn["points"] == len(lines) * len(monitored.days)
     assert driver.execute_script(LINKS) == [[one, "page" if one == tab else None] for one in TABS]
-    assert all(name.startswith(base) for name in driver.execute_script(LOADED))  # nobody else is asked
-    assert [line for line in driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
+    assert all(
+        name.startswith(base) for name in driver.execute_script(LOADED)
+    )  # nobody else is asked
+    assert [
+        line for line in driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")
+    ] == []
 
 
-def test_the_first_tab_says_that_users_are_simulated(driver: Any, base: str, monitored: Monitored) -> None:
+def test_the_first_tab_says_that_users_are_simulated(
+    driver: Any, base: str, monitored: Monitored
+) -> None:
     panels = panels_of(base, monitored.project, "A/B")
     open_tab(driver, f"{base}/projects/{monitored.project}?tab=a-b", len(panels), len(panels) - 1)
     shown = driver.execute_script("return document.body.innerText")
@@ -79,7 +96,9 @@ def test_the_first_tab_says_that_users_are_simulated(driver: Any, base: str, mon
     assert "engagement-only (alpha 100), mtmh (alpha 50)" in shown
 
 
-def test_tabs_are_links_that_lead_to_one_another(driver: Any, base: str, monitored: Monitored) -> None:
+def test_tabs_are_links_that_lead_to_one_another(
+    driver: Any, base: str, monitored: Monitored
+) -> None:
     panels = panels_of(base, monitored.project, "Diversity")
     open_tab(driver, f"{base}/projects/{monitored.project}?tab=diversity", len(panels), len(panels))
     link = driver.find_element("link text", "Drift")
@@ -89,11 +108,16 @@ def test_tabs_are_links_that_lead_to_one_another(driver: Any, base: str, monitor
     assert driver.current_url.endswith("?tab=diversity")
 
 
-def test_a_report_of_an_arm_shows_figures_tests_and_distributions(driver: Any, base: str, monitored: Monitored) -> None:
+def test_a_report_of_an_arm_shows_figures_tests_and_distributions(
+    driver: Any, base: str, monitored: Monitored
+) -> None:
     from selenium.webdriver.support.wait import WebDriverWait
 
     with urllib.request.urlopen(f"{base}/api/projects/{monitored.project}/reports") as answer:
-        reports = {report["metadata"]["day"] + " " + report["metadata"]["of"]: report for report in json.load(answer)}
+        reports = {
+            report["metadata"]["day"] + " " + report["metadata"]["of"]: report
+            for report in json.load(answer)
+        }
     assert len(reports) == len(monitored.days) * (len(ARMS) + 1)
     report = reports[f"{monitored.days[-1]} mtmh"]
     driver.get(f"{base}/projects/{monitored.project}/reports/{report['id']}")
@@ -111,4 +135,6 @@ def test_without_a_tab_evidently_shows_everything(base: str, monitored: Monitore
         everything = [panel["title"] for panel in json.load(answer)["panels"]]
     each = [title for tab in TABS for title in panels_of(base, monitored.project, tab)]
     assert everything == each
-    assert list(panels_of(base, monitored.project, "no such tab")) == list(dict.fromkeys(everything))
+    assert list(panels_of(base, monitored.project, "no such tab")) == list(
+        dict.fromkeys(everything)
+    )

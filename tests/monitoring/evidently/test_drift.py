@@ -1,4 +1,6 @@
-"""Drift: none where there is none, all of it where it was planted; features as the training computed them."""
+"""Drift: none where there is none, all of it where it was planted; features as the training
+computed them.
+"""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,7 +28,10 @@ def test_the_distance_of_two_samples_of_one_distribution_is_zero_on_average() ->
     chance = rng.dirichlet(np.ones(300))
     found = [mean_distance(vectors, *rng.multinomial([60, 400], chance)) for _ in range(400)]
     assert abs(np.mean(found)) < 3 * np.std(found) / 20  # 20 = sqrt(400): three standard errors
-    biased = [np.sum((np.average(vectors, 0, rng.multinomial(60, chance)) - chance @ vectors) ** 2) for _ in range(400)]
+    biased = [
+        np.sum((np.average(vectors, 0, rng.multinomial(60, chance)) - chance @ vectors) ** 2)
+        for _ in range(400)
+    ]
     assert np.mean(biased) > 5 * abs(np.mean(found))
 
 
@@ -44,8 +49,12 @@ def test_too_few_tell_nothing() -> None:
     few, many = np.array([LEAST - 1, 0, 0, 0]), np.array([0, LEAST, 0, 0])
     assert np.isnan(mean_distance(vectors, few, many))
     assert mean_distance(vectors, many, many) == pytest.approx(0)
-    frame = pd.DataFrame({"a": [1.0, np.nan] * LEAST, "b": [np.nan] * 2 * LEAST, TOPIC: ["x", "y"] * LEAST})
-    assert comparable(frame, frame.assign(**{TOPIC: "x"})) == []  # a constant tells nothing, and b has no value
+    frame = pd.DataFrame(
+        {"a": [1.0, np.nan] * LEAST, "b": [np.nan] * 2 * LEAST, TOPIC: ["x", "y"] * LEAST}
+    )
+    assert (
+        comparable(frame, frame.assign(**{TOPIC: "x"})) == []
+    )  # a constant tells nothing, and b has no value
     assert comparable(frame, frame.assign(a=range(2 * LEAST))) == ["a", TOPIC]
 
 
@@ -54,15 +63,26 @@ def test_features_of_a_day_are_those_that_training_computes(tmp_path: Path) -> N
     first, last, days = date(2025, 1, 20), date(2025, 1, 28), 9
     log = world["interactions"]
     before = pa.array(log["timestamp"].to_numpy() < np.datetime64(first))
-    pq.write_table(log.filter(before).select(["user_id", "item_id", "timestamp"]), tmp_path / "history.parquet")
+    pq.write_table(
+        log.filter(before).select(["user_id", "item_id", "timestamp"]), tmp_path / "history.parquet"
+    )
     pq.write_table(log.filter(pa.compute.invert(before)), tmp_path / "log.parquet")
     pq.write_table(log, tmp_path / "all.parquet")
     pq.write_table(world["items"], tmp_path / "items.parquet")
     backend = ibis.duckdb.connect()
     backend.raw_sql("set timezone = 'UTC'")
-    read = {name: backend.read_parquet(tmp_path / f"{name}.parquet") for name in ("log", "all", "items")}
+    read = {
+        name: backend.read_parquet(tmp_path / f"{name}.parquet") for name in ("log", "all", "items")
+    }
     arms = [{"name": "a"}, {"name": "b"}]
-    told = {"salt": "", "control": "a", "treatment": "b", "arms": arms, "first_day": first, "days": days}
+    told = {
+        "salt": "",
+        "control": "a",
+        "treatment": "b",
+        "arms": arms,
+        "first_day": first,
+        "days": days,
+    }
     place = ExperimentFolder(tmp_path, Experiment.model_validate({**told, "simulated": True}))
     item_id = world["items"]["item_id"].combine_chunks()
     found = statistics_by_day(place, read["log"], item_id, first, last)

@@ -1,4 +1,6 @@
-"""The monitor on a place of four days, the last of them another world: what it measures, keeps and tells."""
+"""The monitor on a place of four days, the last of them another world: what it measures, keeps and
+tells.
+"""
 
 import json
 import shutil
@@ -34,15 +36,23 @@ def value(found: Monitored, day: date, family: str, of: str, label: str) -> floa
     return float(value)
 
 
-def test_online_figures_are_those_of_the_metrics(place: ExperimentFolder, monitored: Monitored) -> None:
+def test_online_figures_are_those_of_the_metrics(
+    place: ExperimentFolder, monitored: Monitored
+) -> None:
     for row in daily(experiment_data(place)).to_pylist():
         for name in METRICS:
             if row[name] is not None:
-                assert value(monitored, row["day"], "online", row["arm"], name) == pytest.approx(row[name])
+                assert value(monitored, row["day"], "online", row["arm"], name) == pytest.approx(
+                    row[name]
+                )
 
 
 def test_another_world_drifts_and_the_same_one_does_not(monitored: Monitored) -> None:
-    own = [one for one in monitored.broken if one.family in ("embeddings", "topics") or one.label == "l1_topic"]
+    own = [
+        one
+        for one in monitored.broken
+        if one.family in ("embeddings", "topics") or one.label == "l1_topic"
+    ]
     assert {one.day for one in own} == {LAST}
     shown = {f"shown, {arm['name']}" for arm in ARMS}
     assert {one.label for one in own if one.of == "engagement"} == {"engaged", *shown}
@@ -54,23 +64,39 @@ def test_another_world_drifts_and_the_same_one_does_not(monitored: Monitored) ->
 
 def test_scores_that_did_not_change_do_not_drift(monitored: Monitored) -> None:
     for day in monitored.days:
-        for arm, head in (("engagement-only", "engagement"), ("mtmh", "engagement"), ("mtmh", "relevance")):
+        for arm, head in (
+            ("engagement-only", "engagement"),
+            ("mtmh", "engagement"),
+            ("mtmh", "relevance"),
+        ):
             assert value(monitored, day, "drift", arm, f"score_{head}") < 0.25
 
 
 def test_freshness_and_heads(monitored: Monitored) -> None:
-    # Items come every eight hours from the day before on: at noon of the first day the youngest is four hours old.
+    # Items come every eight hours from the day before on: at noon of the first day the youngest is
+    # four hours old.
     assert value(monitored, FIRST, "freshness", "mtmh", "newest_age_hours") == pytest.approx(4)
-    assert value(monitored, FIRST, "freshness", "mtmh", "fresh_coverage") == pytest.approx(5 / 6, abs=0.17)
+    assert value(monitored, FIRST, "freshness", "mtmh", "fresh_coverage") == pytest.approx(
+        5 / 6, abs=0.17
+    )
     added = value(monitored, FIRST, "freshness", "mtmh", "added_share")
-    assert added == pytest.approx(value(monitored, FIRST, "online", "mtmh", "fresh_share"), abs=1e-9)
-    both = [value(monitored, FIRST, "heads", f"mtmh, {head}", "impressions") for head in ("engagement", "relevance")]
-    assert both[1] / sum(both) == pytest.approx(value(monitored, FIRST, "online", "mtmh", "relevance_share"))
+    assert added == pytest.approx(
+        value(monitored, FIRST, "online", "mtmh", "fresh_share"), abs=1e-9
+    )
+    both = [
+        value(monitored, FIRST, "heads", f"mtmh, {head}", "impressions")
+        for head in ("engagement", "relevance")
+    ]
+    assert both[1] / sum(both) == pytest.approx(
+        value(monitored, FIRST, "online", "mtmh", "relevance_share")
+    )
     score = value(monitored, FIRST, "heads", "mtmh, relevance", "mean_score")
     assert score == pytest.approx(0.042, rel=0.1)
 
 
-def test_evidently_fails_the_same_figures(place: ExperimentFolder, out: Path, monitored: Monitored) -> None:
+def test_evidently_fails_the_same_figures(
+    place: ExperimentFolder, out: Path, monitored: Monitored
+) -> None:
     workspace = Workspace(str(out / WORKSPACE))
     failed = Counter()
     for own in workspace.list_runs(monitored.project):
@@ -93,23 +119,31 @@ def test_a_snapshot_a_day_and_arm_and_a_day_again_replaces_its_own(
     assert len(runs) == DAYS * (len(ARMS) + 1)
     once = monitor(place, again, read_bounds(), LAST, LAST)
     assert once.project == monitored.project
-    assert sorted(map(str, Workspace(str(again / WORKSPACE)).list_runs(once.project))) == sorted(map(str, runs))
+    assert sorted(map(str, Workspace(str(again / WORKSPACE)).list_runs(once.project))) == sorted(
+        map(str, runs)
+    )
     kept = pq.read_table(again / FIGURES_FILE)
     assert kept.schema.equals(FIGURES)
     assert set(kept["day"].to_pylist()) == set(monitored.days)
-    rows = [sorted(map(str, table.to_pylist())) for table in (kept, pq.read_table(out / FIGURES_FILE))]
+    rows = [
+        sorted(map(str, table.to_pylist())) for table in (kept, pq.read_table(out / FIGURES_FILE))
+    ]
     assert rows[0] == rows[1]  # one day alone has the figures that it has among all
 
 
 def test_the_last_day_raises_a_retraining_run_and_not_twice(
     place: ExperimentFolder, monitored: Monitored, tmp_path: Path
 ) -> None:
-    bounds = Bounds.model_validate({"bounds": {"embeddings": {"*": {"max": 0.03}}}, "retrain": ["embeddings"]})
+    bounds = Bounds.model_validate(
+        {"bounds": {"embeddings": {"*": {"max": 0.03}}}, "retrain": ["embeddings"]}
+    )
     found = monitor(place, tmp_path, bounds)
     assert {one.day for one in found.retrain} == {LAST}
     assert due(found, tmp_path, bounds)
     for ago, again in ((3, False), (7, True), (0, False), (-3, False), (-40, False)):
-        (tmp_path / "retraining.json").write_text(json.dumps({"day": str(LAST - timedelta(days=ago))}))
+        (tmp_path / "retraining.json").write_text(
+            json.dumps({"day": str(LAST - timedelta(days=ago))})
+        )
         assert due(found, tmp_path, bounds) == again
     assert not due(monitor(place, tmp_path, bounds, FIRST, FIRST), tmp_path, bounds)
 
@@ -118,7 +152,9 @@ def test_the_dashboards_lift_is_the_ab_pages(place: ExperimentFolder, monitored:
     effects = ab(compare(place, read_tables(place)))
     for label in ("time_spent", "engagement_rate", "daily_active_users"):
         for end in ("lift", "always_lo", "always_hi"):
-            assert value(monitored, LAST, "lift", end, label) == pytest.approx(effects[label][end], rel=1e-12), label
+            assert value(monitored, LAST, "lift", end, label) == pytest.approx(
+                effects[label][end], rel=1e-12
+            ), label
 
 
 def test_an_empty_day_is_monitored_too(tmp_path: Path) -> None:
@@ -130,13 +166,19 @@ def test_an_empty_day_is_monitored_too(tmp_path: Path) -> None:
     assert value(found, LAST, "findings", "log", "empty_days") == 1
     outside = {(one.family, one.label) for one in found.broken if one.day == empty}
     assert outside == {("quality", "answers"), ("quality", "engagements")}
-    assert any(f"{empty}  Volume of the log, log: Answers is 0; wanted at least 1" in line for line in found.summary())
+    assert any(
+        f"{empty}  Volume of the log, log: Answers is 0; wanted at least 1" in line
+        for line in found.summary()
+    )
 
 
 def test_without_a_version_there_is_no_drift_and_it_is_said(tmp_path: Path) -> None:
     folder = write_place(tmp_path / "place")
     told = json.loads((folder / "experiment.json").read_text())
-    for name, family, note in (("run", "drift", "No evaluated lists"), ("retriever", "embeddings", "No drift of")):
+    for name, family, note in (
+        ("run", "drift", "No evaluated lists"),
+        ("retriever", "embeddings", "No drift of"),
+    ):
         (folder / "experiment.json").write_text(json.dumps({**told, name: None}))
         found = monitor(open_experiment(folder), tmp_path / name, read_bounds())
         assert family not in set(found.figures["family"].to_pylist())
@@ -144,6 +186,8 @@ def test_without_a_version_there_is_no_drift_and_it_is_said(tmp_path: Path) -> N
         assert pc.sum(pc.equal(found.figures["family"], "online")).as_py() > 0
 
 
-def test_days_that_are_not_the_experiments_are_refused(place: ExperimentFolder, tmp_path: Path) -> None:
+def test_days_that_are_not_the_experiments_are_refused(
+    place: ExperimentFolder, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match="not days of the experiment"):
         monitor(place, tmp_path, read_bounds(), FIRST - timedelta(days=1), FIRST)

@@ -28,9 +28,17 @@ def test_each_has_an_address_of_its_own() -> None:
 @EACH
 def test_every_query_goes_to_the_prometheus_that_the_reader_chose(board: dict[str, Any]) -> None:
     (variable,) = board["templating"]["list"]
-    assert (variable["name"], variable["type"], variable["query"]) == ("datasource", "datasource", "prometheus")
+    assert (variable["name"], variable["type"], variable["query"]) == (
+        "datasource",
+        "datasource",
+        "prometheus",
+    )
     charts = [panel for panel in board["panels"] if panel["type"] != "row"]
-    asking = [*charts, *(target for panel in charts for target in panel["targets"]), *board["annotations"]["list"]]
+    asking = [
+        *charts,
+        *(target for panel in charts for target in panel["targets"]),
+        *board["annotations"]["list"],
+    ]
     assert {(each["datasource"]["type"], each["datasource"]["uid"]) for each in asking} == {
         ("prometheus", "${datasource}")
     }
@@ -43,11 +51,17 @@ def test_panels_lie_side_by_side_and_say_what_they_mean(board: dict[str, Any]) -
     taken: set[tuple[int, int]] = set()
     for panel in panels:
         at = panel["gridPos"]
-        place = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        place = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
         assert not place & taken, panel["title"]
         assert at["x"] + at["w"] <= WIDTH
         taken |= place
         if panel["type"] != "row":
             assert panel["title"]
             assert panel["description"].endswith(".")
-            assert [target["refId"] for target in panel["targets"]] == list("ABCDEFGH"[: len(panel["targets"])])
+            assert [target["refId"] for target in panel["targets"]] == list(
+                "ABCDEFGH"[: len(panel["targets"])]
+            )

@@ -1,4 +1,6 @@
-"""Prometheus' rules: promtool's tests of them pass, and would not if any alert never fired, or always did."""
+"""Prometheus' rules: promtool's tests of them pass, and would not if any alert never fired, or
+always did.
+"""
 
 import os
 import re
@@ -38,8 +40,12 @@ def test_rules_and_configuration_are_valid_and_the_rules_tests_pass() -> None:
         assert "SUCCESS" in told.stdout
 
 
-@pytest.mark.parametrize(("instead", "what"), [("vector(0) > 1", "never"), ("vector(1)", "always")], ids=["no", "yes"])
-def test_the_rules_tests_see_every_alert_that_never_fires_or_always(tmp_path: Path, instead: str, what: str) -> None:
+@pytest.mark.parametrize(
+    ("instead", "what"), [("vector(0) > 1", "never"), ("vector(1)", "always")], ids=["no", "yes"]
+)
+def test_the_rules_tests_see_every_alert_that_never_fires_or_always(
+    tmp_path: Path, instead: str, what: str
+) -> None:
     shutil.copytree(PROMETHEUS, tmp_path, dirs_exist_ok=True)
     rules = yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())
     for rule in rules["groups"][0]["rules"]:
@@ -49,7 +55,9 @@ def test_the_rules_tests_see_every_alert_that_never_fires_or_always(tmp_path: Pa
     told = promtool("test", "rules", tmp_path / "rules.test.yaml")
     assert told.returncode == 1
     seen = set(re.findall(r"alertname: (\w+), time", told.stdout + told.stderr))
-    assert {alert["alert"] for alert in ALERTS} - seen == set(), f"{what} fires, and no test says so"
+    assert {alert["alert"] for alert in ALERTS} - seen == set(), (
+        f"{what} fires, and no test says so"
+    )
 
 
 @BY_NAME

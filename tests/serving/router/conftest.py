@@ -1,4 +1,6 @@
-"""A real Triton over packages of the small world, and routers before it: a real uvicorn in a thread, on a free port."""
+"""A real Triton over packages of the small world, and routers before it: a real uvicorn in a
+thread, on a free port.
+"""
 
 import os
 import warnings
@@ -34,7 +36,9 @@ def features(world: Stages, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def place(version: Make, features: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RouterFolder]:
+def place(
+    version: Make, features: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RouterFolder]:
     installed = Path(os.environ.get("MTMH_TRITON", ".triton"))
     if not (installed / "server").is_dir():
         pytest.skip(f"no Triton in {installed}: make .triton/.ready")
@@ -51,7 +55,9 @@ def place(version: Make, features: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(autouse=True)
 def _champion_one(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test begins with version 1, and ends with it: a module's router starts before the module's first test."""
+    """Every test begins with version 1, and ends with it: a module's router starts before the
+    module's first test.
+    """
     store = request.getfixturevalue("place").store if "place" in request.fixturenames else None
     if store is not None:
         promote(store, "1")

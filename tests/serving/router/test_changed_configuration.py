@@ -26,7 +26,9 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self.path, self.token = folder / "router.yaml", folder / "token"
         self.token.write_text("first\n")
-        self.good = yaml.safe_dump({**GOOD, "auth": {"token_file": str(self.token)}}, sort_keys=False)
+        self.good = yaml.safe_dump(
+            {**GOOD, "auth": {"token_file": str(self.token)}}, sort_keys=False
+        )
         self.path.write_text(self.good)
         self.metrics = Metrics()
         self.configuration = Configuration(Source(self.path), self.metrics)
@@ -44,7 +46,12 @@ class Files:
             self.configuration.look()
 
     def count(self, outcome: str) -> float:
-        return self.metrics.registry.get_sample_value("mtmh_config_reloads_total", {"outcome": outcome}) or 0.0
+        return (
+            self.metrics.registry.get_sample_value(
+                "mtmh_config_reloads_total", {"outcome": outcome}
+            )
+            or 0.0
+        )
 
     @property
     def is_refused(self) -> bool:
@@ -64,7 +71,8 @@ def arms(*fields: str) -> str:
 def bomb() -> str:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
     lines += [
-        f"{name}: &{name} [{', '.join([f'*{below}'] * 9)}]" for below, name in zip("abcdef", "bcdefg", strict=True)
+        f"{name}: &{name} [{', '.join([f'*{below}'] * 9)}]"
+        for below, name in zip("abcdef", "bcdefg", strict=True)
     ]
     return "\n".join(lines)
 
@@ -128,7 +136,9 @@ def test_a_file_that_is_wrong_or_says_less_changes_nothing(
     files.look(5)
     assert files.configuration.in_force is in_force
     assert (files.count("refused"), files.count("taken"), files.is_refused) == (1, 0, True)
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]  # once, not at every look
+    assert [record.levelno for record in caplog.records] == [
+        logging.ERROR
+    ]  # once, not at every look
     assert len(caplog.records[0].told["why"]) < 3000
     files.replace(files.good)
     files.look()
@@ -167,7 +177,9 @@ def circle(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [gone, folder, pipe, circle])
 @pytest.mark.parametrize("name", ["path", "token"])
-def test_what_is_no_file_changes_nothing(files: Files, spoil: Callable[[Path], None], name: str) -> None:
+def test_what_is_no_file_changes_nothing(
+    files: Files, spoil: Callable[[Path], None], name: str
+) -> None:
     in_force = files.configuration.in_force
     spoil(getattr(files, name))
     files.look(4)
@@ -213,20 +225,27 @@ def test_an_experiment_ends_when_the_file_says_so(files: Files) -> None:
 
 
 def test_a_version_that_is_not_in_the_store_is_waited_for_not_taken(files: Files) -> None:
-    content = yaml.safe_load(files.good) | {"experiment": {"arms": [{"name": "a", "version": "99"}]}}
+    content = yaml.safe_load(files.good) | {
+        "experiment": {"arms": [{"name": "a", "version": "99"}]}
+    }
     files.replace(yaml.safe_dump(content))
     files.look()
     assert (files.count("pending"), files.count("taken"), files.count("refused")) == (1, 0, 0)
 
 
 def test_two_tokens_are_let_in_while_callers_change_over(files: Files) -> None:
-    for text, tokens in (("first\n\n  second \n", (b"first", b"second")), ("second\r\n", (b"second",))):
+    for text, tokens in (
+        ("first\n\n  second \n", (b"first", b"second")),
+        ("second\r\n", (b"second",)),
+    ):
         files.replace(text, files.token)
         files.look()
         assert files.configuration.in_force.tokens == tokens
 
 
-@pytest.mark.parametrize("text", ["", " \n\n", "a\nb\nc\n", b"\0" * 64, "sch\u00f6n\n", "a" * 3_000_000, b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "text", ["", " \n\n", "a\nb\nc\n", b"\0" * 64, "sch\u00f6n\n", "a" * 3_000_000, b"\xff\xfe"]
+)
 def test_a_token_file_without_a_token_keeps_the_last_one(files: Files, text: bytes | str) -> None:
     files.replace(text, files.token)
     files.look(4)
@@ -249,7 +268,9 @@ def test_a_router_begins_to_ask_for_a_token_without_a_restart(tmp_path: Path) ->
     (tmp_path / "router.yaml").write_text("limits: {k: 100}\n")
     configuration = Configuration(Source(tmp_path / "router.yaml"), Metrics())
     assert configuration.in_force.tokens is None
-    (tmp_path / "router.yaml").write_text(f"limits: {{k: 100}}\nauth: {{token_file: {tmp_path / 'token'}}}\n")
+    (tmp_path / "router.yaml").write_text(
+        f"limits: {{k: 100}}\nauth: {{token_file: {tmp_path / 'token'}}}\n"
+    )
     for _ in range(3):
         configuration.look()
     assert configuration.in_force.tokens == (b"first",)

@@ -15,20 +15,32 @@ def test_the_merge_is_the_one_that_retrieve_answers(router: Router) -> None:
     asked = {"triggers": ["i03", "i14"], "k": 12, "alpha": 40}
     told, answer = router.post("/v1/compare", asked), router.retrieve(**asked)
     schema.Comparison.model_validate(told, strict=True)
-    merged = [{key: row[key] for key in row if key != "topic_match"} for row in told["lists"]["merged"]]
+    merged = [
+        {key: row[key] for key in row if key != "topic_match"} for row in told["lists"]["merged"]
+    ]
     # Scores up to what a batch of another size changes in the last digit.
-    assert merged == [{**one, "score": pytest.approx(one["score"], rel=1e-6)} for one in answer["candidates"]]
+    assert merged == [
+        {**one, "score": pytest.approx(one["score"], rel=1e-6)} for one in answer["candidates"]
+    ]
     for head in ("engagement", "relevance"):
         rows = told["lists"][head]
         assert [row["head_rank"] for row in rows] == list(range(1, 13))
-        assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
-        taken = {row["head_rank"]: row["item_id"] for row in told["lists"]["merged"] if row["head"] == head}
+        assert [row["score"] for row in rows] == sorted(
+            (row["score"] for row in rows), reverse=True
+        )
+        taken = {
+            row["head_rank"]: row["item_id"]
+            for row in told["lists"]["merged"]
+            if row["head"] == head
+        }
         assert taken.items() <= {row["head_rank"]: row["item_id"] for row in rows}.items()
     named = {row["item_id"] for rows in told["lists"].values() for row in rows}
     assert set(told["items"]) == named | {"i03", "i14"}
 
 
-def test_the_heads_lists_are_the_offline_ones(router: Router, offline: dict[str, Retriever]) -> None:
+def test_the_heads_lists_are_the_offline_ones(
+    router: Router, offline: dict[str, Retriever]
+) -> None:
     told = router.post("/v1/compare", {"triggers": ["i03"], "k": 8})
     for head, alpha in (("engagement", 100), ("relevance", 0)):
         alone = query.recommend(offline["1"], ["i03"], 8, alpha, RetrievalSettings())
@@ -50,7 +62,9 @@ def test_of_unseen_triggers_nothing_is_made_up(router: Router) -> None:
     assert told["heads"] == ["engagement", "relevance"]
     assert told["lists"] == {"engagement": [], "relevance": [], "merged": []}
     content = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-    told = router.post("/v1/compare", {"triggers": [{"item_id": "unseen", "content": content}], "k": 5})
+    told = router.post(
+        "/v1/compare", {"triggers": [{"item_id": "unseen", "content": content}], "k": 5}
+    )
     assert {row["topic_match"] for row in told["lists"]["merged"]} == {None}
 
 

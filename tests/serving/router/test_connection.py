@@ -1,4 +1,6 @@
-"""What may come over a connection before a request is whole; callers who hang up, or go on sending."""
+"""What may come over a connection before a request is whole; callers who hang up, or go on
+sending.
+"""
 
 import http.client
 import json
@@ -56,9 +58,13 @@ def received(caller: socket.socket) -> bytes:
         (HEAD, b"a:b\r\n" * 200),
         (HEAD + b"x: ", b"a" * 1000),
         (b"GET /healthz?", b"a" * 1000),
-        (b"POST /v1/retrieve HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2;", b"a" * 1000),
         (
-            b"POST /v1/retrieve HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n",
+            b"POST /v1/retrieve HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2;",
+            b"a" * 1000,
+        ),
+        (
+            b"POST /v1/retrieve HTTP/1.1\r\nhost: x\r\ntransfer-encoding: "
+            b"chunked\r\n\r\n2\r\n{}\r\n0\r\n",
             b"a:b\r\n" * 200,
         ),
     ],
@@ -73,14 +79,18 @@ def test_headers_without_end_are_cut_off(router: Router, endless: tuple[bytes, b
 
 
 def test_too_many_headers_are_a_sentence_and_many_are_an_answer(router: Router) -> None:
-    answer = router.client.get("/healthz", headers={f"x-{number}": "a" * 300 for number in range(80)})
+    answer = router.client.get(
+        "/healthz", headers={f"x-{number}": "a" * 300 for number in range(80)}
+    )
     assert answer.status_code == 200
     answer = router.client.get("/healthz", headers={f"x-{number}": "a" for number in range(200)})
     assert answer.status_code == 431
     assert "100 lines" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("said", [b"", b"POST /v1/ret", HEAD + b"x-a", HEAD + b"\r\n" + HEAD, HEAD + b"\r\n\r\n"])
+@pytest.mark.parametrize(
+    "said", [b"", b"POST /v1/ret", HEAD + b"x-a", HEAD + b"\r\n" + HEAD, HEAD + b"\r\n\r\n"]
+)
 def test_a_request_that_is_never_whole_ends_the_connection(
     router: Router, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
@@ -130,7 +140,9 @@ def test_half_of_the_files_are_left_to_the_router() -> None:
 
 
 def by_http_client(url: str, body: bytes) -> int:
-    connection = http.client.HTTPConnection(url.removeprefix("http://").partition("/")[0], timeout=30)
+    connection = http.client.HTTPConnection(
+        url.removeprefix("http://").partition("/")[0], timeout=30
+    )
     connection.request("POST", "/v1/retrieve", body, {"content-type": "application/json"})
     return connection.getresponse().status
 
@@ -144,11 +156,15 @@ def by_urllib(url: str, body: bytes) -> int:
 
 
 def by_requests(url: str, body: bytes) -> int:
-    return requests.post(url, body, headers={"content-type": "application/json"}, timeout=30).status_code
+    return requests.post(
+        url, body, headers={"content-type": "application/json"}, timeout=30
+    ).status_code
 
 
 def by_httpx(url: str, body: bytes) -> int:
-    return httpx.post(url, content=body, headers={"content-type": "application/json"}, timeout=30).status_code
+    return httpx.post(
+        url, content=body, headers={"content-type": "application/json"}, timeout=30
+    ).status_code
 
 
 def by_curl(url: str, body: bytes) -> int:
@@ -166,15 +182,23 @@ def test_a_body_that_is_too_large_is_told_to_every_client(
     assert {post(url, b"x" * size) for _ in range(4)} == {413}
 
 
-@pytest.mark.parametrize("call", ["retrieve", "similar", "compare", "retrieve/batch", "engagements"])
+@pytest.mark.parametrize(
+    "call", ["retrieve", "similar", "compare", "retrieve/batch", "engagements"]
+)
 def test_who_hangs_up_while_sending_is_no_fault_of_the_router(
     logging_router: Router, caplog: pytest.LogCaptureFixture, call: str
 ) -> None:
     before = logging_router.metric("mtmh_requests_total", path="other", status="499")
     with connect(logging_router) as caller:
-        head = f"POST /v1/{call} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{{"
+        head = (
+            f"POST /v1/{call} HTTP/1.1\r\nhost: x\r\ncontent-type: "
+            f"application/json\r\ncontent-length: 500\r\n\r\n{{"
+        )
         caller.sendall(head.encode())
-    eventually(lambda: logging_router.metric("mtmh_requests_total", path="other", status="499") > before, "a 499")
+    eventually(
+        lambda: logging_router.metric("mtmh_requests_total", path="other", status="499") > before,
+        "a 499",
+    )
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -186,7 +210,9 @@ def test_who_hangs_up_after_asking_is_shown_nothing(logging_router: Router) -> N
     for _ in range(5):
         with connect(logging_router) as caller:
             caller.sendall(head + body)
-    eventually(lambda: logging_router.metric("mtmh_requests_total", **labels) == 5, "all are noticed")
+    eventually(
+        lambda: logging_router.metric("mtmh_requests_total", **labels) == 5, "all are noticed"
+    )
     assert logging_router.metric(LOGGED, logged="true") == logged
     assert logging_router.metric("mtmh_in_flight") == 0
 
@@ -197,7 +223,10 @@ def test_engagements_of_a_caller_who_does_not_wait_are_kept(logging_router: Rout
     logged = logging_router.metric("mtmh_engagements_total", logged="true")
     with connect(logging_router) as caller:
         caller.sendall(head + body)
-    eventually(lambda: logging_router.metric("mtmh_engagements_total", logged="true") == logged + 1, "it is kept")
+    eventually(
+        lambda: logging_router.metric("mtmh_engagements_total", logged="true") == logged + 1,
+        "it is kept",
+    )
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/", "/v1/items"])
@@ -217,8 +246,26 @@ def test_nobody_is_sent_to_the_host_that_a_caller_names(router: Router, path: st
 def certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate of 127.0.0.1 that signs itself, and its key."""
     pem, key = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", str(key), "-out", str(pem)]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    command += [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1,DNS:localhost",
+        "-keyout",
+        str(key),
+        "-out",
+        str(pem),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return pem, key
 
@@ -226,15 +273,24 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 def test_both_ports_speak_tls_where_there_is_a_certificate(run_router: Run, tmp_path: Path) -> None:
     pem, key = certificate(tmp_path)
     port = free_ports(1)[0]
-    tls = [f"listen.tls.certificate_file={pem}", f"listen.tls.key_file={key}", f"listen.grpc_port={port}"]
+    tls = [
+        f"listen.tls.certificate_file={pem}",
+        f"listen.tls.key_file={key}",
+        f"listen.grpc_port={port}",
+    ]
     with run_router(*tls, wait=False) as router:
         context = ssl.create_default_context(cafile=str(pem))
         with httpx.Client(base_url=f"https://127.0.0.1:{router.port}", verify=context) as client:
             eventually(lambda: client.get("/readyz").status_code == 200, "the router is ready")
             assert client.post("/v1/similar", json={"item_id": "i00", "k": 3}).json()["candidates"]
-        with grpc.secure_channel(f"localhost:{port}", grpc.ssl_channel_credentials(pem.read_bytes())) as channel:
+        with grpc.secure_channel(
+            f"localhost:{port}", grpc.ssl_channel_credentials(pem.read_bytes())
+        ) as channel:
             check = HealthStub(channel).Check
             request, serving = HealthCheckRequest(), HealthCheckResponse.SERVING
-            eventually(lambda: check(request, wait_for_ready=True, timeout=30).status == serving, "gRPC serves")
+            eventually(
+                lambda: check(request, wait_for_ready=True, timeout=30).status == serving,
+                "gRPC serves",
+            )
         with pytest.raises(httpx.TransportError):
             router.client.get("/healthz")  # without TLS

@@ -31,9 +31,19 @@ def with_token(run_router: Run, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.mark.parametrize("k", NUMBERS, ids=repr)
 def test_k_is_a_whole_number_alone(router: Router, k: object) -> None:
-    for call, body in (("retrieve", {"triggers": ["i00"]}), ("similar", {"item_id": "i00"}), ("compare", {})):
+    for call, body in (
+        ("retrieve", {"triggers": ["i00"]}),
+        ("similar", {"item_id": "i00"}),
+        ("compare", {}),
+    ):
         said(router.client.post(f"/v1/{call}", json={**body, "k": k}), 422, "k: ")
-    said(router.client.post("/v1/retrieve/batch", json={"requests": [{"triggers": ["i00"], "k": k}]}), 422, "k: ")
+    said(
+        router.client.post(
+            "/v1/retrieve/batch", json={"requests": [{"triggers": ["i00"], "k": k}]}
+        ),
+        422,
+        "k: ",
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,9 +87,18 @@ def keys(count: int) -> bytes:
         ("retrieve", b'{"triggers":[{"item_id":"x","float_features":' + keys(30_000) + b"}]}"),
         ("retrieve", b"{" + b",".join([b'"a":1'] * 60_000) + b"}"),
         ("retrieve/batch", keys(90_000)),
-        ("retrieve/batch", json.dumps({"requests": [{"triggers": [{} for _ in range(50)]}] * 32}).encode()),
-        ("engagements", json.dumps({"engagements": [{f"k{n}": 1 for n in range(60)}] * 1000}).encode()),
-        ("retrieve", b'{"triggers":[{"item_id":"x","content":[' + b",".join([b'"a"'] * 4000) + b"]}]}"),
+        (
+            "retrieve/batch",
+            json.dumps({"requests": [{"triggers": [{} for _ in range(50)]}] * 32}).encode(),
+        ),
+        (
+            "engagements",
+            json.dumps({"engagements": [{f"k{n}": 1 for n in range(60)}] * 1000}).encode(),
+        ),
+        (
+            "retrieve",
+            b'{"triggers":[{"item_id":"x","content":[' + b",".join([b'"a"'] * 4000) + b"]}]}",
+        ),
     ],
     ids=["keys", "filters", "features", "one_key", "batch", "triggers", "engagements", "content"],
 )
@@ -94,7 +113,9 @@ def test_many_faults_are_told_by_the_first(
         return explain(errors)
 
     monkeypatch.setattr(schema, "explain", counted)
-    answer = router.client.post(f"/v1/{call}", content=body, headers={"content-type": "application/json"})
+    answer = router.client.post(
+        f"/v1/{call}", content=body, headers={"content-type": "application/json"}
+    )
     error = said(answer, 422)["error"]
     assert len(error) < 2000
     assert sum(counts) < 300  # pydantic made no more errors than that
@@ -109,7 +130,9 @@ def test_a_call_takes_no_more_than_it_needs(router: Router, call: str, kb: int) 
 def test_as_many_new_items_as_may_be_asked_fit(router: Router) -> None:
     content = [0.1234567890123456] * 384
     asked = {"triggers": [{"item_id": f"new{n}", "content": content} for n in range(50)]}
-    said(router.client.post("/v1/retrieve", json=asked), 422, "this version's have")  # read, not too large
+    said(
+        router.client.post("/v1/retrieve", json=asked), 422, "this version's have"
+    )  # read, not too large
 
 
 NOW = datetime.now(UTC)
@@ -139,9 +162,13 @@ def test_an_engagement_is_of_this_life_and_of_now(
 ) -> None:
     good = {"user_id": "u03", "item_id": "i00"}
     logged = logging_router.metric("mtmh_engagements_total", logged="true")
-    answer = logging_router.client.post("/v1/engagements", json={"engagements": [good, good | fault]})
+    answer = logging_router.client.post(
+        "/v1/engagements", json={"engagements": [good, good | fault]}
+    )
     said(answer, 422, "engagements.1", *words)
-    assert logging_router.metric("mtmh_engagements_total", logged="true") == logged  # none of them is kept
+    assert (
+        logging_router.metric("mtmh_engagements_total", logged="true") == logged
+    )  # none of them is kept
 
 
 def test_an_engagement_at_the_bounds_is_kept(logging_router: Router) -> None:
@@ -152,7 +179,9 @@ def test_an_engagement_at_the_bounds_is_kept(logging_router: Router) -> None:
     assert logging_router.post("/v1/engagements", asked)["logged"] == 2
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://[", "file://"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://[", "file://"]
+)
 def test_a_page_of_another_site_may_not_ask(router: Router, origin: str) -> None:
     for call in ("retrieve", "engagements", "similar", "compare", "retrieve/batch"):
         answer = router.client.post(f"/v1/{call}", json={}, headers={"origin": origin})
@@ -160,19 +189,31 @@ def test_a_page_of_another_site_may_not_ask(router: Router, origin: str) -> None
 
 
 def test_nor_may_one_that_gives_this_machine_a_name_of_its_own(router: Router) -> None:
-    headers = {"origin": f"http://evil.example:{router.port}", "host": f"evil.example:{router.port}"}
+    headers = {
+        "origin": f"http://evil.example:{router.port}",
+        "host": f"evil.example:{router.port}",
+    }
     said(router.client.post("/v1/retrieve", json={"triggers": ["i00"]}, headers=headers), 403)
 
 
 def test_the_routers_own_page_may_ask(router: Router) -> None:
     headers = {"origin": f"http://127.0.0.1:{router.port}"}
-    assert router.client.post("/v1/retrieve", json={"triggers": ["i00"]}, headers=headers).status_code == 200
+    assert (
+        router.client.post("/v1/retrieve", json={"triggers": ["i00"]}, headers=headers).status_code
+        == 200
+    )
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"]
+)
 def test_what_is_declared_as_no_json_is_not_read(router: Router, kind: str) -> None:
     body = json.dumps({"triggers": ["i00"]})
-    said(router.client.post("/v1/retrieve", content=body, headers={"content-type": kind}), 415, "application/json")
+    said(
+        router.client.post("/v1/retrieve", content=body, headers={"content-type": kind}),
+        415,
+        "application/json",
+    )
 
 
 @pytest.mark.parametrize("second", ["Bearer wrong", f"Bearer {TOKEN}", ""])

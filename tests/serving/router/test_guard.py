@@ -25,7 +25,12 @@ def guarded(run_router: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A router with a token, that takes little."""
     file = tmp_path_factory.mktemp("secrets") / "token"
     file.write_text(TOKEN + "\n")
-    settings = [f"auth.token_file={file}", "limits.body_kb=8", "limits.body_seconds=0.5", "limits.triggers=5"]
+    settings = [
+        f"auth.token_file={file}",
+        "limits.body_kb=8",
+        "limits.body_seconds=0.5",
+        "limits.triggers=5",
+    ]
     with run_router(*settings, "limits.k=20", "limits.batch=2", token=TOKEN) as running:
         yield running
 
@@ -43,7 +48,9 @@ def said(response: httpx.Response, status: int, *words: str) -> dict:
     return body
 
 
-@pytest.mark.parametrize("shown", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x"])
+@pytest.mark.parametrize(
+    "shown", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x"]
+)
 def test_a_call_without_the_token_is_refused(guarded: Router, shown: str | None) -> None:
     with httpx.Client(base_url=guarded.client.base_url) as stranger:
         headers = {"authorization": shown} if shown is not None else {}
@@ -67,7 +74,10 @@ def test_a_body_over_the_limit_is_not_read(guarded: Router) -> None:
 
 def test_a_slow_sender_is_turned_away_and_holds_no_place(guarded: Router) -> None:
     with socket.create_connection(("127.0.0.1", guarded.port), timeout=10) as slow:
-        head = f"POST /v1/retrieve HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: 20\r\n\r\n{{"
+        head = (
+            f"POST /v1/retrieve HTTP/1.1\r\nhost: x\r\nauthorization: Bearer "
+            f"{TOKEN}\r\ncontent-length: 20\r\n\r\n{{"
+        )
         slow.sendall(head.encode())
         time.sleep(0.1)
         assert guarded.metric("mtmh_in_flight") == 0
@@ -102,14 +112,34 @@ def test_a_wrong_request_is_explained(guarded: Router, asked: object, words: lis
     said(guarded.client.post("/v1/retrieve", json=asked), 422, *words)
 
 
-BROKEN = [b"", b"{", b"\xff\xfe", b"null", b'{"k": NaN}', b'{"alpha": 1e999}', b'{"triggers": ["i00"], "alpha": NaN}']
-BROKEN += [b'{"user_id": "\\ud800"}', b'{"triggers": ["\\udfff"]}', b"[" * 5000, b'{"k": 1' + b"0" * 5000 + b"}"]
+BROKEN = [
+    b"",
+    b"{",
+    b"\xff\xfe",
+    b"null",
+    b'{"k": NaN}',
+    b'{"alpha": 1e999}',
+    b'{"triggers": ["i00"], "alpha": NaN}',
+]
+BROKEN += [
+    b'{"user_id": "\\ud800"}',
+    b'{"triggers": ["\\udfff"]}',
+    b"[" * 5000,
+    b'{"k": 1' + b"0" * 5000 + b"}",
+]
 
 
 @pytest.mark.parametrize("body", BROKEN, ids=range(len(BROKEN)))
-@pytest.mark.parametrize("call", ["retrieve", "similar", "compare", "retrieve/batch", "engagements"])
+@pytest.mark.parametrize(
+    "call", ["retrieve", "similar", "compare", "retrieve/batch", "engagements"]
+)
 def test_what_is_no_request_is_explained(guarded: Router, call: str, body: bytes) -> None:
-    said(guarded.client.post(f"/v1/{call}", content=body, headers={"content-type": "application/json"}), 422)
+    said(
+        guarded.client.post(
+            f"/v1/{call}", content=body, headers={"content-type": "application/json"}
+        ),
+        422,
+    )
 
 
 def test_odd_ids_are_answers(guarded: Router) -> None:
@@ -145,17 +175,26 @@ def test_a_callers_request_id_is_kept_where_it_is_one(guarded: Router) -> None:
     asked = {"json": {"triggers": ["i00"]}}
     kept = guarded.client.post("/v1/retrieve", headers={"x-request-id": "mine-7"}, **asked)
     assert kept.json()["request_id"] == kept.headers["x-request-id"] == "mine-7"
-    odd = guarded.client.post("/v1/retrieve", headers={"x-request-id": "a b\u00e4".encode()}, **asked)
+    odd = guarded.client.post(
+        "/v1/retrieve", headers={"x-request-id": "a b\u00e4".encode()}, **asked
+    )
     assert len(odd.json()["request_id"]) == 32
 
 
 def test_the_log_is_json_without_secrets(guarded: Router, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "mtmh.router")
     answer = guarded.retrieve(triggers=["i00"], k=3)
-    guarded.client.post("/v1/retrieve", json={"user_id": "u-private"}, headers={"authorization": "Bearer wrong"})
+    guarded.client.post(
+        "/v1/retrieve", json={"user_id": "u-private"}, headers={"authorization": "Bearer wrong"}
+    )
     lines = [json.loads(JsonLines().format(record)) for record in caplog.records]
     mine = next(line for line in lines if line.get("request_id") == answer["request_id"])
-    assert (mine["path"], mine["status"], mine["model_version"], mine["candidates"]) == ("/v1/retrieve", 200, "1", 3)
+    assert (mine["path"], mine["status"], mine["model_version"], mine["candidates"]) == (
+        "/v1/retrieve",
+        200,
+        "1",
+        3,
+    )
     text = json.dumps(lines)
     assert TOKEN not in text
     assert "wrong" not in text
@@ -183,7 +222,9 @@ def test_what_does_not_fit_is_shed_at_once(run_router: Run) -> None:
 
         def press() -> None:
             with httpx.Client() as client:
-                results.extend(client.post(url, json={"triggers": ["i00", "i05"], "k": 30}) for _ in range(25))
+                results.extend(
+                    client.post(url, json={"triggers": ["i00", "i05"], "k": 30}) for _ in range(25)
+                )
 
         threads = [threading.Thread(target=press) for _ in range(8)]
         for thread in threads:
@@ -218,6 +259,8 @@ def test_a_token_that_changes_is_read_again(run_router: Run, tmp_path: Path) -> 
     with run_router(f"auth.token_file={file}", token="first") as router:
         router.retrieve(triggers=["i00"])
         file.write_text("second")
-        eventually(lambda: router.client.get("/v1/items").status_code == 401, "the old token is refused")
+        eventually(
+            lambda: router.client.get("/v1/items").status_code == 401, "the old token is refused"
+        )
         router.client.headers["authorization"] = "Bearer second"
         router.retrieve(triggers=["i00"])

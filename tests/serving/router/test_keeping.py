@@ -23,16 +23,24 @@ USER = {"user_id": "u03", "k": 5}
 
 
 def unreadable(router: Router) -> None:
-    """A user alone gets a 503, with triggers an answer that is marked, and who needs no history is not concerned."""
+    """A user alone gets a 503, with triggers an answer that is marked, and who needs no history is
+    not concerned.
+    """
     start = time.monotonic()
     response = router.client.post("/v1/retrieve", json=USER)
     assert response.status_code == 503, response.text
     assert int(response.headers["retry-after"]) >= 1
     assert "history" in response.json()["error"]
     answer = router.retrieve(**USER, triggers=["i00"])
-    assert (answer["degraded"], answer["missing"], len(answer["candidates"])) == (True, ["history"], 5)
+    assert (answer["degraded"], answer["missing"], len(answer["candidates"])) == (
+        True,
+        ["history"],
+        5,
+    )
     assert not router.retrieve(triggers=["i00"])["degraded"]
-    assert not router.retrieve(**USER, triggers=["i00"], filters={"exclude_seen": False})["degraded"]
+    assert not router.retrieve(**USER, triggers=["i00"], filters={"exclude_seen": False})[
+        "degraded"
+    ]
     assert time.monotonic() - start < 20  # four answers, though nobody reads
 
 
@@ -59,7 +67,9 @@ def redis(port: int, folder: Path) -> Iterator[subprocess.Popen]:
     from redis import ConnectionError, Redis
 
     options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    server = subprocess.Popen(["redis-server", "--port", str(port), *options], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        ["redis-server", "--port", str(port), *options], stdout=subprocess.DEVNULL
+    )
 
     def answers() -> bool:
         with Redis(port=port) as client:
@@ -82,7 +92,9 @@ def test_a_redis_that_hangs_or_dies_is_waited_for_within_the_budget(
     if shutil.which("redis-server") is None:
         pytest.skip("no redis-server on the PATH: apt-get install -y redis-server")
     port = free_ports(1)[0]
-    monkeypatch.setenv("FEAST_FS_YAML_FILE_PATH", str(store.EMBEDDED.with_name("feature_store.cluster.yaml")))
+    monkeypatch.setenv(
+        "FEAST_FS_YAML_FILE_PATH", str(store.EMBEDDED.with_name("feature_store.cluster.yaml"))
+    )
     monkeypatch.setenv("REDIS_CONNECTION", f"127.0.0.1:{port}")
     features = tmp_path / "features"
     (tmp_path / "out").mkdir()
@@ -114,16 +126,32 @@ def test_what_users_were_shown_and_did_is_on_disk(run_router: Run, tmp_path: Pat
         near = router.post("/v1/similar", {"item_id": "i00", "user_id": "u04", "k": 3})
         assert answer["exposure_logged"]
         assert near["exposure_logged"]
-        assert not router.retrieve(triggers=["i00"])["exposure_logged"]  # shown to nobody that is known
-        did = {"user_id": "u03", "item_id": answer["candidates"][0]["item_id"], "request_id": answer["request_id"]}
-        asked = {"engagements": [did | {"timestamp": "2026-01-02T03:04:05+01:00"}, did | {"event": "like"}]}
+        assert not router.retrieve(triggers=["i00"])[
+            "exposure_logged"
+        ]  # shown to nobody that is known
+        did = {
+            "user_id": "u03",
+            "item_id": answer["candidates"][0]["item_id"],
+            "request_id": answer["request_id"],
+        }
+        asked = {
+            "engagements": [
+                did | {"timestamp": "2026-01-02T03:04:05+01:00"},
+                did | {"event": "like"},
+            ]
+        }
         assert router.post("/v1/engagements", asked)["logged"] == 2
-        assert (router.metric("mtmh_engagements_total", logged="true"), router.metric("mtmh_log_kept")) == (2, 1)
+        assert (
+            router.metric("mtmh_engagements_total", logged="true"),
+            router.metric("mtmh_log_kept"),
+        ) == (2, 1)
         wrong = {"engagements": [did | {"timestamp": "2026-01-02T03:04:05"}]}
         assert "timestamp" in router.post("/v1/engagements", wrong, 422)["error"]
         log = read(tmp_path / "log", tmp_path / "out")  # while the router has it open
         shown = [row for row in rows(log.exposures) if row["request_id"] == answer["request_id"]]
-        for position, (row, one) in enumerate(zip(shown, answer["candidates"], strict=True), start=1):
+        for position, (row, one) in enumerate(
+            zip(shown, answer["candidates"], strict=True), start=1
+        ):
             assert (row["user_id"], row["arm"], row["model_version"]) == ("u03", "none", "1")
             assert (row["alpha"], row["surface"], row["position"]) == (50, "retrieve", position)
             assert {name: row[name] for name in one} == one
@@ -134,7 +162,9 @@ def test_what_users_were_shown_and_did_is_on_disk(run_router: Run, tmp_path: Pat
         assert not len(log.rejected)
 
 
-def test_a_log_that_cannot_be_written_says_so_and_holds_up_no_answer(run_router: Run, tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_says_so_and_holds_up_no_answer(
+    run_router: Run, tmp_path: Path
+) -> None:
     folder = tmp_path / "log"
     with run_router(f"log.directory={folder}") as router:
         assert router.retrieve(**USER)["exposure_logged"]

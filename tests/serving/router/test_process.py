@@ -1,4 +1,6 @@
-"""The router as a process of its own: it starts, stops cleanly, and says what keeps it from starting."""
+"""The router as a process of its own: it starts, stops cleanly, and says what keeps it from
+starting.
+"""
 
 import os
 import signal
@@ -16,7 +18,9 @@ from mtmh.errors import UserError
 from serving.router.configuration import read_tokens
 from serving.router.settings import Source
 
-CODE = "import sys; from serving.router.app import serve; from serving.router.settings import Source; "
+CODE = (
+    "import sys; from serving.router.app import serve; from serving.router.settings import Source; "
+)
 CODE += "serve(Source(None, sys.argv[1:])); print('stopped')"
 
 
@@ -28,11 +32,17 @@ def start(*settings: str) -> subprocess.Popen:
 
 def test_it_serves_until_it_is_interrupted(place: RouterFolder, tmp_path: Path) -> None:
     http, rpc = free_ports(2)
-    own = [f"store={place.store}", f"triton.url=127.0.0.1:{place.ports.grpc}", f"listen.port={http}"]
+    own = [
+        f"store={place.store}",
+        f"triton.url=127.0.0.1:{place.ports.grpc}",
+        f"listen.port={http}",
+    ]
     secret = tmp_path / "secret"
     secret.write_text(place.triton.secret)
     own.append(f"triton.secret_file={secret}")
-    router = start(*own, f"listen.grpc_port={rpc}", "triton.poll_seconds=0.2", "limits.deadline_ms=5000")
+    router = start(
+        *own, f"listen.grpc_port={rpc}", "triton.poll_seconds=0.2", "limits.deadline_ms=5000"
+    )
     url = f"http://127.0.0.1:{http}"
 
     def ready() -> bool:
@@ -45,7 +55,9 @@ def test_it_serves_until_it_is_interrupted(place: RouterFolder, tmp_path: Path) 
     try:
         eventually(ready, "it is ready")
         assert httpx.get(f"{url}/healthz").json()["status"] == "alive"
-        assert httpx.post(f"{url}/v1/retrieve", json={"triggers": ["i00"], "k": 3}).json()["candidates"]
+        assert httpx.post(f"{url}/v1/retrieve", json={"triggers": ["i00"], "k": 3}).json()[
+            "candidates"
+        ]
         router.send_signal(signal.SIGINT)
         out, log = router.communicate(timeout=60)
     finally:
@@ -61,7 +73,9 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, taken: str) -> Non
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        ports = {"port": free_ports(1)[0], "grpc_port": free_ports(1)[0]} | {taken: other.getsockname()[1]}
+        ports = {"port": free_ports(1)[0], "grpc_port": free_ports(1)[0]} | {
+            taken: other.getsockname()[1]
+        }
         settings = [f"listen.{name}={port}" for name, port in ports.items()]
         router = start(f"store={tmp_path}", *settings)
         _, log = router.communicate(timeout=60)
@@ -73,7 +87,10 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, taken: str) -> Non
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["limits.trigger=5", "listen.port=0", "experiment.arms=[{nmae: a}]"], ["triggers", "listen.port", "'name'"]),
+        (
+            ["limits.trigger=5", "listen.port=0", "experiment.arms=[{nmae: a}]"],
+            ["triggers", "listen.port", "'name'"],
+        ),
         (["listen.host=0.0.0.0"], ["auth.token_file"]),
         (["limits.batch=32", "limits.in_flight=8"], ["in_flight 8"]),
         (["experiment.arms=[{name: a}, {name: a}]"], ["a name of its own"]),

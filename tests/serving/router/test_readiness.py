@@ -1,4 +1,6 @@
-"""Ready means answers: Triton hangs, the volume is away for a moment, a version is rolled back, its folder is gone."""
+"""Ready means answers: Triton hangs, the volume is away for a moment, a version is rolled back, its
+folder is gone.
+"""
 
 import os
 import signal
@@ -58,10 +60,16 @@ def test_a_triton_that_hangs_makes_the_router_not_ready_and_stops_no_configurati
             eventually(lambda: status(router) == 503, "it is not ready", seconds=30)
             assert router.metric("mtmh_ready") == 0
             assert "heads" in router.client.get("/readyz").json()["status"]
-            config.write_text(yaml.safe_dump({"experiment": {"salt": "s", "arms": None}, "limits": {"k": 7}}))
+            config.write_text(
+                yaml.safe_dump({"experiment": {"salt": "s", "arms": None}, "limits": {"k": 7}})
+            )
             eventually(lambda: router.service.settings.limits.k == 7, "limits are read", seconds=30)
             # an arm that does harm is withdrawn
-            eventually(lambda: router.service.versions.serving.experiment.arms is None, "the arm is gone", seconds=30)
+            eventually(
+                lambda: router.service.versions.serving.experiment.arms is None,
+                "the arm is gone",
+                seconds=30,
+            )
         eventually(lambda: status(router) == 200, "it is ready again")
         assert router.metric("mtmh_ready") == 1
 
@@ -95,16 +103,24 @@ def test_a_volume_that_is_away_for_a_moment_takes_no_router_out_of_service(
                 time.sleep(0.1)
         eventually(lambda: not router.client.get("/readyz").json()["refused"], "all is well again")
         assert router.metric("mtmh_version_swaps_total") == 1
-    assert {(answer.status_code, answer.json()["degraded"]) for answer in traffic.answers} == {(200, False)}
+    assert {(answer.status_code, answer.json()["degraded"]) for answer in traffic.answers} == {
+        (200, False)
+    }
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\0", b"../../..", b"/etc/passwd", b"9" * 2**20, b"1\n2\n", b"999"])
-def test_a_spoiled_champion_is_told_in_a_few_words(run_router: Run, place: RouterFolder, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\0", b"../../..", b"/etc/passwd", b"9" * 2**20, b"1\n2\n", b"999"]
+)
+def test_a_spoiled_champion_is_told_in_a_few_words(
+    run_router: Run, place: RouterFolder, content: bytes
+) -> None:
     with run_router() as router:
         draft = place.store / ".draft"
         draft.write_bytes(content)
         draft.replace(place.store / "champion")
-        eventually(lambda: "champion" in router.client.get("/readyz").json()["refused"], "it is seen")
+        eventually(
+            lambda: "champion" in router.client.get("/readyz").json()["refused"], "it is seen"
+        )
         ready = router.client.get("/readyz")
         assert (ready.status_code, ready.json()["model_version"]) == (200, "1")
         assert len(ready.content) < 300
@@ -132,7 +148,9 @@ def test_readyz_tells_no_paths_and_forgets_what_nobody_names(
         assert router.metric("mtmh_config_reloads_total", outcome="taken") == 0
         assert status(router) == 200
         arms({"name": "all"})
-        eventually(lambda: not router.client.get("/readyz").json()["refused"], "nobody names it any more")
+        eventually(
+            lambda: not router.client.get("/readyz").json()["refused"], "nobody names it any more"
+        )
         assert router.metric("mtmh_experiment_pending") == 0
 
 
@@ -140,28 +158,43 @@ def test_an_arms_version_may_be_installed_after_the_arm_is_configured(
     run_router: Run, place: RouterFolder, tmp_path: Path
 ) -> None:
     config = tmp_path / "router.yaml"
-    config.write_text(yaml.safe_dump({"experiment": {"salt": "s", "arms": [{"name": "new", "version": "43"}]}}))
+    config.write_text(
+        yaml.safe_dump({"experiment": {"salt": "s", "arms": [{"name": "new", "version": "43"}]}})
+    )
     with run_router(config=config) as router:
         assert router.retrieve(**ASKED, user_id="u03")["arm"] == "none"
         install(place.package("43"), place.store)
-        eventually(lambda: router.retrieve(**ASKED, user_id="u03")["arm"] == "new", "the arm goes live")
+        eventually(
+            lambda: router.retrieve(**ASKED, user_id="u03")["arm"] == "new", "the arm goes live"
+        )
         assert router.retrieve(**ASKED, user_id="u03")["model_version"] == "43"
         assert router.metric("mtmh_experiment_pending") == 0
     remove(place.store, "43")
 
 
-def test_a_rollback_within_the_drain_time_drops_nobody(run_router: Run, place: RouterFolder) -> None:
+def test_a_rollback_within_the_drain_time_drops_nobody(
+    run_router: Run, place: RouterFolder
+) -> None:
     with run_router("triton.drain_seconds=30") as router, Traffic(router.port, USER) as traffic:
         for number in ("2", "1", "2", "1"):
             promote(place.store, number)
-            eventually(lambda n=number: router.retrieve(**USER)["model_version"] == n, f"version {number} serves")
+            eventually(
+                lambda n=number: router.retrieve(**USER)["model_version"] == n,
+                f"version {number} serves",
+            )
             time.sleep(1)
     answers = [(answer.status_code, answer.text) for answer in traffic.answers]
-    assert {code for code, _ in answers} == {200}, next(text for code, text in answers if code != 200)
-    assert all(answer.json()["candidates"] and not answer.json()["missing"] for answer in traffic.answers)
+    assert {code for code, _ in answers} == {200}, next(
+        text for code, text in answers if code != 200
+    )
+    assert all(
+        answer.json()["candidates"] and not answer.json()["missing"] for answer in traffic.answers
+    )
 
 
-def test_a_versions_folder_that_is_gone_makes_no_empty_answers(run_router: Run, place: RouterFolder) -> None:
+def test_a_versions_folder_that_is_gone_makes_no_empty_answers(
+    run_router: Run, place: RouterFolder
+) -> None:
     with run_router() as router:
         assert router.retrieve(**USER)["candidates"]
         with moved_away(place.store / "versions" / "1"):
@@ -173,7 +206,10 @@ def test_a_versions_folder_that_is_gone_makes_no_empty_answers(run_router: Run, 
                 answer = router.retrieve(**USER, triggers=["i00"])
                 assert answer["candidates"]
                 time.sleep(0.1)
-        eventually(lambda: router.client.post("/v1/retrieve", json=USER).status_code == 200, "histories are back")
+        eventually(
+            lambda: router.client.post("/v1/retrieve", json=USER).status_code == 200,
+            "histories are back",
+        )
 
 
 @pytest.mark.anyio
@@ -187,12 +223,16 @@ async def test_a_store_that_goes_missing_is_no_version_without_a_store(tmp_path:
     await histories.open(tmp_path)
     assert await histories.read(tmp_path, "u03", 1.0) is None
     assert await histories.read(tmp_path / "never opened", "u03", 1.0) is None
-    assert list((tmp_path / "features").iterdir()) == []  # and no empty store was begun in its place
+    assert (
+        list((tmp_path / "features").iterdir()) == []
+    )  # and no empty store was begun in its place
     histories.threads.shutdown()
 
 
 def test_a_pipe_in_the_files_place_holds_up_no_answer(run_router: Run, tmp_path: Path) -> None:
-    """Whoever reads it would wait for its writer: files are looked at, and read, away from the answers."""
+    """Whoever reads it would wait for its writer: files are looked at, and read, away from the
+    answers.
+    """
     config = tmp_path / "router.yaml"
     config.write_text("limits: {k: 100}\n")
     with run_router(config=config) as router:
@@ -203,18 +243,28 @@ def test_a_pipe_in_the_files_place_holds_up_no_answer(run_router: Run, tmp_path:
         assert status(router) == 200
 
 
-def test_an_empty_file_takes_no_token_away_and_ends_no_experiment(run_router: Run, tmp_path: Path) -> None:
+def test_an_empty_file_takes_no_token_away_and_ends_no_experiment(
+    run_router: Run, tmp_path: Path
+) -> None:
     (tmp_path / "token").write_text("secret")
     config = tmp_path / "router.yaml"
-    content = {"auth": {"token_file": str(tmp_path / "token")}, "experiment": {"salt": "s", "arms": [{"name": "all"}]}}
+    content = {
+        "auth": {"token_file": str(tmp_path / "token")},
+        "experiment": {"salt": "s", "arms": [{"name": "all"}]},
+    }
     config.write_text(yaml.safe_dump(content | {"listen": {"host": "0.0.0.0"}}))
     loopback = yaml.safe_dump({"listen": {"host": "127.0.0.1"}})
     with run_router(config=config, token="secret") as router:
-        for count, text in enumerate(("", loopback, loopback + "auth: {token_file: null}\n"), start=1):
+        for count, text in enumerate(
+            ("", loopback, loopback + "auth: {token_file: null}\n"), start=1
+        ):
             config.write_text(text)
             eventually(
-                lambda c=count: router.metric("mtmh_config_reloads_total", outcome="refused") == c, "it is refused"
+                lambda c=count: router.metric("mtmh_config_reloads_total", outcome="refused") == c,
+                "it is refused",
             )
-            stranger = router.client.post("/v1/retrieve", json=ASKED, headers={"authorization": "Bearer wrong"})
+            stranger = router.client.post(
+                "/v1/retrieve", json=ASKED, headers={"authorization": "Bearer wrong"}
+            )
             assert stranger.status_code == 401
             assert router.retrieve(**ASKED, user_id="u03")["arm"] == "all"

@@ -1,4 +1,6 @@
-"""New items come to those who are served: a refreshed version takes over, and nobody notices but by its items."""
+"""New items come to those who are served: a refreshed version takes over, and nobody notices but by
+its items.
+"""
 
 import filecmp
 import json
@@ -36,9 +38,14 @@ def mtmh(*arguments: object) -> int:
 
 @pytest.fixture
 def served(place: RouterFolder, fresh: FreshWorld, tmp_path: Path) -> Path:
-    """The store with the version that lacks the new items as its champion, under a number of its own."""
+    """The store with the version that lacks the new items as its champion, under a number of its
+    own.
+    """
     number = str(max(map(trained, packages.versions(place.store))) + 1)
-    packages.install(write_package(fresh.before, number, tmp_path / "package" / number, place.features), place.store)
+    packages.install(
+        write_package(fresh.before, number, tmp_path / "package" / number, place.features),
+        place.store,
+    )
     packages.promote(place.store, number)
     return place.store
 
@@ -50,7 +57,12 @@ def items(fresh: FreshWorld, tmp_path: Path) -> Path:
 
 
 def test_new_items_are_served_without_a_restart_or_a_mixed_answer(
-    run_router: Run, served: Path, fresh: FreshWorld, items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_router: Run,
+    served: Path,
+    fresh: FreshWorld,
+    items: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before, settings = query.load(fresh.before), retrieval_settings(fresh.before)
     new = sorted(fresh.new["item_id"].to_pylist())
@@ -63,10 +75,23 @@ def test_new_items_are_served_without_a_restart_or_a_mixed_answer(
         assert router.retrieve(**asked)["model_version"] == base
         assert not router.post("/v1/similar", {"item_id": new[3], "k": 5})["candidates"]
         out = tmp_path / "out"
-        command = ["refresh", fresh.before, items, out, "--store", served, "--promote", "--cache", fresh.cache]
+        command = [
+            "refresh",
+            fresh.before,
+            items,
+            out,
+            "--store",
+            served,
+            "--promote",
+            "--cache",
+            fresh.cache,
+        ]
         assert mtmh(*command) == 0
         assert packages.champion(served) == number
-        eventually(lambda: router.retrieve(**asked)["model_version"] == number, "the refreshed version serves")
+        eventually(
+            lambda: router.retrieve(**asked)["model_version"] == number,
+            "the refreshed version serves",
+        )
         count = len(traffic.answers)
         eventually(lambda: len(traffic.answers) > count + 5, "traffic goes on")
         after = query.load(out)
@@ -109,12 +134,18 @@ def test_a_refresh_keeps_histories_and_users_and_makes_older_refreshes_go(
     assert filecmp.cmpfiles(old / "features", new / "features", names, shallow=False)[0] == names
     one, two = (json.loads((place / "serving.json").read_text()) for place in (old, new))
     assert two == {**one, "items": one["items"] + 16}
-    assert json.loads((new / "manifest.json").read_text())["created_from"]["refreshed"]["items"] == 16
+    assert (
+        json.loads((new / "manifest.json").read_text())["created_from"]["refreshed"]["items"] == 16
+    )
     assert retire_refreshes(served) == [f"{base}0001"]
-    assert {"1", "2", base, *(f"{base}000{day}" for day in (2, 3, 4))} <= set(packages.versions(served))
+    assert {"1", "2", base, *(f"{base}000{day}" for day in (2, 3, 4))} <= set(
+        packages.versions(served)
+    )
 
 
-def test_what_is_no_refresh_of_the_champion_is_refused(served: Path, fresh: FreshWorld, tmp_path: Path) -> None:
+def test_what_is_no_refresh_of_the_champion_is_refused(
+    served: Path, fresh: FreshWorld, tmp_path: Path
+) -> None:
     intake = Intake.load(fresh.before, device="cpu", cache=fresh.cache)
     versions, base = packages.versions(served), packages.champion(served)
     with pytest.raises(UserError, match="was not refreshed"):
@@ -130,14 +161,23 @@ def test_what_is_no_refresh_of_the_champion_is_refused(served: Path, fresh: Fres
     np.save(other / "retriever" / "relevance.npy", vectors[:, ::-1])
     (other / "retriever" / "manifest.json").unlink()
     write_manifest(other / "retriever", verify(fresh.before / "retriever")["created_from"])
-    refresh(other, fresh.new, tmp_path / "foreign", Intake.load(other, device="cpu", cache=fresh.cache))
-    with pytest.raises(UserError, match=rf"no refresh of version {base}, which serves: their relevance heads differ"):
+    refresh(
+        other, fresh.new, tmp_path / "foreign", Intake.load(other, device="cpu", cache=fresh.cache)
+    )
+    with pytest.raises(
+        UserError,
+        match=rf"no refresh of version {base}, which serves: their relevance heads differ",
+    ):
         install_refresh(tmp_path / "foreign", served)
     assert set(packages.versions(served)) - set(versions) == {f"{base}0001"}
 
 
 def test_the_command_says_what_it_did_and_what_is_wrong(
-    fresh: FreshWorld, items: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fresh: FreshWorld,
+    items: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "argv", [])
     out, n = tmp_path / "out", len(fresh.new)

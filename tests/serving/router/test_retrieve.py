@@ -1,4 +1,6 @@
-"""What the router answers, beside what the offline retriever does with the same version and input."""
+"""What the router answers, beside what the offline retriever does with the same version and
+input.
+"""
 
 import numpy as np
 import pytest
@@ -30,7 +32,9 @@ def test_the_served_merge_is_the_offline_one(
     answer = router.retrieve(triggers=history, k=20, alpha=alpha)
     told = query.recommend(offline["1"], history, 20, alpha, RetrievalSettings())
     assert candidates(answer) == rows(told)
-    np.testing.assert_allclose([one["score"] for one in answer["candidates"]], [one.score for one in told], rtol=1e-4)
+    np.testing.assert_allclose(
+        [one["score"] for one in answer["candidates"]], [one.score for one in told], rtol=1e-4
+    )
     schema.RetrieveAnswer.model_validate(answer, strict=True)
 
 
@@ -55,21 +59,27 @@ def test_every_prefix_holds_its_share_of_the_engagement_head(router: Router) -> 
         for head in ("engagement", "relevance"):
             ranks = [one["head_rank"] for one in found if one["head"] == head]
             assert ranks == sorted(set(ranks))
-        # A candidate of both heads counts for the one that is due first; the turn of what is shown tells alpha.
+        # A candidate of both heads counts for the one that is due first; the turn of what is shown
+        # tells alpha.
         turns = [
-            (one["head_rank"] - 0.5) / max((alpha if one["head"] == "engagement" else 100 - alpha) / 100, 1e-9)
+            (one["head_rank"] - 0.5)
+            / max((alpha if one["head"] == "engagement" else 100 - alpha) / 100, 1e-9)
             for one in found
         ]
         assert turns == sorted(turns)
 
 
-def test_a_user_gets_what_the_history_in_the_store_says(router: Router, offline: dict[str, Retriever]) -> None:
+def test_a_user_gets_what_the_history_in_the_store_says(
+    router: Router, offline: dict[str, Retriever]
+) -> None:
     from feature_repo.store import online_user_history, open_store
 
     package = router.service.versions.serving.live["1"].package  # type: ignore[union-attr]
     history = online_user_history(open_store(package.folder / "features"), ["u03"])[0].item_ids
     answer = router.retrieve(user_id="u03", k=10)
-    assert candidates(answer) == rows(query.recommend(offline["1"], history, 10, 50, RetrievalSettings()))
+    assert candidates(answer) == rows(
+        query.recommend(offline["1"], history, 10, 50, RetrievalSettings())
+    )
     assert not {one["item_id"] for one in answer["candidates"]} & set(history)
     both = router.retrieve(user_id="u03", triggers=["i00"], k=30)
     assert {one["trigger_id"] for one in both["candidates"]} == {"i00"}
@@ -90,14 +100,25 @@ def test_topics_sift_both_heads_before_the_merge(router: Router) -> None:
         return f"subject {int(item[1:]) // 10 % 2}"
 
     everything = {one["item_id"] for one in router.retrieve(triggers=["i00"], k=43)["candidates"]}
-    only = router.retrieve(triggers=["i00"], k=10, filters={"allow_topics": ["subject 1"]})["candidates"]
+    only = router.retrieve(triggers=["i00"], k=10, filters={"allow_topics": ["subject 1"]})[
+        "candidates"
+    ]
     assert len(only) == 10  # filled up, from further down
     assert {subject(one["item_id"]) for one in only} == {"subject 1"}
     ranks = [one["head_rank"] for one in only if one["head"] == "engagement"]
     assert ranks[0] == 1  # places in the sifted list
-    none = router.retrieve(triggers=["i00"], k=43, filters={"deny_topics": ["subject 1", "never heard of"]})
-    assert {one["item_id"] for one in none["candidates"]} == {i for i in everything if subject(i) == "subject 0"}
-    assert router.retrieve(triggers=["i00"], filters={"allow_topics": ["never heard of"]})["candidates"] == []
+    none = router.retrieve(
+        triggers=["i00"], k=43, filters={"deny_topics": ["subject 1", "never heard of"]}
+    )
+    assert {one["item_id"] for one in none["candidates"]} == {
+        i for i in everything if subject(i) == "subject 0"
+    }
+    assert (
+        router.retrieve(triggers=["i00"], filters={"allow_topics": ["never heard of"]})[
+            "candidates"
+        ]
+        == []
+    )
     both = {"allow_topics": ["all"], "deny_topics": ["subject 0"]}
     kept = router.retrieve(triggers=["i00"], k=43, filters=both)["candidates"]
     assert {one["item_id"] for one in kept} == {i for i in everything if subject(i) == "subject 1"}
@@ -109,7 +130,13 @@ def test_an_age_that_no_item_has_is_said_to_be_no_filter(router: Router) -> None
 
 
 @pytest.mark.parametrize(
-    "asked", [{"user_id": "nobody"}, {"triggers": ["nothing"]}, {"triggers": []}, {"user_id": "nobody", "triggers": []}]
+    "asked",
+    [
+        {"user_id": "nobody"},
+        {"triggers": ["nothing"]},
+        {"triggers": []},
+        {"user_id": "nobody", "triggers": []},
+    ],
 )
 def test_the_unknown_is_an_answer_without_candidates(router: Router, asked: dict) -> None:
     empty = router.metric("mtmh_empty_answers_total")
@@ -133,8 +160,14 @@ def test_an_unseen_item_is_placed_by_its_features(router: Router) -> None:
     assert len(nearest["candidates"]) == 5
     wrong = NEW_TRIGGER | {"id_features": {"creator": "c11"}}
     assert "creator_id" in router.retrieve(422, triggers=[wrong])["error"]
-    of_a_known = {"item_id": "i00", "content": [-1e29], "id_features": {"any": "x"}}  # known: its own features count
-    assert candidates(router.retrieve(triggers=[of_a_known])) == candidates(router.retrieve(triggers=["i00"]))
+    of_a_known = {
+        "item_id": "i00",
+        "content": [-1e29],
+        "id_features": {"any": "x"},
+    }  # known: its own features count
+    assert candidates(router.retrieve(triggers=[of_a_known])) == candidates(
+        router.retrieve(triggers=["i00"])
+    )
     huge = NEW_TRIGGER | {"content": [1e30] * 6}
     assert router.retrieve(triggers=[huge], k=5)["candidates"]
     short = NEW_TRIGGER | {"content": [1.0]}
@@ -142,7 +175,12 @@ def test_an_unseen_item_is_placed_by_its_features(router: Router) -> None:
 
 
 def test_a_batch_is_its_requests_in_order(router: Router) -> None:
-    asked = [{"triggers": ["i00"], "k": 3}, {"triggers": ["i01"], "k": 400}, {"triggers": ["i02"], "k": 4}, {}]
+    asked = [
+        {"triggers": ["i00"], "k": 3},
+        {"triggers": ["i01"], "k": 400},
+        {"triggers": ["i02"], "k": 4},
+        {},
+    ]
     answers = router.post("/v1/retrieve/batch", {"requests": asked})["answers"]
     for one, answer in zip(asked[:3], answers, strict=False):
         assert candidates(answer) == candidates(router.retrieve(**one))
@@ -152,12 +190,20 @@ def test_a_batch_is_its_requests_in_order(router: Router) -> None:
 
 def test_the_merge_is_measured(router: Router) -> None:
     names = ("mtmh_merged_candidates_total", "mtmh_duplicates_removed_total", "mtmh_triggers_total")
-    before = [router.metric(names[0], head="engagement"), router.metric(names[1]), router.metric(names[2])]
+    before = [
+        router.metric(names[0], head="engagement"),
+        router.metric(names[1]),
+        router.metric(names[2]),
+    ]
     answer = router.retrieve(triggers=["i00", "i01"], k=30)
     own = [one for one in answer["candidates"] if one["head"] == "engagement"]
     other = [one for one in answer["candidates"] if one["head"] == "relevance"]
     passed = own[-1]["head_rank"] - len(own) + other[-1]["head_rank"] - len(other)
-    after = [router.metric(names[0], head="engagement"), router.metric(names[1]), router.metric(names[2])]
+    after = [
+        router.metric(names[0], head="engagement"),
+        router.metric(names[1]),
+        router.metric(names[2]),
+    ]
     assert np.subtract(after, before).tolist() == [len(own), passed, 2]
     assert passed > 0
     page = router.client.get("/metrics").text

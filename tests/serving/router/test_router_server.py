@@ -1,4 +1,6 @@
-"""The same simulated users, served by the real router over the real Triton and by the retriever in this process."""
+"""The same simulated users, served by the real router over the real Triton and by the retriever in
+this process.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +29,18 @@ from simulation.server import Server
 
 ARMS = (Arm(name="engagement-only", alpha=100), Arm(name="mtmh", alpha=50))
 SALT, USERS, DAYS = "simulated", 250, 2
-ANSWER = ["request_id", "timestamp", "user_id", "arm", "alpha", "degraded", "k", "item_id", "head", "head_rank"]
+ANSWER = [
+    "request_id",
+    "timestamp",
+    "user_id",
+    "arm",
+    "alpha",
+    "degraded",
+    "k",
+    "item_id",
+    "head",
+    "head_rank",
+]
 ANSWER += ["trigger_id", "position"]
 
 
@@ -57,7 +70,9 @@ def offline(retriever_of: Callable[[str], Retriever]) -> Retriever:
     return retriever_of("1")
 
 
-def through(router: Router, people: Population, offline: Retriever, arms: tuple[Arm, ...] = ARMS) -> RouterServer:
+def through(
+    router: Router, people: Population, offline: Retriever, arms: tuple[Arm, ...] = ARMS
+) -> RouterServer:
     url = f"http://127.0.0.1:{router.port}"
     known = offline.items["item_id"]
     return RouterServer(url, people.user_ids, people.item_table, known, RETRIEVAL.triggers, arms)
@@ -67,7 +82,9 @@ def log_of(server: Server, people: Population, out: Path) -> tuple[pa.Table, pa.
     """Exposures and engagements of a simulation, in an order of their own."""
     simulate(people, DEFAULT, server, ARMS, SALT, 0, out)
     logged = read(out / "log", out / "tables")
-    exposures = logged.exposures.to_pyarrow().sort_by([("request_id", "ascending"), ("position", "ascending")])
+    exposures = logged.exposures.to_pyarrow().sort_by(
+        [("request_id", "ascending"), ("position", "ascending")]
+    )
     keys = [(name, "ascending") for name in ("timestamp", "user_id", "item_id")]
     return exposures, logged.engagements.to_pyarrow().sort_by(keys)
 
@@ -100,13 +117,17 @@ def test_the_routers_own_log_has_the_whole_answers_in_the_time_of_the_clock(
     directory = router.service.settings.log.directory
     assert directory is not None
     exposures = read(directory, directory.with_name("tables")).exposures.to_pyarrow()
-    of_users = exposures.filter(pc.is_in(exposures["user_id"], value_set=people.user_ids.slice(0, 20)))
+    of_users = exposures.filter(
+        pc.is_in(exposures["user_id"], value_set=people.user_ids.slice(0, 20))
+    )
     whole = of_users.filter(pc.equal(of_users["k"], 30))
     assert whole.num_rows == 20 * 30
     assert pc.min(whole["timestamp"]).as_py().year >= 2026
 
 
-def test_a_router_of_another_experiment_is_refused(router: Router, people: Population, offline: Retriever) -> None:
+def test_a_router_of_another_experiment_is_refused(
+    router: Router, people: Population, offline: Retriever
+) -> None:
     other = (Arm(name="engagement-only", alpha=100), Arm(name="mtmh", alpha=30))
     refused = pytest.raises(
         UserError, match=r"in arm '.*' with alpha .*give the router this experiment's salt and arms"
@@ -118,5 +139,10 @@ def test_a_router_of_another_experiment_is_refused(router: Router, people: Popul
 def test_nobody_there_is_said(people: Population, offline: Retriever) -> None:
     known = offline.items["item_id"]
     refused = pytest.raises(UserError, match=r"no router answers at http://127.0.0.1:9.*mtmh serve")
-    with RouterServer("http://127.0.0.1:9", people.user_ids, people.item_table, known, 12, ARMS) as server, refused:
+    with (
+        RouterServer(
+            "http://127.0.0.1:9", people.user_ids, people.item_table, known, 12, ARMS
+        ) as server,
+        refused,
+    ):
         server.answer(np.arange(1), (np.array([0, 1]), np.array([3])), np.array([0]), 10)

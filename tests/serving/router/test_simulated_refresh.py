@@ -24,7 +24,17 @@ from simulation.population import populate
 from simulation.router_server import RouterServer, into_store
 
 ARMS = (Arm(name="engagement-only", alpha=100), Arm(name="mtmh", alpha=50))
-SAME = ["request_id", "timestamp", "user_id", "arm", "item_id", "head", "head_rank", "trigger_id", "position"]
+SAME = [
+    "request_id",
+    "timestamp",
+    "user_id",
+    "arm",
+    "item_id",
+    "head",
+    "head_rank",
+    "trigger_id",
+    "position",
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +45,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(installed: None, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Router, Path]]:
+def served(
+    installed: None, run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Router, Path]]:
     """A router of the experiment over a Triton and a store of their own."""
     root = tmp_path_factory.mktemp("served")
     install(write_package(run, "1", root / "package"), root / "store")
     promote(root / "store", "1")
     arms = [{"name": arm.name, "alpha": arm.alpha} for arm in ARMS]
-    (root / "router.yaml").write_text(yaml.safe_dump({"experiment": {"salt": "salt", "arms": arms}}))
+    (root / "router.yaml").write_text(
+        yaml.safe_dump({"experiment": {"salt": "salt", "arms": arms}})
+    )
     with (
         triton(root / "store", triton_ports()) as server,
         running(root / "store", server.ports, server.secret, config=root / "router.yaml") as router,
@@ -58,18 +72,33 @@ def test_new_items_enter_the_routers_index_as_they_do_in_process(
     logs = []
     with into_store(run, store) as add_new:
         url = f"http://127.0.0.1:{router.port}"
-        asked = url, people.user_ids, people.item_table, known, RETRIEVAL.triggers, ARMS, None, add_new
+        asked = (
+            url,
+            people.user_ids,
+            people.item_table,
+            known,
+            RETRIEVAL.triggers,
+            ARMS,
+            None,
+            add_new,
+        )
         with RouterServer(*asked) as server:
             simulate(people, DEFAULT, server, ARMS, "salt", 0, tmp_path / "router")
             assert (server.row_of >= 0).sum() == people.published(people.start + 1)
     intake = Intake.load(run)
     own = LocalServer(
-        query.load(run), RETRIEVAL, people.item_table, ARMS, lambda kept, new: add_items(kept, new, intake)
+        query.load(run),
+        RETRIEVAL,
+        people.item_table,
+        ARMS,
+        lambda kept, new: add_items(kept, new, intake),
     )
     simulate(people, DEFAULT, own, ARMS, "salt", 0, tmp_path / "own")
     for name in ("router", "own"):
         order = [("request_id", "ascending"), ("position", "ascending")]
-        logs.append(read(tmp_path, tmp_path / name / "tables").exposures.to_pyarrow().sort_by(order))
+        logs.append(
+            read(tmp_path, tmp_path / name / "tables").exposures.to_pyarrow().sort_by(order)
+        )
     assert logs[0].select(SAME).equals(logs[1].select(SAME))
     by_day = logs[0].group_by(["day", "model_version"]).aggregate([]).sort_by("day")
     assert by_day["model_version"].to_pylist() == ["1", champion(store)]

@@ -1,4 +1,6 @@
-"""Heads slow or gone, Triton killed, versions swapped, broken and rolled back, arms and configuration changed."""
+"""Heads slow or gone, Triton killed, versions swapped, broken and rolled back, arms and
+configuration changed.
+"""
 
 import os
 import signal
@@ -26,7 +28,10 @@ def slow_version(place: RouterFolder) -> Iterator[tuple[str, Path]]:
     """Version 5, whose relevance head takes three seconds while the file given with it exists."""
     flag = place.root / "slow"
     install(place.package("5"), place.store)
-    sleep = f"import time, pathlib\n        time.sleep(3 * pathlib.Path({str(flag)!r}).exists())\n        read: list"
+    sleep = (
+        f"import time, pathlib\n        time.sleep(3 * "
+        f"pathlib.Path({str(flag)!r}).exists())\n        read: list"
+    )
     rewrite(place.store, "5", "relevance_5", lambda code: code.replace("read: list", sleep, 1))
     yield "5", flag
     flag.unlink(missing_ok=True)
@@ -35,14 +40,19 @@ def slow_version(place: RouterFolder) -> Iterator[tuple[str, Path]]:
 
 
 def told(retriever: Retriever, alpha: float) -> list[str]:
-    return [o.item_id for o in query.recommend(retriever, ASKED["triggers"], 12, alpha, RetrievalSettings())]  # type: ignore[arg-type]
+    return [
+        o.item_id
+        for o in query.recommend(retriever, ASKED["triggers"], 12, alpha, RetrievalSettings())
+    ]  # type: ignore[arg-type]
 
 
 def items(answer: dict) -> list[str]:
     return [one["item_id"] for one in answer["candidates"]]
 
 
-@pytest.mark.parametrize(("gone", "left", "alpha"), [("relevance", "engagement", 100), ("engagement", "relevance", 0)])
+@pytest.mark.parametrize(
+    ("gone", "left", "alpha"), [("relevance", "engagement", 100), ("engagement", "relevance", 0)]
+)
 def test_a_head_that_is_gone_leaves_the_others_answer(
     run_router: Run,
     place: RouterFolder,
@@ -76,7 +86,10 @@ def test_without_heads_a_503_says_when_to_retry(
         assert response.status_code == 503
         assert int(response.headers["retry-after"]) >= 1
         assert "no head answered" in response.json()["error"]
-        eventually(lambda: router.client.post("/v1/retrieve", json=ASKED).status_code == 200, "the heads are back")
+        eventually(
+            lambda: router.client.post("/v1/retrieve", json=ASKED).status_code == 200,
+            "the heads are back",
+        )
         assert not router.retrieve(**ASKED)["degraded"]
 
 
@@ -96,7 +109,9 @@ def test_a_slow_head_does_not_hold_up_the_answer(
         eventually(lambda: not router.retrieve(**ASKED)["degraded"], "the head keeps up again")
 
 
-def test_a_killed_triton_is_survived_without_a_restart(run_router: Run, place: RouterFolder) -> None:
+def test_a_killed_triton_is_survived_without_a_restart(
+    run_router: Run, place: RouterFolder
+) -> None:
     with run_router() as router:
         before, starts = items(router.retrieve(**ASKED)), place.triton.starts
         os.kill(place.triton.pid, signal.SIGKILL)
@@ -105,25 +120,39 @@ def test_a_killed_triton_is_survived_without_a_restart(run_router: Run, place: R
         def recovered() -> bool:
             response = router.client.post("/v1/retrieve", json=ASKED)
             statuses.add(response.status_code)
-            return place.triton.starts > starts and response.status_code == 200 and not response.json()["degraded"]
+            return (
+                place.triton.starts > starts
+                and response.status_code == 200
+                and not response.json()["degraded"]
+            )
 
         eventually(recovered, "both heads answer again")
         assert statuses <= {200, 503}
         assert items(router.retrieve(**ASKED)) == before
-        eventually(lambda: router.client.get("/readyz").status_code == 200, "the router is ready again")
+        eventually(
+            lambda: router.client.get("/readyz").status_code == 200, "the router is ready again"
+        )
 
 
 def test_versions_are_swapped_under_load_without_a_failed_or_mixed_answer(
-    run_router: Run, place: RouterFolder, server: InferenceServerClient, offline: dict[str, Retriever]
+    run_router: Run,
+    place: RouterFolder,
+    server: InferenceServerClient,
+    offline: dict[str, Retriever],
 ) -> None:
     right = {number: told(retriever, 50) for number, retriever in offline.items()}
     assert right["1"] != right["2"]
     with run_router() as router, Traffic(router.port, ASKED) as traffic:
         for number in ("2", "1", "2"):
             promote(place.store, number)
-            eventually(lambda n=number: router.retrieve(**ASKED)["model_version"] == n, f"version {number} serves")
+            eventually(
+                lambda n=number: router.retrieve(**ASKED)["model_version"] == n,
+                f"version {number} serves",
+            )
             time.sleep(0.2)
-        eventually(lambda: not server.is_model_ready("retrieve_relevance_1"), "the old version is unloaded")
+        eventually(
+            lambda: not server.is_model_ready("retrieve_relevance_1"), "the old version is unloaded"
+        )
         count = len(traffic.answers)
         eventually(lambda: len(traffic.answers) > count + 5, "traffic goes on")
         assert router.metric("mtmh_version_swaps_total") == 4
@@ -146,13 +175,19 @@ def damaged_file(place: RouterFolder, number: str) -> None:
 
 
 def failing_model(place: RouterFolder, number: str) -> None:
-    rewrite(place.store, number, f"relevance_{number}", lambda code: f"raise RuntimeError('it does not load')\n{code}")
+    rewrite(
+        place.store,
+        number,
+        f"relevance_{number}",
+        lambda code: f"raise RuntimeError('it does not load')\n{code}",
+    )
 
 
 def wrong_answers(place: RouterFolder, number: str) -> None:
     def change(code: str) -> str:
         return code.replace(
-            'out["item"][:n], out["score"][:n] = item', 'out["item"][:n], out["score"][:n] = item + 9999'
+            'out["item"][:n], out["score"][:n] = item',
+            'out["item"][:n], out["score"][:n] = item + 9999',
         )
 
     rewrite(place.store, number, f"engagement_{number}", change)
@@ -160,7 +195,11 @@ def wrong_answers(place: RouterFolder, number: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "harm", "why"),
-    [("31", damaged_file, "checksum"), ("32", failing_model, "does not load"), ("33", wrong_answers, "warm-up")],
+    [
+        ("31", damaged_file, "checksum"),
+        ("32", failing_model, "does not load"),
+        ("33", wrong_answers, "warm-up"),
+    ],
 )
 def test_a_version_that_fails_never_takes_traffic(
     run_router: Run,
@@ -175,26 +214,35 @@ def test_a_version_that_fails_never_takes_traffic(
         harm(place, number)
         with Traffic(router.port, ASKED) as traffic:
             (place.store / "champion").write_text(f"{number}\n")  # promote would have seen it
-            eventually(lambda: router.metric("mtmh_versions_refused_total") == 1, "the version is refused")
+            eventually(
+                lambda: router.metric("mtmh_versions_refused_total") == 1, "the version is refused"
+            )
             time.sleep(1)
         assert {(r.status_code, r.json()["model_version"]) for r in traffic.answers} == {(200, "1")}
         assert router.metric("mtmh_versions_refused_total") == 1  # it is not tried again
         ready = router.client.get("/readyz")
         assert (ready.status_code, ready.json()["model_version"]) == (200, "1")
         assert why in ready.json()["refused"][number]
-        eventually(lambda: not server.is_model_ready(f"engagement_{number}"), "what was loaded of it is not kept")
+        eventually(
+            lambda: not server.is_model_ready(f"engagement_{number}"),
+            "what was loaded of it is not kept",
+        )
         promote(place.store, "1")
         remove(place.store, number)
 
 
-def test_a_refused_version_is_tried_again_when_it_changed(run_router: Run, place: RouterFolder) -> None:
+def test_a_refused_version_is_tried_again_when_it_changed(
+    run_router: Run, place: RouterFolder
+) -> None:
     install(place.package("34"), place.store)
     index = place.store / "models" / "relevance_34" / "34" / "index.faiss"
     sound = index.read_bytes()
     damaged_file(place, "34")
     with run_router() as router:
         (place.store / "champion").write_text("34\n")
-        eventually(lambda: router.metric("mtmh_versions_refused_total") == 1, "the version is refused")
+        eventually(
+            lambda: router.metric("mtmh_versions_refused_total") == 1, "the version is refused"
+        )
         index.write_bytes(sound)
         eventually(lambda: router.retrieve(**ASKED)["model_version"] == "34", "mended, it serves")
         assert "34" not in router.client.get("/readyz").json()["refused"]
@@ -206,7 +254,10 @@ def test_where_somebody_else_loads_the_models_the_router_waits(
     install(place.package("6"), place.store)
     promote(place.store, "6")
     with run_router("triton.manages_models=false", wait=False) as router:
-        eventually(lambda: "waiting" in router.client.get("/readyz").json()["refused"].get("6", ""), "it waits")
+        eventually(
+            lambda: "waiting" in router.client.get("/readyz").json()["refused"].get("6", ""),
+            "it waits",
+        )
         response = router.client.post("/v1/retrieve", json=ASKED)
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         models = sorted(path.name for path in (place.store / "models").glob("*_6"))
@@ -236,7 +287,9 @@ def test_arms_come_with_a_configuration_without_a_restart(
         ]
         configure(arms)
         expected = [Arm(**arm) for arm in arms]
-        eventually(lambda: router.retrieve(**ASKED, user_id="u03")["arm"] != "none", "the arms are in use")
+        eventually(
+            lambda: router.retrieve(**ASKED, user_id="u03")["arm"] != "none", "the arms are in use"
+        )
         seen = {}
         for user in (f"user {n}" for n in range(60)):
             answer = router.retrieve(**ASKED, user_id=user)
@@ -246,17 +299,28 @@ def test_arms_come_with_a_configuration_without_a_restart(
         assert (seen["relevant"]["alpha"], seen["control"]["alpha"]) == (0, 50)
         assert [seen[name]["model_version"] for name in ("control", "other")] == ["1", "2"]
         assert items(seen["control"]) == told(offline["1"], 50)
-        narrow = query.recommend(offline["2"], ASKED["triggers"], 12, 50, RetrievalSettings(k_ann=7))  # type: ignore[arg-type]
+        narrow = query.recommend(
+            offline["2"], ASKED["triggers"], 12, 50, RetrievalSettings(k_ann=7)
+        )  # type: ignore[arg-type]
         assert items(seen["other"]) == [one.item_id for one in narrow]
         assert router.retrieve(**ASKED, user_id="user 1", alpha=20)["alpha"] == 20
         assert router.retrieve(**ASKED)["arm"] == "none"  # of nobody in particular
 
         refused = router.metric("mtmh_config_reloads_total", outcome="refused")
         config.write_text("experiment: {arms: [{nmae: x}]}")
-        eventually(lambda: router.metric("mtmh_config_reloads_total", outcome="refused") > refused, "it is refused")
-        assert router.retrieve(**ASKED, user_id="user 1")["arm"] == assign("user 1", "s1", expected).name
+        eventually(
+            lambda: router.metric("mtmh_config_reloads_total", outcome="refused") > refused,
+            "it is refused",
+        )
+        assert (
+            router.retrieve(**ASKED, user_id="user 1")["arm"]
+            == assign("user 1", "s1", expected).name
+        )
         configure([{"name": "nowhere", "version": "99"}])
-        eventually(lambda: "99" in router.client.get("/readyz").json()["refused"], "a version that is not there")
+        eventually(
+            lambda: "99" in router.client.get("/readyz").json()["refused"],
+            "a version that is not there",
+        )
         assert router.retrieve(**ASKED, user_id="u03")["arm"] in seen  # the old arms go on
         configure([{"name": "all"}])
         eventually(lambda: router.retrieve(**ASKED, user_id="u03")["arm"] == "all", "new arms")
@@ -267,6 +331,11 @@ def test_limits_change_with_the_configuration(run_router: Run, tmp_path: Path) -
     config.write_text("limits: {k: 100}")
     with run_router(config=config) as router:
         router.retrieve(**ASKED | {"k": 60})
-        config.write_text("limits: {k: 50}\nlisten: {port: 1}")  # the port needs a restart and stays
-        eventually(lambda: router.client.post("/v1/retrieve", json=ASKED | {"k": 60}).status_code == 422, "k 50")
+        config.write_text(
+            "limits: {k: 50}\nlisten: {port: 1}"
+        )  # the port needs a restart and stays
+        eventually(
+            lambda: router.client.post("/v1/retrieve", json=ASKED | {"k": 60}).status_code == 422,
+            "k 50",
+        )
         router.retrieve(**ASKED)

@@ -1,4 +1,6 @@
-"""Rules and dashboards on a real router and Triton: every name is told, every query answers, an alert begins."""
+"""Rules and dashboards on a real router and Triton: every name is told, every query answers, an
+alert begins.
+"""
 
 import os
 import shutil
@@ -16,7 +18,15 @@ from helpers.live_router import RouterFolder, Run, dated, eventually, remove
 from helpers.processes import free_ports
 from tritonclient.grpc import InferenceServerClient
 
-from monitoring.prometheus.queries import MONITORING, Query, dashboards, exported, names, rules, unknown
+from monitoring.prometheus.queries import (
+    MONITORING,
+    Query,
+    dashboards,
+    exported,
+    names,
+    rules,
+    unknown,
+)
 from serving.triton.export import write_package
 from serving.triton.management import headers
 from serving.triton.store import install, promote
@@ -26,8 +36,12 @@ ASKED = {"user_id": "u03", "triggers": ["i00", "i11", "i25"], "k": 12}
 
 @pytest.fixture
 def of_today(place: RouterFolder, tmp_path: Path) -> Iterator[None]:
-    """The champion is version 42, whose newest item is an hour old; the small world's items have no dates."""
-    retriever = dated(place.retrievers["1"], tmp_path / "dated", [datetime.now(UTC) - timedelta(hours=1)])
+    """The champion is version 42, whose newest item is an hour old; the small world's items have no
+    dates.
+    """
+    retriever = dated(
+        place.retrievers["1"], tmp_path / "dated", [datetime.now(UTC) - timedelta(hours=1)]
+    )
     install(write_package(retriever, "42", tmp_path / "package"), place.store)
     promote(place.store, "42")
     yield
@@ -41,10 +55,16 @@ def test_every_name_in_rules_and_dashboards_is_told(run_router: Run, place: Rout
     assert len(queries) > 60
     with run_router() as router:
         router.retrieve(**ASKED)
-        pages = [router.client.get("/metrics").text, httpx.get(f"http://127.0.0.1:{place.ports.metrics}/metrics").text]
+        pages = [
+            router.client.get("/metrics").text,
+            httpx.get(f"http://127.0.0.1:{place.ports.metrics}/metrics").text,
+        ]
     assert unknown(queries, exported(*pages)) == []
     lines = unknown(queries, exported(pages[0]))  # and would be missed
-    assert {line.split()[-1] for line in lines} >= {"nv_inference_request_success", "nv_cpu_utilization"}
+    assert {line.split()[-1] for line in lines} >= {
+        "nv_inference_request_success",
+        "nv_cpu_utilization",
+    }
 
 
 class Prometheus:
@@ -72,26 +92,43 @@ class Prometheus:
     def alerts(self) -> dict[str, str]:
         """Name and part of each active alert: its state."""
         found = self.ask("alerts")["alerts"]
-        return {f"{one['labels']['alertname']} {one['labels'].get('part', '')}".strip(): one["state"] for one in found}
+        return {
+            f"{one['labels']['alertname']} {one['labels'].get('part', '')}".strip(): one["state"]
+            for one in found
+        }
 
 
 @contextmanager
 def prometheus(folder: Path, router: int, triton: int) -> Iterator[Prometheus]:
-    """The real one, with the shipped rules and configuration but for ports and a shorter interval."""
+    """The real one, with the shipped rules and configuration but for ports and a shorter
+    interval.
+    """
     told = yaml.safe_load((MONITORING / "prometheus" / "prometheus.yaml").read_text())
-    told["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+    told["global"] = {
+        "scrape_interval": "500ms",
+        "scrape_timeout": "500ms",
+        "evaluation_interval": "500ms",
+    }
     told["rule_files"] = [str(MONITORING / "prometheus" / name) for name in told["rule_files"]]
     for job, port in zip(told["scrape_configs"], (router, triton), strict=True):
         job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(told))
     port = free_ports(1)[0]
-    command = ["prometheus", f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    command = [
+        "prometheus",
+        f"--config.file={folder / 'prometheus.yaml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+    ]
     with (folder / "prometheus.log").open("wb") as log:
-        server = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
+        server = subprocess.Popen(
+            [*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log
+        )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             running = Prometheus(client)
-            eventually(lambda: running.is_ready() or server.poll() is not None, "Prometheus is ready")
+            eventually(
+                lambda: running.is_ready() or server.poll() is not None, "Prometheus is ready"
+            )
             assert server.poll() is None, (folder / "prometheus.log").read_text()
             eventually(lambda: len(running.values("up == 1")) == 2, "router and Triton are scraped")
             yield running
@@ -109,7 +146,9 @@ def test_a_real_prometheus_takes_the_rules_and_sees_the_log_and_a_head_go(
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     log = f"log.directory={tmp_path / 'log'}"
     with (
-        run_router(log, "triton.poll_seconds=600") as router,  # it does not look after the head again
+        run_router(
+            log, "triton.poll_seconds=600"
+        ) as router,  # it does not look after the head again
         InferenceServerClient(f"127.0.0.1:{place.ports.grpc}") as triton,
     ):
         engaged = {"user_id": "u03", "item_id": "i00"}
@@ -124,7 +163,12 @@ def test_a_real_prometheus_takes_the_rules_and_sees_the_log_and_a_head_go(
             assert len(found) == len(list(rules()))
             eventually(
                 lambda: (
-                    {rule["health"] for group in watching.ask("rules")["groups"] for rule in group["rules"]} == {"ok"}
+                    {
+                        rule["health"]
+                        for group in watching.ask("rules")["groups"]
+                        for rule in group["rules"]
+                    }
+                    == {"ok"}
                 ),
                 "every rule was evaluated without an error",
             )
@@ -133,13 +177,20 @@ def test_a_real_prometheus_takes_the_rules_and_sees_the_log_and_a_head_go(
             shutil.rmtree(tmp_path / "log")
             for _ in range(20):
                 assert not router.retrieve(**ASKED)["exposure_logged"]
-            eventually(lambda: watching.alerts() == {"MtmhLogNotWritable": "pending"}, "the log's alert begins")
+            eventually(
+                lambda: watching.alerts() == {"MtmhLogNotWritable": "pending"},
+                "the log's alert begins",
+            )
             (tmp_path / "log").mkdir()
 
             work(10)
             eventually(lambda: watching.values("mtmh:answers:rate5m > 0"), "the answers are seen")
             for query in dashboards():
-                eventually(lambda query=query: answers(watching, query), f"an answer to {query}", seconds=20)
+                eventually(
+                    lambda query=query: answers(watching, query),
+                    f"an answer to {query}",
+                    seconds=20,
+                )
             assert 0 < sum(watching.values("mtmh:index_age_seconds").values()) < 86400
             both = watching.values("mtmh:head:share")
             assert sum(both.values()) == pytest.approx(1)
@@ -150,9 +201,14 @@ def test_a_real_prometheus_takes_the_rules_and_sees_the_log_and_a_head_go(
             work(200)  # five minutes' mean must be above one answer in two seconds
             eventually(lambda: "MtmhHeadGone relevance" in watching.alerts(), "the alert begins")
             told = watching.alerts()
-            assert told["MtmhHeadGone relevance"] == told["MtmhDegraded relevance"] == "pending"  # for five minutes
+            assert (
+                told["MtmhHeadGone relevance"] == told["MtmhDegraded relevance"] == "pending"
+            )  # for five minutes
             assert "MtmhDegraded engagement" not in told
-            eventually(lambda: watching.values('mtmh:head:off_alpha{head="relevance"} < -0.1'), "alpha is not kept")
+            eventually(
+                lambda: watching.values('mtmh:head:off_alpha{head="relevance"} < -0.1'),
+                "alpha is not kept",
+            )
         triton.load_model("retrieve_relevance_42", headers=headers(place.triton.secret))
 
 

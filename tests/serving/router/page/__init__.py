@@ -1,1 +1,3 @@
-"""A package: pytest ends fixtures of scope "package" with the tests of one, but with the session elsewhere."""
+"""A package: pytest ends fixtures of scope "package" with the tests of one, but with the session
+elsewhere.
+"""

@@ -1,4 +1,6 @@
-"""The real page: a browser, the router and Triton with a version of its own, started once for all of its tests."""
+"""The real page: a browser, the router and Triton with a version of its own, started once for all
+of its tests.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,12 +24,16 @@ def _champion_one() -> None:
 
 @pytest.fixture(scope="package")
 def shown(place: RouterFolder) -> Iterator[str]:
-    """The version that the page shows, installed, champion, and loaded; these tests' routers unload nothing."""
+    """The version that the page shows, installed, champion, and loaded; these tests' routers unload
+    nothing.
+    """
     run = place.root / "run"
     run.mkdir()
     (run / "retriever").symlink_to(place.retrievers["1"])
     write_parquet(pa.table({"user_id": ["u00", "u00", "u01"]}), run / "candidates.parquet")
-    install(write_package(run, NUMBER, place.root / "packages" / NUMBER, place.features), place.store)
+    install(
+        write_package(run, NUMBER, place.root / "packages" / NUMBER, place.features), place.store
+    )
     promote(place.store, NUMBER)
     load(place.triton, place.store, NUMBER)
     yield NUMBER

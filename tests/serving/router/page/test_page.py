@@ -35,7 +35,11 @@ def test_an_item_is_searched_and_chosen_by_keyboard(page: Page) -> None:
     assert [option.get_attribute("aria-selected") for option in options[:2]] == ["true", "false"]
     page.press(Keys.ARROW_DOWN)
     chosen = page.get("[role=option][aria-selected=true]")
-    assert box.get_attribute("aria-activedescendant") == chosen.get_attribute("id") == options[1].get_attribute("id")
+    assert (
+        box.get_attribute("aria-activedescendant")
+        == chosen.get_attribute("id")
+        == options[1].get_attribute("id")
+    )
     title, note = chosen.text.split("\n")
     page.press(Keys.ENTER)
     page.until(lambda: page.text("#triggers .title") == title)
@@ -69,7 +73,9 @@ def test_the_columns_say_what_the_router_answers(page: Page, who: dict[str, Any]
         assert len(rows) == 10
         assert [row["item"] for row in rows] == [row["item_id"] for row in expected]
         assert [row["rank"] for row in rows] == [str(rank) for rank in range(1, 11)]
-        assert [row["mark"] for row in rows] == [(row["topic_match"] or "none").replace("l", "L") for row in expected]
+        assert [row["mark"] for row in rows] == [
+            (row["topic_match"] or "none").replace("l", "L") for row in expected
+        ]
         for row, told_row in zip(rows, expected, strict=True):
             assert float(row["score"]) == pytest.approx(told_row["score"], rel=5e-3)
             assert row["title"] == told["items"][told_row["item_id"]]["title"]
@@ -84,7 +90,13 @@ def test_the_columns_say_what_the_router_answers(page: Page, who: dict[str, Any]
     assert page.text("#arm") == told["arm"]
     assert page.text("#state") == "both heads answer"
     stages = [row.text for row in page.driver.find_elements(By.CSS_SELECTOR, "#latency > div")]
-    assert [stage.split()[0] for stage in stages] == ["history", "engagement", "relevance", "merge", "total"]
+    assert [stage.split()[0] for stage in stages] == [
+        "history",
+        "engagement",
+        "relevance",
+        "merge",
+        "total",
+    ]
 
 
 def test_the_slider_leads_from_one_head_to_the_other(page: Page) -> None:
@@ -115,7 +127,8 @@ def test_an_answer_that_comes_too_late_is_dropped(page: Page) -> None:
     page.open("item=i30")
     page.script(  # answers about i06 take a second, and come though nobody waits for them any more
         "const real = window.fetch; window.late = 0;"
-        "window.fetch = async (path, options) => { if (!options.body?.includes('i06')) return real(path, options);"
+        "window.fetch = async (path, options) => { if (!options.body?.includes('i06')) return "
+        "real(path, options);"
         "  const found = await real(path, { ...options, signal: undefined });"
         "  await new Promise((done) => setTimeout(done, 1000)); window.late += 1; return found; }"
     )
@@ -145,7 +158,9 @@ def test_a_user_is_offered_and_starts_from_what_was_engaged_with(page: Page) -> 
     links = page.driver.find_elements(By.CSS_SELECTOR, ".list.merged a")
     item = links[0].get_attribute("data-id")
     links[0].send_keys(Keys.ENTER)  # from a candidate to its own neighbours
-    page.until(lambda: f"item={item}" in page.driver.current_url and page.text("#asked-name") == "Trigger")
+    page.until(
+        lambda: f"item={item}" in page.driver.current_url and page.text("#asked-name") == "Trigger"
+    )
 
 
 def test_unknown_items_and_users_are_said_to_be_so(page: Page) -> None:
@@ -164,7 +179,9 @@ def test_what_both_heads_found_is_seen_in_all_columns(page: Page) -> None:
     both = set(page.items("engagement")) & set(page.items("relevance"))
     assert both
     for name in LISTS:
-        assert {row["item"] for row in page.rows(name) if "both" in row["tags"]} == both & set(page.items(name))
+        assert {row["item"] for row in page.rows(name) if "both" in row["tags"]} == both & set(
+            page.items(name)
+        )
     item = next(item for item in page.items("merged") if item in both)
     page.focus(f".list.merged li[data-item={item}] a")
     marked = "return [...document.querySelectorAll('.list li.same')].map((li) => li.dataset.item)"
@@ -200,7 +217,9 @@ def test_trouble_is_told_and_passes_by_itself(page: Page, place: RouterFolder) -
     assert page.items("merged") == whole
 
 
-def test_a_version_with_one_head_takes_over(page: Page, place: RouterFolder, version: Callable[[str], Path]) -> None:
+def test_a_version_with_one_head_takes_over(
+    page: Page, place: RouterFolder, version: Callable[[str], Path]
+) -> None:
     page.open("item=i08&k=10")
     install(write_package(version("engagement"), "9", place.root / "packages" / "9"), place.store)
     load(place.triton, place.store, "9")
@@ -230,7 +249,9 @@ def test_a_router_that_went_away_is_waited_for(run_router: Run, shown: str, driv
     page.console()
 
 
-def test_a_token_is_asked_for_and_kept_in_the_tab(run_router: Run, shown: str, driver: Any, tmp_path: Path) -> None:
+def test_a_token_is_asked_for_and_kept_in_the_tab(
+    run_router: Run, shown: str, driver: Any, tmp_path: Path
+) -> None:
     (tmp_path / "token").write_text("open sesame\n")
     with run_router(*PATIENT, f"auth.token_file={tmp_path / 'token'}") as router:
         page = Page(driver, router)

@@ -1,4 +1,6 @@
-"""The page on a phone, by keyboard, for eyes that see little contrast or no motion, and without a network."""
+"""The page on a phone, by keyboard, for eyes that see little contrast or no motion, and without a
+network.
+"""
 
 import shutil
 import urllib.request
@@ -20,7 +22,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("width", [320, 360])
 @pytest.mark.parametrize("query", ["item=i05&k=20", "user=u00&k=20"])
-def test_a_phone_shows_one_list_and_never_scrolls_sideways(page: Page, width: int, query: str) -> None:
+def test_a_phone_shows_one_list_and_never_scrolls_sideways(
+    page: Page, width: int, query: str
+) -> None:
     page.open(query, width, 740)
     assert page.script("return document.documentElement.scrollWidth") == width
     assert page.script("return innerWidth") == width
@@ -40,7 +44,9 @@ def test_a_phone_shows_one_list_and_never_scrolls_sideways(page: Page, width: in
 def test_text_stands_out_in_both_schemes(page: Page, scheme: str, width: int) -> None:
     page.emulate("prefers-color-scheme", scheme)
     page.open("user=u00&k=10&alpha=40", width)
-    page.script("highlight(document.querySelector('.list.merged li').dataset.item); trouble('a trouble')")
+    page.script(
+        "highlight(document.querySelector('.list.merged li').dataset.item); trouble('a trouble')"
+    )
     page.focus("#search")
     page.press("u")
     page.until(lambda: page.get("#found").is_displayed())
@@ -55,7 +61,8 @@ def test_tab_reaches_everything_and_shows_where_it_is(page: Page) -> None:
     page.open("user=u00&k=10&alpha=40")
     wanted = page.script(
         "let n = 0; return [...document.querySelectorAll('a, input, select, button')]"
-        ".filter((one) => one.checkVisibility() && !one.disabled && (one.type !== 'radio' || one.checked))"
+        ".filter((one) => one.checkVisibility() && !one.disabled && (one.type !== 'radio' || "
+        "one.checked))"
         ".map((one) => one.dataset.place = n++)"
     )
     page.script("document.activeElement.blur(); scrollTo(0, 0)")
@@ -68,11 +75,13 @@ def test_tab_reaches_everything_and_shows_where_it_is(page: Page) -> None:
         reached.append(int(place))
         ring = page.script(
             "const one = document.activeElement;"
-            "return getComputedStyle(one.type === 'radio' ? one.nextElementSibling : one).outlineWidth"
+            "return getComputedStyle(one.type === 'radio' ? one.nextElementSibling : "
+            "one).outlineWidth"
         )
         assert ring == "3px"
         seen = page.script(
-            "const r = document.activeElement.getBoundingClientRect(); return r.top >= 0 && r.bottom <= innerHeight"
+            "const r = document.activeElement.getBoundingClientRect(); return r.top >= 0 && "
+            "r.bottom <= innerHeight"
         )
         assert seen
     assert list(dict.fromkeys(reached)) == wanted
@@ -85,10 +94,14 @@ def test_everything_has_a_name_and_its_role(page: Page) -> None:
             assert control.accessible_name, control.get_attribute("outerHTML")
     assert page.get("#search").aria_role == "combobox"
     assert page.get("#alpha").aria_role == "slider"
-    assert page.get("#alpha").get_attribute("aria-valuetext") == "50 percent from the engagement head"
+    assert (
+        page.get("#alpha").get_attribute("aria-valuetext") == "50 percent from the engagement head"
+    )
     names = [page.get(f"section.{name}").accessible_name for name in LISTS]
     assert names == ["Engagement head", "Relevance head", "Merged"]
-    levels = page.script("return [...document.querySelectorAll('h1, h2, h3')].map((one) => one.tagName)")
+    levels = page.script(
+        "return [...document.querySelectorAll('h1, h2, h3')].map((one) => one.tagName)"
+    )
     assert levels == ["H1"] + ["H2"] * 5
     ids = page.script("return [...document.querySelectorAll('[id]')].map((one) => one.id)")
     assert len(ids) == len(set(ids))
@@ -110,7 +123,10 @@ def test_nothing_moves_while_it_loads_nor_where_motion_is_not_wanted(page: Page)
         ".observe({ type: 'layout-shift', buffered: true }); setTimeout(() => done(0), 500)"
     )
     assert shift < 0.01
-    durations = "return [...document.querySelectorAll('*')].map((one) => getComputedStyle(one).transitionDuration)"
+    durations = (
+        "return [...document.querySelectorAll('*')].map((one) => "
+        "getComputedStyle(one).transitionDuration)"
+    )
     assert set(page.script(durations)) == {"0s"}
 
 
@@ -120,7 +136,11 @@ def test_the_page_asks_nobody_but_its_router(page: Page) -> None:
     page.press("item")
     page.until(lambda: page.get("#found").is_displayed())
     asked = page.script("return performance.getEntriesByType('resource').map((one) => one.name)")
-    assert {path.removeprefix(page.url).split("?")[0] for path in asked} >= {"/page.css", "/page.js", "/v1/compare"}
+    assert {path.removeprefix(page.url).split("?")[0] for path in asked} >= {
+        "/page.css",
+        "/page.js",
+        "/v1/compare",
+    }
     assert [address for address in asked if not address.startswith(f"{page.url}/")] == []
     assert page.console() == []
     with urllib.request.urlopen(f"{page.url}/") as response:

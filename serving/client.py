@@ -34,7 +34,7 @@ class RouterError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class RouterCandidate:
     """One candidate, best first in its answer."""
 
     item_id: str
@@ -45,7 +45,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RouterAnswer:
     """What was retrieved, and how. Engagements with the candidates name its `exposure_id`."""
 
     request_id: str
@@ -55,7 +55,7 @@ class Answer:
     alpha: float
     degraded: bool
     missing: list[str]  # what did not answer: "engagement", "relevance", "history"
-    candidates: list[Candidate]
+    candidates: list[RouterCandidate]
     timings_ms: dict[str, float]
     exposure_logged: bool
 
@@ -80,7 +80,7 @@ class Client:
         k: int | None = None,
         alpha: float | None = None,
         filters: Mapping[str, Any] | None = None,
-    ) -> Answer:
+    ) -> RouterAnswer:
         """Candidates for a user's history, or for `triggers`, newest first; with both, the history
         is what was seen.
 
@@ -102,7 +102,7 @@ class Client:
         k: int | None = None,
         alpha: float | None = None,
         user_id: str | None = None,
-    ) -> Answer:
+    ) -> RouterAnswer:
         """The items most like one item; `user_id`, who is shown them, decides the arm."""
         return self._post(
             "/v1/similar", {"item_id": item_id, "k": k, "alpha": alpha, "user_id": user_id}
@@ -137,15 +137,18 @@ class Client:
     ) -> None:
         self.close()
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> Answer:
+    def _post(self, path: str, body: Mapping[str, Any]) -> RouterAnswer:
         response = self._http.post(
             path, json={name: value for name, value in body.items() if value is not None}
         )
         if not response.is_success:
             raise _error(response)
         content = response.json()
-        return Answer(
-            **{**content, "candidates": [Candidate(**fields) for fields in content["candidates"]]}
+        return RouterAnswer(
+            **{
+                **content,
+                "candidates": [RouterCandidate(**fields) for fields in content["candidates"]],
+            }
         )
 
 

@@ -124,7 +124,7 @@ class Shortcut:
 
 
 def _retrieval(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/retrieve", response_model=schema.RetrieveAnswer, responses=PROBLEMS)
+    @app.post("/v1/retrieve", response_model=schema.Answer, responses=PROBLEMS)
     async def retrieve(body: schema.RetrieveRequest, request: Request) -> Response:
         """Candidates for a user, for triggers, or for both."""
         with service.admit() as deadline:
@@ -139,7 +139,7 @@ def _retrieval(app: FastAPI, service: Service) -> None:
             {"request_id": request_id, "answers": await service.batch(body.requests, request_id)}
         )
 
-    @app.post("/v1/similar", response_model=schema.RetrieveAnswer, responses=PROBLEMS)
+    @app.post("/v1/similar", response_model=schema.Answer, responses=PROBLEMS)
     async def similar(body: schema.SimilarRequest, request: Request) -> Response:
         """The items most like one item, of both heads, merged."""
         with service.admit() as deadline:
@@ -166,7 +166,7 @@ def _reading(app: FastAPI, service: Service) -> None:
             logged = await service.engagements(body.engagements, request.state.request_id, key)
         return _json({"request_id": request.state.request_id, "logged": logged})
 
-    @app.get("/v1/items", response_model=schema.ItemsAnswer, responses=PROBLEMS)
+    @app.get("/v1/items", response_model=schema.Items, responses=PROBLEMS)
     async def items(
         request: Request,
         q: Annotated[
@@ -184,15 +184,15 @@ def _reading(app: FastAPI, service: Service) -> None:
 
 
 def _operations(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", response_model=schema.HealthAnswer)
+    @app.get("/healthz", response_model=schema.Health)
     async def healthz() -> Response:
         """The process answers."""
         return _json({"status": "alive"})
 
     @app.get(
         "/readyz",
-        response_model=schema.HealthAnswer,
-        responses={503: {"model": schema.HealthAnswer}},
+        response_model=schema.Health,
+        responses={503: {"model": schema.Health}},
     )
     async def readyz() -> Response:
         """A version takes traffic, and its heads answer."""

@@ -158,7 +158,7 @@ class EngagementsRequest(StrictRequest):
     engagements: list[Engagement] = Field(min_length=1, max_length=1000, fail_fast=True)
 
 
-class AnswerCandidate(BaseModel):
+class Candidate(BaseModel):
     item_id: str
     score: float = Field(description="p(candidate | user) of its head; in /v1/similar the cosine.")
     head: Literal["engagement", "relevance"]
@@ -166,7 +166,7 @@ class AnswerCandidate(BaseModel):
     trigger_id: str
 
 
-class RetrieveAnswer(BaseModel):
+class Answer(BaseModel):
     request_id: str = Field(
         description="The caller's x-request-id, for tracing; made here where there is none."
     )
@@ -180,7 +180,7 @@ class RetrieveAnswer(BaseModel):
     alpha: float
     degraded: bool = Field(description="Something did not answer in time; `missing` says what.")
     missing: list[Literal["engagement", "relevance", "history"]]
-    candidates: list[AnswerCandidate]
+    candidates: list[Candidate]
     timings_ms: dict[str, float] = Field(
         description="history, engagement, relevance, merge, log, total."
     )
@@ -197,10 +197,10 @@ class BatchProblem(BaseModel):
 
 class BatchAnswer(BaseModel):
     request_id: str
-    answers: list[RetrieveAnswer | BatchProblem]
+    answers: list[Answer | BatchProblem]
 
 
-class Compared(AnswerCandidate):
+class Compared(Candidate):
     """A candidate, and the finest level at which it shares a topic with its trigger."""
 
     topic_match: Literal["l2", "l1"] | None
@@ -216,7 +216,7 @@ class Lists(BaseModel):
     merged: list[Compared]
 
 
-class ItemSummary(BaseModel):
+class Item(BaseModel):
     item_id: str
     title: str
     l1_topics: list[str]
@@ -237,19 +237,19 @@ class Comparison(BaseModel):
     missing: list[Literal["engagement", "relevance", "history"]]
     triggers: list[str] = Field(description="item_ids as the heads were asked, newest first.")
     lists: Lists
-    items: dict[str, ItemSummary] = Field(
+    items: dict[str, Item] = Field(
         description="Every item named, but triggers that the version does not know."
     )
     timings_ms: dict[str, float]
 
 
-class ItemsAnswer(BaseModel):
+class Items(BaseModel):
     request_id: str
     model_version: str
-    items: list[ItemSummary]
+    items: list[Item]
 
 
-class Samples(ItemsAnswer):
+class Samples(Items):
     """What the page starts from."""
 
     k: int = Field(description="The most candidates that this router answers.")
@@ -261,7 +261,7 @@ class Logged(BaseModel):
     logged: int = Field(description="Engagements that are on disk.")
 
 
-class HealthAnswer(BaseModel):
+class Health(BaseModel):
     status: str
     model_version: str | None = None
     refused: dict[str, str] = Field(

@@ -122,7 +122,7 @@ class Service:
     async def retrieve(
         self, request: RetrieveRequest, request_id: str, deadline: Deadline
     ) -> dict[str, Any]:
-        """The answer of /v1/retrieve (schema.RetrieveAnswer); raises RequestError."""
+        """The answer of /v1/retrieve (schema.Answer); raises RequestError."""
         result = await self.retrieval.retrieve(request, self.settings.limits, deadline)
         return await self._answer(result, request_id, request.user_id, "retrieve", deadline)
 

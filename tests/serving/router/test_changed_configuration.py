@@ -139,7 +139,7 @@ def test_a_file_that_is_wrong_or_says_less_changes_nothing(
     assert [record.levelno for record in caplog.records] == [
         logging.ERROR
     ]  # once, not at every look
-    assert len(caplog.records[0].told["why"]) < 3000
+    assert len(caplog.records[0].fields["why"]) < 3000
     files.replace(files.good)
     files.look()
     assert (files.count("taken"), files.is_refused) == (1, False)

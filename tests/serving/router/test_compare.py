@@ -79,7 +79,7 @@ def test_looking_exposes_nobody(run_router: Run, tmp_path: Path) -> None:
 def test_items_are_found_by_title_and_id_in_any_case(router: Router) -> None:
     def found(**query: str | int) -> list[str]:
         answer = router.client.get("/v1/items", params=query).json()
-        schema.ItemsAnswer.model_validate(answer)
+        schema.Items.model_validate(answer)
         return [item["item_id"] for item in answer["items"]]
 
     assert found(q="ITEM 12") == ["i12"]

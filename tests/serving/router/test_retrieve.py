@@ -35,7 +35,7 @@ def test_the_served_merge_is_the_offline_one(
     np.testing.assert_allclose(
         [one["score"] for one in answer["candidates"]], [one.score for one in told], rtol=1e-4
     )
-    schema.RetrieveAnswer.model_validate(answer, strict=True)
+    schema.Answer.model_validate(answer, strict=True)
 
 
 def test_similar_items_are_the_offline_ones(router: Router, offline: dict[str, Retriever]) -> None:

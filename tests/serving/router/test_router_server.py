@@ -133,7 +133,7 @@ def test_a_router_of_another_experiment_is_refused(
         UserError, match=r"in arm '.*' with alpha .*give the router this experiment's salt and arms"
     )
     with through(router, people, offline, other) as server, refused:
-        server.answer(np.arange(2), (np.array([0, 1, 2]), np.array([3, 4])), np.array([1, 1]), 10)
+        server.answer(np.arange(2), Ragged.of([[3], [4]]), np.array([1, 1]), 10)
 
 
 def test_nobody_there_is_said(people: Population, offline: Retriever) -> None:
@@ -145,4 +145,4 @@ def test_nobody_there_is_said(people: Population, offline: Retriever) -> None:
         ) as server,
         refused,
     ):
-        server.answer(np.arange(1), (np.array([0, 1]), np.array([3])), np.array([0]), 10)
+        server.answer(np.arange(1), Ragged.of([[3]]), np.array([0]), 10)

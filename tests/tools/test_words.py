@@ -43,8 +43,7 @@ def test_names_in_an_invented_file_are_found_wherever_they_are_bound(tmp_path: P
     ]
 
 
-def test_the_code_has_no_more_of_them_than_it_had() -> None:
-    """Bounds of today, to be drawn to 0; `python -m tools.words` names every place."""
+def test_the_code_has_none_of_them() -> None:
     files = python_files(ROOT)
-    assert len(banned_names(ROOT, files)) <= 150
-    assert len(types_of_one_name(ROOT, files)) <= 25
+    assert banned_names(ROOT, files) == []
+    assert types_of_one_name(ROOT, files) == []

@@ -28,7 +28,6 @@ def train(
         from mtmh.config import TrainSettings
 
         folders = folders_of(prepared=prepared, features=features, content=content, pairs=pairs)
-        checkpoints = (
-            Path(scratch) / "checkpoints" / code_version
-        )  # never mix two versions of the code
+        # Never mix two versions of the code.
+        checkpoints = Path(scratch) / "checkpoints" / code_version
         write_model(folders, out, TrainSettings.model_validate_json(settings), seed, checkpoints)

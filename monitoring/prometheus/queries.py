@@ -35,10 +35,11 @@ AGGREGATIONS = {
     "stddev",
     "count_values",
 }
+# It makes them itself.
 OF_PROMETHEUS = {
     "up": {"job", "instance"},
     "ALERTS": {"alertname", "alertstate", "severity"},
-}  # it makes them itself
+}
 TARGET = {"job", "instance", "pod"}  # labels that the scrape adds
 
 

@@ -116,9 +116,8 @@ class Vision:
     """A visual backbone in two halves: `to_pixels` runs in any thread, `encode` runs the model."""
 
     to_pixels: Callable[[Image.Image], np.ndarray]  # an RGB image -> float32 [3, height, width]
-    encode: Callable[
-        [list[np.ndarray]], np.ndarray
-    ]  # pixels of n images -> float32 [n, width], unit rows
+    # Pixels of n images -> float32 [n, width], unit rows.
+    encode: Callable[[list[np.ndarray]], np.ndarray]
 
 
 def load_vision(backbone: str, device: torch.device) -> Vision:
@@ -162,9 +161,8 @@ def load_vision(backbone: str, device: torch.device) -> Vision:
             pooled = output if isinstance(output, torch.Tensor) else output.pooler_output
         else:
             hidden = model(pixel_values=batch).last_hidden_state
-            pooled = (
-                hidden.mean(1) if hidden.dim() == 3 else hidden.mean((2, 3))
-            )  # tokens, or a map of a convolution
+            # Tokens, or a map of a convolution.
+            pooled = hidden.mean(1) if hidden.dim() == 3 else hidden.mean((2, 3))
         return torch.nn.functional.normalize(pooled.float(), dim=1).cpu().numpy()
 
     return Vision(to_pixels, encode)

@@ -23,9 +23,8 @@ MOST_INVERSE_TAU = 100.0  # as in CLIP: a smaller tau makes training unstable
 class Fitted:
     """How the training went."""
 
-    curve: list[
-        dict[str, float]
-    ]  # a row an epoch, from 0 = the start: epoch, train_loss, held_out_loss, tau
+    # A row an epoch, from 0 = the start: epoch, train_loss, held_out_loss, tau.
+    curve: list[dict[str, float]]
     best_epoch: int  # whose weights the towers have
     masked_share: float  # of the in-batch negatives, in the held-out batches
 

@@ -23,9 +23,8 @@ class Quality:
 
     level: Level
     items: int  # in the sample
-    auc: (
-        float | None
-    )  # over random pairs; 0.5 = knows nothing; None where all pairs share a topic, or none does
+    # Over random pairs; 0.5 = knows nothing; None where all pairs share a topic, or none does.
+    auc: float | None
     match_at_10: float  # share of the ten nearest items that share a topic
     chance: float  # the same share of random pairs
 

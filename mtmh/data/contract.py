@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 
 from mtmh.errors import UserError
 
+# Seconds since 1970; what a Python datetime can hold.
 YEAR_1, YEAR_10000 = (
     -62_135_596_800,
     253_402_300_800,
-)  # seconds since 1970; what a Python datetime can hold
+)
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 
 

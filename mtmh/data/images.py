@@ -5,10 +5,12 @@ unpacking.
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+
+# Unlike Path.is_file, False and no error for a name that is too long.
 from os.path import (
     getsize,
     isfile,
-)  # unlike Path.is_file, False and no error for a name that is too long
+)
 from pathlib import Path
 from threading import Lock
 from zipfile import ZipFile

@@ -84,9 +84,8 @@ class Prepared:
         """
         pairs = self._pairs(self.is_train)
         newest_first = pairs[::-1]
-        keys, position = np.unique(
-            newest_first, return_index=True
-        )  # first position = the newest engagement
+        # First position = the newest engagement.
+        keys, position = np.unique(newest_first, return_index=True)
         users = keys // self.n_items
         order = np.lexsort((position, users))
         counts = np.bincount(users, minlength=self.n_users)
@@ -174,9 +173,8 @@ def unseen_pairs(
     before, after = distinct(train), distinct(test)
     position = np.searchsorted(before, after)
     same = before[np.minimum(position, len(before) - 1)] == after
-    first_pair = np.searchsorted(
-        before, after // n_items * n_items
-    )  # the user's first T1 pair, if any
+    # The user's first T1 pair, if any.
+    first_pair = np.searchsorted(before, after // n_items * n_items)
     in_train = before[np.minimum(first_pair, len(before) - 1)] // n_items == after // n_items
     unseen = after[in_train & ~same]
     return (unseen // n_items).astype(np.int32), (unseen % n_items).astype(np.int32)

@@ -28,10 +28,10 @@ class Batch:
     positive: Tensor  # int64 [B], columns
     log_count: Tensor  # float32 [P], of the columns
     log_q: Tensor  # float32 [P], log of the mixture q that the columns were drawn from
-    # Int64 [hits], ascending; accidental hits: columns that are the row's trigger or engaged by
-    # its.
+    # Accidental hits, int64 [hits] by row: columns that are the row's trigger, or that its user
+    # engaged with, save the positive.
     hit_row: Tensor
-    hit_column: Tensor  # int64 [hits], user, save the positive
+    hit_column: Tensor
     weight: Tensor  # float32 [B], mean 1
     hidden: Tensor  # int64 [h], rows of `items` that this step shows as T1 would not know them
 
@@ -45,8 +45,8 @@ class PairSampler:
     what all cold items share. A hard negative is drawn in two steps: one of the batch's pairs, then
     one of its trigger's `neighbours`, a row an item; a trigger without any is passed over. All
     negatives are columns for every row. Of each step's items a share `id_dropout` is hidden (see
-    `Catalog.hide`). The order of an epoch depends on `seed` and its number alone, so a resumed run
-    sees what an uninterrupted one would have seen.
+    `Catalog.drop_ids`). The order of an epoch depends on `seed` and its number alone, so a resumed
+    run sees what an uninterrupted one would have seen.
     """
 
     def __init__(

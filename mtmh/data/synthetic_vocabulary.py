@@ -257,9 +257,8 @@ def titles(
     table = np.char.replace(np.array([line.split() for line in lines]), "-", " ")
     count, choices = len(first), table.shape[1]
     a = rng.integers(choices, size=count)
-    step = rng.integers(
-        1, choices // 2, size=count
-    )  # three different words, should the topics be the same
+    # Three different words, should the topics be the same.
+    step = rng.integers(1, choices // 2, size=count)
     parts = {
         "{a}": table[first, a],
         "{b}": table[second, (a + step) % choices],

@@ -20,14 +20,13 @@ class NextBatch:
 
     columns: Tensor  # int64 [P], distinct items
     positive: Tensor  # int64 [B], columns
-    # Float32 [P], log of how often a column was drawn, which the positive's own logit does not
-    # take.
+    # float32 [P], log of how often a column was drawn; the positive's own logit does not take it.
     log_count: Tensor
     log_q: Tensor  # float32 [P], log of the mixture q that the columns were drawn from
-    hit_row: (
-        Tensor  # int64 [hits], accidental hits: columns that the row's user engaged with in T1,
-    )
-    hit_column: Tensor  # int64 [hits], save the positive
+    # Accidental hits, int64 [hits]: columns that the row's user engaged with in T1, without the
+    # positive.
+    hit_row: Tensor
+    hit_column: Tensor
     past: Tensor  # int64 [H], distinct items of all the examples' histories
     event: Tensor  # int64 [E], places in `past`: an entry of one example's history each
     row: Tensor  # int64 [E], the example that the entry belongs to

@@ -117,9 +117,8 @@ class UserTable:
     """Everybody in the log, and the arm they belong to; the row is the user's number."""
 
     user_id: pa.Array  # string [users]
-    arm: (
-        np.ndarray
-    )  # int32 [users], index into the experiment's arms; -1: served by two arms, in no comparison
+    # int32 [users], index into the experiment's arms; -1: served by two arms, in no comparison.
+    arm: np.ndarray
     bucket: np.ndarray  # int32 [users], 0..99
     # bool [users]: served by an arm that is not the one of their salt and weights
     assignment_mismatch: np.ndarray

@@ -45,9 +45,8 @@ class ExperimentData:
     answered: ir.Table  # of these days: exposure_id, user_id, arm, degraded, own_alpha
     matched: ir.Table  # item, trigger of impressions where both share an L2 topic
     events: ir.Table  # one row an engagement on these days: relations.in_time
-    engaged: (
-        ir.Table
-    )  # user, day of each impression whose first positive engagement is in these days
+    # User, day of each impression whose first positive engagement is in these days.
+    engaged: ir.Table
     history: ir.Table  # user, item, day: positive engagements, also of before the log, up to `last`
     interests: ir.Table  # user, topic: the top topics before the log begins
     findings: tuple[LogFinding, ...]

@@ -17,10 +17,11 @@ USER_DAYS = pa.schema(  # one row per arm, day and user with impressions or enga
         ("arm", pa.string()),
         ("day", pa.date32()),
         ("user_id", pa.string()),
+        # 0..99 of a hash of the user, which has nothing to do with the arms.
         (
             "bucket",
             pa.int32(),
-        ),  # 0..99 of a hash of the user, which has nothing to do with the arms
+        ),
         ("impressions", pa.int64()),
         ("fresh_impressions", pa.int64()),
         ("cold_impressions", pa.int64()),
@@ -37,10 +38,11 @@ USER_DAYS = pa.schema(  # one row per arm, day and user with impressions or enga
         ("seconds", pa.float64()),  # dwell of all engagements, at most a day's
         ("active", pa.int64()),  # 1 with at least one positive engagement, else 0
         ("novel_interests", pa.int64()),
+        # Share of the user's top topics that the impressions had.
         (
             "recalled_interests",
             pa.float64(),
-        ),  # share of the user's top topics that the impressions had
+        ),
         ("interested", pa.int64()),  # 1 with impressions and top topics to recall, else 0
     ]
 )
@@ -53,10 +55,11 @@ ITEM_COUNTS = pa.schema(  # one row per arm, day, bucket and item, and one per t
         ("key", pa.string()),  # item_id or L2 topic
         ("impressions", pa.float64()),  # a topic's: an item counts for its topics in equal parts
         ("views", pa.float64()),  # engagements of any kind
+        # How many keys there could be: items by the end of that day, or topics of the catalog.
         (
             "size",
             pa.int64(),
-        ),  # how many keys there could be: items by the end of that day, or topics of the catalog
+        ),
     ]
 )
 DIGITS = 9  # of sums of floats

@@ -39,9 +39,8 @@ class LogHealth:
     days: int  # with rows, of those compared
     users: Mapping[str, int]  # arm -> users that are compared
     contaminated: int  # users in two arms, who are left out, and in another one than their bucket's
-    unusable: Mapping[
-        str, tuple[int, int]
-    ]  # what was wrong -> how many were not used, and of how many
+    # What was wrong -> how many were not used, and of how many.
+    unusable: Mapping[str, tuple[int, int]]
     vanished: Mapping[str, str]  # arm -> the day from which on it answered nobody
     deviations: Sequence[Deviation] = ()  # answers that are not what their arm stands for
 

@@ -130,9 +130,8 @@ ANSWER = [
     pa.field("k", pa.int32(), nullable=False),
     pa.field("surface", pa.string(), nullable=False),
     pa.field("log_version", pa.int32(), nullable=False),
-    pa.field(
-        "exposure_id", pa.string()
-    ),  # from here on null in log_version 1, whose files may lack the columns
+    # From here on null in log_version 1, whose files may lack the columns.
+    pa.field("exposure_id", pa.string()),
     pa.field("arm_alpha", pa.float64()),
     pa.field("own_alpha", pa.bool_()),
 ]
@@ -144,9 +143,8 @@ CANDIDATE = [
     pa.field("trigger_id", pa.string()),
 ]
 _POSITION = pa.field("position", pa.int32(), nullable=False)  # in the answer, from 1
-_DAY = pa.field(
-    "day", pa.date32(), nullable=False
-)  # of the timestamp; in Parquet it is the name of the folder
+# Of the timestamp; in Parquet it is the name of the folder.
+_DAY = pa.field("day", pa.date32(), nullable=False)
 EXPOSURES = pa.schema([*ANSWER, *CANDIDATE, _POSITION, _DAY])  # one row a candidate shown
 ENGAGEMENTS = pa.schema(  # one row an event
     [

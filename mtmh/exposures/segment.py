@@ -36,9 +36,8 @@ def frame(record: bytes) -> bytes:
 class Scan:
     """What a segment holds. Spans are (start, end) in bytes."""
 
-    records: list[tuple[int, bytes]] = field(
-        default_factory=list
-    )  # whole ones, each with the start of its frame
+    # Whole ones, each with the start of its frame.
+    records: list[tuple[int, bytes]] = field(default_factory=list)
     damage: list[tuple[int, int]] = field(default_factory=list)  # with whole records behind it
     end: int = 0  # of the last whole record; what follows is a torn tail
 
@@ -114,9 +113,8 @@ class SegmentFile:
         left = memoryview(b"".join(frames))
         size = self.size + len(left)
         while left:
-            left = left[
-                os.write(self._handle, left) :
-            ]  # a disk that fills up takes a part, then raises
+            # A disk that fills up takes a part, then raises.
+            left = left[os.write(self._handle, left) :]
         os.fsync(self._handle)
         if not os.fstat(self._handle).st_nlink:  # a deleted file takes everything, for nobody
             raise OSError(errno.ESTALE, f"the segment {self.path} was deleted while it was written")
@@ -159,9 +157,8 @@ def recover(folder: Path) -> list[tuple[Path, int]]:
             torn.append((draft.rename(path.with_suffix(TORN)), len(data) - end))
             os.truncate(path, end)
         with path.open("rb") as stream:
-            os.fsync(
-                stream.fileno()
-            )  # what was written and not yet acknowledged is whole, and stays
+            # What was written and not yet acknowledged is whole, and stays.
+            os.fsync(stream.fileno())
         path.rename(path.with_suffix(CLOSED)) if end else path.unlink()
     sync_folder(folder)
     return torn

@@ -23,6 +23,7 @@ from mtmh.exposures.records import (
 )
 from mtmh.exposures.segment import TORN, scan
 
+# Start: byte of the segment.
 REJECTED = pa.schema(
     [
         ("segment", pa.string()),
@@ -30,7 +31,7 @@ REJECTED = pa.schema(
         ("reason", pa.string()),
         ("content", pa.binary()),
     ]
-)  # start: byte of the segment
+)
 DAMAGED = "damaged: no whole record with its checksum"
 UNFINISHED = "torn: the writer was stopped in the middle of it, and had not acknowledged it"
 FAR_OFF = "timestamp {} is more than 5 years before, or a year after, {}, when it was written"

@@ -60,9 +60,8 @@ def write(run: Path, search: examples.Search | None = None) -> None:
     # Everything on the page is read from the run: it can be rendered again at any time.
     page = _environment().get_template("report.html.j2")
     html = page.render(
-        run_id=run.name.removeprefix(
-            "."
-        ),  # a dot marks a directory that is still being put together
+        # A dot marks a directory that is still being put together.
+        run_id=run.name.removeprefix("."),
         alpha=alpha,
         single=plots.single_head(models),
         data=metrics["data"],

@@ -24,15 +24,12 @@ class Step:
 
     device: torch.device
     precision: torch.dtype
-    vectors: Callable[
-        [TwoHeads, Tensor, Tensor], dict[str, Tensor]
-    ]  # (model, ids, floats), as `TwoHeads.forward`
-    objective_loss: Callable[
-        ..., tuple[Tensor, dict[str, Tensor]]
-    ]  # as that of mtmh/model/losses.py
-    update: Callable[
-        [torch.optim.Adagrad], None
-    ]  # the weights; their gradients are gone afterwards
+    # (model, ids, floats), as `TwoHeads.forward`.
+    vectors: Callable[[TwoHeads, Tensor, Tensor], dict[str, Tensor]]
+    # As that of mtmh/model/losses.py.
+    objective_loss: Callable[..., tuple[Tensor, dict[str, Tensor]]]
+    # The weights; their gradients are gone afterwards.
+    update: Callable[[torch.optim.Adagrad], None]
     threads: Callable[[], AbstractContextManager[None]]  # what steps run within
 
 

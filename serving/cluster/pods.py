@@ -84,9 +84,8 @@ class Cluster:
                 )
             text = None if versions is None else " ".join(versions)
             body = {
-                "metadata": {
-                    "resourceVersion": triton.metadata.resource_version
-                },  # 409 where it was changed meanwhile
+                # 409 where it was changed meanwhile.
+                "metadata": {"resourceVersion": triton.metadata.resource_version},
                 "spec": {"template": {"metadata": {"annotations": {VERSIONS: text}}}},
             }
             client.AppsV1Api(self.api).patch_namespaced_deployment(TRITON, self.namespace, body)

@@ -87,9 +87,8 @@ def create_app(service: Service) -> FastAPI:
         metrics=service.metrics,
     )
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(
-        HTTPException, _http_error
-    )  # of a RequestError the guard makes an answer
+    # Of a RequestError the guard makes an answer.
+    app.add_exception_handler(HTTPException, _http_error)
     return app
 
 

@@ -15,11 +15,12 @@ from serving.router.limits import RequestError
 from serving.router.settings import Limits
 
 LARGE = ("/v1/retrieve/batch", "/v1/engagements")  # may be as large as limits.body_kb
+# A full one, with features, is less.
 BODY_KB = {
     "/v1/retrieve": 512,
     "/v1/compare": 512,
     "/v1/similar": 128,
-}  # a full one, with features, is less
+}
 OTHER_KB = 8
 KEYS = 256  # in one object; no part of a request has more
 LINGER_SECONDS, LINGER_BYTES = 5.0, 64 * 2**20

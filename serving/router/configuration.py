@@ -24,9 +24,8 @@ MOST_TOKENS, MOST_TOKEN_BYTES = 2, 4096
 log = logging.getLogger("mtmh.router")
 
 Tokens = tuple[bytes, ...]  # a caller shows one of them
-Stamp = tuple[
-    int, int, int, int
-]  # time of change, inode, size, mode; the error's number alone where there is no file
+# Time of change, inode, size, mode; the error's number alone where there is no file.
+Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,11 @@ OPTIONS = [
     ("grpc.keepalive_time_ms", 60_000),  # who is gone without a word
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.max_connection_idle_ms", 300_000),
+    # Callers spread anew over the routers that there are.
     (
         "grpc.max_connection_age_ms",
         3_600_000,
-    ),  # callers spread anew over the routers that there are
+    ),
     ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.max_metadata_size", HEADER_BYTES),
     ("grpc.absolute_max_metadata_size", HEADER_BYTES),

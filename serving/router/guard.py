@@ -21,16 +21,16 @@ from serving.router.limits import RequestError, shows_token
 from serving.router.metrics import Metrics
 from serving.router.settings import Limits, is_loopback
 
+# Without a token, as is the page.
 OPEN = (
     "/healthz",
     "/readyz",
     "/metrics",
     "/openapi.json",
     "/docs",
-)  # without a token, as is the page
-COMPLETED = (
-    "/v1/engagements",
-)  # what came whole is kept, whether or not the caller waits for the answer
+)
+# What came whole is kept, whether or not the caller waits for the answer.
+COMPLETED = ("/v1/engagements",)
 HUNG_UP = 499  # the status, in figures and log, of a caller who went away: no fault of the server
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 

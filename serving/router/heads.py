@@ -19,10 +19,11 @@ from serving.router.package import Package
 from serving.router.schema import Trigger
 
 CHANNEL = [
+    # Where the name stands for several pods of Triton, each has its turn.
     (
         "grpc.lb_policy_name",
         "round_robin",
-    ),  # where the name stands for several pods of Triton, each has its turn
+    ),
     ("grpc.dns_min_time_between_resolutions_ms", 5000),
     # A server that comes back is found within a second, not after gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -37,9 +38,8 @@ RANKED = ("item", "score", "trigger_at", "cold")
 NEAREST = ("item", "similarity", "trigger_at", "cold")
 
 
-Triggers = Mapping[
-    str, Trigger | None
-]  # item ids, newest first -> what the request says of it, if that counts
+# Item ids, newest first -> what the request says of it, if that counts.
+Triggers = Mapping[str, Trigger | None]
 
 
 @dataclass(frozen=True)

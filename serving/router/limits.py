@@ -72,9 +72,8 @@ def shows_token(authorization: bytes, tokens: Sequence[bytes] | None) -> bool:
     if tokens is None:
         return True
     scheme, _, credential = authorization.partition(b" ")
-    matches = [
-        hmac.compare_digest(credential.strip(), token) for token in tokens
-    ]  # all are compared
+    # All are compared.
+    matches = [hmac.compare_digest(credential.strip(), token) for token in tokens]
     return any(matches) and scheme.lower() == b"bearer"
 
 

@@ -38,10 +38,11 @@ class Models:
     client: InferenceServerClient
     settings: TritonSettings
     secret: dict[str, str]  # metadata of the calls that manage models
+    # Until when lost models are not loaded again, how long it was.
     pause: tuple[float, float] = (
         0.0,
         0.0,
-    )  # until when lost models are not loaded again, how long it was
+    )
 
     async def ready(self, needed: Collection[str]) -> set[str]:
         """Names of the models that can be asked. Raises NotReadyError.

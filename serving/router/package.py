@@ -28,13 +28,11 @@ class Package:
     serving: dict[str, Any]  # serving.json
     item_ids: list[str]
     titles: list[str]
-    topics: dict[
-        str, pa.Array
-    ]  # "l1" and "l2"; Arrow, for a list an item would keep Python's garbage collector busy
+    # "l1" and "l2"; Arrow, for a list an item would keep Python's garbage collector busy.
+    topics: dict[str, pa.Array]
     rows_of_topic: dict[str, np.ndarray]  # L1 or L2 topic -> int32 rows
-    created: (
-        np.ndarray | None
-    )  # float64 [items], seconds since 1970, NaN where unknown; None where all are
+    # float64 [items], seconds since 1970, NaN where unknown; None where all are.
+    created: np.ndarray | None
     packaged: float | None  # seconds since 1970; None of a package from before that was kept
     row_of: dict[str, int]
     searched: pa.Array  # lower case "title item_id" to search in

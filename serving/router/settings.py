@@ -17,11 +17,12 @@ from mtmh.experiment.arms import Arms
 from mtmh.layers import read_layers, read_sections, read_small
 
 DEFAULTS = Path(__file__).with_name("router.yaml")
+# What the interface declares; a configuration may lower them.
 MAX_TRIGGERS, MAX_K, MAX_BATCH = (
     50,
     500,
     32,
-)  # what the interface declares; a configuration may lower them
+)
 SECRET_BYTES = 4096
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -209,9 +210,8 @@ class Source:
 
     path: Path | None = None
     settings: list[str] = field(default_factory=list)
-    secret: str | None = field(
-        default=None, repr=False
-    )  # of Triton's management, from whoever started it
+    # Of Triton's management, from whoever started it.
+    secret: str | None = field(default=None, repr=False)
 
     def written(self) -> dict[str, Any]:
         """What the file says, unchecked; nothing where there is no file. Raises UserError where it

@@ -90,15 +90,12 @@ class Versions:
     experiment: ExperimentSettings  # as configured
     serving: Serving | None = None
     loaded: dict[str, Live] = field(default_factory=dict)  # warm: what serves, and what waits to
-    refused: dict[str, str] = field(
-        default_factory=dict
-    )  # version -> why, in a few words; the log has the details
-    stamps: dict[str, object] = field(
-        default_factory=dict
-    )  # of what was refused: not tried again until it changes
-    draining: dict[str, tuple[float, Live | None]] = field(
-        default_factory=dict
-    )  # version -> unloaded when, users
+    # Version -> why, in a few words; the log has the details.
+    refused: dict[str, str] = field(default_factory=dict)
+    # Of what was refused: not tried again until it changes.
+    stamps: dict[str, object] = field(default_factory=dict)
+    # Version -> unloaded when, users.
+    draining: dict[str, tuple[float, Live | None]] = field(default_factory=dict)
     trouble: str = ""  # what keeps Triton from being looked at, as the log has it
 
     @property

@@ -216,9 +216,8 @@ def _write_preranker(retriever: Path, folder: Path) -> None:
     """The user's side of the towers, and what the items' side says of every item."""
     model = _read_json(retriever / "preranker.json")
     tensors = load_file(retriever / "preranker.safetensors")
-    weights = {
-        task: weight for task, weight in model["weights"].items() if weight
-    }  # 0 adds nothing
+    # 0 adds nothing.
+    weights = {task: weight for task, weight in model["weights"].items() if weight}
     prefixes = ["age", "table.past", "table.interest", "table.new"]
     prefixes += [name for task in weights for name in (f"table.{task}", f"user_heads.{task}.")]
     arrays: dict[str, Any] = {

@@ -69,9 +69,8 @@ class Triton:
     secret: str = field(repr=False)
     starts: int = 0
     pid: int = 0
-    ready: threading.Event = field(
-        default_factory=threading.Event
-    )  # serving; cleared while it is started again
+    # Serving; cleared while it is started again.
+    ready: threading.Event = field(default_factory=threading.Event)
     failure: Exception | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -276,9 +275,8 @@ def _watch(server: Triton, process: subprocess.Popen[bytes]) -> None:
                 log.error(
                     "Triton has not said for %s times %s s that it is alive", MISSES, LIVE_SECONDS
                 )
-                os.killpg(
-                    process.pid, signal.SIGKILL
-                )  # a stopped process cannot take a gentler signal
+                # A stopped process cannot take a gentler signal.
+                os.killpg(process.pid, signal.SIGKILL)
                 return
 
 

@@ -129,9 +129,8 @@ class TritonPythonModel:
         first = int(len(distinct) > 0 and distinct[0] < 0)  # -1 stands first, where it is there
         distinct = distinct[first:]
         list_of -= first
-        list_of[rows < 0] = len(distinct) + np.arange(
-            (rows < 0).sum()
-        )  # unseen triggers come after the others
+        # Unseen triggers come after the others.
+        list_of[rows < 0] = len(distinct) + np.arange((rows < 0).sum())
         vectors = [query.vector for query in queries if query.vector is not None]
         ids, scores = self._search(
             distinct, np.concatenate([self.vectors[distinct], *vectors]), max(q.k for q in queries)

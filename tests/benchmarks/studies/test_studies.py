@@ -226,7 +226,7 @@ def test_a_joint_list_holds_an_item_once_by_its_best_score() -> None:
     )
     joint = prerank.joint(engagement, relevance, 4)
     assert joint.item.tolist() == [[1, 2, 3, 4]]
-    assert joint.head.tolist() == [[0, 1, 0, 1]]
+    assert joint.channel.tolist() == [[0, 1, 0, 1]]
     assert prerank.lost(pool([2, 4], [0.6, 0.1], 1), prerank.joint(engagement, relevance, 3)) == 0.5
 
 

@@ -20,8 +20,8 @@ from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.heads import HEADS
-from mtmh.retrieval.fast_pool import pool_users
 from mtmh.retrieval.merge import quotas_at
+from mtmh.retrieval.pool import pool_users
 from mtmh.retrieval.retriever import (
     Pool,
     Request,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtmh.ragged import Ragged
-from mtmh.retrieval.fast_pool import pool_users
 from mtmh.retrieval.index import search_exact
+from mtmh.retrieval.pool import pool_users
 from mtmh.retrieval.retriever import Pool, Request, pool_lists
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from mtmh.config import RetrievalSettings
 from mtmh.heads import CHANNELS
 from mtmh.model.preranker import Preranker
 from mtmh.ragged import Ragged
-from mtmh.retrieval.fast_pool import pool_users
 from mtmh.retrieval.index import on_gpu, search
 from mtmh.retrieval.merge import quota_merge, quotas_at
+from mtmh.retrieval.pool import pool_users
 from mtmh.retrieval.scoring import preranker_logits, rank_normalize, softmax_over_list
 from mtmh.retrieval.version import verify
 

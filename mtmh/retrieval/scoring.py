@@ -99,15 +99,13 @@ class Pooling:
 
 
 def first_of(total: np.ndarray, size: int) -> np.ndarray:
-    """Indices of the `size` highest, highest first, of equal ones the earlier.
-    Numba compiles it, too.
-    """
+    """Indices of the `size` highest, highest first, of equal ones the earlier."""
     chosen = np.arange(len(total))
     if len(total) > size:
         bound = np.partition(total, len(total) - size)[len(total) - size]
         above, equal = np.flatnonzero(total > bound), np.flatnonzero(total == bound)
         chosen = np.sort(np.concatenate((above, equal[: size - len(above)])))
-    return chosen[np.argsort(-total[chosen], kind="mergesort")]
+    return chosen[np.argsort(-total[chosen], kind="stable")]
 
 
 def rank_normalize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtmh.ragged import Ragged
-from mtmh.retrieval.fast_pool import pool_users
+from mtmh.retrieval.pool import pool_users
 from mtmh.retrieval.scoring import Pooling, softmax_over_list
 
 N_ITEMS, DEPTH = 10, 5
@@ -120,7 +120,7 @@ shapes = st.tuples(
 
 
 @given(st.lists(shapes, min_size=1, max_size=4))
-def test_the_fast_pools_are_those_of_scoring_to_the_bit(
+def test_a_pool_does_not_depend_on_those_before_it(
     requests: list[tuple[int, int, int, int, bool]],
 ) -> None:
     """Requests one after the other through the same scratch memory; few distinct scores, so that

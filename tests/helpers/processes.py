@@ -1,22 +1,11 @@
 """What runs on this machine, from /proc, and ports that are free."""
 
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.server_process import free_ports
 from serving.triton.supervisor import Ports
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def triton_ports() -> Ports:

@@ -81,10 +81,13 @@ def write_model(
     scratch: Path,
 ) -> None:
     """Both heads; a training that was cut short goes on from its last checkpoint in `scratch`."""
+    from mtmh.retrieval.neighbours import stage_neighbours
     from mtmh.training.train import train
 
     inputs = folders.prepared, folders.features, folders.content, folders.pairs
-    train(*inputs, out, settings, seed, scratch)
+    hard = settings.hard_negatives > 0
+    neighbours = stage_neighbours(folders.prepared, folders.content, seed) if hard else None
+    train(*inputs, out, settings, seed, scratch, neighbours)
 
 
 def write_preranker(

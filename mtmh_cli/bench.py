@@ -1,8 +1,10 @@
-"""The benchmarks: a command each, with options of its own."""
+"""The benchmarks: a command each, with options of its own. They are part of the checkout, which
+names them in pyproject.toml as an entry point; the command line does not know them."""
 
 import importlib
 import sys
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Any
 
 import typer
@@ -29,14 +31,14 @@ def bench(context: typer.Context) -> None:
         raise UserError(
             "no benchmarks here: they are part of the checkout, not of the installed package."
         )
-    sys.path.insert(0, str(ROOT))
-    from benchmarks import BENCHMARKS
-
     listing = _application(
         help="Measure this machine; the result goes to benchmarks/results.", no_args_is_help=True
     )
-    for name, (function, measures) in BENCHMARKS.items():
-        listing.command(name, help=measures, **PASS_ON)(_imported(function))
+    sys.path.insert(0, str(ROOT))  # where a checkout has them
+    for entry in entry_points(group="mtmh.benchmarks"):
+        benchmarks: dict[str, tuple[str, str]] = entry.load()
+        for name, (function, measures) in benchmarks.items():
+            listing.command(name, help=measures, **PASS_ON)(_imported(function))
     listing(context.args, prog_name=context.command_path)
 
 

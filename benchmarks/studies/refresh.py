@@ -12,6 +12,7 @@ encoded before.
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from benchmarks.options import Seeds, Settings
 from benchmarks.result import spread, write
 from benchmarks.studies.grids import SEEDS
 from benchmarks.studies.study import config_of
+from components.writers import WRITERS
 from mtmh.config import Config
 from mtmh.data.files import write_parquet
+from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.data.synthetic import make_world
 from mtmh.evaluation.champion import champion_pool
@@ -34,6 +37,7 @@ from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import refresh
 from mtmh.retrieval.retriever import Pool
+from mtmh.stages import STAGES, StageFolders
 
 METRICS = ("cold_recall_at_500", "cold_share", "recall_at_500", "l2_relevance", "coverage")
 
@@ -67,7 +71,8 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
     size, seed = config.data.synthetic, config.seed
     world = make_world(size.users, size.items, size.days, seed).tables
     whole = _write(world, work / "whole-data")
-    data = _prepared(whole, work / "look", config)
+    prepare(str(whole), work / "look", config.data, config.seed)
+    data = Prepared.load(work / "look")
     old = data.items["item_id"].filter(pa.array(data.in_train)).combine_chunks()
     is_old = pc.is_in(world["items"]["item_id"], value_set=old)
     log = world["interactions"].filter(pc.is_in(world["interactions"]["item_id"], value_set=old))
@@ -79,8 +84,8 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
     same_split = config.model_copy(
         update={"data": config.data.model_copy(update={"test_fraction": float(share)})}
     )
-    _stages(before, work / "before", same_split, work / "cache")
-    if (trained := int(Prepared.load(work / "before" / "prepare").is_train.sum())) != int(
+    _version(before, work / "before", same_split, work / "cache")
+    if (trained := int(Prepared.load(work / "before" / "prepared").is_train.sum())) != int(
         data.is_train.sum()
     ):
         raise AssertionError(
@@ -100,7 +105,7 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
         flush=True,
     )
     start = time.perf_counter()
-    _stages(whole, work / "anew", config, work / "other-cache")
+    _version(whole, work / "anew", config, work / "other-cache")
     seconds["trained anew"] = time.perf_counter() - start
 
     # All three versions answer the same test users.
@@ -130,31 +135,16 @@ def _write(tables: dict[str, pa.Table], folder: Path) -> Path:
     return folder
 
 
-def _prepared(source: Path, out: Path, config: Config) -> Prepared:
-    from mtmh.data.prepare import prepare
-
-    prepare(str(source), out, config.data, config.seed)
-    return Prepared.load(out)
-
-
-def _stages(source: Path, out: Path, config: Config, cache: Path) -> None:
+def _version(source: Path, out: Path, config: Config, cache: Path) -> None:
     """All stages from the data to a version, each in a folder of `out`, which so becomes a run."""
-    from feature_repo.stage import build_features
-    from mtmh.content.encode import encode
-    from mtmh.data.pairs import write_pairs
-    from mtmh.retrieval.version import build
-    from mtmh.training.preranker import train_preranker
-    from mtmh.training.train import train
-
-    names = ("prepare", "content", "features", "pairs", "train", "preranker", "retriever")
-    data, content, features, pairs, model, ranker, version = (out / name for name in names)
-    for name in names:
-        (out / name).mkdir(parents=True)
-    _prepared(source, data, config)
-    encode(data, content, config.content, cache, config.seed)
-    build_features(data, None, features, features / "store", config.data)
-    write_pairs(data, content, pairs, config.pairs)
-    train(data, features, content, pairs, model, config.train, config.seed, out / "checkpoints")
-    train_preranker(data, features, content, ranker, config.prerank, config.seed)
-    build(data, features, content, model, version, config.retrieval, config.seed, ranker)
+    folders = StageFolders()
+    for stage in STAGES[: [stage.name for stage in STAGES].index("index") + 1]:
+        folder = out / stage.artifact
+        folder.mkdir(parents=True)
+        if stage.name == "prepare":
+            prepare(str(source), folder, config.data, config.seed)
+        else:
+            settings = getattr(config, stage.sections[0])
+            WRITERS[stage.name](folders, folder, settings, config.seed, cache)
+        folders = replace(folders, **{stage.artifact: folder})
     (out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))

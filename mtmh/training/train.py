@@ -21,7 +21,7 @@ from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
 from mtmh.model.losses import HEADS_OF
 from mtmh.model.two_heads import build_model
-from mtmh.training.hard_negatives import content_neighbours
+from mtmh.ragged import Ragged
 from mtmh.training.loop import embed, fit
 from mtmh.training.step import pick_step
 
@@ -35,19 +35,21 @@ def train(
     settings: TrainSettings,
     seed: int,
     checkpoints: Path,
+    neighbours: Ragged | None = None,
 ) -> None:
     """Train and write weights.safetensors, model.json, curves.parquet and
     <head>.npy, float32 [items, out_dim].
 
-    A checkpoint under `checkpoints` carries the name of everything the weights depend on; it is
-    continued from when a run was cut short and removed at the end. Raises UserError when the device
-    is missing or the data has no content to distil from.
+    Hard negatives are drawn from `neighbours`, a row an item (`retrieval.neighbours`). A checkpoint
+    under `checkpoints` carries the name of everything the weights depend on; it is continued from
+    when a run was cut short and removed at the end. Raises UserError when the device
+    is missing, or the data has no content to distil from or to find hard negatives by.
     """
     data = Prepared.load(prepared)
     catalog = Catalog.load(data, features)
     teacher = torch.from_numpy(np.load(content / "content.npy"))
     _check_teacher(teacher, settings)
-    sampler = _sampler(data, teacher.numpy(), pairs, settings, seed)
+    sampler = _sampler(data, pairs, settings, seed, neighbours)
     torch.manual_seed(seed)
     architecture = catalog.architecture(
         settings.embedding_dim, settings.hidden, settings.out_dim, HEADS_OF[settings.objective]
@@ -65,8 +67,7 @@ def train(
     )
     # A checkpoint is continued only by a run of the same settings, data and inputs.
     inputs = [pairs / "pairs.parquet", features / "item_features.parquet", content / "content.npy"]
-    key = _checkpoint_key(settings, seed, data.info, inputs)
-    checkpoint = checkpoints / f"{key}.pt"
+    checkpoint = checkpoints / f"{_checkpoint_key(settings, seed, data.info, inputs)}.pt"
     curves = fit(
         model, sampler, catalog, teacher, step, loss, settings.epochs, settings.lr, checkpoint
     )
@@ -89,16 +90,15 @@ def train(
 
 def _sampler(
     data: Prepared,
-    content: np.ndarray,
     pairs: Path,
     settings: TrainSettings,
     seed: int,
+    neighbours: Ragged | None,
 ) -> PairSampler:
     source = PairFile(pairs / "pairs.parquet")
-    neighbours = None
     if settings.hard_negatives:
-        neighbours = content_neighbours(content, data.in_train, seed)
-        if not neighbours.lengths[source.counts(data.n_items)[0] > 0].any():
+        is_trigger = source.counts(data.n_items)[0] > 0
+        if neighbours is None or not neighbours.lengths[is_trigger].any():
             raise UserError(
                 f"train.hard_negatives is {settings.hard_negatives}, but no trigger has a title "
                 "or text to find neighbours by. Add a title column to items, or write "

@@ -1,4 +1,4 @@
-"""The neighbourhood that hard negatives come from, and training with them."""
+"""Training with hard negatives, drawn from each trigger's neighbourhood."""
 
 from pathlib import Path
 
@@ -8,44 +8,16 @@ from helpers.checkerboard import ITEMS, OLD, Stages, train_settings
 from safetensors.numpy import load_file
 
 from mtmh.errors import UserError
-from mtmh.training import hard_negatives
+from mtmh.retrieval.neighbours import stage_neighbours
 from mtmh.training.train import train
-
-
-def test_neighbours_are_the_nearest_known_items_with_content(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Against a full sort; several blocks of queries."""
-    monkeypatch.setattr(hard_negatives, "NEIGHBOURS", 6)
-    monkeypatch.setattr(hard_negatives, "ROWS_AT_ONCE", 7)
-    rng = np.random.default_rng(0)
-    content = rng.normal(size=(38, 5)).astype(np.float32)
-    content /= np.linalg.norm(content, axis=1, keepdims=True)
-    content[4] = 0
-    known = rng.random(38) < 0.8
-    indptr, items = hard_negatives.content_neighbours(content, known, seed=0)
-    able = known & content.any(axis=1)
-    cosine = np.where(able, content @ content.T, -np.inf)
-    np.fill_diagonal(cosine, -np.inf)
-    for item in range(38):
-        found = items[indptr[item] : indptr[item + 1]].tolist()
-        assert found == (sorted(np.argsort(-cosine[item])[:6].tolist()) if able[item] else [])
-
-
-@pytest.mark.parametrize("able", [0, 1])
-def test_with_nothing_to_be_near_there_are_no_neighbours(able: int) -> None:
-    content = np.zeros((4, 3), np.float32)
-    content[:able, 0] = 1
-    indptr, items = hard_negatives.content_neighbours(content, np.ones(4, bool), seed=0)
-    assert (indptr.tolist(), items.tolist()) == ([0] * 5, [])
 
 
 def run(world: Stages, out: Path, content: Path, hard: int) -> dict[str, np.ndarray]:
     out.mkdir()
     settings = train_settings(hard_negatives=hard, epochs=1, objective="engagement")
-    train(
-        world.prepared, world.features, content, world.pairs, out, settings, 0, out / "checkpoints"
-    )
+    folders = world.prepared, world.features, content, world.pairs
+    neighbours = stage_neighbours(world.prepared, content, 0)
+    train(*folders, out, settings, 0, out / "checkpoints", neighbours)
     return load_file(out / "weights.safetensors")
 
 

@@ -1,13 +1,22 @@
-"""Hard negatives are drawn from these: the nearest items of T1 by content."""
+"""The nearest items of T1 by content: hard negatives are drawn from these."""
+
+from pathlib import Path
 
 import numpy as np
 
+from mtmh.data.prepared import Prepared
 from mtmh.ragged import Ragged
 from mtmh.retrieval.index import build_index, search
 
 NEIGHBOURS = 100
 MIN_RECALL = 0.95  # against exact search: a missed neighbour is only a hard negative less
 ROWS_AT_ONCE = 1 << 14
+
+
+def stage_neighbours(prepared: Path, content: Path, seed: int) -> Ragged:
+    """`content_neighbours` of the stages' folders `prepared` and `content`."""
+    vectors = np.load(content / "content.npy")
+    return content_neighbours(vectors, Prepared.load(prepared).in_train, seed)
 
 
 def content_neighbours(content: np.ndarray, in_train: np.ndarray, seed: int) -> Ragged:

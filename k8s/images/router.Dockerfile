@@ -24,6 +24,9 @@ COPY monitoring monitoring
 RUN python -m pip install --no-cache-dir --no-deps --no-build-isolation .
 COPY feature_repo/feature_store.cluster.yaml /etc/mtmh/feature_store.cluster.yaml
 
+# A user with a name: where a pod says no group (Kubeflow's steps), the container's group is the one of its user here, else root's.
+RUN groupadd --gid 10001 mtmh && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home mtmh
+
 # The file system is read-only on a cluster: caches and bytecode go where it can be written, or nowhere. What Numba compiles is
 # in the image; where it cannot write there, or the CPU is of another kind than the builder's, it goes to /tmp instead.
 RUN install --directory --owner 10001 --group 10001 /var/cache/mtmh/numba

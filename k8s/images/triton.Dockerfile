@@ -13,6 +13,9 @@ RUN PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir --no-deps 
     && python3 -c "import faiss, numpy; assert numpy.__version__ < '2'; print(faiss.__version__, numpy.__version__)" \
     && rm /tmp/backend.txt /tmp/backend-gpu.txt
 
+# A user with a name: where a pod says no group, the container's group is the one of its user here, else root's.
+RUN groupadd --gid 10001 mtmh && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home mtmh
+
 COPY --chmod=755 k8s/images/triton.sh /usr/local/bin/triton.sh
 
 # The file system is read-only on a cluster: no bytecode, and a home that can be written.

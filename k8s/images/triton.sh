@@ -4,6 +4,11 @@
 set -eu
 models=$1
 shift
+# Before the first deploy the store is empty, and the file system read-only: an empty repository of our own, no model to load.
+if [ -z "${MTMH_VERSIONS:-}" ] && [ ! -d "$models" ]; then
+  models=/tmp/models
+  mkdir -p "$models"
+fi
 for version in ${MTMH_VERSIONS:-}; do
   found=
   for model in "$models"/*_"$version"; do

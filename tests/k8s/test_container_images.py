@@ -65,6 +65,14 @@ def test_what_is_copied_is_there_and_reaches_the_builder(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_the_user_has_its_group_where_a_pod_says_none(file: Path) -> None:
+    """The kubelet then hands over the user alone, and the group is that of the image's passwd."""
+    made = " ".join(rest for first, rest in instructions(file) if first == "RUN")
+    assert "groupadd --gid 10001" in made
+    assert "useradd --uid 10001 --gid 10001" in made
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 def test_the_base_is_pinned_and_nobody_is_root(file: Path) -> None:
     bases = [rest for first, rest in instructions(file) if first == "FROM"]
     users = [rest for first, rest in instructions(file) if first == "USER"]
@@ -223,10 +231,15 @@ def test_a_version_without_models_ends_the_pod_with_a_reason(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("versions", "loaded"), [("7 8", {"engagement_7", "relevance_7", "engagement_8"}), ("", set())]
+    ("versions", "loaded", "is_empty"),
+    [
+        ("7 8", {"engagement_7", "relevance_7", "engagement_8"}, False),
+        ("", set(), False),
+        ("", set(), True),  # a new volume: the folder of the models is not there yet
+    ],
 )
 def test_triton_starts_with_the_models_of_the_named_versions_alone(
-    tmp_path: Path, versions: str, loaded: set[str]
+    tmp_path: Path, versions: str, loaded: set[str], is_empty: bool
 ) -> None:
     server = TRITON / "server" / "pytriton" / "tritonserver"
     if not (server / "bin" / "tritonserver").is_file():
@@ -235,6 +248,8 @@ def test_triton_starts_with_the_models_of_the_named_versions_alone(
     models = write_models(
         tmp_path, "engagement_7", "relevance_7", "engagement_8", "engagement_17", "engagement_9"
     )
+    names = [model.name for model in models.iterdir()]
+    served = tmp_path / "not-there" if is_empty else models
     http, grpc, metrics = free_ports(3)
     options = [f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")]
     options += [
@@ -258,13 +273,11 @@ def test_triton_starts_with_the_models_of_the_named_versions_alone(
     environment.pop("PYTHONPATH", None)
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            [IMAGES / "triton.sh", models, *options], env=environment, stdout=log, stderr=log
+            [IMAGES / "triton.sh", served, *options], env=environment, stdout=log, stderr=log
         )
     try:
         wait_ready(process, http, tmp_path / "log")
-        assert {
-            model.name for model in models.iterdir() if is_model_ready(http, model.name)
-        } == loaded
+        assert {name for name in names if is_model_ready(http, name)} == loaded
         request = urllib.request.Request(f"http://127.0.0.1:{http}/v2/repository/index", data=b"{}")
         with pytest.raises(urllib.error.HTTPError, match="403"):  # nobody manages its models
             urllib.request.urlopen(request)

@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from mtmh.model.bottom import DenseNN, SparseNN
-from mtmh.model.two_heads import Head
+from mtmh.model.two_heads import DenseNN, Head, SparseNN
 from mtmh.ragged import Ragged
 
 ENGAGEMENT, LONG_DWELL = "engagement", "long_dwell"

@@ -250,10 +250,20 @@ class Page:
 
             search = Retriever.load(self.run / "retriever").similar_items
         # Triggers that real users of the sample have, by how many of them.
-        popularity = _users_per_trigger(self.run, items, f"merged_alpha_{self.alpha}")
+        popularity = self.users_per_trigger(items)
         heads = [head.removesuffix("_head") for head in HEADS if head in self.models]
         triggers = examples.choose(popularity, search, self.metrics["seed"], heads=heads)
         return examples.collect(triggers, items, popularity, search, self.alpha, heads)
+
+    def users_per_trigger(self, items: pa.Table) -> np.ndarray:
+        """In how many sampled users' lists an item is the trigger of something, int64 [items]."""
+        # Of one model alone, as every model has lists of the same users.
+        filters = [("model", "=", f"merged_alpha_{self.alpha}")]
+        columns = ["user_id", "trigger_id"]
+        rows = pq.read_table(self.run / "candidates.parquet", columns=columns, filters=filters)
+        pairs = rows.group_by(["user_id", "trigger_id"]).aggregate([])
+        rows = Ids(items["item_id"]).rows(pairs["trigger_id"])
+        return np.bincount(rows[rows >= 0], minlength=items.num_rows)
 
     def steps(self) -> list[dict[str, Any]]:
         """Time and memory of each step, and its time as a share of the longest one's."""
@@ -268,17 +278,6 @@ class Page:
             }
             for step, took in seconds.items()
         ]
-
-
-def _users_per_trigger(run: Path, items: pa.Table, model: str) -> np.ndarray:
-    """In how many sampled users' lists an item is the trigger of something, int64 [items]."""
-    # Of one model alone, as every model has lists of the same users.
-    filters = [("model", "=", model)]
-    columns = ["user_id", "trigger_id"]
-    rows = pq.read_table(run / "candidates.parquet", columns=columns, filters=filters)
-    pairs = rows.group_by(["user_id", "trigger_id"]).aggregate([])
-    rows = Ids(items["item_id"]).rows(pairs["trigger_id"])
-    return np.bincount(rows[rows >= 0], minlength=items.num_rows)
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -53,7 +53,7 @@ def write(run: Path, search: examples.Search | None = None) -> None:
 
     `search` finds the example triggers' candidates; by default the run's own retriever does.
     """
-    page = Page.of(run)
+    page = RunPage.of(run)
     # Everything is escaped, whatever the file is called: titles and topics come from the data.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -95,7 +95,7 @@ def write(run: Path, search: examples.Search | None = None) -> None:
 
 
 @dataclass(frozen=True)
-class Page:
+class RunPage:
     """What the page shows of a run, in the words of report.html.j2.
 
     Everything is read from the run's directory: the page can be rendered again at any time.
@@ -106,7 +106,7 @@ class Page:
     alpha: int  # that serves
 
     @classmethod
-    def of(cls, run: Path) -> "Page":
+    def of(cls, run: Path) -> "RunPage":
         """That of the run directory `run`."""
         metrics = json.loads((run / "metrics.json").read_text())
         config = yaml.safe_load((run / "config.yaml").read_text())

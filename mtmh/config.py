@@ -247,12 +247,9 @@ def check(model: type[Settings], content: dict[str, Any], where: str) -> Setting
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise UserError(_explain(error, where, model)) from None
-
-
-def _explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
+        problems = error.errors()
     # All problems at once, so that a file is corrected in one go; a long list ends after some.
-    lines, problems = [], error.errors()
+    lines = []
     for problem in problems[:MOST_PROBLEMS]:
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
@@ -267,7 +264,7 @@ def _explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     if left := len(problems) - len(lines):
         lines.append(f"  and {left:,} more")
     count = f"{len(problems)} errors" if len(problems) > 1 else "1 error"
-    return f"configuration ({where}) has {count}:\n" + "\n".join(lines)
+    raise UserError(f"configuration ({where}) has {count}:\n" + "\n".join(lines))
 
 
 def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:

@@ -35,7 +35,17 @@ def read_layers(
 
 def read_sections(path: Path) -> dict[str, Any]:
     """The sections of one YAML file, unchecked. Raises UserError as `read_layers`."""
-    content = _parse(path, read_small(path, LARGEST, f"configuration {path}"))
+    raw = read_small(path, LARGEST, f"configuration {path}")
+    try:
+        text = raw.decode()
+        complaint = _complaint(text)
+        content: Any = None if complaint else yaml.safe_load(text)
+    except Exception as error:  # PyYAML raises whatever a malformed value leads to
+        why = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UserError(f"configuration {path} is not YAML: {why}. Mend it there.") from None
+    if complaint:
+        raise UserError(f"configuration {path}: {complaint}")
+    # An empty file says nothing; anything but sections is a mistake.
     if content is not None and not isinstance(content, dict):
         raise UserError(
             f"configuration {path}: expected sections such as 'train:' with keys below, found "
@@ -73,20 +83,6 @@ def abbreviated(value: Any) -> str:
     """A value as messages show it, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}.. ({len(text):,} characters)"
-
-
-def _parse(path: Path, content: bytes) -> Any:
-    """What the YAML says, of what settings can mean."""
-    try:
-        text = content.decode()
-        if complaint := _complaint(text):
-            raise UserError(f"configuration {path}: {complaint}")
-        return yaml.safe_load(text)
-    except UserError:
-        raise
-    except Exception as error:  # PyYAML raises whatever a malformed value leads to
-        why = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise UserError(f"configuration {path} is not YAML: {why}. Mend it there.") from None
 
 
 def _complaint(text: str) -> str | None:

@@ -21,13 +21,13 @@ from mtmh.data.prepared import Prepared
 from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.heads import HEADS
 from mtmh.retrieval.merge import quotas_at
-from mtmh.retrieval.pool import pool_users
 from mtmh.retrieval.retriever import (
     Pool,
     Request,
     Retriever,
     candidate_logits,
     merge_pools,
+    pool_users,
     prerank,
 )
 from pipelines.trial import Figures, scratch, version

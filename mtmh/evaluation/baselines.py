@@ -8,8 +8,7 @@ import numpy as np
 
 from mtmh.ragged import Ragged
 from mtmh.retrieval.index import search_exact
-from mtmh.retrieval.pool import pool_users
-from mtmh.retrieval.retriever import Pool, Request, pool_lists
+from mtmh.retrieval.retriever import Pool, Request, pool_lists, pool_users
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -131,19 +131,8 @@ def _interval(
     users = len(columns)
     if users < 2:
         return Interval(estimate, -1.0, 1.0)
-    # Student's law, as the standard error is itself an estimate.
-    spread = float(statistic(_resampled_sums(columns, resamples, seed)).std(ddof=1))
-    half = float(stdtrit(users - 1, (1 + confidence) / 2)) * spread
-    return Interval(estimate, max(estimate - half, -1.0), min(estimate + half, 1.0))
-
-
-def _resampled_sums(columns: Floats, resamples: int, seed: int) -> Floats:
-    """Sums of the columns [U, C] over `resamples` draws of U users with
-    replacement, [resamples, C].
-    """
-    users = len(columns)
+    # A resample is held as a count of each user, and in blocks: indices of all would not fit.
     rng = np.random.default_rng(seed)
-    # In blocks of resamples, by counts of each user: no index array of all resamples is held.
     at_once = max(1, min(resamples, _CELLS_AT_ONCE // users))
     sums = []
     for start in range(0, resamples, at_once):
@@ -151,7 +140,10 @@ def _resampled_sums(columns: Floats, resamples: int, seed: int) -> Floats:
         drawn = rng.integers(0, users, (rows, users)) + users * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users)
         sums.append(counts @ columns)
-    return np.concatenate(sums)
+    # Student's law, as the standard error is itself an estimate.
+    spread = float(statistic(np.concatenate(sums)).std(ddof=1))
+    half = float(stdtrit(users - 1, (1 + confidence) / 2)) * spread
+    return Interval(estimate, max(estimate - half, -1.0), min(estimate + half, 1.0))
 
 
 def _same_users(*arrays: NDArray[np.generic]) -> None:

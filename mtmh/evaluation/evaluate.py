@@ -72,6 +72,47 @@ class Test:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Test users whose lists people can read, by the ids of the data."""
+
+    rows: np.ndarray  # int64 [n], among the test users, ascending
+    user_ids: pa.Array  # [n]
+    item_ids: pa.Array  # of all items
+
+    @classmethod
+    def of(cls, data: Prepared, users: np.ndarray, size: int, seed: int) -> "Sample":
+        """A seeded one of `size` of the test users, or all where there are fewer."""
+        rows = np.sort(np.random.default_rng(seed).permutation(len(users))[:size])
+        table = pq.read_table(data.path / "interactions.parquet", columns=["user", "user_id"])
+        # Any row of a user names it: the last one that is written stays.
+        named = np.full(data.n_users, -1)
+        named[table["user"].to_numpy()] = np.arange(len(table))
+        user_ids = table["user_id"].combine_chunks().take(pa.array(named[users[rows]]))
+        return cls(rows, user_ids, data.items["item_id"].combine_chunks())
+
+    def candidates(self, model: str, pool: Pool) -> pa.Table:
+        """Rows model, user_id, rank, item_id, trigger_id, head, score of the users' lists."""
+        row, column = np.nonzero(pool.item[self.rows] >= 0)
+        user = self.rows[row]
+        # Dictionaries, so that ten million ids are written as numbers and not hashed one by one.
+        encode = pa.DictionaryArray.from_arrays
+        head = pa.array(pool.channel[user, column])
+        if model in BASELINES:  # they have no channels
+            head = pa.nulls(len(row), pa.int8())
+        return pa.table(
+            {
+                "model": encode(pa.array(np.zeros(len(row), dtype=np.int8)), pa.array([model])),
+                "user_id": encode(pa.array(row.astype(np.int32)), self.user_ids),
+                "rank": (column + 1).astype(np.int32),
+                "item_id": encode(pa.array(pool.item[user, column]), self.item_ids),
+                "trigger_id": encode(pa.array(pool.trigger[user, column]), self.item_ids),
+                "head": encode(head, pa.array(CHANNELS)),
+                "score": pool.score[user, column],
+            }
+        )
+
+
+@dataclass(frozen=True)
 class UserMetrics:
     """One model's metrics of each user; `summary` averages them over any part of the users."""
 
@@ -101,11 +142,7 @@ def evaluate(
     """
     data = Prepared.load(prepared)
     test = Test.of(data, np.load(content / "content.npy"), retrieval.triggers, settings.fresh_hours)
-    # A sample of the users has lists that people can read, by the ids of the data.
-    order = np.random.default_rng(seed).permutation(len(test.users))
-    sample = np.sort(order[: settings.sample_users])
-    user_ids = _user_ids(data, test.users[sample])
-    item_ids = data.items["item_id"].combine_chunks()
+    sample = Sample.of(data, test.users, settings.sample_users, seed)
     version = Retriever.load(retriever)
     models: dict[str, Any] = {}
     sampled: dict[str, Any] = {}
@@ -115,8 +152,8 @@ def evaluate(
     for name, pool in _pools(data, test, version, retrieval):
         metrics = measure(pool, test)
         models[name] = summary(metrics, pool, test)
-        sampled[name] = summary(metrics, pool, test, sample)
-        tables.append(_candidates(name, pool, sample, user_ids, item_ids))
+        sampled[name] = summary(metrics, pool, test, sample.rows)
+        tables.append(sample.candidates(name, pool))
         if name == f"merged_alpha_{retrieval.alpha}":
             for_gate |= _for_gate("challenger", metrics, pool)
         print(f"evaluate: {name}: {_line(models[name])}", flush=True)
@@ -134,8 +171,7 @@ def evaluate(
         for_gate |= _for_gate("champion", metrics, pool)
         result["champion"] = {**identity, **summary(metrics, pool, test)}
         print(f"evaluate: champion: {_line(result['champion'])}", flush=True)
-    schema = tables[0].schema
-    path = out / "candidates.parquet"
+    path, schema = out / "candidates.parquet", tables[0].schema
     with pq.ParquetWriter(path, schema, compression="zstd", store_schema=False) as file:
         for table in tables:
             file.write_table(table)
@@ -219,45 +255,6 @@ def _pools(
     for alpha in sorted({*settings.alphas, settings.alpha}):
         quotas = quotas_at(alpha, list(pools))
         yield f"merged_alpha_{alpha}", merge_pools(list(pools.values()), quotas, size)
-
-
-def _candidates(
-    name: str,
-    pool: Pool,
-    sample: np.ndarray,
-    user_ids: pa.Array,
-    item_ids: pa.Array,
-) -> pa.Table:
-    """Rows model, user_id, rank, item_id, trigger_id, head, score of the sampled
-    users (design: run directory).
-    """
-    row, column = np.nonzero(pool.item[sample] >= 0)
-    user = sample[row]
-    # Dictionaries, so that ten million ids are written as numbers and not hashed one by one.
-    encode = pa.DictionaryArray.from_arrays
-    head = pa.array(pool.channel[user, column])
-    if name in BASELINES:  # they have no channels
-        head = pa.nulls(len(row), pa.int8())
-    return pa.table(
-        {
-            "model": encode(pa.array(np.zeros(len(row), dtype=np.int8)), pa.array([name])),
-            "user_id": encode(pa.array(row.astype(np.int32)), user_ids),
-            "rank": (column + 1).astype(np.int32),
-            "item_id": encode(pa.array(pool.item[user, column]), item_ids),
-            "trigger_id": encode(pa.array(pool.trigger[user, column]), item_ids),
-            "head": encode(head, pa.array(CHANNELS)),
-            "score": pool.score[user, column],
-        }
-    )
-
-
-def _user_ids(data: Prepared, users: np.ndarray) -> pa.Array:
-    """The user_id of each dense user number."""
-    table = pq.read_table(data.path / "interactions.parquet", columns=["user", "user_id"])
-    # Any row of a user names it: the last one that is written stays.
-    first = np.full(data.n_users, -1)
-    first[table["user"].to_numpy()] = np.arange(len(table))
-    return table["user_id"].combine_chunks().take(pa.array(first[users]))
 
 
 def _for_gate(name: str, metrics: UserMetrics, pool: Pool) -> dict[str, np.ndarray]:

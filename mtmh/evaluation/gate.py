@@ -148,14 +148,24 @@ def floor_rules(
             f"recall to"
         )
     best = max(recalls, key=lambda name: recalls[name])
-    ratio = settings.baseline_recall_ratio
-    floor = _scaled(ratio, f"the best baseline, {best}", recalls[best])
-    recall, coverage = merged["recall_at_500"], merged["coverage"]
-    return [
-        _floor("recall_floor", "recall_at_500", recall, recalls[best] * ratio, floor),
-        _relevance_floor(models, merged["l2_relevance"], settings.relevance_ratio),
-        _floor("coverage_floor", "coverage", coverage, settings.min_coverage, "the set minimum"),
-    ]
+    floor = _scaled(settings.baseline_recall_ratio, f"the best baseline, {best}", recalls[best])
+    bound = recalls[best] * settings.baseline_recall_ratio
+    recall_rule = _floor("recall_floor", "recall_at_500", merged["recall_at_500"], bound, floor)
+    # Relevance has no floor where the data has no topics, or the model no head to compare with.
+    rule, metric = "relevance_floor", "l2_relevance"
+    relevance, ratio = merged["l2_relevance"], settings.relevance_ratio
+    engagement = models.get("engagement_head", {}).get("l2_relevance")
+    if relevance is None:
+        relevance_rule = _not_measured(rule, metric, "no item has an L2 topic")
+    elif engagement is None:
+        why = "this model has no engagement head to compare with"
+        relevance_rule = _not_measured(rule, metric, why)
+    else:
+        floor = _scaled(ratio, "the engagement head alone", engagement)
+        relevance_rule = _floor(rule, metric, relevance, engagement * ratio, floor)
+    floor, bound = "the set minimum", settings.min_coverage
+    coverage_rule = _floor("coverage_floor", "coverage", merged["coverage"], bound, floor)
+    return [recall_rule, relevance_rule, coverage_rule]
 
 
 def compare(
@@ -226,24 +236,6 @@ def champion_rules(
     return [*rules, Rule("better_somewhere", most, gain, 0.0, limits, passed, why)]
 
 
-def _relevance_floor(
-    models: Mapping[str, Mapping[str, Any]],
-    relevance: float | None,
-    ratio: float,
-) -> Rule:
-    engagement = models.get("engagement_head", {}).get("l2_relevance")
-    if relevance is not None and engagement is not None:
-        floor = _scaled(ratio, "the engagement head alone", engagement)
-        return _floor("relevance_floor", "l2_relevance", relevance, engagement * ratio, floor)
-    why = (
-        "no item has an L2 topic"
-        if relevance is None
-        else "this model has no engagement head to compare with"
-    )
-    why = f"Not measured: {why}, so relevance neither passes nor blocks."
-    return Rule("relevance_floor", "l2_relevance", None, None, None, True, why)
-
-
 def _floor(rule: str, metric: str, value: float, bound: float, floor: str) -> Rule:
     passed = value >= bound
     where = "at or above" if passed else "below"
@@ -257,8 +249,7 @@ def _floor(rule: str, metric: str, value: float, bound: float, floor: str) -> Ru
 def _not_worse(metric: str, difference: Interval | None, champion: Champion) -> Rule:
     rule = f"{SHORT[metric]}_not_worse"
     if difference is None:
-        why = "Not measured: no item has an L2 topic, so relevance neither passes nor blocks."
-        return Rule(rule, metric, None, None, None, True, why)
+        return _not_measured(rule, metric, "no item has an L2 topic")
     # Only a loss that noise does not explain blocks.
     result = "significantly better" if difference.is_gain else "no significant difference"
     result = "a significant loss" if difference.is_loss else result
@@ -269,6 +260,11 @@ def _not_worse(metric: str, difference: Interval | None, champion: Champion) -> 
     )
     limits = (difference.low, difference.high)
     return Rule(rule, metric, difference.estimate, 0.0, limits, not difference.is_loss, why)
+
+
+def _not_measured(rule: str, metric: str, reason: str) -> Rule:
+    why = f"Not measured: {reason}, so relevance neither passes nor blocks."
+    return Rule(rule, metric, None, None, None, True, why)
 
 
 def _scaled(ratio: float, what: str, value: float) -> str:

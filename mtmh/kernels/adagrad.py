@@ -26,6 +26,7 @@ def fused_update(optimizer: torch.optim.Adagrad) -> None:
         for weight in group["params"]
         if weight.grad is not None
     ]
+    # Tables by columns: rows repeat in a gradient, so tasks that share rows would wait or collide.
     tasks: list[Callable[[], None]] = []
     for table, sums, gradient in (weight for weight in with_gradient if weight.gradient.is_sparse):
         rows, values = gradient._indices()[0].numpy(), gradient._values().numpy()
@@ -34,6 +35,7 @@ def fused_update(optimizer: torch.optim.Adagrad) -> None:
         )
         columns = split_range(values.shape[1], 2 * n_workers())
         tasks += [partial(step, part.start, part.stop) for part in columns]
+    # The dense weights are few: one task has them all.
     if dense := [weight for weight in with_gradient if not weight.gradient.is_sparse]:
         weights = tuple(weight.weight.view(-1).numpy() for weight in dense)
         squares = tuple(weight.squares.view(-1).numpy() for weight in dense)

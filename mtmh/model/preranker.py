@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from mtmh.model.bottom import DenseNN, SparseNN
-from mtmh.model.two_heads import Head
+from mtmh.model.two_heads import DenseNN, Head, SparseNN
 from mtmh.ragged import Ragged
 
 ENGAGEMENT, LONG_DWELL = "engagement", "long_dwell"
@@ -160,6 +160,26 @@ class Preranker:
         (out / "preranker.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
         metadata = {**metadata, "weights": self.weights, "candidates": self.candidates}
         (out / "preranker.json").write_text(json.dumps(metadata))
+
+    def nearest_interests(self, content: np.ndarray, added: np.ndarray) -> np.ndarray:
+        """The cluster of each item of `added`, int64 [n]; the last is of items without content.
+
+        A cluster's centre is the mean direction of its items that T1 knows: what K-means itself
+        ended with, once it has converged. `content` float32 [items, c] is of the items that are
+        here, `added` float32 [n, c].
+        """
+        interests = self.towers.interests
+        cluster = self.interest.numpy()
+        in_train = content.any(axis=1) & ~self.new.numpy()
+        centres = np.zeros((interests - 1, content.shape[1]), np.float32)
+        np.add.at(centres, cluster[in_train], content[in_train])
+        nearest = np.full(len(added), interests - 1, np.int64)
+        # An item without content stays with its like.
+        has_content = added.any(axis=1)
+        if len(centres) and has_content.any():
+            faiss.normalize_L2(centres)
+            nearest[has_content] = (added[has_content] @ centres.T).argmax(axis=1)
+        return nearest
 
     @torch.inference_mode()
     def extended(self, ids: Tensor, content: Tensor, interest: Tensor) -> "Preranker":

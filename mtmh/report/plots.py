@@ -3,8 +3,9 @@
 import io
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 Metrics = Mapping[str, Mapping[str, float | None]]
-Points = Mapping[str, tuple[float, float]]
 
 INK, QUIET, GRID = "#1b2130", "#5b6472", "#e3e6eb"
 COLORS = {"engagement": "#0b5cad", "relevance": "#b4500b", "merged": "#5a2ca0", "baseline": QUIET}
@@ -45,6 +45,35 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a dollar sign in a title or topic is a dollar sign
 }
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A model in the picture."""
+
+    name: str
+    xy: tuple[float, float]  # in percent
+    alpha: int | None  # of the merge; None for heads and baselines
+    is_served: bool
+
+    @property
+    def is_head(self) -> bool:
+        return self.name.endswith("_head")
+
+    @property
+    def color(self) -> str:
+        if self.is_head:
+            return COLORS[self.name.removesuffix("_head")]
+        return COLORS["baseline" if self.alpha is None else "merged"]
+
+    def words(self, full: bool) -> str:
+        """Its label; `full` says also which alpha a head stands for, and which one serves."""
+        if self.alpha is None:
+            alone = {"engagement_head": " (alpha 100)", "relevance_head": " (alpha 0)"}
+            return _NAMES.get(self.name, self.name) + (alone.get(self.name, "") if full else "")
+        if not self.is_served:
+            return f"alpha {self.alpha}"
+        return f"merged, alpha {self.alpha}" + (" (served)" if full else "")
 
 
 def alpha_of(model: str) -> int | None:
@@ -83,14 +112,12 @@ def tradeoff(
     """
     metric, axis = tradeoff_metric(models)
     single = single_head(models)
-    if single:
-        models = {name: figures for name, figures in models.items() if alpha_of(name) is None}
-    # A model without one of the two figures has no point.
-    points = {}
+    # A model without one of the two figures has no point, nor has the merge of a single head.
+    points = []
     for name, figures in models.items():
-        x, y = figures.get(metric), figures.get("recall_at_500")
-        if x is not None and y is not None:
-            points[name] = (100 * x, 100 * y)
+        x, y, alpha = figures.get(metric), figures.get("recall_at_500"), alpha_of(name)
+        if x is not None and y is not None and not (single and alpha is not None):
+            points.append(_Point(name, (100 * x, 100 * y), alpha, alpha == serving_alpha))
     chosen = list(panels)
     with rc_context(STYLE):
         figure = Figure(figsize=(4.8 * len(chosen), 3.9), layout="constrained")
@@ -102,22 +129,9 @@ def tradeoff(
                 close_up = "The head, close up" if single else "The merge, close up"
                 title = {"all": "All models", "zoom": close_up}[panel]
                 axes.set_title(title, size=11, loc="left")
-            _draw_points(axes, points, serving_alpha)
-            if panel == "zoom":
-                # The close-up names every alpha, the whole picture only the one that serves.
-                (left, right), (low, high) = _window(points)
-                axes.set(xlim=(left, right), ylim=(low, high))
-                named = [
-                    name
-                    for name, (x, y) in points.items()
-                    if left <= x <= right and low <= y <= high
-                ]
-            else:
-                axes.margins(0.16)
-                named = [name for name in points if alpha_of(name) in (None, serving_alpha)]
+            named = _draw_points(axes, points, close_up=panel == "zoom")
             full = panel == "zoom" and not single
-            words = {name: _words(name, serving_alpha, full) for name in named}
-            _label(figure, axes, points, words, serving_alpha)
+            _label(figure, axes, points, {point: point.words(full) for point in named})
         figure.set_layout_engine("none")  # the labels were placed for exactly this layout
     return figure
 
@@ -184,92 +198,68 @@ def save(figure: Figure, run: Path, name: str) -> None:
         figure.savefig(run / f"{name}.png", dpi=160)
 
 
-def _window(points: Points) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Limits (x, y) around the heads and the merge, with room for labels."""
-    near = [p for name, p in points.items() if alpha_of(name) is not None or name.endswith("_head")]
-    # At least half a percent either way, so that close points do not look far apart.
+def _draw_points(axes: Axes, points: Sequence[_Point], close_up: bool) -> list[_Point]:
+    """A panel without its labels: of all models, or of heads and merge; returns those to label."""
+    # The merge is a line over alpha; heads and baselines are single points of other shapes.
+    merged = sorted((point.alpha, point.xy) for point in points if point.alpha is not None)
+    line = np.array([xy for _, xy in merged]).reshape(-1, 2)
+    axes.plot(line[:, 0], line[:, 1], color=COLORS["merged"], linewidth=1.8, zorder=2)
+    for point in points:
+        marker: dict[str, Any] = {"color": point.color, "marker": "D", "s": 42}
+        if point.is_head:
+            marker |= {"marker": "s", "s": 90}
+        if point.alpha is not None:
+            marker |= {"marker": "o", "s": 120 if point.is_served else 40}
+        axes.scatter(*point.xy, zorder=3, edgecolors="white", linewidths=0.8, **marker)
+    # The whole picture names of the merge only the alpha that serves.
+    if not close_up:
+        axes.margins(0.16)
+        return [point for point in points if point.alpha is None or point.is_served]
+    # Room for labels, at least half a percent, so that close points do not look far apart.
+    near = [point.xy for point in points if point.alpha is not None or point.is_head]
     (left, low), (right, high) = np.min(near, axis=0), np.max(near, axis=0)
     x, y = max(0.28 * (right - left), 0.5), max(0.3 * (high - low), 0.5)
-    return (left - x, right + x), (low - y, high + y)
-
-
-def _draw_points(axes: Axes, points: Points, serving_alpha: int) -> None:
-    merged = sorted(
-        (alpha, points[name]) for name in points if (alpha := alpha_of(name)) is not None
-    )
-    # The merge is a line over alpha; heads and baselines are single points of other shapes.
-    line = np.array([point for _, point in merged]).reshape(-1, 2)
-    axes.plot(line[:, 0], line[:, 1], color=COLORS["merged"], linewidth=1.8, zorder=2)
-    for name, (x, y) in points.items():
-        marker: dict[str, Any] = {"color": _color(name), "marker": "D", "s": 42}
-        if name.endswith("_head"):
-            marker |= {"marker": "s", "s": 90}
-        if (alpha := alpha_of(name)) is not None:
-            marker |= {"marker": "o", "s": 120 if alpha == serving_alpha else 40}
-        axes.scatter(x, y, zorder=3, edgecolors="white", linewidths=0.8, **marker)
-
-
-def _color(name: str) -> str:
-    if name.endswith("_head"):
-        return COLORS[name.removesuffix("_head")]
-    return COLORS["baseline" if alpha_of(name) is None else "merged"]
-
-
-def _words(name: str, serving_alpha: int, full: bool) -> str:
-    alpha = alpha_of(name)
-    if alpha is None:
-        alone = {"engagement_head": " (alpha 100)", "relevance_head": " (alpha 0)"} if full else {}
-        return _NAMES.get(name, name) + alone.get(name, "")
-    if alpha != serving_alpha:
-        return f"alpha {alpha}"
-    return f"merged, alpha {alpha} (served)" if full else f"merged, alpha {alpha}"
+    left, right, low, high = left - x, right + x, low - y, high + y
+    axes.set(xlim=(left, right), ylim=(low, high))
+    return [p for p in points if left <= p.xy[0] <= right and low <= p.xy[1] <= high]
 
 
 def _label(
-    figure: Figure,
-    axes: Axes,
-    points: Points,
-    words: Mapping[str, str],
-    serving_alpha: int,
+    figure: Figure, axes: Axes, points: Sequence[_Point], words: Mapping[_Point, str]
 ) -> None:
     """Put `words` beside their points, each where it covers the fewest other labels and points."""
     figure.draw_without_rendering()  # extents exist only after a drawing
     frame = axes.get_window_extent()
-    spots = {name: axes.transData.transform(point) for name, point in points.items()}
-    heads = {points[name] for name in points if name.endswith("_head")}
+    spots = {point: axes.transData.transform(point.xy) for point in points}
+    heads = {point.xy for point in points if point.is_head}
     taken: list[Any] = []  # boxes of the labels so far
 
-    def cost(name: str, box: Any, rank: int) -> float:
+    def cost(point: _Point, box: Any, rank: int) -> float:
         outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1
         covered = sum(box.overlaps(other) for other in taken)
-        covered += sum(
-            box.padded(5).contains(*spots[other])
-            for other in points
-            if points[other] != points[name]
-        )
+        others = [spots[other] for other in points if other.xy != point.xy]
+        covered += sum(box.padded(5).contains(*spot) for spot in others)
         return 10.0 * covered + 20.0 * outside + 0.1 * rank
 
-    for name in sorted(
-        words, key=lambda name: (alpha_of(name) != serving_alpha, alpha_of(name) is not None)
-    ):
-        if alpha_of(name) in (0, 100) and alpha_of(name) != serving_alpha and points[name] in heads:
+    for point in sorted(words, key=lambda point: (not point.is_served, point.alpha is not None)):
+        if point.alpha in (0, 100) and not point.is_served and point.xy in heads:
             continue  # that head alone, whose own label says so
         # Every position is tried, and the cheapest stays.
         offers = []
         for rank, (dx, dy, side) in enumerate(_PLACES):
             text = axes.annotate(
-                words[name],
-                points[name],
+                words[point],
+                point.xy,
                 (dx, dy),
                 textcoords="offset points",
                 ha=side,
                 va="center",
-                color=_color(name),
-                weight="bold" if alpha_of(name) == serving_alpha else "normal",
+                color=point.color,
+                weight="bold" if point.is_served else "normal",
                 size=10,
             )
             box = text.get_window_extent().padded(1)
-            offers.append((cost(name, box, rank), rank, text, box))
+            offers.append((cost(point, box, rank), rank, text, box))
         best = min(offers, key=lambda offer: offer[:2])
         for offer in offers:
             if offer is not best:

@@ -76,6 +76,7 @@ class Intake:
             )
         metadata = json.loads((version / "model.json").read_text())
         config = load_config(run / "config.yaml") if (run / "config.yaml").is_file() else Config()
+        # A number that a new item lacks is taken to be that of the average item of the training.
         means = dict(zip(metadata["float_features"], metadata["architecture"]["mean"], strict=True))
         return cls(
             encoder=ContentEncoder.load(version, device, cache)

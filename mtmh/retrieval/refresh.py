@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 import torch
 
 from mtmh.errors import UserError
-from mtmh.model.preranker import Preranker
 from mtmh.retrieval.index import Tuning, extend_index, on_cpu, on_gpu
 from mtmh.retrieval.intake import Encoded, Intake
 from mtmh.retrieval.retriever import Retriever
@@ -53,6 +52,26 @@ class Extended:
     items: pa.Table  # those added, as the contract has them, in their order
     encoded: Encoded
     tunings: dict[str, Tuning]  # head -> how its index is set
+
+    def write_changed(self, version: Path, draft: Path) -> None:
+        """Those files of `version` that the added items change, into the folder `draft`."""
+        new = self.retriever
+        for head, index in new.indexes.items():
+            faiss.write_index(on_cpu(index), str(draft / f"{head}.faiss"))
+            np.save(draft / f"{head}.npy", new.vectors[head])
+        tunings = {head: tuning.as_dict() for head, tuning in self.tunings.items()}
+        (draft / "index.json").write_text(json.dumps(tunings))
+        np.save(draft / "content.npy", new.content)
+        pq.write_table(new.items, draft / "items.parquet")
+        # Features of the new items follow those of the old ones, in the same columns.
+        features = pq.read_table(version / "item_features.parquet")
+        columns = [pa.array(column) for column in self.encoded.floats.numpy().T]
+        added = dict(zip(features.column_names, columns, strict=True))
+        more = pa.table(added, schema=features.schema)
+        features = pa.concat_tables([features, more]).combine_chunks()
+        pq.write_table(features, draft / "item_features.parquet")
+        if new.preranker is not None:
+            new.preranker.save(draft, json.loads((version / "preranker.json").read_text()))
 
 
 def extend(
@@ -93,8 +112,9 @@ def extend(
     content = np.concatenate([retriever.content, encoded.content])
     ranker = retriever.preranker
     if ranker is not None:
-        interest = torch.from_numpy(_interests(retriever.content, ranker, encoded.content))
-        ranker = ranker.extended(encoded.ids, torch.from_numpy(encoded.content), interest)
+        interest = ranker.nearest_interests(retriever.content, encoded.content)
+        new_items = encoded.ids, torch.from_numpy(encoded.content), torch.from_numpy(interest)
+        ranker = ranker.extended(*new_items)
     # The new rows come last: no row that is there moves.
     columns, schema = retriever.items.column_names, retriever.items.schema
     new = items.append_column("in_train", pa.repeat(False, len(items))).select(columns)
@@ -129,7 +149,7 @@ def refresh(
     draft = out.with_name(f".{out.name}.{os.getpid()}")
     draft.mkdir(parents=True)
     try:
-        _write(extended, version, draft)
+        extended.write_changed(version, draft)
         unchanged = [version / name for name in manifest["sha256"] if not (draft / name).exists()]
         for source in (*unchanged, *run.glob("config.yaml")):
             shutil.copy2(source, draft)
@@ -147,47 +167,6 @@ def refresh(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return extended
-
-
-def _write(extended: Extended, version: Path, draft: Path) -> None:
-    """The files of `version` that added items change."""
-    new = extended.retriever
-    for head, index in new.indexes.items():
-        faiss.write_index(on_cpu(index), str(draft / f"{head}.faiss"))
-        np.save(draft / f"{head}.npy", new.vectors[head])
-    tunings = {head: tuning.as_dict() for head, tuning in extended.tunings.items()}
-    (draft / "index.json").write_text(json.dumps(tunings))
-    np.save(draft / "content.npy", new.content)
-    pq.write_table(new.items, draft / "items.parquet")
-    # Features of the new items follow those of the old ones, in the same columns.
-    features = pq.read_table(version / "item_features.parquet")
-    columns = [pa.array(column) for column in extended.encoded.floats.numpy().T]
-    more = pa.table(dict(zip(features.column_names, columns, strict=True)), schema=features.schema)
-    features = pa.concat_tables([features, more]).combine_chunks()
-    pq.write_table(features, draft / "item_features.parquet")
-    if new.preranker is not None:
-        new.preranker.save(draft, json.loads((version / "preranker.json").read_text()))
-
-
-def _interests(content: np.ndarray, ranker: Preranker, added: np.ndarray) -> np.ndarray:
-    """The preranker's cluster of each item of `added`, int64 [n]; the last is of
-    items without content.
-
-    A cluster's centre is the mean direction of its items that T1 knows: what K-means itself ended
-    with, once it has converged. `content` float32 [items, c] is of the items that `ranker` has,
-    `added` float32 [n, c].
-    """
-    interests = ranker.towers.interests
-    cluster = ranker.interest.numpy()
-    in_train = content.any(axis=1) & ~ranker.new.numpy()
-    centres = np.zeros((interests - 1, content.shape[1]), np.float32)
-    np.add.at(centres, cluster[in_train], content[in_train])
-    nearest = np.full(len(added), interests - 1, np.int64)
-    has_content = added.any(axis=1)
-    if len(centres) and has_content.any():
-        faiss.normalize_L2(centres)
-        nearest[has_content] = (added[has_content] @ centres.T).argmax(axis=1)
-    return nearest
 
 
 def _without_known(table: pa.Table, items: pa.Table, skip_known: bool) -> pa.Table:

@@ -121,6 +121,7 @@ def verify(version: Path) -> dict[str, Any]:
             f"runs/latest/retriever."
         )
     manifest: dict[str, Any] = json.loads((version / MANIFEST).read_text())
+    # Only what the manifest names is the version's: a stage's step.json may lie beside it.
     for name, expected in manifest["sha256"].items():
         path = version / name
         if not path.is_file():

@@ -32,6 +32,50 @@ class State:
     sums: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
+    @classmethod
+    def resume(
+        cls, checkpoint: Path | None, model: TwoHeads, optimizer: torch.optim.Optimizer
+    ) -> "State":
+        """That of the checkpoint where there is one, loaded with model and optimizer; else anew."""
+        if checkpoint is None or not checkpoint.exists():
+            return cls()
+        saved: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        state = cls(**saved["state"])
+        print(f"train: goes on from step {state.step} ({checkpoint.name})", flush=True)
+        return state
+
+    def save(self, checkpoint: Path, model: TwoHeads, optimizer: torch.optim.Optimizer) -> None:
+        """Write the checkpoint, whole or not at all."""
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = checkpoint.with_suffix(".unfinished")
+        states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save({**states, "state": vars(self)}, unfinished)
+        unfinished.rename(checkpoint)
+
+    def record(self, parts: dict[str, Tensor], batch_size: int, seconds: float, last: bool) -> None:
+        """Add a step's losses to the running sums; every CURVE_EVERY steps their means are a point.
+
+        The sums stay on the device: only a point of the curves waits for it.
+        """
+        for name, part in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + part
+        if self.step % CURVE_EVERY == 0 or last:
+            steps = (self.step - 1) % CURVE_EVERY + 1
+            means = {name: float(total) / steps for name, total in self.sums.items()}
+            pairs = self.step * batch_size
+            point = {"step": self.step, "pairs": pairs, **means}
+            self.curves.append(point | {"pairs_per_second": pairs / seconds})
+            self.sums = {}
+
+    def losses(self) -> str:
+        """Those of the curves' last point, in a line."""
+        point = self.curves[-1] if self.curves else {}
+        return "  ".join(
+            f"{name} {value:.3f}" for name, value in point.items() if name.endswith("_loss")
+        )
+
 
 def fit(
     model: TwoHeads,
@@ -58,7 +102,7 @@ def fit(
     ids, floats = catalog.ids.to(step.device), catalog.floats.to(step.device)
     content = content.to(step.device, step.precision)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=lr)
-    state = _resume(checkpoint, model, optimizer)
+    state = State.resume(checkpoint, model, optimizer)
     last = epochs * sampler.steps_per_epoch()
     progress = Progress("train", (last - state.step) * sampler.batch_size, "pairs")
     started = time.perf_counter() - state.seconds
@@ -82,15 +126,11 @@ def fit(
             step.update(optimizer)
             state.step += 1
             seconds = time.perf_counter() - started
-            _record(state, parts, sampler.batch_size, seconds, state.step == last)
-            point = state.curves[-1] if state.curves else {}
-            losses = [
-                f"{name} {value:.3f}" for name, value in point.items() if name.endswith("_loss")
-            ]
-            progress.advance(sampler.batch_size, "  ".join(losses))
+            state.record(parts, sampler.batch_size, seconds, state.step == last)
+            progress.advance(sampler.batch_size, state.losses())
             if checkpoint is not None and state.step % CHECKPOINT_EVERY == 0:
                 state.seconds = time.perf_counter() - started
-                _save(checkpoint, model, optimizer, state)
+                state.save(checkpoint, model, optimizer)
     return state.curves
 
 
@@ -126,50 +166,3 @@ def embed(
         for ids, floats in zip(catalog.ids.split(rows), catalog.floats.split(rows), strict=True)
     ]
     return {head: torch.cat([chunk[head] for chunk in chunks]) for head in chunks[0]}
-
-
-def _record(
-    state: State,
-    parts: dict[str, Tensor],
-    batch_size: int,
-    seconds: float,
-    last: bool,
-) -> None:
-    """Add to the running sums, which stay on the device: only a point of the
-    curves waits for it.
-    """
-    for name, part in parts.items():
-        state.sums[name] = state.sums.get(name, 0.0) + part
-    if state.step % CURVE_EVERY == 0 or last:
-        steps = (state.step - 1) % CURVE_EVERY + 1
-        means = {name: float(total) / steps for name, total in state.sums.items()}
-        pairs = state.step * batch_size
-        point = {"step": state.step, "pairs": pairs, **means, "pairs_per_second": pairs / seconds}
-        state.curves.append(point)
-        state.sums = {}
-
-
-def _save(
-    checkpoint: Path,
-    model: TwoHeads,
-    optimizer: torch.optim.Optimizer,
-    state: State,
-) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = checkpoint.with_suffix(".unfinished")
-    torch.save(
-        {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)},
-        unfinished,
-    )
-    unfinished.rename(checkpoint)
-
-
-def _resume(checkpoint: Path | None, model: TwoHeads, optimizer: torch.optim.Optimizer) -> State:
-    if checkpoint is None or not checkpoint.exists():
-        return State()
-    saved: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    model.load_state_dict(saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
-    state = State(**saved["state"])
-    print(f"train: goes on from step {state.step} ({checkpoint.name})", flush=True)
-    return state

@@ -210,6 +210,7 @@ def interests_of(
     Items without content share one more. `content` float32 [items, c], unit rows or zero;
     `in_train` bool [items].
     """
+    # T1's items make the clusters; every item with content then goes to the nearest one.
     has_content = content.any(axis=1)
     points = content[has_content & in_train]
     count = min(count, len(points))

@@ -96,6 +96,7 @@ def _sampler(
     neighbours: Ragged | None,
 ) -> PairSampler:
     source = PairFile(pairs / "pairs.parquet")
+    # Hard negatives are near a trigger by content: without content there is nothing to draw from.
     if settings.hard_negatives:
         is_trigger = source.counts(data.n_items)[0] > 0
         if neighbours is None or not neighbours.lengths[is_trigger].any():

@@ -295,7 +295,7 @@ def test_short_lists_and_missing_titles_are_put_up_with() -> None:
 
 def test_popularity_counts_users_not_candidates(shown: Shown) -> None:
     run, _, _ = shown
-    counted = report._users_per_trigger(run, item_table(True), "merged_alpha_50")
+    counted = report.RunPage.of(run).users_per_trigger(item_table(True))
     rows = candidate_table().to_pylist()
     expected = {
         (row["user_id"], row["trigger_id"]) for row in rows if row["model"] == "merged_alpha_50"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtmh.ragged import Ragged
-from mtmh.retrieval.pool import pool_users
+from mtmh.retrieval.retriever import pool_users
 from mtmh.retrieval.scoring import Pooling, softmax_over_list
 
 N_ITEMS, DEPTH = 10, 5

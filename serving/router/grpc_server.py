@@ -101,8 +101,7 @@ class Calls:
         call: Answering[RequestModel],
         context: aio.ServicerContext,
     ) -> wire.Answer:
-        """The token first, then the message, which may not have arrived yet; `read` raises
-        DecodeError, ValidationError.
+        """The token first, then the message, which may not have arrived yet.
 
         A caller's own deadline cancels the call, so it never counts as an answer that the router
         owes.

@@ -1,4 +1,4 @@
-"""From a request to its candidates: triggers, both heads, filters, quota merge (paper section 5)."""
+"""From a request to its candidates: triggers, heads, filters, quota merge (paper section 5)."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence

@@ -100,7 +100,15 @@ def materialize(store: FeatureStore, view_name: str, end: datetime | None = None
     time for each.
     """
     view = store.get_feature_view(view_name)
-    newest = _newest_rows(view, end)
+    # The time of each entity's newest row, independently of Feast, to hold what it loads to.
+    connection = ibis.duckdb.connect()
+    table = connection.read_parquet(_path(view))
+    if end is not None:
+        table = table.filter(table.event_timestamp <= ibis.literal(end))
+    newest = (
+        table.group_by(view.join_keys).agg(event_timestamp=table.event_timestamp.max()).to_pyarrow()
+    )
+    connection.disconnect()
     if newest.num_rows == 0:
         return 0
     times = newest["event_timestamp"]
@@ -108,7 +116,15 @@ def materialize(store: FeatureStore, view_name: str, end: datetime | None = None
         store.materialize(
             pc.min(times).as_py(), end or pc.max(times).as_py(), feature_views=[view_name]
         )
-    count = _count_online(store, view, newest)
+    # An online row keeps its time to the second (as in SQLite).
+    key, feature, count = view.join_keys[0], view.features[0].name, 0
+    for start in range(0, newest.num_rows, ONLINE_READ):
+        chunk = newest.slice(start, ONLINE_READ)
+        columns = _read_online(store, view_name, [feature], key, chunk[key].to_pylist())
+        pairs = zip(chunk["event_timestamp"].to_pylist(), columns["as_of"], strict=True)
+        count += sum(
+            as_of is not None and abs((as_of - time).total_seconds()) <= 1 for time, as_of in pairs
+        )
     if count != newest.num_rows:
         raise MaterializationError(
             f"feature view {view_name}: expected {newest.num_rows} entities in the online store,"
@@ -193,36 +209,6 @@ def _path(view: FeatureView) -> str:
             " file"
         )
     return str(source.path)
-
-
-def _newest_rows(view: FeatureView, end: datetime | None) -> pa.Table:
-    """Independently of Feast: each entity of the source with the time of its newest row at or
-    before `end`.
-    """
-    connection = ibis.duckdb.connect()
-    table = connection.read_parquet(_path(view))
-    if end is not None:
-        table = table.filter(table.event_timestamp <= ibis.literal(end))
-    newest = (
-        table.group_by(view.join_keys).agg(event_timestamp=table.event_timestamp.max()).to_pyarrow()
-    )
-    connection.disconnect()
-    return newest
-
-
-def _count_online(store: FeatureStore, view: FeatureView, newest: pa.Table) -> int:
-    """Entities whose online row has the time of their newest row, to the second (as in SQLite)."""
-    key = view.join_keys[0]
-    count = 0
-    for start in range(0, newest.num_rows, ONLINE_READ):
-        chunk = newest.slice(start, ONLINE_READ)
-        columns = _read_online(
-            store, view.name, [view.features[0].name], key, chunk[key].to_pylist()
-        )
-        times = zip(chunk["event_timestamp"].to_pylist(), columns["as_of"], strict=True)
-        for time, as_of in times:
-            count += as_of is not None and abs((as_of - time).total_seconds()) <= 1
-    return count
 
 
 def _read_online(

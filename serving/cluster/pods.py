@@ -141,7 +141,14 @@ class Cluster:
         errors = []
         for pod in self._pods(TRITON):
             for container in pod.status.container_statuses or []:
-                if error := _container_error(container):
+                waiting = container.state.waiting if container.state else None
+                ended = container.last_state.terminated if container.last_state else None
+                # Kubernetes' reason, and the last words of the process before.
+                words = [
+                    f"{waiting.reason}" if waiting else "",
+                    " ".join((ended.message or "").split())[-LONGEST:] if ended else "",
+                ]
+                if error := ": ".join(word for word in words if word):
                     errors.append(f"{pod.metadata.name}: {error}")
         return "; ".join(errors)
 
@@ -224,16 +231,6 @@ def pending(deployment: client.V1Deployment) -> str:
     if (status.replicas or 0) > new:
         return f"{(status.replicas or 0) - new} old ones are still ending"
     return "" if available >= new else f"{available} of {new} are available"
-
-
-def _container_error(container: client.V1ContainerStatus) -> str:
-    waiting = container.state.waiting if container.state else None
-    ended = container.last_state.terminated if container.last_state else None
-    words = [
-        f"{waiting.reason}" if waiting else "",
-        " ".join((ended.message or "").split())[-LONGEST:] if ended else "",
-    ]
-    return ": ".join(word for word in words if word)
 
 
 def _words(error: Exception) -> str:

@@ -7,6 +7,7 @@ loaded: the champion changes only while Triton has both, and Triton keeps the ol
 version comes. Not run on a real cluster.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from mtmh.errors import UserError
@@ -36,8 +37,9 @@ def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
     except Exception as error:
         kind = UserError if isinstance(error, UserError) else RolloutError
         why = f"version {version} does not serve: {error}"
-        if complaints := _complaints(cluster):
-            why += f" ({complaints})"
+        with suppress(RolloutError, UserError):  # the cluster does not answer, as `error` says
+            if complaints := cluster.container_errors():
+                why += f" ({complaints})"
         raise kind(f"{why}. {_undo(store, before, loaded, to_load, cluster)}") from error
     return to_load
 
@@ -67,10 +69,3 @@ def _undo(
 def _champion(store: Path) -> str:
     """The version that serves, empty where none does yet."""
     return packages.champion(store) if (store / packages.CHAMPION).is_file() else ""
-
-
-def _complaints(cluster: Cluster) -> str:
-    try:
-        return cluster.container_errors()
-    except (RolloutError, UserError):  # the cluster does not answer, which the error told already
-        return ""

@@ -1,6 +1,7 @@
 """The router over HTTP: FastAPI's routes and OpenAPI page; answers are written by orjson."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,11 +22,10 @@ import mtmh
 from mtmh.errors import UserError
 from serving.router import grpc_server, schema
 from serving.router.body import read_request
-from serving.router.compare import comparison, item
 from serving.router.connection import BoundedProtocol
 from serving.router.guard import Guard, log_as_json, problem
 from serving.router.limits import RequestError, check_times
-from serving.router.pages import add_page
+from serving.router.pages import add_page, comparison, item
 from serving.router.service import Service
 from serving.router.settings import Source
 
@@ -86,9 +86,9 @@ def create_app(service: Service) -> FastAPI:
         tokens=lambda: service.tokens,
         metrics=service.metrics,
     )
-    app.add_exception_handler(RequestValidationError, _invalid)
     # Of a RequestError the guard makes an answer.
-    app.add_exception_handler(HTTPException, _http_error)
+    for kind in (RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _answer_refused)
     return app
 
 
@@ -161,7 +161,11 @@ def _reading(app: FastAPI, service: Service) -> None:
         """Keep what users did: on disk when this answers."""
         check_times(body.engagements, service.settings.limits.engagement_days)
         with service.admit():
-            key = _idempotency_key(request)
+            # The key becomes part of records: it must be short, printable ASCII.
+            key = request.headers.get("idempotency-key")
+            if key is not None and not re.fullmatch("[ -~]{1,128}", key):
+                text = "give 1 to 128 printable ASCII characters, such as a UUID."
+                raise RequestError(422, f"Idempotency-Key: {text}")
             logged = await service.engagements(body.engagements, request.state.request_id, key)
         return _json({"request_id": request.state.request_id, "logged": logged})
 
@@ -210,18 +214,6 @@ def _operations(app: FastAPI, service: Service) -> None:
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _idempotency_key(request: Request) -> str | None:
-    """The call's Idempotency-Key. Raises RequestError 422 when it is empty, too long or not plain
-    text.
-    """
-    key = request.headers.get("idempotency-key")
-    if key is not None and not (0 < len(key) <= 128 and key.isascii() and key.isprintable()):
-        raise RequestError(
-            422, "Idempotency-Key: give 1 to 128 printable ASCII characters, such as a UUID."
-        )
-    return key
-
-
 def _answered(request: Request, answer: dict[str, Any]) -> Response:
     request.state.log_fields = {
         "model_version": answer["model_version"],
@@ -236,26 +228,19 @@ def _json(content: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type=JSON)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return _problem(request, 422, schema.explain(list(error.errors())))
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    hint = "see /openapi.json for what there is"
-    response = _problem(
-        request,
-        error.status_code,
-        f"{request.method} {request.url.path!a}: {error.detail}; {hint}.",
-    )
-    response.headers.update(error.headers or {})
+async def _answer_refused(request: Request, error: Exception) -> Response:
+    """What FastAPI refuses, in the form that every problem has here."""
+    if isinstance(error, RequestValidationError):
+        status, more, text = 422, None, schema.explain(list(error.errors()))
+    else:
+        assert isinstance(error, HTTPException)
+        status, more = error.status_code, error.headers
+        call = f"{request.method} {request.url.path!a}"
+        text = f"{call}: {error.detail}; see /openapi.json for what there is."
+    body, headers = problem(request.state.request_id, status, text)
+    response = Response(body, status, {name.decode(): value.decode() for name, value in headers})
+    response.headers.update(more or {})  # such as Allow
     return response
-
-
-def _problem(request: Request, status: int, message: str) -> Response:
-    body, headers = problem(request.state.request_id, status, message)
-    return Response(body, status, {name.decode(): value.decode() for name, value in headers})
 
 
 def make_server(source: Source) -> tuple[Service, uvicorn.Server]:

@@ -68,7 +68,13 @@ async def whole_body(
         raise RequestError(
             408, f"the body did not arrive in {limits.body_seconds:g} s: send it faster."
         ) from None
-    return _once({"type": "http.request", "body": b"".join(parts), "more_body": False}, receive)
+    whole: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
+
+    async def replay() -> Message:
+        # Behind the body comes what the server says next: that the caller is gone.
+        return whole.pop() if whole else await receive()
+
+    return replay
 
 
 async def linger(receive: Receive) -> None:
@@ -123,17 +129,3 @@ def _narrow(body: bytes) -> bytes:
         parts = value.values() if isinstance(value, dict) else value
         values.extend(part for part in parts if isinstance(part, dict | list))
     return orjson.dumps(content)
-
-
-def _once(message: Message, then: Receive) -> Receive:
-    """A `receive` that gives this message first."""
-    given = False
-
-    async def receive() -> Message:
-        nonlocal given
-        if given:
-            return await then()
-        given = True
-        return message
-
-    return receive

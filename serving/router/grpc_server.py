@@ -23,7 +23,6 @@ from serving.router.guard import HUNG_UP, REQUEST_ID
 from serving.router.health import HealthService
 from serving.router.limits import Deadline, RequestError, shows_token
 from serving.router.service import Service
-from serving.router.settings import Limits
 
 STREAMS = (
     1000  # calls at once: far more than are worked on, so that who is over hears of it by a 429
@@ -66,13 +65,34 @@ class Calls:
         self, messages: AsyncIterator[bytes], context: aio.ServicerContext
     ) -> wire.Answer:
         """As POST /v1/retrieve."""
-        return await self._answer(_retrieve_request, messages, self.service.retrieve, context)
+
+        def read(message: bytes) -> schema.RetrieveRequest:
+            request = wire.RetrieveRequest.FromString(message)
+            fields = _given(request, "user_id", "k", "alpha")
+            if request.triggers:
+                fields["triggers"] = [_trigger(trigger) for trigger in request.triggers]
+            if request.HasField("filters"):
+                filters = _given(request.filters, "exclude_seen", "max_age_hours")
+                filters["deny_topics"] = list(request.filters.deny_topics)
+                # On the wire no list and an empty one are the same: it allows all topics.
+                if request.filters.allow_topics:
+                    filters["allow_topics"] = list(request.filters.allow_topics)
+                fields["filters"] = filters
+            return schema.RetrieveRequest.model_validate(fields)
+
+        return await self._answer(read, messages, self.service.retrieve, context)
 
     async def similar(
         self, messages: AsyncIterator[bytes], context: aio.ServicerContext
     ) -> wire.Answer:
         """As POST /v1/similar."""
-        return await self._answer(_similar_request, messages, self.service.similar, context)
+
+        def read(message: bytes) -> schema.SimilarRequest:
+            request = wire.SimilarRequest.FromString(message)
+            fields = _given(request, "k", "alpha", "user_id") | {"item_id": _trigger(request.item)}
+            return schema.SimilarRequest.model_validate(fields)
+
+        return await self._answer(read, messages, self.service.similar, context)
 
     async def _answer(
         self,
@@ -86,7 +106,10 @@ class Calls:
         A caller's own deadline cancels the call, so it never counts as an answer that the router
         owes.
         """
-        pairs = [(key, _text(value).encode()) for key, value in context.invocation_metadata() or ()]
+        pairs = [
+            (key, (value if isinstance(value, str) else value.decode("latin-1")).encode())
+            for key, value in context.invocation_metadata() or ()
+        ]
         metadata, name = dict(pairs), read.__annotations__["return"].__name__
         given = metadata.get("x-request-id", b"")
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -102,7 +125,7 @@ class Calls:
                 )
             message = await self._message(messages)
             with self.service.admit() as deadline:
-                return _wire(await call(read(message), request_id, deadline))
+                return wire.Answer(**await call(read(message), request_id, deadline))
         except DecodeError:
             status, text = 422, "the message is none of mtmh.proto's: send what it describes."
         except ValidationError as error:
@@ -159,7 +182,15 @@ async def start(service: Service) -> Rpc | None:
     listen, limits = service.settings.listen, service.settings.limits
     if listen.grpc_port is None:
         return None
-    server = aio.server(options=[*OPTIONS, *_bounds(limits)], maximum_concurrent_rpcs=STREAMS)
+    # A quarter of the files that this process may open are gRPC's connections, half are HTTP's.
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = files // 4 if files != resource.RLIM_INFINITY else limits.connections
+    bounds = [
+        ("grpc.max_receive_message_length", 1024 * min(limits.body_kb, BODY_KB["/v1/retrieve"])),
+        ("grpc.max_concurrent_streams", STREAMS),
+        ("grpc.max_allowed_incoming_connections", min(limits.connections, most)),
+    ]
+    server = aio.server(options=[*OPTIONS, *bounds], maximum_concurrent_rpcs=STREAMS)
     calls, health = Calls(service), HealthService(service.versions)
     handlers = {"Retrieve": _handler(calls.retrieve), "Similar": _handler(calls.similar)}
     server.add_generic_rpc_handlers(
@@ -180,23 +211,6 @@ async def start(service: Service) -> Rpc | None:
     return Rpc(server, health)
 
 
-def _bounds(limits: Limits) -> list[tuple[str, int]]:
-    """Of one connection, and of all: a quarter of the files that this process may open, beside
-    HTTP's half.
-    """
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    connections = (
-        limits.connections
-        if files == resource.RLIM_INFINITY
-        else min(limits.connections, files // 4)
-    )
-    return [
-        ("grpc.max_receive_message_length", 1024 * min(limits.body_kb, BODY_KB["/v1/retrieve"])),
-        ("grpc.max_concurrent_streams", STREAMS),
-        ("grpc.max_allowed_incoming_connections", connections),
-    ]
-
-
 def _handler(call: Any) -> grpc.RpcMethodHandler:
     """On the wire a call of one message is a stream of one: so it is ours when it begins, and not
     when it is whole.
@@ -204,24 +218,6 @@ def _handler(call: Any) -> grpc.RpcMethodHandler:
     return grpc.stream_unary_rpc_method_handler(
         call, response_serializer=wire.Answer.SerializeToString
     )
-
-
-def _retrieve_request(message: bytes) -> schema.RetrieveRequest:
-    """Raises DecodeError, ValidationError."""
-    request = wire.RetrieveRequest.FromString(message)
-    fields = _given(request, "user_id", "k", "alpha")
-    if request.triggers:
-        fields["triggers"] = [_trigger(trigger) for trigger in request.triggers]
-    if request.HasField("filters"):
-        fields["filters"] = _filters(request.filters)
-    return schema.RetrieveRequest.model_validate(fields)
-
-
-def _similar_request(message: bytes) -> schema.SimilarRequest:
-    """Raises DecodeError, ValidationError."""
-    request = wire.SimilarRequest.FromString(message)
-    fields = _given(request, "k", "alpha", "user_id") | {"item_id": _trigger(request.item)}
-    return schema.SimilarRequest.model_validate(fields)
 
 
 def _given(request: Any, *names: str) -> dict[str, Any]:
@@ -235,19 +231,3 @@ def _trigger(message: wire.Trigger) -> dict[str, Any]:
         "float_features": dict(message.float_features),
     }
     return fields | ({"content": list(message.content)} if message.content else {})
-
-
-def _filters(filters: wire.Filters) -> dict[str, Any]:
-    fields = _given(filters, "exclude_seen", "max_age_hours") | {
-        "deny_topics": list(filters.deny_topics)
-    }
-    return fields | ({"allow_topics": list(filters.allow_topics)} if filters.allow_topics else {})
-
-
-def _wire(answer: dict[str, Any]) -> wire.Answer:
-    candidates = [wire.Candidate(**candidate) for candidate in answer["candidates"]]
-    return wire.Answer(**{**answer, "candidates": candidates})
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("latin-1")

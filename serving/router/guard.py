@@ -115,7 +115,7 @@ class Guard:
         """Raises RequestError 401 without the token; without one to ask for, 403 for a page of
         another site; 415.
         """
-        if _is_open(scope["path"]):
+        if scope["path"] in OPEN or not scope["path"].startswith("/v1/"):
             return
         tokens = self.tokens()
         credentials = [value for name, value in scope["headers"] if name == b"authorization"]
@@ -237,7 +237,3 @@ def log_as_json(level: int = logging.INFO) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("uvicorn.access", "httpx", "feast", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def _is_open(path: str) -> bool:
-    return path in OPEN or not path.startswith("/v1/")

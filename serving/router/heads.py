@@ -36,7 +36,11 @@ MERGE_SECONDS = 0.005  # of the budget is kept for what comes after the heads
 RETRY_SECONDS = 0.02
 RANKED = ("item", "score", "trigger_at", "cold")
 NEAREST = ("item", "similarity", "trigger_at", "cold")
-
+REASON_OF = {  # status of a call -> why there is no answer
+    str(grpc.StatusCode.DEADLINE_EXCEEDED): "slow",
+    str(grpc.StatusCode.UNAVAILABLE): "gone",
+    str(grpc.StatusCode.NOT_FOUND): "gone",
+}
 
 # Item ids, newest first -> what the request says of it, if that counts.
 Triggers = Mapping[str, Trigger | None]
@@ -51,6 +55,15 @@ class HeadList:
     trigger_at: np.ndarray  # int32 [n], place in the triggers asked
     cold: int  # triggers of which nothing is known
     seconds: float
+
+    @classmethod
+    def read(cls, result: Any, score: str, start: float) -> "HeadList":
+        """A model's outputs, ranked by its output `score`; it was asked at `start`."""
+        item = result.as_numpy("item")[0]
+        n = int(np.count_nonzero(item >= 0))  # -1 only at the end
+        scores, trigger_at = result.as_numpy(score)[0, :n], result.as_numpy("trigger_at")[0, :n]
+        cold = int(result.as_numpy("cold")[0, 0])
+        return cls(item[:n], scores, trigger_at, cold, time.perf_counter() - start)
 
     def selected(self, keep: np.ndarray) -> "HeadList":
         """Those of bool [n]."""
@@ -68,6 +81,11 @@ class HeadFailure:
     reason: str
     detail: str
     seconds: float
+
+    @classmethod
+    def of(cls, error: InferenceServerException, seconds: float) -> "HeadFailure":
+        """What the client's error means."""
+        return cls(REASON_OF.get(error.status(), "failed"), str(error.message()), seconds)
 
 
 def connect(url: str) -> InferenceServerClient:
@@ -130,42 +148,17 @@ async def _ask_one(
             return HeadFailure("slow", "no time was left to ask", time.perf_counter() - start)
         try:
             result = await client.infer(model, inputs, outputs=outputs, client_timeout=left)
-            return _read(result, score, start)
+            return HeadList.read(result, score, start)
         except InferenceServerException as error:
-            if (
-                tries == 1
-                and _never_ran(error)
-                and deadline.left() > RETRY_SECONDS + 2 * MERGE_SECONDS
-            ):
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            return HeadFailure(_reason(error), str(error.message()), time.perf_counter() - start)
-
-
-def _read(result: Any, score: str, start: float) -> HeadList:
-    item = result.as_numpy("item")[0]
-    n = int(np.count_nonzero(item >= 0))  # -1 only at the end
-    scores, trigger_at = result.as_numpy(score)[0, :n], result.as_numpy("trigger_at")[0, :n]
-    cold = int(result.as_numpy("cold")[0, 0])
-    return HeadList(item[:n], scores, trigger_at, cold, time.perf_counter() - start)
-
-
-def _never_ran(error: InferenceServerException) -> bool:
-    """The call surely did not reach a model: no connection was made. Anything else might have, and
-    would add load.
-    """
-    return (
-        error.status() == str(grpc.StatusCode.UNAVAILABLE)
-        and "failed to connect" in str(error.message()).lower()
-    )
-
-
-def _reason(error: InferenceServerException) -> str:
-    status = error.status()
-    if status == str(grpc.StatusCode.DEADLINE_EXCEEDED):
-        return "slow"
-    missing = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
-    return "gone" if status in map(str, missing) else "failed"
+            # Without a connection the call surely reached no model; any other may have, and a
+            # second one would add load.
+            never_ran = (
+                error.status() == str(grpc.StatusCode.UNAVAILABLE)
+                and "failed to connect" in str(error.message()).lower()
+            )
+            if tries > 1 or not never_ran or deadline.left() <= RETRY_SECONDS + 2 * MERGE_SECONDS:
+                return HeadFailure.of(error, time.perf_counter() - start)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def _features(

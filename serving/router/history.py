@@ -44,9 +44,21 @@ class Histories:
         directory = self.directories[package]
         if directory is None or directory in self.stores:
             return
+
+        def connected() -> "FeatureStore":
+            from feature_repo.feast_import import import_feast
+
+            import_feast()
+            from feature_repo.store import online_user_history, open_store
+
+            (directory / "registry.db").stat()  # Feast would begin an empty store where none is
+            store = open_store(directory)
+            online_user_history(store, [""])  # reads the registry and connects
+            return store
+
         opening = self.opening.get(directory)
         if opening is None:  # a store that hangs takes one thread, not all
-            opening = asyncio.get_running_loop().run_in_executor(self.threads, _open, directory)
+            opening = asyncio.get_running_loop().run_in_executor(self.threads, connected)
             self.opening[directory] = opening
             opening.add_done_callback(lambda _: self.opening.pop(directory, None))
         try:
@@ -95,13 +107,17 @@ class Histories:
         store = self.stores.get(directory)
         if store is None:
             return None
+
+        def newest_first() -> list[str]:
+            from feature_repo.store import online_user_history  # it is loaded since `open`
+
+            return online_user_history(store, [user_id])[0].item_ids
+
         try:
             # When the store hangs, what waits for a thread is taken back after its time: nothing
             # piles up.
             async with asyncio.timeout(min(seconds, self.settings.timeout_ms / 1000)):
-                return await asyncio.get_running_loop().run_in_executor(
-                    self.threads, _read, store, user_id
-                )
+                return await asyncio.get_running_loop().run_in_executor(self.threads, newest_first)
         except TimeoutError:
             self._warn(f"no answer within {self.settings.timeout_ms} ms")
         except Exception as error:  # as above
@@ -123,21 +139,3 @@ class Histories:
             extra={"fields": {"directory": str(directory)}},
         )
         return None
-
-
-def _open(directory: Path) -> "FeatureStore":
-    from feature_repo.feast_import import import_feast
-
-    import_feast()
-    from feature_repo.store import online_user_history, open_store
-
-    (directory / "registry.db").stat()  # Feast would begin an empty store where there is none
-    store = open_store(directory)
-    online_user_history(store, [""])  # reads the registry and connects
-    return store
-
-
-def _read(store: "FeatureStore", user_id: str) -> list[str]:
-    from feature_repo.store import online_user_history
-
-    return online_user_history(store, [user_id])[0].item_ids

@@ -1,4 +1,6 @@
-"""Who is let in: bounded work, a deadline for each request, a token compared in constant time."""
+"""Who is let in, and with what: bounded work, a deadline for each request, a token compared in
+constant time, numbers and times within bounds.
+"""
 
 import hmac
 import time
@@ -7,7 +9,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from serving.router.metrics import Metrics
-from serving.router.schema import Engagement
+from serving.router.schema import Engagement, RetrieveRequest, SimilarRequest
+from serving.router.settings import Limits
 
 SKEW = timedelta(minutes=5)  # by which a caller's clock may be ahead
 
@@ -75,6 +78,25 @@ def shows_token(authorization: bytes, tokens: Sequence[bytes] | None) -> bool:
     # All are compared.
     matches = [hmac.compare_digest(credential.strip(), token) for token in tokens]
     return any(matches) and scheme.lower() == b"bearer"
+
+
+def check_limits(request: RetrieveRequest | SimilarRequest, triggers: int, limits: Limits) -> int:
+    """How many candidates to answer. Raises RequestError 422 for what this router's configuration
+    does not allow.
+    """
+    if triggers > limits.triggers:
+        text = (
+            f"triggers: {triggers} are more than this router takes, {limits.triggers} "
+            f"(limits.triggers)"
+        )
+        raise RequestError(422, f"{text}: give the newest.")
+    if "k" not in request.model_fields_set:
+        return min(request.k, limits.k)
+    if request.k > limits.k:
+        raise RequestError(
+            422, f"k: {request.k} is more than this router answers, {limits.k} (limits.k)."
+        )
+    return request.k
 
 
 def check_times(engagements: Sequence[Engagement], days: int) -> None:

@@ -62,6 +62,11 @@ class Package:
         ids = items["item_id"].to_pylist()
         titles = [title or "" for title in items["title"].to_pylist()]
         packaged_at = manifest.get("packaged_at")
+        # Without any time of creation there is no column, so that a filter by age can say so.
+        created = None
+        if "created_at" in items.column_names and items["created_at"].null_count < items.num_rows:
+            stamps = items["created_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+            created = stamps.cast(pa.float64(), safe=False).to_numpy() / 1e6
         return cls(
             number=str(manifest["version"]),
             folder=folder,
@@ -71,7 +76,7 @@ class Package:
             titles=titles,
             topics={level: items[f"{level}_topics"].combine_chunks() for level in ("l1", "l2")},
             rows_of_topic=_rows_of_topic(items),
-            created=_created(items),
+            created=created,
             packaged=datetime.fromisoformat(packaged_at).timestamp() if packaged_at else None,
             row_of={item: row for row, item in enumerate(ids)},
             searched=pa.array(
@@ -140,10 +145,3 @@ def _rows_of_topic(items: pa.Table) -> dict[str, np.ndarray]:
         topic: rows.values.to_numpy()
         for topic, rows in zip(grouped["topic"].to_pylist(), grouped["row_list"], strict=True)
     }
-
-
-def _created(items: pa.Table) -> np.ndarray | None:
-    if "created_at" not in items.column_names or items["created_at"].null_count == items.num_rows:
-        return None
-    stamps = items["created_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-    return stamps.cast(pa.float64(), safe=False).to_numpy() / 1e6

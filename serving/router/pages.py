@@ -1,5 +1,6 @@
-"""The page at `/` that shows the merge, and what it starts from; it asks the router's own interface
-for the rest.
+"""The page at `/` that shows the merge: its files, what it starts from, and what it shows of one
+request, both heads' lists beside the merge, with titles and topics. It asks the router's own
+interface for the rest.
 """
 
 import hashlib
@@ -10,9 +11,12 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 
+from mtmh.heads import HEADS
 from serving.router import schema
-from serving.router.compare import item
-from serving.router.service import Service
+from serving.router.limits import Deadline
+from serving.router.package import Package
+from serving.router.retrieve import NOTHING, RetrievalResult
+from serving.router.service import Service, milliseconds, rows_of
 
 PAGE = Path(__file__).with_name("page")
 FILES = {
@@ -63,3 +67,64 @@ def _add_file(app: FastAPI, path: str, content: bytes, kind: str) -> None:
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
         return Response(content, media_type=kind, headers=headers)
+
+
+def comparison(result: RetrievalResult, request_id: str, deadline: Deadline) -> dict[str, Any]:
+    """The answer of /v1/compare (schema.Comparison)."""
+    package = result.package
+    lists: dict[str, list[dict[str, Any]]] = {}
+    for head in HEADS:
+        # A head that did not answer, or that the version does not have, has an empty list.
+        listed = result.lists.get(head, NOTHING)
+        item_ids = [package.item_ids[row] for row in listed.item[: result.k].tolist()]
+        sources = [result.triggers[index] for index in listed.trigger_at[: result.k].tolist()]
+        columns = {
+            "item_id": item_ids,
+            "score": listed.score[: result.k].tolist(),
+            "head": [head] * len(item_ids),
+            "head_rank": list(range(1, len(item_ids) + 1)),
+            "trigger_id": sources,
+        }
+        lists[head] = rows_of(columns)
+    lists["merged"] = rows_of(result.columns())
+    rows = [row for candidates in lists.values() for row in candidates]
+    # Titles and topics once an item, however many lists it is in.
+    named = dict.fromkeys([*result.triggers, *(row["item_id"] for row in rows)])
+    items = {
+        item_id: item(package, package.row_of[item_id])
+        for item_id in named
+        if item_id in package.row_of
+    }
+    for row in rows:
+        trigger = items.get(row["trigger_id"])  # None: the version does not know it, nor its topics
+        row["topic_match"] = topic_match(items[row["item_id"]], trigger) if trigger else None
+    answer = {
+        "request_id": request_id,
+        "model_version": package.number,
+        "arm": result.arm,
+        "alpha": result.alpha,
+        "heads": package.heads,
+        "degraded": bool(result.missing),
+        "missing": result.missing,
+        "triggers": result.triggers,
+        "lists": lists,
+        "items": items,
+    }
+    return {
+        **answer,
+        "timings_ms": milliseconds(result) | {"total": round(1000 * deadline.spent(), 3)},
+    }
+
+
+def item(package: Package, row: int) -> dict[str, Any]:
+    """An item in short."""
+    topics = {f"{level}_topics": package.topics_of(row, level) for level in ("l1", "l2")}
+    return {"item_id": package.item_ids[row], "title": package.titles[row], **topics}
+
+
+def topic_match(first: dict[str, Any], second: dict[str, Any]) -> str | None:
+    """The finest level at which two items share a topic, "l2" or "l1", or None."""
+    for level in ("l2", "l1"):
+        if not set(first[f"{level}_topics"]).isdisjoint(second[f"{level}_topics"]):
+            return level
+    return None

@@ -1,6 +1,4 @@
-"""From a request to its candidates: who asks, triggers, both heads, filters, the quota merge (paper
-section 5).
-"""
+"""From a request to its candidates: triggers, heads, filters, quota merge (paper section 5)."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +15,7 @@ from mtmh.experiment.arms import NO_ARM, Arm
 from mtmh.retrieval.merge import Merged, offers_passed, quota_merge, quotas_at
 from serving.router.heads import HeadFailure, HeadList, Triggers, ask, inputs_of
 from serving.router.history import Histories
-from serving.router.limits import Deadline, RequestError
+from serving.router.limits import Deadline, RequestError, check_limits
 from serving.router.metrics import Metrics
 from serving.router.package import Package
 from serving.router.schema import Filters, RetrieveRequest, SimilarRequest, Trigger
@@ -255,25 +253,6 @@ class Retrieval:
             self.metrics.quota_of[head].inc(quota / 100 * sum(offers))
 
 
-def check_limits(request: RetrieveRequest | SimilarRequest, triggers: int, limits: Limits) -> int:
-    """How many candidates to answer. Raises RequestError 422 for what this router's configuration
-    does not allow.
-    """
-    if triggers > limits.triggers:
-        text = (
-            f"triggers: {triggers} are more than this router takes, {limits.triggers} "
-            f"(limits.triggers)"
-        )
-        raise RequestError(422, f"{text}: give the newest.")
-    if "k" not in request.model_fields_set:
-        return min(request.k, limits.k)
-    if request.k > limits.k:
-        raise RequestError(
-            422, f"k: {request.k} is more than this router answers, {limits.k} (limits.k)."
-        )
-    return request.k
-
-
 def _alpha(
     requested_alpha: float | None, arm: Arm | None, package: Package
 ) -> tuple[float, float, bool]:
@@ -287,28 +266,23 @@ def _checked(package: Package, triggers: Triggers) -> Triggers:
 
     Raises RequestError 422 on features that the version does not have.
     """
-    checked = dict(triggers)
+    features = package.serving["features"]
+    checked: dict[str, Trigger | None] = {}
     for item_id, trigger in triggers.items():
-        if trigger is not None and item_id not in package.row_of:
-            _check_features(trigger, package.serving["features"])
-        else:
-            checked[item_id] = None
+        checked[item_id] = None if item_id in package.row_of else trigger
+        if trigger is None or item_id in package.row_of:
+            continue
+        # What this version has no input for would be left out without a word.
+        where = f"trigger {item_id!a}"
+        for key, values in (("id", trigger.id_features), ("float", trigger.float_features)):
+            if unknown := sorted(set(values) - set(features[key])):
+                text = f"{where}, {key}_features: no feature {unknown[0]!a} in this version"
+                raise RequestError(422, f"{text}; it has {', '.join(features[key]) or 'none'}.")
+        width = features["content"]  # 0: this version reads no content
+        if trigger.content is not None and width and len(trigger.content) != width:
+            text = f"{where}, content: {len(trigger.content)} numbers"
+            raise RequestError(422, f"{text}, this version's have {width}.")
     return checked
-
-
-def _check_features(trigger: Trigger, features: Mapping[str, Any]) -> None:
-    where = f"trigger {trigger.item_id!a}"
-    for key, values in (("id", trigger.id_features), ("float", trigger.float_features)):
-        if unknown := sorted(set(values) - set(features[key])):
-            text = f"{where}, {key}_features: no feature {unknown[0]!a} in this version"
-            raise RequestError(422, f"{text}; it has {', '.join(features[key]) or 'none'}.")
-    if (
-        trigger.content is not None
-        and features["content"]
-        and len(trigger.content) != features["content"]
-    ):
-        text = f"{where}, content: {len(trigger.content)} numbers"
-        raise RequestError(422, f"{text}, this version's have {features['content']}.")
 
 
 def _distinct(named: Sequence[str | Trigger]) -> dict[str, Trigger | None]:

@@ -23,6 +23,9 @@ K = Annotated[
     Field(ge=1, le=MAX_K, description="How many candidates; default 50, or the router's limit."),
 ]
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]  # what float32 holds
+# Parts of pydantic's paths that say nothing to a caller.
+PLACES = ("body", "query", "path", "constrained-str", "str", "Trigger")
+REPEATABLE = (str, int, float, bool, type(None))  # types of input that an error may repeat
 
 
 def _written_out(value: Any) -> Any:
@@ -294,28 +297,21 @@ def explain(errors: Sequence[Any]) -> str:
         for e in errors
         if e["loc"][-1:] != ("constrained-str",) or not isinstance(e["input"], dict)
     ]
-    lines = [_line(error) for error in errors[:8]]
+    lines: list[str] = []
+    for error in errors[:8]:
+        where = ".".join(str(part) for part in error["loc"] if part not in PLACES) or "body"
+        if error["type"] == "extra_forbidden":
+            lines.append(f"{where}: no such key")
+        elif error["type"] == "json_invalid":
+            why = error.get("ctx", {}).get("error", "cannot be read")
+            lines.append(f"the body is no JSON ({why})")
+        else:
+            message = f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+            # What was given is repeated where it is short.
+            received = "a list or an object"
+            if isinstance(error.get("input"), REPEATABLE):
+                received = ascii(error["input"])
+            lines.append(f"{message}, found {received}" if len(received) < 80 else message)
     if len(errors) > len(lines):
         lines.append(f"and {len(errors) - len(lines)} more")
     return "the request is not as /openapi.json says: " + "; ".join(lines)
-
-
-# Parts of pydantic's paths that say nothing to a caller.
-PLACES = ("body", "query", "path", "constrained-str", "str", "Trigger")
-
-REPEATABLE = (str, int, float, bool, type(None))  # what was given is repeated where it is short
-
-
-def _line(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"] if part not in PLACES) or "body"
-    if error["type"] == "extra_forbidden":
-        return f"{where}: no such key"
-    if error["type"] == "json_invalid":
-        return f"the body is no JSON ({error.get('ctx', {}).get('error', 'cannot be read')})"
-    received = (
-        ascii(error["input"])
-        if isinstance(error.get("input"), REPEATABLE)
-        else "a list or an object"
-    )
-    message = f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}"
-    return f"{message}, found {received}" if len(received) < 80 else message

@@ -185,7 +185,12 @@ class Versions:
 
     def _tell(self, old: Serving | None, new: Serving) -> None:
         self.metrics.loaded = {
-            number: _loaded_state(live.package, number == new.champion)
+            number: Loaded(
+                champion=number == new.champion,
+                items=len(live.package.item_ids),
+                packaged=live.package.packaged,
+                newest_item=live.package.newest_item,
+            )
             for number, live in new.live.items()
         }
         if old is None or old.champion != new.champion:
@@ -305,7 +310,3 @@ class Versions:
         ]
         states = ((file, file.stat()) for file in files if file.is_file())
         return tuple((str(file), state.st_mtime_ns, state.st_size) for file, state in states)
-
-
-def _loaded_state(package: Package, champion: bool) -> Loaded:
-    return Loaded(champion, len(package.item_ids), package.packaged, package.newest_item)

@@ -3,6 +3,7 @@ checksums.
 """
 
 import json
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ MANIFEST = "manifest.json"
 FEATURES = ("registry.db", "online.db")  # of the embedded feature store
 USERS = 8  # named in serving.json
 CREATED = pa.timestamp("us", tz="UTC")
+ITEM_COLUMNS = ["item_id", "title", "l1_topics", "l2_topics", "created_at", "in_train"]
 
 
 def write_package(
@@ -49,22 +51,20 @@ def write_package(
     Raises UserError when `run` is no version or does not have its checksums, or `version` is no
     number.
     """
-    if (
-        not version.isdecimal()
-        or not version.isascii()
-        or int(version) < 1
-        or version != str(int(version))
-    ):
+    if not re.fullmatch("[1-9][0-9]*", version):
         raise UserError(
             f"version {version!r}: write the number that the registry gave it, such as 7."
         )
     retriever = run / "retriever" if (run / "retriever").is_dir() else run
     manifest, settings = verify(retriever), retrieval_settings(run)
     out.mkdir(parents=True)
-    users = _users(run) if users is None else users
-    serving = {**_serving(retriever, settings), "users": users if features else []}
+    # Without a feature store nobody's history is known.
+    serving = _serving(run, retriever, settings, [] if features is None else users)
     _write_json(out / "serving.json", serving)
-    write_parquet(_items(retriever), out / "items.parquet")
+    items = pq.read_table(retriever / "items.parquet")
+    if "created_at" not in items.column_names:  # a version from before it was kept
+        items = items.append_column("created_at", pa.nulls(len(items), CREATED))
+    write_parquet(items.select(ITEM_COLUMNS), out / "items.parquet")
     if features is not None:
         _copy_features(features, out / "features")
     models = _models(retriever, version, serving, settings, out / "models")
@@ -82,7 +82,14 @@ def write_package(
     return out
 
 
-def _serving(retriever: Path, settings: RetrievalSettings) -> dict[str, Any]:
+def _serving(
+    run: Path, retriever: Path, settings: RetrievalSettings, users: list[str] | None
+) -> dict[str, Any]:
+    candidates = run / "candidates.parquet"
+    # The router's page offers some users that the run was evaluated on: their history is known.
+    if users is None and candidates.is_file():
+        first_rows = pq.ParquetFile(candidates).read_row_group(0, columns=["user_id"])
+        users = first_rows["user_id"].unique().to_pylist()[:USERS]
     model = _read_json(retriever / "model.json")
     content = np.load(retriever / "content.npy", mmap_mode="r").shape[1]
     preranker = retriever / "preranker.json"
@@ -102,30 +109,8 @@ def _serving(retriever: Path, settings: RetrievalSettings) -> dict[str, Any]:
             "float": model["float_features"],
             "content": content if settings.cold == "content" else 0,
         },
+        "users": users or [],
     }
-
-
-def _users(run: Path) -> list[str]:
-    """Some of the users that the run was evaluated on: the router's page offers them, as their
-    history is known.
-    """
-    candidates = run / "candidates.parquet"
-    if not candidates.is_file():
-        return []
-    users: list[str] = (
-        pq.ParquetFile(candidates)
-        .read_row_group(0, columns=["user_id"])["user_id"]
-        .unique()
-        .to_pylist()
-    )
-    return users[:USERS]
-
-
-def _items(retriever: Path) -> pa.Table:
-    items = pq.read_table(retriever / "items.parquet")
-    if "created_at" not in items.column_names:  # a version from before it was kept
-        items = items.append_column("created_at", pa.nulls(len(items), CREATED))
-    return items.select(["item_id", "title", "l1_topics", "l2_topics", "created_at", "in_train"])
 
 
 def _copy_features(store: Path, out: Path) -> None:
@@ -146,10 +131,21 @@ def _models(
     width, triggers = serving["candidates"], serving["triggers"]
     preranker = f"preranker_{version}" if serving["preranker"] else None
     if preranker:
-        folder = _folder(
-            out, preranker, triton.preranker_model(preranker, width, triggers), version
-        )
-        _write_preranker(retriever, folder)
+        config = triton.preranker_model(preranker, width, triggers)
+        folder = _folder(out, preranker, config, version)
+        # The user's side of the towers, and what the items' side says of every item.
+        model = _read_json(retriever / "preranker.json")
+        tensors = load_file(retriever / "preranker.safetensors")
+        # A task of weight 0 adds nothing.
+        weights = {task: weight for task, weight in model["weights"].items() if weight}
+        prefixes = ["age", "table.past", "table.interest", "table.new"]
+        prefixes += [name for task in weights for name in (f"table.{task}", f"user_heads.{task}.")]
+        arrays: dict[str, Any] = {
+            name: array for name, array in tensors.items() if name.startswith(tuple(prefixes))
+        }
+        np.savez(folder / "arrays.npz", **arrays)
+        interests = model["architecture"]["interests"]
+        _finish(folder, "preranker.py", {"weights": weights, "interests": interests, "layers": 2})
     ids = pq.read_table(retriever / "items.parquet", columns=["item_id", "in_train"])
     for head in serving["heads"]:
         name, ensemble = f"{head}_{version}", f"retrieve_{head}_{version}"
@@ -209,25 +205,6 @@ def _write_head(
             "layers": len(model["architecture"]["hidden"]) + 1,
             "tau_q": model["tau_q"],
         },
-    )
-
-
-def _write_preranker(retriever: Path, folder: Path) -> None:
-    """The user's side of the towers, and what the items' side says of every item."""
-    model = _read_json(retriever / "preranker.json")
-    tensors = load_file(retriever / "preranker.safetensors")
-    # 0 adds nothing.
-    weights = {task: weight for task, weight in model["weights"].items() if weight}
-    prefixes = ["age", "table.past", "table.interest", "table.new"]
-    prefixes += [name for task in weights for name in (f"table.{task}", f"user_heads.{task}.")]
-    arrays: dict[str, Any] = {
-        name: array for name, array in tensors.items() if name.startswith(tuple(prefixes))
-    }
-    np.savez(folder / "arrays.npz", **arrays)
-    _finish(
-        folder,
-        "preranker.py",
-        {"weights": weights, "interests": model["architecture"]["interests"], "layers": 2},
     )
 
 

@@ -1,17 +1,64 @@
-"""What Triton must not leave behind, whatever ends it or us: its stubs, their shared memory, its
-secret in `ps`.
+"""Triton's process, and what it must not leave behind, whatever ends it or us: its stubs, their
+shared memory, its secret in `ps`.
 """
 
+import ctypes
+import logging
 import os
 import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 SHARED_MEMORY = Path("/dev/shm")
+EXIT = 5  # seconds that Triton may take to stop
 # Waits until the other end of its input is closed, which the kernel does when we end, however that
 # was.
 GUARDIAN = 'cat > /dev/null; kill -s KILL -- "-$1"; rm -f "$2"*'
+
+log = logging.getLogger("mtmh.triton")
+_libc = ctypes.CDLL(None)  # before any fork
+
+
+def start_process(
+    command: list[str], environment: dict[str, str], output: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """A session of its own: a Ctrl-C in the terminal is ours to pass on, and its children can be
+    ended with it.
+    """
+    us = os.getpid()
+
+    def die_with_parent() -> None:
+        _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it dies with us, however we die
+        if os.getppid() != us:
+            os._exit(1)
+
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+
+
+def stop_process(process: subprocess.Popen[bytes], prefix: str) -> None:
+    """End Triton and what it started, and remove the shared memory named `prefix`* that it may have
+    left.
+    """
+    process.terminate()
+    try:
+        process.wait(EXIT + 5)
+    except subprocess.TimeoutExpired:
+        log.warning("Triton did not stop within %s s: killed", EXIT + 5)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for region in SHARED_MEMORY.glob(f"{prefix}*"):
+        region.unlink(missing_ok=True)
 
 
 def end_with_us(group: int, prefix: str) -> subprocess.Popen[bytes]:

@@ -5,7 +5,6 @@ Triton and the environment of its Python backend lie in .triton (made by `make .
 where the environment variable MTMH_TRITON says.
 """
 
-import ctypes
 import json
 import logging
 import os
@@ -18,29 +17,27 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from mtmh.errors import UserError
 from serving.triton import store as packages
-from serving.triton.leftovers import SHARED_MEMORY, end_with_us, hide, sweep
+from serving.triton.leftovers import EXIT, end_with_us, hide, start_process, stop_process, sweep
 from serving.triton.management import headers, restriction
 
 HOST = "127.0.0.1"
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before a Triton that died is started again
 STEADY = 60.0  # seconds after which its pauses begin anew
-EXIT = 5  # seconds that it may take to stop
 LIVE_SECONDS = 2.0  # within which a healthy server says that it is alive, also on a busy machine
 MISSES = 3  # times in a row that it did not: it hangs, and is started again
+LAST_LINES = 15  # of its log, that tell why it did not start
 PREFIX = "mtmh-triton"  # of its shared memory, whose name goes on with our process number
 
 log = logging.getLogger("mtmh.triton")
-_libc = ctypes.CDLL(None)  # before any fork
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,18 @@ class Ports:
     def numbers(self) -> list[int]:
         """All that are used."""
         return [port for port in (self.http, self.grpc, self.metrics) if port is not None]
+
+    def check_free(self) -> None:
+        """Raises UserError when something else listens on one."""
+        for port in self.numbers():
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((HOST, port))
+                except OSError:
+                    raise UserError(
+                        f"port {port} is taken: stop what listens there, or choose another port."
+                    ) from None
 
 
 @dataclass
@@ -87,6 +96,80 @@ class Triton:
                     f"Triton is not ready after {seconds:.0f} s; its log: {self.log}"
                 )
 
+    def keep_running(
+        self, command: list[str], environment: dict[str, str], store: Path | None
+    ) -> None:
+        """Start it, and again whenever it dies, until `stopping`; with the champion of `store`
+        loaded.
+        """
+        pauses = iter(PAUSES)
+        prefix = f"{PREFIX}-{os.getpid()}-"
+        while not self.stopping.is_set():
+            started = time.monotonic()
+            with self.log.open("ab") as file:
+                process = start_process(command, environment, file)
+            self.pid = process.pid
+            self.starts += 1
+            guardian = end_with_us(process.pid, prefix)
+            # Whatever goes wrong, Triton is stopped, and whoever waits for its first start hears
+            # of it.
+            try:
+                self._make_ready(process, store)
+                self._watch(process)
+            except Exception as error:
+                log.error("%s", error)
+                if self.starts == 1:
+                    self.failure = error
+            finally:
+                self.ready.clear()
+                stop_process(process, prefix)
+                guardian.kill()
+                guardian.communicate()
+            if self.stopping.is_set() or self.failure is not None:
+                return
+            # One that dies again and again is started ever more seldom.
+            if time.monotonic() - started > STEADY:
+                pauses = iter(PAUSES)
+            pause = next(pauses, PAUSES[-1])
+            text = "Triton ended (%s); starting it again in %s s; its log: %s"
+            log.warning(text, process.returncode, pause, self.log)
+            self.stopping.wait(pause)
+
+    def _make_ready(self, process: subprocess.Popen[bytes], store: Path | None) -> None:
+        # A channel that was refused waits for a second before it tries again, unless it is told
+        # not to.
+        soon = [(f"grpc.{name}_reconnect_backoff_ms", 20) for name in ("initial", "min", "max")]
+        with InferenceServerClient(f"{HOST}:{self.ports.grpc}", channel_args=soon) as client:
+            while not self.stopping.is_set():
+                if process.poll() is not None:
+                    ended = f"Triton ended at once ({process.returncode}); its log, {self.log}"
+                    lines = self.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+                    raise UserError("\n".join([f"{ended}, ends:", *lines]))
+                if _is_live(client):
+                    break
+                self.stopping.wait(0.02)
+        hide(process.pid, self.secret)
+        if store is not None:
+            load(self, store, packages.champion(store))
+        if not self.stopping.is_set():
+            self.ready.set()
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Return when Triton has ended, hangs, or is to stop."""
+        misses, next_look = 0, time.monotonic()
+        with InferenceServerClient(f"{HOST}:{self.ports.grpc}") as client:
+            while process.poll() is None and not self.stopping.wait(0.05):
+                if time.monotonic() < next_look:
+                    continue
+                misses = 0 if _is_live(client) else misses + 1
+                next_look = time.monotonic() + 1.0
+                if misses == MISSES and process.poll() is None:
+                    text = "Triton has not said for %s times %s s that it is alive"
+                    log.error(text, MISSES, LIVE_SECONDS)
+                    # A stopped process cannot take a gentler signal.
+                    os.killpg(process.pid, signal.SIGKILL)
+                    return
+
 
 @contextmanager
 def triton(
@@ -106,14 +189,13 @@ def triton(
     server = Triton(ports or Ports(), store / "triton.log", secret or secrets.token_hex(16))
     command, environment = _command(store, server)
     packages.champion(store)
-    for port in server.ports.numbers():
-        _check_free(port)
+    server.ports.check_free()
     sweep(PREFIX)
     # The kernel ends Triton when the thread that started it ends: this one lives as long as the
     # server.
     keeper = threading.Thread(
-        target=_keep,
-        args=(server, command, environment, store if load_champion else None),
+        target=server.keep_running,
+        args=(command, environment, store if load_champion else None),
         name="triton",
         daemon=True,
     )
@@ -169,117 +251,6 @@ def _command(store: Path, server: Triton) -> tuple[list[str], dict[str, str]]:
     ], environment
 
 
-def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            raise UserError(
-                f"port {port} is taken: stop what listens there, or choose another port."
-            ) from None
-
-
-def _keep(
-    server: Triton, command: list[str], environment: dict[str, str], store: Path | None
-) -> None:
-    """Start Triton, and again whenever it dies, until `stopping`."""
-    pauses = iter(PAUSES)
-    while not server.stopping.is_set():
-        started = time.monotonic()
-        with server.log.open("ab") as file:
-            process = _start(command, environment, file)
-        server.pid = process.pid
-        server.starts += 1
-        guardian = end_with_us(process.pid, f"{PREFIX}-{os.getpid()}-")
-        try:
-            _until_ready(server, process, store)
-            _watch(server, process)
-        except (
-            Exception
-        ) as error:  # whatever it is: Triton is stopped, and whoever waits for it is told
-            log.error("%s", error)
-            if server.starts == 1:
-                server.failure = error
-        finally:
-            server.ready.clear()
-            _stop(process)
-            guardian.kill()
-            guardian.communicate()
-        if server.stopping.is_set() or server.failure is not None:
-            return
-        if time.monotonic() - started > STEADY:
-            pauses = iter(PAUSES)
-        pause = next(pauses, PAUSES[-1])
-        log.warning(
-            "Triton ended (%s); starting it again in %s s; its log: %s",
-            process.returncode,
-            pause,
-            server.log,
-        )
-        server.stopping.wait(pause)
-
-
-def _start(
-    command: list[str], environment: dict[str, str], file: IO[bytes]
-) -> subprocess.Popen[bytes]:
-    """A session of its own: a Ctrl-C in the terminal is ours to pass on, and its children can be
-    ended with it.
-    """
-    us = os.getpid()
-
-    def die_with_parent() -> None:
-        _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it dies with us, however we die
-        if os.getppid() != us:
-            os._exit(1)
-
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=file,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-    )
-
-
-def _until_ready(server: Triton, process: subprocess.Popen[bytes], store: Path | None) -> None:
-    # A channel that was refused waits for a second before it tries again, unless it is told not to.
-    soon = [(f"grpc.{name}_reconnect_backoff_ms", 20) for name in ("initial", "min", "max")]
-    with InferenceServerClient(f"{HOST}:{server.ports.grpc}", channel_args=soon) as client:
-        while not server.stopping.is_set():
-            if process.poll() is not None:
-                ended = f"Triton ended at once ({process.returncode}); its log, {server.log}, ends:"
-                raise UserError(f"{ended}\n{_tail(server.log)}")
-            if _is_live(client):
-                break
-            server.stopping.wait(0.02)
-    hide(process.pid, server.secret)
-    if store is not None:
-        load(server, store, packages.champion(store))
-    if not server.stopping.is_set():
-        server.ready.set()
-
-
-def _watch(server: Triton, process: subprocess.Popen[bytes]) -> None:
-    """Return when Triton has ended, hangs, or is to stop."""
-    misses, next_look = 0, time.monotonic()
-    with InferenceServerClient(f"{HOST}:{server.ports.grpc}") as client:
-        while process.poll() is None and not server.stopping.wait(0.05):
-            if time.monotonic() < next_look:
-                continue
-            misses = 0 if _is_live(client) else misses + 1
-            next_look = time.monotonic() + 1.0
-            if misses == MISSES and process.poll() is None:
-                log.error(
-                    "Triton has not said for %s times %s s that it is alive", MISSES, LIVE_SECONDS
-                )
-                # A stopped process cannot take a gentler signal.
-                os.killpg(process.pid, signal.SIGKILL)
-                return
-
-
 def _is_live(client: InferenceServerClient) -> bool:
     try:
         return bool(client.is_server_live(client_timeout=LIVE_SECONDS))
@@ -310,21 +281,3 @@ def load(server: Triton, store: Path, version: str) -> None:
             for name, reason in zip(names, reasons, strict=True):
                 if reason is not None:
                     raise UserError(f"Triton cannot load {name} of {store}: {reason}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End Triton and what it started, and remove the shared memory that it may have left."""
-    process.terminate()
-    try:
-        process.wait(EXIT + 5)
-    except subprocess.TimeoutExpired:
-        log.warning("Triton did not stop within %s s: killed", EXIT + 5)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for region in SHARED_MEMORY.glob(f"{PREFIX}-{os.getpid()}-*"):
-        region.unlink(missing_ok=True)
-
-
-def _tail(path: Path, lines: int = 15) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

@@ -67,12 +67,18 @@ class TritonPythonModel:
                 read.append([])
                 wrong[number] = str(error)
         answers = iter(self._answer([query for queries in read for query in queries]))
-        return [
-            _refusal(wrong[number])
-            if number in wrong
-            else _response([next(answers) for _ in queries])
-            for number, queries in enumerate(read)
-        ]
+        responses = []
+        for number, queries in enumerate(read):
+            if number in wrong:
+                refusal = pb_utils.TritonError(wrong[number], pb_utils.TritonError.INVALID_ARG)
+                responses.append(pb_utils.InferenceResponse([], refusal))
+                continue
+            # A request may be of several users: each output has a row for each.
+            rows = [next(answers) for _ in queries]
+            columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+            tensors = [pb_utils.Tensor(name, values) for name, values in columns.items()]
+            responses.append(pb_utils.InferenceResponse(tensors))
+        return responses
 
     def _queries(self, request: Any) -> list[TriggerQuery]:
         trigger, exclude, k_ann = (
@@ -187,16 +193,3 @@ def _rows(values: np.ndarray, n: int, width: int, nothing: Any, name: str) -> np
     if values.size != n * width:
         raise ValueError(f"{name} has {values.size} values: write {n} triggers x {width}, or none")
     return values.reshape(n, width)
-
-
-def _response(answers: list[dict[str, np.ndarray]]) -> Any:
-    columns = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
-    return pb_utils.InferenceResponse(
-        [pb_utils.Tensor(name, values) for name, values in columns.items()]
-    )
-
-
-def _refusal(message: str) -> Any:
-    return pb_utils.InferenceResponse(
-        [], pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG)
-    )

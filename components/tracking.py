@@ -108,6 +108,8 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
     A retriever that is registered already (same manifest) keeps its version. Returns the version's
     number.
     """
+    from mlflow.exceptions import MlflowException
+
     client = connect(tracking_uri)
     metrics = json.loads((run / "metrics.json").read_text())
     run_id = _open_run(client, run, artifacts, tracking_uri)
@@ -116,7 +118,20 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
     if RUN_ID not in os.environ:
         client.set_terminated(run_id)
     # Every version is registered, so that a rejected one can be looked at; one is the champion.
-    version = _version(client, run, model_name, run_id).version
+    manifest = hashlib.sha256((run / "retriever" / "manifest.json").read_bytes()).hexdigest()
+    try:
+        client.create_registered_model(model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # The same files are the same version, whoever registers them again.
+    same_files = f"name = '{model_name}' and tag.manifest = '{manifest}'"
+    if registered := client.search_model_versions(same_files):
+        version = registered[0].version
+    else:
+        source = f"{client.get_run(run_id).info.artifact_uri}/retriever"
+        tags = {"manifest": manifest}
+        version = client.create_model_version(model_name, source, run_id, tags).version
     passed = bool(metrics["gate"]["passed"])
     verdict = "passed" if passed else "rejected"
     client.set_model_version_tag(model_name, version, "gate", verdict)
@@ -254,24 +269,6 @@ def _curves(run: Path) -> Iterator[tuple[str, int, float]]:
     for row in pq.read_table(path).to_pylist():
         step = int(row.pop("step"))
         yield from ((key, step, float(value)) for key, value in row.items() if value is not None)
-
-
-def _version(client: "MlflowClient", run: Path, model_name: str, run_id: str) -> "ModelVersion":
-    from mlflow.exceptions import MlflowException
-
-    manifest = hashlib.sha256((run / "retriever" / "manifest.json").read_bytes()).hexdigest()
-    try:
-        client.create_registered_model(model_name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    # The same files are the same version, whoever registers them again.
-    query = f"name = '{model_name}' and tag.manifest = '{manifest}'"
-    if registered := client.search_model_versions(query):
-        return registered[0]
-    source = f"{client.get_run(run_id).info.artifact_uri}/retriever"
-    tags = {"manifest": manifest}
-    return client.create_model_version(model_name, source=source, run_id=run_id, tags=tags)
 
 
 def flatten(nested: dict[str, Any], separator: str) -> list[tuple[str, Any]]:

@@ -10,7 +10,6 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -172,18 +171,22 @@ def _open_run(client: "MlflowClient", run: Path, artifacts: str, tracking_uri: s
 
 def _log(client: "MlflowClient", run: Path, metrics: dict[str, Any], run_id: str) -> None:
     """Settings, figures, data, files and the model of a run directory."""
+    import pyarrow.parquet as pq
     import yaml
     from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
-    # Leaves of the settings and of the metrics, under their paths.
+    # Leaves of the settings and of the metrics, under their paths; the training's points by step.
     now = int(time.time() * 1000)
     config = yaml.safe_load((run / "config.yaml").read_text())
     params = [Param(key, str(value)) for key, value in flatten(config, ".")]
     figures = [(key, value) for key, value in flatten(metrics["models"], "/") if value is not None]
     figures += flatten({name: metrics[name] for name in ("seconds", "peak_memory_mb")}, "/")
     points = [Metric(legal(key), float(value), now, 0) for key, value in figures]
-    for key, step, value in _curves(run):
-        points.append(Metric(legal(f"training/{key}"), value, now, step))
+    curves = run / "curves.parquet"
+    for row in pq.read_table(curves).to_pylist() if curves.exists() else []:
+        step = int(row.pop("step"))
+        values = [(f"training/{key}", value) for key, value in row.items() if value is not None]
+        points += [Metric(legal(key), float(value), now, step) for key, value in values]
     tags = {
         "code_version": metrics["code_version"],
         "data_fingerprint": metrics["data"]["fingerprint"],
@@ -257,18 +260,6 @@ def write_model(run: Path, out: Path, run_id: str) -> Path:
         mlflow_model=Model(artifact_path="retriever", run_id=run_id),
     )
     return out
-
-
-def _curves(run: Path) -> Iterator[tuple[str, int, float]]:
-    """Points (name, step, value) of the training curves, where the run directory keeps them."""
-    path = run / "curves.parquet"
-    if not path.exists():
-        return
-    import pyarrow.parquet as pq
-
-    for row in pq.read_table(path).to_pylist():
-        step = int(row.pop("step"))
-        yield from ((key, step, float(value)) for key, value in row.items() if value is not None)
 
 
 def flatten(nested: dict[str, Any], separator: str) -> list[tuple[str, Any]]:

@@ -29,7 +29,11 @@ def running(step: str, out: Path | None = None) -> Iterator[None]:
     set_environment()
     print(f"{MARK} start {step}", flush=True)
     with ExitStack() as stack:
-        stack.enter_context(_only_warnings_logged())
+        # Kubeflow's executor opens the root logger for information of every library; a step's log
+        # is for its own lines.
+        root = logging.getLogger()
+        stack.callback(root.setLevel, root.level)
+        root.setLevel(logging.WARNING)
         if out is not None:
             stack.enter_context(measured(step, out))
         try:
@@ -39,16 +43,3 @@ def running(step: str, out: Path | None = None) -> Iterator[None]:
             print(f"{MARK} error {step} {json.dumps(str(error))}", flush=True)
             raise
     print(f"{MARK} end {step}", flush=True)
-
-
-@contextmanager
-def _only_warnings_logged() -> Iterator[None]:
-    """Kubeflow's executor opens the root logger for information of every library; a step's log is
-    for its own lines."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        root.setLevel(level)

@@ -6,6 +6,8 @@ client below it.
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -46,13 +48,24 @@ def identity(source: str, config: Config) -> dict[str, str]:
     return {"source": source, "fingerprint": data, "code_version": code, "run_id": run_id}
 
 
+@contextmanager
+def answered_by(host: str) -> Iterator[None]:
+    """Calls of the Kubeflow Pipelines server at `host`: that nobody answers there is a
+    UserError."""
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except HTTPError as error:
+        raise UserError(f"no Kubeflow Pipelines server answers at {host}: {error}") from None
+
+
 def submit(submission: Submission, source: str) -> str:
     """Start a run over the data at `source`, a path that this step sees too; its id on the server.
 
     Raises UserError when no server answers or it takes no such run.
     """
     import kfp_server_api as api
-    from urllib3.exceptions import HTTPError
 
     arguments = identity(source, Config.model_validate(submission.config))
     version = api.V2beta1PipelineVersionReference(pipeline_id=submission.pipeline_id)
@@ -64,12 +77,10 @@ def submit(submission: Submission, source: str) -> str:
         runtime_config=api.V2beta1RuntimeConfig(parameters=arguments),
         service_account=submission.service_account or None,
     )
+    server = api.Configuration(host=submission.host.rstrip("/"))
     try:
-        with api.ApiClient(api.Configuration(host=submission.host.rstrip("/"))) as client:
+        with answered_by(submission.host), api.ApiClient(server) as client:
             return str(api.RunServiceApi(client).run_service_create_run(run=run).run_id)
-    except HTTPError as error:
-        message = f"no Kubeflow Pipelines server answers at {submission.host}: {error}"
-        raise UserError(message) from None
     except api.ApiException as error:
         reason = f"{error.status} {error.reason}: {error.body}"
         message = f"the Kubeflow Pipelines server at {submission.host} takes no run: {reason}"

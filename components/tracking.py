@@ -10,7 +10,6 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -108,6 +107,8 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
     A retriever that is registered already (same manifest) keeps its version. Returns the version's
     number.
     """
+    from mlflow.exceptions import MlflowException
+
     client = connect(tracking_uri)
     metrics = json.loads((run / "metrics.json").read_text())
     run_id = _open_run(client, run, artifacts, tracking_uri)
@@ -116,7 +117,20 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
     if RUN_ID not in os.environ:
         client.set_terminated(run_id)
     # Every version is registered, so that a rejected one can be looked at; one is the champion.
-    version = _version(client, run, model_name, run_id).version
+    manifest = hashlib.sha256((run / "retriever" / "manifest.json").read_bytes()).hexdigest()
+    try:
+        client.create_registered_model(model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # The same files are the same version, whoever registers them again.
+    same_files = f"name = '{model_name}' and tag.manifest = '{manifest}'"
+    if registered := client.search_model_versions(same_files):
+        version = registered[0].version
+    else:
+        source = f"{client.get_run(run_id).info.artifact_uri}/retriever"
+        tags = {"manifest": manifest}
+        version = client.create_model_version(model_name, source, run_id, tags).version
     passed = bool(metrics["gate"]["passed"])
     verdict = "passed" if passed else "rejected"
     client.set_model_version_tag(model_name, version, "gate", verdict)
@@ -157,18 +171,22 @@ def _open_run(client: "MlflowClient", run: Path, artifacts: str, tracking_uri: s
 
 def _log(client: "MlflowClient", run: Path, metrics: dict[str, Any], run_id: str) -> None:
     """Settings, figures, data, files and the model of a run directory."""
+    import pyarrow.parquet as pq
     import yaml
     from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
-    # Leaves of the settings and of the metrics, under their paths.
+    # Leaves of the settings and of the metrics, under their paths; the training's points by step.
     now = int(time.time() * 1000)
     config = yaml.safe_load((run / "config.yaml").read_text())
     params = [Param(key, str(value)) for key, value in flatten(config, ".")]
     figures = [(key, value) for key, value in flatten(metrics["models"], "/") if value is not None]
     figures += flatten({name: metrics[name] for name in ("seconds", "peak_memory_mb")}, "/")
     points = [Metric(legal(key), float(value), now, 0) for key, value in figures]
-    for key, step, value in _curves(run):
-        points.append(Metric(legal(f"training/{key}"), value, now, step))
+    curves = run / "curves.parquet"
+    for row in pq.read_table(curves).to_pylist() if curves.exists() else []:
+        step = int(row.pop("step"))
+        values = [(f"training/{key}", value) for key, value in row.items() if value is not None]
+        points += [Metric(legal(key), float(value), now, step) for key, value in values]
     tags = {
         "code_version": metrics["code_version"],
         "data_fingerprint": metrics["data"]["fingerprint"],
@@ -242,36 +260,6 @@ def write_model(run: Path, out: Path, run_id: str) -> Path:
         mlflow_model=Model(artifact_path="retriever", run_id=run_id),
     )
     return out
-
-
-def _curves(run: Path) -> Iterator[tuple[str, int, float]]:
-    """Points (name, step, value) of the training curves, where the run directory keeps them."""
-    path = run / "curves.parquet"
-    if not path.exists():
-        return
-    import pyarrow.parquet as pq
-
-    for row in pq.read_table(path).to_pylist():
-        step = int(row.pop("step"))
-        yield from ((key, step, float(value)) for key, value in row.items() if value is not None)
-
-
-def _version(client: "MlflowClient", run: Path, model_name: str, run_id: str) -> "ModelVersion":
-    from mlflow.exceptions import MlflowException
-
-    manifest = hashlib.sha256((run / "retriever" / "manifest.json").read_bytes()).hexdigest()
-    try:
-        client.create_registered_model(model_name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    # The same files are the same version, whoever registers them again.
-    query = f"name = '{model_name}' and tag.manifest = '{manifest}'"
-    if registered := client.search_model_versions(query):
-        return registered[0]
-    source = f"{client.get_run(run_id).info.artifact_uri}/retriever"
-    tags = {"manifest": manifest}
-    return client.create_model_version(model_name, source=source, run_id=run_id, tags=tags)
 
 
 def flatten(nested: dict[str, Any], separator: str) -> list[tuple[str, Any]]:

@@ -7,13 +7,7 @@ from typing import Annotated
 import typer
 
 from mtmh.errors import UserError
-from mtmh_cli.application import app
-from mtmh_cli.options import (
-    Columns,
-    ConfigFile,
-    Settings,
-    with_columns,
-)
+from mtmh_cli.application import Columns, ConfigFile, Settings, app, with_columns
 
 data_app = typer.Typer(help="Look at a data set.", no_args_is_help=True)
 app.add_typer(data_app, name="data")

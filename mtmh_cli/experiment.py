@@ -74,13 +74,10 @@ def power(
 
 def _show(powers: "list[Power]", title: str, lift: float) -> None:
     """A row a metric: its value in control, what is found, and the users that `lift` takes."""
-    from rich import box
-    from rich.table import Table
-
     from mtmh.experiment.metrics import METRICS
-    from mtmh_cli.summary import screen
+    from mtmh_cli.summary import plain_table, screen
 
-    table = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
+    table = plain_table(title)
     table.add_column("metric")
     for column in ("in control", "smallest effect", "looking daily", f"users for {lift:+.2%}"):
         table.add_column(column, justify="right", no_wrap=True)

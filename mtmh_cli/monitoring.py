@@ -8,8 +8,7 @@ import typer
 
 from mtmh.display import visible
 from mtmh.errors import UserError
-from mtmh_cli.application import app
-from mtmh_cli.options import ConfigFile, Port, Runs, Settings
+from mtmh_cli.application import ConfigFile, Port, Runs, Settings, app
 
 Folder = Annotated[
     Path,

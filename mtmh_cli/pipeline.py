@@ -4,13 +4,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtmh.errors import UserError
-from mtmh_cli.application import app
-from mtmh_cli.options import (
+from mtmh_cli.application import (
     Columns,
     ConfigFile,
     Data,
@@ -18,8 +17,12 @@ from mtmh_cli.options import (
     Seed,
     Settings,
     Size,
+    app,
     with_columns,
 )
+
+if TYPE_CHECKING:
+    from mtmh.config import Config
 
 
 @app.command()
@@ -41,25 +44,17 @@ def run(
     """Run the whole pipeline: prepare, train, index, evaluate, gate, report, register, package,
     deploy.
     """
-    from mtmh.config import load_config
-    from mtmh_cli.summary import announce, summarize
+    from mtmh_cli.summary import summarize
     from pipelines import local
-    from pipelines.arguments import layers
 
     started = time.perf_counter()
-    files = layers(data, size, config)
-    chosen = load_config(*files, settings=_with_seed(with_columns(settings, columns), seed))
-    announce(data, files)
+    chosen = _announced(data, size, config, with_columns(settings, columns), seed)
     try:
         finished = local.run(data, chosen, runs, name=name)
     except local.StepError as error:
         print(f"mtmh: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     summarize(finished, runs, started)
-
-
-def _with_seed(settings: list[str] | None, seed: int | None) -> list[str]:
-    return [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
 
 
 @app.command(name="compile")
@@ -112,17 +107,28 @@ def tune(
     """Choose the teacher's temperature and w_r for a data set on T1's tail; runs over it use them
     from then on.
     """
-    from mtmh.config import load_config
-    from mtmh_cli.summary import announce
-    from pipelines.arguments import layers
     from pipelines.trial import scratch
     from pipelines.tune import tune as choose
     from pipelines.tune import write_overlay
 
-    files = layers(data, size, config)
-    chosen = load_config(*files, settings=_with_seed(settings, seed))
-    announce(data, files)
+    chosen = _announced(data, size, config, settings, seed)
     print(f"wrote {write_overlay(choose(data, chosen, scratch(data, runs)))}")
+
+
+def _announced(
+    data: str, size: str, config: Path | None, settings: list[str] | None, seed: int | None
+) -> "Config":
+    """The configuration that these options make, once the user has read which data and files it
+    comes from."""
+    from mtmh.config import load_config
+    from mtmh_cli.summary import announce
+    from pipelines.arguments import layers
+
+    files = layers(data, size, config)
+    seeded = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
+    chosen = load_config(*files, settings=seeded)
+    announce(data, files)
+    return chosen
 
 
 @app.command()

@@ -7,31 +7,32 @@ from typing import Annotated
 import typer
 
 from mtmh.errors import UserError
-from mtmh_cli.application import app
-from mtmh_cli.options import Run
+from mtmh_cli.application import Run, app
+
+NewItems = Annotated[Path, typer.Argument(help="Parquet of the new items, in the contract's form.")]
+NewFolder = Annotated[Path, typer.Argument(help="New folder for the version with these items.")]
+SkipKnown = Annotated[
+    bool, typer.Option("--skip-known", help="Leave out the items that the version holds already.")
+]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder of encoded texts to read from and add to.")
+]
+Store = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the deployed versions: package it there too, as the champion is."),
+]
+Promote = Annotated[bool, typer.Option("--promote", help="Let it serve from now on.")]
 
 
 @app.command()
 def refresh(
     run: Run,
-    items: Annotated[
-        Path, typer.Argument(help="Parquet of the new items, in the contract's form.")
-    ],
-    out: Annotated[Path, typer.Argument(help="New folder for the version with these items.")],
-    skip_known: Annotated[
-        bool,
-        typer.Option("--skip-known", help="Leave out the items that the version holds already."),
-    ] = False,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder of encoded texts to read from and add to.")
-    ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the deployed versions: package it there too, as the champion is."
-        ),
-    ] = None,
-    promote: Annotated[bool, typer.Option("--promote", help="Let it serve from now on.")] = False,
+    items: NewItems,
+    out: NewFolder,
+    skip_known: SkipKnown = False,
+    cache: Cache = None,
+    store: Store = None,
+    promote: Promote = False,
 ) -> None:
     """Add new items to a trained version, without training: each takes its place by its content."""
     if promote and store is None:
@@ -58,23 +59,16 @@ def refresh(
         )
     # The index grew, so that its nprobe was chosen again.
     for head, tuning in done.tunings.items():
-        print(
-            f"{head}: nlist {tuning.nlist}, nprobe {tuning.nprobe},"
-            f" recall@{tuning.k} against exact search"
-            f" {tuning.recall:.3f}"
-        )
+        cells = f"nlist {tuning.nlist}, nprobe {tuning.nprobe}"
+        print(f"{head}: {cells}, recall@{tuning.k} against exact search {tuning.recall:.3f}")
     if store is not None:
-        _deploy(out, store, promote)
+        from serving.triton import store as packages
+        from serving.triton.refreshed import install_refresh, retire_refreshes
 
-
-def _deploy(version: Path, store: Path, promote: bool) -> None:
-    """Package a refreshed version into `store`; where it serves, older refreshes are removed."""
-    from serving.triton import store as packages
-    from serving.triton.refreshed import install_refresh, retire_refreshes
-
-    number = install_refresh(version, store)
-    if promote:
-        packages.promote(store, number)
-        for old in retire_refreshes(store):
-            print(f"removed version {old} from {store}")
-    print(f"version {number} is in {store}{', and serves' if promote else ''}")
+        number = install_refresh(out, store)
+        # Older refreshes go only once this one serves in their place.
+        if promote:
+            packages.promote(store, number)
+            for old in retire_refreshes(store):
+                print(f"removed version {old} from {store}")
+        print(f"version {number} is in {store}{', and serves' if promote else ''}")

@@ -6,14 +6,7 @@ from typing import Annotated
 import typer
 
 from mtmh.errors import UserError
-from mtmh_cli.application import app
-from mtmh_cli.options import (
-    Port,
-    RouterFile,
-    Run,
-    Runs,
-    Settings,
-)
+from mtmh_cli.application import Port, RouterFile, Run, Runs, Settings, app
 
 
 @app.command()

@@ -19,48 +19,51 @@ if TYPE_CHECKING:
     from simulation.server import Server
 
 
+ServedRun = Annotated[
+    Path, typer.Option(help="Run over the synthetic world; its retriever serves.")
+]
+Out = Annotated[Path, typer.Option(help="Folder of the watched place to write.")]
+Days = Annotated[int, typer.Option(min=1, max=365, help="From the day after the world's last one.")]
+Arms = Annotated[
+    str,
+    typer.Option(
+        help="The control first: engagement-only (alpha 100), mtmh (alpha 50), or NAME:ALPHA."
+    ),
+]
+Users = Annotated[
+    int | None, typer.Option(min=2, help="How many live there.", show_default="the world's")
+]
+World = Annotated[str, typer.Option(help="How users behave: default, or habit-only.")]
+EventSeed = Annotated[
+    int, typer.Option(min=0, help="Of what happens; the world's own seed is the run's.")
+]
+RefreshHours = Annotated[int, typer.Option(min=1, help="How often new items enter the index.")]
+Router = Annotated[
+    str | None,
+    typer.Option(
+        help="URL of a router that serves, instead of this process. It needs the same arms."
+    ),
+]
+Store = Annotated[
+    Path | None,
+    typer.Option(help="That router's folder of versions; without it no item is added."),
+]
+TokenFile = Annotated[Path | None, typer.Option(help="File with that router's bearer token.")]
+
+
 @app.command()
 def simulate(
-    run: Annotated[
-        Path, typer.Option(help="Run over the synthetic world; its retriever serves.")
-    ] = Path("runs/latest"),
-    out: Annotated[Path, typer.Option(help="Folder of the watched place to write.")] = Path(
-        "runs/watched"
-    ),
-    days: Annotated[
-        int, typer.Option(min=1, max=365, help="From the day after the world's last one.")
-    ] = 14,
-    arms: Annotated[
-        str,
-        typer.Option(
-            help="The control first: engagement-only (alpha 100), mtmh (alpha 50), or NAME:ALPHA."
-        ),
-    ] = "engagement-only,mtmh",
-    users: Annotated[
-        int | None, typer.Option(min=2, help="How many live there.", show_default="the world's")
-    ] = None,
-    world: Annotated[
-        str, typer.Option(help="How users behave: default, or habit-only.")
-    ] = "default",
-    seed: Annotated[
-        int, typer.Option(min=0, help="Of what happens; the world's own seed is the run's.")
-    ] = 0,
-    refresh_hours: Annotated[
-        int, typer.Option(min=1, help="How often new items enter the index.")
-    ] = 24,
-    router: Annotated[
-        str | None,
-        typer.Option(
-            help="URL of a router that serves, instead of this process. It needs the same arms."
-        ),
-    ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(help="That router's folder of versions; without it no item is added."),
-    ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File with that router's bearer token.")
-    ] = None,
+    run: ServedRun = Path("runs/latest"),
+    out: Out = Path("runs/watched"),
+    days: Days = 14,
+    arms: Arms = "engagement-only,mtmh",
+    users: Users = None,
+    world: World = "default",
+    seed: EventSeed = 0,
+    refresh_hours: RefreshHours = 24,
+    router: Router = None,
+    store: Store = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Let simulated users live with the arms of an experiment, and write the log that they
     leave.
@@ -69,10 +72,19 @@ def simulate(
 
     from simulation.run import SimulationPlan, run_simulation
 
+    # A line as every day ends: a simulation takes minutes.
+    def show(progress: "Totals") -> None:
+        print(
+            f"day {progress.days}: {progress.visits:,} visits so far,"
+            f" {progress.visits / progress.seconds:,.0f} served/s, "
+            f"{progress.items:,} items published at the last refresh",
+            flush=True,
+        )
+
     plan = SimulationPlan(days, arms, users, world, seed, refresh_hours)
     with ExitStack() as stack:
         server = _through(router, run, store, token_file, stack)
-        progress = run_simulation(run, plan, out, server, _print_progress)
+        progress = run_simulation(run, plan, out, server, show)
     served_per_second = progress.visits / progress.seconds
     print(
         f"{progress.days} days of simulated users in {progress.seconds:.1f} s,"
@@ -110,12 +122,3 @@ def _through(
         return stack.enter_context(server)
 
     return make
-
-
-def _print_progress(progress: "Totals") -> None:
-    print(
-        f"day {progress.days}: {progress.visits:,} visits so far,"
-        f" {progress.visits / progress.seconds:,.0f} served/s, "
-        f"{progress.items:,} items published at the last refresh",
-        flush=True,
-    )

@@ -1,4 +1,4 @@
-"""What a run says at its begin and at its end."""
+"""What a run says at its begin and at its end; the screen and the tables of all commands."""
 
 import json
 import resource
@@ -6,13 +6,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtmh.display import visible
 from pipelines.runs_folder import serving
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from mtmh.retrieval.query import CandidateLine
+    from rich.table import Table
 
 
 COLUMNS = {
@@ -49,7 +47,15 @@ def summarize(run: Path, runs: Path, started: float) -> None:
     sizes = ("rows", "users", "items", "test_users", "pairs")
     counts = ", ".join(f"{data[key]:,} {key.replace('_', ' ')}" for key in sizes)
     console.print(f"Data: {counts}; T2 begins {data['split_time']}", soft_wrap=True)
-    _table(console, metrics["models"])
+    # Not every figure is there: relevance needs topics, and cold items exist in few data sets.
+    table = plain_table("percent, all test users")
+    table.add_column("model", no_wrap=True)
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, figures in metrics["models"].items():
+        values = (figures.get(key) for key in COLUMNS)
+        table.add_row(name, *("-" if value is None else f"{100 * value:.2f}" for value in values))
+    console.print(table)
     # The verdict with every rule, so that a rejected run says what to change.
     passed = metrics["gate"]["passed"]
     verdict, color = ("PASSED", "green") if passed else ("REJECTED", "red")
@@ -66,25 +72,6 @@ def summarize(run: Path, runs: Path, started: float) -> None:
     console.print(f"{took}, {peak // 1024} MB of memory in the largest", soft_wrap=True)
 
 
-def show_candidates(
-    title: str, candidates: "list[CandidateLine]", with_trigger: bool = False
-) -> None:
-    """Print a list of candidates as a table."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
-    for name in ("item", "title", "topics", "head", *(["trigger"] if with_trigger else [])):
-        table.add_column(name)
-    table.add_column("p(item | user)" if with_trigger else "cosine", justify="right")
-    for candidate in candidates:
-        trigger = [candidate.trigger_id] if with_trigger else []
-        names = (candidate.item_id, candidate.title, candidate.topics, candidate.head, *trigger)
-        texts = (visible(text, 120) for text in names)
-        table.add_row(*texts, f"{candidate.score:.{4 if with_trigger else 3}f}")
-    screen().print(table)
-
-
 def screen() -> "Console":
     """Emoji and markup off: ids and titles may hold colons and brackets. A figure is never cut: a
     terminal narrower than the table wraps it."""
@@ -95,21 +82,12 @@ def screen() -> "Console":
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
-def _table(console: "Console", models: dict[str, dict[str, float | None]]) -> None:
+def plain_table(title: str) -> "Table":
+    """An empty table under its title, as every command draws it."""
     from rich import box
     from rich.table import Table
 
-    table = Table(
-        box=box.SIMPLE, title="percent, all test users", title_justify="left", pad_edge=False
-    )
-    table.add_column("model", no_wrap=True)
-    for title in COLUMNS.values():
-        table.add_column(title, justify="right", no_wrap=True)
-    # Not every figure is there: relevance needs topics, and cold items exist in few data sets.
-    for name, figures in models.items():
-        values = (figures.get(key) for key in COLUMNS)
-        table.add_row(name, *("-" if value is None else f"{100 * value:.2f}" for value in values))
-    console.print(table)
+    return Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
 
 
 def _places(console: "Console", run: Path, runs: Path, metrics: dict[str, Any]) -> None:

@@ -77,17 +77,16 @@ def server(host: str, cluster: ClusterSettings) -> Iterator["Client"]:
     Raises UserError when `cluster` names no volume, or no server answers inside the context.
     """
     from kfp import Client
-    from urllib3.exceptions import HTTPError
+
+    from components.submission import answered_by
 
     if not cluster.volume_claim:
         raise UserError(
             "the steps need a volume: write --set"
             " cluster.volume_claim=NAME (a PersistentVolumeClaim)."
         )
-    try:
+    with answered_by(host):
         yield Client(host=host)
-    except HTTPError as error:
-        raise UserError(f"no Kubeflow Pipelines server answers at {host}: {error}") from None
 
 
 def submit(

@@ -4,12 +4,12 @@ can be rendered."""
 import sys
 from pathlib import Path
 
-from k8s.check import network, pods, references, schema
+from k8s.check import network, objects, pods
 from k8s.check.render import Rendered, render
 from mtmh.errors import UserError
 
 OVERLAYS = Path(__file__).parent.parent / "overlays"
-CHECKS = (*schema.CHECKS, *references.CHECKS, *pods.CHECKS, *network.CHECKS)
+CHECKS = (*objects.CHECKS, *pods.CHECKS, *network.CHECKS)
 
 
 def findings(rendered: Rendered) -> list[str]:

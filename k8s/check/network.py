@@ -46,7 +46,14 @@ def selectors(rendered: Rendered) -> Iterator[str]:
         spec = policy.body["spec"]
         if not rendered.selected(spec["podSelector"]):
             yield policy.finding("spec.podSelector", "takes no pods")
-        for direction, peer in _peers(spec):
+        # Both directions name their pods alike, under another key.
+        peers = [
+            (direction, peer)
+            for direction, key in (("ingress", "from"), ("egress", "to"))
+            for rule in spec.get(direction, [])
+            for peer in rule.get(key, [])
+        ]
+        for direction, peer in peers:
             selector = peer.get("podSelector")
             outside = any(matches(selector or {}, labels) for labels in rendered.peers)
             if selector is not None and not rendered.selected(selector) and not outside:
@@ -174,13 +181,6 @@ def triton_is_the_routers(rendered: Rendered) -> Iterator[str]:
                         )
 
 
-def _peers(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for direction, key in (("ingress", "from"), ("egress", "to")):
-        for rule in spec.get(direction, []):
-            for peer in rule.get(key, []):
-                yield direction, peer
-
-
 def _closed(
     policy: KubeObject, field: str, rule: dict[str, Any], pods: list[KubeObject]
 ) -> Iterator[str]:
@@ -210,20 +210,16 @@ def _open(
     policies = _policies(rendered, pods, direction.capitalize())
     key, receiver = ("to", peer) if direction == "egress" else ("from", pods)
     rules = [rule for policy in policies for rule in policy.body["spec"].get(direction, [])]
-    return not policies or any(
-        _takes(rule.get(key), peer) and _has_port(rule, receiver, port) for rule in rules
-    )
-
-
-def _takes(peers: list[dict[str, Any]] | None, thing: KubeObject) -> bool:
-    """Whether a rule's peers hold the pods of `thing`, which lie in the policy's own namespace; no
-    peers mean all."""
-    if not peers:
-        return True
-    return any(
-        "namespaceSelector" not in peer and matches(peer.get("podSelector", {}), thing.labels)
-        for peer in peers
-    )
+    for rule in rules:
+        # Both lie in the policy's own namespace; a rule without ends means all pods.
+        ends = rule.get(key)
+        takes = not ends or any(
+            "namespaceSelector" not in end and matches(end.get("podSelector", {}), peer.labels)
+            for end in ends
+        )
+        if takes and _has_port(rule, receiver, port):
+            return True
+    return not policies
 
 
 def _has_port(rule: dict[str, Any], receiver: KubeObject, port: int) -> bool:

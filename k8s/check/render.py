@@ -83,23 +83,22 @@ class Rendered:
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     """Whether pods with `labels` are taken by `selector`."""
-    exact = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
-    return exact and all(
-        _holds(expression, labels) for expression in selector.get("matchExpressions", [])
-    )
-
-
-def _holds(expression: dict[str, Any], labels: dict[str, str]) -> bool:
-    value = labels.get(expression["key"])
-    match expression["operator"]:
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "In":
-            return value in expression["values"]
-        case _:
-            return value not in expression["values"]
+    if any(labels.get(key) != value for key, value in selector.get("matchLabels", {}).items()):
+        return False
+    for expression in selector.get("matchExpressions", []):
+        value = labels.get(expression["key"])
+        match expression["operator"]:
+            case "Exists":
+                holds = value is not None
+            case "DoesNotExist":
+                holds = value is None
+            case "In":
+                holds = value in expression["values"]
+            case _:
+                holds = value not in expression["values"]
+        if not holds:
+            return False
+    return True
 
 
 def render(overlay: Path) -> Rendered:

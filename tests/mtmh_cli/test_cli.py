@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-
-import mtmh_cli
+from helpers.command_line import mtmh
 
 MOVIES = (
     "movieId,title,genres\n1,Toy Story (1995),Animation|Comedy\n2,Heat "
@@ -19,14 +18,6 @@ RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
     for user in range(1, 9)
     for movie in (1, 2, 3)
 )
-
-
-def mtmh(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the command line in this process; return its exit status."""
-    monkeypatch.setattr(sys, "argv", ["mtmh", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        mtmh_cli.main()
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture

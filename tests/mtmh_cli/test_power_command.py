@@ -1,19 +1,10 @@
 """`mtmh power`: what a user types and reads."""
 
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.command_line import mtmh
 from helpers.watched import draw, make_place
-
-import mtmh_cli
-
-
-def mtmh(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["mtmh", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        mtmh_cli.main()
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Bad input: one clear message, exit status 2, nothing half-written, nothing lost."""
 
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,8 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-import mtmh_cli
+from helpers.command_line import mtmh
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 Tables = dict[str, pa.Table]
@@ -108,13 +106,9 @@ def test_a_fault_is_one_message(
         pq.write_table(table, data / f"{name}.parquet")
     before = {path: path.read_bytes() for path in data.iterdir()}
     settings = ["--set", "data.float_features=[price]", "--set", "data.id_features=[]"]
-    monkeypatch.setattr(
-        sys, "argv", ["mtmh", "run", "--data", str(data), "--runs", str(runs), *settings]
-    )
-    with pytest.raises(SystemExit) as ended:
-        mtmh_cli.main()
+    status = mtmh(monkeypatch, "run", "--data", str(data), "--runs", str(runs), *settings)
     printed = capsys.readouterr()
-    assert ended.value.code == 2
+    assert status == 2
     assert printed.err.startswith("mtmh: ")
     assert FAULTS[fault] in printed.err
     assert "Traceback" not in printed.err + printed.out

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.command_line import mtmh
 
-import mtmh_cli
 from mtmh.config import Config, load_config
 from pipelines import local
 from pipelines.main import NEVER_CACHED, STEPS
@@ -140,11 +140,9 @@ def test_a_run_answers_questions(
         ["similar", str(first.path), item],
         ["recommend", str(first.path), user, "--alpha", "30"],
     ):
-        monkeypatch.setattr(sys, "argv", ["mtmh", *question, "--count", "3"])
-        with pytest.raises(SystemExit) as ended:
-            mtmh_cli.main()
+        status = mtmh(monkeypatch, *question, "--count", "3")
         printed = capsys.readouterr()
-        assert ended.value.code == 0, printed.err
+        assert status == 0, printed.err
         assert "relevance" in printed.out  # with alpha 30 the first candidate is that head's
 
 

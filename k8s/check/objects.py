@@ -1,4 +1,5 @@
-"""Names and selectors: whatever one object says of another must be there."""
+"""Objects: each is what its schema says, and whatever one says of another (names, selectors) is
+there."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,7 +7,23 @@ from typing import Any
 
 from k8s.check.render import KubeObject, Rendered
 
+VERSION = "1.37"  # of Kubernetes, whose schemas are checked against
 RESOURCES = {"deployments": "Deployment", "statefulsets": "StatefulSet", "configmaps": "ConfigMap"}
+
+
+def schemas(rendered: Rendered) -> Iterator[str]:
+    """Every object is what its kind's schema says, without a field that it does not know."""
+    from kubernetes_validate import SchemaNotFoundError, ValidationError, validate
+
+    for thing in rendered.objects:
+        try:
+            validate(thing.body, VERSION, strict=True)
+        except ValidationError as error:
+            yield thing.finding(".".join(map(str, error.path)) or "the object", error.message)
+        except SchemaNotFoundError:
+            yield thing.finding(
+                "kind", f"Kubernetes {VERSION} has no {thing.body['apiVersion']} {thing.kind}"
+            )
 
 
 def own_pods(rendered: Rendered) -> Iterator[str]:
@@ -193,6 +210,7 @@ def _missing(
 
 
 CHECKS = (
+    schemas,
     own_pods,
     services,
     budgets,

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from mtmh.data import contract
 from mtmh.data.formats.format import REASON
 from mtmh.data.topics import as_topics
+from mtmh.data.utf8 import LISTS
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 COMMA = r"^([+-]?\d+),(\d{1,2})$"  # 4,5; before three digits, a comma may stand for thousands
@@ -29,7 +30,11 @@ def typed(table: pa.Table, name: str, file: str, as_text: bool) -> pa.Table:
         if table.column_names.count(column.name) != 1:
             continue
         position, values = table.column_names.index(column.name), table[column.name]
-        if pa.types.is_list(column.type) and _holds_text(values.type):
+        # Topics come as text, or as lists of text.
+        kind = values.type
+        kind = kind.value_type if any(is_list(kind) for is_list in LISTS) else kind
+        is_text = not pa.types.is_null(kind) and contract.accepts(pa.string(), kind)
+        if pa.types.is_list(column.type) and is_text:
             table = table.set_column(position, column.name, as_topics(values, column.name, file))
         elif as_text and pa.types.is_string(column.type):
             text = pc.if_else(pc.equal(values, ""), NO_TEXT, values)
@@ -38,6 +43,7 @@ def typed(table: pa.Table, name: str, file: str, as_text: bool) -> pa.Table:
             table = _parse_column(table, column, file)
     if not as_text or name != "items":
         return table
+    # The further columns of the items, that can be features.
     names = {column.name for column in contract.ITEMS} | {REASON, "line.json"}
     for position, further in enumerate(table.column_names):
         if further in names or further.endswith(" as written"):
@@ -77,14 +83,6 @@ def numbers(text: pa.ChunkedArray, about: str) -> tuple[pa.ChunkedArray, pa.Chun
 def _trimmed(text: pa.ChunkedArray) -> pa.ChunkedArray:
     text = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.match_substring_regex(text, MISSING), NO_TEXT, text)
-
-
-def _holds_text(kind: pa.DataType) -> bool:
-    """Text, or lists of text."""
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    if any(is_list(kind) for is_list in lists):
-        kind = kind.value_type
-    return not pa.types.is_null(kind) and contract.accepts(pa.string(), kind)
 
 
 def _parse_column(table: pa.Table, column: contract.Column, file: str) -> pa.Table:

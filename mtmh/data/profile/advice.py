@@ -46,10 +46,8 @@ def findings(data: Description, settings: DataSettings) -> list[Advice]:
         *_on_engagement(data, settings),
         *_on_time(data),
         *_on_split(data),
-        *_on_text(data),
-        *_on_topics(data),
-        *_on_features(data, settings),
-        *_on_further_columns(data),
+        *_on_content(data),
+        *_on_columns(data, settings),
     ]
 
 
@@ -147,7 +145,8 @@ def _on_split(data: Description) -> Iterator[Advice]:
         yield lacks("cold items", message)
 
 
-def _on_text(data: Description) -> Iterator[Advice]:
+def _on_content(data: Description) -> Iterator[Advice]:
+    # Text, which the relevance head learns from.
     words = data.catalog.words
     if not words:
         message = "the relevance head has nothing to learn from; write train.objective=engagement."
@@ -157,9 +156,7 @@ def _on_text(data: Description) -> Iterator[Advice]:
         yield warn("text", f"{1 - words:.0%} {message}")
     else:
         yield ok("text", f"{words:.0%} of the items have a title or text for the relevance head.")
-
-
-def _on_topics(data: Description) -> Iterator[Advice]:
+    # Topics, which relevance is measured on.
     l2 = data.l2
     if not l2.topics:
         reason = "relevance cannot be measured"
@@ -175,6 +172,7 @@ def _on_topics(data: Description) -> Iterator[Advice]:
         yield warn("topics", f"one L2 topic is on {message}")
     else:
         yield ok("topics", f"{l2.topics:,} at L2 to measure relevance on.")
+    # A topic that the text spells is no secret to the content encoder.
     message = f"{data.spelled:.1%} of the items spell one of their own L2 topics in title or text"
     if data.spelled > LEAK:
         message += ": the content encoder reads what relevance is measured on, which flatters it."
@@ -183,8 +181,9 @@ def _on_topics(data: Description) -> Iterator[Advice]:
         yield ok("leak", f"{message}.")
 
 
-def _on_features(data: Description, settings: DataSettings) -> Iterator[Advice]:
-    catalog, named = data.catalog, "creator_id" in settings.id_features
+def _on_columns(data: Description, settings: DataSettings) -> Iterator[Advice]:
+    catalog, log = data.catalog, data.log
+    named = "creator_id" in settings.id_features
     if catalog.creators:
         unused = "" if named else ", but data.id_features does not name creator_id"
         message = f"{catalog.creators:,}, on {catalog.creator:.0%} of the items{unused}."
@@ -195,10 +194,7 @@ def _on_features(data: Description, settings: DataSettings) -> Iterator[Advice]:
         yield ok("created_at", f"on {catalog.created_at:.0%} of the items.")
     else:
         yield lacks("created_at", "an item's age counts from its first engagement.")
-
-
-def _on_further_columns(data: Description) -> Iterator[Advice]:
-    catalog, log = data.catalog, data.log
+    # What teaches the content encoder beside the text.
     if catalog.concepts:
         message = (
             f"{catalog.concepts:,} items have one: from 50 on the content encoder learns from them"
@@ -208,10 +204,10 @@ def _on_further_columns(data: Description) -> Iterator[Advice]:
     if catalog.image:
         message = "of the items have one: content.visual_backbone says what reads them."
         yield ok("images", f"{catalog.image:.0%} {message}")
-    unused = []
+    further = []
     if log.dwell:
-        unused.append(f"dwell times ({log.dwell:.0%} of the engagements)")
+        further.append(f"dwell times ({log.dwell:.0%} of the engagements)")
     if log.arms:
-        unused.append(f"arms ({', '.join(log.arms)})")
-    if unused:
-        yield ok("further", f"{', '.join(unused)}: kept, but no step of a run reads them yet.")
+        further.append(f"arms ({', '.join(log.arms)})")
+    if further:
+        yield ok("further", f"{', '.join(further)}: kept, but no step of a run reads them yet.")

@@ -110,10 +110,8 @@ def fit_encoder(
     start = project_features(features, settings.dim)
     tower = untrained_tower(features, start, settings.dim, settings.concepts.hidden, seed)
     encoder = ContentEncoder(tower, backbones)
-    figures: dict[str, Any] = {
-        "variance_kept": round(start.explained_variance, 4),
-        "trained": False,
-    }
+    kept = round(start.explained_variance, 4)
+    figures: dict[str, Any] = {"variance_kept": kept, "trained": False}
     concepts = concepts_to_train(data, features.has_content(), settings.concepts)
     # Without concepts, the projection is all there is.
     if concepts is None:
@@ -136,15 +134,11 @@ def fit_encoder(
         f" {len(fitted.curve) - 1}, whose weights are kept; tau {best['tau']:.3f}",
         flush=True,
     )
-    counts = {
-        "pairs": len(concepts.item),
-        "items": items,
-        "names": len(concepts.names),
-        "rows": concepts.sources,
-    }
+    counts = {"pairs": len(concepts.item), "items": items, "names": len(concepts.names)}
+    rows = {"rows": concepts.sources, "left_out_as_topics": concepts.topic_rows}
     figures |= {
         "trained": True,
-        "concepts": {**counts, "left_out_as_topics": concepts.topic_rows},
+        "concepts": {**counts, **rows},
         "best_epoch": fitted.best_epoch,
         "masked_share": round(fitted.masked_share, 4),
         "curve": fitted.curve,

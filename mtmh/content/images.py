@@ -121,6 +121,7 @@ def _encode(
             write_shard(cache, unsaved, np.stack([vectors[key] for key in unsaved]))
             unsaved.clear()
 
+    # A batch goes to the model when it is full, a shard to the cache: a killed run loses one shard.
     for number, (key, (pixels, reason)) in enumerate(outcomes, start=1):
         if pixels is None:
             broken[key] = reason

@@ -16,7 +16,7 @@ from mtmh.data import importers
 from mtmh.data.engagement import engagements, say_events
 from mtmh.data.files import write_json, write_parquet
 from mtmh.data.prepared import distinct, unseen_pairs
-from mtmh.data.quarantine import set_aside
+from mtmh.data.quarantine import Checked, set_aside
 from mtmh.errors import UserError
 from mtmh.ids import Ids
 
@@ -45,6 +45,21 @@ def fingerprint(source: str, settings: DataSettings, seed: int) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
+def read_checked(source: str, settings: DataSettings, seed: int) -> dict[str, Checked]:
+    """The tables of the source, or of the synthetic world, checked against the contract."""
+    if source == SYNTHETIC:
+        from mtmh.data.synthetic import make_world
+
+        size = settings.synthetic
+        tables = make_world(size.users, size.items, size.days, seed)
+    else:
+        tables = importers.read(Path(source), settings.columns)
+    reject_missing_ids = settings.missing_ids == "reject"
+    return importers.check(
+        tables, settings.id_features, settings.float_features, reject_missing_ids
+    )
+
+
 def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
     """Run the stage: write `out`/interactions.parquet, items.parquet and prepared.json.
 
@@ -57,18 +72,8 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
     with measured("prepare", out):
         for name in OUTPUTS:
             (out / name).unlink(missing_ok=True)
-        # Read the tables and set aside what breaks the contract.
-        if source == SYNTHETIC:
-            from mtmh.data.synthetic import make_world
-
-            size = settings.synthetic
-            tables = make_world(size.users, size.items, size.days, seed)
-        else:
-            tables = importers.read(Path(source), settings.columns)
-        reject_missing_ids = settings.missing_ids == "reject"
-        checked = importers.check(
-            tables, settings.id_features, settings.float_features, reject_missing_ids
-        )
+        # What breaks the contract is set aside.
+        checked = read_checked(source, settings, seed)
         rejected_rows = set_aside(checked, out, settings.max_rejected_share)
 
         # Number users and items, and cut the engagements in time.
@@ -79,6 +84,7 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
         events, cut = _numbered_and_split(engaged, items, settings)
         counts = _count(events, items.num_rows)
 
+        # The tables, then prepared.json: while it is not there, the stage is not done.
         write_parquet(events, out / "interactions.parquet")
         write_parquet(items, out / "items.parquet")
         if "concepts" in checked:

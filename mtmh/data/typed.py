@@ -61,12 +61,32 @@ def times(text: pa.ChunkedArray, about: str) -> tuple[pa.ChunkedArray, pa.Chunke
     """The text as times in UTC, null where it is none, and a mask of the rows where it is none; how
     is printed.
 
-    Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970, by their size.
+    Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970, by their size; all
+    else is ISO 8601, with a zone or without (then it is UTC).
     """
     text = _trimmed(text)
     numeric = pc.match_substring_regex(text, NUMBER)
     share = pc.mean(pc.fill_null(numeric, False)).as_py() or 0.0
-    result = _from_numbers(text, numeric, about) if share > 0.5 else _from_dates(text, about)
+    if share > 0.5:
+        result = _from_numbers(text, numeric, about)
+    else:
+        # Microseconds since 1970, with or without a zone: so both come in one column.
+        sql = f"""
+            select
+                case
+                    when regexp_matches(text, '{ZONE}')
+                    then epoch_us(try_cast(text as timestamptz))
+                    else epoch_us(try_cast(text as timestamp))
+                end as time
+            from written
+        """
+        with duckdb.connect() as connection:
+            connection.register("written", pa.table({"text": text}))
+            time = connection.sql(sql).to_arrow_table()["time"]
+        zoned = pc.any(pc.match_substring_regex(text, ZONE)).as_py()
+        zone = "" if zoned else " without a zone, taken for UTC"
+        print(f"{about}: read as dates and times{zone}", flush=True)
+        result = time.cast(contract.UTC_MICROSECONDS)
     return result, pc.and_(pc.is_valid(text), pc.is_null(result))
 
 
@@ -124,23 +144,3 @@ def _from_numbers(text: pa.ChunkedArray, numeric: pa.ChunkedArray, about: str) -
     rounded = pc.round(pc.multiply(number, per_unit)).cast(pa.int64())
     exact = pc.multiply(integer, per_unit)
     return pc.coalesce(exact, rounded).cast(contract.UTC_MICROSECONDS)
-
-
-def _from_dates(text: pa.ChunkedArray, about: str) -> pa.ChunkedArray:
-    """ISO 8601, with a zone or without (then it is UTC)."""
-    with duckdb.connect() as connection:
-        connection.register("written", pa.table({"text": text}))
-        sql = f"""
-            select
-                case
-                    when regexp_matches(text, '{ZONE}')
-                    then epoch_us(try_cast(text as timestamptz))
-                    else epoch_us(try_cast(text as timestamp))
-                end as time
-            from written
-        """
-        time = connection.sql(sql).to_arrow_table()["time"]
-    zoned = pc.any(pc.match_substring_regex(text, ZONE)).as_py()
-    zone = "" if zoned else " without a zone, taken for UTC"
-    print(f"{about}: read as dates and times{zone}", flush=True)
-    return time.cast(contract.UTC_MICROSECONDS)

@@ -37,6 +37,7 @@ def read(paths: list[Path]) -> SourceTables:
     """Genres are the only topics: they stand at both levels, so L1 and L2 relevance agree."""
     ratings_csv, movies_csv, *others = paths
     ratings = read_csv(ratings_csv, ["userId", "movieId", "rating", "timestamp"])
+    # A rating is an interaction; where one cannot be read, the row says why.
     value, _ = numbers(ratings["rating"], f"{ratings_csv}: rating")
     time, _ = times(ratings["timestamp"], f"{ratings_csv}: timestamp")
     no_value, no_time = "rating is not a number", "timestamp is not a number"
@@ -51,6 +52,7 @@ def read(paths: list[Path]) -> SourceTables:
         "timestamp.csv": ratings["timestamp"],
         REASON: pc.if_else(pc.is_null(value), no_value, reason),
     }
+    # The posters are the last of the others, and the rest is concepts.
     posters = others.pop() if others and others[-1].name == POSTERS else None
     tables = {"interactions": pa.table(interactions), "items": _read_movies(movies_csv, posters)}
     files = {"interactions": [ratings_csv], "items": [movies_csv]}

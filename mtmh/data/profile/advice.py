@@ -43,8 +43,7 @@ def findings(data: Description, settings: DataSettings) -> list[Advice]:
     """
     return [
         *_on_contract(data, settings),
-        *_on_engagement(data, settings),
-        *_on_time(data),
+        *_on_log(data, settings),
         *_on_split(data),
         *_on_content(data),
         *_on_columns(data, settings),
@@ -66,9 +65,10 @@ def _on_contract(data: Description, settings: DataSettings) -> Iterator[Advice]:
         yield ok("contract", f"{rows:,} rows are rejected." if rows else "every row keeps it.")
 
 
-def _on_engagement(data: Description, settings: DataSettings) -> Iterator[Advice]:
+def _on_log(data: Description, settings: DataSettings) -> Iterator[Advice]:
     log = data.log
     least, most = log.values
+    # What counts as engagement, and of whom.
     for number, noun in ((log.users, "user"), (log.items, "item")):
         if number < 2:
             yield lacks(f"{noun}s", f"all engagements are of one {noun}: a run stops.")
@@ -96,10 +96,7 @@ def _on_engagement(data: Description, settings: DataSettings) -> Iterator[Advice
         rest = log.rows - log.engagements
         message = f"{rest:,} of {log.rows:,} rows do not count, by data's settings."
         yield ok("engagement", message if rest else "every row counts.")
-
-
-def _on_time(data: Description) -> Iterator[Advice]:
-    log = data.log
+    # How fine the clock is, and so how much of the order it gives.
     tied = f"{log.tied:.0%} of the engagements are at the same time as another of their user"
     if log.resolution == "days":
         message = f"in days: within a day the order is arbitrary (by item_id), and {tied}."
@@ -115,6 +112,7 @@ def _on_split(data: Description) -> Iterator[Advice]:
     if split is None:
         yield lacks("split", f"{data.not_split} A run stops.")
         return
+    # Users to learn from, and users to judge by.
     if split.learners:
         message = f"pairs come from {split.learners:,} users with two different items in T1."
         yield ok("histories", message)

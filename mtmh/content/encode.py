@@ -110,8 +110,8 @@ def fit_encoder(
     start = project_features(features, settings.dim)
     tower = untrained_tower(features, start, settings.dim, settings.concepts.hidden, seed)
     encoder = ContentEncoder(tower, backbones)
-    kept = round(start.explained_variance, 4)
-    figures: dict[str, Any] = {"variance_kept": kept, "trained": False}
+    variance = round(start.explained_variance, 4)
+    figures: dict[str, Any] = {"variance_kept": variance, "trained": False}
     concepts = concepts_to_train(data, features.has_content(), settings.concepts)
     # Without concepts, the projection is all there is.
     if concepts is None:

@@ -26,12 +26,12 @@ from benchmarks.result import spread, write
 from benchmarks.studies.study import existing
 from mtmh.config import ContentSettings, load_config
 from mtmh.content.concepts import Concepts, read_concepts
+from mtmh.content.contrastive import train_tower, untrained_tower
 from mtmh.content.encode import read_features
 from mtmh.content.encoder import ContentEncoder
 from mtmh.content.features import Backbones
 from mtmh.content.projection import project_features
 from mtmh.content.quality import NEIGHBOURS, area_under_curve, neighbour_match
-from mtmh.content.train import train_tower, untrained_tower
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError

@@ -10,8 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtmh.config import ConceptSettings
 from mtmh.data.prepared import Prepared
 from mtmh.ids import Ids
+
+FEWEST_ITEMS = 50  # with concepts; fewer teach nothing that a tenth of them could confirm
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def read_concepts(data: Prepared, leave_out: Sequence[str] = ()) -> Concepts:
     topics, so the encoder must not be taught them.
     """
     table = data.concepts()
+    # Leave out the unwanted sources, and what relevance is measured on.
     unwanted = pc.is_in(table["source"], value_set=pa.array(leave_out, pa.string()))
     left_out = Counter(table["source"].filter(unwanted).to_pylist())
     table = table.filter(pc.invert(unwanted))
@@ -52,6 +56,7 @@ def read_concepts(data: Prepared, leave_out: Sequence[str] = ()) -> Concepts:
     topics = pa.array([*data.topic_names("l1"), *data.topic_names("l2")], pa.string())
     is_topic = pc.is_in(name, value_set=pc.utf8_lower(pc.utf8_trim_whitespace(topics)))
     table = table.set_column(1, "concept", name).filter(pc.invert(is_topic))
+    # Each pair once, in an order that the data alone decide.
     pairs = table.group_by(["item", "concept"], use_threads=False).aggregate([("weight", "sum")])
     pairs = pairs.sort_by([("item", "ascending"), ("concept", "ascending")])
     names = pc.unique(pairs["concept"])
@@ -65,3 +70,34 @@ def read_concepts(data: Prepared, leave_out: Sequence[str] = ()) -> Concepts:
         topic_rows=int(pc.sum(is_topic).as_py() or 0),
         left_out=dict(sorted(left_out.items())),
     )
+
+
+def concepts_to_train(
+    data: Prepared, has_content: np.ndarray, settings: ConceptSettings
+) -> Concepts | None:
+    """The concepts of the items that have content, bool [items]; what is left out is printed.
+
+    None where `settings` want no training, or where there are too few for it.
+    """
+    if not settings.train:
+        return None
+    concepts = read_concepts(data, settings.leave_out).of_items(has_content)
+    if concepts.left_out:
+        rejected = concepts.left_out.items()
+        rows = ", ".join(f"{rows:,} of source {source}" for source, rows in rejected)
+        print(f"content: concepts are left out: {rows} (content.concepts.leave_out)", flush=True)
+    if concepts.topic_rows:
+        print(
+            f"content: {concepts.topic_rows:,} concepts are names of topics: they are left out",
+            flush=True,
+        )
+    items = len(np.unique(concepts.item))
+    if items >= FEWEST_ITEMS:
+        return concepts
+    if items:
+        print(
+            f"content: {items:,} items with content have concepts, {FEWEST_ITEMS} are needed to"
+            " train on them: the encoder stays untrained",
+            flush=True,
+        )
+    return None

@@ -1,5 +1,5 @@
-"""Contrastive training of the content and the concept tower on (item, concept) pairs (paper section
-4).
+"""The towers from frozen features: principal components, then contrastive training of the content
+and the concept tower on (item, concept) pairs (paper section 4).
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mtmh.clock import Progress
+from mtmh.config import ConceptSettings
 from mtmh.content.concepts import Concepts
 from mtmh.content.encoder import Tower
 from mtmh.content.features import ContentFeatures
+from mtmh.content.projection import Projection, project, standardize
 
 MOST_INVERSE_TAU = 100.0  # as in CLIP: a smaller tau makes training unstable
 
@@ -123,6 +125,56 @@ def contrastive_loss(
     masked = shared.clone().fill_diagonal_(False)
     logits = (inverse_tau * content @ concept.T).masked_fill(masked, -torch.inf)
     return (cross_entropy(logits, pair) + cross_entropy(logits.T, pair)) / 2
+
+
+def untrained_tower(
+    features: ContentFeatures, start: Projection, dim: int, hidden: int, seed: int
+) -> Tower:
+    """A content tower that gives the vectors of `start`, the projection of `features`, also for new
+    items.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tower = Tower(features.widths, hidden, dim)
+    tower.init_from_pca(*standardize(features), start.components)
+    return tower
+
+
+def train_tower(
+    content: Tower,
+    features: ContentFeatures,
+    start: Projection,
+    concept_vectors: np.ndarray,
+    concepts: Concepts,
+    settings: ConceptSettings,
+    seed: int,
+    device: torch.device,
+) -> Fitted:
+    """Train `content`, an untrained tower, in place on the pairs of `concepts`.
+
+    Arguments: `features` of all items; `concept_vectors` float32 [names, width] of the text
+    backbone; `concepts` pairs of items that have a modality. Training stops by a seeded share of
+    their items, whose pairs it does not train on.
+    """
+    # The concept tower starts with the map of the content's text, so that an item and a concept of
+    # like words start near each other; without text, with the components of its own vectors.
+    names, width = concept_vectors.shape
+    words = ContentFeatures(concept_vectors, np.ones((names, 1), bool), {"text": width})
+    if next(iter(content.widths)) == "text":
+        concept_start = start._replace(components=start.components[:width])
+    else:
+        concept_start = project(concept_vectors, content.dim)
+    concept = untrained_tower(words, concept_start, content.dim, content.hidden, seed + 1)
+    # A seeded share of the items with concepts, one at the least, is held out.
+    tagged = np.random.default_rng([seed, 1]).permutation(np.unique(concepts.item))
+    is_held_out = np.zeros(len(features.vectors), bool)
+    is_held_out[tagged[: max(round(settings.held_out * len(tagged)), 1)]] = True
+    size = settings.batch_size
+    trained = concepts.of_items(~is_held_out)
+    train = PairBatches(features, concept_vectors, trained, size, settings.modality_dropout)
+    held_out = PairBatches(features, concept_vectors, concepts.of_items(is_held_out), size, 0.0)
+    options = settings.model_dump(include={"epochs", "patience", "lr", "tau"})
+    return fit(content, concept, train, held_out, **options, seed=seed, device=device)
 
 
 def fit(

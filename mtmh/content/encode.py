@@ -8,18 +8,16 @@ from typing import Any
 import numpy as np
 
 from mtmh.config import ContentSettings
-from mtmh.content.concepts import Concepts, read_concepts
+from mtmh.content.concepts import concepts_to_train
+from mtmh.content.contrastive import train_tower, untrained_tower
 from mtmh.content.encoder import ContentEncoder
 from mtmh.content.features import Backbones, ContentFeatures
 from mtmh.content.projection import project_features
 from mtmh.content.quality import content_quality, judge
-from mtmh.content.train import train_tower, untrained_tower
 from mtmh.data.files import write_json
 from mtmh.data.prepared import Prepared
 from mtmh.device import pick_device
 from mtmh.errors import UserError
-
-FEWEST_ITEMS = 50  # with concepts; fewer teach nothing that a tenth of them could confirm
 
 
 def encode(prepared: Path, out: Path, settings: ContentSettings, cache: Path, seed: int) -> None:
@@ -112,21 +110,11 @@ def fit_encoder(
     start = project_features(features, settings.dim)
     tower = untrained_tower(features, start, settings.dim, settings.concepts.hidden, seed)
     encoder = ContentEncoder(tower, backbones)
-    figures: dict[str, Any] = {
-        "variance_kept": round(start.explained_variance, 4),
-        "trained": False,
-    }
-    concepts = read_concepts(data, settings.concepts.leave_out).of_items(features.has_content())
-    if settings.concepts.train and concepts.left_out:
-        rejected = concepts.left_out.items()
-        rows = ", ".join(f"{rows:,} of source {source}" for source, rows in rejected)
-        print(f"content: concepts are left out: {rows} (content.concepts.leave_out)", flush=True)
-    if settings.concepts.train and concepts.topic_rows:
-        print(
-            f"content: {concepts.topic_rows:,} concepts are names of topics: they are left out",
-            flush=True,
-        )
-    if not settings.concepts.train or not _are_enough(concepts):
+    variance = round(start.explained_variance, 4)
+    figures: dict[str, Any] = {"variance_kept": variance, "trained": False}
+    concepts = concepts_to_train(data, features.has_content(), settings.concepts)
+    # Without concepts, the projection is all there is.
+    if concepts is None:
         print(
             f"content: principal components keep {start.explained_variance:.0%} of the variance",
             flush=True,
@@ -136,6 +124,7 @@ def fit_encoder(
     fitted = train_tower(
         tower, features, start, names, concepts, settings.concepts, seed, backbones.device
     )
+    # How the training went, for people and for content.json.
     first, best = fitted.curve[0], fitted.curve[fitted.best_epoch]
     items = len(np.unique(concepts.item))
     print(
@@ -145,15 +134,11 @@ def fit_encoder(
         f" {len(fitted.curve) - 1}, whose weights are kept; tau {best['tau']:.3f}",
         flush=True,
     )
-    counts = {
-        "pairs": len(concepts.item),
-        "items": items,
-        "names": len(concepts.names),
-        "rows": concepts.sources,
-    }
+    counts = {"pairs": len(concepts.item), "items": items, "names": len(concepts.names)}
+    rows = {"rows": concepts.sources, "left_out_as_topics": concepts.topic_rows}
     figures |= {
         "trained": True,
-        "concepts": {**counts, "left_out_as_topics": concepts.topic_rows},
+        "concepts": {**counts, **rows},
         "best_epoch": fitted.best_epoch,
         "masked_share": round(fitted.masked_share, 4),
         "curve": fitted.curve,
@@ -177,14 +162,3 @@ def _reads_images(paths: list[str | None], settings: ContentSettings) -> bool:
         )
         return False
     return True
-
-
-def _are_enough(concepts: Concepts) -> bool:
-    items = len(np.unique(concepts.item))
-    if 0 < items < FEWEST_ITEMS:
-        print(
-            f"content: {items:,} items with content have concepts, {FEWEST_ITEMS} are needed to"
-            " train on them: the encoder stays untrained",
-            flush=True,
-        )
-    return items >= FEWEST_ITEMS

@@ -74,8 +74,12 @@ def encode_images(
     vectors = read_shards(cache)
     with open_images(root) as read, ThreadPoolExecutor(THREADS) as pool:
         # Name each image by its content, to see which vectors are missing.
+        def key_of_image(path: str) -> str:
+            content = hashlib.sha256(read(path)).digest()
+            return hashlib.sha256(identity.encode() + b"\0" + content).hexdigest()
+
         key_of = {}
-        keys = _ahead(pool, partial(_key, read, identity), named, 64)
+        keys = _ahead(pool, partial(_attempt, key_of_image), named, 64)
         for path, (key, reason) in zip(named, keys, strict=True):
             if key is None:
                 unreadable[path] = reason
@@ -83,8 +87,9 @@ def encode_images(
                 key_of[path] = key
         missing = {key: path for path, key in key_of.items() if key not in vectors}
         if missing:
-            work = partial(_pixels, read, vision := load())
-            outcomes = _ahead(pool, work, missing.values(), 2 * batch_size)
+            vision = load()
+            pixels_of = partial(_attempt, lambda path: vision.to_pixels(decode(read(path))))
+            outcomes = _ahead(pool, pixels_of, missing.values(), 2 * batch_size)
             pixels = zip(missing, outcomes, strict=True)
             new, broken = _encode(pixels, len(missing), vision, batch_size, cache)
             vectors |= new
@@ -116,6 +121,7 @@ def _encode(
             write_shard(cache, unsaved, np.stack([vectors[key] for key in unsaved]))
             unsaved.clear()
 
+    # A batch goes to the model when it is full, a shard to the cache: a killed run loses one shard.
     for number, (key, (pixels, reason)) in enumerate(outcomes, start=1):
         if pixels is None:
             broken[key] = reason
@@ -130,19 +136,6 @@ def _encode(
         progress.advance(1)
     save()
     return vectors, broken
-
-
-def _key(read: Callable[[str], bytes], identity: str, path: str) -> Outcome[str]:
-    content, reason = _attempt(read, path)
-    if content is None:
-        return None, reason
-    return hashlib.sha256(
-        identity.encode() + b"\0" + hashlib.sha256(content).digest()
-    ).hexdigest(), ""
-
-
-def _pixels(read: Callable[[str], bytes], vision: Vision, path: str) -> Outcome[np.ndarray]:
-    return _attempt(lambda path: vision.to_pixels(decode(read(path))), path)
 
 
 def decode(content: bytes) -> Image.Image:

@@ -35,6 +35,7 @@ def renamed(tables: dict[str, pa.Table], columns: dict[str, str]) -> dict[str, p
     """
     result = dict(tables)
     for entry, written in columns.items():
+        # The tables that have the column; where none does, the name is misspelled.
         tables_meant, name = _contract_name(entry)
         candidates = {t: tables[t].column_names for t in tables if t in tables_meant}
         holders = [t for t, names in candidates.items() if written in names]
@@ -45,9 +46,20 @@ def renamed(tables: dict[str, pa.Table], columns: dict[str, str]) -> dict[str, p
                 f"--columns {entry}={written}: no column {written!r}{_close(written, names)}."
                 f" {listed or 'No such table'}."
             )
+        if name == written:
+            continue
+        # The values stand under the contract's name, in place of a column that had it already.
         for holder in holders:
-            values = tables[holder][written]
-            result[holder] = _with_column(result[holder], name, values, written)
+            table, values = result[holder], tables[holder][written]
+            if name not in table.column_names:
+                result[holder] = table.append_column(name, values)
+                continue
+            print(
+                f"--columns: {written} is read as {name}; the column that is called {name} is left"
+                " out",
+                flush=True,
+            )
+            result[holder] = table.set_column(table.column_names.index(name), name, values)
     # The columns under their old names go, but for one that is read under a name of its own.
     sources = {entry.rpartition(".")[2]: written for entry, written in columns.items()}
     renamed_columns = {w for name, w in sources.items() if name != w and w not in sources}
@@ -70,18 +82,6 @@ def _contract_name(entry: str) -> tuple[list[str], str]:
             f" {entry!r}{_close(entry, plain + qualified)}. It has {', '.join(plain)}."
         )
     return matches, name
-
-
-def _with_column(table: pa.Table, name: str, values: pa.ChunkedArray, written: str) -> pa.Table:
-    if name == written:
-        return table
-    if name in table.column_names:
-        print(
-            f"--columns: {written} is read as {name}; the column that is called {name} is left out",
-            flush=True,
-        )
-        return table.set_column(table.column_names.index(name), name, values)
-    return table.append_column(name, values)
 
 
 def _close(name: str, names: list[str]) -> str:

@@ -36,6 +36,65 @@ class Column:
     required: bool = False
     default: Any = None
 
+    @property
+    def advice(self) -> str:
+        """What to write into the column, for people."""
+        column = f"df[{self.name!r}]"
+        if pa.types.is_string(self.type):
+            return f"text, e.g. {column} = {column}.astype('string')"
+        if pa.types.is_timestamp(self.type):
+            call = f"{column} = pd.to_datetime({column}, utc=True)"
+            return f'a timestamp in UTC, e.g. {call} (with unit="s" for seconds since 1970)'
+        if pa.types.is_list(self.type):
+            return 'a list of texts, e.g. ["Books", "Music"], [] where there is none'
+        return f"a number, e.g. {column} = pd.to_numeric({column})"
+
+    def fault(self, table: pa.Table, file: str) -> str | None:
+        """Why `table` breaks the contract in this column; None where it does not."""
+        count = table.column_names.count(self.name)
+        if count == 0:
+            if not self.required:
+                return None
+            return (
+                f"{file}: column {self.name!r} ({self.type}) is missing; it has"
+                f" {', '.join(table.column_names) or 'none'}. Add it, or name the column that holds"
+                f" it, as in --columns {self.name}=COLUMN: {self.advice}."
+            )
+        if count > 1:
+            return f"{file}: column {self.name!r} is there {count} times. Keep one."
+        values = table[self.name]
+        if accepts(self.type, values.type) or (not self.required and _all_missing(values)):
+            return None
+        return (
+            f"{file}: column {self.name!r} has type {values.type}, expected {self.type}. Write"
+            f" {self.advice}."
+        )
+
+    def conform(self, table: pa.Table) -> pa.ChunkedArray:
+        """The column of `table` in its type, with the default where there is no value."""
+        absent = self.name not in table.column_names
+        if absent or (not self.required and _all_missing(table[self.name])):
+            default = pa.scalar(self.default, self.type)
+            return pa.chunked_array([pa.repeat(default, table.num_rows)])
+        values = table[self.name]
+        # Times of any unit, UTC without a zone; those past the calendar stay outside it.
+        if pa.types.is_timestamp(values.type):
+            unit, number = values.type.unit, values.cast(pa.int64())
+            # The coarse units would overflow when they become microseconds.
+            if per_second := {"s": 1, "ms": 10**3}.get(unit):
+                first, end = (YEAR_1 - 1) * per_second, YEAR_10000 * per_second
+                number = pc.max_element_wise(number, pa.scalar(first), skip_nulls=False)
+                number = pc.min_element_wise(number, pa.scalar(end), skip_nulls=False)
+            zoned = number.cast(pa.timestamp(unit, tz="UTC"))
+            values = zoned.cast(UTC_MICROSECONDS, safe=False)
+        values = values.cast(self.type, safe=False)
+        # NaN says that there is no value.
+        if pa.types.is_floating(self.type) and not self.required:
+            values = pc.if_else(pc.is_nan(values), pa.scalar(None, self.type), values)
+        if self.default is None:
+            return values
+        return pc.coalesce(values, pa.scalar(self.default, self.type))
+
 
 INTERACTIONS = (
     Column("user_id", pa.string(), required=True),
@@ -98,13 +157,13 @@ def conform(table: pa.Table, columns: tuple[Column, ...], file: str) -> pa.Table
     Other columns are dropped. Raises UserError naming every missing column and every wrong type of
     the file at once, or that it has no rows.
     """
-    faults = [fault for column in columns if (fault := _column_fault(table, column, file))]
+    faults = [fault for column in columns if (fault := column.fault(table, file))]
     if faults:
         raise UserError("\n".join(faults))
     if table.num_rows == 0:
         raise UserError(f"{file} has no rows. Give a file with at least one row.")
     schema = pa.schema([(column.name, column.type) for column in columns])
-    return pa.Table.from_arrays([_conformed(table, column) for column in columns], schema=schema)
+    return pa.Table.from_arrays([column.conform(table) for column in columns], schema=schema)
 
 
 def read_parquet(path: Path) -> pa.Table:
@@ -118,38 +177,6 @@ def read_parquet(path: Path) -> pa.Table:
         raise UserError(
             f"{path} is not a readable Parquet file ({reason}). Write it anew."
         ) from None
-
-
-def _column_fault(table: pa.Table, column: Column, file: str) -> str | None:
-    name, count = column.name, table.column_names.count(column.name)
-    advice = _type_advice(column)
-    if count == 0:
-        if not column.required:
-            return None
-        return (
-            f"{file}: column {name!r} ({column.type}) is missing; it has"
-            f" {', '.join(table.column_names) or 'none'}. Add it, or name the column that holds it,"
-            f" as in --columns {name}=COLUMN: {advice}."
-        )
-    if count > 1:
-        return f"{file}: column {name!r} is there {count} times. Keep one."
-    values = table[name]
-    if accepts(column.type, values.type) or (not column.required and _all_missing(values)):
-        return None
-    return (
-        f"{file}: column {name!r} has type {values.type}, expected {column.type}. Write {advice}."
-    )
-
-
-def _type_advice(column: Column) -> str:
-    if pa.types.is_string(column.type):
-        return f"text, e.g. df[{column.name!r}] = df[{column.name!r}].astype('string')"
-    if pa.types.is_timestamp(column.type):
-        call = f"df[{column.name!r}] = pd.to_datetime(df[{column.name!r}], utc=True)"
-        return f'a timestamp in UTC, e.g. {call} (with unit="s" for seconds since 1970)'
-    if pa.types.is_list(column.type):
-        return 'a list of texts, e.g. ["Books", "Music"], [] where there is none'
-    return f"a number, e.g. df[{column.name!r}] = pd.to_numeric(df[{column.name!r}])"
 
 
 def accepts(expected: pa.DataType, actual: pa.DataType) -> bool:
@@ -172,24 +199,6 @@ def _is_any(kind: pa.DataType, tests: tuple[Callable[[pa.DataType], bool], ...])
     return any(test(kind) for test in tests)
 
 
-def _conformed(table: pa.Table, column: Column) -> pa.ChunkedArray:
-    """The column in its type, with the default where there is no value."""
-    absent = column.name not in table.column_names
-    if absent or (not column.required and _all_missing(table[column.name])):
-        default = pa.scalar(column.default, column.type)
-        return pa.chunked_array([pa.repeat(default, table.num_rows)])
-    values = table[column.name]
-    if pa.types.is_timestamp(values.type):
-        values = _as_utc(values)
-    values = values.cast(column.type, safe=False)
-    # NaN says that there is no value.
-    if pa.types.is_floating(column.type) and not column.required:
-        values = pc.if_else(pc.is_nan(values), pa.scalar(None, column.type), values)
-    if column.default is None:
-        return values
-    return pc.coalesce(values, pa.scalar(column.default, column.type))
-
-
 def _all_missing(values: pa.ChunkedArray) -> bool:
     """Whether there is nothing but NaN and null, as a column of any type becomes where no row has a
     value.
@@ -198,13 +207,3 @@ def _all_missing(values: pa.ChunkedArray) -> bool:
     return pa.types.is_floating(floats.type) and bool(
         pc.all(pc.is_null(floats, nan_is_null=True)).as_py()
     )
-
-
-def _as_utc(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Any unit to microseconds, UTC without a zone. Times past the calendar stay outside it."""
-    per_second = {"s": 1, "ms": 10**3}.get(values.type.unit)
-    number = values.cast(pa.int64())
-    if per_second:  # the coarse units overflow when they become microseconds
-        number = pc.max_element_wise(number, pa.scalar((YEAR_1 - 1) * per_second), skip_nulls=False)
-        number = pc.min_element_wise(number, pa.scalar(YEAR_10000 * per_second), skip_nulls=False)
-    return number.cast(pa.timestamp(values.type.unit, tz="UTC")).cast(UTC_MICROSECONDS, safe=False)

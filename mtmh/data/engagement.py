@@ -38,6 +38,7 @@ def engagements(interactions: pa.Table, settings: DataSettings) -> pa.Table:
                 f"no row has an event of data.positive_events {settings.positive_events}; the data"
                 f" have: {names}."
             )
+    # The least value that counts; a message names the most, to set it by.
     least = 0.0 if settings.min_value is None else settings.min_value
     most = pc.max(engaged["value"]).as_py()
     engaged = engaged.filter(pc.greater_equal(engaged["value"], least))

@@ -109,11 +109,13 @@ def user_history(
         .group_by([*keys, "item_id"])
         .agg(timestamp=ibis._.timestamp.max())
     )
+    # The last distinct items of each user, the newest first.
     newest = ibis.window(group_by=keys, order_by=[engaged.timestamp.desc(), engaged.item_id.desc()])
     last = engaged.mutate(rank=ibis.row_number().over(newest))
     last = last.filter(last["rank"] < length)
     histories = last.group_by(keys).agg(item_ids=last.item_id.collect(order_by=last["rank"]))
     tastes = _interests(last, items, keys, interests)
+    # A user of items without topics has empty interests, not null.
     no_names = ibis.literal([], type="array<string>")
     no_shares = ibis.literal([], type="array<float32>")
     return (
@@ -194,6 +196,7 @@ def _item_content(prepared: Path, content: Path, births: pa.Table) -> pa.Table:
             f" {len(item_ids)}: it belongs to other items. Run the content stage again on this"
             " prepared data."
         )
+    # A zero row says that there is nothing to encode: such an item has no embedding.
     rows = np.flatnonzero(vectors.any(axis=1))
     offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * vectors.shape[1])
     flat = pa.array(vectors[rows].astype(np.float32).ravel())

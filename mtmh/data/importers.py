@@ -70,8 +70,10 @@ def read(folder: Path, columns: dict[str, str] | None = None) -> SourceTables:
     text, unreadable = {}, dict(source.unreadable)
     for name, table in source.tables.items():
         # Paths of images are relative to the folder, or archive, below the one that was named.
-        if name == "items" and prefix:
-            table = _with_image_prefix(table, prefix)
+        names = table.column_names if name == "items" and prefix else []
+        if "image_path" in names and pa.types.is_string(table["image_path"].type):
+            below = pc.binary_join_element_wise(prefix, table["image_path"], "")
+            table = table.set_column(names.index("image_path"), "image_path", below)
         columns_of_text = {
             column.name for column in contract.TABLES[name] if not pa.types.is_floating(column.type)
         }
@@ -81,14 +83,6 @@ def read(folder: Path, columns: dict[str, str] | None = None) -> SourceTables:
         if reasons.null_count < len(reasons):
             unreadable[name] = reasons
     return replace(source, tables=text, unreadable=unreadable)
-
-
-def _with_image_prefix(items: pa.Table, prefix: str) -> pa.Table:
-    names = items.column_names
-    if "image_path" not in names or not pa.types.is_string(items["image_path"].type):
-        return items
-    paths = pc.binary_join_element_wise(prefix, items["image_path"], "")
-    return items.set_column(names.index("image_path"), "image_path", paths)
 
 
 def form_name(folder: Path) -> str:

@@ -107,9 +107,15 @@ def near_ids(
     rules = []
     if unknown.any():
         strange = pc.unique(item_id.filter(pa.array(unknown))).drop_null()
+        # Each way of writing on its own, then all of them together.
+        ways = {difference: [form] for difference, form in NORMAL_FORMS.items()}
         several = "more than one of blanks, '.0', leading zeros and letter case"
-        for difference, normalized in {**NORMAL_FORMS, several: _normalized}.items():
-            position = pc.index_in(normalized(strange), value_set=normalized(item_ids))
+        ways[several] = list(NORMAL_FORMS.values())
+        for difference, forms in ways.items():
+            normal, normal_items = strange, item_ids
+            for form in forms:
+                normal, normal_items = form(normal), form(normal_items)
+            position = pc.index_in(normal, value_set=normal_items)
             near = pc.is_valid(position)
             if position.null_count == len(position):
                 continue
@@ -120,12 +126,6 @@ def near_ids(
             )
             rules.append((reason, _mask(pc.is_in(item_id, value_set=written))))
     return [*rules, (UNKNOWN, unknown)]
-
-
-def _normalized(ids: pa.Array) -> pa.Array:
-    for normalized in NORMAL_FORMS.values():
-        ids = normalized(ids)
-    return ids
 
 
 def _mask(values: pa.ChunkedArray) -> np.ndarray:

@@ -16,7 +16,7 @@ from mtmh.data import importers
 from mtmh.data.engagement import engagements, say_events
 from mtmh.data.files import write_json, write_parquet
 from mtmh.data.prepared import distinct, unseen_pairs
-from mtmh.data.quarantine import set_aside
+from mtmh.data.quarantine import Checked, set_aside
 from mtmh.errors import UserError
 from mtmh.ids import Ids
 
@@ -45,6 +45,21 @@ def fingerprint(source: str, settings: DataSettings, seed: int) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
+def read_checked(source: str, settings: DataSettings, seed: int) -> dict[str, Checked]:
+    """The tables of the source, or of the synthetic world, checked against the contract."""
+    if source == SYNTHETIC:
+        from mtmh.data.synthetic import make_world
+
+        size = settings.synthetic
+        tables = make_world(size.users, size.items, size.days, seed)
+    else:
+        tables = importers.read(Path(source), settings.columns)
+    reject_missing_ids = settings.missing_ids == "reject"
+    return importers.check(
+        tables, settings.id_features, settings.float_features, reject_missing_ids
+    )
+
+
 def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
     """Run the stage: write `out`/interactions.parquet, items.parquet and prepared.json.
 
@@ -57,18 +72,8 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
     with measured("prepare", out):
         for name in OUTPUTS:
             (out / name).unlink(missing_ok=True)
-        # Read the tables and set aside what breaks the contract.
-        if source == SYNTHETIC:
-            from mtmh.data.synthetic import make_world
-
-            size = settings.synthetic
-            tables = make_world(size.users, size.items, size.days, seed)
-        else:
-            tables = importers.read(Path(source), settings.columns)
-        reject_missing_ids = settings.missing_ids == "reject"
-        checked = importers.check(
-            tables, settings.id_features, settings.float_features, reject_missing_ids
-        )
+        # What breaks the contract is set aside.
+        checked = read_checked(source, settings, seed)
         rejected_rows = set_aside(checked, out, settings.max_rejected_share)
 
         # Number users and items, and cut the engagements in time.
@@ -76,9 +81,10 @@ def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:
         interactions = checked["interactions"].clean
         engaged = engagements(interactions, settings)
         say_events(interactions, engaged)
-        events, cut = _split_events(_encode_ids(engaged, items), settings)
+        events, cut = _numbered_and_split(engaged, items, settings)
         counts = _count(events, items.num_rows)
 
+        # The tables, then prepared.json: while it is not there, the stage is not done.
         write_parquet(events, out / "interactions.parquet")
         write_parquet(items, out / "items.parquet")
         if "concepts" in checked:
@@ -113,7 +119,24 @@ def bounded_features(items: pa.Table, names: list[str]) -> pa.Table:
     they are; the mean is 0 where there are no values.
     """
     for name in names:
-        values = _bounded(items, name)
+        values = items[name]
+        # Where most items have the same value, its size stands for the spread.
+        numbers = values.drop_null().to_numpy()
+        quartiles = np.quantile(numbers, [0.25, 0.5, 0.75]) if len(numbers) else np.zeros(3)
+        low, median, high = np.clip(quartiles, -LARGEST, LARGEST)
+        reach = SPREADS * max(high - low, abs(median), 1.0)
+        least, most = max(median - reach, -LARGEST), min(median + reach, LARGEST)
+        too_low, too_high = pc.less(values, least), pc.greater(values, most)
+        outside = pc.or_(too_low, too_high)
+        if rows := pc.sum(outside).as_py():
+            first = pc.index(outside, True).as_py()
+            example = f"item {items['item_id'][first].as_py()!r} has {values[first].as_py():.6g}"
+            print(
+                f"items: {rows:,} values of {name} bounded to {least:.6g} .. {most:.6g}: {example}",
+                flush=True,
+            )
+            values = pc.if_else(too_high, most, pc.if_else(too_low, least, values))
+        # What is missing is filled with the mean of the bounded values.
         missing = values.null_count
         if missing:
             mean = pc.mean(values).as_py() or 0.0
@@ -126,31 +149,13 @@ def bounded_features(items: pa.Table, names: list[str]) -> pa.Table:
     return items
 
 
-def _bounded(items: pa.Table, name: str) -> pa.ChunkedArray:
-    values = items[name]
-    numbers = values.drop_null().to_numpy()
-    if not len(numbers):
-        return values
-    # Where most items have the same value, its size stands for the spread.
-    low, median, high = np.clip(np.quantile(numbers, [0.25, 0.5, 0.75]), -LARGEST, LARGEST)
-    reach = SPREADS * max(high - low, abs(median), 1.0)
-    least, most = max(median - reach, -LARGEST), min(median + reach, LARGEST)
-    outside = pc.or_(pc.less(values, least), pc.greater(values, most))
-    rows = pc.sum(outside).as_py()
-    if not rows:
-        return values
-    first = pc.index(outside, True).as_py()
-    example = f"item {items['item_id'][first].as_py()!r} has {values[first].as_py():.6g}"
-    print(
-        f"items: {rows:,} values of {name} bounded to {least:.6g} .. {most:.6g}: {example}",
-        flush=True,
-    )
-    values = pc.if_else(pc.less(items[name], least), least, values)
-    return pc.if_else(pc.greater(items[name], most), most, values)
+def _numbered_and_split(
+    engaged: pa.Table, items: pa.Table, settings: DataSettings
+) -> tuple[pa.Table, np.datetime64]:
+    """The events with `user`, `item` and `period`, sorted; and the split time.
 
-
-def _encode_ids(engaged: pa.Table, items: pa.Table) -> pa.Table:
-    """Add `user` and `item`, and sort. Raises UserError when there is a single user or item."""
+    Users are numbered without gaps. Raises UserError when there is a single user or item.
+    """
     user_ids = pc.unique(engaged["user_id"])
     user_ids = user_ids.take(pc.sort_indices(user_ids))
     engaged_items = pc.count_distinct(engaged["item_id"]).as_py()
@@ -161,15 +166,13 @@ def _encode_ids(engaged: pa.Table, items: pa.Table) -> pa.Table:
                 f"all {engaged.num_rows:,} engagements are of one {noun} ({example!r}):"
                 f" co-engagement needs two {noun}s at the least. Is column {noun}_id the right one?"
             )
+    # In the order of time, then of the numbers: so the same data give the same rows.
     user = Ids(user_ids).rows(engaged["user_id"])
     item = Ids(items["item_id"]).rows(engaged["item_id"])
     order = np.lexsort([item, user, engaged["timestamp"].cast(pa.int64()).to_numpy()])
     engaged = engaged.append_column("user", pa.array(user)).append_column("item", pa.array(item))
-    return engaged.take(pa.array(order))
-
-
-def _split_events(events: pa.Table, settings: DataSettings) -> tuple[pa.Table, np.datetime64]:
-    """The events of both periods with `period`, users numbered without gaps; and the split time."""
+    events = engaged.take(pa.array(order))
+    # Cut them in time; tuning sees no event of the test period.
     times = events["timestamp"].cast(pa.int64()).to_numpy().view("datetime64[us]")
     fraction = settings.validation_fraction if settings.period == "validation" else None
     rows, cut = split(times, settings.test_fraction, fraction)

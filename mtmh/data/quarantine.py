@@ -58,7 +58,13 @@ def check_items(
     table = without_zeros(contract.conform(raw, columns, file), "created_at")
     rules = _unreadable(unreadable) + _empty_ids(table, ["item_id"])
     rules += _outside_calendar(table, "created_at")
-    rules += [_nameless_topics(table, name) for name in ("l1_topics", "l2_topics")]
+    for name in ("l1_topics", "l2_topics"):
+        topics = table[name].combine_chunks()
+        nameless = ~_mask(pc.not_equal(pc.list_flatten(topics), ""))
+        # A row breaks the rule by any of its topics.
+        broken = np.zeros(table.num_rows, bool)
+        broken[pc.list_parent_indices(topics).to_numpy()[nameless]] = True
+        rules.append((f"{name} holds a null or empty topic", broken))
     for name in float_features or []:
         rules.append((f"{name} is NaN or infinite", _not_finite(table[name])))
     # Only rows that no other rule rejects count as the first of their id.
@@ -216,14 +222,6 @@ def _outside_calendar(table: pa.Table, name: str) -> list[Rule]:
     late = pc.greater_equal(number, contract.YEAR_10000 * 10**6)
     reason = f"{name} is outside the years 1 to 9999 (milliseconds or finer, read as seconds?)"
     return [(reason, _mask(pc.or_(early, late)))]
-
-
-def _nameless_topics(table: pa.Table, name: str) -> Rule:
-    topics = table[name].combine_chunks()
-    nameless = ~_mask(pc.not_equal(pc.list_flatten(topics), ""))
-    broken = np.zeros(table.num_rows, bool)
-    broken[pc.list_parent_indices(topics).to_numpy()[nameless]] = True
-    return f"{name} holds a null or empty topic", broken
 
 
 def _not_finite(values: pa.ChunkedArray) -> np.ndarray:

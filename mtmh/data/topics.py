@@ -8,6 +8,7 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtmh.data import contract
 from mtmh.errors import UserError
 
 SEPARATORS = ("|", ";")  # in the order in which they are tried; in a list of one text, "|" alone
@@ -22,7 +23,7 @@ def as_topics(values: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
     Lists of more than one topic stay as they are. Raises UserError when a text looks like a list
     and is none.
     """
-    if _is_text(values.type):
+    if contract.accepts(pa.string(), values.type):
         text = values.cast(pa.string())
     else:
         lists = values.cast(pa.list_(pa.string()))
@@ -36,6 +37,7 @@ def as_topics(values: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
         if pc.any(pc.greater(length, 1)).as_py() or not as_one:
             _say_unsplit(pc.list_flatten(lists), name, file)
             return lists
+    # Each distinct text is split once.
     empty = pc.equal(pc.utf8_trim_whitespace(text), "")
     text = pc.if_else(empty, pa.scalar(None, pa.string()), text)
     distinct = pc.unique(text).drop_null()
@@ -44,13 +46,6 @@ def as_topics(values: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
     print(f"{file}: {name} is text, read as lists {manner}{example}", flush=True)
     lists = pa.array(topics, pa.list_(pa.string()))
     return pa.chunked_array([lists.take(pc.index_in(text, value_set=distinct).combine_chunks())])
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return (
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
 
 
 def _separator(text: pa.ChunkedArray | pa.Array) -> str | None:

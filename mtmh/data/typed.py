@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from mtmh.data import contract
 from mtmh.data.formats.format import REASON
 from mtmh.data.topics import as_topics
+from mtmh.data.utf8 import LISTS
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 COMMA = r"^([+-]?\d+),(\d{1,2})$"  # 4,5; before three digits, a comma may stand for thousands
@@ -29,7 +30,11 @@ def typed(table: pa.Table, name: str, file: str, as_text: bool) -> pa.Table:
         if table.column_names.count(column.name) != 1:
             continue
         position, values = table.column_names.index(column.name), table[column.name]
-        if pa.types.is_list(column.type) and _holds_text(values.type):
+        # Topics come as text, or as lists of text.
+        kind = values.type
+        kind = kind.value_type if any(is_list(kind) for is_list in LISTS) else kind
+        is_text = not pa.types.is_null(kind) and contract.accepts(pa.string(), kind)
+        if pa.types.is_list(column.type) and is_text:
             table = table.set_column(position, column.name, as_topics(values, column.name, file))
         elif as_text and pa.types.is_string(column.type):
             text = pc.if_else(pc.equal(values, ""), NO_TEXT, values)
@@ -38,6 +43,7 @@ def typed(table: pa.Table, name: str, file: str, as_text: bool) -> pa.Table:
             table = _parse_column(table, column, file)
     if not as_text or name != "items":
         return table
+    # The further columns of the items, that can be features.
     names = {column.name for column in contract.ITEMS} | {REASON, "line.json"}
     for position, further in enumerate(table.column_names):
         if further in names or further.endswith(" as written"):
@@ -55,12 +61,32 @@ def times(text: pa.ChunkedArray, about: str) -> tuple[pa.ChunkedArray, pa.Chunke
     """The text as times in UTC, null where it is none, and a mask of the rows where it is none; how
     is printed.
 
-    Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970, by their size.
+    Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970, by their size; all
+    else is ISO 8601, with a zone or without (then it is UTC).
     """
     text = _trimmed(text)
     numeric = pc.match_substring_regex(text, NUMBER)
     share = pc.mean(pc.fill_null(numeric, False)).as_py() or 0.0
-    result = _from_numbers(text, numeric, about) if share > 0.5 else _from_dates(text, about)
+    if share > 0.5:
+        result = _from_numbers(text, numeric, about)
+    else:
+        # Microseconds since 1970, with or without a zone: so both come in one column.
+        sql = f"""
+            select
+                case
+                    when regexp_matches(text, '{ZONE}')
+                    then epoch_us(try_cast(text as timestamptz))
+                    else epoch_us(try_cast(text as timestamp))
+                end as time
+            from written
+        """
+        with duckdb.connect() as connection:
+            connection.register("written", pa.table({"text": text}))
+            time = connection.sql(sql).to_arrow_table()["time"]
+        zoned = pc.any(pc.match_substring_regex(text, ZONE)).as_py()
+        zone = "" if zoned else " without a zone, taken for UTC"
+        print(f"{about}: read as dates and times{zone}", flush=True)
+        result = time.cast(contract.UTC_MICROSECONDS)
     return result, pc.and_(pc.is_valid(text), pc.is_null(result))
 
 
@@ -77,14 +103,6 @@ def numbers(text: pa.ChunkedArray, about: str) -> tuple[pa.ChunkedArray, pa.Chun
 def _trimmed(text: pa.ChunkedArray) -> pa.ChunkedArray:
     text = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.match_substring_regex(text, MISSING), NO_TEXT, text)
-
-
-def _holds_text(kind: pa.DataType) -> bool:
-    """Text, or lists of text."""
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    if any(is_list(kind) for is_list in lists):
-        kind = kind.value_type
-    return not pa.types.is_null(kind) and contract.accepts(pa.string(), kind)
 
 
 def _parse_column(table: pa.Table, column: contract.Column, file: str) -> pa.Table:
@@ -126,23 +144,3 @@ def _from_numbers(text: pa.ChunkedArray, numeric: pa.ChunkedArray, about: str) -
     rounded = pc.round(pc.multiply(number, per_unit)).cast(pa.int64())
     exact = pc.multiply(integer, per_unit)
     return pc.coalesce(exact, rounded).cast(contract.UTC_MICROSECONDS)
-
-
-def _from_dates(text: pa.ChunkedArray, about: str) -> pa.ChunkedArray:
-    """ISO 8601, with a zone or without (then it is UTC)."""
-    with duckdb.connect() as connection:
-        connection.register("written", pa.table({"text": text}))
-        sql = f"""
-            select
-                case
-                    when regexp_matches(text, '{ZONE}')
-                    then epoch_us(try_cast(text as timestamptz))
-                    else epoch_us(try_cast(text as timestamp))
-                end as time
-            from written
-        """
-        time = connection.sql(sql).to_arrow_table()["time"]
-    zoned = pc.any(pc.match_substring_regex(text, ZONE)).as_py()
-    zone = "" if zoned else " without a zone, taken for UTC"
-    print(f"{about}: read as dates and times{zone}", flush=True)
-    return time.cast(contract.UTC_MICROSECONDS)

@@ -1,5 +1,6 @@
 """Bytes that are no UTF-8: rows that hold any are named, and what stays of them can be read."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ def as_utf8(table: pa.Table, text_columns: set[str]) -> tuple[pa.Table, pa.Array
     for name in table.column_names if unique else []:
         values = table[name]
         is_bytes = name in text_columns and _holds(values.type, BYTES)
-        if not is_bytes and _is_valid(values):
-            continue
+        if not is_bytes:
+            with suppress(pa.ArrowInvalid):
+                values.validate(full=True)
+                continue  # all of it is UTF-8
         position = table.column_names.index(name)
         if not is_bytes and not _holds(values.type, TEXTS):
             print(
@@ -40,14 +43,6 @@ def as_utf8(table: pa.Table, text_columns: set[str]) -> tuple[pa.Table, pa.Array
         reason = pc.if_else(pa.array(broken), reason, pa.scalar(None, pa.string()))
         reasons = pc.coalesce(reasons, reason)
     return table, reasons
-
-
-def _is_valid(values: pa.ChunkedArray) -> bool:
-    try:
-        values.validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def _holds(kind: pa.DataType, kinds: tuple[Any, ...]) -> bool:

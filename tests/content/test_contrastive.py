@@ -12,11 +12,17 @@ import torch
 
 from mtmh.config import ConceptSettings
 from mtmh.content.concepts import Concepts
-from mtmh.content.contrastive import PairBatches, draw, drop_modalities, fit
+from mtmh.content.contrastive import (
+    PairBatches,
+    draw,
+    drop_modalities,
+    fit,
+    train_tower,
+    untrained_tower,
+)
 from mtmh.content.encoder import Tower
 from mtmh.content.features import ContentFeatures
 from mtmh.content.projection import project_features
-from mtmh.content.train import train_tower, untrained_tower
 
 ITEMS, NAMES, WIDTH, DIM = 120, 12, 16, 8
 CPU = torch.device("cpu")
@@ -178,7 +184,7 @@ def test_no_pair_of_a_held_out_item_is_trained_on(
     small: tuple[ContentFeatures, np.ndarray, Concepts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
-    monkeypatch.setattr("mtmh.content.train.fit", lambda *parts, **_: given.append(parts))
+    monkeypatch.setattr("mtmh.content.contrastive.fit", lambda *parts, **_: given.append(parts))
     train(small)
     _, _, learned, judged = given[0]
     assert set(learned.concepts.item) | set(judged.concepts.item) == set(range(ITEMS))

@@ -53,8 +53,14 @@ def _encoding(path: Path) -> str:
     western = "cp1252"
     with BufferedReader(pa.input_stream(str(path), compression="detect")) as stream:
         block = stream.read(BLOCK)
-        if utf16 := _utf16(block):
-            return utf16
+        for bom, encoding in BOMS.items():
+            if block.startswith(bom):
+                return encoding
+        # Without a byte order mark: every other byte of plain letters is zero.
+        start = block[:1000]
+        for first_zero, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+            if len(start) >= 4 and start[first_zero::2].count(0) > 0.4 * len(start):
+                return encoding
         while block:
             # A block ends with a line; the last line of the file may have no end.
             block += stream.readline() if not block.endswith(b"\n") else b""
@@ -71,19 +77,6 @@ def _encoding(path: Path) -> str:
                     western = "latin-1"
             block = stream.read(BLOCK)
     return western if other_lines > utf8_lines else "utf-8"
-
-
-def _utf16(block: bytes) -> str | None:
-    """UTF-16 with a byte order mark, or without: every other byte of plain letters is zero."""
-    for bom, encoding in BOMS.items():
-        if block.startswith(bom):
-            return encoding
-    start = block[:1000]
-    if len(start) < 4:
-        return None
-    if start[1::2].count(0) > 0.4 * len(start):
-        return "utf-16-le"
-    return "utf-16-be" if start[::2].count(0) > 0.4 * len(start) else None
 
 
 def _decodes(line: bytes, encoding: str) -> bool:

@@ -72,6 +72,7 @@ def read(paths: list[Path]) -> SourceTables:
     logs = [path for path in paths if path.name.startswith("log_")]
     videos = [path for path in paths if path.name.startswith("video_features_basic_")]
     further = {path.stem: path for path in paths if path not in logs + videos}
+    # The videos, with the topics and texts that the further files have.
     columns = ["video_id", "author_id", "upload_dt", "tag"]
     items = pa.concat_tables([select(csv_batches(path, columns), VIDEOS)[0] for path in videos])
     topics = {"l1_topics": items["tags"], "l2_topics": items["tags"]}
@@ -83,17 +84,17 @@ def read(paths: list[Path]) -> SourceTables:
     items = items.drop_columns(["tags"])
     for name, column in {**topics, **texts}.items():
         items = items.append_column(name, column)
-    tables = {"interactions": pa.concat_tables([_clicks(path) for path in logs]), "items": items}
+    # The logs: what was clicked.
+    events = []
+    for path in logs:
+        clicks, impressions = select(csv_batches(path, LOG), CLICKS)
+        passed = f"{impressions - clicks.num_rows:,} of {impressions:,} videos"
+        print(f"{path}: {passed} were shown and not clicked: left out", flush=True)
+        time = clicks["milliseconds"].cast(pa.timestamp("ms", tz="UTC"))
+        events.append(clicks.drop_columns(["milliseconds"]).append_column("timestamp", time))
+    tables = {"interactions": pa.concat_tables(events), "items": items}
     files = {"interactions": logs, "items": [*videos, *further.values()]}
     return source_tables(tables, files, frozenset({"row.csv"}))
-
-
-def _clicks(path: Path) -> pa.Table:
-    clicks, impressions = select(csv_batches(path, LOG), CLICKS)
-    passed = f"{impressions - clicks.num_rows:,} of {impressions:,} videos"
-    print(f"{path}: {passed} were shown and not clicked: left out", flush=True)
-    time = clicks["milliseconds"].cast(pa.timestamp("ms", tz="UTC"))
-    return clicks.drop_columns(["milliseconds"]).append_column("timestamp", time)
 
 
 def _joined(

@@ -36,10 +36,25 @@ def _perhaps_packed(folder: Path, name: str) -> list[Path]:
 def read(paths: list[Path]) -> SourceTables:
     """Genres are the only topics: they stand at both levels, so L1 and L2 relevance agree."""
     ratings_csv, movies_csv, *others = paths
-    ratings, movies = _read_ratings(ratings_csv), _read_movies(movies_csv)
-    if others and others[-1].name == POSTERS:
-        movies = movies.append_column("image_path", _posters(others.pop(), movies["item_id"]))
-    tables = {"interactions": ratings, "items": movies}
+    ratings = read_csv(ratings_csv, ["userId", "movieId", "rating", "timestamp"])
+    # A rating is an interaction; where one cannot be read, the row says why.
+    value, _ = numbers(ratings["rating"], f"{ratings_csv}: rating")
+    time, _ = times(ratings["timestamp"], f"{ratings_csv}: timestamp")
+    no_value, no_time = "rating is not a number", "timestamp is not a number"
+    reason = pc.if_else(pc.is_null(time), no_time, pa.scalar(None, pa.string()))
+    interactions = {
+        "user_id": ratings["userId"],
+        "item_id": ratings["movieId"],
+        "timestamp": time,
+        "event": pa.repeat("rating", ratings.num_rows),
+        "value": value,
+        "rating.csv": ratings["rating"],  # as written, so that a rejected row can be recognized
+        "timestamp.csv": ratings["timestamp"],
+        REASON: pc.if_else(pc.is_null(value), no_value, reason),
+    }
+    # The posters are the last of the others, and the rest is concepts.
+    posters = others.pop() if others and others[-1].name == POSTERS else None
+    tables = {"interactions": pa.table(interactions), "items": _read_movies(movies_csv, posters)}
     files = {"interactions": [ratings_csv], "items": [movies_csv]}
     for path in others:
         name = path.name.removesuffix(".gz")
@@ -54,29 +69,13 @@ def read(paths: list[Path]) -> SourceTables:
     return source_tables(tables, files, frozenset({"rating.csv", "timestamp.csv"}))
 
 
-def _read_ratings(path: Path) -> pa.Table:
-    ratings = read_csv(path, ["userId", "movieId", "rating", "timestamp"])
-    value, _ = numbers(ratings["rating"], f"{path}: rating")
-    time, _ = times(ratings["timestamp"], f"{path}: timestamp")
-    no_value, no_time = "rating is not a number", "timestamp is not a number"
-    reason = pc.if_else(pc.is_null(time), no_time, pa.scalar(None, pa.string()))
-    return pa.table(
-        {
-            "user_id": ratings["userId"],
-            "item_id": ratings["movieId"],
-            "timestamp": time,
-            "event": pa.repeat("rating", ratings.num_rows),
-            "value": value,
-            "rating.csv": ratings["rating"],  # as written, so that a rejected row can be recognized
-            "timestamp.csv": ratings["timestamp"],
-            REASON: pc.if_else(pc.is_null(value), no_value, reason),
-        }
-    )
+def _read_movies(path: Path, posters: Path | None) -> pa.Table:
+    """The items; `image_path` is the member of the archive `posters` named by the movieId, or null.
 
-
-def _read_movies(path: Path) -> pa.Table:
-    """Raises UserError where a quote that is not closed made one movie of several lines."""
+    Raises UserError where a quote that is not closed made one movie of several lines.
+    """
     movies = drop_duplicates(read_csv(path, ["movieId", "title", "genres"]), path)
+    # Titles are of one line: a line break in one is behind a quote that was left open.
     quote = unclosed_quote(path)
     if quote:
         breaks = [pc.any(pc.match_substring(column, "\n")) for column in movies.itercolumns()]
@@ -90,21 +89,20 @@ def _read_movies(path: Path) -> pa.Table:
     no_genres = pc.equal(movies["genres"], "(no genres listed)")
     genres = pc.if_else(no_genres, pa.scalar([], genres.type), genres)
     columns = [movies["movieId"], movies["title"], genres, genres]
-    return pa.table(columns, ["item_id", "title", "l1_topics", "l2_topics"])
-
-
-def _posters(archive: Path, movies: pa.ChunkedArray) -> pa.Array:
-    """`image_path` of each movie: the member of `archive` named by its movieId, or null."""
+    items = pa.table(columns, ["item_id", "title", "l1_topics", "l2_topics"])
+    if posters is None:
+        return items
     try:
-        with ZipFile(archive) as opened:
+        with ZipFile(posters) as opened:
             members = pa.array(opened.namelist(), pa.string())
     except BadZipFile as error:
         raise UserError(
-            f"{archive} is not a readable zip archive ({error}). Download it anew, or remove it."
+            f"{posters} is not a readable zip archive ({error}). Download it anew, or remove it."
         ) from None
     named = pc.replace_substring_regex(members, r"^(?:.*/)?([^/]+)\.\w+$", r"\1")
-    paths = pc.binary_join_element_wise(archive.name, members, "/")
-    return paths.take(pc.index_in(movies.combine_chunks(), value_set=named))
+    row = pc.index_in(items["item_id"].combine_chunks(), value_set=named)
+    paths = pc.binary_join_element_wise(posters.name, members, "/")
+    return items.append_column("image_path", paths.take(row))
 
 
 FORMAT = Format("MovieLens", "ratings.csv, movies.csv (also .gz)", find, read)

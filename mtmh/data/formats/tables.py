@@ -41,7 +41,7 @@ def read(paths: list[Path], columns: dict[str, str] | None = None) -> SourceTabl
     """The tables, with the columns named as `columns` says (contract's name -> the files').
 
     Text of CSV and JSON becomes the contract's types. Without items, they are those of the
-    interactions, and the run says so.
+    interactions, and the run says so. Raises UserError where a file could be the items'.
     """
     from mtmh.data.column_map import renamed
 
@@ -59,28 +59,28 @@ def read(paths: list[Path], columns: dict[str, str] | None = None) -> SourceTabl
     tables = renamed(tables, columns or {})
     for name, table in tables.items():
         tables[name] = typed(table, name, str(folder / files[name][0].name), as_text[name])
+    # The items that are engaged with, unless a file of another name may be the items.
     if "items" not in tables:
-        tables["items"] = _items_of(tables["interactions"], folder, str(files["interactions"][0]))
+        names = sorted(path.name for path in folder.iterdir())
+        others = [name for name in names if FILE.fullmatch(name) and not NAME.fullmatch(name)]
+        if others:
+            raise UserError(
+                f"{folder}/items.parquet: no such file. The folder has {', '.join(others)}: rename"
+                " it."
+            )
+        print(
+            f"{folder} has no items.parquet: items are those of the interactions, without text or"
+            " topics.",
+            flush=True,
+        )
+        file = str(files["interactions"][0])
+        engaged = contract.conform(tables["interactions"], contract.INTERACTIONS, file)
+        ids = pc.unique(engaged["item_id"])
+        ids = ids.filter(pc.fill_null(pc.not_equal(ids, ""), False))
+        tables["items"] = pa.table({"item_id": ids})
         files["items"] = files["interactions"]
     raw_columns = frozenset({"line.json", *(f"{name} as written" for name in ALL_COLUMNS)})
     return source_tables(tables, files, raw_columns)
-
-
-def _items_of(interactions: pa.Table, folder: Path, file: str) -> pa.Table:
-    """The items that are engaged with. Raises UserError where a file could be the items'."""
-    names = sorted(path.name for path in folder.iterdir())
-    others = [name for name in names if FILE.fullmatch(name) and not NAME.fullmatch(name)]
-    if others:
-        raise UserError(
-            f"{folder}/items.parquet: no such file. The folder has {', '.join(others)}: rename it."
-        )
-    print(
-        f"{folder} has no items.parquet: items are those of the interactions, without text or"
-        " topics.",
-        flush=True,
-    )
-    ids = pc.unique(contract.conform(interactions, contract.INTERACTIONS, file)["item_id"])
-    return pa.table({"item_id": ids.filter(pc.fill_null(pc.not_equal(ids, ""), False))})
 
 
 def table_files(folder: Path) -> dict[str, list[Path]]:
@@ -168,9 +168,20 @@ def read_table(root: Path, files: list[Path]) -> tuple[pa.Table, bool]:
 def _read_file(path: Path) -> pa.Table:
     lower = path.name.lower()
     if ".parquet" in lower:
-        return _read_parquet(path)
+        try:
+            if lower.endswith(".gz"):
+                with pa.input_stream(str(path), compression="gzip") as stream:
+                    return pq.ParquetFile(pa.BufferReader(stream.read())).read()
+            with pq.ParquetFile(path) as file:
+                return file.read()
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{path} is not a readable Parquet file ({reason}). Write it anew."
+            ) from None
     if ".json" not in lower and ".ndjson" not in lower:
         return read_csv(path)
+    # JSON Lines: the fields of all objects together are the columns.
     names = json_names(path)
     if not names:
         raise UserError(
@@ -184,20 +195,6 @@ def _read_file(path: Path) -> pa.Table:
         from objects
     """
     return select_json(path, dict.fromkeys(names, TEXT), [], sql)
-
-
-def _read_parquet(path: Path) -> pa.Table:
-    try:
-        if path.name.lower().endswith(".gz"):
-            with pa.input_stream(str(path), compression="gzip") as stream:
-                return pq.ParquetFile(pa.BufferReader(stream.read())).read()
-        with pq.ParquetFile(path) as file:
-            return file.read()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} is not a readable Parquet file ({reason}). Write it anew."
-        ) from None
 
 
 FORMAT = Format(

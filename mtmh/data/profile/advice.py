@@ -43,13 +43,10 @@ def findings(data: Description, settings: DataSettings) -> list[Advice]:
     """
     return [
         *_on_contract(data, settings),
-        *_on_engagement(data, settings),
-        *_on_time(data),
+        *_on_log(data, settings),
         *_on_split(data),
-        *_on_text(data),
-        *_on_topics(data),
-        *_on_features(data, settings),
-        *_on_further_columns(data),
+        *_on_content(data),
+        *_on_columns(data, settings),
     ]
 
 
@@ -68,9 +65,10 @@ def _on_contract(data: Description, settings: DataSettings) -> Iterator[Advice]:
         yield ok("contract", f"{rows:,} rows are rejected." if rows else "every row keeps it.")
 
 
-def _on_engagement(data: Description, settings: DataSettings) -> Iterator[Advice]:
+def _on_log(data: Description, settings: DataSettings) -> Iterator[Advice]:
     log = data.log
     least, most = log.values
+    # What counts as engagement, and of whom.
     for number, noun in ((log.users, "user"), (log.items, "item")):
         if number < 2:
             yield lacks(f"{noun}s", f"all engagements are of one {noun}: a run stops.")
@@ -98,10 +96,7 @@ def _on_engagement(data: Description, settings: DataSettings) -> Iterator[Advice
         rest = log.rows - log.engagements
         message = f"{rest:,} of {log.rows:,} rows do not count, by data's settings."
         yield ok("engagement", message if rest else "every row counts.")
-
-
-def _on_time(data: Description) -> Iterator[Advice]:
-    log = data.log
+    # How fine the clock is, and so how much of the order it gives.
     tied = f"{log.tied:.0%} of the engagements are at the same time as another of their user"
     if log.resolution == "days":
         message = f"in days: within a day the order is arbitrary (by item_id), and {tied}."
@@ -117,6 +112,7 @@ def _on_split(data: Description) -> Iterator[Advice]:
     if split is None:
         yield lacks("split", f"{data.not_split} A run stops.")
         return
+    # Users to learn from, and users to judge by.
     if split.learners:
         message = f"pairs come from {split.learners:,} users with two different items in T1."
         yield ok("histories", message)
@@ -147,7 +143,8 @@ def _on_split(data: Description) -> Iterator[Advice]:
         yield lacks("cold items", message)
 
 
-def _on_text(data: Description) -> Iterator[Advice]:
+def _on_content(data: Description) -> Iterator[Advice]:
+    # Text, which the relevance head learns from.
     words = data.catalog.words
     if not words:
         message = "the relevance head has nothing to learn from; write train.objective=engagement."
@@ -157,9 +154,7 @@ def _on_text(data: Description) -> Iterator[Advice]:
         yield warn("text", f"{1 - words:.0%} {message}")
     else:
         yield ok("text", f"{words:.0%} of the items have a title or text for the relevance head.")
-
-
-def _on_topics(data: Description) -> Iterator[Advice]:
+    # Topics, which relevance is measured on.
     l2 = data.l2
     if not l2.topics:
         reason = "relevance cannot be measured"
@@ -175,6 +170,7 @@ def _on_topics(data: Description) -> Iterator[Advice]:
         yield warn("topics", f"one L2 topic is on {message}")
     else:
         yield ok("topics", f"{l2.topics:,} at L2 to measure relevance on.")
+    # A topic that the text spells is no secret to the content encoder.
     message = f"{data.spelled:.1%} of the items spell one of their own L2 topics in title or text"
     if data.spelled > LEAK:
         message += ": the content encoder reads what relevance is measured on, which flatters it."
@@ -183,8 +179,9 @@ def _on_topics(data: Description) -> Iterator[Advice]:
         yield ok("leak", f"{message}.")
 
 
-def _on_features(data: Description, settings: DataSettings) -> Iterator[Advice]:
-    catalog, named = data.catalog, "creator_id" in settings.id_features
+def _on_columns(data: Description, settings: DataSettings) -> Iterator[Advice]:
+    catalog, log = data.catalog, data.log
+    named = "creator_id" in settings.id_features
     if catalog.creators:
         unused = "" if named else ", but data.id_features does not name creator_id"
         message = f"{catalog.creators:,}, on {catalog.creator:.0%} of the items{unused}."
@@ -195,10 +192,7 @@ def _on_features(data: Description, settings: DataSettings) -> Iterator[Advice]:
         yield ok("created_at", f"on {catalog.created_at:.0%} of the items.")
     else:
         yield lacks("created_at", "an item's age counts from its first engagement.")
-
-
-def _on_further_columns(data: Description) -> Iterator[Advice]:
-    catalog, log = data.catalog, data.log
+    # What teaches the content encoder beside the text.
     if catalog.concepts:
         message = (
             f"{catalog.concepts:,} items have one: from 50 on the content encoder learns from them"
@@ -208,10 +202,10 @@ def _on_further_columns(data: Description) -> Iterator[Advice]:
     if catalog.image:
         message = "of the items have one: content.visual_backbone says what reads them."
         yield ok("images", f"{catalog.image:.0%} {message}")
-    unused = []
+    further = []
     if log.dwell:
-        unused.append(f"dwell times ({log.dwell:.0%} of the engagements)")
+        further.append(f"dwell times ({log.dwell:.0%} of the engagements)")
     if log.arms:
-        unused.append(f"arms ({', '.join(log.arms)})")
-    if unused:
-        yield ok("further", f"{', '.join(unused)}: kept, but no step of a run reads them yet.")
+        further.append(f"arms ({', '.join(log.arms)})")
+    if further:
+        yield ok("further", f"{', '.join(further)}: kept, but no step of a run reads them yet.")

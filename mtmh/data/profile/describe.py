@@ -28,10 +28,8 @@ UNITS = {
     "milliseconds": 10**3,
     "microseconds": 1,
 }
-WORDS_SQL = """
-    create macro words(value) as
-        trim(regexp_replace(lower(value), '[^\\p{L}\\p{N}]+', ' ', 'g'))
-"""
+WORDS_SQL = r"""create macro words(value) as
+    trim(regexp_replace(lower(value), '[^\p{L}\p{N}]+', ' ', 'g'))"""
 # An item spells a topic when the topic's words stand in its title and text, next to each other and
 # whole (so that little matches in scripts without spaces).
 SPELLED_SQL = """
@@ -53,9 +51,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class LogProfile:
-    """The interactions; shares are of those that count as engagement (`data.positive_events`,
-    `data.min_value`).
-    """
+    """The interactions; shares are of those that count as engagement by the settings of data."""
 
     rows: int  # that keep the contract
     engagements: int
@@ -78,6 +74,44 @@ class LogProfile:
     arms: dict[str, int]
     exposures: int  # engagements whose event sounds like an exposure, a skip or a dislike
 
+    @classmethod
+    def of(cls, interactions: pa.Table, engaged: pa.Table, times: np.ndarray) -> "LogProfile":
+        """Of checked interactions, those that count, and the times of these in order."""
+        user, item = (_codes(engaged[name]) for name in ("user_id", "item_id"))
+        per_user = np.bincount(user)
+        items = int(item.max()) + 1
+        pairs = distinct(user.astype(np.int64) * items + item)
+        # The clock: how fine it is, and how many engagements it cannot tell apart.
+        same = np.unique(times % DAY, return_counts=True)[1].max() / len(times)
+        finest = next(name for name, unit in UNITS.items() if (times % unit == 0).mean() >= 0.99)
+        order = np.lexsort([_microseconds(engaged), user])
+        again = (np.diff(user[order]) == 0) & (np.diff(_microseconds(engaged)[order]) == 0)
+        tied = np.append(again, False) | np.append(False, again)
+        least, most = pc.min_max(engaged["value"]).values()
+        counted = value_counts(engaged["event"])
+        return cls(
+            rows=interactions.num_rows,
+            engagements=engaged.num_rows,
+            users=len(per_user),
+            items=items,
+            first=_written(times[0]),
+            last=_written(times[-1]),
+            resolution="days" if same > 0.5 else finest,
+            same_time_of_day=float(same),
+            tied=float(tied.mean()),
+            events=value_counts(interactions["event"]),
+            counted=counted,
+            negative=pc.sum(pc.less(interactions["value"], 0.0)).as_py() or 0,
+            events_per_user_median=float(np.median(per_user)),
+            events_per_user_p90=float(np.quantile(per_user, 0.9)),
+            density=len(pairs) / (len(per_user) * items),
+            values=(least.as_py(), most.as_py()),
+            dwell=_share(pc.is_valid(engaged["dwell_seconds"])),
+            dwell_median=_median(engaged["dwell_seconds"].drop_null().to_numpy()),
+            arms=value_counts(engaged["arm"].drop_null()),
+            exposures=sum(counted[name] for name in doubtful_events(counted)),
+        )
+
 
 @dataclass(frozen=True)
 class SplitProfile:
@@ -91,6 +125,28 @@ class SplitProfile:
     targets: int
     cold_items: int  # engaged with in T2 alone
     cold_share: float  # share of T2's engagements with such items
+
+    @classmethod
+    def of(cls, engaged: pa.Table, items: pa.Table, cut: np.datetime64) -> "SplitProfile":
+        """Of the engagements, split at `cut`."""
+        train = _microseconds(engaged).view("datetime64[us]") < cut
+        user = _codes(engaged["user_id"]).astype(np.int64)
+        item = Ids(items["item_id"]).rows(engaged["item_id"])
+        # A user and an item are one number.
+        pairs = user * items.num_rows + item
+        users, targets = unseen_pairs(pairs[train], pairs[~train], items.num_rows)
+        in_train = np.bincount(item[train], minlength=items.num_rows) > 0
+        cold = ~in_train[item[~train]]
+        return cls(
+            time=_written(cut.astype(np.int64)),
+            train=int(train.sum()),
+            test=int((~train).sum()),
+            learners=int((np.bincount(distinct(pairs[train]) // items.num_rows) > 1).sum()),
+            test_users=len(distinct(users)),
+            targets=len(targets),
+            cold_items=len(distinct(item[~train][cold])),
+            cold_share=float(cold.mean()),
+        )
 
 
 @dataclass(frozen=True)
@@ -108,6 +164,25 @@ class CatalogProfile:
     created_at: float
     concepts: int  # items with a concept
 
+    @classmethod
+    def of(cls, items: pa.Table, concepts: Checked | None) -> "CatalogProfile":
+        """Of checked items, and concepts where there are any."""
+        title, text = (pc.utf8_trim_whitespace(items[name]) for name in ("title", "text"))
+        length = pc.add(pc.utf8_length(title), pc.utf8_length(text)).to_numpy()
+        creators = items["creator_id"].filter(pc.not_equal(items["creator_id"], ""))
+        return cls(
+            items=items.num_rows,
+            title=_share(pc.not_equal(title, "")),
+            text=_share(pc.not_equal(text, "")),
+            words=float((length > 0).mean()),
+            characters=_median(length[length > 0]),
+            image=_share(pc.not_equal(items["image_path"], "")),
+            creator=len(creators) / items.num_rows,
+            creators=pc.count_distinct(creators).as_py(),
+            created_at=_share(pc.is_valid(items["created_at"])),
+            concepts=pc.count_distinct(concepts.clean["item_id"]).as_py() if concepts else 0,
+        )
+
 
 @dataclass(frozen=True)
 class TopicProfile:
@@ -117,6 +192,21 @@ class TopicProfile:
     items_per_topic: float | None  # median
     largest: float  # share of the items that have the most frequent topic
     without: float  # share of the items without a topic
+
+    @classmethod
+    def of(cls, items: pa.Table, level: str) -> "TopicProfile":
+        """Of the items' column `level`."""
+        lists = items[level].combine_chunks()
+        topic, item = _codes(pc.list_flatten(lists)), pc.list_parent_indices(lists).to_numpy()
+        if not len(topic):
+            return cls(topics=0, items_per_topic=None, largest=0.0, without=1.0)
+        per_topic = np.bincount(distinct(topic.astype(np.int64) * len(lists) + item) // len(lists))
+        return cls(
+            topics=len(per_topic),
+            items_per_topic=float(np.median(per_topic)),
+            largest=float(per_topic.max() / len(lists)),
+            without=1.0 - len(distinct(item)) / len(lists),
+        )
 
 
 @dataclass(frozen=True)
@@ -160,122 +250,30 @@ def describe(folder: Path, settings: DataSettings) -> Description:
     split, not_split = None, None
     try:
         cut = split_time(times.view("datetime64[us]"), settings.test_fraction)
-        split = _split_profile(engaged, items, cut)
+        split = SplitProfile.of(engaged, items, cut)
     except UserError as error:
         not_split = str(error)
     return Description(
         path=str(folder),
         form=importers.form_name(folder),
         rejected=rejected,
-        log=_log_profile(interactions, engaged, times),
+        log=LogProfile.of(interactions, engaged, times),
         split=split,
         not_split=not_split,
-        catalog=_catalog_profile(items, checked.get("concepts")),
-        l1=_topic_profile(items, "l1_topics"),
-        l2=_topic_profile(items, "l2_topics"),
+        catalog=CatalogProfile.of(items, checked.get("concepts")),
+        l1=TopicProfile.of(items, "l1_topics"),
+        l2=TopicProfile.of(items, "l2_topics"),
         spelled=_spelled_share(items),
     )
 
 
-def _log_profile(interactions: pa.Table, engaged: pa.Table, times: np.ndarray) -> LogProfile:
-    user, item = (_codes(engaged[name]) for name in ("user_id", "item_id"))
-    per_user = np.bincount(user)
-    items = int(item.max()) + 1
-    pairs = distinct(user.astype(np.int64) * items + item)
-    same = np.unique(times % DAY, return_counts=True)[1].max() / len(times)
-    finest = next(name for name, unit in UNITS.items() if (times % unit == 0).mean() >= 0.99)
-    least, most = pc.min_max(engaged["value"]).values()
-    counted = value_counts(engaged["event"])
-    return LogProfile(
-        rows=interactions.num_rows,
-        engagements=engaged.num_rows,
-        users=len(per_user),
-        items=items,
-        first=_written(times[0]),
-        last=_written(times[-1]),
-        resolution="days" if same > 0.5 else finest,
-        same_time_of_day=float(same),
-        tied=_tied(user, _microseconds(engaged)),
-        events=value_counts(interactions["event"]),
-        counted=counted,
-        negative=pc.sum(pc.less(interactions["value"], 0.0)).as_py() or 0,
-        events_per_user_median=float(np.median(per_user)),
-        events_per_user_p90=float(np.quantile(per_user, 0.9)),
-        density=len(pairs) / (len(per_user) * items),
-        values=(least.as_py(), most.as_py()),
-        dwell=_share(pc.is_valid(engaged["dwell_seconds"])),
-        dwell_median=_median(engaged["dwell_seconds"].drop_null().to_numpy()),
-        arms=value_counts(engaged["arm"].drop_null()),
-        exposures=sum(counted[name] for name in doubtful_events(counted)),
-    )
-
-
-def _split_profile(engaged: pa.Table, items: pa.Table, cut: np.datetime64) -> SplitProfile:
-    train = _microseconds(engaged).view("datetime64[us]") < cut
-    user = _codes(engaged["user_id"]).astype(np.int64)
-    item = Ids(items["item_id"]).rows(engaged["item_id"])
-    pairs = user * items.num_rows + item
-    users, targets = unseen_pairs(pairs[train], pairs[~train], items.num_rows)
-    in_train = np.bincount(item[train], minlength=items.num_rows) > 0
-    cold = ~in_train[item[~train]]
-    return SplitProfile(
-        time=_written(cut.astype(np.int64)),
-        train=int(train.sum()),
-        test=int((~train).sum()),
-        learners=int((np.bincount(distinct(pairs[train]) // items.num_rows) > 1).sum()),
-        test_users=len(distinct(users)),
-        targets=len(targets),
-        cold_items=len(distinct(item[~train][cold])),
-        cold_share=float(cold.mean()),
-    )
-
-
-def _catalog_profile(items: pa.Table, concepts: Checked | None) -> CatalogProfile:
-    title, text = (pc.utf8_trim_whitespace(items[name]) for name in ("title", "text"))
-    length = pc.add(pc.utf8_length(title), pc.utf8_length(text)).to_numpy()
-    creators = items["creator_id"].filter(pc.not_equal(items["creator_id"], ""))
-    return CatalogProfile(
-        items=items.num_rows,
-        title=_share(pc.not_equal(title, "")),
-        text=_share(pc.not_equal(text, "")),
-        words=float((length > 0).mean()),
-        characters=_median(length[length > 0]),
-        image=_share(pc.not_equal(items["image_path"], "")),
-        creator=len(creators) / items.num_rows,
-        creators=pc.count_distinct(creators).as_py(),
-        created_at=_share(pc.is_valid(items["created_at"])),
-        concepts=pc.count_distinct(concepts.clean["item_id"]).as_py() if concepts else 0,
-    )
-
-
-def _topic_profile(items: pa.Table, level: str) -> TopicProfile:
-    lists = items[level].combine_chunks()
-    topic, item = _codes(pc.list_flatten(lists)), pc.list_parent_indices(lists).to_numpy()
-    if not len(topic):
-        return TopicProfile(topics=0, items_per_topic=None, largest=0.0, without=1.0)
-    per_topic = np.bincount(distinct(topic.astype(np.int64) * len(lists) + item) // len(lists))
-    return TopicProfile(
-        topics=len(per_topic),
-        items_per_topic=float(np.median(per_topic)),
-        largest=float(per_topic.max() / len(lists)),
-        without=1.0 - len(distinct(item)) / len(lists),
-    )
-
-
 def _spelled_share(items: pa.Table) -> float:
-    rows = items.select(["title", "text", "l2_topics"]).append_column(
-        "row", pa.array(np.arange(items.num_rows))
-    )
+    number = pa.array(np.arange(items.num_rows))
+    rows = items.select(["title", "text", "l2_topics"]).append_column("row", number)
     with duckdb.connect() as connection:
         connection.register("items", rows)
         connection.execute(WORDS_SQL)
         return float(connection.sql(SPELLED_SQL).fetchall()[0][0]) / items.num_rows
-
-
-def _tied(user: np.ndarray, times: np.ndarray) -> float:
-    order = np.lexsort([times, user])
-    same = (np.diff(user[order]) == 0) & (np.diff(times[order]) == 0)
-    return float((np.append(same, False) | np.append(False, same)).mean())
 
 
 def _microseconds(table: pa.Table) -> np.ndarray:

@@ -27,10 +27,8 @@ import numpy as np
 import typer
 import uvloop
 
-from benchmarks.answers import Ranked, differing, ranked
-from benchmarks.load import Call, ask, session
-from benchmarks.options import Items
-from benchmarks.random_version import make_run
+from benchmarks.load import Call, Ranked, ask, differing, ranked, session
+from benchmarks.random_version import Items, make_run
 from benchmarks.result import write
 from benchmarks.server_process import FOLDER, Cost, Served, make_store, serve
 from benchmarks.serving_paths import K, Work, by_router, by_triton, in_process

@@ -26,12 +26,24 @@ import psutil
 import typer
 import uvloop
 
-from benchmarks.answers import Key, Ranked, is_foreign, ranked, undeclared
 from benchmarks.faults import causes
 from benchmarks.faults.scene import Scene, set_up
-from benchmarks.load import NO_ANSWER, Call, Load, Reply, ask, capacity, mixed_calls, session
-from benchmarks.options import Items
-from benchmarks.random_version import make_run, users_and_items
+from benchmarks.load import (
+    NO_ANSWER,
+    Call,
+    Key,
+    Load,
+    Ranked,
+    Reply,
+    ask,
+    capacity,
+    is_foreign,
+    mixed_calls,
+    ranked,
+    session,
+    undeclared,
+)
+from benchmarks.random_version import Items, make_run, users_and_items
 from benchmarks.result import write
 from benchmarks.server_process import FOLDER
 from mtmh.errors import UserError

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.options import Run
+from benchmarks.platform import Run
 from benchmarks.result import write
 from mtmh.experiment.comparison import ArmComparison, compare, read_tables
 from mtmh.experiment.definitions import DEFINITIONS

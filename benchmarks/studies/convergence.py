@@ -18,11 +18,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.options import Data, Seeds, Settings
 from benchmarks.result import FOLDER, write
 from benchmarks.studies.arrival import Arrival, run_stages
 from benchmarks.studies.grids import DATA, SEEDS
-from benchmarks.studies.study import config_of, existing, short_name
+from benchmarks.studies.study import Data, Seeds, Settings, config_of, existing, short_name
 from benchmarks.style import COLORS, QUIET, save, styled
 from mtmh.config import Config, TrainSettings
 from mtmh.data.sampler import Batch

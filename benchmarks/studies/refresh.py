@@ -22,10 +22,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.options import Seeds, Settings
 from benchmarks.result import spread, write
 from benchmarks.studies.grids import SEEDS
-from benchmarks.studies.study import config_of
+from benchmarks.studies.study import Seeds, Settings, config_of
 from components.writers import WRITERS
 from mtmh.config import Config
 from mtmh.data.files import write_parquet

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.result import FOLDER, write
@@ -134,7 +133,17 @@ def draw(data_sets: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
     grid = figure.subplots(len(data_sets), len(EMBEDDINGS), squeeze=False)
     for row, (data, runs) in zip(grid, data_sets.items(), strict=True):
         for axes, (name, words) in zip(row, EMBEDDINGS.items(), strict=True):
-            _curves(axes, {run: curves[name] for run, curves in runs.items()})
+            for (run, curves), color, dash in zip(
+                runs.items(), (COLORS["relevance"], QUIET), ("-", "--"), strict=True
+            ):
+                mean, updates = curves[name].mean(axis=0), np.arange(curves[name].shape[1])
+                least, most = curves[name].min(axis=0), curves[name].max(axis=0)
+                axes.fill_between(updates, least, most, color=color, alpha=0.2, linewidth=0)
+                label = f"{run}, halved after {halved(mean)}"
+                axes.plot(updates, mean, color=color, linestyle=dash, label=label)
+                axes.plot(halved(mean), mean[halved(mean)], "o", color=color)
+            axes.set_ylim(bottom=0)
+            axes.margins(x=0.01)
             axes.set_title(f"{data}: {words}", size=11, loc="left")
     for axes in grid[:, 0]:
         axes.set_ylabel(f"distance to that after {UPDATES} updates,\nshare of its norm")
@@ -143,23 +152,6 @@ def draw(data_sets: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
     for axes in grid.flat:
         axes.legend(frameon=False, fontsize=9.5)
     return figure
-
-
-def _curves(axes: Axes, runs: dict[str, np.ndarray]) -> None:
-    for (run, curves), color, dash in zip(
-        runs.items(), (COLORS["relevance"], QUIET), ("-", "--"), strict=True
-    ):
-        updates = np.arange(curves.shape[1])
-        axes.fill_between(
-            updates, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.2, linewidth=0
-        )
-        mean = curves.mean(axis=0)
-        axes.plot(
-            updates, mean, color=color, linestyle=dash, label=f"{run}, halved after {halved(mean)}"
-        )
-        axes.plot(halved(mean), mean[halved(mean)], "o", color=color)
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.01)
 
 
 def _step(

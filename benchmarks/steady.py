@@ -73,17 +73,10 @@ def main(
         },
     }
     write("steady", float(p99), "ms p99", float(np.quantile(warm, 0.99)) * 1e3, details)
-    for title, figures in details.items():
-        print(f"  {title}: {figures}")
-    save(
-        draw(
-            replies,
-            samples,
-            4 * seconds / SAMPLES,
-            f"{len(replies):,} mixed requests, {items:,} items",
-        ),
-        RESULTS / "steady.png",
-    )
+    for name, figure in details.items():
+        print(f"  {name}: {figure}")
+    title = f"{len(replies):,} mixed requests, {items:,} items"
+    save(draw(replies, samples, 4 * seconds / SAMPLES, title), RESULTS / "steady.png")
     if details["errors"]:
         sys.exit(f"{details['errors']} requests were not answered with 200")
 

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -161,7 +162,12 @@ def main(
         TemporaryDirectory(prefix="faults-", dir=FOLDER) as folder,
         set_up(run, Path(folder), fuzz) as scene,
     ):
-        rows = uvloop.run(_make_all(scene, run, names))
+        traffic = uvloop.run(traffic_of(scene, run))
+        print(f"  {traffic.rate:.1f} requests/s", flush=True)
+        rows = []
+        for name in names:
+            rows.append(uvloop.run(make(name, scene, traffic)))
+            print(f"  {rows[-1]}", flush=True)
         if wrong := [row.fault for row in rows if row.wrong()]:
             shutil.copy(Path(folder) / "serve.log", FOLDER / "faults.log")
     _report(rows, scene, items)
@@ -169,20 +175,22 @@ def main(
         sys.exit(f"not as it must be: {', '.join(wrong)}; the log is {FOLDER / 'faults.log'}")
 
 
-async def _make_all(scene: Scene, run: Path, names: Sequence[str]) -> list[Row]:
-    traffic = await traffic_of(scene, run)
-    print(f"  {traffic.rate:.1f} requests/s", flush=True)
-    rows = []
-    for name in names:
-        rows.append(await make(name, scene, traffic))
-        print(f"  {rows[-1]}", flush=True)
-    return rows
-
-
 async def traffic_of(scene: Scene, run: Path) -> Traffic:
     """Calls of the users and items of `run`, at a rate that this machine can take."""
     calls = mixed_calls(*users_and_items(run), CALLS)
-    references = await _references(scene, calls)
+    references = {}
+    # Right is what each version answers with both heads, and where one is missing, with the quota
+    # of the other alone.
+    alphas = {"": None, HEADS[1]: 100, HEADS[0]: 0}  # what is missing -> alpha that does without it
+    async with session() as http:
+        for version in ("2", "1"):
+            await asyncio.to_thread(scene.promote, version)
+            for (number, call), (missing, alpha) in product(enumerate(calls), alphas.items()):
+                without = Call(call.path, {**call.body, "alpha": alpha})
+                reply = await _whole_answer(http, scene.served.url, without, version)
+                references[number, version, missing] = ranked(reply.answer)
+    if all(references[n, "1", ""] == references[n, "2", ""] for n in range(len(calls))):
+        raise UserError("both versions answer the same: a mixture of them would not be seen.")
     rate = min(RATE, SHARE * await capacity(scene.served.url, calls, CAPACITY_SECONDS))
     return Traffic(calls, rate, references)
 
@@ -255,24 +263,6 @@ def is_whole(reply: Reply, calls: Sequence[Call]) -> bool:
     return reply.whole and (
         reply.answer["exposure_logged"] or "user_id" not in calls[reply.call].body
     )
-
-
-async def _references(scene: Scene, calls: Sequence[Call]) -> dict[Key, Ranked]:
-    """What each version answers to each call, with both heads, and with the other's quota when one
-    is missing."""
-    references = {}
-    alphas = {"": None, HEADS[1]: 100, HEADS[0]: 0}  # what is missing -> alpha that does without it
-    async with session() as http:
-        for version in ("2", "1"):
-            await asyncio.to_thread(scene.promote, version)
-            for number, call in enumerate(calls):
-                for missing, alpha in alphas.items():
-                    without = Call(call.path, {**call.body, "alpha": alpha})
-                    reply = await _whole_answer(http, scene.served.url, without, version)
-                    references[number, version, missing] = ranked(reply.answer)
-    if all(references[n, "1", ""] == references[n, "2", ""] for n in range(len(calls))):
-        raise UserError("both versions answer the same: a mixture of them would not be seen.")
-    return references
 
 
 async def _whole_answer(http: aiohttp.ClientSession, url: str, call: Call, version: str) -> Reply:

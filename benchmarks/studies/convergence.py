@@ -9,7 +9,6 @@ data of this size. Both runs differ in w_r alone: the default, and 0.
 """
 
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from benchmarks.studies.study import Data, Seeds, Settings, config_of, existing,
 from benchmarks.style import COLORS, QUIET, save, styled
 from mtmh.config import Config, TrainSettings
 from mtmh.data.sampler import Batch
+from mtmh.heads import HEADS
 from mtmh.model.catalog import Catalog
 from mtmh.model.two_heads import TwoHeads, build_model
 from mtmh.training.step import pick_step
@@ -77,13 +77,20 @@ def follow(world: Arrival, settings: TrainSettings, seed: int) -> tuple[Paths, i
     after their arrival."""
     torch.sparse.check_sparse_tensor_invariants.disable()
     torch.manual_seed(seed)
-    heads = ("engagement", "relevance")
     shape = world.catalog.architecture(
-        settings.embedding_dim, settings.hidden, settings.out_dim, heads
+        settings.embedding_dim, settings.hidden, settings.out_dim, HEADS
     )
     model = build_model(shape)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=settings.lr)
-    train = partial(_step, model, optimizer, world, settings)
+    law = {name: getattr(settings, name) for name in ("objective", "tau_p", "tau_q", "w_r", "logq")}
+
+    def train(batch: Batch) -> None:
+        ids, floats = world.catalog.ids[batch.items], world.catalog.floats[batch.items]
+        vectors = STEP.vectors(model, ids, floats)
+        total, _ = STEP.objective_loss(vectors, world.content[batch.items], batch, **law)
+        total.backward()
+        STEP.update(optimizer)
+
     for batch in world.batches(settings, seed, arrived=False):
         train(batch)
     # Embedding 0 of each new item is the one before its first update.
@@ -136,6 +143,7 @@ def draw(data_sets: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
             for (run, curves), color, dash in zip(
                 runs.items(), (COLORS["relevance"], QUIET), ("-", "--"), strict=True
             ):
+                # The mean over the seeds in their range, and a dot where it is halved.
                 mean, updates = curves[name].mean(axis=0), np.arange(curves[name].shape[1])
                 least, most = curves[name].min(axis=0), curves[name].max(axis=0)
                 axes.fill_between(updates, least, most, color=color, alpha=0.2, linewidth=0)
@@ -152,20 +160,6 @@ def draw(data_sets: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
     for axes in grid.flat:
         axes.legend(frameon=False, fontsize=9.5)
     return figure
-
-
-def _step(
-    model: TwoHeads,
-    optimizer: torch.optim.Adagrad,
-    world: Arrival,
-    settings: TrainSettings,
-    batch: Batch,
-) -> None:
-    vectors = STEP.vectors(model, world.catalog.ids[batch.items], world.catalog.floats[batch.items])
-    law = {name: getattr(settings, name) for name in ("objective", "tau_p", "tau_q", "w_r", "logq")}
-    total, _ = STEP.objective_loss(vectors, world.content[batch.items], batch, **law)
-    total.backward()
-    STEP.update(optimizer)
 
 
 @torch.no_grad()

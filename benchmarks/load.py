@@ -40,7 +40,7 @@ class Reply:
 
     @property
     def whole(self) -> bool:
-        """An answer of both heads, and on disk where it has a user."""
+        """An answer of both heads."""
         return self.status == 200 and not self.answer["degraded"]
 
 
@@ -85,6 +85,24 @@ class Load:
         await asyncio.gather(self.sending, return_exceptions=True)
         await asyncio.gather(*self.waiting)
         await self.http.close()
+
+    def is_whole(self, reply: Reply) -> bool:
+        """An answer of both heads, in the log where it names a user."""
+        return reply.whole and (
+            reply.answer["exposure_logged"] or "user_id" not in self.calls[reply.call].body
+        )
+
+    async def recovered(self, gone: float, seconds: float, patience: float) -> bool:
+        """Wait for at most `patience` after the moment `gone` until the answers of the last
+        `seconds` were whole, all of them."""
+        while time.perf_counter() < gone + patience:
+            await asyncio.sleep(0.25)
+            since = max(time.perf_counter() - seconds, gone)
+            late = [reply for reply in self.replies if reply.start + reply.seconds >= since]
+            whole = bool(late) and all(map(self.is_whole, late))
+            if whole and time.perf_counter() > gone + seconds:
+                return True
+        return False
 
     async def _send(self) -> None:
         self.waiting: set[asyncio.Task[None]] = set()

@@ -5,6 +5,7 @@ import asyncio
 import resource
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -108,7 +109,8 @@ async def slow_clients(scene: Scene) -> None:
     )
     # A header without an end is never a request, so no answer to it is read.
     endless_header = partial(_trickle, start, b"x-slow: x\r\n", is_answered=False)
-    works = [slow_body, endless_header, _never_reads] * SLOW_CLIENTS
+    kinds: list[Callable[[str], int | None]] = [slow_body, endless_header, _never_reads]
+    works = kinds * SLOW_CLIENTS
     loop, url = asyncio.get_running_loop(), scene.served.url
     with ThreadPoolExecutor(len(works)) as threads:
         statuses = await asyncio.gather(

@@ -205,8 +205,8 @@ async def make(name: str, scene: Scene, traffic: Traffic) -> Row:
         await asyncio.sleep(BEFORE)
         await fault.cause(scene)
         gone = time.perf_counter()
-        recovered = await _recovered(load, gone)
-        broken = [reply for reply in load.replies if not is_whole(reply, traffic.calls)]
+        recovered = await load.recovered(gone, WHOLE, PATIENCE)
+        broken = [reply for reply in load.replies if not load.is_whole(reply)]
     bad = [reply.start + reply.seconds for reply in broken]
     # What is said to be logged must be on disk; a Triton may die of one fault alone.
     on_disk = read(scene.disk / "log", scene.disk / "nothing").exposures.select("request_id")
@@ -244,25 +244,6 @@ def _triton(scene: Scene) -> int:
         return int(scene.served.triton().pid)
     except (UserError, psutil.NoSuchProcess):
         return 0
-
-
-async def _recovered(load: Load, gone: float) -> bool:
-    """Wait until the answers to what was asked for WHOLE seconds were whole, all of them."""
-    while time.perf_counter() < gone + PATIENCE:
-        await asyncio.sleep(0.25)
-        since = max(time.perf_counter() - WHOLE, gone)
-        late = [reply for reply in load.replies if reply.start + reply.seconds >= since]
-        whole = bool(late) and all(is_whole(reply, load.calls) for reply in late)
-        if whole and time.perf_counter() > gone + WHOLE:
-            return True
-    return False
-
-
-def is_whole(reply: Reply, calls: Sequence[Call]) -> bool:
-    """An answer of both heads, in the log where it names a user."""
-    return reply.whole and (
-        reply.answer["exposure_logged"] or "user_id" not in calls[reply.call].body
-    )
 
 
 async def _whole_answer(http: aiohttp.ClientSession, url: str, call: Call, version: str) -> Reply:

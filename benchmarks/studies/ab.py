@@ -64,7 +64,7 @@ select arm, head, count(*), avg((not old)::int), avg(matching::int)
 
 
 @dataclass(frozen=True)
-class World:
+class ComparedWorld:
     """What came of one world: a comparison a seed, and why novel interests go the way they go.
 
     Of the engagements with lists, by arm and head, `novel` says how many there are, which share is
@@ -180,12 +180,12 @@ def main(
 ) -> None:
     """One head against the merge among simulated users: change of each Table 5 metric, in two
     worlds."""
-    worlds: dict[str, World] = {}
+    worlds: dict[str, ComparedWorld] = {}
     with TemporaryDirectory(prefix="mtmh-ab-") as temporary:
         folder = places or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for world in WORLDS:
-            worlds[world] = World.lived(run, world, users, days, folder)
+            worlds[world] = ComparedWorld.lived(run, world, users, days, folder)
             print(
                 f"\nWorld {world}: {users:,} simulated users, {days} days;"
                 " change in %, fixed 95 % interval"

@@ -1,11 +1,10 @@
-"""Load on a router: requests by an asynchronous client at a fixed rate, and what each was
-answered."""
+"""Load on a router: requests by an asynchronous client at a fixed rate, what each was answered, and
+whether that is the answer it should be: equal up to ties, of the version that it names."""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -14,6 +13,10 @@ import orjson
 
 TIMEOUT = aiohttp.ClientTimeout(total=30)
 NO_ANSWER = 0  # in place of a status
+TOLERANCE = 1e-5  # of a score, relative: float32 sums in another order
+Key = tuple[int, str, str]  # call, version, what is missing
+# ids, each with its head where there are two, and float64 scores
+Ranked = tuple[list[str], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Reply:
 
     @property
     def whole(self) -> bool:
-        """An answer of both heads, and on disk where it has a user."""
+        """An answer of both heads."""
         return self.status == 200 and not self.answer["degraded"]
 
 
@@ -73,20 +76,33 @@ class Load:
         self.url, self.calls, self.rate, self.replies = url, calls, rate, list[Reply]()
 
     async def __aenter__(self) -> Self:
-        self.http = await session().__aenter__()
+        self.http = session()
         self.sending = asyncio.create_task(self._send())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         self.sending.cancel()
         await asyncio.gather(self.sending, return_exceptions=True)
         await asyncio.gather(*self.waiting)
-        await self.http.__aexit__(kind, error, trace)
+        await self.http.close()
+
+    def is_whole(self, reply: Reply) -> bool:
+        """An answer of both heads, in the log where it names a user."""
+        return reply.whole and (
+            reply.answer["exposure_logged"] or "user_id" not in self.calls[reply.call].body
+        )
+
+    async def recovered(self, gone: float, seconds: float, patience: float) -> bool:
+        """Wait for at most `patience` after the moment `gone` until the answers of the last
+        `seconds` were whole, all of them."""
+        while time.perf_counter() < gone + patience:
+            await asyncio.sleep(0.25)
+            since = max(time.perf_counter() - seconds, gone)
+            late = [reply for reply in self.replies if reply.start + reply.seconds >= since]
+            whole = bool(late) and all(map(self.is_whole, late))
+            if whole and time.perf_counter() > gone + seconds:
+                return True
+        return False
 
     async def _send(self) -> None:
         self.waiting: set[asyncio.Task[None]] = set()
@@ -135,3 +151,48 @@ def mixed_calls(users: np.ndarray, items: np.ndarray, count: int, k: int = 20) -
             body |= {"item_id": str(rng.choice(items)), "user_id": str(rng.choice(users))}
         calls.append(Call("/v1/similar" if number % 3 == 2 else "/v1/retrieve", body))
     return calls
+
+
+def ranked(answer: Mapping[str, Any]) -> Ranked:
+    """An answer's candidates in its order."""
+    candidates = answer["candidates"]
+    return [f"{c['head']} {c['item_id']}" for c in candidates], np.array(
+        [c["score"] for c in candidates], np.float64
+    )
+
+
+def differing(answer: Ranked, right: Ranked, tolerance: float = TOLERANCE) -> int:
+    """Positions at which `answer` is not `right`, ties aside.
+
+    Another item at a place is a tie when both scores there are equal, and so is the score that
+    `right` has for the item found; where it has none, the item tied with the last one that `right`
+    holds. A list that is longer or shorter differs at each place too many or too few.
+    """
+    (items, scores), (right_items, right_scores) = answer, right
+    score_of = dict(zip(right_items, right_scores.tolist(), strict=True))
+    wrong = abs(len(items) - len(right_items))
+    for position in range(min(len(items), len(right_items))):
+        if not _equal(scores[position], right_scores[position], tolerance):
+            wrong += 1
+        elif items[position] != right_items[position]:
+            wrong += not _equal(
+                score_of.get(items[position], right_scores[-1]), scores[position], tolerance
+            )
+    return wrong
+
+
+def is_foreign(call: int, answer: Mapping[str, Any], references: Mapping[Key, Ranked]) -> bool:
+    """Whether an answer is not what the version that it names answers to that call without what is
+    missing."""
+    right = references.get((call, answer["model_version"], " ".join(answer["missing"])))
+    return right is None or bool(differing(ranked(answer), right))
+
+
+def undeclared(status: int, retry_after: str | None, declared: Iterable[int]) -> bool:
+    """Whether a server error is none that the OpenAPI page declares, or does not say when to come
+    back."""
+    return status >= 500 and (status not in declared or not (retry_after or "").isdigit())
+
+
+def _equal(a: float, b: float, tolerance: float) -> bool:
+    return abs(a - b) <= tolerance * max(abs(a), abs(b))

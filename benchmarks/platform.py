@@ -3,11 +3,11 @@ lists of chance."""
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
-from benchmarks.options import Run
 from benchmarks.result import write
 from mtmh.ragged import Ragged
 from simulation.counter_rng import uniform
@@ -16,8 +16,8 @@ from simulation.population import Population
 from simulation.run import SimulationPlan, run_simulation
 from simulation.server import Slates
 
+Run = Annotated[Path, typer.Option(help="A run over the synthetic world.")]
 SIZES = ((1500, 14), (10_000, 3))  # users, days: the first is what make monitor simulates
-
 STRIDE = 7919  # a prime: items that far apart are all different
 
 

@@ -11,12 +11,13 @@ import shutil
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import typer
 from safetensors.torch import save_file
 
 from components.writers import write_retriever
@@ -29,6 +30,7 @@ from mtmh.model.preranker import Preranker, build_towers
 from mtmh.model.two_heads import build_model
 from mtmh.stages import StageFolders
 
+Items = Annotated[int, typer.Option(min=100, help="Items of the world, whose vectors are random.")]
 DIM, DIRECTIONS, NOISE, INTERESTS, CANDIDATES = 128, 16, 0.05, 64, 1000
 ITEMS_PER_USER = 5
 

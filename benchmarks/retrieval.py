@@ -43,26 +43,19 @@ def merge() -> None:
     vectorized = MERGE_USERS / median_seconds(
         lambda: quota_merge([first, second], [50, 50], MERGE_K), 5
     )
-    loop = MERGE_USERS / median_seconds(
-        lambda: [
-            _take_turns(list(a), list(b), MERGE_K) for a, b in zip(first, second, strict=True)
-        ],
-        3,
-    )
-    write(
-        "merge",
-        vectorized,
-        "users/s",
-        loop,
-        {"baseline": "a Python loop a user", "k": MERGE_K, "alpha": 50},
-    )
 
+    def take_turns() -> list[list[int]]:
+        """Each head in turn offers its best candidate that is not yet taken."""
+        merged = []
+        for lists in zip(first, second, strict=True):
+            taken: dict[int, None] = {}
+            queues = [iter(list(candidates)) for candidates in lists]
+            while len(taken) < MERGE_K:
+                for queue in queues:
+                    taken.setdefault(next(item for item in queue if item not in taken))
+            merged.append(list(taken)[:MERGE_K])
+        return merged
 
-def _take_turns(engagement: list[int], relevance: list[int], k: int) -> list[int]:
-    """Heads take turns; each offers its best candidate not yet taken."""
-    taken: dict[int, None] = {}
-    queues = [iter(engagement), iter(relevance)]
-    while len(taken) < k:
-        for queue in queues:
-            taken.setdefault(next(item for item in queue if item not in taken))
-    return list(taken)[:k]
+    loop = MERGE_USERS / median_seconds(take_turns, 3)
+    details = {"baseline": "a Python loop a user", "k": MERGE_K, "alpha": 50}
+    write("merge", vectorized, "users/s", loop, details)

@@ -27,10 +27,8 @@ import numpy as np
 import typer
 import uvloop
 
-from benchmarks.answers import Ranked, differing, ranked
-from benchmarks.load import Call, ask, session
-from benchmarks.options import Items
-from benchmarks.random_version import make_run
+from benchmarks.load import Call, Ranked, ask, differing, ranked, session
+from benchmarks.random_version import Items, make_run
 from benchmarks.result import write
 from benchmarks.server_process import FOLDER, Cost, Served, make_store, serve
 from benchmarks.serving_paths import K, Work, by_router, by_triton, in_process
@@ -209,17 +207,16 @@ async def _in_turns(
     for name, quantiles in cuts.items():
         p50, p99 = np.median(quantiles, axis=0) * 1e3
         times[name] = {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
-    count = TURNS * len(requests)
-    return times, {name: _cpu(pairs, count) for name, pairs in spent.items()}
-
-
-def _cpu(pairs: list[tuple[Cost, Cost]], requests: int) -> Figures:
-    router = sum(after.router_cpu - before.router_cpu for before, after in pairs)
-    triton = sum(after.triton_cpu - before.triton_cpu for before, after in pairs)
-    return {
-        "router": round(1e3 * router / requests, 3),
-        "triton": round(1e3 * triton / requests, 3),
-    }
+    # CPU time is what the processes used over all turns: one turn is too short to tell.
+    cpu, count = {}, TURNS * len(requests)
+    for name, pairs in spent.items():
+        router = sum(after.router_cpu - before.router_cpu for before, after in pairs)
+        triton = sum(after.triton_cpu - before.triton_cpu for before, after in pairs)
+        cpu[name] = {
+            "router": round(1e3 * router / count, 3),
+            "triton": round(1e3 * triton / count, 3),
+        }
+    return times, cpu
 
 
 async def _throughput(

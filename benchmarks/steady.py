@@ -21,10 +21,8 @@ import typer
 import uvloop
 from matplotlib.figure import Figure
 
-from benchmarks.answers import slope
 from benchmarks.load import Call, Load, Reply, capacity, mixed_calls
-from benchmarks.options import Items
-from benchmarks.random_version import make_run, users_and_items
+from benchmarks.random_version import Items, make_run, users_and_items
 from benchmarks.result import FOLDER as RESULTS
 from benchmarks.result import write
 from benchmarks.server_process import FOLDER, Cost, Served, make_store, serve
@@ -75,17 +73,10 @@ def main(
         },
     }
     write("steady", float(p99), "ms p99", float(np.quantile(warm, 0.99)) * 1e3, details)
-    for title, figures in details.items():
-        print(f"  {title}: {figures}")
-    save(
-        draw(
-            replies,
-            samples,
-            4 * seconds / SAMPLES,
-            f"{len(replies):,} mixed requests, {items:,} items",
-        ),
-        RESULTS / "steady.png",
-    )
+    for name, figure in details.items():
+        print(f"  {name}: {figure}")
+    title = f"{len(replies):,} mixed requests, {items:,} items"
+    save(draw(replies, samples, 4 * seconds / SAMPLES, title), RESULTS / "steady.png")
     if details["errors"]:
         sys.exit(f"{details['errors']} requests were not answered with 200")
 
@@ -113,6 +104,13 @@ def _memory(samples: Samples, part: str, after: float) -> dict[str, float]:
         "last_mib": round(float(mib[-1]), 1),
         "slope_mib_an_hour": round(slope(seconds, mib), 2),
     }
+
+
+def slope(seconds: np.ndarray, values: np.ndarray) -> float:
+    """Of the least-squares line, in units an hour; 0 where there are fewer than two moments."""
+    away = seconds - seconds.mean() if len(seconds) else seconds
+    spread = float((away**2).sum())
+    return 3600 * float((away * (values - values.mean())).sum()) / spread if spread else 0.0
 
 
 @styled

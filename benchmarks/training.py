@@ -12,6 +12,7 @@ them on rows that stay in the first cache, the products alone in their own shape
 """
 
 import statistics
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -88,13 +89,14 @@ def _measure(precision: torch.dtype, device: torch.device) -> dict[str, float]:
     size = len(batch.items)
     moved = size * SETTINGS.embedding_dim * 4 * 4 + size * 128 * precision.itemsize
     softmaxes = 3 * 512 * len(batch.log_count)  # two students' and the teacher's
-    rate, bandwidth = _product_rate(precision, device), _copy_rate(device)
+    machine = _Machine(device, precision)
+    rate, bandwidth = machine.product_rate(), machine.copy_rate()
     least = operations / rate + moved / bandwidth
-    exponential_rate = _exponential_rate(device)
+    exponential_rate = machine.exponential_rate()
     return {
         "pairs_per_second": round(fused_speed),
         "plain_pairs_per_second": round(plain_speed),
-        "products_alone": round(512 / _products(shapes, precision, device)),
+        "products_alone": round(512 / machine.products(shapes)),
         "ceiling": round(512 / least),
         "ceiling_with_exponentials": round(512 / (least + softmaxes / exponential_rate)),
         "gigaflop_a_step": round(operations / 1e9, 3),
@@ -104,25 +106,6 @@ def _measure(precision: torch.dtype, device: torch.device) -> dict[str, float]:
         "megaexponentials_a_step": round(softmaxes / 1e6, 2),
         "gigaexponentials_per_second": round(exponential_rate / 1e9, 2),
     }
-
-
-def _sampler(items: int) -> PairSampler:
-    rng = np.random.default_rng(0)
-    law = 1 / np.arange(1, items + 1) ** 0.8
-    law /= law.sum()
-    user = rng.integers(0, USERS, STEPS * 512).astype(np.int32)
-    trigger, candidate = (rng.choice(items, STEPS * 512, p=law).astype(np.int32) for _ in range(2))
-    return PairSampler(
-        Pairs(user, trigger, candidate, np.ones(STEPS * 512, dtype=np.float32)),
-        history=Ragged(
-            np.arange(USERS + 1) * HISTORY,
-            rng.choice(items, USERS * HISTORY, p=law).astype(np.int32),
-        ),
-        n_items=items,
-        batch_size=512,
-        uniform_negatives=512,
-        seed=0,
-    )
 
 
 class _Training:
@@ -138,7 +121,25 @@ class _Training:
         content = torch.nn.functional.normalize(torch.randn(items, 128), dim=1)
         step = pick_step(kernels, device, precision)
         loss = partial(step.objective_loss, **{name: getattr(SETTINGS, name) for name in LOSS})
-        self.sampler = _sampler(items)
+        # Popular items come often, as in a log.
+        rng = np.random.default_rng(0)
+        law = 1 / np.arange(1, items + 1) ** 0.8
+        law /= law.sum()
+        user = rng.integers(0, USERS, STEPS * 512).astype(np.int32)
+        trigger, candidate = (
+            rng.choice(items, STEPS * 512, p=law).astype(np.int32) for _ in range(2)
+        )
+        self.sampler = PairSampler(
+            Pairs(user, trigger, candidate, np.ones(STEPS * 512, dtype=np.float32)),
+            history=Ragged(
+                np.arange(USERS + 1) * HISTORY,
+                rng.choice(items, USERS * HISTORY, p=law).astype(np.int32),
+            ),
+            n_items=items,
+            batch_size=512,
+            uniform_negatives=512,
+            seed=0,
+        )
         self.train = partial(fit, model, self.sampler, catalog, content, step, loss, 1, SETTINGS.lr)
 
     def speed(self) -> float:
@@ -168,49 +169,56 @@ def _shapes(batch: Batch) -> list[tuple[int, int, int]]:
     ]
 
 
-def _products(
-    shapes: list[tuple[int, int, int]], precision: torch.dtype, device: torch.device
-) -> float:
-    """Seconds of a step's products alone: no gather, no softmax, no optimizer."""
-    some: Any = partial(torch.randn, device=device, dtype=precision)
-    operands = [(some(m, k), some(k, n)) for m, k, n in shapes]
+@dataclass(frozen=True)
+class _Machine:
+    """What this machine could do at most with one type of product."""
 
-    def step() -> None:
-        for a, b in operands:
-            last = product(a, b)
-        _done(last)
+    device: torch.device
+    precision: torch.dtype
 
-    return statistics.median(median_seconds(step, STEPS) for _ in range(ROUNDS))
+    def products(self, shapes: list[tuple[int, int, int]]) -> float:
+        """Seconds of a step's products alone: no gather, no softmax, no optimizer."""
+        some: Any = partial(torch.randn, device=self.device, dtype=self.precision)
+        operands = [(some(m, k), some(k, n)) for m, k, n in shapes]
 
+        def step() -> None:
+            for a, b in operands:
+                last = product(a, b)
+            self.done(last)
 
-def _product_rate(precision: torch.dtype, device: torch.device, size: int = 2048) -> float:
-    """Operations/s of a large square product."""
-    a = torch.randn(size, size, device=device, dtype=precision)
-    return 2 * size**3 / median_seconds(lambda: _done(product(a, a)), ROUNDS)
+        return statistics.median(median_seconds(step, STEPS) for _ in range(ROUNDS))
 
+    def product_rate(self, size: int = 2048) -> float:
+        """Operations/s of a large square product."""
+        a = torch.randn(size, size, device=self.device, dtype=self.precision)
+        return 2 * size**3 / median_seconds(lambda: self.done(product(a, a)), ROUNDS)
 
-def _copy_rate(device: torch.device, size: int = 1 << 26) -> float:
-    """Bytes/s that a copy reads and writes, of memory too large for any cache."""
-    a = torch.zeros(size, device=device)
-    b = torch.empty_like(a)
-    return 2 * a.nbytes / median_seconds(lambda: _done(b.copy_(a)), ROUNDS)
+    def copy_rate(self, size: int = 1 << 26) -> float:
+        """Bytes/s that a copy reads and writes, of memory too large for any cache."""
+        a = torch.zeros(size, device=self.device)
+        b = torch.empty_like(a)
+        return 2 * a.nbytes / median_seconds(lambda: self.done(b.copy_(a)), ROUNDS)
 
+    def exponential_rate(self, size: int = 1024, rows: int = 1000) -> float:
+        """Exponentials/s: on the CPU of the loop in the losses, a row of `size` again and again in
+        every thread."""
+        if self.device.type == "cuda":
+            a = torch.zeros(size * rows, device=self.device)
+            return a.numel() / median_seconds(lambda: self.done(a.exp()), ROUNDS)
+        with one_thread_per_op():
+            threads = [
+                (np.zeros(size, np.float32), np.ones(size, np.float32), np.empty(size, np.float32))
+            ] * n_workers()
+            seconds = median_seconds(
+                lambda: parallel_map(lambda arrays: _again(rows, *map(np.copy, arrays)), threads),
+                ROUNDS,
+            )
+            return len(threads) * rows * size / seconds
 
-def _exponential_rate(device: torch.device, size: int = 1024, rows: int = 1000) -> float:
-    """Exponentials/s: on the CPU of the loop in the losses, a row of `size` again and again in
-    every thread."""
-    if device.type == "cuda":
-        a = torch.zeros(size * rows, device=device)
-        return a.numel() / median_seconds(lambda: _done(a.exp()), ROUNDS)
-    with one_thread_per_op():
-        threads = [
-            (np.zeros(size, np.float32), np.ones(size, np.float32), np.empty(size, np.float32))
-        ] * n_workers()
-        seconds = median_seconds(
-            lambda: parallel_map(lambda arrays: _again(rows, *map(np.copy, arrays)), threads),
-            ROUNDS,
-        )
-        return len(threads) * rows * size / seconds
+    def done(self, last: torch.Tensor) -> None:
+        """Wait for what computes `last`."""
+        if last.device.type == "cuda":
+            torch.cuda.synchronize()
 
 
 @njit(nogil=True)
@@ -219,9 +227,3 @@ def _again(times, logit, rarity, out):  # type: ignore[no-untyped-def]
     for _ in range(times):
         total += exponentials(logit, rarity, out)[1]
     return total
-
-
-def _done(last: torch.Tensor) -> None:
-    """Wait for the device that computes `last`."""
-    if last.device.type == "cuda":
-        torch.cuda.synchronize()

@@ -3,19 +3,19 @@ gone again."""
 
 import asyncio
 import resource
-import shutil
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 from benchmarks.faults.fuzz import fuzz
 from benchmarks.faults.scene import Scene
 from mtmh.errors import UserError
 from serving.router.heads import connect
-from serving.triton.export import write_package
 from serving.triton.management import headers
-from serving.triton.store import CHAMPION, install
+from serving.triton.store import CHAMPION
 
 SWAPS = 20
 SLOW_CLIENTS = 8  # of each kind
@@ -70,7 +70,7 @@ async def version_swapped(scene: Scene) -> None:
 async def index_corrupt(scene: Scene) -> None:
     """A new version whose index has a wrong byte becomes champion; it must be refused, until the
     old one is again."""
-    await asyncio.to_thread(_install_corrupt, scene, "3")
+    await asyncio.to_thread(scene.install_corrupt, "3")
     draft = scene.served.store / ".champion"
     draft.write_text("3\n")  # promote would refuse it
     draft.replace(scene.served.store / CHAMPION)
@@ -103,7 +103,14 @@ async def disk_full(scene: Scene) -> None:
 async def slow_clients(scene: Scene) -> None:
     """Some senders of a byte at a time, some of a header that never ends, some who do not read
     their answer."""
-    works = [_slow_body, _endless_header, _never_reads] * SLOW_CLIENTS
+    start = b"POST /v1/retrieve HTTP/1.1\r\n"
+    slow_body = partial(
+        _trickle, start + b"host: x\r\ncontent-length: 1000\r\n\r\n", b" ", is_answered=True
+    )
+    # A header without an end is never a request, so no answer to it is read.
+    endless_header = partial(_trickle, start, b"x-slow: x\r\n", is_answered=False)
+    kinds: list[Callable[[str], int | None]] = [slow_body, endless_header, _never_reads]
+    works = kinds * SLOW_CLIENTS
     loop, url = asyncio.get_running_loop(), scene.served.url
     with ThreadPoolExecutor(len(works)) as threads:
         statuses = await asyncio.gather(
@@ -127,46 +134,26 @@ async def _readyz(scene: Scene) -> dict[str, dict[str, str]]:
         return answer
 
 
-def _install_corrupt(scene: Scene, number: str) -> None:
-    store = scene.served.store
-    package = scene.retriever.parent / f".package-{number}"
-    try:
-        install(write_package(scene.retriever, number, package), store)
-    finally:
-        shutil.rmtree(package)
-    index = store / "models" / f"relevance_{number}" / number / "index.faiss"
-    content = bytearray(index.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    index.unlink()  # it may be a hard link
-    index.write_bytes(content)
-
-
 def _connect(url: str) -> socket.socket:
     host, _, port = url.removeprefix("http://").partition(":")
     return socket.create_connection((host, int(port)), timeout=30)
 
 
-def _slow_body(url: str) -> int | None:
-    """The status of a body of which a byte comes every fifth of a second."""
+def _trickle(start: bytes, piece: bytes, url: str, is_answered: bool) -> int | None:
+    """Send a piece every fifth of a second after `start`; the status of the answer, where it is
+    read."""
+    answer = b""
     with _connect(url) as slow:
-        slow.sendall(b"POST /v1/retrieve HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+        slow.sendall(start)
         end = time.monotonic() + SLOW_SECONDS
         with suppress(OSError):  # it may be hung up on
             while time.monotonic() < end:
-                slow.sendall(b" ")
+                slow.sendall(piece)
                 time.sleep(0.2)
-        return _status(slow)
-
-
-def _endless_header(url: str) -> int | None:
-    with _connect(url) as slow:
-        slow.sendall(b"POST /v1/retrieve HTTP/1.1\r\n")
-        end = time.monotonic() + SLOW_SECONDS
-        with suppress(OSError):  # as above
-            while time.monotonic() < end:
-                slow.sendall(b"x-slow: x\r\n")
-                time.sleep(0.2)
-    return None
+        # What was answered before the router hung up can still be read.
+        with suppress(OSError):
+            answer = slow.recv(4096) if is_answered else b""
+    return int(answer.split(b" ")[1]) if answer.startswith(b"HTTP/1.1 ") else None
 
 
 def _never_reads(url: str) -> int | None:
@@ -180,11 +167,3 @@ def _never_reads(url: str) -> int | None:
                 client.sendall(request)
         time.sleep(max(end - time.monotonic(), 0))
     return None
-
-
-def _status(open_socket: socket.socket) -> int | None:
-    try:
-        answer = open_socket.recv(4096)
-    except OSError:
-        return None
-    return int(answer.split(b" ")[1]) if answer.startswith(b"HTTP/1.1 ") else None

@@ -7,8 +7,7 @@ from typing import Any
 
 import requests
 
-from benchmarks.answers import undeclared
-from benchmarks.load import NO_ANSWER
+from benchmarks.load import NO_ANSWER, undeclared
 
 TURN = 40  # of one operation, before the next has its turn
 

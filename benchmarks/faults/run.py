@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -26,12 +27,24 @@ import psutil
 import typer
 import uvloop
 
-from benchmarks.answers import Key, Ranked, is_foreign, ranked, undeclared
 from benchmarks.faults import causes
 from benchmarks.faults.scene import Scene, set_up
-from benchmarks.load import NO_ANSWER, Call, Load, Reply, ask, capacity, mixed_calls, session
-from benchmarks.options import Items
-from benchmarks.random_version import make_run, users_and_items
+from benchmarks.load import (
+    NO_ANSWER,
+    Call,
+    Key,
+    Load,
+    Ranked,
+    Reply,
+    ask,
+    capacity,
+    is_foreign,
+    mixed_calls,
+    ranked,
+    session,
+    undeclared,
+)
+from benchmarks.random_version import Items, make_run, users_and_items
 from benchmarks.result import write
 from benchmarks.server_process import FOLDER
 from mtmh.errors import UserError
@@ -149,7 +162,12 @@ def main(
         TemporaryDirectory(prefix="faults-", dir=FOLDER) as folder,
         set_up(run, Path(folder), fuzz) as scene,
     ):
-        rows = uvloop.run(_make_all(scene, run, names))
+        traffic = uvloop.run(traffic_of(scene, run))
+        print(f"  {traffic.rate:.1f} requests/s", flush=True)
+        rows = []
+        for name in names:
+            rows.append(uvloop.run(make(name, scene, traffic)))
+            print(f"  {rows[-1]}", flush=True)
         if wrong := [row.fault for row in rows if row.wrong()]:
             shutil.copy(Path(folder) / "serve.log", FOLDER / "faults.log")
     _report(rows, scene, items)
@@ -157,20 +175,22 @@ def main(
         sys.exit(f"not as it must be: {', '.join(wrong)}; the log is {FOLDER / 'faults.log'}")
 
 
-async def _make_all(scene: Scene, run: Path, names: Sequence[str]) -> list[Row]:
-    traffic = await traffic_of(scene, run)
-    print(f"  {traffic.rate:.1f} requests/s", flush=True)
-    rows = []
-    for name in names:
-        rows.append(await make(name, scene, traffic))
-        print(f"  {rows[-1]}", flush=True)
-    return rows
-
-
 async def traffic_of(scene: Scene, run: Path) -> Traffic:
     """Calls of the users and items of `run`, at a rate that this machine can take."""
     calls = mixed_calls(*users_and_items(run), CALLS)
-    references = await _references(scene, calls)
+    references = {}
+    # Right is what each version answers with both heads, and where one is missing, with the quota
+    # of the other alone.
+    alphas = {"": None, HEADS[1]: 100, HEADS[0]: 0}  # what is missing -> alpha that does without it
+    async with session() as http:
+        for version in ("2", "1"):
+            await asyncio.to_thread(scene.promote, version)
+            for (number, call), (missing, alpha) in product(enumerate(calls), alphas.items()):
+                without = Call(call.path, {**call.body, "alpha": alpha})
+                reply = await _whole_answer(http, scene.served.url, without, version)
+                references[number, version, missing] = ranked(reply.answer)
+    if all(references[n, "1", ""] == references[n, "2", ""] for n in range(len(calls))):
+        raise UserError("both versions answer the same: a mixture of them would not be seen.")
     rate = min(RATE, SHARE * await capacity(scene.served.url, calls, CAPACITY_SECONDS))
     return Traffic(calls, rate, references)
 
@@ -185,8 +205,8 @@ async def make(name: str, scene: Scene, traffic: Traffic) -> Row:
         await asyncio.sleep(BEFORE)
         await fault.cause(scene)
         gone = time.perf_counter()
-        recovered = await _recovered(load, gone)
-        broken = [reply for reply in load.replies if not is_whole(reply, traffic.calls)]
+        recovered = await load.recovered(gone, WHOLE, PATIENCE)
+        broken = [reply for reply in load.replies if not load.is_whole(reply)]
     bad = [reply.start + reply.seconds for reply in broken]
     # What is said to be logged must be on disk; a Triton may die of one fault alone.
     on_disk = read(scene.disk / "log", scene.disk / "nothing").exposures.select("request_id")
@@ -224,43 +244,6 @@ def _triton(scene: Scene) -> int:
         return int(scene.served.triton().pid)
     except (UserError, psutil.NoSuchProcess):
         return 0
-
-
-async def _recovered(load: Load, gone: float) -> bool:
-    """Wait until the answers to what was asked for WHOLE seconds were whole, all of them."""
-    while time.perf_counter() < gone + PATIENCE:
-        await asyncio.sleep(0.25)
-        since = max(time.perf_counter() - WHOLE, gone)
-        late = [reply for reply in load.replies if reply.start + reply.seconds >= since]
-        whole = bool(late) and all(is_whole(reply, load.calls) for reply in late)
-        if whole and time.perf_counter() > gone + WHOLE:
-            return True
-    return False
-
-
-def is_whole(reply: Reply, calls: Sequence[Call]) -> bool:
-    """An answer of both heads, in the log where it names a user."""
-    return reply.whole and (
-        reply.answer["exposure_logged"] or "user_id" not in calls[reply.call].body
-    )
-
-
-async def _references(scene: Scene, calls: Sequence[Call]) -> dict[Key, Ranked]:
-    """What each version answers to each call, with both heads, and with the other's quota when one
-    is missing."""
-    references = {}
-    alphas = {"": None, HEADS[1]: 100, HEADS[0]: 0}  # what is missing -> alpha that does without it
-    async with session() as http:
-        for version in ("2", "1"):
-            await asyncio.to_thread(scene.promote, version)
-            for number, call in enumerate(calls):
-                for missing, alpha in alphas.items():
-                    without = Call(call.path, {**call.body, "alpha": alpha})
-                    reply = await _whole_answer(http, scene.served.url, without, version)
-                    references[number, version, missing] = ranked(reply.answer)
-    if all(references[n, "1", ""] == references[n, "2", ""] for n in range(len(calls))):
-        raise UserError("both versions answer the same: a mixture of them would not be seen.")
-    return references
 
 
 async def _whole_answer(http: aiohttp.ClientSession, url: str, call: Call, version: str) -> Reply:

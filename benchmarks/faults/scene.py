@@ -17,7 +17,8 @@ from feature_repo.store import EMBEDDED
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
 from mtmh.retrieval.version import MANIFEST, write_manifest
-from serving.triton.store import promote
+from serving.triton.export import write_package
+from serving.triton.store import install, promote
 
 DISK_MIB = 256
 SETTINGS = ("limits.body_seconds=3", "triton.poll_seconds=0.5", "triton.drain_seconds=1")
@@ -87,6 +88,19 @@ class Scene:
     def promote(self, version: str) -> None:
         promote(self.served.store, version)
 
+    def install_corrupt(self, number: str) -> None:
+        """Install version 1 again under another number, a byte of its index wrong."""
+        store, package = self.served.store, self.retriever.parent / f".package-{number}"
+        try:
+            install(write_package(self.retriever, number, package), store)
+        finally:
+            shutil.rmtree(package)
+        index = store / "models" / f"relevance_{number}" / number / "index.faiss"
+        content = bytearray(index.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        index.unlink()  # it may be a hard link
+        index.write_bytes(content)
+
 
 @contextmanager
 def set_up(run: Path, folder: Path, fuzz: int, *settings: str) -> Iterator[Scene]:
@@ -101,7 +115,10 @@ def set_up(run: Path, folder: Path, fuzz: int, *settings: str) -> Iterator[Scene
             "FEAST_FS_YAML_FILE_PATH": str(EMBEDDED.with_name("feature_store.cluster.yaml")),
             "REDIS_CONNECTION": f"127.0.0.1:{redis.port}",
         }
-        stack.enter_context(_environment(environment))
+        # Feast reads the place of its store from the environment of this process.
+        stack.callback(os.environ.update, dict(os.environ))
+        stack.callback(os.environ.clear)  # the last one that is pushed runs first
+        os.environ.update(environment)
         load_histories(run, folder / "features")
         is_disk = stack.enter_context(small_disk(folder / "disk"))
         promote(store, "1")
@@ -143,15 +160,3 @@ def exchanged(run: Path, out: Path) -> Path:
     (retriever / MANIFEST).unlink()
     write_manifest(retriever, {"path": "synthetic", "fingerprint": "exchanged", "split_time": ""})
     return out
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Feast reads the place of its store from the environment of this process."""
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

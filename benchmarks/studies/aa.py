@@ -18,7 +18,7 @@ Each test draws new users (ab_data.py) and asks the code that the report asks, C
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Annotated, Any
@@ -198,11 +198,6 @@ def _mean_lift(figures: np.ndarray) -> float:
 def _all(workers: Executor, test: Callable[[int], np.ndarray], tests: int) -> np.ndarray:
     """The test at every seed, stacked: [tests, ..]."""
     started = time.perf_counter()
-    parts = [range(start, min(start + AT_ONCE, tests)) for start in range(0, tests, AT_ONCE)]
-    results = np.concatenate(list(workers.map(_some, [test] * len(parts), parts)))
+    results = np.array(list(workers.map(test, range(tests), chunksize=AT_ONCE)))
     print(f"{test.__name__}: {tests:,} tests in {time.perf_counter() - started:.0f} s", flush=True)
     return results
-
-
-def _some(test: Callable[[int], np.ndarray], seeds: Sequence[int]) -> np.ndarray:
-    return np.array([test(seed) for seed in seeds])

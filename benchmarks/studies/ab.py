@@ -12,14 +12,15 @@ cannot be judged.
 
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 
-from benchmarks.options import Run
+from benchmarks.platform import Run
 from benchmarks.result import write
 from mtmh.experiment.comparison import ArmComparison, compare, read_tables
 from mtmh.experiment.definitions import DEFINITIONS
@@ -30,6 +31,8 @@ from mtmh.experiment.verdict import PRIMARY
 from simulation.run import SimulationPlan, run_simulation
 
 WORLDS, SEEDS = ("default", "habit-only"), (0, 1, 2)
+# Kept of an effect.
+COLUMNS = ("control", "treatment", "lift", "lo", "hi", "always_lo", "always_hi", "adjusted_p")
 # The paper's Table 5: change by MTMH, in percent.
 PAPER = {
     "daily_active_users": 0.05,
@@ -60,6 +63,109 @@ select arm, head, count(*), avg((not old)::int), avg(matching::int)
 """
 
 
+@dataclass(frozen=True)
+class ComparedWorld:
+    """What came of one world: a comparison a seed, and why novel interests go the way they go.
+
+    Of the engagements with lists, by arm and head, `novel` says how many there are, which share is
+    in a topic that the user had none with in 28 days, and which share in a topic of the trigger.
+    """
+
+    comparisons: list[ArmComparison]
+    novel: dict[str, dict[str, float]]
+
+    @classmethod
+    def lived(cls, run: Path, world: str, users: int, days: int, folder: Path) -> Self:
+        """Simulate what `folder` does not hold yet, and compare the arms."""
+        import duckdb
+
+        comparisons = []
+        for seed in SEEDS:
+            simulated = folder / f"{world}-{users}-{days}-{seed}"
+            if not simulated.exists():
+                plan = SimulationPlan(days, users=users, world=world, seed=seed)
+                totals = run_simulation(run, plan, simulated)
+                count = f"{totals.visits:,} visits, {totals.exposures:,} exposures"
+                print(f"{world}, seed {seed}: {count} in {totals.seconds:.0f} s", flush=True)
+            opened = open_experiment(simulated)
+            comparisons.append(compare(opened, read_tables(opened)))
+        # Novel interests of the first seed alone, which has engagements enough.
+        query = NOVEL.format(place=comparisons[0].folder.folder, days=DEFINITIONS.novel_days)
+        with duckdb.connect() as connection:
+            connection.execute("set timezone = 'UTC'")
+            rows = connection.execute(query).fetchall()
+        novel = {
+            f"{arm}, {head} head": {
+                "engagements": n,
+                "novel": round(novel, 4),
+                "on_topic": round(on, 4),
+            }
+            for arm, head, n, novel, on in rows
+        }
+        return cls(comparisons, novel)
+
+    def effects(self, metric: str) -> list[Effect]:
+        """The effect on a metric at every seed."""
+        return [
+            {effect.metric: effect for effect in comparison.effects}[metric]
+            for comparison in self.comparisons
+        ]
+
+    def show(self) -> None:
+        """Print every metric's change at every seed, the verdicts, and the novel interests."""
+        print(
+            f"{'':32}{'paper':>7}"
+            + "".join(f"{f'seed {seed}':>29}" for seed in SEEDS)
+            + "  against the paper"
+        )
+        for name in (*PAPER, *(name for name in METRICS if name not in PAPER)):
+            changes = self.effects(name)
+            paper = f"{PAPER[name]:+.2f}" if name in PAPER else ""
+            cells = ""
+            for effect in changes:
+                # A lift that is no number: the control is 0, and nothing is relative to it.
+                interval = f"[{100 * effect.lo:+.2f}, {100 * effect.hi:+.2f}]"
+                is_relative = effect.lift == effect.lift
+                cell = (
+                    f"{100 * effect.lift:+.2f} {interval}" if is_relative else "no relative change"
+                )
+                cells += f"{cell:>29}"
+            agreement = _agreement(changes) if name in PAPER else ""
+            print(f"{METRICS[name].title:32}{paper:>7}{cells}  {agreement}")
+        for seed, comparison in zip(SEEDS, self.comparisons, strict=True):
+            print(f"seed {seed}: {comparison.verdict.title}. {comparison.verdict.lead}")
+        for name, figures in self.novel.items():
+            new = f"{figures['novel']:.0%} in a topic new to the user"
+            shares = f"{new}, {figures['on_topic']:.0%} in one of the trigger"
+            print(f"engagements of {name}: {figures['engagements']:,}, {shares} (seed {SEEDS[0]})")
+        print()
+
+    def details(self) -> dict[str, Any]:
+        """What the result holds of this world; null for what is no number."""
+        effects: dict[str, list[dict[str, float | None]]] = {}
+        for name in METRICS:
+            effects[name] = []
+            for effect in self.effects(name):
+                values = {column: float(getattr(effect, column)) for column in COLUMNS}
+                effects[name].append(
+                    {
+                        column: round(value, 6) if value == value else None
+                        for column, value in values.items()
+                    }
+                )
+        verdicts = [
+            {"outcome": comparison.verdict.outcome, "lead": comparison.verdict.lead}
+            for comparison in self.comparisons
+        ]
+        return {
+            "verdicts": verdicts,
+            "against_paper": {name: _agreement(self.effects(name)) for name in PAPER},
+            "users": [dict(comparison.sample_ratio.observed) for comparison in self.comparisons],
+            "effects": effects,
+            "novel_by_head": self.novel,
+        }
+
+
 def main(
     run: Run = Path("runs/latest"),
     users: Annotated[int, typer.Option(min=1, help="How many live there.")] = 3000,
@@ -74,26 +180,17 @@ def main(
 ) -> None:
     """One head against the merge among simulated users: change of each Table 5 metric, in two
     worlds."""
-    by_world: dict[str, list[ArmComparison]] = {}
-    novel: dict[str, Any] = {}
+    worlds: dict[str, ComparedWorld] = {}
     with TemporaryDirectory(prefix="mtmh-ab-") as temporary:
         folder = places or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for world in WORLDS:
-            by_world[world] = [
-                _compared(run, SimulationPlan(days, users=users, world=world, seed=seed), folder)
-                for seed in SEEDS
-            ]
-            # Of the first seed alone, which has engagements enough.
-            novel[world] = _novel(by_world[world][0].folder.folder)
+            worlds[world] = ComparedWorld.lived(run, world, users, days, folder)
             print(
                 f"\nWorld {world}: {users:,} simulated users, {days} days;"
                 " change in %, fixed 95 % interval"
             )
-            _show(by_world[world], novel[world])
-    lifts = {
-        world: [_effects(run)[PRIMARY].lift for run in runs] for world, runs in by_world.items()
-    }
+            worlds[world].show()
     details: dict[str, Any] = {
         "baseline": "the same in the world habit-only",
         "users": users,
@@ -101,80 +198,22 @@ def main(
         "seeds": list(SEEDS),
         "simulated": True,
         "paper_percent": PAPER,
-        "worlds": {
-            world: {**_details(runs), "novel_by_head": novel[world]}
-            for world, runs in by_world.items()
-        },
+        "worlds": {name: world.details() for name, world in worlds.items()},
     }
     # The habit-only world is the baseline: relevance is worth nothing there.
-    means = [100 * statistics.mean(lifts[world]) for world in WORLDS]
+    means = [
+        100 * statistics.mean(effect.lift for effect in worlds[world].effects(PRIMARY))
+        for world in WORLDS
+    ]
     write("ab", means[0], "% change of time spent, simulated users", means[1], details)
-    outcomes = {world: [run.verdict.outcome for run in runs] for world, runs in by_world.items()}
+    outcomes = {
+        name: [comparison.verdict.outcome for comparison in world.comparisons]
+        for name, world in worlds.items()
+    }
     if "wins" in outcomes["habit-only"] or any(
         "unjudged" in verdicts for verdicts in outcomes.values()
     ):
         sys.exit(1)
-
-
-def _compared(run: Path, plan: SimulationPlan, folder: Path) -> ArmComparison:
-    simulated = folder / f"{plan.world}-{plan.users}-{plan.days}-{plan.seed}"
-    if not simulated.exists():
-        lived = run_simulation(run, plan, simulated)
-        count = f"{lived.visits:,} visits, {lived.exposures:,} exposures"
-        print(f"{plan.world}, seed {plan.seed}: {count} in {lived.seconds:.0f} s", flush=True)
-    opened = open_experiment(simulated)
-    return compare(opened, read_tables(opened))
-
-
-def _novel(folder: Path) -> dict[str, dict[str, float]]:
-    """Why novel interests go the way they go: of the engagements with lists, by arm and head, how
-    many there are, which share is in a topic that the user had none with in 28 days, and which
-    share in a topic of the trigger."""
-    import duckdb
-
-    query = NOVEL.format(place=folder, days=DEFINITIONS.novel_days)
-    with duckdb.connect() as connection:
-        connection.execute("set timezone = 'UTC'")
-        rows = connection.execute(query).fetchall()
-    return {
-        f"{arm}, {head} head": {
-            "engagements": n,
-            "novel": round(novel, 4),
-            "on_topic": round(on, 4),
-        }
-        for arm, head, n, novel, on in rows
-    }
-
-
-def _effects(comparison: ArmComparison) -> dict[str, Effect]:
-    return {effect.metric: effect for effect in comparison.effects}
-
-
-def _show(comparisons: Sequence[ArmComparison], novel: Mapping[str, Mapping[str, float]]) -> None:
-    print(
-        f"{'':32}{'paper':>7}"
-        + "".join(f"{f'seed {seed}':>29}" for seed in SEEDS)
-        + "  against the paper"
-    )
-    for name in (*PAPER, *(name for name in METRICS if name not in PAPER)):
-        changes = [_effects(comparison)[name] for comparison in comparisons]
-        paper = f"{PAPER[name]:+.2f}" if name in PAPER else ""
-        cells = ""
-        for effect in changes:
-            # A lift that is no number: the control is 0, and nothing is relative to it.
-            interval = f"[{100 * effect.lo:+.2f}, {100 * effect.hi:+.2f}]"
-            is_relative = effect.lift == effect.lift
-            cell = f"{100 * effect.lift:+.2f} {interval}" if is_relative else "no relative change"
-            cells += f"{cell:>29}"
-        agreement = _agreement(changes) if name in PAPER else ""
-        print(f"{METRICS[name].title:32}{paper:>7}{cells}  {agreement}")
-    for seed, comparison in zip(SEEDS, comparisons, strict=True):
-        print(f"seed {seed}: {comparison.verdict.title}. {comparison.verdict.lead}")
-    for name, figures in novel.items():
-        new = f"{figures['novel']:.0%} in a topic new to the user"
-        shares = f"{new}, {figures['on_topic']:.0%} in one of the trigger"
-        print(f"engagements of {name}: {figures['engagements']:,}, {shares} (seed {SEEDS[0]})")
-    print()
 
 
 def _agreement(effects: Sequence[Effect]) -> str:
@@ -185,26 +224,3 @@ def _agreement(effects: Sequence[Effect]) -> str:
     if down and not up:
         return f"opposite ({down} of {len(effects)} clear)"
     return "seeds differ" if up else "cannot be told from 0"
-
-
-def _details(comparisons: Sequence[ArmComparison]) -> Mapping[str, Any]:
-    effects = {
-        name: [_numbers(_effects(comparison)[name]) for comparison in comparisons]
-        for name in METRICS
-    }
-    agreement = {
-        name: _agreement([_effects(comparison)[name] for comparison in comparisons])
-        for name in PAPER
-    }
-    verdicts = [
-        {"outcome": comparison.verdict.outcome, "lead": comparison.verdict.lead}
-        for comparison in comparisons
-    ]
-    sizes = [dict(comparison.sample_ratio.observed) for comparison in comparisons]
-    return {"verdicts": verdicts, "against_paper": agreement, "users": sizes, "effects": effects}
-
-
-def _numbers(effect: Effect) -> dict[str, float | None]:
-    names = ("control", "treatment", "lift", "lo", "hi", "always_lo", "always_hi", "adjusted_p")
-    values = {name: float(getattr(effect, name)) for name in names}
-    return {name: round(value, 6) if value == value else None for name, value in values.items()}

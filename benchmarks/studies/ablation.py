@@ -13,10 +13,19 @@ too.
 
 from typing import Any
 
-from benchmarks.options import Data, Seeds, Settings
 from benchmarks.result import Spread, spread
 from benchmarks.studies.grids import COLD_RECALL, DATA, PARTS, SEEDS, Part
-from benchmarks.studies.study import Outcome, Table, Trials, config_of, percent, run
+from benchmarks.studies.study import (
+    Data,
+    Outcome,
+    Seeds,
+    Settings,
+    Table,
+    Trials,
+    config_of,
+    percent,
+    run,
+)
 
 GAINS = {
     "recall_at_20": "R@20",

@@ -40,7 +40,11 @@ class Arrival:
     def of(cls, prepared: Path, features: Path, content: Path, pairs: Path) -> "Arrival":
         """From the directories of the stages. Raises UserError where no item is new."""
         data = Prepared.load(prepared)
-        kind = _kinds(data)
+        # By their events, which stand in time order: 0 = old, 1 = new, 2 = not in T1.
+        item = data.item[data.is_train]
+        count = np.bincount(item, minlength=data.n_items)
+        early = np.bincount(item[: round((1 - LATE) * len(item))], minlength=data.n_items)
+        kind = np.where(early > 0, 0, np.where(count > 0, 1, 2))
         old, in_train = int((kind == 0).sum()), int((kind <= 1).sum())
         if old == in_train:
             raise UserError(
@@ -83,14 +87,6 @@ class Arrival:
         )
         for epoch in itertools.count() if arrived else [0]:
             yield from sampler.epoch(epoch)
-
-
-def _kinds(data: Prepared) -> np.ndarray:
-    """0 = old, 1 = new, 2 = not in T1, int [items]."""
-    item = data.item[data.is_train]  # in time order
-    count = np.bincount(item, minlength=data.n_items)
-    early = np.bincount(item[: round((1 - LATE) * len(item))], minlength=data.n_items)
-    return np.where(early > 0, 0, np.where(count > 0, 1, 2))
 
 
 def run_stages(folder: str, work: Path, config: Config) -> tuple[Path, Path, Path, Path]:

@@ -7,9 +7,8 @@ text, so nothing there is placed by content, and no creators: its cold items are
 fresh ones count.
 """
 
-from benchmarks.options import Data, Seeds, Settings
 from benchmarks.studies.grids import COLD, COLD_RECALL, DATA_WITH_FRESH, IDS_ALONE, SEEDS
-from benchmarks.studies.study import Outcome, Trials, lines, run
+from benchmarks.studies.study import Data, Outcome, Seeds, Settings, Trials, lines, run
 
 
 def main(data: Data = DATA_WITH_FRESH, seeds: Seeds = SEEDS, settings: Settings = None) -> None:

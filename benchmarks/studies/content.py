@@ -21,9 +21,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from benchmarks.options import Data, Seeds
 from benchmarks.result import spread, write
-from benchmarks.studies.study import existing
+from benchmarks.studies.study import Data, Seeds, existing
 from mtmh.config import ContentSettings, load_config
 from mtmh.content.concepts import Concepts, read_concepts
 from mtmh.content.contrastive import train_tower, untrained_tower

@@ -9,23 +9,21 @@ data of this size. Both runs differ in w_r alone: the default, and 0.
 """
 
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.options import Data, Seeds, Settings
 from benchmarks.result import FOLDER, write
 from benchmarks.studies.arrival import Arrival, run_stages
 from benchmarks.studies.grids import DATA, SEEDS
-from benchmarks.studies.study import config_of, existing, short_name
+from benchmarks.studies.study import Data, Seeds, Settings, config_of, existing, short_name
 from benchmarks.style import COLORS, QUIET, save, styled
 from mtmh.config import Config, TrainSettings
 from mtmh.data.sampler import Batch
+from mtmh.heads import HEADS
 from mtmh.model.catalog import Catalog
 from mtmh.model.two_heads import TwoHeads, build_model
 from mtmh.training.step import pick_step
@@ -79,13 +77,20 @@ def follow(world: Arrival, settings: TrainSettings, seed: int) -> tuple[Paths, i
     after their arrival."""
     torch.sparse.check_sparse_tensor_invariants.disable()
     torch.manual_seed(seed)
-    heads = ("engagement", "relevance")
     shape = world.catalog.architecture(
-        settings.embedding_dim, settings.hidden, settings.out_dim, heads
+        settings.embedding_dim, settings.hidden, settings.out_dim, HEADS
     )
     model = build_model(shape)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=settings.lr)
-    train = partial(_step, model, optimizer, world, settings)
+    law = {name: getattr(settings, name) for name in ("objective", "tau_p", "tau_q", "w_r", "logq")}
+
+    def train(batch: Batch) -> None:
+        ids, floats = world.catalog.ids[batch.items], world.catalog.floats[batch.items]
+        vectors = STEP.vectors(model, ids, floats)
+        total, _ = STEP.objective_loss(vectors, world.content[batch.items], batch, **law)
+        total.backward()
+        STEP.update(optimizer)
+
     for batch in world.batches(settings, seed, arrived=False):
         train(batch)
     # Embedding 0 of each new item is the one before its first update.
@@ -135,7 +140,18 @@ def draw(data_sets: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
     grid = figure.subplots(len(data_sets), len(EMBEDDINGS), squeeze=False)
     for row, (data, runs) in zip(grid, data_sets.items(), strict=True):
         for axes, (name, words) in zip(row, EMBEDDINGS.items(), strict=True):
-            _curves(axes, {run: curves[name] for run, curves in runs.items()})
+            for (run, curves), color, dash in zip(
+                runs.items(), (COLORS["relevance"], QUIET), ("-", "--"), strict=True
+            ):
+                # The mean over the seeds in their range, and a dot where it is halved.
+                mean, updates = curves[name].mean(axis=0), np.arange(curves[name].shape[1])
+                least, most = curves[name].min(axis=0), curves[name].max(axis=0)
+                axes.fill_between(updates, least, most, color=color, alpha=0.2, linewidth=0)
+                label = f"{run}, halved after {halved(mean)}"
+                axes.plot(updates, mean, color=color, linestyle=dash, label=label)
+                axes.plot(halved(mean), mean[halved(mean)], "o", color=color)
+            axes.set_ylim(bottom=0)
+            axes.margins(x=0.01)
             axes.set_title(f"{data}: {words}", size=11, loc="left")
     for axes in grid[:, 0]:
         axes.set_ylabel(f"distance to that after {UPDATES} updates,\nshare of its norm")
@@ -144,37 +160,6 @@ def draw(data_sets: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
     for axes in grid.flat:
         axes.legend(frameon=False, fontsize=9.5)
     return figure
-
-
-def _curves(axes: Axes, runs: dict[str, np.ndarray]) -> None:
-    for (run, curves), color, dash in zip(
-        runs.items(), (COLORS["relevance"], QUIET), ("-", "--"), strict=True
-    ):
-        updates = np.arange(curves.shape[1])
-        axes.fill_between(
-            updates, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.2, linewidth=0
-        )
-        mean = curves.mean(axis=0)
-        axes.plot(
-            updates, mean, color=color, linestyle=dash, label=f"{run}, halved after {halved(mean)}"
-        )
-        axes.plot(halved(mean), mean[halved(mean)], "o", color=color)
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.01)
-
-
-def _step(
-    model: TwoHeads,
-    optimizer: torch.optim.Adagrad,
-    world: Arrival,
-    settings: TrainSettings,
-    batch: Batch,
-) -> None:
-    vectors = STEP.vectors(model, world.catalog.ids[batch.items], world.catalog.floats[batch.items])
-    law = {name: getattr(settings, name) for name in ("objective", "tau_p", "tau_q", "w_r", "logq")}
-    total, _ = STEP.objective_loss(vectors, world.content[batch.items], batch, **law)
-    total.backward()
-    STEP.update(optimizer)
 
 
 @torch.no_grad()

@@ -12,10 +12,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.options import Data, Seeds, Settings
 from benchmarks.result import spread
 from benchmarks.studies.grids import DATA, SEEDS, Setting
-from benchmarks.studies.study import Outcome, Trials, config_of, lines, percent, run
+from benchmarks.studies.study import (
+    Data,
+    Outcome,
+    Seeds,
+    Settings,
+    Trials,
+    config_of,
+    lines,
+    percent,
+    run,
+)
 from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation.evaluate import Test, measure, summary

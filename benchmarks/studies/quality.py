@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.options import Data, Seeds, Settings
 from benchmarks.studies.grids import DATA, SEEDS, WITHOUT, Setting
-from benchmarks.studies.study import Outcome, Trials, lines, run
+from benchmarks.studies.study import Data, Outcome, Seeds, Settings, Trials, lines, run
 from mtmh.evaluation.evaluate import BASELINES
 from pipelines.trial import Figures
 

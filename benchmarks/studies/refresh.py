@@ -22,10 +22,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.options import Seeds, Settings
 from benchmarks.result import spread, write
 from benchmarks.studies.grids import SEEDS
-from benchmarks.studies.study import config_of
+from benchmarks.studies.study import Seeds, Settings, config_of
 from components.writers import WRITERS
 from mtmh.config import Config
 from mtmh.data.files import write_parquet
@@ -36,7 +35,6 @@ from mtmh.evaluation.champion import champion_pool
 from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import refresh
-from mtmh.retrieval.retriever import Pool
 from mtmh.stages import STAGES, StageFolders
 
 METRICS = ("cold_recall_at_500", "cold_share", "recall_at_500", "l2_relevance", "coverage")
@@ -48,7 +46,7 @@ def main(seeds: Seeds = SEEDS, settings: Settings = None) -> None:
     runs = []
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            runs.append(_seed(Path(folder), config_of("synthetic", tuple(settings or ()), seed)))
+            runs.append(_take_in(Path(folder), config_of("synthetic", tuple(settings or ()), seed)))
         for name, rows in runs[-1].items():
             print(
                 f"refresh: seed {seed}: {name}: "
@@ -66,10 +64,11 @@ def main(seeds: Seeds = SEEDS, settings: Settings = None) -> None:
     write("refresh", refreshed, "recall@500 on new items", whole, details)
 
 
-def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
-    # New is what training did not see; the version before is made without those items.
-    size, seed = config.data.synthetic, config.seed
-    world = make_world(size.users, size.items, size.days, seed).tables
+def _make_worlds(work: Path, config: Config) -> Prepared:
+    """The whole data, the version before trained without the new items, and these by themselves,
+    all in `work`; new is what training does not see of the whole world, which is returned."""
+    size = config.data.synthetic
+    world = make_world(size.users, size.items, size.days, config.seed).tables
     whole = _write(world, work / "whole-data")
     prepare(str(whole), work / "look", config.data, config.seed)
     data = Prepared.load(work / "look")
@@ -92,7 +91,12 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
             f"{trained:,} engagements to train on before, {data.is_train.sum():,} after"
         )
     write_parquet(world["items"].filter(pc.invert(is_old)), work / "new.parquet")
+    return data
 
+
+def _take_in(work: Path, config: Config) -> dict[str, dict[str, float]]:
+    """Take in the new items of a seed's world in each way; figures and seconds of the versions."""
+    data = _make_worlds(work, config)
     # Both ways to the new items, timed, each with a cache of its own.
     seconds = {"not refreshed": 0.0}
     shutil.copytree(work / "cache", work / "other-cache")
@@ -101,11 +105,11 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
     done = refresh(work / "before", pq.read_table(work / "new.parquet"), work / "refreshed", intake)
     seconds["refreshed"] = time.perf_counter() - start
     print(
-        f"refresh: seed {seed}: {len(done.items):,} items in {seconds['refreshed']:.2f} s",
+        f"refresh: seed {config.seed}: {len(done.items):,} items in {seconds['refreshed']:.2f} s",
         flush=True,
     )
     start = time.perf_counter()
-    _version(whole, work / "anew", config, work / "other-cache")
+    _version(work / "whole-data", work / "anew", config, work / "other-cache")
     seconds["trained anew"] = time.perf_counter() - start
 
     # All three versions answer the same test users.
@@ -116,17 +120,14 @@ def _seed(work: Path, config: Config) -> dict[str, dict[str, float]]:
     rows = {}
     for name, version in versions.items():
         pool = champion_pool(version, data, test.triggers, test.seen, retrieval)[0]
-        rows[name] = {**_figures(pool, test, ~data.in_train), "seconds": seconds[name]}
+        row: dict[str, Any] = summary(measure(pool, test), pool, test)
+        rows[name] = {metric: float(row[metric]) for metric in METRICS}
+        # How many of the new items anybody sees at all.
+        for depth in (100, pool.item.shape[1]):
+            listed = np.isin(np.flatnonzero(~data.in_train), pool.item[:, :depth])
+            rows[name][f"new_items_in_top_{depth}"] = float(listed.mean())
+        rows[name]["seconds"] = seconds[name]
     return rows
-
-
-def _figures(pool: Pool, test: Test, new: np.ndarray) -> dict[str, float]:
-    row: dict[str, Any] = summary(measure(pool, test), pool, test)
-    figures = {name: float(row[name]) for name in METRICS}
-    for depth in (100, pool.item.shape[1]):
-        top = pool.item[:, :depth]
-        figures[f"new_items_in_top_{depth}"] = float(np.isin(np.flatnonzero(new), top).mean())
-    return figures
 
 
 def _write(tables: dict[str, pa.Table], folder: Path) -> Path:

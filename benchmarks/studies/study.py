@@ -8,7 +8,9 @@ runs/.scratch/trials is read: a series that was killed goes on when started agai
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from benchmarks.result import Spread, spread, write
 from benchmarks.studies.grids import STUDIES, Setting, Study
@@ -17,6 +19,17 @@ from mtmh.errors import UserError
 from pipelines.arguments import layers
 from pipelines.trial import Figures, scratch, try_out
 
+# What the studies take as options.
+Data = Annotated[
+    list[str],
+    typer.Option(
+        help="A folder with data, or 'synthetic'; may be given many times: one result for each."
+    ),
+]
+Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from 0 on.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="section.key=value; may be given many times.")
+]
 # data set, setting, seed -> {model: {metric: figure}}
 Trial = Callable[[str, Setting, int], Figures]
 Table = dict[str, dict[str, Spread]]  # {model: {metric: spread over the seeds}}

@@ -16,10 +16,9 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.options import Data, Seeds, Settings
 from benchmarks.result import FOLDER, Spread, spread
 from benchmarks.studies.grids import DATA, SEEDS, STUDIES, SWEPT, swept
-from benchmarks.studies.study import Outcome, Trials, run
+from benchmarks.studies.study import Data, Outcome, Seeds, Settings, Trials, run
 from benchmarks.style import INK, LINES, QUIET, save, styled
 from mtmh.errors import UserError
 

@@ -5,7 +5,8 @@ that grows.
 import numpy as np
 import pytest
 
-from benchmarks.answers import Ranked, differing, is_foreign, ranked, slope, undeclared
+from benchmarks.load import Ranked, differing, is_foreign, ranked, undeclared
+from benchmarks.steady import slope
 
 
 def listed(items: str, *scores: float) -> Ranked:

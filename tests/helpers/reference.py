@@ -151,8 +151,7 @@ def daily(
 ) -> dict[tuple[str, date], Row]:
     """arm, day -> every metric, None where it has no meaning."""
     rows = user_days(items, history, log)
-    catalog = {one["item_id"]: one for one in items}
-    found = {}
+    found: dict[tuple[str, date], Row] = {}
     for arm in ARMS:
         for day in (FIRST + n * DAY for n in range(days)):
             seen = {one["user_id"] for one in log if one["timestamp"].date() <= day}
@@ -168,44 +167,48 @@ def daily(
                 for one in log
                 if arm_of(one["user_id"]) == arm and one["timestamp"].date() == day
             ]
-            shown = Counter(
-                item for one in mine if one["kind"] == "exposure" for item in one["item_id"]
-            )
-            viewed = {one["item_id"] for one in mine if one["kind"] == "engagement"}
-            topics: Counter[str] = Counter()
-            for item, count in shown.items():
-                for topic in catalog[item]["l2_topics"]:
-                    topics[topic] += count / len(catalog[item]["l2_topics"])
-            there = [one["item_id"] for one in items if one["created_at"].date() <= day]
-
-            def over(a: str, b: str, total: Row = total) -> float | None:
-                return total[a] / total[b] if total[b] else None
-
-            counts = [shown[item] for item in there]
-            apart = sum(abs(a - b) for a in counts for b in counts)
-            found[arm, day] = {
-                "users": users,
-                "active_users": total["active"],
-                "daily_active_users": total["active"] / users,
-                "time_spent": total["seconds"] / users,
-                "distinct_item_views": len(viewed) if mine else None,
-                "fresh_share": over("fresh_impressions", "impressions"),
-                "novel_interests": over("novel_interests", "active"),
-                "interest_recall": over("recalled_interests", "interested"),
-                "engagement_rate": over("engaged_impressions", "impressions"),
-                "relevance_share": over("relevance_impressions", "impressions"),
-                "relevance_engagement_share": over(
-                    "relevance_engagements", "attributed_engagements"
-                ),
-                "topic_match": over("matched_impressions", "judged_impressions"),
-                "diversity": over("diversity", "diverse_lists"),
-                "topic_entropy": -sum(
-                    n / topics.total() * log2(n / topics.total()) for n in topics.values()
-                )
-                if topics
-                else None,
-                "catalog_coverage": len(shown) / len(there) if mine else None,
-                "gini": apart / (2 * len(there) * sum(counts)) if shown else None,
-                "cold_share": over("cold_impressions", "impressions"),
-            }
+            found[arm, day] = {"users": users, "active_users": total["active"]}
+            found[arm, day] |= ratios(total, users) | of_sets(items, mine, day)
     return found
+
+
+def ratios(total: Row, users: int) -> Row:
+    """The metrics that are one sum divided by another, or by the users."""
+
+    def over(a: str, b: str) -> float | None:
+        return total[a] / total[b] if total[b] else None
+
+    return {
+        "daily_active_users": total["active"] / users,
+        "time_spent": total["seconds"] / users,
+        "fresh_share": over("fresh_impressions", "impressions"),
+        "novel_interests": over("novel_interests", "active"),
+        "interest_recall": over("recalled_interests", "interested"),
+        "engagement_rate": over("engaged_impressions", "impressions"),
+        "relevance_share": over("relevance_impressions", "impressions"),
+        "relevance_engagement_share": over("relevance_engagements", "attributed_engagements"),
+        "topic_match": over("matched_impressions", "judged_impressions"),
+        "diversity": over("diversity", "diverse_lists"),
+        "cold_share": over("cold_impressions", "impressions"),
+    }
+
+
+def of_sets(items: list[Row], mine: list[Row], day: date) -> Row:
+    """The metrics of what an arm's users were shown and viewed on a day, all together."""
+    catalog = {one["item_id"]: one for one in items}
+    shown = Counter(item for one in mine if one["kind"] == "exposure" for item in one["item_id"])
+    viewed = {one["item_id"] for one in mine if one["kind"] == "engagement"}
+    topics: Counter[str] = Counter()
+    for item, count in shown.items():
+        for topic in catalog[item]["l2_topics"]:
+            topics[topic] += count / len(catalog[item]["l2_topics"])
+    there = [one["item_id"] for one in items if one["created_at"].date() <= day]
+    counts = [shown[item] for item in there]
+    apart = sum(abs(a - b) for a in counts for b in counts)
+    entropy = -sum(n / topics.total() * log2(n / topics.total()) for n in topics.values())
+    return {
+        "distinct_item_views": len(viewed) if mine else None,
+        "topic_entropy": entropy if topics else None,
+        "catalog_coverage": len(shown) / len(there) if mine else None,
+        "gini": apart / (2 * len(there) * sum(counts)) if shown else None,
+    }

@@ -142,9 +142,24 @@ def write_place(folder: Path, users: int = 400, days: int = 2, in_both: int = 0)
     """A whole place on disk: everyone gets a list a day, the first `in_both` users one of
     each arm.
     """
+    arms = (Arm(name="old", alpha=100), Arm(name="new", alpha=50))
+    for part in ("exposures", "engagements", "rejected", "batches"):
+        (folder / "tables" / part).mkdir(parents=True)
+    write_batch(folder / "tables", log_tables(arms, users, days, in_both), [])
+    pq.write_table(items(), folder / "items.parquet")
+    pq.write_table(history(users), folder / "history.parquet")
+    described = {
+        "salt": "salt", "control": "old", "treatment": "new", "arms": [arm.model_dump() for arm in arms],
+        "first_day": str(FIRST), "days": days, "simulated": True, "world": "hand-made", "seed": 0,
+    }  # fmt: skip
+    (folder / "experiment.json").write_text(json.dumps(described))
+    return folder
+
+
+def log_tables(arms: tuple[Arm, ...], users: int, days: int, in_both: int) -> LogTables:
+    """The lists of `write_place`, and an engagement with three of ten candidates."""
     rng = np.random.default_rng(0)
     names = user_names(users)
-    arms = (Arm(name="old", alpha=100), Arm(name="new", alpha=50))
     arm = np.array(assign_all(pa.array(names), "salt", arms).to_pylist())
     user = np.concatenate([np.tile(np.arange(users), days), np.arange(in_both)])
     served = np.concatenate([np.tile(arm, days), np.where(arm[:in_both] == "old", "new", "old")])
@@ -194,14 +209,4 @@ def write_place(folder: Path, users: int = 400, days: int = 2, in_both: int = 0)
         "dwell_seconds": rng.lognormal(3.5, 0.6, rows),
     }
     engagements = pa.table({name: done[name] for name in ENGAGEMENTS.names}, schema=ENGAGEMENTS)
-    for part in ("exposures", "engagements", "rejected", "batches"):
-        (folder / "tables" / part).mkdir(parents=True)
-    write_batch(folder / "tables", LogTables(exposures, engagements, REJECTED.empty_table()), [])
-    pq.write_table(items(), folder / "items.parquet")
-    pq.write_table(history(users), folder / "history.parquet")
-    told = {
-        "salt": "salt", "control": "old", "treatment": "new", "arms": [arm.model_dump() for arm in arms],
-        "first_day": str(FIRST), "days": days, "simulated": True, "world": "hand-made", "seed": 0,
-    }  # fmt: skip
-    (folder / "experiment.json").write_text(json.dumps(told))
-    return folder
+    return LogTables(exposures, engagements, REJECTED.empty_table())

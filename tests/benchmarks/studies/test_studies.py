@@ -3,7 +3,7 @@ sharing their trials.
 """
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -146,72 +146,92 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         cold.main([str(tmp_path / "nowhere")])
 
 
-def test_the_studies_over_a_tiny_world_share_their_trials(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@dataclass
+class Studied:
+    """What the studies left over a tiny world, each with two seeds but prerank with one."""
+
+    results: dict[str, dict] = field(default_factory=dict)
+    trained: dict[str, int] = field(default_factory=dict)  # models, when that study was done
+    swept: dict = field(default_factory=dict)  # read back, after a sweep of w_r alone
+    picture_bytes: int = 0
+    served: dict = field(default_factory=dict)  # figures of the merge that serves
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Studied:
+    folder, left = tmp_path_factory.mktemp("tiny-studies"), Studied()
     for name, table_ in make_world(users=120, items=90, days=20, seed=0).tables.items():
-        write_parquet(table_, tmp_path / "tiny" / f"{name}.parquet")
-    out = tmp_path / "results"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(result, "FOLDER", out)
-    monkeypatch.setattr(sweep, "FOLDER", out)
-    parts = {name: grids.PARTS[name] for name in ("logQ", "cold items by content")}
-    monkeypatch.setattr(ablation, "PARTS", parts)
-    sides = [side for part in parts.values() for side in (part.on, part.off)]
-    monkeypatch.setitem(STUDIES, "ablation", replace(STUDIES["ablation"], settings=[(), *sides]))
-    monkeypatch.setitem(grids.SWEPT, "w_r", ((0.0, 0.5), 0.5))
-    monkeypatch.setitem(grids.SWEPT, "tau_p", ((0.1,), 0.1))
-    monkeypatch.setitem(grids.SWEPT, "tau_q", ((0.05,), 0.05))
+        write_parquet(table_, folder / "tiny" / f"{name}.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(result, "FOLDER", folder / "results")
+        patch.setattr(sweep, "FOLDER", folder / "results")
+        parts = {name: grids.PARTS[name] for name in ("logQ", "cold items by content")}
+        patch.setattr(ablation, "PARTS", parts)
+        sides = [side for part in parts.values() for side in (part.on, part.off)]
+        patch.setitem(STUDIES, "ablation", replace(STUDIES["ablation"], settings=[(), *sides]))
+        patch.setitem(grids.SWEPT, "w_r", ((0.0, 0.5), 0.5))
+        patch.setitem(grids.SWEPT, "tau_p", ((0.1,), 0.1))
+        patch.setitem(grids.SWEPT, "tau_q", ((0.05,), 0.05))
+        for study, seeds in ((ablation, 2), (sweep, 2), (cold, 2), (prerank, 1)):
+            study.main(["tiny"], seeds=seeds)
+            name = study.__name__.rpartition(".")[2]
+            left.results[name] = json.loads((folder / "results" / f"{name}_tiny.json").read_text())
+            left.trained[name] = len(list(folder.glob("runs/.scratch/trials/tiny/*/train/*")))
+        left.picture_bytes = (folder / "results" / "sweep.png").stat().st_size
+        sweep.main(["tiny"], seeds=2, sweep=["w_r"])
+        left.swept = sweep.written()
+        left.served = on_validation("tiny", ("prerank.use=true",), 0)["merged"]
+    return left
 
-    def written(name: str) -> dict:
-        return json.loads((out / f"{name}_tiny.json").read_text())
 
-    def trained() -> int:
-        return len(list(tmp_path.glob("runs/.scratch/trials/tiny/*/train/*")))
+def test_the_studies_share_their_trials(studied: Studied) -> None:
+    assert studied.trained["ablation"] == 2 * 2  # with and without logQ; cold items are not trained
+    assert studied.trained["sweep"] == 2 * 2 + 2  # w_r 0
+    assert studied.trained["cold"] == 2 * 2 + 2 + 2 * 2  # ids alone; dropout
 
-    ablation.main(["tiny"], seeds=2)
-    assert trained() == 2 * 2  # with and without logQ; the cold items' places are not trained
-    ablated = written("ablation")
-    assert ablated["details"]["parts"]["cold items by content"]["default"] == "on"
-    assert ablated["details"]["seeds"] == 2
 
-    sweep.main(["tiny"], seeds=2)
-    assert trained() == 2 * 2 + 2  # w_r 0
-    merged = written("sweep")["details"]["merged"]
+def test_an_ablation_says_what_is_the_default(studied: Studied) -> None:
+    details = studied.results["ablation"]["details"]
+    assert details["parts"]["cold items by content"]["default"] == "on"
+    assert details["seeds"] == 2
+
+
+def test_a_sweep_is_drawn_and_its_reference_is_the_default(studied: Studied) -> None:
+    merged = studied.results["sweep"]["details"]["merged"]
     assert merged["train.w_r=0.5"]["recall_at_500"]["mean"] == pytest.approx(
-        ablated["value"], abs=1e-4
+        studied.results["ablation"]["value"], abs=1e-4
     )
-    assert (out / "sweep.png").stat().st_size > 10_000
-    sweep.main(["tiny"], seeds=2, sweep=["w_r"])
-    ((label, changes),) = sweep.written().items()
+    assert studied.picture_bytes > 10_000
+    ((label, changes),) = studied.swept.items()
     assert label.startswith("tiny (at w_r 0.5: recall ")
     assert list(changes) == ["w_r"]
+
+
+def test_what_is_no_setting_of_the_sweep_is_refused() -> None:
     with pytest.raises(UserError, match="--sweep tau: write some of w_r, tau_p, tau_q"):
         sweep.main(["tiny"], sweep=["w_r", "tau"])
 
-    cold.main(["tiny"], seeds=2)
-    variants = written("cold")["details"]["variants"]
-    assert set(variants) == set(grids.COLD)
-    assert (
-        written("cold")["baseline"]
-        == variants[grids.IDS_ALONE]["merged"]["cold_recall_at_500"]["mean"]
-    )
-    assert written("cold")["value"] == max(
-        row["merged"]["cold_recall_at_500"]["mean"] for row in variants.values()
-    )
-    assert trained() == 2 * 2 + 2 + 2 * 2  # ids alone; dropout
 
-    prerank.main(["tiny"], seeds=1)
-    lists = written("prerank")["details"]["lists"]
+def test_the_best_way_to_place_cold_items_stands_beside_ids_alone(studied: Studied) -> None:
+    outcome = studied.results["cold"]
+    variants = outcome["details"]["variants"]
+    recall = {name: row["merged"]["cold_recall_at_500"]["mean"] for name, row in variants.items()}
+    assert set(variants) == set(grids.COLD)
+    assert outcome["baseline"] == recall[grids.IDS_ALONE]
+    assert outcome["value"] == max(recall.values())
+
+
+def test_the_last_ranking_is_the_one_that_serves(studied: Studied) -> None:
+    lists = studied.results["prerank"]["details"]["lists"]
     assert {name.partition(": ")[0] for name in lists} == {
         "nearest trigger",
         "mixture",
         "preranker alone",
         "mixture x preranker",
     }
-    served = on_validation("tiny", ("prerank.use=true",), 0)["merged"]
     assert lists["mixture x preranker: merged"]["recall_at_20"]["mean"] == pytest.approx(
-        served["recall_at_20"], abs=1e-5
+        studied.served["recall_at_20"], abs=1e-5
     )
 
 

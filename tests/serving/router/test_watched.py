@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from helpers.live_router import RouterFolder, Run, dated, eventually, remove
+from helpers.live_router import Router, RouterFolder, Run, dated, eventually, remove
 from helpers.processes import free_ports
 from tritonclient.grpc import InferenceServerClient
 
@@ -137,79 +138,90 @@ def prometheus(folder: Path, router: int, triton: int) -> Iterator[Prometheus]:
         assert server.wait(timeout=60) == 0
 
 
-@pytest.mark.usefixtures("of_today")
-def test_a_real_prometheus_takes_the_rules_and_sees_the_log_and_a_head_go(
-    run_router: Run, place: RouterFolder, tmp_path: Path
-) -> None:
+@dataclass(frozen=True)
+class Watched:
+    """A router that does not look after a head again, and who watches it."""
+
+    router: Router
+    triton: InferenceServerClient
+    prometheus: Prometheus
+    log: Path
+
+    def work(self, count: int) -> None:
+        for _ in range(count):
+            self.router.retrieve(**ASKED)
+            self.router.post(
+                "/v1/engagements", {"engagements": [{"user_id": "u03", "item_id": "i00"}]}
+            )
+
+
+@pytest.fixture
+def watched(
+    of_today: None, run_router: Run, place: RouterFolder, tmp_path: Path
+) -> Iterator[Watched]:
     if shutil.which("prometheus") is None:
         message = "no prometheus on the PATH: install it with 'apt-get install -y prometheus'"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    log = f"log.directory={tmp_path / 'log'}"
+    log = tmp_path / "log"
     with (
-        run_router(
-            log, "triton.poll_seconds=600"
-        ) as router,  # it does not look after the head again
+        run_router(f"log.directory={log}", "triton.poll_seconds=600") as router,
         InferenceServerClient(f"127.0.0.1:{place.ports.grpc}") as triton,
+        prometheus(tmp_path, router.port, place.ports.metrics) as watching,
     ):
-        engaged = {"user_id": "u03", "item_id": "i00"}
-        with prometheus(tmp_path, router.port, place.ports.metrics) as watching:
+        yield Watched(router, triton, watching, log)
 
-            def work(count: int) -> None:
-                for _ in range(count):
-                    router.retrieve(**ASKED)
-                    router.post("/v1/engagements", {"engagements": [engaged]})
 
-            found = [rule for group in watching.ask("rules")["groups"] for rule in group["rules"]]
-            assert len(found) == len(list(rules()))
-            eventually(
-                lambda: (
-                    {
-                        rule["health"]
-                        for group in watching.ask("rules")["groups"]
-                        for rule in group["rules"]
-                    }
-                    == {"ok"}
-                ),
-                "every rule was evaluated without an error",
-            )
-            eventually(lambda: watching.alerts() == {}, "nothing to wake anybody for")
+def test_a_real_prometheus_takes_the_rules_and_sees_the_log_go(watched: Watched) -> None:
+    watching = watched.prometheus
 
-            shutil.rmtree(tmp_path / "log")
-            for _ in range(20):
-                assert not router.retrieve(**ASKED)["exposure_logged"]
-            eventually(
-                lambda: watching.alerts() == {"MtmhLogNotWritable": "pending"},
-                "the log's alert begins",
-            )
-            (tmp_path / "log").mkdir()
+    def taken() -> list[dict[str, Any]]:
+        return [rule for group in watching.ask("rules")["groups"] for rule in group["rules"]]
 
-            work(10)
-            eventually(lambda: watching.values("mtmh:answers:rate5m > 0"), "the answers are seen")
-            for query in dashboards():
-                eventually(
-                    lambda query=query: answers(watching, query),
-                    f"an answer to {query}",
-                    seconds=20,
-                )
-            assert 0 < sum(watching.values("mtmh:index_age_seconds").values()) < 86400
-            both = watching.values("mtmh:head:share")
-            assert sum(both.values()) == pytest.approx(1)
-            assert {dict(labels)["head"] for labels in both} == {"engagement", "relevance"}
-            assert max(map(abs, watching.values("mtmh:head:off_alpha").values())) < 0.05
+    assert len(taken()) == len(list(rules()))
+    eventually(
+        lambda: {rule["health"] for rule in taken()} == {"ok"},
+        "every rule was evaluated without an error",
+    )
+    eventually(lambda: watching.alerts() == {}, "nothing to wake anybody for")
 
-            triton.unload_model("retrieve_relevance_42", headers=headers(place.triton.secret))
-            work(200)  # five minutes' mean must be above one answer in two seconds
-            eventually(lambda: "MtmhHeadGone relevance" in watching.alerts(), "the alert begins")
-            told = watching.alerts()
-            assert (
-                told["MtmhHeadGone relevance"] == told["MtmhDegraded relevance"] == "pending"
-            )  # for five minutes
-            assert "MtmhDegraded engagement" not in told
-            eventually(
-                lambda: watching.values('mtmh:head:off_alpha{head="relevance"} < -0.1'),
-                "alpha is not kept",
-            )
-        triton.load_model("retrieve_relevance_42", headers=headers(place.triton.secret))
+    shutil.rmtree(watched.log)
+    for _ in range(20):
+        assert not watched.router.retrieve(**ASKED)["exposure_logged"]
+    eventually(
+        lambda: watching.alerts() == {"MtmhLogNotWritable": "pending"}, "the log's alert begins"
+    )
+    watched.log.mkdir()
+    watched.work(10)  # it writes again
+
+
+def test_a_real_prometheus_answers_every_query_and_sees_a_head_go(
+    watched: Watched, place: RouterFolder
+) -> None:
+    watching = watched.prometheus
+    watched.work(10)
+    eventually(lambda: watching.values("mtmh:answers:rate5m > 0"), "the answers are seen")
+    for query in dashboards():
+        eventually(
+            lambda query=query: answers(watching, query), f"an answer to {query}", seconds=20
+        )
+    assert 0 < sum(watching.values("mtmh:index_age_seconds").values()) < 86400
+    both = watching.values("mtmh:head:share")
+    assert sum(both.values()) == pytest.approx(1)
+    assert {dict(labels)["head"] for labels in both} == {"engagement", "relevance"}
+    assert max(map(abs, watching.values("mtmh:head:off_alpha").values())) < 0.05
+
+    secret = headers(place.triton.secret)
+    watched.triton.unload_model("retrieve_relevance_42", headers=secret)
+    watched.work(200)  # five minutes' mean must be above one answer in two seconds
+    eventually(lambda: "MtmhHeadGone relevance" in watching.alerts(), "the alert begins")
+    alerts = watching.alerts()  # pending for five minutes
+    assert alerts["MtmhHeadGone relevance"] == alerts["MtmhDegraded relevance"] == "pending"
+    assert "MtmhDegraded engagement" not in alerts
+    eventually(
+        lambda: watching.values('mtmh:head:off_alpha{head="relevance"} < -0.1'),
+        "alpha is not kept",
+    )
+    watched.triton.load_model("retrieve_relevance_42", headers=secret)
 
 
 def answers(watching: Prometheus, query: Query) -> bool:

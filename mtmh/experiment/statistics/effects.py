@@ -4,7 +4,7 @@ number of metrics.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,15 @@ class Winsorized:
     # treatment / control - 1 of the plain means: neither winsorized nor adjusted by the past.
     plain_lift: float
 
+    @classmethod
+    def of(cls, contrasts: ArmContrasts, metric: Metric) -> Self | None:
+        """What it did to `metric`; None where every user's total counts in full."""
+        control, treatment = (arm.get(metric.numerator or "") for arm in contrasts.extremes)
+        if not metric.winsorized or control is None or treatment is None:
+            return None
+        plain = treatment.mean / control.mean - 1 if control.mean > 0 else float("nan")
+        return cls(control.winsorized + treatment.winsorized, control.limit, plain)
+
 
 @dataclass(frozen=True)
 class Largest:
@@ -33,6 +42,18 @@ class Largest:
     user_id: str
     column: str
     share: float  # after winsorizing
+
+    @classmethod
+    def of(cls, contrasts: ArmContrasts, metric: Metric) -> tuple[Self, ...]:
+        """In each arm, of the metric's columns the one of which a single user holds most."""
+        largest = []
+        for arm, extremes in zip(contrasts.arms, contrasts.extremes, strict=True):
+            names = (metric.numerator, metric.denominator)
+            columns = [name for name in names if name is not None and name in extremes]
+            if columns:
+                name = max(columns, key=lambda column: extremes[column].share)
+                largest.append(cls(arm, extremes[name].user_id, name, extremes[name].share))
+        return tuple(largest)
 
 
 @dataclass(frozen=True)
@@ -106,32 +127,11 @@ def effects(
             cuped=name in contrasts.cuped,
             users=contrasts.users,
             reason=contrasts.reason(metrics[name]),
-            winsorized=_winsorized(contrasts, metrics[name]),
-            largest=_largest(contrasts, metrics[name]),
+            winsorized=Winsorized.of(contrasts, metrics[name]),
+            largest=Largest.of(contrasts, metrics[name]),
         )
         for (name, interval), p in zip(contrasts.intervals.items(), adjusted, strict=True)
     ]
-
-
-def _winsorized(contrasts: ArmContrasts, metric: Metric) -> Winsorized | None:
-    """How many users' totals were cut, at which limit; None where every total counts in full."""
-    control, treatment = (arm.get(metric.numerator or "") for arm in contrasts.extremes)
-    if not metric.winsorized or control is None or treatment is None:
-        return None
-    plain = treatment.mean / control.mean - 1 if control.mean > 0 else float("nan")
-    return Winsorized(control.winsorized + treatment.winsorized, control.limit, plain)
-
-
-def _largest(contrasts: ArmContrasts, metric: Metric) -> tuple[Largest, ...]:
-    """Of a metric's columns, in each arm, the one of which a single user holds most."""
-    largest = []
-    for arm, extremes in zip(contrasts.arms, contrasts.extremes, strict=True):
-        names = (metric.numerator, metric.denominator)
-        columns = [name for name in names if name is not None and name in extremes]
-        if columns:
-            name = max(columns, key=lambda column: extremes[column].share)
-            largest.append(Largest(arm, extremes[name].user_id, name, extremes[name].share))
-    return tuple(largest)
 
 
 def effects_by_day(

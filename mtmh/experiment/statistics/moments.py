@@ -60,6 +60,32 @@ class _Arm:
     names: Sequence[str]  # of the columns and, behind them, of the pre-period's
     ends: Ints  # [looks]: rows up to the end of each day
 
+    @classmethod
+    def of(
+        cls, rows: pa.Table, days: pa.Array, columns: Sequence[str], before: pa.Table | None
+    ) -> "_Arm":
+        """An arm's rows of these days, by day, beside what its users did before."""
+        look = Ids(days).rows(rows["day"])
+        rows = rows.append_column("_look", pa.array(look)).filter(pa.array(look >= 0))
+        rows = rows.sort_by("_look")
+        users = rows["user_id"].cast(pa.string()).combine_chunks().dictionary_encode()
+        # Sums of the pre-period, of the columns that it has.
+        names = [name for name in columns if before is not None and name in before.column_names]
+        past = np.zeros((len(users.dictionary), len(names)))
+        if before is not None:
+            user = Ids(users.dictionary).rows(before["user_id"])
+            of_users = before.filter(pa.array(user >= 0))
+            np.add.at(past, user[user >= 0], _matrix(of_users, names))
+        ends = np.searchsorted(rows["_look"].to_numpy(), np.arange(len(days)), side="right")
+        return cls(
+            users.dictionary,
+            users.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+            _matrix(rows, columns),
+            past,
+            [*columns, *(BEFORE + name for name in names)],
+            ends.astype(np.int64),
+        )
+
     def seen(self) -> Ints:
         """Users with a row up to each look, [looks]; -1 stands for no row yet."""
         return np.asarray(np.append(-1, np.maximum.accumulate(self.user))[self.ends] + 1)
@@ -72,6 +98,24 @@ class _Arm:
         ):
             np.add.at(sums, self.user[start:end], self.values[start:end])
             yield np.hstack([sums[:count], self.past[:count]])
+
+    def extremes(self, totals: Floats, limits: Floats) -> dict[str, Extremes]:
+        """Of each column, without those of the pre-period; `totals` at the last look."""
+        extremes = {}
+        for number in range(self.values.shape[1] if len(totals) else 0):
+            column = totals[:, number]
+            limit = float(limits[number])
+            counted = np.minimum(column, limit)
+            largest = int(column.argmax())
+            total = float(counted.sum())
+            extremes[self.names[number]] = Extremes(
+                mean=float(column.mean()),
+                limit=limit,
+                winsorized=int((column > limit).sum()),
+                user_id=self.users[largest].as_py(),
+                share=float(counted[largest] / total) if total > 0 else 0.0,
+            )
+        return extremes
 
 
 def looks(
@@ -89,7 +133,7 @@ def looks(
     pre-period, a user's total counts as at most `DEFINITIONS.winsorized_share` of the users of all
     arms have that have any.
     """
-    parts = [_arm(rows, days, columns, before) for rows in arms]
+    parts = [_Arm.of(rows, days, columns, before) for rows in arms]
     means: list[list[Floats]] = [[] for _ in parts]
     covariances: list[list[Floats]] = [[] for _ in parts]
     totals: tuple[Floats, ...] = tuple(np.zeros((0, len(part.names))) for part in parts)
@@ -116,33 +160,9 @@ def looks(
                 for j, b in enumerate(names)
             },
         )
-        extremes = _extremes(part, totals[number], limits)
+        extremes = part.extremes(totals[number], limits)
         results.append(Looks(aggregates, part.seen(), part.ends, extremes))
     return results
-
-
-def _arm(rows: pa.Table, days: pa.Array, columns: Sequence[str], before: pa.Table | None) -> _Arm:
-    """One arm's rows of these days, by day, beside what its users did before."""
-    look = Ids(days).rows(rows["day"])
-    rows = rows.append_column("_look", pa.array(look)).filter(pa.array(look >= 0)).sort_by("_look")
-    users = rows["user_id"].cast(pa.string()).combine_chunks().dictionary_encode()
-    # Sums of the pre-period, of the columns that it has.
-    names = [name for name in columns if before is not None and name in before.column_names]
-    past = np.zeros((len(users.dictionary), len(names)))
-    if before is not None:
-        user = Ids(users.dictionary).rows(before["user_id"])
-        of_users = before.filter(pa.array(user >= 0))
-        np.add.at(past, user[user >= 0], _matrix(of_users, names))
-    return _Arm(
-        users.dictionary,
-        users.indices.to_numpy(zero_copy_only=False).astype(np.int64),
-        _matrix(rows, columns),
-        past,
-        [*columns, *(BEFORE + name for name in names)],
-        np.searchsorted(rows["_look"].to_numpy(), np.arange(len(days)), side="right").astype(
-            np.int64
-        ),
-    )
 
 
 def _limits(totals: Floats, names: Sequence[str], winsorized: Collection[str]) -> Floats:
@@ -158,25 +178,6 @@ def _limits(totals: Floats, names: Sequence[str], winsorized: Collection[str]) -
         if name.removeprefix(BEFORE) in winsorized and len(positive):
             limits[number] = np.quantile(positive, DEFINITIONS.winsorized_share, method="lower")
     return limits
-
-
-def _extremes(arm: _Arm, totals: Floats, limits: Floats) -> dict[str, Extremes]:
-    """Of each column, without those of the pre-period."""
-    extremes = {}
-    for number in range(arm.values.shape[1] if len(totals) else 0):
-        column = totals[:, number]
-        limit = float(limits[number])
-        counted = np.minimum(column, limit)
-        largest = int(column.argmax())
-        total = float(counted.sum())
-        extremes[arm.names[number]] = Extremes(
-            mean=float(column.mean()),
-            limit=limit,
-            winsorized=int((column > limit).sum()),
-            user_id=arm.users[largest].as_py(),
-            share=float(counted[largest] / total) if total > 0 else 0.0,
-        )
-    return extremes
 
 
 def _matrix(rows: pa.Table, columns: Sequence[str]) -> Floats:

@@ -44,6 +44,37 @@ class LogHealth:
     vanished: Mapping[str, str]  # arm -> the day from which on it answered nobody
     deviations: Sequence[Deviation] = ()  # answers that are not what their arm stands for
 
+    def obstacles(self) -> Iterator[str]:
+        """What the log lacks for a verdict."""
+        everyone = sum(self.users.values()) + self.contaminated
+        if self.contaminated > MOST_CONTAMINATED * everyone:
+            yield (
+                f"Contamination: {self.contaminated:,} of {everyone:,} users "
+                f"({self.contaminated / everyone:.1%}) were in two arms, or not in that of their "
+                f"bucket; the bound is {MOST_CONTAMINATED:.0%}."
+            )
+        for what, (count, total) in self.unusable.items():
+            if count > MOST_UNUSABLE * total:
+                yield (
+                    f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound "
+                    f"is {MOST_UNUSABLE:.0%}."
+                )
+        for arm, day in self.vanished.items():
+            yield f"Log: the arm {arm} answers nobody from {day} on."
+        for arm, users in self.users.items():
+            if users < LEAST_USERS:
+                yield f"Users: the arm {arm} has {users:,}, and {LEAST_USERS} are the least."
+        for deviation in self.deviations:
+            most = max(deviation.shares.values())
+            words = DEVIATIONS[deviation.name]
+            shares = ", ".join(f"{arm} {share:.1%}" for arm, share in deviation.shares.items())
+            if most > MOST_DEVIATING:
+                bound = f"the bound is {MOST_DEVIATING:.0%} of an arm's answers"
+                yield f"Log: {words}, {shares}; {bound}."
+            elif most > UNLIKE_FROM and not deviation.p >= ALARM:
+                p = f"(p = {deviation.p:.1g})"
+                yield f"Log: {words}, {shares} {p}: the arms were not served alike."
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -87,9 +118,8 @@ def judge(
     treatment: str,
 ) -> Verdict:
     """The verdict. A guardrail that could not be measured is named, and rules out a win."""
-    measured = {effect.metric: effect for effect in effects if effect.always_lo == effect.always_lo}
-    obstacles = [*_lost_users(ratio, unserved), *_obstacles(PRIMARY in measured, log)]
-    obstacles += _dominated(effects)
+    measured = {effect.metric: effect for effect in effects if effect.is_measured}
+    obstacles = list(_obstacles(effects, ratio, unserved, log))
     if obstacles:
         lead = (
             f"What is wrong with the experiment itself decides nothing about {treatment}. Mend "
@@ -147,8 +177,11 @@ def signed(share: float | None) -> str:
     return f"{100 * share:+.{digits}f}{PERCENT}".replace("-", "\u2212")
 
 
-def _lost_users(ratio: SampleRatio, unserved: NeverServed) -> Iterator[str]:
-    """Users, or their exposures, that an arm lost."""
+def _obstacles(
+    effects: Sequence[Effect], ratio: SampleRatio, unserved: NeverServed, log: LogHealth
+) -> Iterator[str]:
+    """Why the comparison cannot be judged."""
+    # Users, or their exposures, that an arm lost.
     if ratio.alarm:
         shares = ", ".join(f"{arm} {users:,}" for arm, users in ratio.observed.items())
         wanted = ", ".join(f"{arm} {users:,.0f}" for arm, users in ratio.expected.items())
@@ -165,46 +198,11 @@ def _lost_users(ratio: SampleRatio, unserved: NeverServed) -> Iterator[str]:
             f"Never served: {shares} users engaged and were answered nothing that is in the log "
             f"(p = {unserved.p:.1g}). An arm's exposures are lost, or come without an arm."
         )
-
-
-def _obstacles(has_primary: bool, log: LogHealth) -> Iterator[str]:
-    """What the log lacks for a verdict."""
-    everyone = sum(log.users.values()) + log.contaminated
-    if log.contaminated > MOST_CONTAMINATED * everyone:
-        yield (
-            f"Contamination: {log.contaminated:,} of {everyone:,} users "
-            f"({log.contaminated / everyone:.1%}) were in two arms, or not in that of their "
-            f"bucket; the bound is {MOST_CONTAMINATED:.0%}."
-        )
-    for what, (count, total) in log.unusable.items():
-        if count > MOST_UNUSABLE * total:
-            yield (
-                f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound is "
-                f"{MOST_UNUSABLE:.0%}."
-            )
-    for arm, day in log.vanished.items():
-        yield f"Log: the arm {arm} answers nobody from {day} on."
-    for arm, users in log.users.items():
-        if users < LEAST_USERS:
-            yield f"Users: the arm {arm} has {users:,}, and {LEAST_USERS} are the least."
-    for deviation in log.deviations:
-        most = max(deviation.shares.values())
-        words = DEVIATIONS[deviation.name]
-        shares = ", ".join(f"{arm} {share:.1%}" for arm, share in deviation.shares.items())
-        if most > MOST_DEVIATING:
-            yield f"Log: {words}, {shares}; the bound is {MOST_DEVIATING:.0%} of an arm's answers."
-        elif most > UNLIKE_FROM and not deviation.p >= ALARM:
-            p = f"(p = {deviation.p:.1g})"
-            yield f"Log: {words}, {shares} {p}: the arms were not served alike."
-    if not has_primary:
+    yield from log.obstacles()
+    # Figures that are not there, or that a single user makes.
+    if not any(effect.metric == PRIMARY and effect.is_measured for effect in effects):
         yield f"{_title(PRIMARY)} could not be measured in both arms."
-
-
-def _dominated(effects: Sequence[Effect]) -> Iterator[str]:
-    """Primary metric and guardrails of which a single user holds too much."""
-    for effect in effects:
-        if effect.metric not in (PRIMARY, *GUARDRAILS):
-            continue
+    for effect in [effect for effect in effects if effect.metric in (PRIMARY, *GUARDRAILS)]:
         for largest in effect.largest:
             if largest.share > MOST_OF_ONE_USER:
                 column = largest.column.replace("_", " ")

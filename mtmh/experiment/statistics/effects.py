@@ -2,6 +2,7 @@
 number of metrics.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -85,6 +86,11 @@ class Effect:
     largest: tuple[
         Largest, ...
     ] = ()  # of control and treatment, the user with the largest share of a column's sum
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it has the interval that decides."""
+        return not math.isnan(self.always_lo)
 
 
 def effects(

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mtmh.data.contract import UTC_MICROSECONDS, accepts
-from mtmh.errors import UserError
+from mtmh.errors import UserError, fault_lines
 from mtmh.experiment.arms import Arms
 from mtmh.exposures.read import LogRelations, read
 
@@ -124,10 +124,7 @@ def open_experiment(folder: Path) -> ExperimentFolder:
             f"{path} is missing. It names salt, control, treatment, arms, first_day and days."
         ) from None
     except ValidationError as error:
-        lines = [
-            f"\n  {'.'.join(map(str, fault['loc'])) or 'all'}: {fault['msg']}"
-            for fault in error.errors()
-        ]
+        lines = fault_lines(error)
         raise UserError(f"{path} is no experiment: {len(lines)} errors{''.join(lines)}") from None
     except ValueError as error:  # no JSON, or no UTF-8
         raise UserError(f"{path} is no experiment: not JSON ({error}). Write it anew.") from None

@@ -99,6 +99,24 @@ class _Arm:
             np.add.at(sums, self.user[start:end], self.values[start:end])
             yield np.hstack([sums[:count], self.past[:count]])
 
+    def looks(
+        self, means: list[Floats], covariances: list[Floats], totals: Floats, limits: Floats
+    ) -> Looks:
+        """The moments at each look in tea-tasting's form; `totals` and `limits` of the last one."""
+        mean, covariance = np.array(means), np.array(covariances)
+        # tea-tasting's arithmetic takes arrays of looks for numbers.
+        aggregates = Aggregates(
+            count_=self.seen(),
+            mean_={name: mean[:, i] for i, name in enumerate(self.names)},
+            var_={name: covariance[:, i, i] for i, name in enumerate(self.names)},
+            cov_={
+                (a, b): covariance[:, i, j]
+                for i, a in enumerate(self.names)
+                for j, b in enumerate(self.names)
+            },
+        )
+        return Looks(aggregates, self.seen(), self.ends, self.extremes(totals, limits))
+
     def extremes(self, totals: Floats, limits: Floats) -> dict[str, Extremes]:
         """Of each column, without those of the pre-period; `totals` at the last look."""
         extremes = {}
@@ -134,50 +152,27 @@ def looks(
     arms have that have any.
     """
     parts = [_Arm.of(rows, days, columns, before) for rows in arms]
+    names = parts[0].names
     means: list[list[Floats]] = [[] for _ in parts]
     covariances: list[list[Floats]] = [[] for _ in parts]
     totals: tuple[Floats, ...] = tuple(np.zeros((0, len(part.names))) for part in parts)
-    limits = np.zeros(len(parts[0].names))
+    limits = np.zeros(len(names))
     for totals in zip(*(part.running() for part in parts), strict=True):
-        # Every look has limits of its own: both arms' users so far.
-        limits = _limits(np.vstack(totals), parts[0].names, winsorized)
+        # Every look has limits of its own, from both arms' users so far. Only totals above 0 count,
+        # so that a metric of which most users have nothing is not cut to nothing.
+        limits = np.full(len(names), np.inf)
+        for number, column in enumerate(np.vstack(totals).T):
+            positive = column[column > 0]
+            if names[number].removeprefix(BEFORE) in winsorized and len(positive):
+                limits[number] = np.quantile(positive, DEFINITIONS.winsorized_share, method="lower")
         for number, users_totals in enumerate(totals):
             mean, covariance = _mean_and_covariance(np.minimum(users_totals, limits))
             means[number].append(mean)
             covariances[number].append(covariance)
-    results = []
-    for number, part in enumerate(parts):
-        mean, covariance = np.array(means[number]), np.array(covariances[number])
-        names = part.names
-        # tea-tasting's arithmetic takes arrays of looks for numbers.
-        aggregates = Aggregates(
-            count_=part.seen(),
-            mean_={name: mean[:, i] for i, name in enumerate(names)},
-            var_={name: covariance[:, i, i] for i, name in enumerate(names)},
-            cov_={
-                (a, b): covariance[:, i, j]
-                for i, a in enumerate(names)
-                for j, b in enumerate(names)
-            },
-        )
-        extremes = part.extremes(totals[number], limits)
-        results.append(Looks(aggregates, part.seen(), part.ends, extremes))
-    return results
-
-
-def _limits(totals: Floats, names: Sequence[str], winsorized: Collection[str]) -> Floats:
-    """The largest total that counts as it is: float64 [names], inf for a column that is not
-    winsorized.
-
-    Of users with a total above 0, so that a metric of which most users have nothing is not cut to
-    nothing.
-    """
-    limits = np.full(len(names), np.inf)
-    for number, name in enumerate(names):
-        positive = totals[:, number][totals[:, number] > 0]
-        if name.removeprefix(BEFORE) in winsorized and len(positive):
-            limits[number] = np.quantile(positive, DEFINITIONS.winsorized_share, method="lower")
-    return limits
+    return [
+        part.looks(means[number], covariances[number], totals[number], limits)
+        for number, part in enumerate(parts)
+    ]
 
 
 def _matrix(rows: pa.Table, columns: Sequence[str]) -> Floats:

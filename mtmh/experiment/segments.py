@@ -9,6 +9,7 @@ a question for the next experiment.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,26 @@ class Segment:
     kind: str  # "users" or "topic"
     name: str
     users: pa.Array  # string
+
+    @classmethod
+    def by_topic(cls, before: pa.Table, items: pa.Table) -> Iterator[Self]:
+        """The users of each L1 topic: the topic of most of their earlier engagements."""
+        lists = items["l1_topics"].combine_chunks()
+        item_of = items["item_id"].take(pc.list_parent_indices(lists))
+        topic_of = pa.table({"item_id": item_of, "topic": lists.flatten()})
+        engaged = before.select(["user_id", "item_id"]).join(topic_of, "item_id", join_type="inner")
+        counts = engaged.group_by(["user_id", "topic"]).aggregate([([], "count_all")])
+        # The first row of a user has the most; ties go by the topic's name.
+        order = [("user_id", "ascending"), ("count_all", "descending"), ("topic", "ascending")]
+        ordered = counts.sort_by(order)
+        names = ordered["user_id"].combine_chunks()
+        first = np.ones(len(names), bool)
+        if len(names) > 1:
+            first[1:] = pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
+        favourites = ordered.filter(pa.array(first))
+        for topic in pc.unique(favourites["topic"]).sort().to_pylist():
+            of_topic = favourites.filter(pc.equal(favourites["topic"], topic))
+            yield cls("topic", topic, _user_ids(of_topic))
 
 
 @dataclass(frozen=True)
@@ -82,7 +103,7 @@ def segments(users: pa.Array, history: pa.Table, items: pa.Table, first_day: dat
         Segment("users", "all other users", users.filter(pc.and_(is_old, pc.invert(is_heavy)))),
     ]
     if "l1_topics" in items.column_names:
-        groups += _by_topic(before, items)
+        groups += Segment.by_topic(before, items)
     return groups
 
 
@@ -114,26 +135,6 @@ def compare_segments(
     adjusted = holm([effect.p for _, effect in pairs])
     compared = [SegmentEffect(*pair, p) for pair, p in zip(pairs, adjusted, strict=True)]
     return compared, too_small
-
-
-def _by_topic(before: pa.Table, items: pa.Table) -> Iterator[Segment]:
-    """The users of each L1 topic: the topic of most of their earlier engagements."""
-    lists = items["l1_topics"].combine_chunks()
-    item_of = items["item_id"].take(pc.list_parent_indices(lists))
-    topic_of = pa.table({"item_id": item_of, "topic": lists.flatten()})
-    engaged = before.select(["user_id", "item_id"]).join(topic_of, "item_id", join_type="inner")
-    counts = engaged.group_by(["user_id", "topic"]).aggregate([([], "count_all")])
-    # The first row of a user has the most; ties go by the topic's name.
-    order = [("user_id", "ascending"), ("count_all", "descending"), ("topic", "ascending")]
-    ordered = counts.sort_by(order)
-    names = ordered["user_id"].combine_chunks()
-    first = np.ones(len(names), bool)
-    if len(names) > 1:
-        first[1:] = pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
-    favourites = ordered.filter(pa.array(first))
-    for topic in pc.unique(favourites["topic"]).sort().to_pylist():
-        of_topic = favourites.filter(pc.equal(favourites["topic"], topic))
-        yield Segment("topic", topic, _user_ids(of_topic))
 
 
 def _user_ids(table: pa.Table) -> pa.Array:

@@ -131,7 +131,6 @@ def judge(
     # Does it harm? The harmed metrics come first in the reasons.
     primary = measured[PRIMARY]
     guardrails = [measured[name] for name in GUARDRAILS if name in measured]
-    missing = [name for name in GUARDRAILS if name not in measured]
     harmed = [effect for effect in (*guardrails, primary) if effect.always_hi < 0]
     if harmed:
         first, *others = [effect.metric for effect in harmed]
@@ -141,17 +140,7 @@ def judge(
         are = "are" if len(harmed) > 1 else "is"
         lead = f"{names} {are} lower with it than with {control}, and that is no chance."
         return Verdict("harms", f"{treatment} does harm", lead, tuple(reasons))
-
-    # Does it win?
-    reasons = [f"{_title(effect.metric)}: {interval(effect)}" for effect in (primary, *guardrails)]
-    reasons += [f"{_title(name)}: could not be measured" for name in missing]
-    reasons += _worse(effects)
-    if primary.always_lo > 0 and not missing and log.days >= LEAST_DAYS:
-        lead = (
-            f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
-        )
-        return Verdict("wins", f"{treatment} wins", lead, tuple(reasons))
-    return Verdict("open", "No winner yet", _why_open(primary, missing, log), tuple(reasons))
+    return _without_harm(effects, measured, log.days, control, treatment)
 
 
 def interval(effect: Effect) -> str:
@@ -213,33 +202,48 @@ def _obstacles(
                 )
 
 
-def _worse(effects: Sequence[Effect]) -> list[str]:
-    """What the rule does not look at, and a reader of the verdict must not overlook."""
+def _without_harm(
+    effects: Sequence[Effect],
+    measured: Mapping[str, Effect],
+    days: int,
+    control: str,
+    treatment: str,
+) -> Verdict:
+    """The verdict on a treatment that harms nothing: it wins, or nobody does yet."""
+    primary = measured[PRIMARY]
+    missing = [name for name in GUARDRAILS if name not in measured]
+    deciding = [measured[name] for name in (PRIMARY, *GUARDRAILS) if name in measured]
+    reasons = [f"{_title(effect.metric)}: {interval(effect)}" for effect in deciding]
+    reasons += [f"{_title(name)}: could not be measured" for name in missing]
+    # What the rule does not look at, and a reader of the verdict must not overlook.
     worse = []
     for effect in effects:
-        higher = METRICS[effect.metric].higher
-        is_worse = {"better": effect.always_hi < 0, "worse": effect.always_lo > 0}.get(
-            higher, False
-        )
-        if effect.metric not in (PRIMARY, *GUARDRAILS) and is_worse:
+        if effect.metric not in (PRIMARY, *GUARDRAILS) and effect.is_worse:
             bounds = between(effect.always_lo, effect.always_hi)
             worse.append(f"{_name(effect.metric)} {signed(effect.lift)} ({bounds})")
-    return [f"Outside of the rule, and worse beyond chance: {', '.join(worse)}"] if worse else []
+    if worse:
+        reasons.append(f"Outside of the rule, and worse beyond chance: {', '.join(worse)}")
 
-
-def _why_open(primary: Effect, missing: Sequence[str], log: LogHealth) -> str:
     if missing:
         names = ", ".join(map(_title, missing))
-        return f"{names} could not be measured, and nobody wins without the guardrails."
-    if primary.always_lo > 0:
-        return (
-            f"{_title(PRIMARY)} is higher so far, but {log.days} days are too few: {LEAST_DAYS} "
-            "are the least."
+        lead = f"{names} could not be measured, and nobody wins without the guardrails."
+    elif not primary.always_lo > 0:
+        bounds = between(primary.always_lo, primary.always_hi)
+        lead = (
+            f"What {_name(PRIMARY)} shows may be chance: anything from {bounds} goes with these "
+            f"{days} days."
         )
-    return (
-        f"What {_name(PRIMARY)} shows may be chance: anything from "
-        f"{between(primary.always_lo, primary.always_hi)} goes with these {log.days} days."
-    )
+    elif days < LEAST_DAYS:
+        lead = (
+            f"{_title(PRIMARY)} is higher so far, but {days} days are too few: {LEAST_DAYS} are "
+            "the least."
+        )
+    else:
+        lead = (
+            f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
+        )
+        return Verdict("wins", f"{treatment} wins", lead, tuple(reasons))
+    return Verdict("open", "No winner yet", lead, tuple(reasons))
 
 
 def _title(metric: str) -> str:

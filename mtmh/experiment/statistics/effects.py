@@ -92,6 +92,12 @@ class Effect:
         """Whether it has the interval that decides."""
         return not math.isnan(self.always_lo)
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether that interval lies on the side of 0 on which the metric is worse."""
+        is_beyond = {"better": self.always_hi < 0, "worse": self.always_lo > 0}
+        return is_beyond.get(METRICS[self.metric].higher, False)
+
 
 def effects(
     user_days: pa.Table,

@@ -166,7 +166,14 @@ def looks(
             if names[number].removeprefix(BEFORE) in winsorized and len(positive):
                 limits[number] = np.quantile(positive, DEFINITIONS.winsorized_share, method="lower")
         for number, users_totals in enumerate(totals):
-            mean, covariance = _mean_and_covariance(np.minimum(users_totals, limits))
+            # A mean takes one user, a covariance two.
+            sums = np.minimum(users_totals, limits)
+            users = len(sums)
+            mean = sums.mean(axis=0) if users else np.full(len(names), np.nan)
+            covariance = np.full((len(names), len(names)), np.nan)
+            if users > 1:
+                centred = sums - mean
+                covariance = centred.T @ centred / (users - 1)
             means[number].append(mean)
             covariances[number].append(covariance)
     return [
@@ -179,18 +186,6 @@ def _matrix(rows: pa.Table, columns: Sequence[str]) -> Floats:
     """The columns as float64 [rows, columns]."""
     filled = [pc.fill_null(rows[name].cast(pa.float64()), 0.0).to_numpy() for name in columns]
     return np.column_stack(filled) if filled else np.zeros((rows.num_rows, 0))
-
-
-def _mean_and_covariance(sums: Floats) -> tuple[Floats, Floats]:
-    """Mean [columns] and covariance [columns, columns] of sums [users, columns]."""
-    users, columns = sums.shape
-    if users == 0:
-        return np.full(columns, np.nan), np.full((columns, columns), np.nan)
-    mean = sums.mean(axis=0)
-    if users == 1:
-        return mean, np.full((columns, columns), np.nan)
-    centred = sums - mean
-    return mean, centred.T @ centred / (users - 1)
 
 
 def pre_period(history: Path | pa.Table, first_day: date, days: int = PRE_PERIOD_DAYS) -> pa.Table:

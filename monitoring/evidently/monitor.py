@@ -108,8 +108,7 @@ def _measure(
     """
     log = folder.logged()
     exposures = daily.logged_by_arms(data, log)
-    engagements = once(log.engagements)
-    engagements = engagements.filter(engagements.day.between(data.first, data.last))
+    engagements = daily.logged_engagements(data, log)
     # Evaluated lists are compared as far as the log's lists go.
     length = exposures.position.max().as_scalar().to_pyarrow().as_py() or 0
     reference, notes = load_reference(folder, length)

@@ -71,10 +71,15 @@ class ExperimentData:
 
     def _named(self, rows: ir.Table) -> ir.Table:
         items = self.catalog.numbered().select("item", "item_id")
-        users = self.users.numbered().select("user", "user_id", number="arm")
+        users = self.named_users.select("user", "user_id", "arm")
         rows = rows.inner_join(users, "user").inner_join(items, "item")
-        rows = rows.inner_join(self.arms, "number")
-        return rows.drop("user", "item", "number").relocate("arm", "day", "user_id", "item_id")
+        return rows.drop("user", "item").relocate("arm", "day", "user_id", "item_id")
+
+    @property
+    def named_users(self) -> ir.Table:
+        """user, user_id, bucket, arm (its name), of those who are in one arm."""
+        users = self.users.numbered().select("user", "user_id", "bucket", number="arm")
+        return users.inner_join(self.arms, "number").drop("number")
 
     @property
     def arms(self) -> ir.Table:

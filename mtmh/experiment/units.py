@@ -114,8 +114,7 @@ def unordered_user_days(data: ExperimentData) -> ir.Table:
         **{field.name: _total(rows[field.name]) for field in SUMS}
     )
     # Sums in numbers first; the names come to the few rows that are left.
-    users = data.users.numbered().select("user", "user_id", "bucket", number="arm")
-    named = days.inner_join(users, "user").inner_join(data.arms, "number")
+    named = days.inner_join(data.named_users, "user")
     return named.select(USER_DAYS.names).cast({field.name: str(field.type) for field in SUMS})
 
 

@@ -147,11 +147,7 @@ def _view(comparison: ArmComparison, code_version: str) -> dict[str, Any]:
         "series": _series(comparison),
         "ratio": wording.ratio(comparison.sample_ratio, comparison.never_served),
         "notes": wording.notes(comparison),
-        "segment_words": wording.segments(comparison),
-        "segment_notes": wording.segment_notes(comparison),
-        "segment_metrics": [METRICS[name].title for name in METRICS_SHOWN],
-        "segment_rows": _segment_rows(comparison),
-        "segment_drawings": _segment_drawings(comparison),
+        **_segments(comparison),
         "corrected": wording.corrected(comparison),
         "findings": [finding for finding in comparison.findings if finding.count],
         "not_found": [
@@ -251,7 +247,8 @@ def _series(comparison: ArmComparison) -> list[tuple[Markup, str]]:
     return pictures
 
 
-def _segment_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
+def _segments(comparison: ArmComparison) -> dict[str, Any]:
+    """The template's values of the segments: words, a table, and two metrics drawn."""
     rows: dict[str, dict[str, Any]] = {}
     for part in comparison.segments:
         name, effect = part.segment.name, part.effect
@@ -265,24 +262,25 @@ def _segment_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
                 "stands": part.stands,
             }
         )
-    return list(rows.values())
-
-
-def _segment_drawings(comparison: ArmComparison) -> list[tuple[Markup, str]]:
-    """Two metrics by segment; a change that does not stand is drawn as none."""
     drawings = []
-    for name in METRICS_SHOWN[: 2 if comparison.segments else 0]:
+    for metric in METRICS_SHOWN[: 2 if comparison.segments else 0]:
         lines = []
         for part in comparison.segments:
-            if part.effect.metric == name:
+            if part.effect.metric == metric:
+                # A change that does not stand is drawn as none.
                 sign = _sign(part.effect.lo, part.effect.hi) * part.stands
                 lines.append(plots.lift_of(part.effect, sign, part.segment.name))
-        title = METRICS[name].title
+        title = METRICS[metric].title
         lifts = "; ".join(f"{line.label} {signed(line.lift)}" for line in lines)
         description = f"{title} by segment: {lifts}"
-        drawing = _svg(plots.forest(lines), f"segments-{name}", description)
-        drawings.append((drawing, title))
-    return drawings
+        drawings.append((_svg(plots.forest(lines), f"segments-{metric}", description), title))
+    return {
+        "segment_words": wording.segments(comparison),
+        "segment_notes": wording.segment_notes(comparison),
+        "segment_metrics": [METRICS[name].title for name in METRICS_SHOWN],
+        "segment_rows": list(rows.values()),
+        "segment_drawings": drawings,
+    }
 
 
 def _sign(low: float, high: float) -> int:

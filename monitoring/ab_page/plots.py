@@ -48,6 +48,35 @@ class PlottedLift:
             return OPEN
         return OK if (self.sign > 0) is (self.better == "better") else BAD
 
+    def draw(self, axes: Axes, y: int, reach: float) -> None:
+        """The row at height `y`; what lies beyond `reach` percent is cut, and marked."""
+        lift = 100 * self.lift
+        ends = [100 * value for value in (self.lo, self.hi, self.always_lo, self.always_hi)]
+        lo, hi, always_lo, always_hi = np.clip(ends, -reach, reach)
+        axes.plot([always_lo, always_hi], [y, y], color=self.color, linewidth=1.2)
+        axes.plot([lo, hi], [y, y], color=self.color, linewidth=4.5, solid_capstyle="butt")
+        for end, arrow in ((ends[2], "<"), (ends[3], ">")):
+            mark = "|" if abs(end) <= reach else arrow if (end < 0) is (arrow == "<") else ""
+            x = np.clip(end, -reach, reach)
+            axes.plot([x], [y], marker=mark, color=self.color, markersize=7)
+        if abs(lift) > reach:  # the lift in words, at the axis' end
+            side = 1 if lift > 0 else -1
+            axes.annotate(
+                f"{lift:+.0f} %".replace("-", "\u2212"),
+                (side * reach, y),
+                (-11 * side, 0),
+                textcoords="offset points",
+                color=self.color,
+                ha="right" if side > 0 else "left",
+                va="center",
+                backgroundcolor="white",
+            )
+        else:
+            shape = {1: "^", -1: "v", 0: "o"}[self.sign]
+            axes.plot(
+                [lift], [y], marker=shape, color=self.color, markersize=6.5, mec="white", mew=0.9
+            )
+
 
 def lift_of(effect: Effect, sign: int, label: str = "") -> PlottedLift:
     """An effect's row, by default under the metric's title."""
@@ -82,7 +111,7 @@ def forest(lines: Sequence[PlottedLift]) -> Figure:
         axes.axvline(0, color=INK, linewidth=1)
         axes.grid(axis="y", visible=False)
         for y, line in enumerate(rows):
-            _interval(axes, y, line, reach)
+            line.draw(axes, y, reach)
         axes.set_yticks(range(len(rows)), [visible(line.label, LABEL) for line in rows])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_ylim(-0.7, len(rows) - 0.3)
@@ -127,31 +156,3 @@ def over_days(days: Sequence[date], lines: Sequence[PlottedLift]) -> Figure:
         if len(days) == 1:
             axes.set_xlim(x[0] - 1, x[0] + 1)
     return figure
-
-
-def _interval(axes: Axes, y: int, line: PlottedLift, reach: float) -> None:
-    """One row of a forest plot; what lies beyond `reach` percent is cut, and marked."""
-    lift = 100 * line.lift
-    ends = [100 * value for value in (line.lo, line.hi, line.always_lo, line.always_hi)]
-    lo, hi, always_lo, always_hi = np.clip(ends, -reach, reach)
-    axes.plot([always_lo, always_hi], [y, y], color=line.color, linewidth=1.2)
-    axes.plot([lo, hi], [y, y], color=line.color, linewidth=4.5, solid_capstyle="butt")
-    for end, arrow in ((ends[2], "<"), (ends[3], ">")):
-        mark = "|" if abs(end) <= reach else arrow if (end < 0) is (arrow == "<") else ""
-        x = np.clip(end, -reach, reach)
-        axes.plot([x], [y], marker=mark, color=line.color, markersize=7)
-    if abs(lift) > reach:  # the lift in words, at the axis' end
-        side = 1 if lift > 0 else -1
-        axes.annotate(
-            f"{lift:+.0f} %".replace("-", "\u2212"),
-            (side * reach, y),
-            (-11 * side, 0),
-            textcoords="offset points",
-            color=line.color,
-            ha="right" if side > 0 else "left",
-            va="center",
-            backgroundcolor="white",
-        )
-        return
-    shape = {1: "^", -1: "v", 0: "o"}[line.sign]
-    axes.plot([lift], [y], marker=shape, color=line.color, markersize=6.5, mec="white", mew=0.9)

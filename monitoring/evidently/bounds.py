@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from monitoring.evidently.figures import FAMILIES, title_of
-from mtmh.errors import UserError
+from mtmh.errors import UserError, fault_lines
 
 if TYPE_CHECKING:
     from evidently.core.metric_types import MetricTest
@@ -110,10 +110,7 @@ def read_bounds(path: Path = DEFAULT) -> Bounds:
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML: {error}") from None
     except ValidationError as error:
-        lines = [
-            f"\n  {'.'.join(map(str, fault['loc'])) or 'all'}: {fault['msg']}"
-            for fault in error.errors()
-        ]
+        lines = fault_lines(error)
         example = "bounds: {freshness: {fresh_coverage: {min: 0.1}}}, retrain: [freshness]"
         raise UserError(
             f"{path} has {len(lines)} errors:{''.join(lines)}\nBounds are, say, {example}."

@@ -113,8 +113,7 @@ def quality(data: ExperimentData, log: LogRelations) -> Iterator[pa.Table]:
     answers = answers.agg(
         answers=ibis._.count(), impressions=ibis._.n.sum(), degraded=ibis._.degraded.mean()
     )
-    engagements = once(log.engagements)
-    engagements = engagements.filter(engagements.day.between(data.first, data.last))
+    engagements = logged_engagements(data, log)
     events = _rows(engagements.group_by("day").agg(n=ibis._.count()))
     events_of_day = {row["day"]: row["n"] for row in events}
     answers_of_day = {row["day"]: row for row in _rows(answers)}
@@ -160,10 +159,15 @@ def logged_by_arms(data: ExperimentData, log: LogRelations) -> ir.Table:
     return exposures.filter(exposures.day.between(data.first, data.last), exposures.arm.isin(arms))
 
 
+def logged_engagements(data: ExperimentData, log: LogRelations) -> ir.Table:
+    """Everybody's engagements of these days, each once."""
+    engagements = once(log.engagements)
+    return engagements.filter(engagements.day.between(data.first, data.last))
+
+
 def _of_arms(data: ExperimentData, rows: ir.Table) -> ir.Table:
     """`rows` with the name of the user's arm."""
-    users = data.users.numbered().select("user", number="arm").inner_join(data.arms, "number")
-    return rows.inner_join(users.select("user", "arm"), "user")
+    return rows.inner_join(data.named_users.select("user", "arm"), "user")
 
 
 def _rows(rows: ir.Table) -> list[dict[str, Any]]:

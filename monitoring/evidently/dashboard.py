@@ -38,6 +38,87 @@ class Line:
     legend: str
 
 
+@dataclass(frozen=True)
+class Lines:
+    """All lines that there are, and the panels that they make."""
+
+    lines: list[Line]
+
+    def of(self, family: str) -> list[Line]:
+        """The lines of one family."""
+        return [line for line in self.lines if line.family == family]
+
+    def ab(self, folder: ExperimentFolder) -> Iterator[DashboardPanelPlot]:
+        """The tab A/B: what is compared, in words, the arms' metrics, lifts, and sample ratio."""
+        experiment = folder.experiment
+        names = [
+            f"{arm.name} (alpha {arm.alpha:g})" if arm.alpha is not None else arm.name
+            for arm in experiment.arms
+        ]
+        days = f"{experiment.days} days from {experiment.first_day} on; arms: {', '.join(names)}."
+        verdict = "The verdict, with intervals for every metric, is in the A/B report (mtmh ab)."
+        about = " ".join(part for part in (simulated(experiment), days, verdict) if part)
+        title = f"{experiment.treatment} against {experiment.control}"
+        yield text_panel(visible(title), visible(about))
+        yield from self.online(*COMPARED, "engagement_rate")
+        ends = {"lift": "lift", "always_lo": "lower end", "always_hi": "upper end"}
+        for name in COMPARED:
+            of_metric = [
+                replace(line, legend=ends[line.of])
+                for line in self.of("lift")
+                if line.label == name
+            ]
+            yield from _panel(f"Lift: {title_of(name)}", FAMILIES["lift"].definition, of_metric)
+        family = FAMILIES["sample ratio"]
+        ratios = [replace(line, legend=line.of) for line in self.of("sample ratio")]
+        yield from _panel(family.title, family.definition, ratios)
+
+    def quality(self, findings: Sequence[LogFinding]) -> Iterator[DashboardPanelPlot]:
+        """The tab Data quality: what is wrong in the log, its volume, broken bounds, findings."""
+        wrong = [finding for finding in findings if finding.count]
+        about = f"{len(findings) - len(wrong)} of {len(findings)} checks found nothing."
+        yield text_panel("What was found in the log", about)
+        # A panel a finding, with an example of what is wrong.
+        for finding in wrong:
+            means = visible(finding.means[0].upper() + finding.means[1:])
+            if finding.example:
+                means += f" Example: {visible(finding.example, EXAMPLE)}"
+            yield text_panel(f"{finding.title}: {finding.count:,} {finding.of}", means)
+        yield from self.by_label("quality")
+        bounds = [replace(line, legend=FAMILIES[line.label].title) for line in self.of("bounds")]
+        yield from _panel(FAMILIES["bounds"].title, FAMILIES["bounds"].definition, bounds)
+        names = {finding.name for finding in wrong}
+        by_day = [
+            replace(line, legend=title_of(line.label))
+            for line in self.of("findings")
+            if line.label in names
+        ]
+        yield from _panel("Findings", FAMILIES["findings"].definition, by_day)
+
+    def online(self, *names: str) -> Iterator[DashboardPanelPlot]:
+        """A panel a metric, a line an arm."""
+        online = self.of("online")
+        for name in names:
+            of_metric = [replace(line, legend=line.of) for line in online if line.label == name]
+            yield from _panel(title_of(name), definition_of(name), of_metric)
+
+    def by_label(self, family: str) -> Iterator[DashboardPanelPlot]:
+        """A panel for each figure of a family, a line for each thing that has it."""
+        of_family = self.of(family)
+        for label in dict.fromkeys(line.label for line in of_family):
+            of_label = [replace(line, legend=line.of) for line in of_family if line.label == label]
+            about = f"{FAMILIES[family].definition} {definition_of(label)}".strip()
+            yield from _panel(f"{FAMILIES[family].title}: {title_of(label)}", about, of_label)
+
+    def by_head(self, family: str) -> Iterator[DashboardPanelPlot]:
+        """A panel for each head, a line for each of its figures."""
+        of_family = self.of(family)
+        for of in dict.fromkeys(line.of for line in of_family):
+            of_head = [replace(line, legend=line.label) for line in of_family if line.of == of]
+            title = f"{FAMILIES[family].title}: {of} head"
+            yield from _panel(title, FAMILIES[family].definition, of_head)
+
+
 def draw(
     workspace: Workspace,
     project: Project,
@@ -47,23 +128,23 @@ def draw(
 ) -> None:
     """Lay out the dashboard: a line for each figure that there is, and the last `findings`."""
     rows = zip(*(figures[name].to_pylist() for name in ("family", "of", "label")), strict=True)
-    lines = [Line(family, of, label, "") for family, of, label in dict.fromkeys(rows)]
+    lines = Lines([Line(family, of, label, "") for family, of, label in dict.fromkeys(rows)])
     diversity = ("diversity", "topic_entropy", "catalog_coverage", "gini", "distinct_item_views")
     heads = ("relevance_share", "relevance_engagement_share", "topic_match")
     tabs = {
-        "A/B": list(_ab(lines, folder)),
+        "A/B": list(lines.ab(folder)),
         "Freshness": [
-            *_online(lines, "fresh_share", "cold_share"),
-            *_by_label(lines, "freshness"),
+            *lines.online("fresh_share", "cold_share"),
+            *lines.by_label("freshness"),
         ],
-        "Diversity": list(_online(lines, *diversity)),
-        "Heads": [*_online(lines, *heads), *_by_label(lines, "heads")],
+        "Diversity": list(lines.online(*diversity)),
+        "Heads": [*lines.online(*heads), *lines.by_label("heads")],
         "Drift": [
-            *_by_label(lines, "drift"),
-            *_by_of(lines, "embeddings"),
-            *_by_of(lines, "topics"),
+            *lines.by_label("drift"),
+            *lines.by_head("embeddings"),
+            *lines.by_head("topics"),
         ],
-        "Data quality": list(_quality(lines, findings)),
+        "Data quality": list(lines.quality(findings)),
     }
     models = []
     panels = []
@@ -71,82 +152,6 @@ def draw(
         models.append(DashboardTabModel(title=title, panels=[panel.id for panel in tabs[title]]))
         panels += tabs[title]
     workspace.save_dashboard(project.id, DashboardModel(tabs=models, panels=panels))
-
-
-def _ab(lines: list[Line], folder: ExperimentFolder) -> Iterator[DashboardPanelPlot]:
-    """What is compared, in words; the metrics of the arms, their lifts, and the sample ratio."""
-    experiment = folder.experiment
-    names = [
-        f"{arm.name} (alpha {arm.alpha:g})" if arm.alpha is not None else arm.name
-        for arm in experiment.arms
-    ]
-    days = f"{experiment.days} days from {experiment.first_day} on; arms: {', '.join(names)}."
-    verdict = "The verdict, with intervals for every metric, is in the A/B report (mtmh ab)."
-    about = " ".join(part for part in (simulated(experiment), days, verdict) if part)
-    title = f"{experiment.treatment} against {experiment.control}"
-    yield text_panel(visible(title), visible(about))
-    yield from _online(lines, *COMPARED, "engagement_rate")
-    ends = {"lift": "lift", "always_lo": "lower end", "always_hi": "upper end"}
-    for name in COMPARED:
-        of_metric = [
-            replace(line, legend=ends[line.of]) for line in _of(lines, "lift") if line.label == name
-        ]
-        yield from _panel(f"Lift: {title_of(name)}", FAMILIES["lift"].definition, of_metric)
-    family = FAMILIES["sample ratio"]
-    ratios = [replace(line, legend=line.of) for line in _of(lines, "sample ratio")]
-    yield from _panel(family.title, family.definition, ratios)
-
-
-def _quality(lines: list[Line], findings: Sequence[LogFinding]) -> Iterator[DashboardPanelPlot]:
-    """What is wrong in the log, a panel a finding; its volume, broken bounds, findings by day."""
-    wrong = [finding for finding in findings if finding.count]
-    about = f"{len(findings) - len(wrong)} of {len(findings)} checks found nothing."
-    yield text_panel("What was found in the log", about)
-    for finding in wrong:
-        means = visible(finding.means[0].upper() + finding.means[1:])
-        if finding.example:
-            means += f" Example: {visible(finding.example, EXAMPLE)}"
-        yield text_panel(f"{finding.title}: {finding.count:,} {finding.of}", means)
-    yield from _by_label(lines, "quality")
-    bounds = [replace(line, legend=FAMILIES[line.label].title) for line in _of(lines, "bounds")]
-    yield from _panel(FAMILIES["bounds"].title, FAMILIES["bounds"].definition, bounds)
-    names = {finding.name for finding in wrong}
-    by_day = [
-        replace(line, legend=title_of(line.label))
-        for line in _of(lines, "findings")
-        if line.label in names
-    ]
-    yield from _panel("Findings", FAMILIES["findings"].definition, by_day)
-
-
-def _online(lines: list[Line], *names: str) -> Iterator[DashboardPanelPlot]:
-    """A panel a metric, a line an arm."""
-    online = _of(lines, "online")
-    for name in names:
-        of_metric = [replace(line, legend=line.of) for line in online if line.label == name]
-        yield from _panel(title_of(name), definition_of(name), of_metric)
-
-
-def _by_label(lines: list[Line], family: str) -> Iterator[DashboardPanelPlot]:
-    """A panel for each figure of a family, a line for each thing that has it."""
-    of_family = _of(lines, family)
-    for label in dict.fromkeys(line.label for line in of_family):
-        of_label = [replace(line, legend=line.of) for line in of_family if line.label == label]
-        about = f"{FAMILIES[family].definition} {definition_of(label)}".strip()
-        yield from _panel(f"{FAMILIES[family].title}: {title_of(label)}", about, of_label)
-
-
-def _by_of(lines: list[Line], family: str) -> Iterator[DashboardPanelPlot]:
-    """A panel for each head, a line for each of its figures."""
-    of_family = _of(lines, family)
-    for of in dict.fromkeys(line.of for line in of_family):
-        of_head = [replace(line, legend=line.label) for line in of_family if line.of == of]
-        title = f"{FAMILIES[family].title}: {of} head"
-        yield from _panel(title, FAMILIES[family].definition, of_head)
-
-
-def _of(lines: list[Line], family: str) -> list[Line]:
-    return [line for line in lines if line.family == family]
 
 
 def _panel(title: str, about: str, lines: list[Line]) -> Iterator[DashboardPanelPlot]:

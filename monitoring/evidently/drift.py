@@ -60,6 +60,34 @@ def sample(exposures: ir.Table, size: int = SAMPLE) -> pd.DataFrame:
     return rows.to_pyarrow().to_pandas(date_as_object=True)
 
 
+def samples(
+    folder: ExperimentFolder,
+    reference: Reference,
+    exposures: ir.Table,
+    engagements: ir.Table,
+    days: list[date],
+) -> Iterator[tuple[tuple[date, str], DriftSample]]:
+    """The sampled impressions of each of the `days` and arm, beside the arm's evaluated lists."""
+    sampled = sample(exposures)
+    statistics = statistics_by_day(folder, engagements, reference.item_id, days[0], days[-1])
+    # The reference: a sample of what each arm's evaluated lists would have shown.
+    evaluated = {}
+    for arm, candidates in reference.candidates.items():
+        order = np.random.default_rng(0).permutation(len(candidates))
+        few = candidates.take(order[:SAMPLE])
+        row, head, score = (np.asarray(few[name]) for name in ("item", "head", "score"))
+        evaluated[arm] = columns(row, head, score, reference.features, reference.topic)
+    # Beside it, what was shown, with the features as they were on that day.
+    for number, day in enumerate(days):
+        features = {name: statistics[name][number] for name in reference.features}
+        for arm, lists in evaluated.items():
+            rows = sampled[(sampled["day"] == day) & (sampled["arm"] == arm)]
+            row = reference.rows(pa.array(rows["item_id"], pa.string()))
+            head, score = rows["head"].to_numpy(), rows["score"].to_numpy()
+            current = columns(row, head, score, features, reference.topic)
+            yield (day, arm), DriftSample(current, lists)
+
+
 def columns(
     row: np.ndarray,
     head: np.ndarray,

@@ -2,12 +2,10 @@
 bounds.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,12 +14,11 @@ from monitoring.evidently import daily, drift
 from monitoring.evidently.bounds import Bounds, Broken, broken, retraining
 from monitoring.evidently.drift import DriftSample
 from monitoring.evidently.figures import FIGURES, table, tables
-from monitoring.evidently.reference import Reference, load_reference
+from monitoring.evidently.reference import load_reference
 from mtmh.data.files import write_parquet
 from mtmh.experiment.data import ExperimentData, experiment_data
 from mtmh.experiment.folder import ExperimentFolder
 from mtmh.experiment.relations import once
-from mtmh.exposures.read import LogRelations
 
 WORKSPACE = "workspace"
 FIGURES_FILE = "figures.parquet"
@@ -89,7 +86,13 @@ def monitor(
         snapshots.store(workspace, project, snapshot, day, "all arms")
         days.append(figures)
     figures = tables(days)
-    all_figures = _add(figures, data.days, out / FIGURES_FILE)
+    # The dashboard has the days that were monitored before, too.
+    path, before = out / FIGURES_FILE, FIGURES.empty_table()
+    if path.is_file():
+        before = pq.read_table(path, schema=FIGURES)
+    others = before.filter(pc.invert(pc.is_in(before["day"], pa.array(data.days))))
+    all_figures = tables([others, figures]).sort_by("day")
+    write_parquet(all_figures, path)
     dashboard.draw(workspace, project, all_figures, folder, whole.findings)
     outside = broken(figures, bounds)
     retrain = retraining(outside, bounds)
@@ -105,8 +108,7 @@ def _measure(
     """
     log = folder.logged()
     exposures = daily.logged_by_arms(data, log)
-    engagements = once(log.engagements)
-    engagements = engagements.filter(engagements.day.between(data.first, data.last))
+    engagements = daily.logged_engagements(data, log)
     # Evaluated lists are compared as far as the log's lists go.
     length = exposures.position.max().as_scalar().to_pyarrow().as_py() or 0
     reference, notes = load_reference(folder, length)
@@ -123,42 +125,5 @@ def _measure(
         return tables(parts), {}, notes
     parts += drift.unknown(reference, exposures)
     parts += drift.embeddings(reference, exposures, engagements)
-    return tables(parts), dict(_drift_samples(folder, data, reference, log)), notes
-
-
-def _drift_samples(
-    folder: ExperimentFolder, data: ExperimentData, reference: Reference, log: LogRelations
-) -> Iterator[tuple[tuple[date, str], DriftSample]]:
-    """The sampled impressions of each day and arm beside the evaluated lists of the arm."""
-    sampled = drift.sample(daily.logged_by_arms(data, log))
-    engagements = once(log.engagements)
-    statistics = drift.statistics_by_day(
-        folder, engagements, reference.item_id, data.first, data.last
-    )
-    # The reference: a sample of what each arm's evaluated lists would have shown.
-    evaluated = {}
-    for arm, candidates in reference.candidates.items():
-        order = np.random.default_rng(0).permutation(len(candidates))
-        few = candidates.take(order[: drift.SAMPLE])
-        row, head, score = (np.asarray(few[name]) for name in ("item", "head", "score"))
-        evaluated[arm] = drift.columns(row, head, score, reference.features, reference.topic)
-    # Beside it, what was shown, with the features as they were on that day.
-    for number, day in enumerate(data.days):
-        features = {name: statistics[name][number] for name in reference.features}
-        for arm, lists in evaluated.items():
-            rows = sampled[(sampled["day"] == day) & (sampled["arm"] == arm)]
-            row = reference.rows(pa.array(rows["item_id"], pa.string()))
-            head, score = rows["head"].to_numpy(), rows["score"].to_numpy()
-            current = drift.columns(row, head, score, features, reference.topic)
-            yield (day, arm), DriftSample(current, lists)
-
-
-def _add(figures: pa.Table, days: list[date], path: Path) -> pa.Table:
-    """Add the figures of `days` to the ones of other days in the file `path`."""
-    if path.is_file():
-        before = pq.read_table(path, schema=FIGURES)
-        others = before.filter(pc.invert(pc.is_in(before["day"], pa.array(days))))
-        figures = tables([others, figures])
-    figures = figures.sort_by("day")
-    write_parquet(figures, path)
-    return figures
+    samples = drift.samples(folder, reference, exposures, once(log.engagements), data.days)
+    return tables(parts), dict(samples), notes

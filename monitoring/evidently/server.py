@@ -64,38 +64,32 @@ def _change(scope: dict[str, Any], workspace: Path) -> Change | None:
         dashboard = json.loads(path.read_text()) if path.is_file() else {}
         titles = [str(tab["title"]) for tab in dashboard.get("tabs", [])]
         chosen = parse_qs(scope["query_string"].decode()).get("tab", [""])[0]
-        links = _links(page[1], titles, chosen)
+        # The row of tabs, in HTML; nothing for a dashboard without any.
+        parts = []
+        for title in titles:
+            here = ' aria-current="page"' if slug(title) == chosen else ""
+            href = f"/projects/{page[1]}?tab={slug(title)}"
+            parts.append(f'<a href="{href}"{here}>{escape(title)}</a>')
+        nav = f'<nav class="mtmh-tabs" aria-label="Tabs">{"".join(parts)}</nav>'
+        links = f"<style>{STYLE}</style>{nav}".encode() if titles else b""
         return lambda body: body.replace(b"<body>", b"<body>" + links, 1)
     if PANELS.fullmatch(scope["path"]):
         # The page asks for its panels without a tab; the browser says from which address it asks.
         headers = scope["headers"]
         referer = next((value.decode() for name, value in headers if name == b"referer"), "")
         chosen = parse_qs(urlsplit(referer).query).get("tab", [""])[0]
-        return (lambda model: _of_tab(model, chosen)) if chosen else None
+
+        def of_tab(model: bytes) -> bytes:
+            # Of one tab; all of them when there is no such tab.
+            dashboard = json.loads(model)
+            tabs = [tab for tab in dashboard["tabs"] if slug(str(tab["title"])) == chosen]
+            if tabs:
+                by_id = {panel["id"]: panel for panel in dashboard["panels"]}
+                dashboard["panels"] = [by_id[panel] for panel in tabs[0]["panels"]]
+            return json.dumps(dashboard).encode()
+
+        return of_tab if chosen else None
     return None
-
-
-def _links(project: str, titles: list[str], chosen: str) -> bytes:
-    """The row of tabs, in HTML."""
-    if not titles:
-        return b""
-    parts = []
-    for title in titles:
-        here = ' aria-current="page"' if slug(title) == chosen else ""
-        parts.append(f'<a href="/projects/{project}?tab={slug(title)}"{here}>{escape(title)}</a>')
-    links = "".join(parts)
-    nav = f'<nav class="mtmh-tabs" aria-label="Tabs">{links}</nav>'
-    return f"<style>{STYLE}</style>{nav}".encode()
-
-
-def _of_tab(model: bytes, chosen: str) -> bytes:
-    """The dashboard with the panels of one tab; all of them when there is no such tab."""
-    dashboard = json.loads(model)
-    tabs = [tab for tab in dashboard["tabs"] if slug(str(tab["title"])) == chosen]
-    if tabs:
-        by_id = {panel["id"]: panel for panel in dashboard["panels"]}
-        dashboard["panels"] = [by_id[panel] for panel in tabs[0]["panels"]]
-    return json.dumps(dashboard).encode()
 
 
 def _changing(send: App, change: Change) -> App:

@@ -23,6 +23,49 @@ class Panel:
     now: bool = False
     good: float | None = None  # with `now`: green from here on, red below
 
+    def as_chart(self) -> dict[str, Any]:
+        """A chart over time, or with `now` its last value; red from the bound on."""
+        targets = [
+            {
+                "refId": "ABCDEFGH"[number],
+                "datasource": SOURCE,
+                "expr": query,
+                "legendFormat": label or "__auto",
+                "range": True,
+            }
+            for number, (label, query) in enumerate(self.queries.items())
+        ]
+        steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
+        if self.bound is not None:
+            steps.append({"color": "red", "value": self.bound})
+        if self.good is not None:
+            steps = [{"color": "red", "value": None}, {"color": "green", "value": self.good}]
+        thresholds = {"mode": "absolute", "steps": steps}
+        defaults: dict[str, Any] = {"unit": self.unit, "thresholds": thresholds}
+        if self.unit == "percentunit":
+            defaults["min"] = 0
+        # A single value, or lines with the bound drawn in.
+        options: dict[str, Any]
+        if self.now:
+            calculation = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+            options = {"reduceOptions": calculation, "colorMode": "value", "graphMode": "area"}
+            options["textMode"] = "auto"
+        else:
+            style = "line" if self.bound is not None else "off"
+            defaults["custom"] = {"lineWidth": 1, "fillOpacity": 10, "showPoints": "never"}
+            defaults["custom"]["thresholdsStyle"] = {"mode": style}
+            legend = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
+            options = {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
+        return {
+            "type": "stat" if self.now else "timeseries",
+            "title": self.title,
+            "description": self.means,
+            "datasource": SOURCE,
+            "targets": targets,
+            "fieldConfig": {"defaults": defaults, "overrides": []},
+            "options": options,
+        }
+
 
 @dataclass(frozen=True)
 class Dashboard:
@@ -32,6 +75,29 @@ class Dashboard:
     title: str
     means: str
     rows: dict[str, Sequence[Panel]] = field(default_factory=dict)
+
+    def panels(self) -> list[dict[str, Any]]:
+        """Row after row, each row's panels side by side over the whole width."""
+        panels: list[dict[str, Any]] = []
+        y = 0
+        for title, row in self.rows.items():
+            heading = {
+                "id": len(panels) + 1,
+                "type": "row",
+                "title": title,
+                "collapsed": False,
+                "gridPos": {"x": 0, "y": y, "w": WIDTH, "h": 1},
+                "panels": [],
+            }
+            panels.append(heading)
+            # Single values are half as high as charts.
+            width = WIDTH // len(row)
+            height = HEIGHT // 2 if row[0].now else HEIGHT
+            for number, panel in enumerate(row):
+                position = {"x": number * width, "y": y + 1, "w": width, "h": height}
+                panels.append({"id": len(panels) + 1, "gridPos": position, **panel.as_chart()})
+            y += 1 + height
+        return panels
 
 
 def as_json(board: Dashboard) -> str:
@@ -71,74 +137,6 @@ def as_json(board: Dashboard) -> str:
         "templating": {"list": [source]},
         "annotations": {"list": [alerts]},
         "links": [links],
-        "panels": _panels(board),
+        "panels": board.panels(),
     }
     return json.dumps(dashboard, indent=1) + "\n"
-
-
-def _panels(board: Dashboard) -> list[dict[str, Any]]:
-    """Row after row, each row's panels side by side over the whole width."""
-    panels: list[dict[str, Any]] = []
-    y = 0
-    for title, row in board.rows.items():
-        heading = {
-            "id": len(panels) + 1,
-            "type": "row",
-            "title": title,
-            "collapsed": False,
-            "gridPos": {"x": 0, "y": y, "w": WIDTH, "h": 1},
-            "panels": [],
-        }
-        panels.append(heading)
-        # Single values are half as high as charts.
-        width = WIDTH // len(row)
-        height = HEIGHT // 2 if row[0].now else HEIGHT
-        for number, panel in enumerate(row):
-            position = {"x": number * width, "y": y + 1, "w": width, "h": height}
-            panels.append({"id": len(panels) + 1, "gridPos": position, **_panel(panel)})
-        y += 1 + height
-    return panels
-
-
-def _panel(panel: Panel) -> dict[str, Any]:
-    """A chart over time, or with `now` its last value; red from the bound on."""
-    targets = [
-        {
-            "refId": "ABCDEFGH"[number],
-            "datasource": SOURCE,
-            "expr": query,
-            "legendFormat": legend or "__auto",
-            "range": True,
-        }
-        for number, (legend, query) in enumerate(panel.queries.items())
-    ]
-    steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
-    if panel.bound is not None:
-        steps.append({"color": "red", "value": panel.bound})
-    if panel.good is not None:
-        steps = [{"color": "red", "value": None}, {"color": "green", "value": panel.good}]
-    thresholds = {"mode": "absolute", "steps": steps}
-    defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": thresholds}
-    if panel.unit == "percentunit":
-        defaults["min"] = 0
-    # A single value, or lines with the bound drawn in.
-    options: dict[str, Any]
-    if panel.now:
-        calculation = {"calcs": ["lastNotNull"], "fields": "", "values": False}
-        options = {"reduceOptions": calculation, "colorMode": "value", "graphMode": "area"}
-        options["textMode"] = "auto"
-    else:
-        style = "line" if panel.bound is not None else "off"
-        defaults["custom"] = {"lineWidth": 1, "fillOpacity": 10, "showPoints": "never"}
-        defaults["custom"]["thresholdsStyle"] = {"mode": style}
-        legend_box = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
-        options = {"legend": legend_box, "tooltip": {"mode": "multi", "sort": "desc"}}
-    return {
-        "type": "stat" if panel.now else "timeseries",
-        "title": panel.title,
-        "description": panel.means,
-        "datasource": SOURCE,
-        "targets": targets,
-        "fieldConfig": {"defaults": defaults, "overrides": []},
-        "options": options,
-    }

@@ -107,8 +107,13 @@ def deviations(answered: ir.Table, arms: Sequence[str]) -> tuple[Deviation, ...]
         for arm in arms:
             of_arm = users.filter(pc.equal(users["arm"], arm))
             deviating, answers = of_arm[name].to_numpy(), of_arm["answers"].to_numpy()
-            share, variance = _share(deviating, answers)
-            totals[arm] = int(deviating.sum()), int(answers.sum())
+            total = int(answers.sum())
+            totals[arm] = int(deviating.sum()), total
+            # By the delta method: a user's answers depend on each other.
+            share, variance = float("nan"), float("nan")
+            if total:
+                share = float(deviating.sum() / total)
+                variance = float(((deviating - share * answers) ** 2).sum() / total**2)
             shares_of_arms.append(share)
             variances.append(variance)
         difference = abs(shares_of_arms[0] - shares_of_arms[1])
@@ -119,14 +124,3 @@ def deviations(answered: ir.Table, arms: Sequence[str]) -> tuple[Deviation, ...]
             p = float(2 * norm.sf(difference / error))
         results.append(Deviation(name, totals, p))
     return tuple(results)
-
-
-def _share(deviating: np.ndarray, answers: np.ndarray) -> tuple[float, float]:
-    """The share of the answers and its variance, by the delta method: a user's depend on each
-    other.
-    """
-    total = answers.sum()
-    if not total:
-        return float("nan"), float("nan")
-    share = deviating.sum() / total
-    return float(share), float(((deviating - share * answers) ** 2).sum() / total**2)

@@ -23,7 +23,15 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from mtmh.errors import UserError
 
@@ -36,18 +44,6 @@ MOST_K_ANN = 10_000  # candidates of a head, 20 times what an answer may hold
 NO_ARM = "none"  # what answers to units outside of an experiment are logged under
 
 
-def _check_name(name: str) -> str:
-    if name.casefold() == NO_ARM:
-        raise ValueError(
-            f"{name!r} is what the log says of answers without an arm; give the arm another name"
-        )
-    if not name.isprintable():
-        raise ValueError(
-            "a name is of printable characters, as it stands in logs, figures and pages"
-        )
-    return name
-
-
 class Arm(BaseModel):
     """What the units of an arm get; None stands for the champion's. Weights count relative to their
     sum.
@@ -55,17 +51,27 @@ class Arm(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[
-        str,
-        Field(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$"),
-        AfterValidator(_check_name),
-    ]
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$")]
     # With weight 0 nobody is in the arm, and the arms after it keep their users.
     weight: Annotated[float, Field(ge=0.0, le=MOST_WEIGHT, allow_inf_nan=False)] = 1.0
     alpha: Annotated[float, Field(ge=0.0, le=100.0)] | None = None  # % from the engagement head
     k_ann: Annotated[int, Field(ge=1, le=MOST_K_ANN)] | None = None
     # Number of the registered model's version.
     version: Annotated[str, Field(max_length=18, pattern=r"^[0-9]+$")] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if name.casefold() == NO_ARM:
+            raise ValueError(
+                f"{name!r} is what the log says of answers without an arm; give the arm another "
+                "name"
+            )
+        if not name.isprintable():
+            raise ValueError(
+                "a name is of printable characters, as it stands in logs, figures and pages"
+            )
+        return name
 
 
 def _check_arms(arms: tuple[Arm, ...]) -> tuple[Arm, ...]:

@@ -142,7 +142,7 @@ def check_order(data: CheckInput) -> Iterator[LogFinding]:
         answered=ibis._.timestamp.min(), answer_day=ibis._.day.min()
     )
     lost = lost.left_join(answers, "answer").select(*events.columns, "answered", "answer_day")
-    eve = max(data.first - timedelta(days=1), data.folder.experiment.first_day)
+    eve = data.folder.experiment.eve_of(data.first)
     is_old = (lost.answer_day < eve).fill_null(False)
     hours = ibis.interval(seconds=int(relations.WINDOW.total_seconds()))
     late = matched.filter(matched.timestamp > matched.answered + hours)

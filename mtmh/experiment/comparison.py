@@ -46,6 +46,34 @@ class ComparisonTables:
     logged: Mapping[str, int]  # records, exposures, engagements, answers: how many the log has
     deviations: Sequence[Deviation] = ()
 
+    def of_arms(self, experiment: Experiment) -> pa.Table:
+        """The user days of control and treatment."""
+        arms = pa.array([experiment.control, experiment.treatment])
+        return self.user_days.filter(pc.is_in(self.user_days["arm"], arms))
+
+    def log_health(self, experiment: Experiment) -> LogHealth:
+        """What the verdict needs to know of the log, of control and treatment."""
+        user_days = self.of_arms(experiment)
+        served = user_days.filter(pc.greater(user_days["lists"], 0))
+        days = sorted(pc.unique(served["day"]).to_pylist())
+        # An arm vanished when others were served after its last day.
+        users, vanished = {}, {}
+        for arm in (experiment.control, experiment.treatment):
+            rows = user_days.filter(pc.equal(user_days["arm"], arm))
+            users[arm] = pc.count_distinct(rows["user_id"]).as_py()
+            last = pc.max(served.filter(pc.equal(served["arm"], arm))["day"]).as_py() or date.min
+            if gone := [day for day in days if day > last]:
+                vanished[arm] = str(gone[0])
+        # Rows that were not used, as shares of their kind.
+        findings = {finding.name: finding for finding in self.findings if finding.count}
+        unusable = {
+            findings[name].title: (findings[name].count, max(self.logged[of], 1))
+            for name, of in UNUSABLE.items()
+            if name in findings
+        }
+        contaminated = sum(findings[name].count for name in MISPLACED if name in findings)
+        return LogHealth(len(days), users, contaminated, unusable, vanished, self.deviations)
+
 
 def read_tables(folder: ExperimentFolder) -> ComparisonTables:
     """Everything about an experiment, all days of it."""
@@ -97,14 +125,14 @@ def compare(folder: ExperimentFolder, tables: ComparisonTables) -> ArmComparison
     """Compare the treatment with its control. Raises UserError as `effects` does."""
     experiment = folder.experiment
     arms = (experiment.control, experiment.treatment)
-    rows = tables.user_days.filter(pc.is_in(tables.user_days["arm"], pa.array(arms)))
+    rows = tables.of_arms(experiment)
     effects, by_day = compare_arms(experiment, tables.history, rows, tables.item_counts)
     ratio, unserved = check_arms(experiment, rows)
     # Segments are made of what was known before the experiment.
     users = pc.unique(rows["user_id"])
     groups = segments(users, tables.history, tables.items, experiment.first_day)
     compared, too_small = compare_segments(rows, groups, *arms, experiment.days)
-    log = _log_health(rows, tables, experiment)
+    log = tables.log_health(experiment)
     return ArmComparison(
         folder,
         days=tuple(sorted(pc.unique(rows["day"]).to_pylist())),
@@ -118,26 +146,3 @@ def compare(folder: ExperimentFolder, tables: ComparisonTables) -> ArmComparison
         too_small=too_small,
         findings=tuple(tables.findings),
     )
-
-
-def _log_health(user_days: pa.Table, tables: ComparisonTables, experiment: Experiment) -> LogHealth:
-    """What the verdict needs to know of the log; `user_days` are those of the two arms."""
-    served = user_days.filter(pc.greater(user_days["lists"], 0))
-    days = sorted(pc.unique(served["day"]).to_pylist())
-    # An arm vanished when others were served after its last day.
-    users, vanished = {}, {}
-    for arm in (experiment.control, experiment.treatment):
-        rows = user_days.filter(pc.equal(user_days["arm"], arm))
-        users[arm] = pc.count_distinct(rows["user_id"]).as_py()
-        last = pc.max(served.filter(pc.equal(served["arm"], arm))["day"]).as_py() or date.min
-        if gone := [day for day in days if day > last]:
-            vanished[arm] = str(gone[0])
-    # Rows that were not used, as shares of their kind.
-    findings = {finding.name: finding for finding in tables.findings if finding.count}
-    unusable = {
-        findings[name].title: (findings[name].count, max(tables.logged[of], 1))
-        for name, of in UNUSABLE.items()
-        if name in findings
-    }
-    contaminated = sum(findings[name].count for name in MISPLACED if name in findings)
-    return LogHealth(len(days), users, contaminated, unusable, vanished, tables.deviations)

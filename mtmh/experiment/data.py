@@ -16,7 +16,6 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from mtmh.errors import UserError
 from mtmh.experiment import relations
 from mtmh.experiment.catalog import ItemTable, UserTable, assign_users, read_item_table
 from mtmh.experiment.checks import run_checks
@@ -72,10 +71,15 @@ class ExperimentData:
 
     def _named(self, rows: ir.Table) -> ir.Table:
         items = self.catalog.numbered().select("item", "item_id")
-        users = self.users.numbered().select("user", "user_id", number="arm")
+        users = self.named_users.select("user", "user_id", "arm")
         rows = rows.inner_join(users, "user").inner_join(items, "item")
-        rows = rows.inner_join(self.arms, "number")
-        return rows.drop("user", "item", "number").relocate("arm", "day", "user_id", "item_id")
+        return rows.drop("user", "item").relocate("arm", "day", "user_id", "item_id")
+
+    @property
+    def named_users(self) -> ir.Table:
+        """user, user_id, bucket, arm (its name), of those who are in one arm."""
+        users = self.users.numbered().select("user", "user_id", "bucket", number="arm")
+        return users.inner_join(self.arms, "number").drop("number")
 
     @property
     def arms(self) -> ir.Table:
@@ -105,18 +109,19 @@ def experiment_data(
     if now is None:
         simulated_now = datetime.max.replace(tzinfo=UTC) - DAY
         now = simulated_now if experiment.simulated else datetime.now(UTC)
-    first, last = _span(folder, first, last, now)
+    first, last = folder.span(first, last, now)
     clean = _clean(folder, first, last, now)
     events, impressions = clean.events, clean.impressions
     users, items, topics = clean.users.numbered(), clean.catalog.numbered(), clean.catalog.topics()
     # Engagements with the impression that they go back to, where it is in time.
-    recent = events.filter(events.day >= max(experiment.first_day, first - DAY))
+    recent = events.filter(events.day >= experiment.eve_of(first))
     placed = _materialize(clean.log, relations.in_time(recent, clean.attributed))
     past = _positive(clean.history.inner_join(users, "user_id").inner_join(items, "item_id"))
     # Degraded answers and such with an alpha of their own, for the deviations.
     answered = _sound(clean.requests, experiment).filter(ibis._.day >= first)
     own_alpha = clean.own_alpha.select("exposure_id", own_alpha=True)
     answered = answered.left_join(own_alpha, "exposure_id")
+    answered = answered.mutate(own_alpha=answered.own_alpha.fill_null(False))
     engaged = relations.engaged(placed).filter(ibis._.day >= first)
     interests = relations.top_interests(past, topics, DEFINITIONS.interests)
     return ExperimentData(
@@ -127,13 +132,7 @@ def experiment_data(
         clean.catalog,
         impressions=impressions.filter(impressions.day >= first),
         lists=clean.lists.filter(clean.lists.day >= first),
-        answered=answered.select(
-            "exposure_id",
-            "user_id",
-            "arm",
-            "degraded",
-            own_alpha=answered.own_alpha.fill_null(False),
-        ),
+        answered=answered.select("exposure_id", "user_id", "arm", "degraded", "own_alpha"),
         matched=_materialize(clean.log, relations.matches(impressions, topics)),
         events=placed.filter(placed.day >= first),
         engaged=_materialize(clean.log, engaged),
@@ -150,15 +149,13 @@ def _clean(folder: ExperimentFolder, first: date, last: date, now: datetime) -> 
     """
     experiment = folder.experiment
     log = folder.logged()
-    eve = max(experiment.first_day, first - DAY)
-    exposures, engagements = _in_days(log, experiment.first_day, last, now)
-    history = _history(folder, log.exposures, experiment.first_day)
+    eve = experiment.eve_of(first)
+    exposures, engagements, history = _logged(folder, log, last, now)
 
     # Who was served, and what there is to show.
     requests = _materialize(log, relations.requests(exposures))
     sound = _sound(requests, experiment)
-    user_table = _users(experiment, sound, engagements)
-    catalog = _catalog(folder, exposures, engagements)
+    user_table, catalog = _numbered(folder, sound, exposures, engagements)
     users, items = user_table.numbered(), catalog.numbered()
 
     # What was shown: answers with an alpha of the caller's own are left out.
@@ -210,38 +207,36 @@ def _sound(requests: ir.Table, experiment: Experiment) -> ir.Table:
     )
 
 
-def _span(
-    folder: ExperimentFolder, first: date | None, last: date | None, now: datetime
-) -> tuple[date, date]:
-    """The days that are looked at. Raises UserError when they are not the experiment's."""
-    experiment = folder.experiment
-    start, end = experiment.first_day, min(experiment.last_day, now.date())
-    first, last = first or start, last or max(end, start)
-    if not start <= first <= last <= experiment.last_day:
-        raise UserError(
-            f"{folder.folder}: the days {first} to {last} are not days of the experiment, which "
-            f"runs from {start} to {experiment.last_day}."
-        )
-    return first, last
-
-
-def _in_days(
-    log: LogRelations, start: date, last: date, now: datetime
-) -> tuple[ir.Table, ir.Table]:
-    """The log's exposures, identified, and its possible engagements, of these days.
-
-    Rows of a clock that is ahead are left out.
+def _logged(
+    folder: ExperimentFolder, log: LogRelations, last: date, now: datetime
+) -> tuple[ir.Table, ir.Table, ir.Table]:
+    """The log's exposures, identified, and its possible engagements, up to the day `last`; and the
+    engagements before the log begins: user_id, item_id, day, value.
     """
-    latest = ibis.literal(now + relations.SKEW)
+    start = folder.experiment.first_day
+    latest = ibis.literal(now + relations.SKEW)  # rows of a clock that is ahead are left out
     exposures, engagements = (
         table.filter(table.day.between(start, last), table.timestamp <= latest)
         for table in (log.exposures, log.engagements.filter(relations.possible(log.engagements)))
     )
-    return relations.identified(exposures), engagements
+    # The history may lack the values: all positive then.
+    rows = log.exposures.get_backend().read_parquet(folder.history)
+    value = ibis.literal(1.0)
+    if "value" in rows.columns:
+        value = rows["value"].cast("float64").fill_null(1.0)
+    time_utc = rows.timestamp.cast("timestamp('UTC')")
+    rows = rows.select("user_id", "item_id", day=time_utc.date(), time=time_utc, value=value)
+    begin = datetime.combine(start, time(), UTC)
+    history = rows.filter(rows["time"] < ibis.literal(begin)).drop("time")
+    return relations.identified(exposures), engagements, history
 
 
-def _users(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> UserTable:
-    """Who was served (`sound` requests), and who only engaged."""
+def _numbered(
+    folder: ExperimentFolder, sound: ir.Table, exposures: ir.Table, engagements: ir.Table
+) -> tuple[UserTable, ItemTable]:
+    """Who was served (`sound` requests), and who only engaged; the items of the folder's item
+    table, and the ones that only the log has.
+    """
     served = sound.group_by("user_id").agg(
         arm=sound.arm.min(), other_arm=sound.arm.max(), answered=sound.day.min()
     )
@@ -249,31 +244,18 @@ def _users(experiment: Experiment, sound: ir.Table, engagements: ir.Table) -> Us
     first = served.left_join(engaged, "user_id").select(*served.columns, "seen")
     first = first.mutate(seen=ibis.least(first.answered, first.seen.fill_null(first.answered)))
     others = engaged.anti_join(sound, "user_id")
-    return assign_users(first.to_pyarrow(), others.to_pyarrow(), experiment.salt, experiment.arms)
+    salt, arms = folder.experiment.salt, folder.experiment.arms
+    users = assign_users(first.to_pyarrow(), others.to_pyarrow(), salt, arms)
 
-
-def _catalog(folder: ExperimentFolder, exposures: ir.Table, engagements: ir.Table) -> ItemTable:
-    """The items of the folder's item table, and the ones that only the log has."""
+    # Each unknown item with the day on which the log first names it.
     catalog = read_item_table(folder.items)
     ids = exposures.select("item_id", "day").union(engagements.select("item_id", "day"))
     unknown = ids.anti_join(catalog.numbered(), "item_id").group_by("item_id")
     named = unknown.agg(day=ibis._.day.min()).order_by("item_id").to_pyarrow()
     days = named["day"].to_numpy().astype("datetime64[us]")
-    return catalog.with_unknown(named["item_id"].combine_chunks(), days)
+    return users, catalog.with_unknown(named["item_id"].combine_chunks(), days)
 
 
 def _positive(events: ir.Table) -> ir.Table:
     """user, item, day of the events with a positive value."""
     return events.filter(events["value"] > 0).select("user", "item", "day")
-
-
-def _history(folder: ExperimentFolder, log: ir.Table, start: date) -> ir.Table:
-    """item_id, user_id, day, value of the engagements before the log begins."""
-    rows = log.get_backend().read_parquet(folder.history)
-    value = ibis.literal(1.0)
-    if "value" in rows.columns:
-        value = rows["value"].cast("float64").fill_null(1.0)
-    time_utc = rows.timestamp.cast("timestamp('UTC')")
-    rows = rows.select("user_id", "item_id", day=time_utc.date(), time=time_utc, value=value)
-    begin = datetime.combine(start, time(), UTC)
-    return rows.filter(rows["time"] < ibis.literal(begin)).drop("time")

@@ -10,7 +10,7 @@ FOLDER/history.parquet   user_id, item_id, timestamp[, value, dwell_seconds]: en
 
 import json
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mtmh.data.contract import UTC_MICROSECONDS, accepts
-from mtmh.errors import UserError
+from mtmh.errors import UserError, fault_lines
 from mtmh.experiment.arms import Arms
 from mtmh.exposures.read import LogRelations, read
 
@@ -62,6 +62,12 @@ class Experiment(BaseModel):
         """The last day of the experiment, which is part of it."""
         return self.first_day + timedelta(days=self.days - 1)
 
+    def eve_of(self, day: date) -> date:
+        """The day before, where that is one of the experiment: an engagement may go back to an
+        impression of it.
+        """
+        return max(self.first_day, day - timedelta(days=1))
+
 
 @dataclass(frozen=True)
 class ExperimentFolder:
@@ -89,6 +95,19 @@ class ExperimentFolder:
         """The log as it is now (mtmh/exposures/read.py), in a DuckDB of its own."""
         return read(self.folder / "log", self.tables)
 
+    def span(self, first: date | None, last: date | None, now: datetime) -> tuple[date, date]:
+        """The days to look at; without days, all of the experiment up to `now`. Raises UserError
+        when they are not the experiment's.
+        """
+        start, end = self.experiment.first_day, min(self.experiment.last_day, now.date())
+        first, last = first or start, last or max(end, start)
+        if not start <= first <= last <= self.experiment.last_day:
+            raise UserError(
+                f"{self.folder}: the days {first} to {last} are not days of the experiment, which "
+                f"runs from {start} to {self.experiment.last_day}."
+            )
+        return first, last
+
 
 def open_experiment(folder: Path) -> ExperimentFolder:
     """The experiment in `folder`.
@@ -105,10 +124,7 @@ def open_experiment(folder: Path) -> ExperimentFolder:
             f"{path} is missing. It names salt, control, treatment, arms, first_day and days."
         ) from None
     except ValidationError as error:
-        lines = [
-            f"\n  {'.'.join(map(str, fault['loc'])) or 'all'}: {fault['msg']}"
-            for fault in error.errors()
-        ]
+        lines = fault_lines(error)
         raise UserError(f"{path} is no experiment: {len(lines)} errors{''.join(lines)}") from None
     except ValueError as error:  # no JSON, or no UTF-8
         raise UserError(f"{path} is no experiment: not JSON ({error}). Write it anew.") from None

@@ -9,6 +9,7 @@ a question for the next experiment.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,26 @@ class Segment:
     name: str
     users: pa.Array  # string
 
+    @classmethod
+    def by_topic(cls, before: pa.Table, items: pa.Table) -> Iterator[Self]:
+        """The users of each L1 topic: the topic of most of their earlier engagements."""
+        lists = items["l1_topics"].combine_chunks()
+        item_of = items["item_id"].take(pc.list_parent_indices(lists))
+        topic_of = pa.table({"item_id": item_of, "topic": lists.flatten()})
+        engaged = before.select(["user_id", "item_id"]).join(topic_of, "item_id", join_type="inner")
+        counts = engaged.group_by(["user_id", "topic"]).aggregate([([], "count_all")])
+        # The first row of a user has the most; ties go by the topic's name.
+        order = [("user_id", "ascending"), ("count_all", "descending"), ("topic", "ascending")]
+        ordered = counts.sort_by(order)
+        names = ordered["user_id"].combine_chunks()
+        first = np.ones(len(names), bool)
+        if len(names) > 1:
+            first[1:] = pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
+        favourites = ordered.filter(pa.array(first))
+        for topic in pc.unique(favourites["topic"]).sort().to_pylist():
+            of_topic = favourites.filter(pc.equal(favourites["topic"], topic))
+            yield cls("topic", topic, _user_ids(of_topic))
+
 
 @dataclass(frozen=True)
 class SegmentEffect:
@@ -64,9 +85,25 @@ def segments(users: pa.Array, history: pa.Table, items: pa.Table, first_day: dat
     start = pa.scalar(datetime.combine(first_day, time(), UTC), pa.timestamp("us", tz="UTC"))
     is_before = pc.less(history["timestamp"], start)
     before = history.filter(pc.and_(is_before, pc.is_in(history["user_id"], users)))
-    groups = list(_by_activity(users, before, first_day))
+    # By activity: users with enough of a past are old; heavy are those of them with most.
+    past = before.group_by("user_id").aggregate([("timestamp", "min"), ([], "count_all")])
+    new_from = datetime.combine(first_day - timedelta(days=NEW_DAYS), time(), UTC)
+    is_early = pc.less(past["timestamp_min"], pa.scalar(new_from, pa.timestamp("us", "UTC")))
+    old = past.filter(pc.and_(is_early, pc.greater(past["count_all"], NEW_ENGAGEMENTS)))
+    heavy = old.slice(0, 0)
+    if past.num_rows:
+        counts = past["count_all"].to_numpy()
+        least = np.quantile(counts, 1 - HEAVY_SHARE, method="higher")
+        heavy = old.filter(pc.greater_equal(old["count_all"], int(least)))
+    is_old = pc.is_in(users, _user_ids(old))
+    is_heavy = pc.is_in(users, _user_ids(heavy))
+    groups = [
+        Segment("users", "new users", users.filter(pc.invert(is_old))),
+        Segment("users", "heavy users", users.filter(is_heavy)),
+        Segment("users", "all other users", users.filter(pc.and_(is_old, pc.invert(is_heavy)))),
+    ]
     if "l1_topics" in items.column_names:
-        groups += _by_topic(before, items)
+        groups += Segment.by_topic(before, items)
     return groups
 
 
@@ -98,45 +135,6 @@ def compare_segments(
     adjusted = holm([effect.p for _, effect in pairs])
     compared = [SegmentEffect(*pair, p) for pair, p in zip(pairs, adjusted, strict=True)]
     return compared, too_small
-
-
-def _by_activity(users: pa.Array, before: pa.Table, first_day: date) -> Iterator[Segment]:
-    """New users, heavy users, and all others, by their engagements before the experiment."""
-    past = before.group_by("user_id").aggregate([("timestamp", "min"), ([], "count_all")])
-    new_from = datetime.combine(first_day - timedelta(days=NEW_DAYS), time(), UTC)
-    is_early = pc.less(past["timestamp_min"], pa.scalar(new_from, pa.timestamp("us", "UTC")))
-    old = past.filter(pc.and_(is_early, pc.greater(past["count_all"], NEW_ENGAGEMENTS)))
-    heavy = old.slice(0, 0)
-    if past.num_rows:
-        counts = past["count_all"].to_numpy()
-        least = np.quantile(counts, 1 - HEAVY_SHARE, method="higher")
-        heavy = old.filter(pc.greater_equal(old["count_all"], int(least)))
-    is_old = pc.is_in(users, _user_ids(old))
-    is_heavy = pc.is_in(users, _user_ids(heavy))
-    yield Segment("users", "new users", users.filter(pc.invert(is_old)))
-    yield Segment("users", "heavy users", users.filter(is_heavy))
-    others = users.filter(pc.and_(is_old, pc.invert(is_heavy)))
-    yield Segment("users", "all other users", others)
-
-
-def _by_topic(before: pa.Table, items: pa.Table) -> Iterator[Segment]:
-    """The users of each L1 topic: the topic of most of their earlier engagements."""
-    lists = items["l1_topics"].combine_chunks()
-    item_of = items["item_id"].take(pc.list_parent_indices(lists))
-    topic_of = pa.table({"item_id": item_of, "topic": lists.flatten()})
-    engaged = before.select(["user_id", "item_id"]).join(topic_of, "item_id", join_type="inner")
-    counts = engaged.group_by(["user_id", "topic"]).aggregate([([], "count_all")])
-    # The first row of a user has the most; ties go by the topic's name.
-    order = [("user_id", "ascending"), ("count_all", "descending"), ("topic", "ascending")]
-    ordered = counts.sort_by(order)
-    names = ordered["user_id"].combine_chunks()
-    first = np.ones(len(names), bool)
-    if len(names) > 1:
-        first[1:] = pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
-    favourites = ordered.filter(pa.array(first))
-    for topic in pc.unique(favourites["topic"]).sort().to_pylist():
-        of_topic = favourites.filter(pc.equal(favourites["topic"], topic))
-        yield Segment("topic", topic, _user_ids(of_topic))
 
 
 def _user_ids(table: pa.Table) -> pa.Array:

@@ -79,15 +79,26 @@ def user_days(data: ExperimentData) -> ir.Table:
 
 def unordered_user_days(data: ExperimentData) -> ir.Table:
     """`user_days` in any order: what sums need."""
-    by_topic = _topics_of_lists(data)
+    # What was done: an engagement is positive, goes back to an impression, to one of a head.
+    rows = data.events
+    positive = rows["value"] > 0
+    attributed = positive & rows["list"].notnull()
+    of_relevance = attributed & rows.relevance.fill_null(False)
+    dwell = rows.dwell_seconds.fill_null(0.0).sum()
+    events = rows.group_by("user", "day").agg(
+        engagements=positive.cast("int64").sum(),
+        attributed_engagements=attributed.cast("int64").sum(),
+        relevance_engagements=of_relevance.cast("int64").sum(),
+        seconds=ibis.least(dwell, DEFINITIONS.longest_dwell_seconds),
+        active=positive.cast("int64").max(),
+    )
     parts = [
         _impressions(data),
         data.lists.group_by("user", "day").agg(lists=data.lists.count()),
-        _events(data),
+        events,
         data.engaged.group_by("user", "day").agg(engaged_impressions=data.engaged.count()),
         _novel_interests(data),
-        _diversity(data, by_topic),
-        _recalled_interests(data, by_topic),
+        *_topics_of_lists(data),
     ]
     # One wide table: every part has zeros in the columns of the others.
     columns = []
@@ -103,8 +114,7 @@ def unordered_user_days(data: ExperimentData) -> ir.Table:
         **{field.name: _total(rows[field.name]) for field in SUMS}
     )
     # Sums in numbers first; the names come to the few rows that are left.
-    users = data.users.numbered().select("user", "user_id", "bucket", number="arm")
-    named = days.inner_join(users, "user").inner_join(data.arms, "number")
+    named = days.inner_join(data.named_users, "user")
     return named.select(USER_DAYS.names).cast({field.name: str(field.type) for field in SUMS})
 
 
@@ -174,48 +184,6 @@ def _impressions(data: ExperimentData) -> ir.Table:
     return rows.group_by("user", "day").agg(impressions=rows.count(), **flags)
 
 
-def _events(data: ExperimentData) -> ir.Table:
-    rows = data.events
-    positive = rows["value"] > 0
-    attributed = positive & rows["list"].notnull()
-    of_relevance = attributed & rows.relevance.fill_null(False)
-    dwell = rows.dwell_seconds.fill_null(0.0).sum()
-    return rows.group_by("user", "day").agg(
-        engagements=positive.cast("int64").sum(),
-        attributed_engagements=attributed.cast("int64").sum(),
-        relevance_engagements=of_relevance.cast("int64").sum(),
-        seconds=ibis.least(dwell, DEFINITIONS.longest_dwell_seconds),
-        active=positive.cast("int64").max(),
-    )
-
-
-def _topics_of_lists(data: ExperimentData) -> ir.Table:
-    """list, topic, items (with an item's topics as equal parts of it), length.
-
-    length: of the topic in the sum of the list's topic vectors, which have unit length.
-    """
-    rows = data.impressions.select("list", "item").inner_join(data.catalog.topics(), "item")
-    return rows.group_by("list", "topic").agg(
-        items=rows.share.sum(), length=rows.share.sqrt().sum()
-    )
-
-
-def _diversity(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
-    """1 - mean cosine over the pairs of a list: for n unit vectors the pairs sum up to (|sum|^2 -
-    n) / 2.
-    """
-    lists = by_topic.group_by("list").agg(
-        items=by_topic["items"].sum().round(0), squared=(by_topic.length * by_topic.length).sum()
-    )
-    users = data.lists.select("list", "user", "day")
-    lists = lists.filter(lists["items"] > 1).inner_join(users, "list")
-    n = lists["items"]
-    rows = lists.select("user", "day", distance=1.0 - (lists.squared - n) / (n * (n - 1.0)))
-    return rows.group_by("user", "day").agg(
-        diversity=rows.distance.sum(), diverse_lists=rows.count()
-    )
-
-
 def _novel_interests(data: ExperimentData) -> ir.Table:
     """A topic is novel on a user's day when the one before it is long ago, or there is none."""
     begin = data.first - timedelta(days=DEFINITIONS.novel_days)
@@ -233,15 +201,37 @@ def _novel_interests(data: ExperimentData) -> ir.Table:
     return novel.group_by("user", "day").agg(novel_interests=novel.count())
 
 
-def _recalled_interests(data: ExperimentData, by_topic: ir.Table) -> ir.Table:
-    """Of the users who have top interests: the share of these that the lists of the day had."""
+def _topics_of_lists(data: ExperimentData) -> tuple[ir.Table, ir.Table]:
+    """Of each user and day, from the topics of the lists: how diverse these are, and the share of
+    the user's top interests that they had.
+    """
+    # An item's topics are equal parts of it. A list's topic vectors have unit length; `length` is
+    # the topic's in their sum.
+    rows = data.impressions.select("list", "item").inner_join(data.catalog.topics(), "item")
+    by_topic = rows.group_by("list", "topic").agg(
+        items=rows.share.sum(), length=rows.share.sqrt().sum()
+    )
     lists = data.lists.select("list", "user", "day")
+
+    # 1 - mean cosine over a list's pairs: those of n unit vectors sum up to (|sum|^2 - n) / 2.
+    sums = by_topic.group_by("list").agg(
+        items=by_topic["items"].sum().round(0), squared=(by_topic.length * by_topic.length).sum()
+    )
+    sums = sums.filter(sums["items"] > 1).inner_join(lists, "list")
+    n = sums["items"]
+    rows = sums.select("user", "day", distance=1.0 - (sums.squared - n) / (n * (n - 1.0)))
+    diversity = rows.group_by("user", "day").agg(
+        diversity=rows.distance.sum(), diverse_lists=rows.count()
+    )
+
+    # Each of the top topics counts once, however many of the day's lists had it.
     wanted = data.interests.group_by("user").agg(wanted=ibis._.count())
     served = lists.select("user", "day").distinct().inner_join(wanted, "user")
-    # Each of the top topics counts once, however many of the day's lists had it.
     had = by_topic.select("list", "topic").inner_join(lists, "list")
     had = had.inner_join(data.interests, ["user", "topic"]).select("user", "day", "topic")
     had = had.distinct().group_by("user", "day").agg(had=ibis._.count())
     rows = served.left_join(had, ["user", "day"]).select("user", "day", "wanted", "had")
     recalled = rows.had.fill_null(0) / rows.wanted
-    return rows.select("user", "day", recalled_interests=recalled, interested=ibis.literal(1))
+    return diversity, rows.select(
+        "user", "day", recalled_interests=recalled, interested=ibis.literal(1)
+    )

@@ -44,6 +44,37 @@ class LogHealth:
     vanished: Mapping[str, str]  # arm -> the day from which on it answered nobody
     deviations: Sequence[Deviation] = ()  # answers that are not what their arm stands for
 
+    def obstacles(self) -> Iterator[str]:
+        """What the log lacks for a verdict."""
+        everyone = sum(self.users.values()) + self.contaminated
+        if self.contaminated > MOST_CONTAMINATED * everyone:
+            yield (
+                f"Contamination: {self.contaminated:,} of {everyone:,} users "
+                f"({self.contaminated / everyone:.1%}) were in two arms, or not in that of their "
+                f"bucket; the bound is {MOST_CONTAMINATED:.0%}."
+            )
+        for what, (count, total) in self.unusable.items():
+            if count > MOST_UNUSABLE * total:
+                yield (
+                    f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound "
+                    f"is {MOST_UNUSABLE:.0%}."
+                )
+        for arm, day in self.vanished.items():
+            yield f"Log: the arm {arm} answers nobody from {day} on."
+        for arm, users in self.users.items():
+            if users < LEAST_USERS:
+                yield f"Users: the arm {arm} has {users:,}, and {LEAST_USERS} are the least."
+        for deviation in self.deviations:
+            most = max(deviation.shares.values())
+            words = DEVIATIONS[deviation.name]
+            shares = ", ".join(f"{arm} {share:.1%}" for arm, share in deviation.shares.items())
+            if most > MOST_DEVIATING:
+                bound = f"the bound is {MOST_DEVIATING:.0%} of an arm's answers"
+                yield f"Log: {words}, {shares}; {bound}."
+            elif most > UNLIKE_FROM and not deviation.p >= ALARM:
+                p = f"(p = {deviation.p:.1g})"
+                yield f"Log: {words}, {shares} {p}: the arms were not served alike."
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -87,9 +118,8 @@ def judge(
     treatment: str,
 ) -> Verdict:
     """The verdict. A guardrail that could not be measured is named, and rules out a win."""
-    measured = {effect.metric: effect for effect in effects if effect.always_lo == effect.always_lo}
-    obstacles = [*_lost_users(ratio, unserved), *_obstacles(PRIMARY in measured, log)]
-    obstacles += _dominated(effects)
+    measured = {effect.metric: effect for effect in effects if effect.is_measured}
+    obstacles = list(_obstacles(effects, ratio, unserved, log))
     if obstacles:
         lead = (
             f"What is wrong with the experiment itself decides nothing about {treatment}. Mend "
@@ -101,7 +131,6 @@ def judge(
     # Does it harm? The harmed metrics come first in the reasons.
     primary = measured[PRIMARY]
     guardrails = [measured[name] for name in GUARDRAILS if name in measured]
-    missing = [name for name in GUARDRAILS if name not in measured]
     harmed = [effect for effect in (*guardrails, primary) if effect.always_hi < 0]
     if harmed:
         first, *others = [effect.metric for effect in harmed]
@@ -111,17 +140,7 @@ def judge(
         are = "are" if len(harmed) > 1 else "is"
         lead = f"{names} {are} lower with it than with {control}, and that is no chance."
         return Verdict("harms", f"{treatment} does harm", lead, tuple(reasons))
-
-    # Does it win?
-    reasons = [f"{_title(effect.metric)}: {interval(effect)}" for effect in (primary, *guardrails)]
-    reasons += [f"{_title(name)}: could not be measured" for name in missing]
-    reasons += _worse(effects)
-    if primary.always_lo > 0 and not missing and log.days >= LEAST_DAYS:
-        lead = (
-            f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
-        )
-        return Verdict("wins", f"{treatment} wins", lead, tuple(reasons))
-    return Verdict("open", "No winner yet", _why_open(primary, missing, log), tuple(reasons))
+    return _without_harm(effects, measured, log.days, control, treatment)
 
 
 def interval(effect: Effect) -> str:
@@ -147,8 +166,11 @@ def signed(share: float | None) -> str:
     return f"{100 * share:+.{digits}f}{PERCENT}".replace("-", "\u2212")
 
 
-def _lost_users(ratio: SampleRatio, unserved: NeverServed) -> Iterator[str]:
-    """Users, or their exposures, that an arm lost."""
+def _obstacles(
+    effects: Sequence[Effect], ratio: SampleRatio, unserved: NeverServed, log: LogHealth
+) -> Iterator[str]:
+    """Why the comparison cannot be judged."""
+    # Users, or their exposures, that an arm lost.
     if ratio.alarm:
         shares = ", ".join(f"{arm} {users:,}" for arm, users in ratio.observed.items())
         wanted = ", ".join(f"{arm} {users:,.0f}" for arm, users in ratio.expected.items())
@@ -165,46 +187,11 @@ def _lost_users(ratio: SampleRatio, unserved: NeverServed) -> Iterator[str]:
             f"Never served: {shares} users engaged and were answered nothing that is in the log "
             f"(p = {unserved.p:.1g}). An arm's exposures are lost, or come without an arm."
         )
-
-
-def _obstacles(has_primary: bool, log: LogHealth) -> Iterator[str]:
-    """What the log lacks for a verdict."""
-    everyone = sum(log.users.values()) + log.contaminated
-    if log.contaminated > MOST_CONTAMINATED * everyone:
-        yield (
-            f"Contamination: {log.contaminated:,} of {everyone:,} users "
-            f"({log.contaminated / everyone:.1%}) were in two arms, or not in that of their "
-            f"bucket; the bound is {MOST_CONTAMINATED:.0%}."
-        )
-    for what, (count, total) in log.unusable.items():
-        if count > MOST_UNUSABLE * total:
-            yield (
-                f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound is "
-                f"{MOST_UNUSABLE:.0%}."
-            )
-    for arm, day in log.vanished.items():
-        yield f"Log: the arm {arm} answers nobody from {day} on."
-    for arm, users in log.users.items():
-        if users < LEAST_USERS:
-            yield f"Users: the arm {arm} has {users:,}, and {LEAST_USERS} are the least."
-    for deviation in log.deviations:
-        most = max(deviation.shares.values())
-        words = DEVIATIONS[deviation.name]
-        shares = ", ".join(f"{arm} {share:.1%}" for arm, share in deviation.shares.items())
-        if most > MOST_DEVIATING:
-            yield f"Log: {words}, {shares}; the bound is {MOST_DEVIATING:.0%} of an arm's answers."
-        elif most > UNLIKE_FROM and not deviation.p >= ALARM:
-            p = f"(p = {deviation.p:.1g})"
-            yield f"Log: {words}, {shares} {p}: the arms were not served alike."
-    if not has_primary:
+    yield from log.obstacles()
+    # Figures that are not there, or that a single user makes.
+    if not any(effect.metric == PRIMARY and effect.is_measured for effect in effects):
         yield f"{_title(PRIMARY)} could not be measured in both arms."
-
-
-def _dominated(effects: Sequence[Effect]) -> Iterator[str]:
-    """Primary metric and guardrails of which a single user holds too much."""
-    for effect in effects:
-        if effect.metric not in (PRIMARY, *GUARDRAILS):
-            continue
+    for effect in [effect for effect in effects if effect.metric in (PRIMARY, *GUARDRAILS)]:
         for largest in effect.largest:
             if largest.share > MOST_OF_ONE_USER:
                 column = largest.column.replace("_", " ")
@@ -215,33 +202,48 @@ def _dominated(effects: Sequence[Effect]) -> Iterator[str]:
                 )
 
 
-def _worse(effects: Sequence[Effect]) -> list[str]:
-    """What the rule does not look at, and a reader of the verdict must not overlook."""
+def _without_harm(
+    effects: Sequence[Effect],
+    measured: Mapping[str, Effect],
+    days: int,
+    control: str,
+    treatment: str,
+) -> Verdict:
+    """The verdict on a treatment that harms nothing: it wins, or nobody does yet."""
+    primary = measured[PRIMARY]
+    missing = [name for name in GUARDRAILS if name not in measured]
+    deciding = [measured[name] for name in (PRIMARY, *GUARDRAILS) if name in measured]
+    reasons = [f"{_title(effect.metric)}: {interval(effect)}" for effect in deciding]
+    reasons += [f"{_title(name)}: could not be measured" for name in missing]
+    # What the rule does not look at, and a reader of the verdict must not overlook.
     worse = []
     for effect in effects:
-        higher = METRICS[effect.metric].higher
-        is_worse = {"better": effect.always_hi < 0, "worse": effect.always_lo > 0}.get(
-            higher, False
-        )
-        if effect.metric not in (PRIMARY, *GUARDRAILS) and is_worse:
+        if effect.metric not in (PRIMARY, *GUARDRAILS) and effect.is_worse:
             bounds = between(effect.always_lo, effect.always_hi)
             worse.append(f"{_name(effect.metric)} {signed(effect.lift)} ({bounds})")
-    return [f"Outside of the rule, and worse beyond chance: {', '.join(worse)}"] if worse else []
+    if worse:
+        reasons.append(f"Outside of the rule, and worse beyond chance: {', '.join(worse)}")
 
-
-def _why_open(primary: Effect, missing: Sequence[str], log: LogHealth) -> str:
     if missing:
         names = ", ".join(map(_title, missing))
-        return f"{names} could not be measured, and nobody wins without the guardrails."
-    if primary.always_lo > 0:
-        return (
-            f"{_title(PRIMARY)} is higher so far, but {log.days} days are too few: {LEAST_DAYS} "
-            "are the least."
+        lead = f"{names} could not be measured, and nobody wins without the guardrails."
+    elif not primary.always_lo > 0:
+        bounds = between(primary.always_lo, primary.always_hi)
+        lead = (
+            f"What {_name(PRIMARY)} shows may be chance: anything from {bounds} goes with these "
+            f"{days} days."
         )
-    return (
-        f"What {_name(PRIMARY)} shows may be chance: anything from "
-        f"{between(primary.always_lo, primary.always_hi)} goes with these {log.days} days."
-    )
+    elif days < LEAST_DAYS:
+        lead = (
+            f"{_title(PRIMARY)} is higher so far, but {days} days are too few: {LEAST_DAYS} are "
+            "the least."
+        )
+    else:
+        lead = (
+            f"{_title(PRIMARY)} is higher with it than with {control}, and no guardrail is harmed."
+        )
+        return Verdict("wins", f"{treatment} wins", lead, tuple(reasons))
+    return Verdict("open", "No winner yet", lead, tuple(reasons))
 
 
 def _title(metric: str) -> str:

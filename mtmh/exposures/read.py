@@ -17,7 +17,6 @@ from mtmh.exposures.tables import REJECTED, LogTables, read_segment
 
 if TYPE_CHECKING:
     import ibis
-    from ibis.backends.duckdb import Backend
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,39 @@ class LogRelations:
     engagements: "ibis.Table"
     rejected: pa.Table  # tables.REJECTED: what could not be read; nothing is left out in silence
 
+    @classmethod
+    def over(cls, live: LogTables, out: Path, batches: frozenset[str]) -> "LogRelations":
+        """Relations over the rows of `live`, which stay in memory, and of the batches in `out`."""
+        import duckdb
+        import ibis
+
+        connection = duckdb.connect()
+        connection.execute("set timezone = 'UTC'")
+        connection.register("live_exposures", live.exposures)
+        connection.register("live_engagements", live.engagements)
+        backend = ibis.duckdb.from_connection(connection)
+        relations = []
+        for name, schema in (("exposures", EXPOSURES), ("engagements", ENGAGEMENTS)):
+            rows = backend.table(f"live_{name}").select(schema.names)
+            paths = sorted((out / name).glob("day=*/*.parquet"))
+            if files := [str(path) for path in paths if path.stem in batches]:
+                # With `day` as a date, from the names of the folders.
+                compacted = backend.read_parquet(files, hive_partitioning=True, union_by_name=True)
+                # Tables of an earlier log_version lack columns of later ones: null there.
+                lacking = {
+                    column: ibis.null(kind)
+                    for column, kind in rows.schema().items()
+                    if column not in compacted.columns
+                }
+                rows = compacted.mutate(**lacking).select(rows.columns).union(rows)
+            relations.append(rows)
+        rejected = [
+            pq.read_table(path, schema=REJECTED)
+            for path in sorted((out / "rejected").glob("*.parquet"))
+            if path.stem in batches
+        ]
+        return cls(relations[0], relations[1], pa.concat_tables([*rejected, live.rejected]))
+
 
 def read(directory: Path, out: Path) -> LogRelations:
     """What was appended below `directory`, compacted to `out` or not: tables of one DuckDB in this
@@ -43,12 +75,13 @@ def read(directory: Path, out: Path) -> LogRelations:
 
     Raises UserError when neither folder is there, or a segment vanished that nobody compacted.
     """
-    import duckdb
-    import ibis
-
     if not directory.is_dir() and not out.is_dir():
         raise UserError(f"no log: there is neither a folder {directory} nor {out}.")
-    live = {key(path): _tables(path, directory) for path in _segments(directory)}
+    # A file that is renamed while a folder is listed may be missed: so list until nothing changes.
+    before: list[Path] = []
+    while (segments := sorted(_listed(directory), key=key)) != before:
+        before = segments
+    live = {key(path): _tables(path, directory) for path in segments}
     # After the segments: what a compaction removed meanwhile is in here.
     compacted = committed(out)
     waiting = {name: tables for name, tables in live.items() if name not in compacted.segments}
@@ -58,49 +91,7 @@ def read(directory: Path, out: Path) -> LogRelations:
             f"{lost[0]}."
         )
     rest = LogTables.concat([tables for tables in waiting.values() if tables is not None])
-    # What is not compacted is held in memory, beside the Parquet files.
-    connection = duckdb.connect()
-    connection.execute("set timezone = 'UTC'")
-    connection.register("live_exposures", rest.exposures)
-    connection.register("live_engagements", rest.engagements)
-    backend = ibis.duckdb.from_connection(connection)
-    relations = []
-    for name, schema in (("exposures", EXPOSURES), ("engagements", ENGAGEMENTS)):
-        days = sorted((out / name).glob("day=*/*.parquet"))
-        files = [str(path) for path in days if path.stem in compacted.batches]
-        rows = backend.table(f"live_{name}").select(schema.names)
-        relations.append(_with_parquet(backend, rows, files))
-    rejected = [
-        pq.read_table(path, schema=REJECTED)
-        for path in sorted((out / "rejected").glob("*.parquet"))
-        if path.stem in compacted.batches
-    ]
-    return LogRelations(relations[0], relations[1], pa.concat_tables([*rejected, rest.rejected]))
-
-
-def _with_parquet(backend: "Backend", live: "ibis.Table", files: list[str]) -> "ibis.Table":
-    """The rows of `live` and of the files, in the columns of `live`."""
-    import ibis
-
-    if not files:
-        return live
-    # With `day` as a date, from the names of the folders.
-    compacted = backend.read_parquet(files, hive_partitioning=True, union_by_name=True)
-    # Tables of an earlier log_version lack columns of later ones: null there.
-    lacking = {name: kind for name, kind in live.schema().items() if name not in compacted.columns}
-    compacted = compacted.mutate(**{name: ibis.null(kind) for name, kind in lacking.items()})
-    return compacted.select(live.columns).union(live)
-
-
-def _segments(directory: Path) -> list[Path]:
-    """All segments.
-
-    A file that is renamed while a folder is listed may be missed: so list until nothing changes.
-    """
-    before: list[Path] = []
-    while (now := sorted(_listed(directory), key=key)) != before:
-        before = now
-    return now
+    return LogRelations.over(rest, out, compacted.batches)
 
 
 def _listed(directory: Path) -> list[Path]:

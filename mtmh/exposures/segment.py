@@ -49,8 +49,11 @@ def scan(data: bytes) -> Scan:
     result = Scan()
     position = 0
     while position < len(data):
-        record = _record(data, position)
-        if record is None:  # damaged: go on at the next line
+        header = _FRAME.match(data, position)
+        begin, length = (header.end(), int(header[2], 16)) if header else (position, 0)
+        record = data[begin : begin + length]
+        is_whole = header and len(record) == length and zlib.crc32(record) == int(header[1], 16)
+        if not is_whole:  # damaged: go on at the next line
             position = data.find(b"\n", position) + 1 or len(data)
             continue
         if position > result.end:
@@ -59,17 +62,6 @@ def scan(data: bytes) -> Scan:
         position = min(position + _HEADER + len(record) + 1, len(data))
         result.end = position
     return result
-
-
-def _record(data: bytes, start: int) -> bytes | None:
-    """The record of the frame that begins at byte `start`; None where there is no whole one."""
-    header = _FRAME.match(data, start)
-    if header is None:
-        return None
-    begin = header.end()
-    length = int(header[2], 16)
-    record = data[begin : begin + length]
-    return record if len(record) == length and zlib.crc32(record) == int(header[1], 16) else None
 
 
 def sync_folder(folder: Path) -> None:

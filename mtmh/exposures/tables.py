@@ -4,6 +4,7 @@ with a reason.
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -77,8 +78,12 @@ def read_segment(name: str, data: bytes, finished: bool = True) -> LogTables:
     if finished and frames.end < len(data):
         spans.append((frames.end, len(data)))
     bad = [(start, DAMAGED, data[start:end]) for start, end in spans]
-    # A record of a day far from the segment's would make a folder of that day.
-    begun = _begun(name)
+    # A record of a day far from the segment's would make a folder of that day. The name says when
+    # the segment was begun (log.py); one that has no time bounds nothing.
+    begun = None
+    with suppress(ValueError):
+        if stamp := re.match(r"\d{8}T\d{6}", name.rpartition("/")[2]):
+            begun = datetime.strptime(f"{stamp[0]}Z", "%Y%m%dT%H%M%S%z")
     lines: dict[str, list[str]] = {"exposure": [], "engagement": []}
     for start, content in frames.records:
         try:
@@ -93,15 +98,6 @@ def read_segment(name: str, data: bytes, finished: bool = True) -> LogTables:
             lines[record.kind].append(record.model_dump_json())
     engagements = with_day(_parse(lines["engagement"], _EVENT), ENGAGEMENTS)
     return LogTables(_exposures(lines["exposure"]), engagements, _rejected(name, sorted(bad)))
-
-
-def _begun(name: str) -> datetime | None:
-    """When a segment was begun, by its name (log.py); None for a name that has no time."""
-    stamp = re.match(r"\d{8}T\d{6}", name.rpartition("/")[2])
-    try:
-        return None if stamp is None else datetime.strptime(f"{stamp[0]}Z", "%Y%m%dT%H%M%S%z")
-    except ValueError:
-        return None
 
 
 _EVENT = pa.schema([field for field in ENGAGEMENTS if field.name != "day"])

@@ -35,6 +35,26 @@ class ArmContrasts:
     extremes: tuple[Mapping[str, Extremes], Mapping[str, Extremes]]  # by column, of both arms
     left_out: str  # days that were not compared, in words
 
+    @classmethod
+    def without_days(
+        cls, rows: list[pa.Table], arms: tuple[str, str], names: list[str], left_out: str
+    ) -> "ArmContrasts":
+        """Two arms without a day in common: a single look, of NaN."""
+        nan = np.full(1, np.nan)
+        contrast = Contrast(nan, nan, (nan, nan), (nan, nan))
+        users = [pc.count_distinct(arm["user_id"]).as_py() for arm in rows]
+        return cls(
+            arms,
+            days=pa.array([], rows[0]["day"].type),
+            users=(users[0], users[1]),
+            contrasts=dict.fromkeys(names, contrast),
+            intervals=dict.fromkeys(names, intervals(contrast, np.ones(1))),
+            cuped=frozenset(),
+            refused=frozenset(),
+            extremes=({}, {}),
+            left_out=left_out,
+        )
+
     def reason(self, metric: Metric) -> str:
         """Why the last look has no interval, and which days were left out; else empty."""
         unadjusted = ""
@@ -86,15 +106,13 @@ def compare(
     if item_counts is not None:
         sets = {name: metric for name, metric in metrics.items() if not metric.is_ratio}
     columns = {name for metric in ratios.values() for name in _columns(metric) if name}
-    columns_of_sets = ["bucket"] if sets else []
-    _has_columns(
-        user_days, "user_days", ["arm", "day", "user_id", *columns_of_sets, *sorted(columns)]
-    )
+    needed = ["arm", "day", "user_id", *(["bucket"] if sets else []), *sorted(columns)]
+    _has_columns(user_days, "user_days", needed)
     rows = [user_days.filter(pc.equal(user_days["arm"], arm)) for arm in arms]
     days, left_out = _days_of_both(rows, arms)
     names = [name for name in metrics if name in ratios or name in sets]
     if not len(days):
-        return _without_days(rows, arms, names, left_out)
+        return ArmContrasts.without_days(rows, arms, names, left_out)
     if before is not None:
         _has_columns(before, "before", ["user_id"])
     control, treatment = looks(rows, days, sorted(columns), before, winsorized(ratios.values()))
@@ -117,26 +135,6 @@ def compare(
         cuped,
         refused,
         extremes=(control.extremes, treatment.extremes),
-        left_out=left_out,
-    )
-
-
-def _without_days(
-    rows: list[pa.Table], arms: tuple[str, str], names: list[str], left_out: str
-) -> ArmContrasts:
-    """Two arms without a day in common: a single look, of NaN."""
-    nan = np.full(1, np.nan)
-    contrast = Contrast(nan, nan, (nan, nan), (nan, nan))
-    users = [pc.count_distinct(arm["user_id"]).as_py() for arm in rows]
-    return ArmContrasts(
-        arms,
-        days=pa.array([], rows[0]["day"].type),
-        users=(users[0], users[1]),
-        contrasts=dict.fromkeys(names, contrast),
-        intervals=dict.fromkeys(names, intervals(contrast, np.ones(1))),
-        cuped=frozenset(),
-        refused=frozenset(),
-        extremes=({}, {}),
         left_out=left_out,
     )
 

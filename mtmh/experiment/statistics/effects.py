@@ -2,9 +2,10 @@
 number of metrics.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,15 @@ class Winsorized:
     # treatment / control - 1 of the plain means: neither winsorized nor adjusted by the past.
     plain_lift: float
 
+    @classmethod
+    def of(cls, contrasts: ArmContrasts, metric: Metric) -> Self | None:
+        """What it did to `metric`; None where every user's total counts in full."""
+        control, treatment = (arm.get(metric.numerator or "") for arm in contrasts.extremes)
+        if not metric.winsorized or control is None or treatment is None:
+            return None
+        plain = treatment.mean / control.mean - 1 if control.mean > 0 else float("nan")
+        return cls(control.winsorized + treatment.winsorized, control.limit, plain)
+
 
 @dataclass(frozen=True)
 class Largest:
@@ -33,6 +43,18 @@ class Largest:
     user_id: str
     column: str
     share: float  # after winsorizing
+
+    @classmethod
+    def of(cls, contrasts: ArmContrasts, metric: Metric) -> tuple[Self, ...]:
+        """In each arm, of the metric's columns the one of which a single user holds most."""
+        largest = []
+        for arm, extremes in zip(contrasts.arms, contrasts.extremes, strict=True):
+            names = (metric.numerator, metric.denominator)
+            columns = [name for name in names if name is not None and name in extremes]
+            if columns:
+                name = max(columns, key=lambda column: extremes[column].share)
+                largest.append(cls(arm, extremes[name].user_id, name, extremes[name].share))
+        return tuple(largest)
 
 
 @dataclass(frozen=True)
@@ -64,6 +86,17 @@ class Effect:
     largest: tuple[
         Largest, ...
     ] = ()  # of control and treatment, the user with the largest share of a column's sum
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it has the interval that decides."""
+        return not math.isnan(self.always_lo)
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether that interval lies on the side of 0 on which the metric is worse."""
+        is_beyond = {"better": self.always_hi < 0, "worse": self.always_lo > 0}
+        return is_beyond.get(METRICS[self.metric].higher, False)
 
 
 def effects(
@@ -106,32 +139,11 @@ def effects(
             cuped=name in contrasts.cuped,
             users=contrasts.users,
             reason=contrasts.reason(metrics[name]),
-            winsorized=_winsorized(contrasts, metrics[name]),
-            largest=_largest(contrasts, metrics[name]),
+            winsorized=Winsorized.of(contrasts, metrics[name]),
+            largest=Largest.of(contrasts, metrics[name]),
         )
         for (name, interval), p in zip(contrasts.intervals.items(), adjusted, strict=True)
     ]
-
-
-def _winsorized(contrasts: ArmContrasts, metric: Metric) -> Winsorized | None:
-    """How many users' totals were cut, at which limit; None where every total counts in full."""
-    control, treatment = (arm.get(metric.numerator or "") for arm in contrasts.extremes)
-    if not metric.winsorized or control is None or treatment is None:
-        return None
-    plain = treatment.mean / control.mean - 1 if control.mean > 0 else float("nan")
-    return Winsorized(control.winsorized + treatment.winsorized, control.limit, plain)
-
-
-def _largest(contrasts: ArmContrasts, metric: Metric) -> tuple[Largest, ...]:
-    """Of a metric's columns, in each arm, the one of which a single user holds most."""
-    largest = []
-    for arm, extremes in zip(contrasts.arms, contrasts.extremes, strict=True):
-        names = (metric.numerator, metric.denominator)
-        columns = [name for name in names if name is not None and name in extremes]
-        if columns:
-            name = max(columns, key=lambda column: extremes[column].share)
-            largest.append(Largest(arm, extremes[name].user_id, name, extremes[name].share))
-    return tuple(largest)
 
 
 def effects_by_day(

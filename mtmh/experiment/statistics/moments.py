@@ -60,6 +60,32 @@ class _Arm:
     names: Sequence[str]  # of the columns and, behind them, of the pre-period's
     ends: Ints  # [looks]: rows up to the end of each day
 
+    @classmethod
+    def of(
+        cls, rows: pa.Table, days: pa.Array, columns: Sequence[str], before: pa.Table | None
+    ) -> "_Arm":
+        """An arm's rows of these days, by day, beside what its users did before."""
+        look = Ids(days).rows(rows["day"])
+        rows = rows.append_column("_look", pa.array(look)).filter(pa.array(look >= 0))
+        rows = rows.sort_by("_look")
+        users = rows["user_id"].cast(pa.string()).combine_chunks().dictionary_encode()
+        # Sums of the pre-period, of the columns that it has.
+        names = [name for name in columns if before is not None and name in before.column_names]
+        past = np.zeros((len(users.dictionary), len(names)))
+        if before is not None:
+            user = Ids(users.dictionary).rows(before["user_id"])
+            of_users = before.filter(pa.array(user >= 0))
+            np.add.at(past, user[user >= 0], _matrix(of_users, names))
+        ends = np.searchsorted(rows["_look"].to_numpy(), np.arange(len(days)), side="right")
+        return cls(
+            users.dictionary,
+            users.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+            _matrix(rows, columns),
+            past,
+            [*columns, *(BEFORE + name for name in names)],
+            ends.astype(np.int64),
+        )
+
     def seen(self) -> Ints:
         """Users with a row up to each look, [looks]; -1 stands for no row yet."""
         return np.asarray(np.append(-1, np.maximum.accumulate(self.user))[self.ends] + 1)
@@ -72,6 +98,42 @@ class _Arm:
         ):
             np.add.at(sums, self.user[start:end], self.values[start:end])
             yield np.hstack([sums[:count], self.past[:count]])
+
+    def looks(
+        self, means: list[Floats], covariances: list[Floats], totals: Floats, limits: Floats
+    ) -> Looks:
+        """The moments at each look in tea-tasting's form; `totals` and `limits` of the last one."""
+        mean, covariance = np.array(means), np.array(covariances)
+        # tea-tasting's arithmetic takes arrays of looks for numbers.
+        aggregates = Aggregates(
+            count_=self.seen(),
+            mean_={name: mean[:, i] for i, name in enumerate(self.names)},
+            var_={name: covariance[:, i, i] for i, name in enumerate(self.names)},
+            cov_={
+                (a, b): covariance[:, i, j]
+                for i, a in enumerate(self.names)
+                for j, b in enumerate(self.names)
+            },
+        )
+        return Looks(aggregates, self.seen(), self.ends, self.extremes(totals, limits))
+
+    def extremes(self, totals: Floats, limits: Floats) -> dict[str, Extremes]:
+        """Of each column, without those of the pre-period; `totals` at the last look."""
+        extremes = {}
+        for number in range(self.values.shape[1] if len(totals) else 0):
+            column = totals[:, number]
+            limit = float(limits[number])
+            counted = np.minimum(column, limit)
+            largest = int(column.argmax())
+            total = float(counted.sum())
+            extremes[self.names[number]] = Extremes(
+                mean=float(column.mean()),
+                limit=limit,
+                winsorized=int((column > limit).sum()),
+                user_id=self.users[largest].as_py(),
+                share=float(counted[largest] / total) if total > 0 else 0.0,
+            )
+        return extremes
 
 
 def looks(
@@ -89,112 +151,41 @@ def looks(
     pre-period, a user's total counts as at most `DEFINITIONS.winsorized_share` of the users of all
     arms have that have any.
     """
-    parts = [_arm(rows, days, columns, before) for rows in arms]
+    parts = [_Arm.of(rows, days, columns, before) for rows in arms]
+    names = parts[0].names
     means: list[list[Floats]] = [[] for _ in parts]
     covariances: list[list[Floats]] = [[] for _ in parts]
     totals: tuple[Floats, ...] = tuple(np.zeros((0, len(part.names))) for part in parts)
-    limits = np.zeros(len(parts[0].names))
+    limits = np.zeros(len(names))
     for totals in zip(*(part.running() for part in parts), strict=True):
-        # Every look has limits of its own: both arms' users so far.
-        limits = _limits(np.vstack(totals), parts[0].names, winsorized)
+        # Every look has limits of its own, from both arms' users so far. Only totals above 0 count,
+        # so that a metric of which most users have nothing is not cut to nothing.
+        limits = np.full(len(names), np.inf)
+        for number, column in enumerate(np.vstack(totals).T):
+            positive = column[column > 0]
+            if names[number].removeprefix(BEFORE) in winsorized and len(positive):
+                limits[number] = np.quantile(positive, DEFINITIONS.winsorized_share, method="lower")
         for number, users_totals in enumerate(totals):
-            mean, covariance = _mean_and_covariance(np.minimum(users_totals, limits))
+            # A mean takes one user, a covariance two.
+            sums = np.minimum(users_totals, limits)
+            users = len(sums)
+            mean = sums.mean(axis=0) if users else np.full(len(names), np.nan)
+            covariance = np.full((len(names), len(names)), np.nan)
+            if users > 1:
+                centred = sums - mean
+                covariance = centred.T @ centred / (users - 1)
             means[number].append(mean)
             covariances[number].append(covariance)
-    results = []
-    for number, part in enumerate(parts):
-        mean, covariance = np.array(means[number]), np.array(covariances[number])
-        names = part.names
-        # tea-tasting's arithmetic takes arrays of looks for numbers.
-        aggregates = Aggregates(
-            count_=part.seen(),
-            mean_={name: mean[:, i] for i, name in enumerate(names)},
-            var_={name: covariance[:, i, i] for i, name in enumerate(names)},
-            cov_={
-                (a, b): covariance[:, i, j]
-                for i, a in enumerate(names)
-                for j, b in enumerate(names)
-            },
-        )
-        extremes = _extremes(part, totals[number], limits)
-        results.append(Looks(aggregates, part.seen(), part.ends, extremes))
-    return results
-
-
-def _arm(rows: pa.Table, days: pa.Array, columns: Sequence[str], before: pa.Table | None) -> _Arm:
-    """One arm's rows of these days, by day, beside what its users did before."""
-    look = Ids(days).rows(rows["day"])
-    rows = rows.append_column("_look", pa.array(look)).filter(pa.array(look >= 0)).sort_by("_look")
-    users = rows["user_id"].cast(pa.string()).combine_chunks().dictionary_encode()
-    # Sums of the pre-period, of the columns that it has.
-    names = [name for name in columns if before is not None and name in before.column_names]
-    past = np.zeros((len(users.dictionary), len(names)))
-    if before is not None:
-        user = Ids(users.dictionary).rows(before["user_id"])
-        of_users = before.filter(pa.array(user >= 0))
-        np.add.at(past, user[user >= 0], _matrix(of_users, names))
-    return _Arm(
-        users.dictionary,
-        users.indices.to_numpy(zero_copy_only=False).astype(np.int64),
-        _matrix(rows, columns),
-        past,
-        [*columns, *(BEFORE + name for name in names)],
-        np.searchsorted(rows["_look"].to_numpy(), np.arange(len(days)), side="right").astype(
-            np.int64
-        ),
-    )
-
-
-def _limits(totals: Floats, names: Sequence[str], winsorized: Collection[str]) -> Floats:
-    """The largest total that counts as it is: float64 [names], inf for a column that is not
-    winsorized.
-
-    Of users with a total above 0, so that a metric of which most users have nothing is not cut to
-    nothing.
-    """
-    limits = np.full(len(names), np.inf)
-    for number, name in enumerate(names):
-        positive = totals[:, number][totals[:, number] > 0]
-        if name.removeprefix(BEFORE) in winsorized and len(positive):
-            limits[number] = np.quantile(positive, DEFINITIONS.winsorized_share, method="lower")
-    return limits
-
-
-def _extremes(arm: _Arm, totals: Floats, limits: Floats) -> dict[str, Extremes]:
-    """Of each column, without those of the pre-period."""
-    extremes = {}
-    for number in range(arm.values.shape[1] if len(totals) else 0):
-        column = totals[:, number]
-        limit = float(limits[number])
-        counted = np.minimum(column, limit)
-        largest = int(column.argmax())
-        total = float(counted.sum())
-        extremes[arm.names[number]] = Extremes(
-            mean=float(column.mean()),
-            limit=limit,
-            winsorized=int((column > limit).sum()),
-            user_id=arm.users[largest].as_py(),
-            share=float(counted[largest] / total) if total > 0 else 0.0,
-        )
-    return extremes
+    return [
+        part.looks(means[number], covariances[number], totals[number], limits)
+        for number, part in enumerate(parts)
+    ]
 
 
 def _matrix(rows: pa.Table, columns: Sequence[str]) -> Floats:
     """The columns as float64 [rows, columns]."""
     filled = [pc.fill_null(rows[name].cast(pa.float64()), 0.0).to_numpy() for name in columns]
     return np.column_stack(filled) if filled else np.zeros((rows.num_rows, 0))
-
-
-def _mean_and_covariance(sums: Floats) -> tuple[Floats, Floats]:
-    """Mean [columns] and covariance [columns, columns] of sums [users, columns]."""
-    users, columns = sums.shape
-    if users == 0:
-        return np.full(columns, np.nan), np.full((columns, columns), np.nan)
-    mean = sums.mean(axis=0)
-    if users == 1:
-        return mean, np.full((columns, columns), np.nan)
-    centred = sums - mean
-    return mean, centred.T @ centred / (users - 1)
 
 
 def pre_period(history: Path | pa.Table, first_day: date, days: int = PRE_PERIOD_DAYS) -> pa.Table:

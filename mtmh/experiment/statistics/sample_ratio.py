@@ -51,25 +51,22 @@ def sample_ratio(
     observed = {arm: int(users_by_arm.get(arm, 0)) for arm in expected_shares}
     users = sum(observed.values())
     expected = {arm: users * share / whole for arm, share in expected_shares.items()}
-    p = _p_value(observed, expected)
-    return SampleRatio(observed, expected, p, p < ALARM)
-
-
-def _p_value(observed: Mapping[str, int], expected: Mapping[str, float]) -> float:
-    """p of the users observed by arm; exact where a test is not needed."""
-    if not sum(observed.values()):
-        return float("nan")
-    if any(users and not expected[arm] for arm, users in observed.items()):
-        return 0.0
+    # p of the arms that should have users; exact where no test is needed.
     arms = [arm for arm in observed if expected[arm]]
-    if len(arms) == 1:
-        return 1.0
-    if len(arms) > 2:
+    if not users:
+        p = float("nan")
+    elif any(observed[arm] for arm in observed if arm not in arms):
+        p = 0.0
+    elif len(arms) == 1:
+        p = 1.0
+    elif len(arms) > 2:
         counts = [observed[arm] for arm in arms]
-        return float(chisquare(counts, [expected[arm] for arm in arms]).pvalue)
-    aggregates = {arm: Aggregates(count_=observed[arm]) for arm in arms}
-    ratio = TwoArms({arm: expected[arm] for arm in arms})
-    return float(ratio.analyze(aggregates, control=arms[0], treatment=arms[1]).pvalue)
+        p = float(chisquare(counts, [expected[arm] for arm in arms]).pvalue)
+    else:
+        aggregates = {arm: Aggregates(count_=observed[arm]) for arm in arms}
+        ratio = TwoArms({arm: expected[arm] for arm in arms})
+        p = float(ratio.analyze(aggregates, control=arms[0], treatment=arms[1]).pvalue)
+    return SampleRatio(observed, expected, p, p < ALARM)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 class Texture:
     """Figures of a tree of code; lengths in lines, shares of 1."""
 
-    files: int
+    files: int  # with code
     lines: int
     code_lines: int
     file_median: float
@@ -53,7 +53,9 @@ def measure(files: list[Path]) -> Texture:
     """The figures of `files`."""
     texts = {path: path.read_text() for path in files}
     trees = {path: ast.parse(text) for path, text in texts.items()}
-    lengths = sorted(len(text.splitlines()) for text in texts.values())
+    # A package's mark without code is no file that anybody reads.
+    lengths = sorted(len(text.splitlines()) for text in texts.values() if _has_code(text))
+    total = sum(len(text.splitlines()) for text in texts.values())
     # Nested functions count in the one around them.
     functions = sorted(
         (function.end_lineno or 0) - function.lineno + 1
@@ -69,8 +71,8 @@ def measure(files: list[Path]) -> Texture:
         own_comments, own_code = _lines(text)
         comments, code = comments + own_comments, code + own_code
     return Texture(
-        files=len(files),
-        lines=sum(lengths),
+        files=len(lengths),
+        lines=total,
         code_lines=code,
         file_median=statistics.median(lengths),
         file_p90=_quantile(lengths, 0.9),
@@ -79,7 +81,7 @@ def measure(files: list[Path]) -> Texture:
         function_p90=_quantile(functions, 0.9),
         function_max=functions[-1],
         private_once=once / module_functions,
-        comments=comments / sum(lengths),
+        comments=comments / total,
         widest=max(len(line) for text in texts.values() for line in text.splitlines()),
     )
 
@@ -104,6 +106,10 @@ def _functions(tree: ast.Module) -> list[Function]:
             else:
                 queue.append(node)
     return functions
+
+
+def _has_code(text: str) -> bool:
+    return any(not isinstance(node, ast.Expr) for node in ast.parse(text).body)
 
 
 def _lines(text: str) -> tuple[int, int]:

@@ -16,8 +16,8 @@ def deploy(
     namespace: str = "",
 ) -> None:
     """Check verdict and checksums once more; put the package into `store` and make it the champion
-    there, which a running server takes up; then make the link `place` lead to the run's retriever,
-    atomically.
+    there, which a running server takes up; then make the link `place`, where there is one, lead to
+    the run's retriever, atomically.
 
     With `namespace`, a cluster serves from the store: its Triton loads the version first, the
     champion changes only then, and all is as it was where the version does not come to serve
@@ -51,6 +51,9 @@ def deploy(
             promote(Path(store), version)
         for old in retire(Path(store), needed=loaded):
             print(f"removed version {old} from {store}")
+        if not place:  # on a cluster a run lies in the artifact store, where no link leads
+            print(f"version {version} is the champion, served from {store}")
+            return
         link = Path(place)
         link.parent.mkdir(parents=True, exist_ok=True)
         draft = link.with_name(f".{link.name}.{os.getpid()}")

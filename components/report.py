@@ -24,8 +24,8 @@ def report(
     run_id: str,
     run: dsl.Output[dsl.Artifact],
 ) -> None:
-    """Assemble `runs/run_id` (or the artifact's own place when `runs` is empty) and write its
-    report.html.
+    """Assemble `runs/run_id` and write its report.html; where `runs` is empty, as on a cluster, the
+    artifact's own folder, which Kubeflow uploads.
     """
     from pathlib import Path
 
@@ -38,7 +38,7 @@ def report(
         from mtmh.report.report import write as write_report
 
         final = Path(runs) / run_id if runs else Path(run.path)
-        draft = final.parent / ".draft" / final.name
+        draft = final.with_name(f".{final.name}.unfinished")
         folders = folders_of(
             prepared=prepared, content=content, features=features, pairs=pairs, model=model,
             preranker=preranker, retriever=retriever, result=result, verdict=verdict,
@@ -46,5 +46,7 @@ def report(
         write_run(draft, folders, Config.model_validate_json(config), code_version, seed, source)
         write_report(draft)
         draft.rename(final)
-        draft.parent.rmdir()
-        run.uri = str(final)
+        # On a cluster the URI is Kubeflow's: steps that read an artifact outside of its buckets
+        # never start.
+        if runs:
+            run.uri = str(final)

@@ -60,19 +60,23 @@ def run(
 @app.command(name="compile")
 def compile_(
     out: Annotated[Path, typer.Argument(help="Where to write the YAML.")],
+    tracking_uri: Annotated[str, typer.Option(help="MLflow server, as the steps reach it.")] = "",
     data: Data = "synthetic",
     size: Size = "laptop",
     config: ConfigFile = None,
     settings: Settings = None,
 ) -> None:
-    """Write the pipeline as Kubeflow's IR YAML, with these settings as defaults."""
+    """Write the pipeline as Kubeflow's IR YAML, with these settings as the defaults of all its
+    parameters: it runs from Kubeflow's page as it is."""
     from mtmh.config import load_config
-    from pipelines.arguments import layers, of_config
+    from pipelines.arguments import data_name, layers, on_cluster
     from pipelines.kubeflow import compile_pipeline
     from pipelines.main import define
 
     chosen = load_config(*layers(data, size, config), settings=settings)
-    compile_pipeline(define(chosen.cluster), out, of_config(chosen))
+    arguments = on_cluster(chosen, tracking_uri, data_name(data)) | {"source": data}
+    given = {name: value for name, value in arguments.items() if value != ""}
+    compile_pipeline(define(chosen.cluster), out, given)
     print(f"wrote {out}")
 
 

@@ -45,6 +45,19 @@ def of_name(
     }
 
 
+def on_cluster(config: Config, tracking_uri: str, name: str) -> dict[str, str | int]:
+    """The arguments of every run on a cluster over the data called `name`: what a run leaves lies
+    in Kubeflow's artifact store, checkpoints and the served store on the volume."""
+    volume = Path(config.cluster.volume)
+    return {
+        **of_config(config),
+        "model_name": f"mtmh-{name}",
+        "tracking_uri": tracking_uri,
+        "scratch": str(volume / "scratch"),
+        "store": str(volume / "runs" / "serving" / name),
+    }
+
+
 def of_run(
     source: str,
     config: Config,

@@ -12,7 +12,7 @@ from kfp.dsl.pipeline_task import PipelineTask
 
 from mtmh.config import ClusterSettings, Config
 from mtmh.errors import UserError
-from pipelines.arguments import data_name, of_run
+from pipelines.arguments import data_name, on_cluster
 
 if TYPE_CHECKING:
     from kfp import Client
@@ -94,15 +94,12 @@ def submit(
 ) -> str:
     """Start a run of the main pipeline on the server at `host` and return its id.
 
-    Checkpoints, runs and the champions' links go to the volume of `config.cluster`. `source` is a
-    path as the steps see it, and must be readable here too (its fingerprint is taken here), unless
-    it is "synthetic". Raises UserError as `server` does.
+    Checkpoints and the served store go to the volume of `config.cluster`, what the run leaves to
+    Kubeflow's artifact store. `source` is a path as the steps see it, or "synthetic". Raises
+    UserError as `server` does.
     """
     with server(host, config.cluster) as client:
-        volume = Path(config.cluster.volume)
-        arguments = of_run(
-            source, config, tracking_uri, volume / "runs", volume / "scratch", data_name(source)
-        )
+        arguments = on_cluster(config, tracking_uri, data_name(source)) | {"source": source}
         account = config.cluster.service_account or None
         started = client.create_run_from_pipeline_func(
             pipeline, arguments=arguments, service_account=account

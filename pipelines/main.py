@@ -12,6 +12,7 @@ from components.deploy import deploy
 from components.evaluate import evaluate
 from components.features import features
 from components.gate import gate
+from components.identify import identify
 from components.index import index
 from components.package import package
 from components.pairs import pairs
@@ -40,25 +41,27 @@ STEPS = (
     "package",
     "deploy",
 )
-NEVER_CACHED = ("champion", "gate", "report", "register", "package", "deploy")
+ON_A_CLUSTER = ("identify",)  # a step more
+NEVER_CACHED = ("identify", "champion", "gate", "report", "register", "package", "deploy")
 
 
 # fmt: off
 def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseComponent:
-    """Return the pipeline; `cluster` adds what only a cluster has (GPU, memory, a volume).
-
-    The settings of a stage travel as one JSON text a section, so that a change of one leaves the
-    others' cache alone.
-    """
+    """Return the pipeline; `cluster` adds what only a cluster has (GPU, memory, a volume). Settings
+    travel as one JSON text a section: a change of one leaves the other stages' cache alone."""
     @dsl.pipeline(name=NAME, description="From an interaction log to a gated two-head retriever")
     def mtmh(
-        source: str, fingerprint: str, seed: int, code_version: str, config: str,
-        data_settings: str, pair_settings: str, content_settings: str, train_settings: str,
-        prerank_settings: str, retrieval_settings: str, evaluation_settings: str,
-        gate_settings: str, model_name: str, tracking_uri: str, artifacts: str = "",
-        scratch: str = "/tmp/mtmh", runs: str = "", run_id: str = "",
-        place: str = "/srv/mtmh/champion", store: str = "/srv/mtmh/serving",
+        source: str, seed: int, config: str, data_settings: str, pair_settings: str,
+        content_settings: str, train_settings: str, prerank_settings: str, retrieval_settings: str,
+        evaluation_settings: str, gate_settings: str, model_name: str, tracking_uri: str,
+        scratch: str, store: str, artifacts: str = "", runs: str = "", run_id: str = "",
+        place: str = "", fingerprint: str = "", code_version: str = "",
     ) -> None:
+        # On a cluster the run itself says which data and code it has: a clone is a run of its own.
+        if cluster is not None:
+            identity = identify(source=source, settings=data_settings, seed=seed).outputs
+            fingerprint, code_version = identity["fingerprint"], identity["code_version"]
+            run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
         # The log, checked and split in time, and vectors of what the items are about.
         seeded = {"seed": seed, "code_version": code_version}
         prepare_task = prepare(
@@ -75,8 +78,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         # Both heads and the preranker; with an index a head they are one version, the retriever.
         train_task = train(**training, settings=train_settings, scratch=scratch, **seeded)
         preranker_task = preranker(**tables, settings=prerank_settings, **seeded)
-        user_model = preranker_task.outputs["preranker"]
-        models = {"model": train_task.outputs["model"], "preranker": user_model}
+        models = {"model": train_task.output, "preranker": preranker_task.output}
         index_task = index(**tables, **models, settings=retrieval_settings, **seeded)
         retriever = index_task.outputs["retriever"]
         # Measured beside the version that serves now, and judged.
@@ -97,8 +99,8 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         version = register_task.output
         # Only what passed is packaged and served.
         with dsl.If(eq(passed, True), name="passed"):
-            statistics = tables["features"]
-            package_task = package(run=run, features=statistics, version=version, **registry)
+            package_task = package(
+                run=run, features=tables["features"], version=version, **registry)
             deploy(
                 run=run, package=package_task.outputs["package"], approved=passed, version=version,
                 place=place, store=store, namespace=cluster.namespace if cluster else "")
@@ -110,7 +112,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
 def _arrange(tasks: dict[str, PipelineTask], cluster: ClusterSettings | None) -> None:
     """What is never cached, and in which order or where the steps run."""
     # What somebody else may have changed since, and what belongs to this run alone.
-    for name in NEVER_CACHED:
+    for name in tasks.keys() & set(NEVER_CACHED):
         tasks[name].set_caching_options(False)
     # On this machine one step runs at a time: then always in the same order.
     if cluster is None:

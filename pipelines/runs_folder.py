@@ -44,7 +44,8 @@ def sweep(runs: Path) -> None:
                 shutil.rmtree(task)
         if not any(run.iterdir()):
             run.rmdir()
-    shutil.rmtree(runs / ".draft", ignore_errors=True)
+    for draft in runs.glob(".*.unfinished*"):
+        shutil.rmtree(draft)
 
 
 def keep_rejected(runs: Path, run_id: str, message: str) -> str:

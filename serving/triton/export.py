@@ -151,7 +151,11 @@ def _models(
         name, ensemble = f"{head}_{version}", f"retrieve_{head}_{version}"
         folder = _folder(out, name, triton.head_model(name, width, triggers), version)
         _write_head(retriever, head, serving, ids, folder)
-        _folder(out, ensemble, triton.ensemble(ensemble, name, preranker, width), version)
+        folder = _folder(out, ensemble, triton.ensemble(ensemble, name, preranker, width), version)
+        # An object store has no empty folders, and Triton takes no model without one.
+        (folder / "ensemble").write_text(
+            f"{name}, then {preranker}\n" if preranker else f"{name}\n"
+        )
     return sorted(path.name for path in out.iterdir())
 
 

@@ -51,6 +51,12 @@ def install(package: Path, store: Path) -> str:
     version = str(manifest["version"])
     folder = store / "versions" / version
     _check(manifest, files_of(package), package)
+    for model in manifest["models"]:
+        if not any(name.startswith(f"models/{model}/{version}/") for name in manifest["sha256"]):
+            raise UserError(
+                f"{package}: models/{model}/{version} is empty, and Triton takes no model without "
+                "files in its version's folder: make the package again with mtmh package RUN."
+            )
     with _locked(store) as drafts:
         if folder.is_dir() and _manifest(folder) == manifest:
             return version

@@ -10,16 +10,18 @@ import pytest
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+from typer.testing import CliRunner
 
 from mtmh.config import Config, load_config
 from mtmh.errors import UserError
 from mtmh.stages import STAGES
+from mtmh_cli import app
 from pipelines.arguments import CONFIGS, of_config
 from pipelines.kubeflow import FEATURE_STORE, compile_pipeline
-from pipelines.main import STEPS, define
+from pipelines.main import ON_A_CLUSTER, STEPS, define
 
 # What the outside, or this run alone, decides.
-ALWAYS_RUN = {"champion", "gate", "report", "register", "package", "deploy"}
+ALWAYS_RUN = {"identify", "champion", "gate", "report", "register", "package", "deploy"}
 
 
 def compiled(path: Path, config: Config) -> list[dict[str, Any]]:
@@ -29,13 +31,14 @@ def compiled(path: Path, config: Config) -> list[dict[str, Any]]:
 
 def tasks_of(spec: PipelineSpec) -> dict[str, Any]:
     dags = [spec.root.dag, *(part.dag for part in spec.components.values())]
-    return {name: task for dag in dags for name, task in dag.tasks.items() if name in STEPS}
+    steps = (*STEPS, *ON_A_CLUSTER)
+    return {name: task for dag in dags for name, task in dag.tasks.items() if name in steps}
 
 
 def test_the_ir_is_valid_and_holds_every_step(tmp_path: Path) -> None:
     (document,) = compiled(tmp_path / "pipeline.yaml", Config())
     spec = json_format.ParseDict(document, PipelineSpec())  # an unknown field would raise
-    assert set(tasks_of(spec)) == set(STEPS)
+    assert set(tasks_of(spec)) == {*STEPS, *ON_A_CLUSTER}
 
 
 def test_the_pipelines_tasks_and_their_inputs_are_those_of_the_list_of_stages(
@@ -45,7 +48,7 @@ def test_the_pipelines_tasks_and_their_inputs_are_those_of_the_list_of_stages(
     tasks = tasks_of(json_format.ParseDict(document, PipelineSpec()))
     arguments = {text: name for name, text in of_config(Config()).items()}
     maker = {stage.artifact: stage.name for stage in STAGES}
-    assert set(STEPS) == {stage.name for stage in STAGES} | (ALWAYS_RUN - {"gate"})
+    assert {*STEPS, *ON_A_CLUSTER} == {stage.name for stage in STAGES} | ALWAYS_RUN
     for stage in STAGES:
         inputs = tasks[stage.name].inputs
         sources = {
@@ -125,8 +128,45 @@ def test_every_step_mounts_the_clusters_volume(tmp_path: Path) -> None:
     config = load_config(settings=["cluster.volume_claim=mtmh"])
     _, platform = compiled(tmp_path / "volume.yaml", config)
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert set(executors) == {f"exec-{step}" for step in STEPS}
+    assert set(executors) == {f"exec-{step}" for step in (*STEPS, *ON_A_CLUSTER)}
     assert {step["pvcMount"][0]["mountPath"] for step in executors.values()} == {"/mnt/mtmh"}
+
+
+def test_a_run_says_itself_which_data_and_code_it_has(tmp_path: Path) -> None:
+    """So a clone, a retry and a recurring run are runs of their own, whoever compiled it."""
+    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
+    tasks = document["root"]["dag"]["tasks"]
+    sources = {
+        name: task["inputs"]["parameters"][key]["taskOutputParameter"]
+        for name, task in tasks.items()
+        for key in ("code_version",)
+        if key in task.get("inputs", {}).get("parameters", {})
+    }
+    assert {source["producerTask"] for source in sources.values()} == {"identify"}
+    fingerprint = tasks["prepare"]["inputs"]["parameters"]["fingerprint"]["taskOutputParameter"]
+    assert fingerprint == {"outputParameterKey": "fingerprint", "producerTask": "identify"}
+    run_id = tasks["report"]["inputs"]["parameters"]["run_id"]["runtimeValue"]["constant"]
+    assert run_id == "{{$.pipeline_job_uuid}}"
+
+
+def test_a_compiled_pipeline_runs_as_it_is_with_its_paths_on_the_volume(tmp_path: Path) -> None:
+    """Every parameter has a default, and what is written outside of the artifact store is on the
+    claim that the steps mount."""
+    out = tmp_path / "pipeline.yaml"
+    words = ["compile", str(out), "--tracking-uri", "http://mlflow:5000"]
+    result = CliRunner().invoke(app, [*words, "--set", "cluster.volume_claim=mtmh"])
+    assert result.exit_code == 0, result.output
+    document = next(yaml.safe_load_all(out.read_text()))
+    parameters = document["root"]["inputDefinitions"]["parameters"]
+    assert not [
+        name
+        for name, body in parameters.items()
+        if not body.get("isOptional") and "defaultValue" not in body
+    ]
+    defaults = {name: body.get("defaultValue", "") for name, body in parameters.items()}
+    assert defaults["store"] == "/mnt/mtmh/runs/serving/synthetic"
+    assert defaults["scratch"] == "/mnt/mtmh/scratch"
+    assert (defaults["runs"], defaults["place"]) == ("", "")
 
 
 def test_a_compiled_pipeline_is_yaml(tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ def test_sweep_keeps_what_the_cache_knows_and_nothing_else(tmp_path: Path) -> No
     for step in ("prepare", "train"):
         (tmp_path / ".pipeline" / "mtmh-1" / step / "out").mkdir(parents=True)
     (tmp_path / ".pipeline" / "mtmh-2" / "train" / "out").mkdir(parents=True)
-    (tmp_path / ".draft" / "run").mkdir(parents=True)
+    (tmp_path / ".a-run.unfinished" / "retriever").mkdir(parents=True)
     uri = str(tmp_path / ".pipeline" / "mtmh-1" / "prepare" / "out")
     (cache / "a.json").write_text(json.dumps({"out": {"uri": uri}, "Output": "text"}))
     sweep(tmp_path)
     assert [str(path) for path in (tmp_path / ".pipeline").glob("mtmh-*/*/*")] == [uri]
     assert not (tmp_path / ".pipeline" / "mtmh-2").exists()
-    assert not (tmp_path / ".draft").exists()
+    assert not (tmp_path / ".a-run.unfinished").exists()
 
 
 def test_a_link_is_relative_and_can_move(tmp_path: Path) -> None:

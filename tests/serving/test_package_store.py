@@ -24,8 +24,10 @@ def renumbered(package: Path, out: Path, version: str) -> Path:
     model = f"engagement_{version}"
     (out / "models" / model / version).mkdir(parents=True)
     (out / "models" / model / "config.pbtxt").write_text(f'name: "{model}"')
+    (out / "models" / model / version / "model.py").write_text("")
     (out / "serving.json").write_text("{}")
-    files = {name: sha256(out / name) for name in (f"models/{model}/config.pbtxt", "serving.json")}
+    listed = (f"models/{model}/config.pbtxt", f"models/{model}/{version}/model.py", "serving.json")
+    files = {name: sha256(out / name) for name in listed}
     told = {**manifest, "version": version, "models": [model], "sha256": files}
     (out / "manifest.json").write_text(json.dumps(told))
     return out
@@ -39,9 +41,7 @@ def test_an_installed_package_is_there_whole(package_of: PackageOf, tmp_path: Pa
     assert {path.name for path in (tmp_path / "models").iterdir()} == set(manifest["models"])
     index = Path("models", "relevance_1", "1", "index.faiss")
     assert os.path.samefile(package / index, tmp_path / index)  # a link: no second copy on the disk
-    assert (
-        tmp_path / "models" / "retrieve_relevance_1" / "1"
-    ).is_dir()  # empty, and Triton wants it
+    assert (tmp_path / "models" / "retrieve_relevance_1" / "1" / "ensemble").is_file()
     assert packages.install(package, tmp_path) == "1"
     assert packages.versions(tmp_path) == ["1"]
 
@@ -54,6 +54,31 @@ def test_a_spoiled_package_is_not_installed(package_of: PackageOf, tmp_path: Pat
     assert packages.versions(tmp_path / "store") == []
     with pytest.raises(UserError, match="it is no package"):
         packages.install(tmp_path, tmp_path / "store")
+
+
+def test_a_package_survives_a_store_of_files_alone(package_of: PackageOf, tmp_path: Path) -> None:
+    """As an artifact of Kubeflow's: no empty folder comes back from an object store."""
+    package, copy = package_of("1"), tmp_path / "copy"
+    for file in package.rglob("*"):
+        if file.is_file():
+            (copy / file.relative_to(package)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy / file.relative_to(package))
+    packages.install(copy, tmp_path / "store")
+    for model in packages.verify(tmp_path / "store", "1")["models"]:
+        assert any((tmp_path / "store" / "models" / model / "1").iterdir()), model
+
+
+def test_a_model_without_a_file_in_its_versions_folder_is_refused(
+    package_of: PackageOf, tmp_path: Path
+) -> None:
+    package = shutil.copytree(package_of("1"), tmp_path / "package")
+    manifest = json.loads((package / "manifest.json").read_text())
+    ensemble = "models/retrieve_relevance_1/1/ensemble"
+    (package / ensemble).unlink()
+    del manifest["sha256"][ensemble]
+    (package / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="retrieve_relevance_1/1 is empty, and Triton takes no"):
+        packages.install(package, tmp_path / "store")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +154,7 @@ def test_only_what_is_whole_becomes_champion(package_of: PackageOf, tmp_path: Pa
     small = renumbered(package_of("1"), tmp_path / "small", "2")
     packages.install(small, tmp_path)
     shutil.rmtree(tmp_path / "models" / "engagement_2")
-    with pytest.raises(UserError, match=r"config\.pbtxt is missing"):
+    with pytest.raises(UserError, match=r"models/engagement_2/\S+ is missing"):
         packages.promote(tmp_path, "2")
     assert packages.champion(tmp_path) == "1"
 

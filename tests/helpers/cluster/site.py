@@ -1,0 +1,290 @@
+"""A namespace of its own on a real cluster: volumes, secrets, the overlay, an S3 server, MLflow."""
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes import client, config
+
+ROOT = Path(__file__).parents[3]
+IMAGES = {
+    "mtmh-python": os.environ.get("MTMH_IMAGE", "localhost/mtmh-python:0.1.0"),
+    "mtmh-triton": os.environ.get("MTMH_TRITON_IMAGE", "localhost/mtmh-triton:26.09-cpu"),
+    "s3": os.environ.get("MTMH_S3_IMAGE", "localhost/mtmh-s3:test"),
+}
+TOKEN, PASSWORD = "a-token-for-the-test-alone", "a-password-for-the-test-alone"
+# A node of two cores takes what the overlays ask of a production node only if it asks for less.
+REQUESTS = {"triton": ("100m", "512Mi"), "router": ("100m", "256Mi"), "redis": ("50m", "128Mi")}
+# Names that Kubernetes before 1.21 and 1.23 has under older versions, with the same fields.
+OLDER = {"policy/v1": "policy/v1beta1", "autoscaling/v2": "autoscaling/v2beta2"}
+
+
+@dataclass
+class Site:
+    """What serves, in a namespace; `seconds` per thing that was set up."""
+
+    namespace: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        config.load_kube_config()
+        self.core, self.apps = client.CoreV1Api(), client.AppsV1Api()
+
+    def kubectl(self, *words: str, given: str | None = None) -> str:
+        """What `kubectl` prints; its error fails the test."""
+        done = subprocess.run(
+            ["kubectl", "-n", self.namespace, *words], input=given, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr}"
+        return done.stdout
+
+    def apply(self, *bodies: dict[str, Any]) -> None:
+        """Apply objects, with the versions that this cluster has."""
+        has = self.kubectl("api-versions").split()
+        for body in bodies:
+            version = body["apiVersion"]
+            body["apiVersion"] = version if version in has else OLDER[version]
+        self.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(bodies))
+
+    def set_up(self, overlay: str = "cpu") -> None:
+        """Namespace, volumes, secrets, S3 server, MLflow, and the overlay."""
+        labels = {"mtmh/clients": "true"}
+        self.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": self.namespace, "labels": labels},
+            }
+        )
+        self._volumes()
+        connection = f"redis:6379,password={PASSWORD}"
+        self._secret("redis", password=PASSWORD, connection=connection)
+        self._secret("router", token=TOKEN)
+        self._server(
+            "s3",
+            IMAGES["s3"],
+            9000,
+            ["sh", "-c", "mkdir -p /data/mlpipeline && exec rclone serve s3 --addr :9000 /data"],
+        )
+        mlflow = (
+            "exec mlflow server --host 0.0.0.0 --port 5000 --workers 1 --allowed-hosts '*'"
+            " --backend-store-uri sqlite:////data/mlflow.db"
+            " --artifacts-destination /data/artifacts --serve-artifacts"
+        )
+        self._server("mlflow", IMAGES["mtmh-python"], 5000, ["sh", "-c", mlflow])
+        self.apply(*self.rendered(overlay))
+
+    def rendered(self, overlay: str) -> list[dict[str, Any]]:
+        """The overlay's objects in this namespace, asking for little."""
+        printed = subprocess.run(
+            ["kubectl", "kustomize", ROOT / "k8s" / "overlays" / overlay],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        objects = [body for body in yaml.safe_load_all(printed) if body]
+        for body in objects:
+            body["metadata"]["namespace"] = self.namespace
+            for subject in body.get("subjects", []):
+                subject["namespace"] = self.namespace
+            if body["kind"] not in ("Deployment", "StatefulSet"):
+                continue
+            cpu, memory = REQUESTS[body["metadata"]["name"]]
+            pod = body["spec"]["template"]["spec"]
+            for container in [*pod.get("initContainers", []), *pod["containers"]]:
+                container["resources"]["requests"] = {"cpu": cpu, "memory": memory}
+                container["resources"]["limits"] = {"memory": "4Gi"}
+                image = container["image"].partition(":")[0]
+                container["image"] = IMAGES.get(image, container["image"])
+        return objects
+
+    def _volumes(self) -> None:
+        """Volumes of the node's disk for the two claims, made as a class with fsGroup gives them."""
+        node = self.core.list_node().items[0].metadata.labels["kubernetes.io/hostname"]
+        folder = f"/var/lib/mtmh-test/{self.namespace}"
+        self.run_pod(
+            "folders",
+            IMAGES["mtmh-python"],
+            ["mkdir", "-p", "/host/mtmh", "/host/redis"],
+            host=folder,
+        )
+        for name, claim, mode in (
+            ("mtmh", "mtmh", "ReadWriteMany"),
+            ("redis", "data-redis-0", "ReadWriteOnce"),
+        ):
+            terms = [
+                {
+                    "matchExpressions": [
+                        {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+                    ]
+                }
+            ]
+            self.apply(
+                {
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolume",
+                    "metadata": {"name": f"{self.namespace}-{name}"},
+                    "spec": {
+                        "capacity": {"storage": "200Gi"},
+                        "accessModes": [mode],
+                        "storageClassName": "",
+                        "claimRef": {"namespace": self.namespace, "name": claim},
+                        "local": {"path": f"{folder}/{name}"},
+                        "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+                    },
+                }
+            )
+
+    def _secret(self, name: str, **values: str) -> None:
+        self.apply(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+        )
+
+    def _server(self, name: str, image: str, port: int, command: list[str]) -> None:
+        """A server for the test alone, with its data in the pod."""
+        labels = {"app": name}
+        self.apply(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": name},
+                "spec": {
+                    "replicas": 1,
+                    "selector": {"matchLabels": labels},
+                    "template": {
+                        "metadata": {"labels": labels},
+                        "spec": {
+                            "securityContext": {
+                                "runAsUser": 10001,
+                                "runAsGroup": 10001,
+                                "fsGroup": 10001,
+                            },
+                            "containers": [
+                                {
+                                    "name": name,
+                                    "image": image,
+                                    "command": command,
+                                    "readinessProbe": {
+                                        "tcpSocket": {"port": port},
+                                        "periodSeconds": 2,
+                                    },
+                                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                                }
+                            ],
+                            "volumes": [{"name": "data", "emptyDir": {}}],
+                        },
+                    },
+                },
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": name},
+                "spec": {"selector": labels, "ports": [{"port": port}]},
+            },
+        )
+
+    def run_pod(
+        self,
+        name: str,
+        image: str,
+        command: list[str],
+        host: str = "",
+        labels: dict[str, str] | None = None,
+        account: str = "default",
+    ) -> str:
+        """Run a pod to its end; its log. With `host`, a folder of the node at /host, as root."""
+        mounts = {"volumeMounts": [{"name": "host", "mountPath": "/host"}]} if host else {}
+        volumes = (
+            {"volumes": [{"name": "host", "hostPath": {"path": host, "type": "DirectoryOrCreate"}}]}
+            if host
+            else {}
+        )
+        user = {"securityContext": {"runAsUser": 0}} if host else {}
+        self.kubectl("delete", "pod", name, "--ignore-not-found", "--wait=true")
+        self.core.create_namespaced_pod(
+            self.namespace,
+            {
+                "metadata": {"name": name, "labels": labels or {}},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "serviceAccountName": account,
+                    **user,
+                    **volumes,
+                    "containers": [{"name": "main", "image": image, "command": command, **mounts}],
+                },
+            },
+        )
+        pod = self.wait(f"pod {name}", 120, lambda: self._ended(name))
+        log = self.core.read_namespaced_pod_log(name, self.namespace)
+        assert pod == "Succeeded", f"{name}: {log}"
+        return str(log)
+
+    def _ended(self, name: str) -> str:
+        phase = self.core.read_namespaced_pod(name, self.namespace).status.phase
+        return str(phase) if phase in ("Succeeded", "Failed") else ""
+
+    def wait(self, what: str, seconds: float, done: Any) -> Any:
+        """What `done` returns once that is true; the time is kept under `what`."""
+        started = time.monotonic()
+        while not (result := done()):
+            assert time.monotonic() - started < seconds, (
+                f"{what}: not within {seconds:.0f} s\n{self.state()}"
+            )
+            time.sleep(0.5)
+        self.seconds[what] = round(time.monotonic() - started, 1)
+        return result
+
+    def state(self) -> str:
+        """Pods and events, for whoever reads why a test failed."""
+        return (
+            self.kubectl("get", "pods", "-o", "wide")
+            + self.kubectl("get", "events", "--sort-by=.lastTimestamp")[-3000:]
+        )
+
+    def available(self, name: str) -> bool:
+        """Whether all pods of a Deployment or StatefulSet are there and ready, and no old ones."""
+        read = (
+            self.apps.read_namespaced_stateful_set
+            if name == "redis"
+            else self.apps.read_namespaced_deployment
+        )
+        body = read(name, self.namespace)
+        status, wanted = body.status, body.spec.replicas
+        return (status.observed_generation or 0) >= body.metadata.generation and (
+            status.ready_replicas or 0
+        ) == (status.replicas or 0) == wanted
+
+    def can(self, account: str, verb: str, resource: str) -> bool:
+        """Whether the account may do that (`kubectl auth can-i`)."""
+        words = ["kubectl", "-n", self.namespace, "auth", "can-i", verb, resource]
+        who = f"--as=system:serviceaccount:{self.namespace}:{account}"
+        return subprocess.run([*words, who], capture_output=True, text=True).stdout.strip() == "yes"
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """An answer of the router's Service, asked from a client's pod."""
+        code = (
+            "import json, sys, urllib.request as u\n"
+            "data = json.dumps(json.loads(sys.argv[2])).encode() if sys.argv[2] != 'null' else None\n"
+            "head = {'Authorization': 'Bearer ' + sys.argv[3], 'Content-Type': 'application/json'}\n"
+            "print(u.urlopen(u.Request(sys.argv[1], data=data, headers=head), timeout=10).read().decode())"
+        )
+        command = ["python3", "-c", code, f"http://router:8080{path}", json.dumps(body), TOKEN]
+        answer: dict[str, Any] = json.loads(
+            self.run_pod("client", IMAGES["mtmh-python"], command, labels={"mtmh/client": "true"})
+        )
+        return answer
+
+    def tear_down(self) -> None:
+        """Everything away again."""
+        subprocess.run(
+            ["kubectl", "delete", "namespace", self.namespace, "--ignore-not-found", "--wait=true"],
+            check=True,
+        )
+        names = [f"{self.namespace}-{name}" for name in ("mtmh", "redis")]
+        subprocess.run(["kubectl", "delete", "pv", *names, "--ignore-not-found"], check=True)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from helpers.cluster.launcher import OUTPUTS
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+
+from helpers.cluster.launcher import OUTPUTS
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 WRITABLE = ("/s3", "/minio", "/gcs", "/.local", "/.cache", "/.config")  # emptyDirs of every step

@@ -25,6 +25,7 @@ def measured(step: str, out: Path) -> Iterator[None]:
 
 def peak_memory_mb() -> int:
     """Largest resident set of this process so far, in MiB."""
+    # Linux counts in KiB.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

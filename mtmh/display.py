@@ -4,7 +4,10 @@ pictures, in a terminal, in a log.
 
 from typing import Any
 
+# Control characters, ends of lines and paragraphs, and halves of surrogate pairs.
 CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000))
+# Of no width, or turning the direction of reading. The joiners 200C and 200D are not among
+# them: scripts and emoji are written with them.
 INVISIBLE = (
     0x061C,
     0x180E,

@@ -94,6 +94,7 @@ def details(comparison: ArmComparison, code_version: str) -> dict[str, Any]:
     segments = []
     for part in comparison.segments:
         entry = {"kind": part.segment.kind, "name": part.segment.name, **asdict(part.effect)}
+        # The effect's own adjusted_p is over its segment's metrics alone: all segments count.
         segments.append({**entry, "adjusted_p": part.adjusted_p})
     return {
         "verdict": asdict(comparison.verdict),
@@ -127,9 +128,11 @@ def _without_nan(content: Any) -> Any:
 def _view(comparison: ArmComparison, code_version: str) -> dict[str, Any]:
     """The template's values."""
     days = comparison.days
+    # Two groups of metrics; the first in an order of its own, that of DONE_BY_USERS.
     done = [effect for effect in comparison.effects if effect.metric in DONE_BY_USERS]
     done.sort(key=lambda effect: DONE_BY_USERS.index(effect.metric))
     rest = [effect for effect in comparison.effects if effect.metric not in DONE_BY_USERS]
+    # Nobody may have been served yet: then there are no days to name.
     period = "no days"
     if days:
         period = f"{days[0]} to {days[-1]}, {wording.count(len(days), 'day')}"
@@ -149,6 +152,7 @@ def _view(comparison: ArmComparison, code_version: str) -> dict[str, Any]:
         "notes": wording.notes(comparison),
         **_segments(comparison),
         "corrected": wording.corrected(comparison),
+        # Checks that came out empty are named too, so that a reader knows what was looked for.
         "findings": [finding for finding in comparison.findings if finding.count],
         "not_found": [
             finding.title.lower() for finding in comparison.findings if not finding.count
@@ -169,12 +173,15 @@ def _tiles(comparison: ArmComparison) -> list[dict[str, str]]:
     for name in (PRIMARY, *GUARDRAILS):
         role = "primary metric" if name == PRIMARY else "guardrail"
         effect = effects.get(name)
+        # NaN is not equal to itself: a metric that is there may still have no figure.
         value, bounds = "—", "not measured"
         if effect is not None and effect.lift == effect.lift:
             value = signed(effect.lift)
             bounds = between(effect.always_lo, effect.always_hi)
         tiles.append({"name": METRICS[name].title, "value": value, "note": f"{role}; {bounds}"})
+    # Users in two arms are in no figure, so they do not count here either.
     users = sum(comparison.log.users.values())
+    # Either alarm says that an arm lost users, or their exposures.
     is_alarm = comparison.sample_ratio.alarm or comparison.never_served.alarm
     note = f"sample ratio: {'alarm' if is_alarm else 'as it should be'}"
     tiles.append({"name": "users compared", "value": f"{users:,}", "note": note})

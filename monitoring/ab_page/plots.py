@@ -53,8 +53,10 @@ class PlottedLift:
         lift = 100 * self.lift
         ends = [100 * value for value in (self.lo, self.hi, self.always_lo, self.always_hi)]
         lo, hi, always_lo, always_hi = np.clip(ends, -reach, reach)
+        # The always-valid interval is thin, the fixed one thick over it: both can be seen.
         axes.plot([always_lo, always_hi], [y, y], color=self.color, linewidth=1.2)
         axes.plot([lo, hi], [y, y], color=self.color, linewidth=4.5, solid_capstyle="butt")
+        # An arrow says that the interval goes on; one that lies beyond the axis gets a single one.
         for end, arrow in ((ends[2], "<"), (ends[3], ">")):
             mark = "|" if abs(end) <= reach else arrow if (end < 0) is (arrow == "<") else ""
             x = np.clip(end, -reach, reach)
@@ -72,6 +74,7 @@ class PlottedLift:
                 backgroundcolor="white",
             )
         else:
+            # The shape says without color where the change goes; a circle may be chance.
             shape = {1: "^", -1: "v", 0: "o"}[self.sign]
             axes.plot(
                 [lift], [y], marker=shape, color=self.color, markersize=6.5, mec="white", mew=0.9

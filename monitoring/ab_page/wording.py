@@ -42,6 +42,7 @@ def ratio(counts: SampleRatio, unserved: NeverServed) -> dict[str, Any]:
     rows = []
     for arm, expected in counts.expected.items():
         observed = counts.observed.get(arm, 0)
+        # An arm that expects nobody (weight 0) has no share to be off by.
         difference = signed(observed / expected - 1) if expected else "—"
         row = {"arm": arm, "observed": observed, "expected": expected, "difference": difference}
         rows.append(row)
@@ -60,21 +61,26 @@ def ratio(counts: SampleRatio, unserved: NeverServed) -> dict[str, Any]:
         f"{arm} {users:,} of {unserved.of[arm]:,}" for arm, users in unserved.users.items()
     )
     words += f" Users who engaged and were never served: {shares}"
+    # p is NaN where there is nothing to test, as when everybody was served.
     if not np.isnan(unserved.p):
         alarm = "an" if unserved.alarm else "no"
         words += f"; as many in each arm: p = {p_value(unserved.p)}, {alarm} alarm"
+    # "p = < 0.001" reads as "p < 0.001".
     return {"words": (words + ".").replace("= <", "<"), "rows": rows}
 
 
 def segments(comparison: ArmComparison) -> str:
     """How the segments were made, and how far they are to be believed."""
     tests = len(comparison.segments)
+    # How they are made comes first: a segment that an arm could change would show effects that
+    # are none.
     words = (
         "By what users did before the experiment, so that no arm can change who is in which. New "
         f"users: first seen in the last {NEW_DAYS} days before it, or with at most "
         f"{NEW_ENGAGEMENTS} engagements before it. Heavy users: the {HEAVY_SHARE:.0%} with the "
         "most engagements. Topics: the coarse topic of most of a user's engagements. "
     )
+    # What p-values are worth needs no words where there are none.
     if not tests:
         return words + f"No segment has {LEAST_USERS} users in each arm, so none is compared."
     return words + (
@@ -97,8 +103,10 @@ def segment_notes(comparison: ArmComparison) -> list[str]:
 
 def corrected(comparison: ArmComparison) -> list[str]:
     """Everything that was done so that chance is not taken for an effect."""
+    # NaN is not equal to itself: a metric without a p was not tested, and not corrected for.
     tested = sum(effect.p == effect.p for effect in comparison.effects)
     adjusted = [METRICS[effect.metric].title for effect in comparison.effects if effect.cuped]
+    # CUPED needs a metric's figures from before the experiment, which a history may lack.
     past = "Users' own past: for no metric, as there is no history with its figures."
     if adjusted:
         past = (

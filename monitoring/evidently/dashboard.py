@@ -18,6 +18,7 @@ from mtmh.experiment.folder import ExperimentFolder
 
 TABS = ("A/B", "Freshness", "Diversity", "Heads", "Drift", "Data quality")
 EXAMPLE = 200  # letters of a finding's example
+# The metrics of the paper's Table 5.
 COMPARED = (
     "time_spent",
     "daily_active_users",
@@ -51,6 +52,7 @@ class Lines:
     def ab(self, folder: ExperimentFolder) -> Iterator[DashboardPanelPlot]:
         """The tab A/B: what is compared, in words, the arms' metrics, lifts, and sample ratio."""
         experiment = folder.experiment
+        # An arm without an alpha of its own gets the champion's: there is no number to say.
         names = [
             f"{arm.name} (alpha {arm.alpha:g})" if arm.alpha is not None else arm.name
             for arm in experiment.arms
@@ -60,7 +62,9 @@ class Lines:
         about = " ".join(part for part in (simulated(experiment), days, verdict) if part)
         title = f"{experiment.treatment} against {experiment.control}"
         yield text_panel(visible(title), visible(about))
+        # What each arm has comes first: a lift says little without it.
         yield from self.online(*COMPARED, "engagement_rate")
+        # The always-valid interval alone: a dashboard is looked at every day.
         ends = {"lift": "lift", "always_lo": "lower end", "always_hi": "upper end"}
         for name in COMPARED:
             of_metric = [
@@ -127,10 +131,12 @@ def draw(
     findings: Sequence[LogFinding],
 ) -> None:
     """Lay out the dashboard: a line for each figure that there is, and the last `findings`."""
+    # The figures have a row a day: each line once, in the order in which it first came up.
     rows = zip(*(figures[name].to_pylist() for name in ("family", "of", "label")), strict=True)
     lines = Lines([Line(family, of, label, "") for family, of, label in dict.fromkeys(rows)])
     diversity = ("diversity", "topic_entropy", "catalog_coverage", "gini", "distinct_item_views")
     heads = ("relevance_share", "relevance_engagement_share", "topic_match")
+    # A panel without lines is left out, so a tab may be empty; but it stays, with its address.
     tabs = {
         "A/B": list(lines.ab(folder)),
         "Freshness": [
@@ -146,6 +152,7 @@ def draw(
         ],
         "Data quality": list(lines.quality(findings)),
     }
+    # Evidently takes all panels in one list; a tab names those that are its own.
     models = []
     panels = []
     for title in TABS:

@@ -30,6 +30,7 @@ class FiguresCalculation(ByLabelCalculation[Figures]):
         self, context: Context, current_data: Dataset, reference_data: Dataset | None
     ) -> ByLabelValue:
         """The values by label; the page gets a table with what each of them means."""
+        # The table is of the whole day: the metric's parameters say which rows are its own.
         all_of_them = context.additional_data[DATA].as_dataframe()
         wanted = (all_of_them["family"] == self.metric.family) & (
             all_of_them["of"] == self.metric.of
@@ -39,6 +40,7 @@ class FiguresCalculation(ByLabelCalculation[Figures]):
             for label, value in all_of_them[wanted][["label", "value"]].values
         }
         result = self.result(values)
+        # The widget is for people alone: lines over the days and tests read the values.
         columns = ["figure", "value", "definition"]
         rows = [
             [title_of(label), f"{value:,.4g}", definition_of(label)]

@@ -100,16 +100,21 @@ def _changing(send: App, change: Change) -> App:
 
     async def changed(message: dict[str, Any]) -> None:
         held.append(message)
+        # The head has the body's length: it cannot go out before the body is whole.
         if message["type"] == "http.response.start" or message.get("more_body"):
             return
         start, *parts = held
+        # An error is no dashboard, and a 304 has no body: there is nothing to change.
         if start["status"] != 200:
             for original in held:
                 await send(original)
             return
         body = change(b"".join(part.get("body", b"") for part in parts))
+        # These describe the body as it was.
         of_body = (b"content-length", b"etag", b"last-modified")
         headers = [(name, value) for name, value in start["headers"] if name.lower() not in of_body]
+        # All tabs ask for their panels at one address: a browser that stored the answer would
+        # show one tab's panels in all of them.
         headers += [(b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
         await send({**start, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -102,16 +102,18 @@ class Dashboard:
 
 def as_json(board: Dashboard) -> str:
     """The dashboard as Grafana imports it."""
+    # Chosen on the page: Prometheus has another uid in every Grafana.
     source = {
         "name": "datasource",
         "label": "Prometheus",
         "type": "datasource",
         "query": "prometheus",
-        "refresh": 1,
+        "refresh": 1,  # read when the dashboard is opened
         "hide": 0,
         "multi": False,
         "includeAll": False,
     }
+    # Drawn over the charts, so that one sees what a figure did when the alert fired.
     alerts = {
         "name": "Alerts",
         "datasource": SOURCE,
@@ -121,6 +123,7 @@ def as_json(board: Dashboard) -> str:
         "expr": 'ALERTS{alertname=~"Mtmh.*", alertstate="firing"}',
         "titleFormat": "{{alertname}}",
     }
+    # From each of these dashboards to the others: they share the tag.
     links = {"type": "dashboards", "title": "mtmh", "tags": ["mtmh"], "asDropdown": False}
     dashboard = {
         "uid": board.name,
@@ -130,7 +133,7 @@ def as_json(board: Dashboard) -> str:
         "schemaVersion": 39,
         "version": 1,
         "editable": True,
-        "graphTooltip": 1,
+        "graphTooltip": 1,  # one crosshair over all charts
         "timezone": "browser",
         "refresh": "30s",
         "time": {"from": "now-6h", "to": "now"},

@@ -18,6 +18,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 MONITORING = Path(__file__).parents[1]
+# Quoted texts, Grafana's variables, names, numbers and durations, any other sign.
 TOKEN = re.compile(r"""("|')(?:\\.|(?!\1).)*\1|\$\w+|[a-zA-Z_:][\w:]*|\d[\w.]*|\S""")
 NAME = re.compile(r"[a-zA-Z_:][\w:]*")
 GROUPING = {"by", "without", "on", "ignoring", "group_left", "group_right"}
@@ -57,6 +58,7 @@ def names(text: str) -> tuple[dict[str, set[str]], set[str]]:
     """The metrics of a PromQL expression, each with the labels that it is selected by; and the
     labels grouped by.
     """
+    # The empty one at the end is what follows the last token.
     tokens = [*(match[0] for match in TOKEN.finditer(text)), ""]
     metrics: dict[str, set[str]] = {}
     grouped: set[str] = set()
@@ -65,10 +67,12 @@ def names(text: str) -> tuple[dict[str, set[str]], set[str]]:
         token, following = tokens[position], tokens[position + 1]
         position += 1
         is_word = token in WORDS or token in AGGREGATIONS | GROUPING
+        # by (le, model): names of labels, which would else be taken for metrics.
         if token in GROUPING and following == "(":
             end = tokens.index(")", position)
             grouped.update(name for name in tokens[position:end] if NAME.fullmatch(name))
             position = end
+        # A name before a bracket is a function; any other is a metric, its labels in braces.
         elif NAME.fullmatch(token) and not (following == "(" or is_word):
             selected = metrics.setdefault(token, set())
             if following == "{":

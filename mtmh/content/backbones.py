@@ -59,6 +59,7 @@ def pretrained(setting: str, backbone: str, *loaders: Callable[[str], Any]) -> l
     """
     from transformers.utils import logging
 
+    # Its bars and warnings would stand between the lines of the run.
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     name = locate(backbone)
@@ -67,6 +68,7 @@ def pretrained(setting: str, backbone: str, *loaders: Callable[[str], Any]) -> l
     try:
         return [load(name) for load in loaders]
     except (OSError, ValueError) as error:
+        # The message runs over many lines; the first says what is wrong.
         first = str(error).splitlines()[0]
         packaged = "'packaged', " if setting == "content.backbone" else ""
         raise UserError(
@@ -87,6 +89,7 @@ def load_encoder(
 
     loaders = (AutoTokenizer.from_pretrained, AutoModel.from_pretrained)
     tokenizer, model = pretrained("content.backbone", backbone, *loaders)
+    # Without dropout: a text has the same vector each time, and the cache may keep it.
     model = model.eval().to(device)
 
     @torch.inference_mode()
@@ -103,8 +106,10 @@ def load_encoder(
                 return_tensors="pt",
             ).to(device)
             hidden = model(**batch).last_hidden_state
+            # The mean leaves out the padding, which hangs on the other texts of the batch.
             mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * mask).sum(1) / mask.sum(1)
+            # At the texts' own places, as the batches are by length.
             vectors[rows] = torch.nn.functional.normalize(pooled, dim=1).float().cpu().numpy()
         return vectors
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mtmh.clock import Progress
 
-SHARD = 4096
+SHARD = 4096  # vectors a file: so many are lost at most when a run is killed
 
 
 def encode_cached(

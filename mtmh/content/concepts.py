@@ -81,7 +81,9 @@ def concepts_to_train(
     """
     if not settings.train:
         return None
+    # An item without content has no vector that a concept could teach something.
     concepts = read_concepts(data, settings.leave_out).of_items(has_content)
+    # The run says what is left out, so that nobody looks for it in the training.
     if concepts.left_out:
         rejected = concepts.left_out.items()
         rows = ", ".join(f"{rows:,} of source {source}" for source, rows in rejected)
@@ -92,8 +94,10 @@ def concepts_to_train(
             flush=True,
         )
     items = len(np.unique(concepts.item))
+    # Some of the items are held out, and must be enough to tell when to stop.
     if items >= FEWEST_ITEMS:
         return concepts
+    # Data without any concept are as they should be; a few that are not used need a word.
     if items:
         print(
             f"content: {items:,} items with content have concepts, {FEWEST_ITEMS} are needed to"

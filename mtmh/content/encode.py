@@ -37,13 +37,16 @@ def encode(prepared: Path, out: Path, settings: ContentSettings, cache: Path, se
     backbones = Backbones(
         settings.backbone, settings.visual_backbone, **options, device=device, cache=cache
     )
+    # Each modality by its frozen backbone, from the cache where it was read before.
     features, figures = read_features(data, settings, backbones)
+    # Zeros stay where no item has text or image; there is no encoder then either.
     vectors = np.zeros((data.n_items, settings.dim), np.float32)
     if features is not None:
         encoder, vectors, learned = fit_encoder(data, features, backbones, settings, seed)
         encoder.save(out)
         figures |= learned
     np.save(out / "content.npy", vectors)
+    # Topics come in only now, to judge what was made without them.
     figures["quality"] = judge(
         content_quality(vectors, data, seed), settings.quality.min_auc, settings.quality.below
     )
@@ -148,12 +151,14 @@ def fit_encoder(
 
 def _reads_images(paths: list[str | None], settings: ContentSettings) -> bool:
     if settings.visual_backbone is None:
+        # Images alone, and nothing to read them with: every vector would be zero.
         if "text" not in settings.modalities:
             raise UserError(
                 "content.modalities is [image], but there is no content.visual_backbone: name a"
                 " directory or hub id."
             )
         return False
+    # No reason to stop: a setting serves many catalogs, and not all have images.
     if not any(paths):
         print(
             "content: content.visual_backbone is set, but no item has an image_path: no images are"

@@ -18,7 +18,7 @@ from mtmh.device import pick_device
 from mtmh.errors import UserError
 
 WEIGHTS, CARD = "content_encoder.safetensors", "content_encoder.json"
-ROWS_AT_ONCE = 8192
+ROWS_AT_ONCE = 8192  # items that the tower reads at a time
 
 
 class Tower(nn.Module):
@@ -100,14 +100,18 @@ class ContentEncoder:
         Raises UserError when images are given to an encoder without a visual backbone, or the lists
         differ in length.
         """
+        # Text and image belong together by their place: with lists of other lengths an item would
+        # get the image of another.
         images = [None] * len(texts) if images is None else images
         if len(images) != len(texts):
             raise UserError(
                 f"{len(texts)} texts and {len(images)} images: give as many, None where there is"
                 " none."
             )
+        # Left out in silence, they would seem to have counted.
         if any(images) and "image" not in self.tower.widths:
             raise UserError("this content encoder was made without images: leave them out.")
+        # Only what the tower was made with: its input has no columns for anything else.
         parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         if "text" in self.tower.widths:
             parts["text"] = self.backbones.texts_if_any(texts)

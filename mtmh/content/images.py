@@ -38,11 +38,13 @@ class ImageVectors:
         """Print how many images could not be read, for each reason with an example."""
         if not self.unreadable:
             return
+        # What stands before the colon is the kind; behind it are the words of one image.
         kinds = Counter(reason.partition(":")[0] for reason in self.unreadable.values())
         examples = {
             reason.partition(":")[0]: f"{path}: {reason}"
             for path, reason in self.unreadable.items()
         }
+        # The commonest first: it is most likely the one mistake behind all.
         reasons = "; ".join(
             f"{count:,} {kind}, e.g. {examples[kind]}" for kind, count in kinds.most_common()
         )

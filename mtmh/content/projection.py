@@ -65,6 +65,7 @@ def standardize(features: ContentFeatures) -> tuple[np.ndarray, np.ndarray]:
         centre = block[present].mean(axis=0, dtype=np.float64)
         spread = np.sqrt(np.square(block[present] - centre).sum(axis=1).mean())
         means.append(centre)
+        # Vectors that are all the same have no spread to divide by.
         scales.append(np.full(block.shape[1], max(spread, 1e-9)))
     return np.concatenate(means), np.concatenate(scales)
 

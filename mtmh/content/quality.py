@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 from mtmh.data.prepared import Level, Prepared
 from mtmh.errors import UserError
 
-NEIGHBOURS = 10
-ROWS_AT_ONCE = 256
+NEIGHBOURS = 10  # match_at_10 is named after it
+ROWS_AT_ONCE = 256  # queries whose cosines with all items are in memory
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def judge(
     if quality is None:
         print("content quality: not checked, there are no topics to judge by", flush=True)
         return None
+    # An AUC needs pairs that share a topic and pairs that share none.
     if quality.auc is None:
         share = "all" if quality.chance else "no"
         print(
@@ -108,11 +109,13 @@ def judge(
             flush=True,
         )
         return asdict(quality)
+    # Written first, as a run that stops says it in its error.
     verdict = (
         f"content quality: cosine tells pairs that share an {quality.level} topic from others with"
         f" AUC {quality.auc:.3f}; the ten nearest share one at {quality.match_at_10:.1%}, by chance"
         f" {quality.chance:.1%}"
     )
+    # The heads could be trained all the same: whether this stops a run is a setting.
     low = quality.auc < min_auc
     if low and below == "stop":
         raise UserError(

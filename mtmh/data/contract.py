@@ -52,6 +52,7 @@ class Column:
     def fault(self, table: pa.Table, file: str) -> str | None:
         """Why `table` breaks the contract in this column; None where it does not."""
         count = table.column_names.count(self.name)
+        # One that is not required is filled with its default.
         if count == 0:
             if not self.required:
                 return None
@@ -60,8 +61,10 @@ class Column:
                 f" {', '.join(table.column_names) or 'none'}. Add it, or name the column that holds"
                 f" it, as in --columns {self.name}=COLUMN: {self.advice}."
             )
+        # To take one of them would be a guess.
         if count > 1:
             return f"{file}: column {self.name!r} is there {count} times. Keep one."
+        # A column without any value comes from pandas as numbers, whatever it was meant to hold.
         values = table[self.name]
         if accepts(self.type, values.type) or (not self.required and _all_missing(values)):
             return None
@@ -132,6 +135,7 @@ def item_columns(id_features: list[str], float_features: list[str]) -> tuple[Col
 
     Raises UserError on a bad name.
     """
+    # A column of the contract may be an id feature too, where it is text.
     types = {column.name: column.type for column in ITEMS}
     for name in id_features:
         if types.get(name, pa.string()) != pa.string():
@@ -139,12 +143,14 @@ def item_columns(id_features: list[str], float_features: list[str]) -> tuple[Col
                 f"data.id_features names {name!r}, which is no id: the contract has it as"
                 f" {types[name]}."
             )
+    # A float feature is always a column of its own: no column of the contract is a number.
     for name in float_features:
         if name in types or name in id_features:
             kind = "an id feature" if name in id_features else str(types[name])
             raise UserError(
                 f"data.float_features names {name!r}, which is no number: it is {kind}."
             )
+    # Those of the contract are in ITEMS already. A declared one must be there: it has no default.
     new_ids = [name for name in id_features if name not in types]
     ids = tuple(Column(name, pa.string(), required=True) for name in new_ids)
     floats = tuple(Column(name, pa.float64(), required=True) for name in float_features)

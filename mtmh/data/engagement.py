@@ -74,12 +74,15 @@ def say_events(interactions: pa.Table, engaged: pa.Table) -> None:
     """
     counted, events = value_counts(engaged["event"]), value_counts(interactions["event"])
     print(f"count as engagement: {listed(counted)}", flush=True)
+    # By its values, an event may count in some rows and not in others.
     rest = {name: rows - counted.get(name, 0) for name, rows in events.items()}
     rest = {name: rows for name, rows in rest.items() if rows}
     if rest:
+        # The names of the events do not show that a value was the reason.
         negative = pc.sum(pc.less(interactions["value"], 0.0)).as_py()
         values = f" ({negative:,} rows have a negative value)" if negative else ""
         print(f"do not count: {listed(rest)}{values}", flush=True)
+    # Only a warning: what a name sounds like proves nothing.
     if doubtful := doubtful_events(counted):
         names = ", ".join(doubtful[:MOST_LISTED])
         print(

@@ -22,7 +22,7 @@ from mtmh.data.plausibility import storable
 from mtmh.errors import UserError
 
 SNAPSHOTS = 30  # most snapshots of the item statistics, whatever the span of the data
-RECENT = timedelta(days=7)
+RECENT = timedelta(days=7)  # what log_recent_popularity counts
 HISTORY = 50  # most distinct items of a user's interaction history (UIH)
 INTERESTS = 10  # most topics of a user's interests
 DAY = timedelta(days=1)

@@ -36,10 +36,13 @@ def open_images(root: Path) -> Iterator[Callable[[str], bytes]]:
         def read(path: str) -> bytes:
             file, member = _archive_member(root, path)
             if member is None:
+                # A file of its own needs no lock.
                 return (root / file).read_bytes()
             with lock:
+                # Opened when its first image is wanted, closed with the others at the end.
                 if file not in archives:
                     archives[file] = opened.enter_context(ZipFile(root / file))
+                # ZipFile's own KeyError would be no missing file to the caller.
                 if member not in archives[file].NameToInfo:
                     raise FileNotFoundError(f"{file} has no member {member}")
                 return archives[file].read(member)

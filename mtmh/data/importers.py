@@ -102,6 +102,7 @@ def check(
     Columns that are neither in the contract nor declared as features are left out, and named.
     """
     raw, files, unreadable = source.tables, source.files, source.unreadable
+    # Items first: the other tables' ids must be among those that are left of them.
     items = check_items(
         raw["items"], files["items"], id_features, float_features, unreadable.get("items")
     )
@@ -118,6 +119,7 @@ def check(
             raw["concepts"], files["concepts"], items, unreadable.get("concepts")
         )
     for name, result in checked.items():
+        # A feature that somebody forgot to declare would be lost without a word.
         used = {*result.clean.column_names, *source.raw_columns}
         unused = [column for column in raw[name].column_names if column not in used]
         if unused:
@@ -164,12 +166,14 @@ def _recognized(folder: Path) -> Iterator[tuple[Format, list[Path], Path, str]]:
     if not folder.is_dir():
         problem = "it is a file" if folder.exists() else "no such folder"
         raise UserError(f"data folder {folder}: {problem}. Give a folder.")
+    # The caller reads inside of this: an unpacked archive is gone when it is over.
     with _data_root(folder) as (root, prefix):
         for form in FORMATS:
             paths = form.find(root)
             if paths:
                 yield form, paths, root, prefix
                 return
+    # What is in the folder in place of data often shows at a glance what is wrong.
     names = sorted(path.name for path in folder.iterdir())
     listed = ", ".join(names[:20])
     if len(names) > 20:
@@ -189,10 +193,12 @@ def _data_root(folder: Path) -> Iterator[tuple[Path, str]]:
     folder; `folder` also where no data are. Raises UserError where two folders or archives hold
     data, or an archive cannot be read.
     """
+    # Data in the folder itself go before whatever lies beside them.
     inside = sorted(folder.iterdir())
     if _holds_data(folder):
         yield folder, ""
         return
+    # Folders go before archives: an archive beside what was unpacked from it is no second data set.
     below = [path for path in inside if path.is_dir() and _holds_data(path)]
     archives = [path for path in inside if path.suffix.lower() == ".zip"]
     if len(below) > 1 or (not below and len(archives) > 1):
@@ -205,6 +211,7 @@ def _data_root(folder: Path) -> Iterator[tuple[Path, str]]:
         yield below[0], f"{below[0].name}/"
     elif archives:
         with _unpacked(archives[0]) as (root, prefix):
+            # An archive without data counts for nothing.
             yield (root, prefix) if root else (folder, "")
     else:
         yield folder, ""

@@ -95,6 +95,7 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
     data = Prepared.load(prepared)
     connection = ibis.duckdb.connect()
     events = connection.read_parquet(prepared.resolve() / "interactions.parquet")
+    # T1 alone: a pair of T2 would teach what is to be predicted.
     events = events.filter(events.period == "train").select("user", "item", "timestamp")
     vectors = np.load(content / "content.npy")
     bits = data.topic_bits("l2") if settings.sim == "hard" else None
@@ -107,12 +108,14 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
             weight *= propensity_weight(candidate, data.popularity)
         return Pairs(user, trigger, candidate, weight)
 
+    # By way of a file, block by block: the pairs may not fit in memory.
     mined = out / "mined.parquet"
     write_relation(mine_pairs(events, settings.window), mined)
     with pq.ParquetFile(mined) as file:
         count = write_blocks(out / "pairs.parquet", map(weighed, file.iter_batches(ROW_GROUP)))
     mined.unlink()
     if count == 0:
+        # What is left would look like the result of a stage that went well.
         (out / "pairs.parquet").unlink()
         raise UserError(
             f"no training pairs: of the {int(data.is_train.sum())} events before the split, no user"

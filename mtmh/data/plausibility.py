@@ -81,8 +81,10 @@ def missing_ids(ids: pa.ChunkedArray, column: str) -> list[tuple[str, np.ndarray
     counts = pc.value_counts(ids.drop_null())
     if not len(counts):
         return []
+    # Exports write the words in any case, with blanks around.
     values = pc.ascii_lower(pc.utf8_trim_whitespace(counts.field("values")))
     words = pc.is_in(values, value_set=pa.array(MISSING_WORDS))
+    # A word alone says little: somebody may be called Na. It takes many rows as well.
     many = pc.greater(counts.field("counts"), TIMES_THE_MEAN * len(ids) / len(counts))
     rules = []
     for count in counts.filter(pc.and_(words, many)).to_pylist():
@@ -91,6 +93,7 @@ def missing_ids(ids: pa.ChunkedArray, column: str) -> list[tuple[str, np.ndarray
             f"{column} is {count['values']!r} in {share:.1%} of the rows: the word for a missing"
             " one (leave these rows out, or keep them with data.missing_ids=keep)"
         )
+        # By the id as it is written, so that each way of writing has a line and a count of its own.
         rules.append((reason, _mask(pc.equal(ids, count["values"]))))
     return rules
 

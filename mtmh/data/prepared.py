@@ -44,6 +44,7 @@ class Prepared:
     def load(cls, path: Path | str) -> "Prepared":
         """Read a prepared directory. Raises UserError when `path` is not one."""
         path = Path(path)
+        # It is written last: a folder without it is one that was not finished.
         if not (path / "prepared.json").is_file():
             raise UserError(
                 f"{path} holds no prepared.json: give the directory that the stage prepare "
@@ -58,6 +59,7 @@ class Prepared:
             info=info,
             user=events["user"].to_numpy(),
             item=events["item"].to_numpy(),
+            # numpy has no time zones, and everything here is UTC.
             timestamp=events["timestamp"].cast(pa.int64()).to_numpy().view("datetime64[us]"),
             is_train=pc.equal(events["period"], "train").to_numpy(),
             n_users=info["users"],

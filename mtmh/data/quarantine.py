@@ -129,8 +129,10 @@ def set_aside(tables: dict[str, Checked], out: Path, max_share: float) -> int:
     rows.
     """
     rejected = pa.concat_tables([checked.rejected for checked in tables.values()])
+    # No file without rows: that it is there says that something was rejected.
     if rejected.num_rows == 0:
         return 0
+    # Written before anything stops: it shows what there is to mend.
     path = out / "rejected.parquet"
     write_parquet(rejected, path)
     faults = []
@@ -140,6 +142,7 @@ def set_aside(tables: dict[str, Checked], out: Path, max_share: float) -> int:
         if bad:
             share = f"{bad:,} of {rows:,} rows ({bad / rows:.2%})"
             print(f"{name}: {share} rejected, see {path}{reasons}", flush=True)
+        # All tables come first, so that one error names everything.
         if bad > max_share * rows:
             share = f"{bad:,} of {rows:,} rows ({bad / rows:.1%})"
             faults.append(f"{name}: {share} break the contract; {max_share:.1%} may.{reasons}")

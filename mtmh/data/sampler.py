@@ -113,6 +113,8 @@ class PairSampler:
             rng.integers(0, len(self.engaged_items), self.uniform_negatives)
         ]
         drawn = np.concatenate([candidate, uniform, self._hard(trigger, rng)])
+        # Room for the trigger and all that the user engaged with: compiled code cannot make the
+        # array longer.
         most_hits = len(pairs) + int((self.indptr[user + 1] - self.indptr[user]).sum())
         hits = np.empty((2, most_hits), np.int64)
         items, row, count, hits = _distinct(
@@ -120,12 +122,14 @@ class PairSampler:
         )
         return Batch(
             items=torch.from_numpy(items),
+            # The rows of the positives come first, those of the triggers behind all draws.
             trigger=torch.from_numpy(row[len(drawn) :]),
             positive=torch.from_numpy(row[: len(pairs)]),
             log_count=torch.from_numpy(np.log(count).astype(np.float32)),
             log_q=torch.from_numpy(self.log_q[items[: len(count)]]),
             hit_row=torch.from_numpy(hits[0]),
             hit_column=torch.from_numpy(hits[1]),
+            # Mean 1: a batch of heavy pairs would make a longer step.
             weight=torch.from_numpy((weight / weight.mean()).astype(np.float32)),
             hidden=torch.from_numpy(np.flatnonzero(rng.random(len(items)) < self.id_dropout)),
         )

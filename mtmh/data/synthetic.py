@@ -40,7 +40,7 @@ ITEMS_PER_COMMUNITY = 80
 ITEMS_PER_CREATOR = 10
 HABIT, INTEREST = 0.5, 0.35  # shares of the engagements; the rest is fame
 NEAR = 0.5  # share of on-topic engagements within the user's community, where it has the topic
-ROUNDS = 12
+ROUNDS = 12  # draws of an item for an event; an event that got none by then is left out
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,7 @@ def draw_new_items(
 def _draw_kind(count: int, creators: Creators, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """What an item is by who makes it: its creator, topics and community."""
     creator = rng.integers(len(creators.home), size=count)
+    # Most items are what their creator stands for; one in eight has a second topic.
     is_special = rng.random(count) < 0.7
     topic = np.where(is_special, creators.specialty[creator], rng.integers(N_TOPICS, size=count))
     second = np.where(rng.random(count) < 0.125, rng.integers(N_TOPICS, size=count), topic)
@@ -153,6 +154,7 @@ def _draw_kind(count: int, creators: Creators, rng: np.random.Generator) -> dict
 
 def draw_users(count: int, communities: int, rng: np.random.Generator) -> WorldUsers:
     """People of the world's law; their shares of all engagements sum to 1."""
+    # Three known interests, the second in the L1 topic of the first, and two latent ones.
     interests = rng.integers(N_TOPICS, size=(count, 5))
     interests[:, 1] = sibling(interests[:, 0], rng)
     activity = rng.lognormal(0.0, 0.6, count)

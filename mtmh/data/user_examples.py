@@ -62,9 +62,12 @@ class NextItems:
             length,
             seed,
         )
+        # Newest first: an entry's past lies behind it, up to the end of its user's history, and the
+        # oldest entry has none.
         self.user = history.row_of
         self.end = history.indptr[1:][self.user]
         self.examples = np.flatnonzero(np.arange(len(self.items)) + 1 < self.end)
+        # What columns are drawn from: the examples' own items, and all engaged items alike.
         popularity = np.bincount(self.items, minlength=n_items)
         self.engaged_items = np.flatnonzero(popularity).astype(np.int32)
         positives = np.bincount(self.items[self.examples], minlength=n_items) / max(
@@ -72,6 +75,7 @@ class NextItems:
         )
         share = batch_size / (batch_size + negatives)
         q = share * positives + (1 - share) * (popularity > 0) / max(len(self.engaged_items), 1)
+        # An item that is never drawn never is a column; the floor only keeps its log finite.
         self.log_q = np.log(np.maximum(q, 1e-12)).astype(np.float32)
 
     def epoch(self, number: int) -> Iterator[NextBatch]:

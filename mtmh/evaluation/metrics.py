@@ -2,7 +2,7 @@
 
 import numpy as np
 
-RECALL_AT = (5, 20, 100, 500)
+RECALL_AT = (5, 20, 100, 500)  # the gate goes by the last
 _LOOKUPS_AT_ONCE = 4_000_000  # words of topics held in memory together, three times: 96 MB
 
 

@@ -99,6 +99,7 @@ def definitions(
     """One sentence a metric, so that anyone can recompute the figures from
     candidates.parquet and the data.
     """
+    # A preranker changes what a score is, so the sentence on scores must say so.
     preranked = ""
     if prerank.use:
         preranked = (
@@ -108,6 +109,7 @@ def definitions(
             "product, normalized over them, is the head's score. "
         )
     return {
+        # With this run's own settings: fixed numbers would be wrong for the next run.
         "protocol": "For each test user (T1 events, and a T2 item new to the user) the last "
         f"{settings.triggers} distinct T1 items are the triggers; their candidates without the "
         "user's T1 items, each with the trigger that retrieved it with the best similarity, are "

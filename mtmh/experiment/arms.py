@@ -102,10 +102,12 @@ def read_arms(arms: Sequence[Mapping[str, Any]]) -> tuple[Arm, ...]:
     except ValidationError as error:
         lines = []
         for fault in error.errors():
+            # An error of all arms together has no place: its words must do.
             where = ""  # "arm 'name'.key: ", or "arm 2.key: " where it has no name
             if fault["loc"]:
                 number, *keys = fault["loc"]
                 arm = arms[int(number)]
+                # A person knows an arm by its name; the number is for one that has none.
                 name = arm.get("name") if isinstance(arm, Mapping) else None
                 arm_name = f"arm {name!r}" if name else f"arm {int(number) + 1}"
                 where = ".".join([arm_name, *map(str, keys)]) + ": "
@@ -161,7 +163,7 @@ def assign_all(units: pa.Array | pa.ChunkedArray, salt: str, arms: Sequence[Arm]
     return pa.array([arm.name for arm in arms]).take(table.take(buckets(units, salt)))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64)  # dealt once for a set of weights, not once for each user
 def _bucket_table(weights: tuple[float, ...]) -> np.ndarray:
     """The arm of each bucket: int16 [10,000]."""
     if not sum(weights) > 0:

@@ -18,7 +18,7 @@ from mtmh.experiment.arms import Arm, assign_all, buckets
 from mtmh.experiment.definitions import DEFINITIONS
 from mtmh.ids import Ids
 
-UNIT_BUCKETS = 100
+UNIT_BUCKETS = 100  # set_metrics.py leaves out one of them at a time
 UNIT_SALT = "mtmh.units/"  # not the experiment's: these buckets must cut across the arms
 _HOUR = 3_600_000_000  # microseconds
 

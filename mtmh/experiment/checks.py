@@ -78,11 +78,14 @@ def check_duplicates(data: CheckInput) -> Iterator[LogFinding]:
     items = data.catalog.numbered().select("item", "item_id")
     lists = data.lists.select("list", "exposure_id", "day")
     rows = data.repeats.inner_join(lists, "list").inner_join(items, "item")
+    # Lists begin a day early; what is wrong on that day is no finding about these days.
     rows = rows.filter(rows.day >= data.first)
+    # One of the rows counts, so the duplicates are one less.
     rows = rows.select("exposure_id", "item_id", "rows", more=rows.rows - 1)
     means = "the same item again in the same answer: counted once."
     name, title = "duplicate_exposures", "Duplicate exposures"
     yield count_rows(name, title, "exposures", means, rows, weight="more")
+    # Events hold each engagement once, with the number of its copies.
     rows = data.events.filter(data.events.day >= data.first, data.events.copies > 1)
     rows = rows.inner_join(items, "item")
     rows = rows.select(
@@ -98,6 +101,7 @@ def check_duplicates(data: CheckInput) -> Iterator[LogFinding]:
 
 def check_beyond_a_day(data: CheckInput) -> Iterator[LogFinding]:
     """Dwell and values that nobody can have: of one engagement, and of a user on one day."""
+    # From the log as it is: the events have no such rows any more.
     rows = data.log.engagements.filter(data.log.engagements.day.between(data.first, data.last))
     rows = rows.select("user_id", "item_id", "day", "timestamp", "value", "dwell_seconds")
     impossible = rows.filter(~relations.possible(rows))
@@ -107,6 +111,7 @@ def check_beyond_a_day(data: CheckInput) -> Iterator[LogFinding]:
     )
     name, title = "impossible_engagements", "Impossible engagements"
     yield count_rows(name, title, "engagements", means, impossible)
+    # Each engagement may be possible, and all of a user's day together still too long.
     capped = relations.capped(data.events.filter(data.events.day >= data.first))
     capped = capped.inner_join(data.users.numbered(), "user")
     cut = (capped.seconds - longest).sum().to_pyarrow().as_py() or 0.0
@@ -162,10 +167,12 @@ def check_order(data: CheckInput) -> Iterator[LogFinding]:
 
 def check_items(data: CheckInput) -> Iterator[LogFinding]:
     items = data.catalog.numbered().select("item", "item_id")
+    # Both tables begin earlier than the days that are looked at.
     impressions = data.impressions.filter(data.impressions.day >= data.first)
     events = data.events.filter(data.events.day >= data.first)
     means = "not in items.parquet: counted; neither fresh nor with topics."
     for of, rows in (("exposures", impressions), ("engagements", events)):
+        # Items that only the log has are numbered behind those of the table.
         rows = rows.filter(rows["item"] >= data.catalog.from_table).inner_join(items, "item")
         rows = rows.select("item_id", "day")
         yield count_rows(f"unknown_items_{of}", f"{of.title()} of unknown items", of, means, rows)

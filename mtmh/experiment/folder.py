@@ -123,17 +123,20 @@ def open_experiment(folder: Path) -> ExperimentFolder:
         raise UserError(
             f"{path} is missing. It names salt, control, treatment, arms, first_day and days."
         ) from None
+    # Before ValueError, of which pydantic's error is a kind.
     except ValidationError as error:
         lines = fault_lines(error)
         raise UserError(f"{path} is no experiment: {len(lines)} errors{''.join(lines)}") from None
     except ValueError as error:  # no JSON, or no UTF-8
         raise UserError(f"{path} is no experiment: not JSON ({error}). Write it anew.") from None
     opened = ExperimentFolder(folder, experiment)
+    # A log may lie there compacted, as segments, or partly as both.
     if not opened.tables.is_dir() and not (folder / "log").is_dir():
         raise UserError(
             f"{folder} has no log: there is neither {opened.tables} nor {folder / 'log'}. Compact "
             "one there."
         )
+    # What is wrong with a table shows here, not in the middle of a comparison.
     _check(opened.items, ITEMS)
     _check(opened.history, HISTORY)
     return opened
@@ -141,6 +144,7 @@ def open_experiment(folder: Path) -> ExperimentFolder:
 
 def _check(path: Path, columns: dict[str, pa.DataType]) -> None:
     try:
+        # The schema alone: the tables may be large.
         schema = pq.read_schema(path)
     except FileNotFoundError:
         names = ", ".join(columns)
@@ -150,6 +154,7 @@ def _check(path: Path, columns: dict[str, pa.DataType]) -> None:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is not readable as Parquet ({reason}). Write it anew.") from None
+    # All columns at once, so that the table is written anew only once.
     faults = []
     for name, kind in columns.items():
         actual = schema.field(name).type if name in schema.names else "no such column"

@@ -97,11 +97,15 @@ def impressions(
     `engaged` has the day of each item's first engagement by anybody: item_id, engaged_day.
     """
     of_list = lists.select("exposure_id", "list", "user", "day", "timestamp")
+    # An item that nobody engaged with stays, without a day.
     items = items.left_join(engaged, "item_id").select(*items.columns, "engaged_day")
+    # A trigger is an item too: the same table again, under other names.
     triggers = items.select(trigger_id="item_id", trigger="item", trigger_topics="topics")
     rows = exposures.select("exposure_id", "item_id", "trigger_id", "head", "position")
     rows = rows.inner_join(of_list, "exposure_id").inner_join(items, "item_id")
+    # A row counts without a trigger too, or with one that is in no table.
     rows = rows.left_join(triggers, "trigger_id")
+    # An item without a creation time is not fresh, and not early either.
     created_before = (rows.created <= rows.timestamp).fill_null(False)
     still_fresh = (rows.timestamp < rows.fresh_until).fill_null(False)
     return rows.select(
@@ -189,10 +193,13 @@ def events(engagements: ir.Table, users: ir.Table, items: ir.Table) -> ir.Table:
     event_id (its number), exposure_id, request_id, user, item, event, day, timestamp, value,
     dwell_seconds, copies (how often it stands in the log).
     """
+    # Once what was sent again is out, the log's own ids have served: numbers take their place.
     coded = once(engagements).drop("event_id", "call_id", "log_version")
+    # Users in two arms have no number, and so leave with this.
     coded = coded.inner_join(users.select("user_id", "user"), "user_id")
     coded = coded.inner_join(items.select("item_id", "item"), "item_id")
     keys = ["request_id", "exposure_id", "user_id", "item_id", "event", "timestamp", "day", "value"]
+    # Numbered by what the rows say: an engine finds them in any order.
     number = ibis.row_number().over(order_by=[coded[key] for key in keys])
     return coded.select(
         "exposure_id",

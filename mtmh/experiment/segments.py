@@ -123,6 +123,7 @@ def compare_segments(
     too_small = []
     for segment in segments:
         rows = user_days.filter(pc.is_in(user_days["user_id"], segment.users))
+        # Each arm needs enough of them: many in one and few in the other make no comparison.
         sizes = []
         for arm in (control, treatment):
             of_arm = rows.filter(pc.equal(rows["arm"], arm))
@@ -132,6 +133,7 @@ def compare_segments(
             continue
         measured = effects(rows, None, control, treatment, metrics, planned_days=planned_days)
         pairs += [(segment, effect) for effect in measured]
+    # Corrected together: each segment and metric is one more chance to find what is not there.
     adjusted = holm([effect.p for _, effect in pairs])
     compared = [SegmentEffect(*pair, p) for pair, p in zip(pairs, adjusted, strict=True)]
     return compared, too_small

@@ -46,6 +46,7 @@ class LogHealth:
 
     def obstacles(self) -> Iterator[str]:
         """What the log lacks for a verdict."""
+        # Users in two arms are not among those compared: the share is of both.
         everyone = sum(self.users.values()) + self.contaminated
         if self.contaminated > MOST_CONTAMINATED * everyone:
             yield (
@@ -59,18 +60,21 @@ class LogHealth:
                     f"Log: {what.lower()}, {count:,} of {total:,} ({count / total:.1%}); the bound "
                     f"is {MOST_UNUSABLE:.0%}."
                 )
+        # An arm that is gone, or too small, says nothing about the treatment.
         for arm, day in self.vanished.items():
             yield f"Log: the arm {arm} answers nobody from {day} on."
         for arm, users in self.users.items():
             if users < LEAST_USERS:
                 yield f"Users: the arm {arm} has {users:,}, and {LEAST_USERS} are the least."
         for deviation in self.deviations:
+            # Much of it spoils an arm by itself; a little of it only where the arms differ.
             most = max(deviation.shares.values())
             words = DEVIATIONS[deviation.name]
             shares = ", ".join(f"{arm} {share:.1%}" for arm, share in deviation.shares.items())
             if most > MOST_DEVIATING:
                 bound = f"the bound is {MOST_DEVIATING:.0%} of an arm's answers"
                 yield f"Log: {words}, {shares}; {bound}."
+            # A p that is NaN is no all-clear.
             elif most > UNLIKE_FROM and not deviation.p >= ALARM:
                 p = f"(p = {deviation.p:.1g})"
                 yield f"Log: {words}, {shares} {p}: the arms were not served alike."
@@ -89,6 +93,7 @@ class Verdict:
 def rule() -> list[str]:
     """The rule in words, from the numbers that the code uses."""
     primary, guards = _name(PRIMARY), " or ".join(_name(name) for name in GUARDRAILS)
+    # A sentence for each outcome, in the order in which they are tried.
     return [
         f"It cannot be judged when the sample ratio's p is below {ALARM:g}, or that of as many "
         "users in each arm who engaged and were never served, when more than "
@@ -162,6 +167,7 @@ def signed(share: float | None) -> str:
     """A relative change; a dash where there is none."""
     if share is None or share != share:
         return "—"
+    # From 9.95 % on, which would be written as 10.0 %, one digit is enough.
     digits = 2 if abs(share) < 0.0995 else 1
     return f"{100 * share:+.{digits}f}{PERCENT}".replace("-", "\u2212")
 

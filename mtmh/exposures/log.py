@@ -51,6 +51,7 @@ class LogWriter:
     ) -> None:
         self.directory = directory
         self._limits = segment_bytes, segment_seconds, waiting_bytes
+        # The lock first: whoever writes here now has open segments that must not be finished.
         make_folder(directory)
         advice = f"Give each process a directory of its own, say {directory / '2'}"
         self._lock = lock(directory, f"another process writes the log {directory}. {advice}")
@@ -69,8 +70,10 @@ class LogWriter:
                 size,
                 path,
             )
+        # A segment begins with the first record: a process without any leaves none.
         self._segment: SegmentFile | None = None
         self._opened_at = 0.0
+        # One thread alone: a segment is not to be used by two.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mtmh-log")
         self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
         self._drain: asyncio.Task[None] | None = None
@@ -86,11 +89,13 @@ class LogWriter:
         still show them), and the log can be used on. Cancelled, the records may or may not be
         written.
         """
+        # Encoded before anything is queued: a bad record must not leave half of its call behind.
         block = b"".join(frame(encode(record)) for record in records)
         if not block:
             return
         if self._closed:
             raise OSError(errno.ESHUTDOWN, f"the log {self.directory} is closed")
+        # A disk that hangs must not fill the memory: the caller decides what becomes of the rest.
         if self.waiting + len(block) > self._limits[2]:
             raise BlockingIOError(
                 errno.EAGAIN, f"{self.waiting:,} bytes wait for the disk already; {self.directory}"
@@ -98,6 +103,7 @@ class LogWriter:
         written = asyncio.get_running_loop().create_future()
         self._pending.append((block, written))
         self.waiting += len(block)
+        # One task writes at a time; what comes in the meantime shares the next fsync.
         if self._drain is None or self._drain.done():
             self._drain = asyncio.create_task(self._write_pending())
         await written
@@ -127,6 +133,7 @@ class LogWriter:
     async def _write_pending(self) -> None:
         loop = asyncio.get_running_loop()
         while self._pending:
+            # All that waits by now goes to disk together; what comes later is the next group.
             group, self._pending = self._pending, []
             blocks = [block for block, _ in group]
             failure: Exception | None = None
@@ -135,6 +142,7 @@ class LogWriter:
             except Exception as error:  # whatever it is, nobody may be left waiting
                 failure = error
             self.waiting -= sum(map(len, blocks))
+            # A group succeeds or fails as one: all of its appends hear the same.
             for _, written in group:
                 if written.done():  # cancelled
                     continue
@@ -191,6 +199,7 @@ def lock(directory: Path, taken: str, name: str = LOCK) -> int:
     killed processes left, and holds a writer's lock for that moment: so wait a little.
     """
     handle = os.open(directory / name, os.O_RDWR | os.O_CREAT, 0o644)
+    # A second in all; nothing is waited for after the last try.
     for pause in [0.05] * 20 + [0.0]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

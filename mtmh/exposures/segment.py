@@ -51,14 +51,17 @@ def scan(data: bytes) -> Scan:
     while position < len(data):
         header = _FRAME.match(data, position)
         begin, length = (header.end(), int(header[2], 16)) if header else (position, 0)
+        # The length may be damaged too: only the checksum says that a record is whole.
         record = data[begin : begin + length]
         is_whole = header and len(record) == length and zlib.crc32(record) == int(header[1], 16)
         if not is_whole:  # damaged: go on at the next line
             position = data.find(b"\n", position) + 1 or len(data)
             continue
+        # With a whole record behind it, what was passed over is damage and no torn tail.
         if position > result.end:
             result.damage.append((result.end, position))
         result.records.append((position, record))
+        # The line's end may be missing at the end of the file: the record counts all the same.
         position = min(position + _HEADER + len(record) + 1, len(data))
         result.end = position
     return result

@@ -15,7 +15,7 @@ from mtmh.data.sampler import Batch
 from mtmh.kernels.bfloat16 import as_numpy, load_f32, store_f32
 from mtmh.model.losses import MASKED
 
-LOG2_E = np.float32(1.4426950408889634)
+LOG2_E = np.float32(1.4426950408889634)  # exp(x) is 2^(x * LOG2_E)
 MASK = np.float32(MASKED)
 # 2^x on [-1/2, 1/2]: its Taylor series, ln(2)^k / k!, to less than the rounding of float32.
 C1, C2, C3, C4, C5, C6, C7 = (
@@ -41,11 +41,14 @@ def row_losses(
     weighed, 0 for one whose weight is 0. The gradient lies where `similarity` was and is of its
     type.
     """
+    # A loss a row, in float64: their mean over the batch is not rounded to float32.
     losses = np.zeros((2, len(similarity)))
     _row_losses(
         as_numpy(similarity),
+        # Numba wants an array of the same type in any case; an empty one is never read.
         as_numpy(similarity[:0] if teacher_similarity is None else teacher_similarity),
         batch.log_count.numpy(),
+        # Once for the batch: what logQ takes from a logit divides its exponential.
         np.exp(-batch.log_q.numpy()) if logq else np.ones(len(batch.log_q), dtype=np.float32),
         batch.positive.numpy(),
         batch.weight.numpy(),
@@ -75,10 +78,12 @@ def _row_losses(  # type: ignore[no-untyped-def]
     logit, teacher_logit = np.empty(columns, dtype=np.float32), np.empty(columns, dtype=np.float32)
     p, q = np.empty(columns, dtype=np.float32), np.zeros(columns, dtype=np.float32)
     for row in range(rows):
+        # Hits are in the order of their rows: one pass over them serves all.
         while last < len(hit_row) and hit_row[last] == row:
             last += 1
         target, masked, first = positive[row], hit_column[first:last], last
         _logits(similarity[row], log_count, target, masked, logit)
+        # One exponential serves both losses: L_r takes the plain sum, L_e the corrected one.
         most, total, corrected_total = exponentials(logit, inverse_q, p)
         log_z = most + np.log(np.float64(total))
         engagement_scale = weights[0] * weight[row] / np.float32(rows)
@@ -92,11 +97,14 @@ def _row_losses(  # type: ignore[no-untyped-def]
         if weights[1] > 0 and has_content[row]:
             _logits(teacher[row], log_count, target, masked, teacher_logit)
             most, total_q, _ = exponentials(teacher_logit, inverse_q, q)
+            # L_r is how far the student is from the teacher: the sum of q * (log q - log p).
             difference = np.float32(0)
             for column in range(columns):
                 difference += q[column] * (teacher_logit[column] - logit[column])
             losses[1, row] = difference / total_q + log_z - (most + np.log(np.float64(total_q)))
             from_q = relevance_scale / total_q
+        # Both gradients in one pass, where the logits were: p - q of L_r, and p - 1 at the
+        # positive of L_e.
         from_p = relevance_scale / total if from_q > 0 else np.float32(0)
         from_corrected = engagement_scale / corrected_total
         for column in range(columns):

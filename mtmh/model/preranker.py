@@ -21,7 +21,7 @@ from mtmh.model.two_heads import DenseNN, Head, SparseNN
 from mtmh.ragged import Ragged
 
 ENGAGEMENT, LONG_DWELL = "engagement", "long_dwell"
-FLOAT_DIM = 16
+FLOAT_DIM = 16  # width that the layer of an item's numbers gives
 ID_STD = 0.03  # small: an id that is rarely seen adds little to what the item's features say
 
 

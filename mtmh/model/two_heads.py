@@ -37,6 +37,7 @@ class TwoHeads(nn.Module):
         heads: tuple[str, ...] = HEADS,
     ) -> None:
         super().__init__()
+        # Without numbers there is no layer for them.
         float_dim = 16 if len(mean) else 0
         self.sparse = SparseNN(vocabularies, dims)
         self.dense = DenseNN(mean, deviation, float_dim) if float_dim else None

@@ -21,7 +21,7 @@ float32 [B, k]).
 LIST_LENGTH = 8  # candidates of a list on the page
 OFFERED = 50  # candidates of a head that the merge draws from
 DRAWN = 200  # triggers that are compared
-_LONGEST_TITLE = 100
+_LONGEST_TITLE = 100  # characters; a longer one is cut
 
 
 @dataclass(frozen=True)

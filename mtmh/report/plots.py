@@ -239,6 +239,7 @@ def _label(
         covered = sum(box.overlaps(other) for other in taken)
         others = [spots[other] for other in points if other.xy != point.xy]
         covered += sum(box.padded(5).contains(*spot) for spot in others)
+        # A label beyond the frame is worst; the order of the places decides between equals alone.
         return 10.0 * covered + 20.0 * outside + 0.1 * rank
 
     for point in sorted(words, key=lambda point: (not point.is_served, point.alpha is not None)):

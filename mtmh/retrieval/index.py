@@ -9,7 +9,7 @@ import numpy as np
 from mtmh.retrieval.scoring import drop_self
 
 POINTS_PER_CLUSTER = 39  # what Faiss asks for at the least to train one centroid
-SAMPLE = 512
+SAMPLE = 512  # queries that nprobe is chosen by, and as many others that recall is measured on
 
 
 @dataclass(frozen=True)

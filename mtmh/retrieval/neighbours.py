@@ -10,7 +10,7 @@ from mtmh.retrieval.index import build_index, search
 
 NEIGHBOURS = 100
 MIN_RECALL = 0.95  # against exact search: a missed neighbour is only a hard negative less
-ROWS_AT_ONCE = 1 << 14
+ROWS_AT_ONCE = 1 << 14  # queries of one search
 
 
 def stage_neighbours(prepared: Path, content: Path, seed: int) -> Ragged:

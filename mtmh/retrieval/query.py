@@ -106,8 +106,10 @@ def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[CandidateLine
             f"{run} has no candidates.parquet: give a run directory, or a history with --history "
             f"A,B,C."
         )
+    # The file holds the lists of many users, by all models: only one user's are read.
     rows = pq.read_table(path, filters=[("user_id", "=", user_id), ("rank", "<=", k)])
     if not rows.num_rows:
+        # Nobody knows test users by heart: a few names help. One row a list is enough for that.
         first = pq.read_table(path, columns=["user_id"], filters=[("rank", "=", 1)])
         user_ids = pc.unique(first["user_id"])
         raise UserError(
@@ -119,10 +121,12 @@ def evaluated(run: Path, user_id: str, k: int, alpha: int) -> list[CandidateLine
     is_model = pc.equal(rows["model"].cast(pa.string()), model)
     candidates = rows.filter(is_model).sort_by("rank").to_pylist()
     if not candidates:
+        # What was evaluated says which alphas there are to choose from.
         merged = {name for name in rows["model"].to_pylist() if name.startswith("merged")}
         raise UserError(
             f"the run has no {model}; it evaluated {', '.join(sorted(merged)) or 'no merge'}."
         )
+    # Titles and topics are with the version: the lists have ids alone.
     table = load(run).items
     of_id = {row["item_id"]: row for row in table.to_pylist()}
     lines = []

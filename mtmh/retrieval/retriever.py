@@ -210,6 +210,7 @@ def prerank(pool: Pool, logits: np.ndarray, size: int, users: int = 2048) -> Poo
 
     `logits` float32 [U, K], one a candidate.
     """
+    # In blocks of users: what is held besides the result does not grow with their number.
     parts = []
     for start in range(0, max(len(logits), 1), users):
         rows = slice(start, start + users)

@@ -160,6 +160,7 @@ def embed(
     rows: int = 65536,
 ) -> dict[str, Tensor]:
     """Vectors of the whole catalog on the CPU, {head: float32 [items, out_dim], unit rows}."""
+    # In blocks of items: what the layers in between take does not grow with the catalog.
     model.to(device).eval()
     chunks = [
         {head: unit.cpu() for head, unit in model(ids.to(device), floats.to(device)).items()}

@@ -49,15 +49,18 @@ def find(folder: Path) -> list[Path]:
 
     Raises UserError when a category has only one of the two.
     """
+    # Reviews are named by the category, so only a metadata file tells this format from others.
     paths = matching_files(folder, "*.jsonl") + matching_files(folder, "*.jsonl.gz")
     files = {path.name: path for path in paths}
     items = sorted(name for name in files if name.startswith("meta_"))
     if not items:
         return []
     reviews = sorted(name for name in files if name not in items)
+    # Without its metadata a review is of a product that nothing is known of.
     unpaired = {name.removeprefix("meta_") for name in items} ^ set(reviews)
     if unpaired:
         name = min(unpaired)
+        # The category's bare name is that of the reviews.
         present, absent = name, f"meta_{name}"
         if absent in files:
             present, absent = absent, present

@@ -131,6 +131,7 @@ def read(paths: list[Path]) -> SourceTables:
     """
     behaviors_tsv, news_tsv = paths
     behaviors = select_lines(behaviors_tsv, BEHAVIORS)
+    # SQL knows no order of rows: the line decides between impressions of one moment.
     behaviors = behaviors.append_column("line", pa.array(np.arange(behaviors.num_rows)))
     with duckdb.connect() as connection:
         connection.register("behaviors", behaviors)
@@ -140,6 +141,7 @@ def read(paths: list[Path]) -> SourceTables:
         connection.register("interactions", interactions)
         rows = "select count(*) from interactions where event = 'history'"
         history = connection.sql(rows).fetchall()[0][0]
+    # Invented times must not pass for the log's own.
     print(
         f"{behaviors_tsv}: {impressions:,} impressions; {passed:,} news shown and not clicked are"
         f" left out; {history:,} clicks of the histories have no time of their own and are placed"
@@ -147,6 +149,7 @@ def read(paths: list[Path]) -> SourceTables:
         flush=True,
     )
     tables = {"interactions": interactions, "items": select_lines(news_tsv, NEWS)}
+    # A table without rows would break the contract; news without entities do not.
     entities = select_lines(news_tsv, ENTITIES)
     if entities.num_rows:
         tables["concepts"] = entities

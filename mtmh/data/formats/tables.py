@@ -104,12 +104,14 @@ def table_files(folder: Path) -> dict[str, list[Path]]:
 
 def _check_one_kind(folder: Path, entries: dict[str, list[Path]], strays: list[Path]) -> None:
     """Raises UserError where a table would be read in part, or twice."""
+    # Left out in silence, they may be half of the log.
     if strays:
         names = ", ".join(path.name for path in strays)
         raise UserError(
             f"data folder {folder}: {names}: not clear whether to read this. Move it away, or name"
             " it as a part, such as interactions_2.parquet, to have it read with the others."
         )
+    # Of two kinds, or whole twice: most likely the same rows again. Numbered parts may be many.
     for name, paths in entries.items():
         kinds, whole = set(), 0
         for path in paths:

@@ -108,6 +108,7 @@ def unclosed_quote(path: Path) -> tuple[int, str] | None:
     """Number (from 1) and text of the first line on which a quoted field does not end; or None."""
     written = dialect(path)
     with pa.input_stream(str(path), compression="detect") as stream:
+        # At most 64 MiB, so that a large file does not fill the memory.
         lines = stream.read(1 << 26).decode(written.encoding, errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         opens = line.startswith('"') or f'{written.separator}"' in line

@@ -15,8 +15,8 @@ FEW_TEST_USERS = 1000  # below it, one user is more than a tenth of a point of r
 MANY_TIES = 0.05  # share of the engagements
 MANY_COLD = 0.2  # share of T2's engagements
 MANY_WITHOUT = 0.1  # share of the items
-WIDE_TOPIC = 0.5
-LEAK = 0.01
+WIDE_TOPIC = 0.5  # share of the items that have one and the same topic
+LEAK = 0.01  # share of the items that spell one of their own topics
 
 
 @dataclass(frozen=True)

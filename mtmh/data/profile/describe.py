@@ -83,6 +83,7 @@ class LogProfile:
         pairs = distinct(user.astype(np.int64) * items + item)
         # The clock: how fine it is, and how many engagements it cannot tell apart.
         same = np.unique(times % DAY, return_counts=True)[1].max() / len(times)
+        # A few stray times must not decide it.
         finest = next(name for name, unit in UNITS.items() if (times % unit == 0).mean() >= 0.99)
         order = np.lexsort([_microseconds(engaged), user])
         again = (np.diff(user[order]) == 0) & (np.diff(_microseconds(engaged)[order]) == 0)
@@ -167,8 +168,10 @@ class CatalogProfile:
     @classmethod
     def of(cls, items: pa.Table, concepts: Checked | None) -> "CatalogProfile":
         """Of checked items, and concepts where there are any."""
+        # Blanks are no title and no text.
         title, text = (pc.utf8_trim_whitespace(items[name]) for name in ("title", "text"))
         length = pc.add(pc.utf8_length(title), pc.utf8_length(text)).to_numpy()
+        # Null is left out with the empty ones: a comparison with null is no yes.
         creators = items["creator_id"].filter(pc.not_equal(items["creator_id"], ""))
         return cls(
             items=items.num_rows,

@@ -64,10 +64,12 @@ class ArmContrasts:
 
     def _missing(self, metric: Metric) -> str:
         for arm, users in zip(self.arms, self.users, strict=True):
+            # The plainest reasons first: each of them makes the later ones true as well.
             if users == 0:
                 return f"no users in arm {arm!r}"
         if not len(self.days):
             return "no day on which both arms have users"
+        # Then a figure that an arm lacks, or that nothing can be relative to.
         contrast = self.contrasts[metric.name]
         for arm, values in zip(self.arms, (contrast.control, contrast.treatment), strict=True):
             value = values[-1]
@@ -81,6 +83,7 @@ class ArmContrasts:
             if value <= 0:
                 return f"{value:.4g} in arm {arm!r}: a relative interval needs figures above 0"
         for arm, users in zip(self.arms, self.users, strict=True):
+            # Both figures are there: it is their spread that is not known.
             if users == 1:
                 return f"one user in arm {arm!r}: no interval"
         if np.isnan(self.intervals[metric.name].lo[-1]):

@@ -15,7 +15,7 @@ from scipy.stats import t as student
 from tea_tasting.aggr import Aggregates
 
 Floats = NDArray[np.float64]
-SIGNIFICANCE = 0.05
+SIGNIFICANCE = 0.05  # every interval is of 95 %
 FEWEST_FOR_CUPED = 30  # users an arm: from fewer, the slope that they estimate would be noise
 NO_SPREAD = 1e-9  # a relative standard error below this is rounding: everyone has the same
 

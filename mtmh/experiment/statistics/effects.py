@@ -13,7 +13,7 @@ import pyarrow as pa
 from mtmh.experiment.metrics import METRICS, Metric
 from mtmh.experiment.statistics.comparison import ArmContrasts, compare
 
-PLANNED_DAYS = 14
+PLANNED_DAYS = 14  # where a caller names no plan: two weeks
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mtmh.ids import Ids
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-PRE_PERIOD_DAYS = 28
+PRE_PERIOD_DAYS = 28  # four weeks: every weekday is in it as often as any other
 BEFORE = "before "  # the name of a column's pre-period sum is this and the column's name
 
 
@@ -120,9 +120,11 @@ class _Arm:
     def extremes(self, totals: Floats, limits: Floats) -> dict[str, Extremes]:
         """Of each column, without those of the pre-period; `totals` at the last look."""
         extremes = {}
+        # Without users nobody is the largest.
         for number in range(self.values.shape[1] if len(totals) else 0):
             column = totals[:, number]
             limit = float(limits[number])
+            # The share is of what the comparison counts: no total above the limit.
             counted = np.minimum(column, limit)
             largest = int(column.argmax())
             total = float(counted.sum())

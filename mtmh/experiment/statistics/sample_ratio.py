@@ -11,7 +11,7 @@ from tea_tasting.metrics import SampleRatio as TwoArms
 
 from mtmh.errors import UserError
 
-ALARM = 0.001
+ALARM = 0.001  # a low p, as an alarm leaves the whole comparison unjudged
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from mtmh.ids import Ids
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-BUCKETS = 100
-SURPLUS = 0.05
+BUCKETS = 100  # as UNIT_BUCKETS of mtmh/experiment/catalog.py, which numbers them
+SURPLUS = 0.05  # share of the smaller arm's users
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class UserStates:
         """Everyone as they are at the start, with their histories."""
         users, items = len(people.topics), len(people.items.topic)
         activation = np.ones((users, people.topics.shape[1]), np.float32)
+        # Latent interests are asleep until items of theirs wake them.
         activation[:, -LATENT:] = 0.0
         states = cls(
             people,
@@ -51,6 +52,7 @@ class UserStates:
             fatigue=np.zeros((users, len(synthetic_vocabulary.names()[1])), np.float32),
             satisfaction=np.full(users, behaviour.first_satisfaction, np.float32),
         )
+        # Past engagements count like lived ones: the app does not show those items again.
         states._remember_all(people.history.user, people.history.item)
         states.fatigue[:] = 0.0  # everyone begins rested
         return states
@@ -58,6 +60,7 @@ class UserStates:
     def visitors(self, hour: int) -> np.ndarray:
         """Who comes in this hour: int [n]."""
         users = np.arange(len(self.people.topics))
+        # At a satisfaction of 0.5 users come at their usual rate.
         pleased = np.exp(self.behaviour.loyalty * (self.satisfaction - 0.5))
         chance = self.people.visits * _BY_HOUR[hour % 24] * pleased
         return np.flatnonzero(uniform(self.seed, "visit", users, hour) < chance)

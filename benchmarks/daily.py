@@ -74,6 +74,7 @@ def main(
 
 def measure(folder: Path) -> dict[str, float]:
     """Seconds of the parts, and peak memory in MB, of the daily metrics of a place."""
+    # Before the clock starts: imports are no part of the metrics.
     from mtmh.experiment.folder import open_experiment
     from mtmh.experiment.metrics import daily
 
@@ -83,6 +84,7 @@ def measure(folder: Path) -> dict[str, float]:
     table = daily(place_facts)
     end = time.perf_counter()
     counted = {finding.name: finding.count for finding in place_facts.findings if finding.count}
+    # For people; whoever started this process reads the last line alone.
     print(json.dumps(counted), table.num_rows, "rows")
     return {
         "seconds": round(end - start, 2),
@@ -96,6 +98,7 @@ def measure(folder: Path) -> dict[str, float]:
 def make_place(folder: Path, rows: int, seed: int) -> None:
     """A place of `rows` exposures, one batch a day."""
     rng = np.random.default_rng(seed)
+    # Ten answers of 20 a user, 50 exposures an item.
     users, items = max(rows // 200, 100), max(rows // 50, 1000)
     (folder / "tables" / "batches").mkdir(parents=True)
     # Half of the items are there before the log begins, half are published during it.
@@ -141,6 +144,7 @@ def make_place(folder: Path, rows: int, seed: int) -> None:
 def _day(
     day: int, answers: int, users: int, born: np.ndarray, arms: pa.Array, rng: np.random.Generator
 ) -> LogTables:
+    # Up to 0.98 of the day, so that late engagements still fall into it.
     user, when = rng.integers(users, size=answers), np.sort(rng.uniform(day, day + 0.98, answers))
     # Each answer is a list around one trigger, popular ones more often.
     trigger = np.repeat(_popular(len(born), answers, rng)[:, None], LIST, axis=1)

@@ -11,7 +11,7 @@ import aiohttp
 import numpy as np
 import orjson
 
-TIMEOUT = aiohttp.ClientTimeout(total=30)
+TIMEOUT = aiohttp.ClientTimeout(total=30)  # seconds; the router's own deadline is one
 NO_ANSWER = 0  # in place of a status
 TOLERANCE = 1e-5  # of a score, relative: float32 sums in another order
 Key = tuple[int, str, str]  # call, version, what is missing

@@ -16,6 +16,7 @@ from mtmh.exposures.records import encode
 from mtmh.exposures.segment import frame, scan
 from mtmh.exposures.tables import read_segment
 
+# Candidates of a record; appends one at a time, and with 64 at a time.
 CANDIDATES, ALONE, MANY = 50, 500, 20_000
 RECORD: dict[str, Any] = {  # one answer
     "kind": "exposure",

@@ -115,6 +115,7 @@ def pictures(workspace: Path, project: str, out: Path) -> list[Path]:
     with served(workspace) as base, browser() as driver:
         for tab in TABS:
             resize(driver, WIDTH, 1400)
+            # How many panels to wait for: a page that is half drawn looks finished as well.
             model = panels_of(base, project, tab)
             open_tab(
                 driver,

@@ -16,7 +16,7 @@ import typer
 from benchmarks.result import FOLDER, write
 from mtmh.errors import UserError
 
-OPENINGS, SECONDS = 11, 20
+OPENINGS, SECONDS = 11, 20  # an odd number, for the median; until an answer must be drawn
 SIZES = {"page_desktop": (1280, 1000), "page_phone": (360, 1000)}
 QUIET = (
     "sync",
@@ -36,6 +36,7 @@ def browser() -> Iterator[Any]:
     from selenium.webdriver.chrome.service import Service
 
     options = ChromeOptions()
+    # Chromium has no sandbox for root, as in a container; scroll bars would show in the pictures.
     for flag in (
         "headless=new",
         "no-sandbox",
@@ -44,6 +45,7 @@ def browser() -> Iterator[Any]:
         *(f"disable-{feature}" for feature in QUIET),
     ):
         options.add_argument(f"--{flag}")
+    # What the page writes to its console can be read: tests look for errors there.
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options, Service(shutil.which("chromedriver")))
     try:

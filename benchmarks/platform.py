@@ -27,6 +27,7 @@ def main(run: Run = Path("runs/latest")) -> None:
     rows = []
     for users, days in SIZES:
         plan = SimulationPlan(days=days, users=users)
+        # With lists of chance, what is left is the time of the platform itself.
         served, alone = _live(run, plan), _live(run, plan, by_chance=True)
         rows.append(
             {
@@ -45,6 +46,7 @@ def main(run: Run = Path("runs/latest")) -> None:
         "baseline": "the platform alone, with lists of chance, users/s",
         "sizes": rows,
     }
+    # The result is the first size, the one that `make monitor` simulates.
     write("platform", rows[0]["served_per_s"], "users/s", rows[0]["platform_alone_per_s"], details)
 
 

@@ -31,6 +31,7 @@ from mtmh.model.two_heads import build_model
 from mtmh.stages import StageFolders
 
 Items = Annotated[int, typer.Option(min=100, help="Items of the world, whose vectors are random.")]
+# Width of all vectors, and what they are made of; the preranker's interests and candidates.
 DIM, DIRECTIONS, NOISE, INTERESTS, CANDIDATES = 128, 16, 0.05, 64, 1000
 ITEMS_PER_USER = 5
 

@@ -22,6 +22,7 @@ def write(
 ) -> dict[str, Any]:
     """Keep and print {name, value, unit, baseline, ratio, commit, command, machine, details}; ratio
     null over 0."""
+    # Commit, command and machine, so that a figure can be measured again or doubted.
     result = {
         "name": name,
         "value": round(value, 4),
@@ -54,8 +55,10 @@ def commit() -> str:
     head = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True
     )
+    # A copy without git can be measured as well.
     if head.returncode != 0:
         return "unknown"
+    # Results of an earlier benchmark change nothing of what is measured.
     tracked = [
         "git",
         "status",

@@ -26,6 +26,7 @@ from serving.triton.store import install
 FOLDER = Path("runs") / "bench"  # of the worlds and stores that the benchmarks of serving make
 NAME = "bench"  # of the data set, as `mtmh serve --data` knows it
 MIB = 2**20
+# Large worlds take long to load and warm up.
 START_SECONDS = 300.0
 
 

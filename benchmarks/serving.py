@@ -42,6 +42,7 @@ from serving.router.package import Package
 from serving.triton.store import promote
 
 TRIGGERS, WIDTH = 1000, 500  # random triggers; candidates asked for equality
+# Turns and requests in each; lanes, their turns and seconds; starts of the server.
 TURNS, REQUESTS, LANES, LANE_TURNS, LANE_SECONDS, STARTS = 7, 200, 8, 21, 1.0, 3
 ALPHAS = {"engagement": 100, "relevance": 0}
 Figures = dict[str, float]
@@ -132,6 +133,7 @@ def _ratios(
     of_turns = [
         router / direct for router, direct in zip(rates["router"], rates["ensembles"], strict=True)
     ]
+    # The quartiles say how far the median can be trusted.
     least, half, most = np.quantile(of_turns, [0.25, 0.5, 0.75]).round(3).tolist()
     return {
         "one_trigger_router_minus_ensembles_ms": round(
@@ -139,6 +141,7 @@ def _ratios(
         ),
         "throughput_router_of_ensembles": half,
         "throughput_router_of_ensembles_quartiles": [least, most],
+        # Against the searches alone: what serving adds to work that nobody can avoid.
         **{
             f"many_triggers_{name}_of_raw": round(many[name]["p50_ms"] / many["raw"]["p50_ms"], 3)
             for name in many
@@ -228,14 +231,17 @@ async def _throughput(
         for name, work in works.items():
             end, done = time.perf_counter() + LANE_SECONDS, 0
 
+            # Bound as defaults: work and end are those of this turn.
             async def lane(number: int, work: Work = work, end: float = end) -> int:
                 count = 0
                 while time.perf_counter() < end:
+                    # Every lane has its own share of the requests.
                     await work(requests[(number + LANES * count) % len(requests)])
                     count += 1
                 return count
 
             start = time.perf_counter()
             done = sum(await asyncio.gather(*map(lane, range(LANES))))
+            # Over the real time: lanes finish what they have begun after the end.
             results[name].append(done / (time.perf_counter() - start))
     return results

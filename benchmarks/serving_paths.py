@@ -53,6 +53,7 @@ def in_process(retriever: Retriever, settings: RetrievalSettings) -> dict[str, W
     """Faiss searches and preranking alone as "raw"; Retriever.pool, which also pools, as "offline".
     A thread a head."""
     row_of = {item: row for row, item in enumerate(retriever.items["item_id"].to_pylist())}
+    # Side by side, as Triton runs the heads.
     threads = ThreadPoolExecutor(len(retriever.indexes), initializer=_alone)
     preranker, pools = retriever.preranker, dict[tuple[str, ...], dict[str, Pool]]()
 
@@ -65,8 +66,10 @@ def in_process(retriever: Retriever, settings: RetrievalSettings) -> dict[str, W
 
     def raw(head: str, triggers: Sequence[str]) -> None:
         history, depth = request(triggers).triggers, min(settings.k_ann, len(retriever.items) - 1)
+        # One more, as the nearest item of a trigger is itself.
         retriever.indexes[head].search(retriever.vectors[head][history.values], depth + 1)
         if preranker is not None:
+            # Pooled beforehand: raw is search and preranking alone.
             candidates = pools[tuple(triggers)][head]
             prerank(
                 candidates, candidate_logits(preranker, history, candidates.item), settings.pool

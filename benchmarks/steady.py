@@ -29,6 +29,7 @@ from benchmarks.server_process import FOLDER, Cost, Served, make_store, serve
 from benchmarks.style import LINES, save, styled
 from serving.triton.store import promote
 
+# Different requests; share of the time; seconds to measure the capacity, and share of it.
 CALLS, WARM_UP, CAPACITY_SECONDS, SHARE = 3000, 0.2, 5.0, 0.5
 SAMPLES = 120  # of memory; windows of the latencies are four of them
 Samples = list[tuple[float, Cost]]
@@ -119,13 +120,16 @@ def draw(replies: Sequence[Reply], samples: Samples, window: float, title: str) 
     their start."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
+    # Placed by when a request was due, and not by when its answer came.
     start, seconds = replies[0].start, np.array([reply.seconds for reply in replies])
     numbers = np.array([int((reply.start - start) / window) for reply in replies])
     windows = np.unique(numbers)
     for share, name, (color, _, dash) in zip((0.5, 0.99), ("p50", "p99"), LINES, strict=False):
+        # Each point stands in the middle of its window.
         values = [1e3 * np.quantile(seconds[numbers == number], share) for number in windows]
         above.plot((windows + 0.5) * window, values, color=color, linestyle=dash, label=name)
     above.set(ylabel="ms", ylim=(0, None), title=title)
+    # On the same axis of time, so that latencies can be read beside the memory.
     moments = [moment - start for moment, _ in samples]
     for part, (color, _, dash) in zip(("router", "triton"), LINES, strict=False):
         memory = [getattr(cost, f"{part}_mib") for _, cost in samples]

@@ -15,10 +15,12 @@ def import_feast() -> None:
         return
     import typeguard
 
+    # Like typeguard's own, it works as @typechecked and as @typechecked(..).
     def unchanged(target: Any = None, **_: Any) -> Any:
         return target if target is not None else unchanged
 
     check, typeguard.typechecked = typeguard.typechecked, unchanged
+    # With None in sys.modules the import fails at once, and Feast goes on without torch.
     without_torch = "torch" not in sys.modules
     if without_torch:
         sys.modules["torch"] = None  # type: ignore[assignment]

@@ -55,11 +55,13 @@ def open_store(directory: Path | None = None) -> FeatureStore:
     UserError when the file or a variable it names is missing.
     """
     path = Path(os.environ.get("FEAST_FS_YAML_FILE_PATH", EMBEDDED))
+    # A copy: the router opens one store a version, each with a directory of its own.
     variables = dict(os.environ)
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
         variables["MTMH_FEATURE_STORE"] = str(directory.resolve())
     try:
+        # A variable that is missing shows here, before Feast connects to anything.
         config = RepoConfig(**_filled(yaml.safe_load(path.read_text()), variables))
     except FileNotFoundError:
         raise UserError(

@@ -53,6 +53,7 @@ def recommend(
         )
     settings = retrieval_settings(run)
     quota = settings.alpha if alpha is None else alpha
+    # A test user's list was kept by the evaluation; for any other history it is made now.
     if user is not None:
         candidates = query.evaluated(run, user, count, quota)
     else:

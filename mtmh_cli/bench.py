@@ -31,10 +31,12 @@ def bench(context: typer.Context) -> None:
         raise UserError(
             "no benchmarks here: they are part of the checkout, not of the installed package."
         )
+    # Listing them imports no benchmark: some need torch, a browser or Triton.
     listing = _application(
         help="Measure this machine; the result goes to benchmarks/results.", no_args_is_help=True
     )
     sys.path.insert(0, str(ROOT))  # where a checkout has them
+    # An entry point, so that the command line does not depend on the checkout.
     for entry in entry_points(group="mtmh.benchmarks"):
         benchmarks: dict[str, tuple[str, str]] = entry.load()
         for name, (function, measures) in benchmarks.items():

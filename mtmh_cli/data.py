@@ -80,11 +80,13 @@ def describe(
     from mtmh_cli import description
     from pipelines.arguments import layers
 
+    # The settings that a run over this folder would have, so that both see the same data.
     settings = load_config(
         *layers(str(folder), "laptop", None), settings=with_columns(None, columns)
     ).data
     with redirect_stdout(sys.stderr if as_json else sys.stdout):  # what the readers say is no JSON
         profile = profile_of(folder, settings)
+    # What the figures mean for the method comes along in both forms.
     advice = findings(profile, settings)
     if as_json:
         print(json.dumps(description.as_json(profile, advice), indent=2))

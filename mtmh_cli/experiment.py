@@ -118,9 +118,11 @@ def ab(
     comparison = compare(opened, read_tables(opened))
     report = out or folder / "ab"
     write(comparison, report, code_version())
+    # The verdict is for the screen; every effect is in the files.
     verdict = comparison.verdict
     lines = [f"{verdict.title}. {verdict.lead}", *verdict.reasons]
     print("\n  ".join(map(visible, lines)))
+    # Said every time, or the verdict might be taken for one about people.
     if opened.experiment.simulated:
         print("The users are simulated.")
     print(f"report: {report / 'ab.html'}")

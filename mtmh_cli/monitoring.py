@@ -144,13 +144,16 @@ def schedule(
     from pipelines import monitor as watch
     from pipelines.arguments import layers
 
+    # Kubeflow wants seconds first: cron's usual five fields would mean another time.
     if len(cron.split()) != 6:
         raise UserError(
             f"--cron {cron!r}: six fields, seconds first;"
             " every day at half past midnight is '0 30 0 * * *'."
         )
     chosen = load_config(*layers(name, "gpu", config), settings=settings)
+    # What one would type to start the same retraining by hand.
     command = ["submit", host, "--tracking-uri", tracking_uri, *watch.as_options(settings or [])]
+    # On the volume by default, where the next day's step sees it again.
     watched = watch.arguments(
         folder, out or Path(chosen.cluster.volume) / "monitoring", name, command
     )

@@ -142,10 +142,12 @@ def ui(
     """Open MLflow's page over the runs, on this machine only."""
     from pipelines.local import tracking_uri
 
+    # MLflow would create an empty database, and show no runs.
     if not (runs / "mlflow.db").exists():
         raise UserError(
             f"{runs} has no mlflow.db: do a run first (mtmh run), or name its folder with --runs."
         )
+    # One worker: a single person looks at it, and more would only take memory.
     options = [
         "--backend-store-uri",
         tracking_uri(runs),
@@ -156,4 +158,5 @@ def ui(
         "--workers",
         "1",
     ]
+    # In place of this process, so that Ctrl-C reaches MLflow itself.
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *options])

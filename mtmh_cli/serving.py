@@ -69,6 +69,7 @@ def serve(
     from serving.triton.supervisor import Ports
 
     store = serving(runs, data)
+    # Before the user's own settings, which win where they say otherwise.
     places = [
         f"listen.port={port}",
         f"listen.grpc_port={port + 1}",
@@ -122,6 +123,7 @@ def compact(
         f"{done.segments:,} segments: {done.exposures:,} exposures,"
         f" {done.engagements:,} engagements -> {out}"
     )
+    # Set aside rather than dropped: somebody may be writing records that nobody can use.
     if done.rejected:
         print(
             f"{done.rejected:,} pieces that could not be read, with reasons -> {out / 'rejected'}"

@@ -78,6 +78,7 @@ def screen() -> "Console":
     from rich.console import Console
 
     terminal = Console()
+    # A pipe or a file has no width of its own.
     width = max(terminal.width, 80) if terminal.is_terminal else 120
     return Console(highlight=False, markup=False, emoji=False, width=width)
 

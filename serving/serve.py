@@ -22,6 +22,7 @@ def serve(store: Path, ports: Ports, source: Source) -> None:
     cannot start.
     """
     logging.getLogger("mtmh.triton").setLevel(logging.INFO)
+    # These come last: no other setting may point the router at another Triton.
     overrides = [
         f"store={store.resolve()}",
         f"triton.url={HOST}:{ports.grpc}",
@@ -30,10 +31,13 @@ def serve(store: Path, ports: Ports, source: Source) -> None:
     source = Source(source.path, [*source.settings, *overrides])
     settings = source.read()  # what is wrong with them is said before Triton starts
     listen = settings.listen
+    # Both act like Ctrl-C, so that Triton is stopped on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.default_int_handler)  # the terminal was closed
+    # A new secret where no file has one: only these two processes need it.
     secret = settings.triton.read_secret() or secrets.token_hex(16)
     try:
+        # The router loads the champion itself, as it does every later version.
         with triton(store, ports, load_champion=False, secret=secret) as server:
             http = "off" if ports.http is None else f":{ports.http}"
             print(

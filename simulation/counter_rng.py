@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from scipy.special import ndtri
 
+# splitmix64's own constant: 2^64 divided by the golden ratio.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -20,6 +21,7 @@ def uniform(seed: int, purpose: str, *names: np.ndarray | int) -> np.ndarray:
     state = _mixed(np.full(np.broadcast_shapes(*map(np.shape, names)), start, np.uint64))
     for name in names:
         state = _mixed(state ^ np.asarray(name).astype(np.uint64))
+    # A float64 holds 53 of the 64 bits; the half keeps out 0, which has no logarithm.
     return (np.right_shift(state, np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 

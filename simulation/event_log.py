@@ -19,7 +19,7 @@ from simulation.response import Page, Response
 from simulation.server import Slates
 
 READING = 1.5  # seconds that a user looks at an item without opening it
-SECONDS = 86_400
+SECONDS = 86_400  # of a day
 Columns = dict[str, np.ndarray]
 
 
@@ -99,9 +99,11 @@ class EventLog:
             return EXPOSURES.empty_table()
         rows = _joined(self.impressions)
         count, arm = len(rows["user"]), self.arm_of[rows["user"]]
+        # Nobody here names an alpha of their own: used is always the arm's.
         alpha = np.array([arm.alpha for arm in self.arms], np.float64)[arm]
         request_id, user_id = self._request_ids(rows)
         columns = {
+            # A user asks once an hour at most, so the request's id names the answer, too.
             "exposure_id": request_id,
             "request_id": request_id,
             "timestamp": timestamps(rows["day"]),

@@ -46,6 +46,7 @@ class LocalServer:
 
     def answer(self, users: np.ndarray, triggers: Ragged, arms: np.ndarray, k: int) -> Slates:
         """See simulation.server.Server."""
+        # Items that are not served yet cannot be triggers: they drop out here.
         history = rows_of(triggers, self.row_of, self.settings.triggers)
         shape = (len(users), k)
         slates = Slates(
@@ -57,6 +58,7 @@ class LocalServer:
             degraded=np.zeros(len(users), bool),
             version=np.full(len(users), f"in-process-{self.refreshed}"),
         )
+        # Arm by arm, since one merge has one alpha.
         for arm in np.unique(arms):
             rows = np.flatnonzero(arms == arm)
             self._fill(slates, rows, history.take(rows), float(self.alphas[arm]), k)

@@ -50,6 +50,7 @@ def respond(page: Page, people: Population, behaviour: Behaviour, seed: int) -> 
         examined & ~engaged & (uniform(seed, "glance", who, page.hour, item) < behaviour.glance)
     )
     # Dwell is log-normal; its median says whether the user wanted the item.
+    # A latent interest counts once it is more than half awake.
     of_interest = strength > 0.5 if behaviour.interest else at_home
     median = np.where(of_interest, behaviour.wanted_dwell, behaviour.other_dwell)
     median = np.where(engaged, median, np.where(glanced, behaviour.glance_dwell, 0.0))
@@ -84,6 +85,7 @@ def _engagement_chance(
     reason = 1.0 - no_habit * no_interest * no_fame
     # What is new and what many want draws more.
     age = people.start + page.hour / 24 - items.published[item]
+    # The synthetic world's own law of age.
     novelty = 0.35 + 0.65 * np.exp(-np.maximum(age, 0.0) / 10.0)
     pull = (weight / items.weight.mean()) ** behaviour.pull
     # Users tire of an item that they passed by, and of a topic.

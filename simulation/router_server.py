@@ -204,17 +204,21 @@ def into_store(run: Path, store: Path) -> Iterator[AddItems]:
 
     The versions that it makes stay in the store as those of `mtmh refresh` do.
     """
+    # Imported here: a simulation without a router needs none of the serving packages.
     from serving.triton import store as packages
     from serving.triton.refreshed import install_refresh, retire_refreshes
 
     with tempfile.TemporaryDirectory(prefix="mtmh-simulated-") as folder:
         root, versions = Path(folder), [run]
+        # One cache for the whole simulation: no text is encoded twice.
         intake = Intake.load(run, cache=root / "texts")
 
         def add_new(items: pa.Table) -> str:
             out = root / f"version-{len(versions)}"
+            # On top of the newest version: on top of the run, earlier items would be lost.
             refresh(versions[-1], items, out, intake)
             number = install_refresh(out, store)
+            # Promoted right away, as the simulation waits until the router serves it.
             packages.promote(store, number)
             retire_refreshes(store)
             versions.append(out)

@@ -116,11 +116,13 @@ def read_world(run: Path) -> Config:
             f"{run}: no run. Give one over the synthetic world, such as runs/latest (make run)."
         )
     config, made_from = load_config(run / "config.yaml"), verify(run / "retriever")["created_from"]
+    # Users and items are drawn again from the settings: that works for this world alone.
     if made_from["path"] != SYNTHETIC:
         raise UserError(
             f"{run} is of {made_from['path']}:"
             " users are simulated on the synthetic world alone (make run)."
         )
+    # Drawn by another law, the same ids would stand for other users and items.
     if made_from["fingerprint"] != fingerprint(SYNTHETIC, config.data, config.seed):
         raise UserError(
             f"{run} is of another law of the synthetic world than this version's: make a new run."

@@ -26,11 +26,13 @@ def fuzz(url: str, count: int) -> tuple[Counter[int], list[str]]:
 
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
+    # Operations take turns until there are enough requests: each gets about the same share.
     turns = itertools.cycle(
         itertools.product(operations, (GenerationMode.POSITIVE, GenerationMode.NEGATIVE))
     )
     statuses, wrong = Counter[int](), list[str]()
     with requests.Session() as http, warnings.catch_warnings():
+        # schemathesis and hypothesis warn about themselves, not about the router.
         warnings.simplefilter("ignore")
         for number, (operation, mode) in enumerate(turns):
             if statuses.total() >= count:
@@ -51,6 +53,7 @@ def _turn(
     from hypothesis import HealthCheck, Phase, given, seed, settings
     from hypothesis.errors import Unsatisfiable
 
+    # Failures are counted, not reduced or remembered; a router under load may be slow.
     quiet = settings(
         max_examples=TURN,
         database=None,
@@ -67,6 +70,7 @@ def _turn(
         try:
             response = case.call(session=http)
         except requests.RequestException as error:
+            # No answer at all is never right, whatever was sent.
             statuses[NO_ANSWER] += 1
             wrong.append(f"{case.method} {case.path}: {error!r}")
             return

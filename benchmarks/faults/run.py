@@ -153,11 +153,13 @@ def main(
     """Make eight faults under load: what must be 0, and seconds until all answers are whole
     again."""
     names = [name for name in FAULTS if not fault or name.split()[0] in fault]
+    # A misspelt fault would make none at all, and the result would look perfect.
     if not names:
         raise UserError(
             f"--fault {' '.join(fault or [])}: write first words of {', '.join(FAULTS)}."
         )
     run = make_run(items, FOLDER)
+    # One router for all faults: each finds it as the last one left it.
     with (
         TemporaryDirectory(prefix="faults-", dir=FOLDER) as folder,
         set_up(run, Path(folder), fuzz) as scene,
@@ -168,6 +170,7 @@ def main(
         for name in names:
             rows.append(uvloop.run(make(name, scene, traffic)))
             print(f"  {rows[-1]}", flush=True)
+        # Copied while it is there: the folder goes at the end of the block.
         if wrong := [row.fault for row in rows if row.wrong()]:
             shutil.copy(Path(folder) / "serve.log", FOLDER / "faults.log")
     _report(rows, scene, items)
@@ -267,6 +270,7 @@ def _report(rows: Sequence[Row], scene: Scene, items: int) -> None:
         figures = " ".join(f"{getattr(row, name):14,}" for name in columns)
         statuses = ", ".join(f"{status}: {n:,}" for status, n in row.statuses.items())
         print(f"  {row.fault:{width}} {figures}  {statuses}")
+    # Twenty show what kind they are; all of them are counted above.
     for line in scene.undeclared[:20]:
         print(f"  {line}")
     details = {

@@ -20,7 +20,9 @@ from mtmh.retrieval.version import MANIFEST, write_manifest
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
 
+# Room for the log of all faults, and quickly filled.
 DISK_MIB = 256
+# Shorter than the defaults, so that a fault and its end show within seconds.
 SETTINGS = ("limits.body_seconds=3", "triton.poll_seconds=0.5", "triton.drain_seconds=1")
 
 
@@ -39,6 +41,7 @@ class Redis:
 
         if shutil.which("redis-server") is None:
             raise UserError("no redis-server on the PATH: apt-get install -y redis-server.")
+        # Every write goes to a file, as it must hold the same when it is started again.
         options = [
             "--bind",
             "127.0.0.1",
@@ -51,6 +54,7 @@ class Redis:
         ]
         command = ["redis-server", "--port", str(self.port), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        # It accepts connections before it can answer: only an answer counts.
         with Client(port=self.port) as client:
             while True:
                 try:

@@ -40,6 +40,7 @@ OUTLIERS = 0.01  # share of the users
 RATIOS = {name: metric for name, metric in METRICS.items() if metric.is_ratio}
 SETS = {name: metric for name, metric in METRICS.items() if not metric.is_ratio}
 TIME = {"time_spent": METRICS["time_spent"]}
+# Tests that a worker takes at a time.
 AT_ONCE = 50
 Figures = np.ndarray  # [tests, metrics, columns]
 

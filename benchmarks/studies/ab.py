@@ -149,10 +149,12 @@ class ComparedWorld:
                 values = {column: float(getattr(effect, column)) for column in COLUMNS}
                 effects[name].append(
                     {
+                        # NaN is not JSON: a control of 0 has no lift.
                         column: round(value, 6) if value == value else None
                         for column, value in values.items()
                     }
                 )
+        # The verdicts of all seeds, since one seed may win by luck.
         verdicts = [
             {"outcome": comparison.verdict.outcome, "lead": comparison.verdict.lead}
             for comparison in self.comparisons

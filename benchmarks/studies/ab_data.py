@@ -116,8 +116,10 @@ def _counted(
     over: str,
     size: int,
 ) -> pa.Table:
+    # One number for day, arm, bucket (of 100) and key, so that a single bincount does it all.
     cell = ((day * 2 + treated) * 100 + bucket).astype(np.int64) * size + key
     impressions = np.bincount(cell)
+    # Cells without an impression are no rows, as in a real log.
     filled = np.flatnonzero(impressions)
     bucket_at = filled // size
     return pa.table(
@@ -148,11 +150,13 @@ def _days_of_users(
 ) -> dict[str, np.ndarray]:
     """What was shown to `user` on a day and what came of it, [rows] each; the rest is by user."""
     rows, users = len(user), len(taste)
+    # The more a user likes, the more lists they look at; each has ten items.
     lists = 1 + rng.poisson(taste[user])
     impressions = 10 * lists
     engaged = rng.binomial(impressions, engagement[user])
     attributed = rng.binomial(impressions, 0.1)
     judged = rng.binomial(impressions, 0.9)
+    # Shares with [user] are drawn once a user: people keep to their ways from day to day.
     return {
         "impressions": impressions,
         "fresh_impressions": rng.binomial(impressions, rng.beta(2, 8, users)[user]),

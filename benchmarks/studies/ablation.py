@@ -44,6 +44,7 @@ def judge(trials: Trials) -> Outcome:
     """The defaults beside the best with one part switched; a verdict a part."""
     parts = {name: judge_part(trials, part) for name, part in PARTS.items()}
     defaults = trials.table(())
+    # What may never be a default is no rival to the defaults, whatever it brings.
     others = [
         part["other"]["merged"]["recall_at_500"]["mean"]
         for part in parts.values()

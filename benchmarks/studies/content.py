@@ -155,15 +155,18 @@ def judge(vectors: np.ndarray, data: Prepared, judged: np.ndarray) -> dict[str, 
     """
     results: dict[str, float] = {}
     for level, bits in _topics(data).items():
+        # An item without topics can match nobody, whatever its vector says.
         rows = np.flatnonzero(judged & bits.any(axis=1))
         every = np.flatnonzero(bits.any(axis=1) & vectors.any(axis=1))
         judged_vectors, judged_bits = vectors[rows], bits[rows]
+        # Every pair once: does the cosine tell those that share a topic from the others?
         first, second = np.triu_indices(len(rows), 1)
         same = (judged_bits[first] & judged_bits[second]).any(axis=1)
         auc = area_under_curve(
             np.einsum("nd,nd->n", judged_vectors[first], judged_vectors[second]), same
         )
         assert auc is not None
+        # Here the neighbours may also be items that were trained on.
         among_all = neighbour_match(vectors[every], bits[every], np.searchsorted(every, rows))
         results |= {
             f"{level}match_at_10": neighbour_match(
@@ -180,10 +183,12 @@ def random_vit(folder: Path) -> Path:
     """A small ViT with random weights, saved as a Hugging Face directory."""
     from transformers.utils import logging
 
+    # Quiet, as progress bars would stand between the figures on the screen.
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
+    # Seeded, without moving the generator that others draw from.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         shape = ViTConfig(
@@ -245,6 +250,7 @@ def _write(
     seeds: int,
 ) -> None:
     tagged = np.unique(concepts.item)
+    # Text is what every data set has, so the result's own figure is of that.
     text = results[start]["text"]
     images = "image" in results[start]
     details = {
@@ -274,6 +280,7 @@ def _write(
     )
     for tau, by_modality in results.items():
         for modalities, figures in by_modality.items():
+            # The matches are enough for the screen; AUC and chance are in the file.
             for figure in [name for name in figures["before"] if name.endswith("match_at_10")]:
                 after = figures["after"][figure]
                 over = f"{after['mean']:.1%} [{after['min']:.1%}, {after['max']:.1%}]"

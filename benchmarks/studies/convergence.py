@@ -181,10 +181,12 @@ def _write(
     figures_by_run: dict[str, Any] = {}
     for run, trained in runs.items():
         figures_by_run[run] = {
+            # Not every new item had enough updates: how many did depends on the seed.
             "items": [len(paths["id"]) for paths, _ in trained],
             "steps": [steps for _, steps in trained],
         }
         for name, curves in distances[run].items():
+            # Undivided as well: the norms differ between the runs, and a share would hide it.
             plain = [
                 np.linalg.norm(paths[name] - paths[name][:, -1:], axis=2).mean(axis=0)
                 for paths, _ in trained
@@ -206,6 +208,7 @@ def _write(
         "embeddings": EMBEDDINGS,
         "runs": figures_by_run,
     }
+    # The figure of the result is the id embedding's; the head's vector stands beside it.
     value, baseline = (
         float(np.mean(figures_by_run[run]["id"]["updates_until_halved"])) for run in (WITH, WITHOUT)
     )

@@ -67,11 +67,13 @@ def rank(source: str, setting: Setting, seed: int) -> Figures:
     size = config.retrieval.pool
     figures: Figures = {}
     together: Pools = {}  # ranking -> the list of both heads
+    # Always the same candidates, so that only their order makes a difference.
     for ranking, pools, scored in rankings(retriever, test, config.retrieval):
         merged = merge_pools(
             list(pools.values()), quotas_at(config.retrieval.alpha, list(pools)), size
         )
         lists = {**{f"{head}_head": pool for head, pool in pools.items()}, "merged": merged}
+        # One list of both heads needs scores that mean the same in both.
         if scored:
             lists["joint"] = together[ranking] = joint(
                 scored["engagement"], scored["relevance"], size
@@ -157,8 +159,10 @@ def lost(merged: Pool, together: Pool) -> float:
 
 def judge(trials: Trials) -> Outcome:
     """The served ranking beside the same without the preranker."""
+    # This study has a single setting: what it compares are rankings within a run.
     ((setting, runs),) = trials.runs.items()
     table = trials.table(setting)
+    # Only the joint lists have this figure: they are what may lose candidates of the merge.
     losses = {
         name: spread(trials.figures(setting, LOST, name))
         for name in runs[0]

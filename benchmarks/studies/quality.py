@@ -42,8 +42,10 @@ def run_pipeline(runs: Path, source: str, setting: Setting, seed: int) -> Figure
         "--runs",
         str(runs),
     ]
+    # By the command line, as anybody would run it, and with nothing of this process in its memory.
     subprocess.run([*command, *(f"--set={part}" for part in setting)], check=True)
     metrics = json.loads((runs / "latest" / "metrics.json").read_text())
+    # The stages run one after the other: seconds add up, memory does not.
     cost = {
         "seconds": sum(metrics["seconds"].values()),
         "peak_memory_mb": max(metrics["peak_memory_mb"].values()),

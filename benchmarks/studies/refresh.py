@@ -53,10 +53,12 @@ def main(seeds: Seeds = SEEDS, settings: Settings = None) -> None:
                 + ", ".join(f"{k} {v:.4f}" for k, v in rows.items()),
                 flush=True,
             )
+    # Over the seeds, as a single world may happen to suit one way.
     table = {
         name: {figure: spread([run[name][figure] for run in runs]) for figure in runs[0][name]}
         for name in runs[0]
     }
+    # The whole training is what a refresh spares, so it is the baseline.
     refreshed, whole = (
         table[name]["cold_recall_at_500"]["mean"] for name in ("refreshed", "trained anew")
     )

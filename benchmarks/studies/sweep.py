@@ -64,7 +64,9 @@ def main(
 def judge(names: Sequence[str], trials: Trials) -> Outcome:
     """L2 relevance at the reference of the first of `names`, beside that at its least value."""
     by_name = {name: changes(trials, name) for name in names}
+    # The paper claims this of w_r alone.
     rises = relevance_rises(trials) if "w_r" in names else []
+    # The figures themselves as well: changes do not say where a data set stands.
     merged = {" ".join(setting): trials.table(setting)["merged"] for setting in trials.runs}
     details = {
         "period": "validation tail of T1",

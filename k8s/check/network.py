@@ -23,6 +23,7 @@ class Flow:
 def flows(rendered: Rendered) -> Iterator[Flow]:
     """Every `service:port` in the environment of a workload or in a ConfigMap that it mounts."""
     services = {service.name: service for service in rendered.of("Service")}
+    # Whole names only: my-router:8080 and router.example:8080 are not the Service router.
     pattern = re.compile(rf"(?<![\w.-])({'|'.join(map(re.escape, services))}):(\d+)(?!\d)")
     for thing in rendered.workloads:
         texts = [
@@ -31,6 +32,7 @@ def flows(rendered: Rendered) -> Iterator[Flow]:
             for variable in container.get("env", [])
         ]
         for volume in thing.pod.get("volumes", []):
+            # A ConfigMap that is mounted configures just as the environment does.
             config_map = rendered.find("ConfigMap", volume.get("configMap", {}).get("name", ""))
             data = config_map.body.get("data", {}) if config_map else {}
             texts += [(f"volumes[{volume['name']}] ({name})", text) for name, text in data.items()]
@@ -109,9 +111,11 @@ def let_through(rendered: Rendered) -> Iterator[str]:
             )
             continue
         for pod in rendered.selected({"matchLabels": flow.service.body["spec"]["selector"]}):
+            # Policies see the port of the pod, not that of the Service in front.
             number = pod.port(target.get("targetPort", flow.port))
             if number is None:  # the check of Services says so
                 continue
+            # Both ends have policies, and either one alone keeps the other out.
             if not _open(rendered, "egress", flow.source, pod, number):
                 yield flow.source.finding(
                     flow.field, f"no NetworkPolicy lets it out to {pod.name}, port {number}"
@@ -169,10 +173,12 @@ def triton_is_the_routers(rendered: Rendered) -> Iterator[str]:
             continue
         for policy in _policies(rendered, thing, "Ingress"):
             for rule in policy.body["spec"].get("ingress", []):
+                # Others may read the figures, such as Prometheus, but nothing beside them.
                 if {thing.port(port["port"]) for port in rule.get("ports", [])} == {
                     thing.port("metrics")
                 }:
                     continue
+                # A rule without `from` lets in everybody; so might a selector of namespaces.
                 for peer in rule.get("from", [{}]):
                     labels = peer.get("podSelector", {}).get("matchLabels", {})
                     if labels.get(PART) != "router" or "namespaceSelector" in peer:

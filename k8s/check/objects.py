@@ -150,10 +150,12 @@ def volumes(rendered: Rendered) -> Iterator[str]:
 def accounts(rendered: Rendered) -> Iterator[str]:
     """Accounts, roles and the objects that a role names exist."""
     for thing in rendered.workloads:
+        # Every namespace has an account `default`.
         name = thing.pod.get("serviceAccountName", "default")
         if name != "default" and rendered.find("ServiceAccount", name) is None:
             yield thing.finding("serviceAccountName", f"there is no ServiceAccount {name}")
     for binding in rendered.of("RoleBinding"):
+        # Kubernetes takes bindings to what does not exist: the rights are simply missing.
         role = binding.body["roleRef"]
         if rendered.find(role["kind"], role["name"]) is None:
             yield binding.finding("roleRef", f"there is no {role['kind']} {role['name']}")
@@ -165,6 +167,7 @@ def accounts(rendered: Rendered) -> Iterator[str]:
                 yield binding.finding(
                     "subjects", f"there is no ServiceAccount {subject['name']} in its namespace"
                 )
+    # A misspelt name would be a right to nothing, which shows only when it is needed.
     for role in rendered.of("Role"):
         for rule in role.body["rules"]:
             for resource in rule["resources"]:
@@ -193,6 +196,7 @@ def _missing(
 ) -> Iterator[str]:
     present: Any
     if kind == "Secret":
+        # Secrets are never in these files: the operator makes them, and declares their keys.
         present = rendered.secrets.get(name)
         where = "k8s/operator.yaml"
     else:
@@ -201,6 +205,7 @@ def _missing(
         if config_map is not None:
             present = {**config_map.body.get("data", {}), **config_map.body.get("binaryData", {})}
         where = "these files"
+    # Without the object, its keys are not worth a finding each.
     if present is None:
         yield thing.finding(field, f"there is no {kind} {name} in {where}")
         return

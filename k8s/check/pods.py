@@ -88,6 +88,7 @@ def resources(rendered: Rendered) -> Iterator[str]:
                 if name not in declared.get(section, {}):
                     yield thing.finding(field, f"{section}.{name} is not set")
             if "nvidia.com/gpu" in declared.get("limits", {}):
+                # GPU nodes refuse pods without the toleration; other nodes have no GPU to give.
                 tolerated = {
                     toleration.get("key") for toleration in thing.pod.get("tolerations", [])
                 }
@@ -117,6 +118,7 @@ def mounts(rendered: Rendered) -> Iterator[str]:
     """Every mount has its volume, every volume a mount, and no two mounts of a container one
     path."""
     for thing in rendered.workloads:
+        # A StatefulSet's claim templates become volumes of its pods.
         claims = thing.body["spec"].get("volumeClaimTemplates", [])
         names = [volume["name"] for volume in thing.pod.get("volumes", [])]
         names += [claim["metadata"]["name"] for claim in claims]
@@ -128,8 +130,10 @@ def mounts(rendered: Rendered) -> Iterator[str]:
                 field = f"containers[{container['name']}].volumeMounts[{mount['mountPath']}]"
                 if mount["name"] not in names:
                     yield thing.finding(field, f"there is no volume {mount['name']}")
+                # The API server refuses it, but only when the files are applied.
                 if paths.count(mount["mountPath"]) > 1:
                     yield thing.finding(field, "is mounted twice")
+        # Either a leftover, or a mount that somebody forgot.
         for name in sorted(set(names) - used):
             yield thing.finding(f"volumes[{name}]", "is mounted nowhere")
 
@@ -158,6 +162,7 @@ def _unknown(thing: KubeObject, field: str, text: str, defined: set[str]) -> Ite
 def ends(rendered: Rendered) -> Iterator[str]:
     """A pod that waits before it ends has time left to end."""
     for thing in rendered.workloads:
+        # 30 s are Kubernetes' default.
         grace = thing.pod.get("terminationGracePeriodSeconds", 30)
         for container in thing.pod["containers"]:
             command = (

@@ -83,6 +83,7 @@ class Rendered:
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     """Whether pods with `labels` are taken by `selector`."""
+    # All conditions must hold, so an empty selector takes every pod.
     if any(labels.get(key) != value for key, value in selector.get("matchLabels", {}).items()):
         return False
     for expression in selector.get("matchExpressions", []):
@@ -94,6 +95,7 @@ def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
                 holds = value is None
             case "In":
                 holds = value in expression["values"]
+            # NotIn, which pods without the label satisfy as well.
             case _:
                 holds = value not in expression["values"]
         if not holds:

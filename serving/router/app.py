@@ -127,12 +127,14 @@ def _retrieval(app: FastAPI, service: Service) -> None:
     async def retrieve(body: schema.RetrieveRequest, request: Request) -> Response:
         """Candidates for a user, for triggers, or for both."""
         with service.admit() as deadline:
+            # Admitted first: the deadline runs from here, and a 429 costs no work.
             answer = await service.retrieve(body, request.state.request_id, deadline)
         return _answered(request, answer)
 
     @app.post("/v1/retrieve/batch", response_model=schema.BatchAnswer, responses=PROBLEMS)
     async def retrieve_batch(body: schema.BatchRequest, request: Request) -> Response:
         """Several requests at once; each has its answer, or what was wrong with it, in order."""
+        # No admit here: the service lets in the requests of a batch all together, or none.
         request_id = request.state.request_id
         return _json(
             {"request_id": request_id, "answers": await service.batch(body.requests, request_id)}
@@ -190,6 +192,7 @@ def _operations(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", response_model=schema.Health)
     async def healthz() -> Response:
         """The process answers."""
+        # Triton does not matter here: restarting this process would not bring it back.
         return _json({"status": "alive"})
 
     @app.get(
@@ -200,9 +203,11 @@ def _operations(app: FastAPI, service: Service) -> None:
     async def readyz() -> Response:
         """A version takes traffic, and its heads answer."""
         versions = service.versions
+        # Either nothing is loaded yet, or what is loaded does not answer.
         waiting = "waiting for the heads to answer" if versions.serving else "waiting for a version"
         status = "ready" if versions.ready else waiting
         champion = versions.serving.champion if versions.serving else None
+        # Listed even when ready: the old version goes on serving, and nobody would notice.
         health = {"status": status, "model_version": champion, "refused": versions.refused}
         return _json(health, 200 if versions.ready else 503)
 
@@ -248,9 +253,11 @@ def make_server(source: Source) -> tuple[Service, uvicorn.Server]:
     service = Service(source)
     listen = service.settings.listen
     listen.tls.read()  # what is wrong with the files is said before anything starts
+    # A function, since the limits may change while the router runs.
     protocol = partial(
         BoundedProtocol, metrics=service.metrics, limits=lambda: service.settings.limits
     )
+    # Switched off is what this router does by itself, or does not want at all.
     config = uvicorn.Config(
         create_app(service),
         host=listen.host,
@@ -260,12 +267,12 @@ def make_server(source: Source) -> tuple[Service, uvicorn.Server]:
         ws="none",
         ssl_certfile=listen.tls.certificate_file,
         ssl_keyfile=listen.tls.key_file,
-        log_config=None,
-        access_log=False,
+        log_config=None,  # log_as_json has set up the log
+        access_log=False,  # guard.py writes a line for every request
         server_header=False,
         timeout_keep_alive=75,  # longer than what load balancers keep a connection
-        proxy_headers=False,
-        timeout_graceful_shutdown=5,
+        proxy_headers=False,  # a caller can write any address there
+        timeout_graceful_shutdown=5,  # seconds to finish the answers under way
     )
     return service, uvicorn.Server(config)
 

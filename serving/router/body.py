@@ -21,8 +21,9 @@ BODY_KB = {
     "/v1/compare": 512,
     "/v1/similar": 128,
 }
-OTHER_KB = 8
+OTHER_KB = 8  # all other calls do without a body
 KEYS = 256  # in one object; no part of a request has more
+# How long, and for how many bytes, an unread body is still taken in.
 LINGER_SECONDS, LINGER_BYTES = 5.0, 64 * 2**20
 
 RequestModel = TypeVar("RequestModel", bound=schema.StrictRequest)
@@ -117,10 +118,12 @@ def _narrow(body: bytes) -> bytes:
         raise RequestError(
             422, f"the body is no JSON ({error}): write it as /openapi.json says."
         ) from None
+    # A stack instead of recursion: deep nesting must not exhaust Python's own.
     values: list[Any] = [[content]]
     while values:
         value = values.pop()
         if isinstance(value, dict) and len(value) > KEYS:
+            # Three names, cut short, so that the message does not grow with the body.
             names = ", ".join(ascii(name[:40]) for name in list(value)[:3])
             raise RequestError(
                 422,
@@ -128,4 +131,5 @@ def _narrow(body: bytes) -> bytes:
             )
         parts = value.values() if isinstance(value, dict) else value
         values.extend(part for part in parts if isinstance(part, dict | list))
+    # Written again, a key that was repeated stands there once.
     return orjson.dumps(content)

@@ -19,6 +19,7 @@ from serving.router.settings import Settings, Source
 from serving.triton.store import MANIFEST
 
 START_ONLY = ("store", "listen", "triton", "features", "log")  # sections that are read once
+# Two tokens: the old and the new one while callers change over. Bytes of the whole file.
 MOST_TOKENS, MOST_TOKEN_BYTES = 2, 4096
 
 log = logging.getLogger("mtmh.router")
@@ -137,7 +138,9 @@ class Configuration:
     def _check_nothing_is_lost(self, written: dict[str, Any]) -> None:
         """A file that is empty or half written must not end an experiment, or lift limits."""
         old = self.in_force
+        # A whole section has disappeared: the file may have been cut off.
         lost = [name for name in old.written if name not in written]
+        # An experiment ends when the file says `arms: null`, not when `arms` is missing.
         before, after = old.written.get("experiment"), written.get("experiment")
         if (
             isinstance(before, dict)
@@ -146,6 +149,7 @@ class Configuration:
             and "arms" not in after
         ):
             lost.append("experiment.arms")
+        # An empty file is refused even if the one before it was empty as well.
         if lost or not written:
             what = f"{', '.join(lost)} is not there any more" if lost else "it says nothing"
             raise UserError(
@@ -184,8 +188,10 @@ def read_tokens(path: Path | None) -> Tokens | None:
     if path is None:
         return None
     name = f"auth.token_file {path}"
+    # Empty lines and repeated tokens do not count towards the two that are allowed.
     lines = [line.strip() for line in read_small(path, MOST_TOKEN_BYTES, name).splitlines()]
     tokens = tuple(dict.fromkeys(line for line in lines if line))
+    # With no token at all, nobody could get in: more likely the file is still being written.
     if not tokens:
         raise UserError(f"{name} is empty. Write a token there, say with: openssl rand -hex 32.")
     if len(tokens) > MOST_TOKENS:
@@ -193,6 +199,7 @@ def read_tokens(path: Path | None) -> Tokens | None:
             f"{name} has {len(tokens)} tokens. Two at the most, each on a line: the old and the "
             f"new one."
         )
+    # Other bytes may not survive a header, so nobody could ever show such a token.
     if not all(re.fullmatch(rb"[ -~]+", token) for token in tokens):
         raise UserError(
             f"{name}: a token is of visible ASCII characters. Write one, say of hex digits."

@@ -18,7 +18,7 @@ from serving.router.metrics import Metrics
 from serving.router.settings import Limits
 
 HEADER_BYTES = 32 * 1024  # of one request, its address included
-HEADERS = 100
+HEADERS = 100  # lines of one request
 HEADER_SECONDS = 10.0  # from the first byte that may belong to a request to the end of its headers
 TEXTS = {
     "headers": (
@@ -50,9 +50,11 @@ class BoundedProtocol(HttpToolsProtocol):
         many.
         """
         super().connection_made(cast(Transport, transport))
+        # From the first moment on: a caller who never sends a byte takes up a connection as well.
         self._await_headers()
         if len(self.connections) <= most_connections(self.limits().connections):
             return
+        # Only idle connections may be closed, never one whose answer is being made.
         waiting = [
             connection
             for connection in self.connections
@@ -65,6 +67,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._turn_away("full")
         else:
             self.metrics.connections_closed.labels("full").inc()
+            # Removed right away: its end is reported later, and until then it would still count.
             self.connections.discard(longest)
             longest.transport.abort()
 
@@ -166,6 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.metrics.connections_closed.labels(reason).inc()
         status, text = TEXTS[reason]
+        # With an answer half sent, the caller would read these bytes as part of it.
         if (
             self.working is None
             or self.working.response_complete
@@ -179,6 +183,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write(
                 f"{head}retry-after: 1\r\nconnection: close\r\n\r\n".encode() + body
             )
+        # Closing still sends what has been written.
         self.transport.close()
 
 

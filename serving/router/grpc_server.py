@@ -28,7 +28,7 @@ STREAMS = (
     1000  # calls at once: far more than are worked on, so that who is over hears of it by a 429
 )
 OPTIONS = [
-    ("grpc.so_reuseport", 0),
+    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
     ("grpc.server_handshake_timeout_ms", 10_000),  # who connects and says nothing
     ("grpc.keepalive_time_ms", 60_000),  # who is gone without a word
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -38,7 +38,8 @@ OPTIONS = [
         "grpc.max_connection_age_ms",
         3_600_000,
     ),
-    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),  # to finish the calls under way
+    # Both the same: between the two limits gRPC refuses calls at random.
     ("grpc.max_metadata_size", HEADER_BYTES),
     ("grpc.absolute_max_metadata_size", HEADER_BYTES),
 ]
@@ -106,6 +107,7 @@ class Calls:
         A caller's own deadline cancels the call, so it never counts as an answer that the router
         owes.
         """
+        # As bytes, the way HTTP headers come, so that both go through the same checks.
         pairs = [
             (key, (value if isinstance(value, str) else value.decode("latin-1")).encode())
             for key, value in context.invocation_metadata() or ()
@@ -113,9 +115,11 @@ class Calls:
         metadata, name = dict(pairs), read.__annotations__["return"].__name__
         given = metadata.get("x-request-id", b"")
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        # Set before anything can fail, so that errors carry the id as well.
         context.set_trailing_metadata((("x-request-id", request_id),))
         status = 200
         try:
+            # Given two tokens, a proxy in front may have looked at the other one.
             several = sum(key == "authorization" for key, _ in pairs) > 1
             if several or not shows_token(metadata.get("authorization", b""), self.service.tokens):
                 raise RequestError(
@@ -139,6 +143,7 @@ class Calls:
             log.exception("request failed", extra={"fields": {"request_id": request_id}})
             status, text = 500, "the router failed; its log says why, under this request's id."
         finally:
+            # Counted and logged however the call ends, even if the caller has left.
             self.service.metrics.requests.labels(f"grpc {name}", str(status)).inc()
             fields = {"request_id": request_id, "method": f"grpc {name}", "status": status}
             log.info("request", extra={"fields": fields})

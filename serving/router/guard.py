@@ -115,9 +115,11 @@ class Guard:
         """Raises RequestError 401 without the token; without one to ask for, 403 for a page of
         another site; 415.
         """
+        # The page, probes and Prometheus need no token: everything about users is below /v1/.
         if scope["path"] in OPEN or not scope["path"].startswith("/v1/"):
             return
         tokens = self.tokens()
+        # `headers` keeps only the last value of a repeated header, so repeats are counted here.
         credentials = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(credentials) > 1 or not shows_token(headers.get(b"authorization", b""), tokens):
             raise RequestError(
@@ -133,6 +135,7 @@ class Guard:
                 "auth.token_file."
             )
             raise RequestError(403, text)
+        # Browsers ask a foreign site before they send it JSON; forms and text they simply send.
         kind = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
         if (
             scope["method"] == "POST"
@@ -155,13 +158,16 @@ class Guard:
             if task is not None:
                 task.cancel()
 
+        # connection.py calls this when the connection is lost.
         scope["on_hang_up"] = hang_up
         try:
             await answer
         except asyncio.CancelledError:
+            # Cancelled by somebody else, such as a server that is stopping.
             if not hung_up:
                 raise
             if task is not None:
+                # Dealt with: from here on the task must not count as cancelled.
                 task.uncancel()
             raise HungUpError from None
         finally:

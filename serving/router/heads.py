@@ -33,7 +33,7 @@ CHANNEL = [
     ("grpc.max_send_message_length", -1),
 ]
 MERGE_SECONDS = 0.005  # of the budget is kept for what comes after the heads
-RETRY_SECONDS = 0.02
+RETRY_SECONDS = 0.02  # before the one retry of a call that reached no model
 RANKED = ("item", "score", "trigger_at", "cold")
 NEAREST = ("item", "similarity", "trigger_at", "cold")
 REASON_OF = {  # status of a call -> why there is no answer
@@ -166,10 +166,12 @@ def _features(
 ) -> dict[str, InferInput]:
     """Rows of what each trigger says of itself; empty, NaN and zeros where it says nothing."""
     triggers, inputs = [trigger or NO_FEATURES for trigger in given], {}
+    # Features that the version does not have are left out; inputs_of sends those empty.
     if features["id"]:
         ids = [trigger.id_features.get(name, "") for trigger in triggers for name in features["id"]]
         inputs["id_features"] = _bytes("id_features", ids)
     if features["float"]:
+        # NaN tells the model that the number is missing; it would believe a 0.
         floats = [
             [trigger.float_features.get(name, np.nan) for name in features["float"]]
             for trigger in triggers
@@ -183,6 +185,7 @@ def _features(
         for row, trigger in enumerate(triggers):
             if trigger.content:
                 content[row] = trigger.content
+        # Unit length, like the catalog's own content. All zeros stays zeros: no content.
         length = np.linalg.norm(content, axis=1, keepdims=True)
         content = np.divide(content, length, out=np.zeros_like(content), where=length > 0)
         inputs["content"] = _tensor("content", "FP32", content.reshape(1, -1).astype(np.float32))

@@ -15,7 +15,7 @@ from serving.router.versions import Versions
 
 NAMES = ("", "mtmh.v1.Router")
 WATCHERS = 64  # at once: each holds one of the calls that the server takes
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.25  # how late a watcher may hear of a change
 Status = HealthCheckResponse.ServingStatus
 
 

@@ -45,6 +45,7 @@ class Histories:
         if directory is None or directory in self.stores:
             return
 
+        # Imported in the thread as well: Feast takes seconds, and requests go on meanwhile.
         def connected() -> "FeatureStore":
             from feature_repo.feast_import import import_feast
 
@@ -61,6 +62,7 @@ class Histories:
             opening = asyncio.get_running_loop().run_in_executor(self.threads, connected)
             self.opening[directory] = opening
             opening.add_done_callback(lambda _: self.opening.pop(directory, None))
+        # Shielded, as a thread cannot be stopped: it stays in `opening`, and no second one starts.
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 self.stores[directory] = await asyncio.shield(opening)

@@ -18,7 +18,7 @@ from serving.router.package import Package
 from serving.router.settings import TritonSettings
 
 CALL_SECONDS = 5.0  # for every call of Triton's but a load
-WARM_UPS = 3
+WARM_UPS = 3  # requests with a single trigger, after one with many
 WARM_UP_SECONDS = 30.0  # a model's first answer takes longer than the next
 LONGEST_PAUSE = 30.0  # seconds between two tries to load again what Triton lost
 
@@ -54,6 +54,7 @@ class Models:
             if not await self._is_up():
                 raise NotReadyError("Triton does not answer")
             return {model for model in sorted(set(needed)) if await self._is_ready(model)}
+        # Whoever manages the models gets the whole list in one call.
         try:
             index = await self.client.get_model_repository_index(
                 headers=self.secret, client_timeout=CALL_SECONDS
@@ -62,6 +63,7 @@ class Models:
         except InferenceServerException as error:
             if _is_silence(error):
                 raise NotReadyError(str(error.message())) from None
+            # Triton is up but cannot list them: below, each model is asked by itself.
             listed = set()
         return listed | {
             model for model in sorted(set(needed) - listed) if await self._is_ready(model)
@@ -82,16 +84,19 @@ class Models:
         until, length = self.pause
         lacking = {package.number: self.lacking(package, ready) for package in packages}
         for number, models in lacking.items():
+            # Still pausing after a failure: loads take Triton's time from those being served.
             if not models or time.monotonic() < until:
                 continue
             try:
                 await self.load(models)
+                # The steps after this one look into `ready`, and would load them once more.
                 ready.update(models)
                 self.pause = (0.0, 0.0)
                 log.warning(
                     "models loaded again", extra={"fields": {"version": number, "models": models}}
                 )
             except InferenceServerException as error:
+                # Doubled after every failure, so that a hopeless model is tried ever less often.
                 length = min(max(2 * length, 1.0), LONGEST_PAUSE)
                 self.pause = (time.monotonic() + length, length)
                 why = str(error.message())
@@ -140,8 +145,10 @@ class Models:
         """
         n = len(package.item_ids)
         depth = min(package.serving["k_ann"], max(n - 1, 1))
+        # The smallest request, and the largest that the version takes.
         single = dict.fromkeys(package.item_ids[:1])
         many = dict.fromkeys(package.item_ids[: package.serving["triggers"]])
+        # /v1/similar asks the head itself, /v1/retrieve its ensemble: both have to work.
         for prefix, score in (("", "similarity"), ("retrieve_", "score")):
             models = {head: f"{prefix}{head}_{package.number}" for head in package.heads}
             for triggers in [many] + [single] * WARM_UPS:
@@ -151,11 +158,13 @@ class Models:
                 )
                 for head, answer in answers.items():
                     if isinstance(answer, HeadFailure):
+                        # Only while Triton is up is this the fault of the version.
                         if not await self._is_up():
                             raise NotReadyError(answer.detail)
                         raise ValueError(
                             f"warm-up of {models[head]}: {answer.reason}: {answer.detail}"
                         )
+                    # A version knows its own items: they must retrieve something, and are not cold.
                     if (n > 1 and not len(answer.item)) or (answer.item >= n).any() or answer.cold:
                         raise ValueError(
                             f"warm-up of {models[head]}: a known item gave {len(answer.item)} "

@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from mtmh.heads import HEADS
 
+# Buckets, narrow where most answers are; the last one is the default deadline.
 SECONDS = (
     0.0005,
     0.001,
@@ -64,6 +65,7 @@ class Metrics:
             ["stage"],
             buckets=SECONDS,
         )
+        # Fixed labels are looked up here once, not again with every request.
         self.stage = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
         self.merged = counter("mtmh_merged_candidates", "Candidates answered, by head.", ["head"])
         self.merged_of = {head: self.merged.labels(head) for head in HEADS}
@@ -109,6 +111,7 @@ class Metrics:
 
     def _of_the_log(self, registry: CollectorRegistry) -> None:
         """Figures of what is kept of answers and of what users do."""
+        # Logged and lost in one counter, so that the share lost is a simple division.
         self.exposures = Counter(
             "mtmh_exposures",
             "Exposures, by whether they are on disk.",
@@ -134,6 +137,7 @@ class Metrics:
         self.reloads = Counter(
             "mtmh_config_reloads", "Configurations read again.", ["outcome"], registry=registry
         )
+        # A gauge as well: the counter above does not show when a refusal is over.
         self.config_refused = Gauge(
             "mtmh_config_refused",
             "1 while the configuration or the token file on disk is refused.",
@@ -178,6 +182,7 @@ class _Versions:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """As prometheus_client asks its collectors."""
         names = ["version", "champion"]
+        # Built for every scrape, so that unloaded versions leave no series behind.
         loaded = GaugeMetricFamily(
             "mtmh_model_version_loaded",
             "1 for each loaded version; champion says which.",
@@ -203,6 +208,7 @@ class _Versions:
                 (newest, state.newest_item),
             )
             for family, value in figures:
+                # Unknown times get no series: 0 would mean 1970.
                 if value is not None:
                     family.add_metric(labels, value)
         yield from (loaded, items, packaged, newest)

@@ -90,13 +90,16 @@ class Package:
 
         Raises UserError for an age where the version knows no item's time of creation.
         """
+        # Stays None for most requests: they filter nothing, and nothing is copied.
         keep = None
+        # An empty list counts, too: whoever allows no topic gets nothing.
         if filters.allow_topics is not None:
             keep = self._has(filters.allow_topics, items)
         if filters.deny_topics:
             allowed = ~self._has(filters.deny_topics, items)
             keep = allowed if keep is None else keep & allowed
         if filters.max_age_hours is not None:
+            # Without this error every item would be left out, and nobody would know why.
             if self.created is None:
                 raise UserError(
                     "filters.max_age_hours: no item of this version has a time of creation. Leave "

@@ -36,11 +36,12 @@ HEADERS = {
     # Ask each time whether it is still the same: an upgrade shows at once.
     "cache-control": "no-cache",
 }
-SAMPLES = 8
+SAMPLES = 8  # items to begin with
 
 
 def add_page(app: FastAPI, service: Service, problems: dict[int | str, dict[str, Any]]) -> None:
     """Serve the page, and GET /v1/samples for it."""
+    # Read once at the start: requests for the page never wait for the disk.
     for path, (name, kind) in FILES.items():
         _add_file(app, path, (PAGE / name).read_bytes(), kind)
 
@@ -48,6 +49,7 @@ def add_page(app: FastAPI, service: Service, problems: dict[int | str, dict[str,
     async def samples(request: Request) -> Response:
         """Something to begin with: items by chance, and users whose history is known."""
         with service.admit(), service.retrieval.version(None) as (package, _):
+            # Different items every time; a small catalog may hold fewer.
             rows = random.sample(range(len(package.item_ids)), min(SAMPLES, len(package.item_ids)))
             samples_answer = {
                 "request_id": request.state.request_id,

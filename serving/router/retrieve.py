@@ -109,12 +109,15 @@ class Retrieval:
             raise RequestError(
                 422, "user_id and triggers are both missing: give one of them, or both."
             )
+        # Held until the merge is done, so that the version is not unloaded under the request.
         with self.version(request.user_id) as (package, arm):
             seen = await self._history(package, request, deadline)
+            # With triggers in the request, the history only says what was seen.
             distinct = _distinct((seen or []) if request.triggers is None else request.triggers)
             triggers = _checked(
                 package, dict(islice(distinct.items(), package.serving["triggers"]))
             )
+            # Triggers may be neighbours of each other: they are left out along with the history.
             exclude = (
                 list(dict.fromkeys([*triggers, *(seen or [])]))
                 if request.filters.exclude_seen
@@ -128,6 +131,7 @@ class Retrieval:
             if seen is None:
                 result.missing.append("history")
             result.seconds["history"] = time.perf_counter() - deadline.start
+            # The ensembles, which pool the candidates of all triggers.
             models = {head: f"retrieve_{head}_{package.number}" for head in package.heads}
             await self._ask(result, models, triggers, exclude, depth, "score", deadline)
             self._merge(result, request.filters)
@@ -142,6 +146,7 @@ class Retrieval:
         k = check_limits(request, 1, limits)
         with self.version(request.user_id) as (package, arm):
             triggers = _checked(package, _distinct([request.item_id]))
+            # Deeper than k, as the merge drops what both heads offer. As mtmh.retrieval.query does.
             depth = min(max(2 * k, 50), max(len(package.item_ids) - 1, 1))
             result = RetrievalResult(
                 package, arm.name if arm else NO_ARM, *_alpha(request.alpha, arm, package), k,
@@ -185,11 +190,13 @@ class Retrieval:
         """Fill in `lists`, `missing` and the times. Raises RequestError 503 when no head
         answers.
         """
+        # An unknown user: an empty answer without asking Triton, and no error.
         if not triggers:
             result.lists = dict.fromkeys(models, NOTHING)
             return
         inputs = inputs_of(result.package, triggers, exclude, depth)
         answers = await ask(self.client, models, inputs, score, deadline)
+        # Both heads were given the same triggers, so the cold ones are counted once.
         cold = 0
         for head, answer in answers.items():
             result.seconds[head] = answer.seconds
@@ -198,12 +205,14 @@ class Retrieval:
                 self.metrics.calls_failed.labels(head, answer.reason).inc()
             else:
                 result.lists[head], cold = answer, answer.cold
+        # One head alone still makes an answer; only without any is it an error.
         if not result.lists:
             self.metrics.unanswered.labels("heads").inc()
             why = ", ".join(
                 f"{head}: {a.reason}" for head, a in answers.items() if isinstance(a, HeadFailure)
             )
             raise RequestError(503, f"no head answered ({why}): retry.", RETRY_AFTER)
+        # A real answer makes the next probe unnecessary.
         self.versions.readiness.note_answer(result.package.number)
         self.metrics.triggers.inc(len(triggers))
         self.metrics.cold.inc(cold)
@@ -227,11 +236,13 @@ class Retrieval:
         channel, rank = result.merged.channel[0], result.merged.rank[0]
         passed_over = 0
         for number, head in enumerate(result.package.heads):
+            # Skipped above the last one taken: those that the other head had offered first.
             ranks = rank[channel == number]
             if len(ranks):
                 self.metrics.merged_of[head].inc(len(ranks))
                 passed_over += int(ranks[-1]) + 1 - len(ranks)
         self.metrics.duplicates.inc(passed_over)
+        # The last candidate shows how far down the merge went in every list.
         if answered := int(np.count_nonzero(channel >= 0)):
             self._count_offers(result, int(channel[answered - 1]), int(rank[answered - 1]))
         else:

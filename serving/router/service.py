@@ -145,6 +145,7 @@ class Service:
                 f"requests: {len(requests)} are more than one batch takes, {most} (limits.batch).",
             )
 
+        # One bad request must not cost the others their answers.
         async def answer(
             request: RetrieveRequest, request_id: str, deadline: Deadline
         ) -> dict[str, Any]:
@@ -153,6 +154,7 @@ class Service:
             except RequestError as error:
                 return {"error": error.message, "request_id": request_id, "status": error.status}
 
+        # Let in together, with one deadline; each has its own id in log and answer.
         with self.admit(len(requests)) as deadline:
             ids = [f"{request_id}-{position}" for position in range(len(requests))]
             return list(
@@ -167,11 +169,13 @@ class Service:
         `call_id` and, where the caller named one, its idempotency `key` tell a call that comes
         again from a new one.
         """
+        # The same moment for every engagement of the call that has no time.
         now = datetime.now(UTC)
         records = [
             record_of(engagement, position, now, call_id, key)
             for position, engagement in enumerate(engagements)
         ]
+        # Come back in a minute, not a second: it takes a restart to switch the log on.
         if self.log is None:
             raise RequestError(
                 503, "this router keeps no log: set log.directory in its configuration.", 60
@@ -179,8 +183,10 @@ class Service:
         try:
             await self.log.append(records)
         except ValueError as error:
+            # Nothing has been written yet: the caller can mend the call and send it again.
             raise RequestError(422, str(error)) from None
         except OSError as error:
+            # Nobody else has a copy of these, so the caller has to know, and send them again.
             log.error("engagements not logged", extra={"fields": {"why": str(error)}})
             self.metrics.engagements.labels("false").inc(len(records))
             raise RequestError(
@@ -198,8 +204,10 @@ class Service:
         deadline: Deadline,
     ) -> dict[str, Any]:
         columns = result.columns()
+        # A new one: callers may use the same request_id for several answers.
         exposure_id = uuid.uuid4().hex
         logged = False
+        # Without a user there is nobody whose arm could be compared.
         if self.log is not None and user_id is not None:
             start = time.perf_counter()
             logged = await self._expose(
@@ -207,6 +215,7 @@ class Service:
             )
             result.seconds["log"] = time.perf_counter() - start
             self.metrics.stage["log"].observe(result.seconds["log"])
+        # Measured last, so that it includes the wait for the log.
         result.seconds["total"] = time.perf_counter() - deadline.start
         self.metrics.stage["total"].observe(result.seconds["total"])
         return {
@@ -238,6 +247,7 @@ class Service:
         """
         assert self.log is not None
         exposure_id, request_id = ids
+        # Alpha as used beside the arm's: one of the caller's own tells nothing about the arm.
         record = {
             "kind": "exposure",
             "log_version": 2,
@@ -255,6 +265,7 @@ class Service:
             "surface": surface,
             **columns,
         }
+        # A slow or broken disk must not hold up the answer, which says that nothing was logged.
         try:
             async with asyncio.timeout(max(deadline.left(), 0)):
                 await self.log.append([record])

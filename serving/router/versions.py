@@ -115,10 +115,12 @@ class Versions:
         """
         trouble = ""
         try:
+            # Triton is asked once a round; all three steps below go by its answer.
             packages = [live.package for live in self.loaded.values()]
             ready = await self.models.ready(
                 [model for package in packages for model in package.models]
             )
+            # First what serves already, then what is new; only then is anything unloaded.
             await self.models.restore(packages, ready)
             await self._take_over(ready)
             await self._retire(ready)
@@ -127,6 +129,7 @@ class Versions:
             if not self.trouble:
                 log.warning("triton is not ready", extra={"fields": {"why": trouble}})
         self.trouble = trouble
+        # Histories do not need Triton, so they are tried again even while it is away.
         self.histories.reopen([live.package.folder for live in self.loaded.values()])
 
     async def _take_over(self, ready: set[str]) -> None:
@@ -162,16 +165,19 @@ class Versions:
         goes on.
         """
         old = self.serving
+        # A champion that is refused or not loaded yet leaves the old one where it is.
         if champion not in self.loaded:
             if old is None:
                 return
             champion = old.champion
         experiment = self.experiment
+        # All arms start together: with one of them missing there is nothing to compare.
         pending = [number for number in experiment.versions if number not in self.loaded]
         if pending:
             experiment = old.experiment if old else ExperimentSettings()
         self.metrics.experiment_pending.set(bool(pending))
         live = {number: self.loaded[number] for number in (champion, *experiment.versions)}
+        # Versions of waiting arms stay, or every look would load them again.
         needed = {*live, *self.experiment.versions}
         for number in [number for number in self.loaded if number not in needed]:
             self.draining[number] = (
@@ -184,6 +190,7 @@ class Versions:
             self.serving = new
 
     def _tell(self, old: Serving | None, new: Serving) -> None:
+        # Replaced as a whole: a scrape in between must not see half of each.
         self.metrics.loaded = {
             number: Loaded(
                 champion=number == new.champion,
@@ -193,6 +200,7 @@ class Versions:
             )
             for number, live in new.live.items()
         }
+        # Arms that begin or end are no swap of the champion.
         if old is None or old.champion != new.champion:
             self.metrics.swaps.inc()
         arms = [arm.name for arm in new.experiment.arms or ()]
@@ -279,22 +287,26 @@ class Versions:
         behind.
         """
         in_triton: dict[str, list[str]] = {}
+        # Nothing is unloaded before something serves, and nothing that is not a version's model.
         for model in ready if self.serving and self.models.settings.manages_models else ():
             if match := re.fullmatch(
                 r"(?:retrieve_)?(?:engagement|relevance|preranker)_(\d+)", model
             ):
                 in_triton.setdefault(match[1], []).append(model)
+        # An earlier router may have left these: they drain like any other.
         for number in in_triton.keys() - self.loaded.keys():
             self.draining.setdefault(
                 number, (time.monotonic() + self.models.settings.drain_seconds, None)
             )
         for number, (until, live) in list(self.draining.items()):
+            # Time for other routers, who may be a look behind; our own requests are counted.
             if time.monotonic() < until or (live is not None and live.in_flight):
                 continue
             await self.models.unload(in_triton.get(number, []))
             del self.draining[number]
             self.readiness.answered.pop(number, None)
             log.info("version retired", extra={"fields": {"version": number}})
+        # A draining version may still be asked, so its histories stay open.
         drained = [live for _, live in self.draining.values() if live is not None]
         self.histories.close([live.package.folder for live in (*self.loaded.values(), *drained)])
 

@@ -74,11 +74,11 @@ def main(
             " or name another with --place."
         )
     start, used = time.perf_counter(), time.process_time()
-
-    imported = time.perf_counter() - start
     from monitoring.evidently.bounds import read_bounds
     from monitoring.evidently.monitor import WORKSPACE, monitor
     from mtmh.experiment.folder import open_experiment
+
+    imported = time.perf_counter() - start
 
     # A folder of its own, so that every day is monitored for the first time.
     with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,6 @@
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -63,10 +62,10 @@ def pretrained(setting: str, backbone: str, *loaders: Callable[[str], Any]) -> l
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     name = locate(backbone)
-    if Path(name).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # A directory has all that there is: nothing is looked up at the hub.
+    is_local = Path(name).is_dir()
     try:
-        return [load(name) for load in loaders]
+        return [load(name, local_files_only=is_local) for load in loaders]
     except (OSError, ValueError) as error:
         # The message runs over many lines; the first says what is wrong.
         first = str(error).splitlines()[0]

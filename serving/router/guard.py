@@ -219,7 +219,7 @@ def is_foreign(origin: bytes, host: bytes) -> bool:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line; what is `told` with a record stands beside the message."""
+    """One JSON object a line; the `fields` of a record stand beside the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

@@ -297,7 +297,7 @@ def record_of(
 
 
 def rows_of(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    """The candidates of `Found.columns`, each as it is answered."""
+    """The candidates of `RetrievalResult.columns`, each as it is answered."""
     return [
         {
             "item_id": item_id,

@@ -49,4 +49,4 @@ def test_the_code_is_within_its_bounds() -> None:
     assert 10 <= texture.function_median <= 15
     assert texture.function_max <= 60
     assert texture.private_once <= 0.15
-    assert texture.comments >= 0.041
+    assert texture.comments >= 0.05

@@ -64,6 +64,9 @@ bench: $(VENV)/.ready  ## Run a benchmark, NAME=training for one; results go to 
 faults: $(VENV)/.ready $(TRITON_READY) servers  ## Make faults under load and see that nothing breaks (minutes)
 	@$(BIN)/python -m pytest -m slow tests/faults $(ARGS)
 
+cluster-test: $(VENV)/.ready  ## On the cluster of KUBECONFIG, whose nodes have the images: from `kubectl apply` to a served answer
+	@$(BIN)/python -m pytest -m cluster tests/cluster -x -rA --no-header $(ARGS)
+
 # What the tests start or call, command:package of Debian: Redis, Chromium for the pages, kubectl to render k8s/, Prometheus.
 SERVERS := redis-server:redis-server chromium:chromium chromedriver:chromium-driver kubectl:kubernetes-client promtool:prometheus
 servers:

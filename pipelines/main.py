@@ -119,6 +119,9 @@ def _arrange(tasks: dict[str, PipelineTask], cluster: ClusterSettings | None) ->
         tasks["pairs"].after(tasks["features"])
         tasks["preranker"].after(tasks["train"])
         return
+    # A node may go under a long step: it is tried again, from what it left on the volume.
+    for name in tasks.keys() - set(NEVER_CACHED):
+        tasks[name].set_retry(num_retries=2, backoff_duration="30s")
     # On a cluster training gets the GPU, and every step the volume that they share.
     place_on(tasks["train"], cluster)
     reach_serving(tasks["features"], tasks["deploy"], cluster)

@@ -169,6 +169,14 @@ def test_a_compiled_pipeline_runs_as_it_is_with_its_paths_on_the_volume(tmp_path
     assert (defaults["runs"], defaults["place"]) == ("", "")
 
 
+def test_on_a_cluster_what_is_cached_is_tried_again(tmp_path: Path) -> None:
+    """A step that ended with its node; what is never cached changes something outside."""
+    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
+    tasks = tasks_of(json_format.ParseDict(document, PipelineSpec()))
+    tried_again = {name for name, task in tasks.items() if task.retry_policy.max_retry_count == 2}
+    assert tried_again == {*STEPS, *ON_A_CLUSTER} - ALWAYS_RUN
+
+
 def test_a_compiled_pipeline_is_yaml(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pipeline\.yaml"):
         compile_pipeline(define(), tmp_path / "pipeline.json")

@@ -196,33 +196,36 @@ class Site:
         command: list[str],
         host: str = "",
         labels: dict[str, str] | None = None,
-        account: str = "default",
     ) -> str:
         """Run a pod to its end; its log. With `host`, a folder of the node at /host, as root."""
-        mounts = {"volumeMounts": [{"name": "host", "mountPath": "/host"}]} if host else {}
-        volumes = (
-            {"volumes": [{"name": "host", "hostPath": {"path": host, "type": "DirectoryOrCreate"}}]}
-            if host
-            else {}
-        )
-        user = {"securityContext": {"runAsUser": 0}} if host else {}
+        self.start_pod(name, image, command, host, labels)
+        return self.log_of(name)
+
+    def start_pod(
+        self,
+        name: str,
+        image: str,
+        command: list[str],
+        host: str = "",
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        """Start a pod that ends by itself; see `run_pod`."""
         self.kubectl("delete", "pod", name, "--ignore-not-found", "--wait=true")
-        self.core.create_namespaced_pod(
-            self.namespace,
-            {
-                "metadata": {"name": name, "labels": labels or {}},
-                "spec": {
-                    "restartPolicy": "Never",
-                    "serviceAccountName": account,
-                    **user,
-                    **volumes,
-                    "containers": [{"name": "main", "image": image, "command": command, **mounts}],
-                },
-            },
-        )
-        pod = self.wait(f"pod {name}", 120, lambda: self._ended(name))
+        container: dict[str, Any] = {"name": "main", "image": image, "command": command}
+        spec: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
+        if host:
+            container["volumeMounts"] = [{"name": "host", "mountPath": "/host"}]
+            folder = {"path": host, "type": "DirectoryOrCreate"}
+            spec["volumes"] = [{"name": "host", "hostPath": folder}]
+            spec["securityContext"] = {"runAsUser": 0}
+        body = {"metadata": {"name": name, "labels": labels or {}}, "spec": spec}
+        self.core.create_namespaced_pod(self.namespace, body)
+
+    def log_of(self, name: str) -> str:
+        """The log of a pod that has ended well."""
+        phase = self.wait(f"pod {name}", 120, lambda: self._ended(name))
         log = self.core.read_namespaced_pod_log(name, self.namespace)
-        assert pod == "Succeeded", f"{name}: {log}"
+        assert phase == "Succeeded", f"{name}: {log}"
         return str(log)
 
     def _ended(self, name: str) -> str:

@@ -23,7 +23,7 @@ IMPORTED := kfp.local mlflow.store.tracking.sqlalchemy_store transformers.models
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run serve monitor test lint types docs k8s-check ui bench faults servers clean
+.PHONY: help run serve monitor test lint types docs k8s-check ui bench cluster-test faults servers clean
 
 help:  ## What can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## */make \1|/' | column -t -s '|'

@@ -51,7 +51,7 @@ def identity(backbone: str, limit: int | str) -> str:
     return digest.hexdigest()
 
 
-def pretrained(setting: str, backbone: str, *loaders: Callable[[str], Any]) -> list[Any]:
+def pretrained(setting: str, backbone: str, *loaders: Callable[..., Any]) -> list[Any]:
     """What each of the `loaders` of `transformers` makes of `backbone`.
 
     Raises UserError when it cannot be loaded.

@@ -2,6 +2,7 @@
 one message.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from helpers.command_line import mtmh
 from helpers.kubeflow_api import Kubeflow, serve_kubeflow
 
 from components.connection import PROJECTED, TOKEN, Connection, connected
-from mtmh.config import Config
+from components.submission import Submission
+from mtmh.config import Config, load_config
 from mtmh.errors import UserError
-from pipelines.arguments import of_config
+from pipelines.arguments import layers, of_config
 
 ON_VOLUME = ["--set", "cluster.volume_claim=mtmh", "--set", "cluster.local_images=true"]
 PROFILE = ["--set", "cluster.kubeflow_namespace=ann"]
@@ -125,7 +127,7 @@ def test_each_refusal_is_one_message_that_says_what_to_do(
     assert "cluster.kubeflow_namespace=NAME" in message
     message = refused(monkeypatch, capsys, host, *token, "--set", "cluster.kubeflow_namespace=bob")
     assert "403" in message
-    assert "kubeflow-edit" in message
+    assert "kubeflow-pipelines-edit" in message
     assert "namespace bob" in message
     message = refused(monkeypatch, capsys, host + "/else", *token, *PROFILE)
     assert "404" in message
@@ -248,3 +250,38 @@ def test_a_schedule_that_the_server_refuses_leaves_the_one_before(
     assert kubeflow.recurring == before
     assert schedule(monkeypatch, kubeflow.url, "--cron", "0 3 * * *") == 2
     assert "six fields" in capsys.readouterr().err
+
+
+def test_a_schedule_of_the_monitor_carries_the_whole_configuration_and_no_token(
+    monkeypatch: pytest.MonkeyPatch, profiles: Kubeflow, token_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("retrieval: {alpha: 30}\ndata: {columns: {user_id: the user}}\n")
+    inside = "http://ml-pipeline-ui.kubeflow"
+    words = ["watch", "schedule", profiles.url, "--place", "/mnt/mtmh/place", "--name", "small"]
+    words += ["--tracking-uri", "http://mlflow", "--config", str(file), "--inside", inside]
+    words += [*ON_VOLUME, *PROFILE, "--set", "train.epochs=3", "--token-file", str(token_file)]
+    for _ in range(2):
+        assert mtmh(monkeypatch, *words) == 0
+    (recurring,) = profiles.recurring.values()
+    parameters = recurring["runtime_config"]["parameters"]
+    assert SECRET not in json.dumps([recurring, *profiles.versions.values()])
+
+    # The step submits by the address that it reaches, with file and words; so does who repeats the
+    # note's command.
+    submission = Submission(**json.loads(parameters["submission"]))
+    config = Config.model_validate(submission.config)
+    assert submission.host == inside
+    assert (config.retrieval.alpha, config.train.epochs) == (30, 3)
+    command = json.loads(parameters["command"])
+    assert command[:2] == ["submit", inside]
+    settings = command[command.index("--set") + 1 :: 2]
+    assert load_config(*layers("small", "gpu", None), settings=settings) == config
+    assert load_config(settings=settings) == config
+
+    # Its pod has the label by which Kubeflow hands out tokens.
+    version = recurring["pipeline_version_reference"]["pipeline_version_id"]
+    platform = profiles.versions[version][1]["platforms"]["kubernetes"]["deploymentSpec"]
+    labels = platform["executors"]["exec-retrain"]["podMetadata"]["labels"]
+    assert labels == {"access-ml-pipeline": "true"}
+    assert "podMetadata" not in platform["executors"]["exec-monitor"]

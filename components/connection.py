@@ -151,8 +151,8 @@ def _explained(error: "api.ApiException", host: str, namespace: str) -> str:
     elif error.status == 403:
         advice = (
             f"Who asks may not do this in {profile}. Name your own profile's, {NAMESPACE}, or have"
-            f" somebody bind the ClusterRole kubeflow-pipelines-edit to you (a step: to its ServiceAccount)"
-            f" in {profile}; without a token nobody may do anything: {CREDENTIALS}."
+            " somebody bind the ClusterRole kubeflow-pipelines-edit to you (a step: to its"
+            f" ServiceAccount) in {profile}; without a token nobody may do anything: {CREDENTIALS}."
         )
     elif error.status == 404:
         advice = (

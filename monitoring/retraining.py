@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
@@ -67,7 +68,7 @@ def retrain(
         write_json({"day": str(day), "command": command}, note)
     try:
         written = write_data(experiment, day, data)
-        print(f"mtmh {' '.join([*command, '--data', str(written)])}", flush=True)
+        print(shlex.join(["mtmh", *command, "--data", str(written)]), flush=True)
         start(written)
     except BaseException:
         # A run that failed was not raised.

@@ -206,6 +206,9 @@ class ClusterSettings(Section):
     volume: str = "/mnt/mtmh"  # where every step finds it
     namespace: str = ""  # of k8s/: deploy rolls its pods, features fills their Redis
     service_account: str = ""  # of the steps; deploy needs k8s/base/deploy-account.yaml
+    kubeflow_namespace: str = ""  # of a profile; empty: a Kubeflow Pipelines of one user
+    experiment: str = "mtmh"  # what holds the runs on the Kubeflow Pipelines server
+    local_images: bool = False  # the nodes have the image, and no registry does (kind, minikube)
     gpus: Annotated[int, Field(ge=0)] = 0
     gpu_resource: str = "nvidia.com/gpu"
     cpu: str = ""

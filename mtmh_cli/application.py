@@ -50,6 +50,21 @@ Alpha = Annotated[
     ),
 ]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")]
+Host = Annotated[
+    str,
+    typer.Argument(help="URL of the Kubeflow Pipelines server; of a gateway it ends in /pipeline."),
+]
+TrackingUri = Annotated[str, typer.Option(help="MLflow server, as the steps reach it.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the token that the server knows you by.", show_default="MTMH_KFP_TOKEN"
+    ),
+]
+CaFile = Annotated[
+    Path | None, typer.Option(help="Certificates in PEM that sign the server's own.")
+]
+Cron = Annotated[str, typer.Option(help="When: six fields, seconds first, in UTC.")]
 Count = Annotated[int, typer.Option("-k", "--count", min=1, help="How many candidates to show.")]
 
 
@@ -64,6 +79,15 @@ def with_columns(settings: list[str] | None, columns: str | None) -> list[str]:
         *(settings or []),
         *([f"data.columns={json.dumps(parse_columns(columns))}"] if columns else []),
     ]
+
+
+def check_cron(cron: str) -> None:
+    """Raises UserError unless `cron` has the six fields of Kubeflow's schedules."""
+    if len(cron.split()) != 6:
+        raise UserError(
+            f"--cron {cron!r}: six fields, seconds first;"
+            " every day at half past midnight is '0 30 0 * * *'."
+        )
 
 
 def main() -> None:

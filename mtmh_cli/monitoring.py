@@ -7,8 +7,19 @@ from typing import Annotated
 import typer
 
 from mtmh.display import visible
-from mtmh.errors import UserError
-from mtmh_cli.application import ConfigFile, Port, Runs, Settings, app
+from mtmh_cli.application import (
+    CaFile,
+    ConfigFile,
+    Cron,
+    Host,
+    Port,
+    Runs,
+    Settings,
+    TokenFile,
+    TrackingUri,
+    app,
+    check_cron,
+)
 
 Folder = Annotated[
     Path,
@@ -118,43 +129,47 @@ def compile_(
 
 @watch_app.command()
 def schedule(
-    host: Annotated[
-        str, typer.Argument(help="URL of the Kubeflow Pipelines server, as the steps reach it too.")
-    ],
+    host: Host,
     folder: Annotated[
         Path, typer.Option("--place", help="The experiment folder, as the steps see it.")
     ],
     name: Annotated[
         str, typer.Option(help="Name of the data that is served, such as movielens-small.")
     ],
-    tracking_uri: Annotated[str, typer.Option(help="MLflow server, as the steps reach it.")],
+    tracking_uri: TrackingUri,
     out: Annotated[
         Path | None, typer.Option(help="The monitor's folder, as the steps see it.")
     ] = None,
-    cron: Annotated[
-        str, typer.Option(help="When: six fields, seconds first, in UTC.")
-    ] = "0 30 0 * * *",
+    cron: Cron = "0 30 0 * * *",
     config: ConfigFile = None,
     settings: Settings = None,
+    run_name: Annotated[
+        str,
+        typer.Option(help="The schedule; one of the same name is replaced.", show_default="--name"),
+    ] = "",
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    inside: Annotated[
+        str, typer.Option(help="URL of the server as the steps reach it.", show_default="HOST")
+    ] = "",
 ) -> None:
     """Let a Kubeflow Pipelines server run it every day for the day before, and submit retraining
     runs.
     """
+    from components.connection import Connection
     from mtmh.config import load_config
     from pipelines import monitor as watch
     from pipelines.arguments import layers
 
-    # Kubeflow wants seconds first: cron's usual five fields would mean another time.
-    if len(cron.split()) != 6:
-        raise UserError(
-            f"--cron {cron!r}: six fields, seconds first;"
-            " every day at half past midnight is '0 30 0 * * *'."
-        )
+    check_cron(cron)
     chosen = load_config(*layers(name, "gpu", config), settings=settings)
-    # What one would type to start the same retraining by hand.
-    command = ["submit", host, "--tracking-uri", tracking_uri, *watch.as_options(settings or [])]
+    # Files of this machine are not there when somebody reads the note: the settings themselves go.
+    options = watch.as_options(watch.whole(chosen))
+    command = ["submit", inside or host, "--tracking-uri", tracking_uri, *options]
     # On the volume by default, where the next day's step sees it again.
     watched = watch.arguments(
         folder, out or Path(chosen.cluster.volume) / "monitoring", name, command
     )
-    print(f"recurring run {watch.schedule(host, watched, cron, chosen, tracking_uri)}")
+    connection = Connection(host, token_file, ca_file)
+    recurring = watch.schedule(connection, watched, cron, chosen, tracking_uri, run_name, inside)
+    print(f"recurring run {recurring}")

@@ -10,14 +10,20 @@ import typer
 
 from mtmh.errors import UserError
 from mtmh_cli.application import (
+    CaFile,
     Columns,
     ConfigFile,
+    Cron,
     Data,
+    Host,
     Runs,
     Seed,
     Settings,
     Size,
+    TokenFile,
+    TrackingUri,
     app,
+    check_cron,
     with_columns,
 )
 
@@ -82,21 +88,59 @@ def compile_(
 
 @app.command()
 def submit(
-    host: Annotated[str, typer.Argument(help="URL of the Kubeflow Pipelines server.")],
-    tracking_uri: Annotated[str, typer.Option(help="MLflow server, as the steps reach it.")],
+    host: Host,
+    tracking_uri: TrackingUri,
     data: Data = "synthetic",
     size: Size = "gpu",
     config: ConfigFile = None,
     settings: Settings = None,
+    run_name: Annotated[
+        str, typer.Option(help="What the run is called.", show_default="data and time")
+    ] = "",
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
 ) -> None:
     """Start the pipeline on a Kubeflow Pipelines server."""
+    from components.connection import Connection
     from mtmh.config import load_config
+    from pipelines import kubeflow
     from pipelines.arguments import layers
-    from pipelines.kubeflow import submit as start
     from pipelines.main import define
 
     chosen = load_config(*layers(data, size, config), settings=settings)
-    print(f"run {start(define(chosen.cluster), host, data, chosen, tracking_uri)}")
+    connection = Connection(host, token_file, ca_file)
+    pipeline = define(chosen.cluster)
+    print(f"run {kubeflow.submit(pipeline, connection, data, chosen, tracking_uri, run_name)}")
+
+
+@app.command()
+def schedule(
+    host: Host,
+    tracking_uri: TrackingUri,
+    cron: Cron,
+    data: Data = "synthetic",
+    size: Size = "gpu",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    run_name: Annotated[
+        str,
+        typer.Option(help="The schedule; one of the same name is replaced.", show_default="data"),
+    ] = "",
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Let a Kubeflow Pipelines server run the pipeline again and again."""
+    from components.connection import Connection
+    from mtmh.config import load_config
+    from pipelines import kubeflow
+    from pipelines.arguments import layers
+    from pipelines.main import define
+
+    check_cron(cron)
+    chosen = load_config(*layers(data, size, config), settings=settings)
+    pipeline, connection = define(chosen.cluster), Connection(host, token_file, ca_file)
+    recurring = kubeflow.schedule(pipeline, connection, data, chosen, tracking_uri, cron, run_name)
+    print(f"recurring run {recurring}")
 
 
 @app.command()

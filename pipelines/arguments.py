@@ -1,10 +1,15 @@
 """The pipeline's arguments, and the files that its settings come from."""
 
+import hashlib
+import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mtmh.config import Config
+from mtmh.data.prepare import fingerprint
 from mtmh.errors import UserError
+from mtmh.version_hash import code_version
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -58,6 +63,20 @@ def on_cluster(config: Config, tracking_uri: str, name: str) -> dict[str, str | 
     }
 
 
+def identity(source: str, config: Config) -> dict[str, str]:
+    """What tells a run over the data at `source` from others: source, fingerprint, code_version and
+    run_id.
+
+    The id is UTC time and a short hash of the rest. Raises UserError when there is no data at
+    `source`.
+    """
+    data, code = fingerprint(source, config.data, config.seed), code_version()
+    rest = json.dumps([data, code, config.model_dump_json()])
+    key = hashlib.sha256(rest.encode()).hexdigest()[:8]
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{key}"
+    return {"source": source, "fingerprint": data, "code_version": code, "run_id": run_id}
+
+
 def of_run(
     source: str,
     config: Config,
@@ -71,7 +90,6 @@ def of_run(
     `name` is what the champion, the registered model and the served store go by; by default see
     `pipelines.names`. Raises UserError when there is no data at `source`.
     """
-    from components.submission import identity
     from pipelines.names import name_in
 
     run = identity(source, config)

@@ -1,21 +1,27 @@
 """A pipeline on Kubeflow: where its steps run, the pipeline as YAML, and the server that runs
 it."""
 
+import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kfp import kubernetes
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.pipeline_task import PipelineTask
 
+from components import IMAGE, IMAGE_VARIABLE
+from components.connection import Connection, connected
+from components.submission import Submission, start
 from mtmh.config import ClusterSettings, Config
 from mtmh.errors import UserError
 from pipelines.arguments import data_name, on_cluster
 
 if TYPE_CHECKING:
-    from kfp import Client
+    import kfp_server_api as api
 
 # in the image (k8s/images/router.Dockerfile)
 FEATURE_STORE = "/etc/mtmh/feature_store.cluster.yaml"
@@ -35,10 +41,19 @@ def place_on(task: PipelineTask, cluster: ClusterSettings) -> None:
         kubernetes.add_node_selector(task, label_key=label, label_value=value)
 
 
-def mount_on(task: PipelineTask, cluster: ClusterSettings) -> None:
-    """Mount the cluster's volume, where there is one."""
+def equip(task: PipelineTask, cluster: ClusterSettings) -> None:
+    """Give `task` what every step has on a cluster: the volume, where there is one, and the name of
+    the image that it runs in, which a pipeline that is compiled there asks for again."""
     if cluster.volume_claim:
         kubernetes.mount_pvc(task, pvc_name=cluster.volume_claim, mount_path=cluster.volume)
+    task.set_env_variable(IMAGE_VARIABLE, IMAGE)
+
+
+def reach_kubeflow(task: PipelineTask, cluster: ClusterSettings) -> None:
+    """Let `task` start runs where Kubeflow asks who does: the label is that of the PodDefault by
+    which it gives a pod its token."""
+    if cluster.kubeflow_namespace:
+        kubernetes.add_pod_label(task, "access-ml-pipeline", "true")
 
 
 def reach_serving(features: PipelineTask, deploy: PipelineTask, cluster: ClusterSettings) -> None:
@@ -71,37 +86,164 @@ def compile_pipeline(
 
 
 @contextmanager
-def server(host: str, cluster: ClusterSettings) -> Iterator["Client"]:
-    """The Kubeflow Pipelines server at `host`; nothing on a laptop stands in for it.
+def server(connection: Connection, cluster: ClusterSettings) -> Iterator["api.ApiClient"]:
+    """A client of a Kubeflow Pipelines server; nothing on a laptop stands in for it.
 
-    Raises UserError when `cluster` names no volume, or no server answers inside the context.
+    Raises UserError when `cluster` names no volume, when no node could pull the image, and as
+    `connected` does.
     """
-    from kfp import Client
-
-    from components.submission import answered_by
-
     if not cluster.volume_claim:
         raise UserError(
             "the steps need a volume: write --set"
             " cluster.volume_claim=NAME (a PersistentVolumeClaim)."
         )
-    with answered_by(host):
-        yield Client(host=host)
+    # A name without a registry is Docker Hub's own, where nothing of ours lies.
+    if "/" not in IMAGE and not cluster.local_images:
+        raise UserError(
+            f"the steps would run in the image {IMAGE}, which names no registry, so that no node"
+            f" can pull it. Set the variable {IMAGE_VARIABLE} to the image that you pushed, such as"
+            f" registry.example.com/{IMAGE}; where every node has it already (kind, minikube),"
+            " write --set cluster.local_images=true."
+        )
+    with connected(connection, cluster.kubeflow_namespace) as client:
+        yield client
+
+
+def uploaded(
+    client: "api.ApiClient",
+    pipeline: BaseComponent,
+    name: str,
+    host: str,
+    config: Config,
+    defaults: dict[str, str | int] | None = None,
+) -> Submission:
+    """Upload `pipeline`, with `defaults` for its parameters, as a new version of the one called
+    `name`; what starts runs of it from wherever the server is reached at `host`."""
+    import kfp_server_api as api
+
+    pipelines, namespace = api.PipelineServiceApi(client), _namespace(config.cluster)
+    listed = pipelines.pipeline_service_list_pipelines(filter=_called(name), **namespace).pipelines
+    parent = (listed or [None])[0] or pipelines.pipeline_service_create_pipeline(
+        pipeline=api.V2beta1Pipeline(display_name=name, **namespace)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "pipeline.yaml"
+        compile_pipeline(pipeline, package, defaults)
+        version = api.PipelineUploadServiceApi(client).upload_pipeline_version(
+            str(package),
+            name=f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}",
+            pipelineid=parent.pipeline_id,
+        )
+    return Submission(
+        host,
+        parent.pipeline_id,
+        version.pipeline_version_id,
+        _experiment_id(client, config.cluster),
+        config.cluster.service_account,
+        config.model_dump(mode="json"),
+    )
+
+
+def _experiment_id(client: "api.ApiClient", cluster: ClusterSettings) -> str:
+    """The id of the experiment that holds the runs, made where it is not there."""
+    import kfp_server_api as api
+
+    experiments, namespace = api.ExperimentServiceApi(client), _namespace(cluster)
+    listed = experiments.experiment_service_list_experiments(
+        filter=_called(cluster.experiment), **namespace
+    ).experiments
+    experiment = (listed or [None])[0] or experiments.experiment_service_create_experiment(
+        experiment=api.V2beta1Experiment(display_name=cluster.experiment, **namespace)
+    )
+    return str(experiment.experiment_id)
+
+
+def _namespace(cluster: ClusterSettings) -> dict[str, str]:
+    """The namespace as calls take it; a server of one user is not to be given any."""
+    return {"namespace": cluster.kubeflow_namespace} if cluster.kubeflow_namespace else {}
+
+
+def _called(name: str) -> str:
+    """The filter of a list for what is called `name`."""
+    equal = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    return json.dumps({"predicates": [equal]})
+
+
+def repeat(
+    client: "api.ApiClient",
+    submission: Submission,
+    name: str,
+    cron: str,
+    parameters: dict[str, Any],
+) -> str:
+    """Let the server start runs again and again (`cron`: six fields, seconds first, in UTC), in
+    place of the recurring runs of that name; the id of the new one."""
+    import kfp_server_api as api
+
+    service = api.RecurringRunServiceApi(client)
+    before = service.recurring_run_service_list_recurring_runs(
+        experiment_id=submission.experiment_id, filter=_called(name), page_size=100
+    ).recurring_runs
+    # One at a time, and none for the times at which the server was down.
+    created = service.recurring_run_service_create_recurring_run(
+        recurring_run=api.V2beta1RecurringRun(
+            display_name=name,
+            experiment_id=submission.experiment_id,
+            pipeline_version_reference=api.V2beta1PipelineVersionReference(
+                pipeline_id=submission.pipeline_id, pipeline_version_id=submission.version_id
+            ),
+            runtime_config=api.V2beta1RuntimeConfig(parameters=parameters),
+            service_account=submission.service_account or None,
+            trigger=api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(cron=cron)),
+            mode=api.RecurringRunMode.ENABLE,
+            max_concurrency="1",
+            no_catchup=True,
+        )
+    )
+    # The old ones go last: where the server refuses the new one, they go on.
+    for old in before or []:
+        service.recurring_run_service_delete_recurring_run(old.recurring_run_id)
+    return str(created.recurring_run_id)
 
 
 def submit(
-    pipeline: BaseComponent, host: str, source: str, config: Config, tracking_uri: str
+    pipeline: BaseComponent,
+    connection: Connection,
+    source: str,
+    config: Config,
+    tracking_uri: str,
+    name: str = "",
 ) -> str:
-    """Start a run of the main pipeline on the server at `host` and return its id.
+    """Start a run of the main pipeline, called `name` (by default by data and time), and return its
+    id.
 
     Checkpoints and the served store go to the volume of `config.cluster`, what the run leaves to
     Kubeflow's artifact store. `source` is a path as the steps see it, or "synthetic". Raises
     UserError as `server` does.
     """
-    with server(host, config.cluster) as client:
-        arguments = on_cluster(config, tracking_uri, data_name(source)) | {"source": source}
-        account = config.cluster.service_account or None
-        started = client.create_run_from_pipeline_func(
-            pipeline, arguments=arguments, service_account=account
-        )
-    return str(started.run_id)
+    defaults = on_cluster(config, tracking_uri, data_name(source))
+    called = str(defaults["model_name"])
+    with server(connection, config.cluster) as client:
+        parameters = {"source": source}
+        submission = uploaded(client, pipeline, called, connection.host, config, defaults)
+        named = name or f"{called} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+        return start(client, submission, named, parameters)
+
+
+def schedule(
+    pipeline: BaseComponent,
+    connection: Connection,
+    source: str,
+    config: Config,
+    tracking_uri: str,
+    cron: str,
+    name: str = "",
+) -> str:
+    """Let the server run the main pipeline again and again, as `submit` starts it once and in place
+    of the schedule of the same name; returns the id of the recurring run."""
+    defaults = on_cluster(config, tracking_uri, data_name(source))
+    called = str(defaults["model_name"])
+    with server(connection, config.cluster) as client:
+        parameters = {"source": source}
+        submission = uploaded(client, pipeline, called, connection.host, config, defaults)
+        return repeat(client, submission, name or called, cron, parameters)

@@ -22,7 +22,7 @@ from components.register import register
 from components.report import report
 from components.train import train
 from mtmh.config import ClusterSettings
-from pipelines.kubeflow import mount_on, place_on, reach_serving
+from pipelines.kubeflow import equip, place_on, reach_serving
 
 NAME = "mtmh"
 STEPS = (
@@ -126,4 +126,4 @@ def _arrange(tasks: dict[str, PipelineTask], cluster: ClusterSettings | None) ->
     place_on(tasks["train"], cluster)
     reach_serving(tasks["features"], tasks["deploy"], cluster)
     for task in tasks.values():
-        mount_on(task, cluster)
+        equip(task, cluster)

@@ -3,24 +3,29 @@ it asks for it."""
 
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from datetime import UTC, date, datetime
+from datetime import date
 from operator import eq
 from pathlib import Path
 from typing import TextIO
 
 from kfp import dsl
 
+from components.connection import Connection
 from components.monitor import monitor
 from components.retrain import retrain
-from components.submission import Submission
 from mtmh.config import ClusterSettings, Config, load_config
 from mtmh.errors import UserError
 from pipelines import local, main
-from pipelines.arguments import layers, of_name
-from pipelines.kubeflow import compile_pipeline, mount_on, server
+from pipelines.arguments import layers, on_cluster
+from pipelines.kubeflow import (
+    equip,
+    reach_kubeflow,
+    repeat,
+    server,
+    uploaded,
+)
 from pipelines.names import name_in
 from pipelines.runs_folder import owned
 
@@ -59,8 +64,9 @@ def define(cluster: ClusterSettings) -> dsl.base_component.BaseComponent:
                 bounds=bounds,
             )
             retrain_task.set_caching_options(False)
-        mount_on(monitor_task, cluster)
-        mount_on(retrain_task, cluster)
+        equip(monitor_task, cluster)
+        equip(retrain_task, cluster)
+        reach_kubeflow(retrain_task, cluster)
 
     return mtmh_monitor
 
@@ -138,6 +144,12 @@ def as_options(settings: Sequence[str]) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
 
+def whole(config: Config) -> list[str]:
+    """`config` as settings: they make it again from whatever files lie below them."""
+    sections = config.model_dump(mode="json")
+    return [f"{name}={json.dumps(section)}" for name, section in sections.items()]
+
+
 def arguments(folder: Path, out: Path, name: str, command: list[str]) -> dict[str, str | int]:
     """The pipeline's arguments but for day, bounds and submission; `command` are the words of
     `mtmh` that do the same.
@@ -156,41 +168,28 @@ def arguments(folder: Path, out: Path, name: str, command: list[str]) -> dict[st
 
 
 def schedule(
-    host: str, watched: dict[str, str | int], cron: str, config: Config, tracking_uri: str
+    connection: Connection,
+    watched: dict[str, str | int],
+    cron: str,
+    config: Config,
+    tracking_uri: str,
+    name: str = "",
+    inside: str = "",
 ) -> str:
-    """Let a Kubeflow Pipelines server run the pipeline again and again; returns the id of the
-    recurring run.
+    """Let a Kubeflow Pipelines server run the pipeline again and again, in place of the schedule of
+    the same `name` (by default by the data); returns the id of the recurring run.
 
     `watched` are its `arguments`, with paths as the steps see them; `cron` has six fields, seconds
-    first. The main pipeline is compiled with `config` and uploaded first: that is what a day that
-    asks for retraining submits. Raises UserError when the configuration names no volume, or no
-    server answers.
+    first; `inside` is the server's URL as the steps reach it, where that is another. The main
+    pipeline is compiled with `config` and uploaded first: that is what a day that asks for
+    retraining submits. Raises UserError as `pipelines.kubeflow.server` does.
     """
-    volume, name = Path(config.cluster.volume), Path(str(watched["data"])).name
-    defaults = of_name(config, tracking_uri, volume / "runs", volume / "scratch", name)
-    account = config.cluster.service_account or None
-    # The main pipeline first: its id is what a day that asks for retraining submits.
-    with server(host, config.cluster) as client, tempfile.TemporaryDirectory() as folder:
-        retraining, package = Path(folder) / "retraining.yaml", Path(folder) / "monitor.yaml"
-        compile_pipeline(main.define(config.cluster), retraining, defaults)
-        compile_pipeline(define(config.cluster), package)
-        uploaded = client.upload_pipeline(
-            str(retraining), f"{main.NAME}-{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        )
-        experiment = client.create_experiment("Default").experiment_id
-        submission = Submission(
-            host, uploaded.pipeline_id, experiment, account or "", config.model_dump(mode="json")
-        )
-        # A day at a time, and none for the days on which the server was down.
-        recurring = client.create_recurring_run(
-            client.create_experiment(NAME).experiment_id,
-            NAME,
-            cron_expression=cron,
-            max_concurrency=1,
-            no_catchup=True,
-            pipeline_package_path=str(package),
-            params={**watched, "submission": submission.to_json()},
-            enable_caching=False,
-            service_account=account,
-        )
-    return str(recurring.recurring_run_id)
+    data, host = Path(str(watched["data"])).name, inside or connection.host
+    defaults = on_cluster(config, tracking_uri, data)
+    with server(connection, config.cluster) as client:
+        pipeline = main.define(config.cluster)
+        called = str(defaults["model_name"])
+        retraining = uploaded(client, pipeline, called, host, config, defaults)
+        days = uploaded(client, define(config.cluster), f"{NAME}-{data}", host, config)
+        parameters = {**watched, "submission": retraining.to_json()}
+        return repeat(client, days, name or f"{NAME}-{data}", cron, parameters)

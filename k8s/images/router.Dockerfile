@@ -1,6 +1,7 @@
 # The whole project: the router's image, and the one that every step of the pipeline runs in (components/__init__.py).
 # Not built here: no Docker engine was at hand; tests/k8s checks the paths and the pins. From the root of the repository:
 #   docker build -f k8s/images/router.Dockerfile -t mtmh-python:0.1.0 .
+#   for a cluster, by the name that it is pushed under: -t $MTMH_IMAGE --build-arg IMAGE=$MTMH_IMAGE
 #   with GPUs for training: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu126
 FROM python:3.11.14-slim-bookworm
 
@@ -36,5 +37,8 @@ WORKDIR /tmp
 USER 10001:10001
 # A small run of the pipeline compiles all that a step needs, and shows that the image works.
 RUN mtmh run --set data.synthetic.users=300 --set data.synthetic.items=300 --runs /tmp/first && rm -r /tmp/first
+# Its own name: what is compiled or submitted inside asks for this very image again.
+ARG IMAGE=
+ENV MTMH_IMAGE=$IMAGE
 EXPOSE 8080 8081
 CMD ["mtmh", "route", "--config", "/etc/mtmh/router/router.yaml"]

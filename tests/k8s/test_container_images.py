@@ -18,7 +18,7 @@ import pytest
 import yaml
 from helpers.processes import free_ports
 
-from components import IMAGE
+from components import IMAGE, IMAGE_VARIABLE
 from mtmh import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -192,6 +192,12 @@ def test_what_numba_compiles_is_in_the_image_and_belongs_to_who_runs_it() -> Non
     )
     assert made < user < run
     assert steps[made][1].endswith(f"--owner 10001 --group 10001 {cache}")
+
+
+def test_the_image_knows_the_name_that_it_is_built_under() -> None:
+    steps = instructions(IMAGES / "router.Dockerfile")
+    argument = steps.index(("ARG", "IMAGE="))
+    assert steps[argument + 1] == ("ENV", f"{IMAGE_VARIABLE}=$IMAGE")
 
 
 @pytest.mark.parametrize("overlay", ["cpu", "gpu"])

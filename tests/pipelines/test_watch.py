@@ -20,6 +20,7 @@ from helpers.kubeflow_api import Kubeflow, serve_kubeflow
 from helpers.small_place import DAYS, FIRST, ITEMS, USERS, write_place
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
+from components.connection import Connection
 from components.retrain import retrain
 from components.submission import Submission
 from monitoring.retraining import RAISED
@@ -42,8 +43,8 @@ TINY = [
 ]
 CRON = "0 30 0 * * *"
 LAST = FIRST + timedelta(days=DAYS - 1)
-ON_VOLUME = load_config(settings=["cluster.volume_claim=mtmh"])
-KFP_WARNS = "ignore:This client only works with:FutureWarning"  # kfp says so each time
+LOCAL = ["cluster.volume_claim=mtmh", "cluster.local_images=true"]
+ON_VOLUME = load_config(settings=LOCAL)
 
 
 def compiled(path: Path, cluster: ClusterSettings) -> list[dict[str, Any]]:
@@ -102,14 +103,13 @@ def kubeflow() -> Iterator[Kubeflow]:
         yield served
 
 
-@pytest.mark.filterwarnings(KFP_WARNS)
 def test_a_schedule_needs_a_volume_and_a_server() -> None:
-    watched = watched_on(Path("/mnt/mtmh"))
+    watched, nobody = watched_on(Path("/mnt/mtmh")), Connection("http://127.0.0.1:9")
     assert watched["data"] == "/mnt/mtmh/monitoring/retraining/small"
     with pytest.raises(UserError, match=r"cluster\.volume_claim"):
-        monitor.schedule("http://127.0.0.1:9", watched, CRON, Config(), "http://mlflow")
+        monitor.schedule(nobody, watched, CRON, Config(), "http://mlflow")
     with pytest.raises(UserError, match="no Kubeflow Pipelines server answers"):
-        monitor.schedule("http://127.0.0.1:9", watched, CRON, ON_VOLUME, "http://mlflow")
+        monitor.schedule(nobody, watched, CRON, ON_VOLUME, "http://mlflow")
 
 
 @pytest.fixture
@@ -166,21 +166,27 @@ def test_a_retraining_that_fails_is_told_and_may_be_raised_again(
         assert not (out / RAISED).exists()
 
 
-@pytest.mark.filterwarnings(KFP_WARNS)
 def test_a_scheduled_day_submits_the_pipeline_that_was_uploaded_with_the_schedule(
     place: Path, bounds: Path, kubeflow: Kubeflow, tmp_path: Path
 ) -> None:
-    config = load_config(
-        settings=[*TINY, "cluster.volume_claim=mtmh", f"cluster.volume={tmp_path}"]
-    )
-    assert (
-        monitor.schedule(kubeflow.url, watched_on(tmp_path), CRON, config, "http://mlflow")
-        == "recurring 1"
-    )
+    config = load_config(settings=[*TINY, *LOCAL, f"cluster.volume={tmp_path}"])
+    connection = Connection(kubeflow.url)
+    for _ in range(2):
+        number = monitor.schedule(connection, watched_on(tmp_path), CRON, config, "http://mlflow")
 
-    # The server has the whole pipeline, with the settings as its defaults, and the monitor's
-    # parameters name it.
-    ((uploaded, documents),) = kubeflow.pipelines.items()
+    # One schedule, the last. The server has both pipelines whole, the main one with the settings as
+    # its defaults, and the monitor's parameters name it.
+    (recurring,) = kubeflow.recurring.values()
+    assert (recurring["recurring_run_id"], recurring["display_name"]) == (
+        number,
+        "mtmh-monitor-small",
+    )
+    assert recurring["trigger"]["cron_schedule"]["cron"] == CRON
+    names = [pipeline["display_name"] for pipeline in kubeflow.pipelines.values()]
+    assert names == ["mtmh-small", "mtmh-monitor-small"]
+    parameters = recurring["runtime_config"]["parameters"]
+    submission = Submission(**json.loads(parameters["submission"]))
+    documents = kubeflow.versions[submission.version_id]
     compile_pipeline(main.define(config.cluster), tmp_path / "same.yaml")
     same = next(yaml.safe_load_all((tmp_path / "same.yaml").read_text()))
     defaults = {
@@ -191,8 +197,6 @@ def test_a_scheduled_day_submits_the_pipeline_that_was_uploaded_with_the_schedul
     assert defaults.items() >= of_config(config).items()
     assert defaults["store"] == str(tmp_path / "runs" / "serving" / "small")
     missing = {name for name, value in defaults.items() if value is None}
-    parameters = kubeflow.recurring[0]["runtime_config"]["parameters"]
-    assert kubeflow.recurring[0]["trigger"]["cron_schedule"]["cron"] == CRON
 
     # Both steps as the cluster runs them, in processes of their own.
     day = {**parameters, "day": str(LAST), "bounds": str(bounds)}
@@ -202,8 +206,11 @@ def test_a_scheduled_day_submits_the_pipeline_that_was_uploaded_with_the_schedul
     assert f"run run 1 on {kubeflow.url}" in screen.getvalue()
     (started,) = kubeflow.runs
     data = tmp_path / "monitoring" / "retraining" / "small"
-    assert started["pipeline_version_reference"] == {"pipeline_id": uploaded}
-    assert started["experiment_id"] == "experiment of Default"
+    assert started["pipeline_version_reference"] == {
+        "pipeline_id": submission.pipeline_id,
+        "pipeline_version_id": submission.version_id,
+    }
+    assert kubeflow.experiments[started["experiment_id"]]["display_name"] == "mtmh"
     arguments = started["runtime_config"]["parameters"]
     assert set(arguments) == {"source", "fingerprint", "code_version", "run_id"}
     assert missing <= set(arguments)
@@ -214,9 +221,10 @@ def test_a_scheduled_day_submits_the_pipeline_that_was_uploaded_with_the_schedul
 def test_a_server_that_takes_no_run_is_an_error_and_the_note_is_put_back(
     place: Path, bounds: Path, kubeflow: Kubeflow, tmp_path: Path
 ) -> None:
-    kubeflow.refused = True
+    kubeflow.versions["version"], kubeflow.experiments["experiment"] = [], {}
+    kubeflow.failing = 400
     submission = Submission(
-        kubeflow.url, "pipeline", "experiment", "", Config().model_dump(mode="json")
+        kubeflow.url, "pipeline", "version", "experiment", "", Config().model_dump(mode="json")
     )
     day = {
         **watched_on(tmp_path),
@@ -224,6 +232,6 @@ def test_a_server_that_takes_no_run_is_an_error_and_the_note_is_put_back(
         "bounds": str(bounds),
         "submission": submission.to_json(),
     }
-    with pytest.raises(UserError, match=r"takes no run: 400 Bad Request: .*not today"):
+    with pytest.raises(UserError, match=r"answers 400 Bad Request: not today"):
         retrain.python_func(**day)
     assert not (tmp_path / "monitoring" / RAISED).exists()

@@ -19,6 +19,7 @@ import pytest
 import requests
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from helpers.certificate import certificate
 from helpers.live_router import Router, Run, eventually
 from helpers.processes import free_ports
 
@@ -241,33 +242,6 @@ def test_nobody_is_sent_to_the_host_that_a_caller_names(router: Router, path: st
     answer = router.client.get(path, headers={"host": "evil.example"})
     assert answer.status_code == 404
     assert "location" not in answer.headers
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 that signs itself, and its key."""
-    pem, key = folder / "certificate.pem", folder / "key.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    command += [
-        "-addext",
-        "subjectAltName=IP:127.0.0.1,DNS:localhost",
-        "-keyout",
-        str(key),
-        "-out",
-        str(pem),
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-    return pem, key
 
 
 def test_both_ports_speak_tls_where_there_is_a_certificate(run_router: Run, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ SELECTOR = "app.kubernetes.io/part-of=mtmh,app.kubernetes.io/component={}"
 RETRYABLE = (409, 429, 500, 502, 503, 504)  # answers of the API that another try may mend
 OUT_OF_REACH = 120.0  # seconds that the API may be
 LONGEST = 1000  # characters of a pod's last words
+CAUSES = ("failed to load", "error:")  # a line of Triton's log that says what went wrong has one
+ENDED = ("Succeeded", "Failed")  # phases of a pod that answers nobody any more
 
 Answer = TypeVar("Answer")
 
@@ -66,11 +68,11 @@ class Cluster:
 
     def loaded(self) -> list[str] | None:
         """The versions that Triton is told to load, None where it never was."""
-        return configured_versions(self._triton())
+        return _annotated(self._triton().spec.template.metadata)
 
     def load(self, versions: list[str] | None, loaded: list[str] | None) -> None:
-        """Make Triton load `versions` (None: as if never told) where it was told `known`, and wait
-        until it has.
+        """Make Triton load `versions` (None: as if never told) where it was told `loaded`, and wait
+        until every pod that answers has, those included that are about to go.
 
         Raises OvertakenError when it was told something else, RolloutError when it does not come
         up, UserError when the cluster refuses.
@@ -78,10 +80,9 @@ class Cluster:
 
         def change() -> None:
             triton = client.AppsV1Api(self.api).read_namespaced_deployment(TRITON, self.namespace)
-            if configured_versions(triton) not in (versions, loaded):
-                raise OvertakenError(
-                    f"somebody else told Triton to load {configured_versions(triton)}"
-                )
+            current = _annotated(triton.spec.template.metadata)
+            if current not in (versions, loaded):
+                raise OvertakenError(f"somebody else told Triton to load {current}")
             text = None if versions is None else " ".join(versions)
             body = {
                 # 409 where it was changed meanwhile.
@@ -92,37 +93,40 @@ class Cluster:
 
         def missing() -> str:
             triton = self._triton()
-            if configured_versions(triton) != versions:
-                raise OvertakenError(
-                    f"somebody else told Triton to load {configured_versions(triton)}"
-                )
-            return pending(triton)
+            current = _annotated(triton.spec.template.metadata)
+            if current != versions:
+                raise OvertakenError(f"somebody else told Triton to load {current}")
+            return pending(triton) or self._outdated(versions)
 
         self._with_retries(change)
         self._wait("Triton's pods", missing)
 
-    def wait_for_routers(self, version: str) -> None:
-        """Return once every router that is ready serves `version`, and there is one.
+    def wait_for_routers(self, version: str, champion_named_us: int) -> None:
+        """Return once every router that is ready, or waits for `version`, serves it, and there is
+        one.
 
-        Raises RolloutError when that takes too long, or a router says that it refuses the version.
+        Raises RolloutError when that takes too long, or a router refuses the version since it was
+        named: `champion_named_us` (store.champion_named_us) is the naming that counts.
         """
 
         def missing() -> str:
-            answers = {pod.metadata.name: self._health(pod) for pod in self._pods(ROUTER)}
-            for name, health in answers.items():
-                if why := health.get("refused", {}).get(version):
+            late, serving = [], 0
+            for pod in self._pods(ROUTER):
+                if pod.metadata.deletion_timestamp is not None:
+                    continue
+                name, health = pod.metadata.name, self._health(pod)
+                why = health.get("refused", {}).get(version, "")
+                # Until a router has looked at the champion again, it tells of an earlier naming.
+                if why and health.get("champion_named_us") == champion_named_us:
                     raise RolloutError(f"{name} refuses it: {why}")
-            serving = {
-                name: health.get("model_version")
-                for name, health in answers.items()
-                if health.get("ready")
-            }
-            others = [
-                f"{name} serves {other or 'nothing'}"
-                for name, other in serving.items()
-                if other != version
-            ]
-            return ", ".join(others) or ("" if serving else "none is ready")
+                if health.get("ready") and health.get("model_version") == version:
+                    serving += 1
+                elif what := health.get("waiting", {}).get(version):
+                    late.append(f"{name} waits {what}")
+                elif health.get("ready"):
+                    other = health.get("model_version") or "nothing"
+                    late.append(f"{name} serves {other}" + (f", refused it: {why}" if why else ""))
+            return ", ".join(late) or ("" if serving else "none is ready")
 
         self._wait("the routers", missing)
 
@@ -140,13 +144,15 @@ class Cluster:
         """Why Triton's pods do not run, in the cluster's words; empty where they say nothing."""
         errors = []
         for pod in self._pods(TRITON):
+            if pod.metadata.deletion_timestamp is not None:
+                continue
             for container in pod.status.container_statuses or []:
                 waiting = container.state.waiting if container.state else None
                 ended = container.last_state.terminated if container.last_state else None
                 # Kubernetes' reason, and the last words of the process before.
                 words = [
                     f"{waiting.reason}" if waiting else "",
-                    " ".join((ended.message or "").split())[-LONGEST:] if ended else "",
+                    last_words(ended.message or "") if ended else "",
                 ]
                 if error := ": ".join(word for word in words if word):
                     errors.append(f"{pod.metadata.name}: {error}")
@@ -157,13 +163,25 @@ class Cluster:
             lambda: client.AppsV1Api(self.api).read_namespaced_deployment(TRITON, self.namespace)
         )
 
+    def _outdated(self, versions: list[str] | None) -> str:
+        """The pods of Triton without this annotation, empty where all have it. A Deployment does
+        not count those that are terminating, and they answer the routers for some time more.
+        """
+        old = [
+            pod.metadata.name
+            for pod in self._pods(TRITON)
+            if _annotated(pod.metadata) != versions and pod.status.phase not in ENDED
+        ]
+        return f"{', '.join(old)} must end first" if old else ""
+
     def _pods(self, component: str) -> list[client.V1Pod]:
+        """All pods of a component, those that are terminating too."""
         selector = SELECTOR.format(component)
         core = client.CoreV1Api(self.api)
-        pods = self._with_retries(
+        pods: list[client.V1Pod] = self._with_retries(
             lambda: core.list_namespaced_pod(self.namespace, label_selector=selector)
         ).items
-        return [pod for pod in pods if pod.metadata.deletion_timestamp is None]
+        return pods
 
     def _health(self, pod: client.V1Pod) -> dict[str, Any]:
         """What a router answers to /readyz; `ready` is whether it takes traffic. Empty where it
@@ -175,18 +193,18 @@ class Cluster:
             for port in container.ports or []
             if port.name == "http"
         ]
-        if not (pod.status.pod_ip and ports):
+        address = pod.status.pod_ip
+        if not (address and ports):
             return {}
+        host = f"[{address}]" if ":" in address else address  # IPv6 in brackets
         try:
-            answer = self.http.request(
-                "GET", f"http://{pod.status.pod_ip}:{ports[0].container_port}/readyz"
-            )
+            answer = self.http.request("GET", f"http://{host}:{ports[0].container_port}/readyz")
             return {**json.loads(answer.data), "ready": answer.status == 200}
         except (urllib3.exceptions.HTTPError, ValueError):
             return {}
 
     def _with_retries(self, call: Callable[[], Answer]) -> Answer:
-        """What `ask` returns, asked again while the API is out of reach or busy."""
+        """What `call` returns, called again while the API is out of reach or busy."""
         end = time.monotonic() + min(self.seconds, OUT_OF_REACH)
         while True:
             try:
@@ -208,10 +226,15 @@ class Cluster:
             time.sleep(self.pause)
 
 
-def configured_versions(triton: client.V1Deployment) -> list[str] | None:
-    """The versions in the annotation of its pods."""
-    text = (triton.spec.template.metadata.annotations or {}).get(VERSIONS)
-    return None if text is None else text.split()
+def last_words(message: str) -> str:
+    """The end of a container's log in at most LONGEST characters, on one line: first the lines that
+    tell a cause, which much may follow, then the last of the others.
+    """
+    lines = [" ".join(line.split()) for line in message.splitlines()]
+    causes = [line for line in lines if any(cause in line.lower() for cause in CAUSES)]
+    first = " ".join(causes)[:LONGEST]
+    rest = " ".join(line for line in lines if line and line not in causes)
+    return f"{first} {rest[max(len(rest) + len(first) + 1 - LONGEST, 0) :]}".strip()
 
 
 def pending(deployment: client.V1Deployment) -> str:
@@ -231,6 +254,12 @@ def pending(deployment: client.V1Deployment) -> str:
     if (status.replicas or 0) > new:
         return f"{(status.replicas or 0) - new} old ones are still ending"
     return "" if available >= new else f"{available} of {new} are available"
+
+
+def _annotated(metadata: client.V1ObjectMeta) -> list[str] | None:
+    """The versions in the annotation of a pod, or of a Deployment's template of pods."""
+    text = (metadata.annotations or {}).get(VERSIONS)
+    return None if text is None else text.split()
 
 
 def _words(error: Exception) -> str:

@@ -3,8 +3,8 @@ it.
 
 Which versions Triton loads stands in an annotation of its pods (k8s/base/triton.yaml), which one
 serves in the store's file `champion`, as on a laptop. Wherever this is killed, what serves is
-loaded: the champion changes only while Triton has both, and Triton keeps the old one until the next
-version comes. Not run on a real cluster.
+loaded: the champion changes only while every pod of Triton has both, and Triton keeps the old one
+until the next version comes. Not run on a real cluster.
 """
 
 from contextlib import suppress
@@ -33,7 +33,7 @@ def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
     try:
         cluster.load(to_load, loaded)
         packages.promote(store, version)
-        cluster.wait_for_routers(version)
+        cluster.wait_for_routers(version, packages.champion_named_us(store))
     except Exception as error:
         kind = UserError if isinstance(error, UserError) else RolloutError
         why = f"version {version} does not serve: {error}"
@@ -54,7 +54,7 @@ def _undo(
         if _champion(store) != before:
             if before:
                 packages.promote(store, before)
-                cluster.wait_for_routers(before)
+                cluster.wait_for_routers(before, packages.champion_named_us(store))
             else:
                 (store / packages.CHAMPION).unlink()
         cluster.load(loaded, to_load)

@@ -208,7 +208,13 @@ def _operations(app: FastAPI, service: Service) -> None:
         status = "ready" if versions.ready else waiting
         champion = versions.serving.champion if versions.serving else None
         # Listed even when ready: the old version goes on serving, and nobody would notice.
-        health = {"status": status, "model_version": champion, "refused": versions.refused}
+        health = {
+            "status": status,
+            "model_version": champion,
+            "refused": versions.refusals.reasons,
+            "waiting": versions.refusals.waiting,
+            "champion_named_us": versions.refusals.champion_named_us,
+        }
         return _json(health, 200 if versions.ready else 503)
 
     @app.get(

@@ -33,11 +33,6 @@ OPTIONS = [
     ("grpc.keepalive_time_ms", 60_000),  # who is gone without a word
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.max_connection_idle_ms", 300_000),
-    # Callers spread anew over the routers that there are.
-    (
-        "grpc.max_connection_age_ms",
-        3_600_000,
-    ),
     ("grpc.max_connection_age_grace_ms", 30_000),  # to finish the calls under way
     # Both the same: between the two limits gRPC refuses calls at random.
     ("grpc.max_metadata_size", HEADER_BYTES),
@@ -193,6 +188,8 @@ async def start(service: Service) -> Rpc | None:
     bounds = [
         ("grpc.max_receive_message_length", 1024 * min(limits.body_kb, BODY_KB["/v1/retrieve"])),
         ("grpc.max_concurrent_streams", STREAMS),
+        # Callers spread anew over the routers that there are.
+        ("grpc.max_connection_age_ms", round(1000 * listen.grpc_connection_seconds)),
         ("grpc.max_allowed_incoming_connections", min(limits.connections, most)),
     ]
     server = aio.server(options=[*OPTIONS, *bounds], maximum_concurrent_rpcs=STREAMS)

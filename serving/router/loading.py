@@ -16,6 +16,7 @@ from serving.router.heads import HeadFailure, ask, inputs_of
 from serving.router.limits import Deadline
 from serving.router.package import Package
 from serving.router.settings import TritonSettings
+from serving.router.triton_channel import TritonChannel
 
 CALL_SECONDS = 5.0  # for every call of Triton's but a load
 WARM_UPS = 3  # requests with a single trigger, after one with many
@@ -31,11 +32,11 @@ class NotReadyError(Exception):
 
 @dataclass
 class Models:
-    """Triton's models, by its client. With `settings.manages_models` false nothing is loaded or
+    """Triton's models, over its channel. With `settings.manages_models` false nothing is loaded or
     unloaded.
     """
 
-    client: InferenceServerClient
+    channel: TritonChannel
     settings: TritonSettings
     secret: dict[str, str]  # metadata of the calls that manage models
     # Until when lost models are not loaded again, how long it was.
@@ -43,6 +44,11 @@ class Models:
         0.0,
         0.0,
     )
+
+    @property
+    def client(self) -> InferenceServerClient:
+        """Triton's client, which may be another one at the next call."""
+        return self.channel.client
 
     async def ready(self, needed: Collection[str]) -> set[str]:
         """Names of the models that can be asked. Raises NotReadyError.

@@ -2,11 +2,10 @@
 
 import time
 
-from tritonclient.grpc.aio import InferenceServerClient
-
 from serving.router.heads import HeadList, ask, inputs_of
 from serving.router.limits import Deadline
 from serving.router.package import Package
+from serving.router.triton_channel import TritonChannel
 
 SILENCE = 5.0  # seconds without an answer after which a router takes itself out of service
 PROBE_AFTER = 1.0  # seconds without an answer after which a probe asks
@@ -19,8 +18,8 @@ class Readiness:
     and an answer.
     """
 
-    def __init__(self, client: InferenceServerClient) -> None:
-        self.client = client
+    def __init__(self, channel: TritonChannel) -> None:
+        self.channel = channel
         self.answered: dict[str, float] = {}  # version -> time.monotonic()
 
     def note_answer(self, number: str) -> None:
@@ -45,6 +44,8 @@ class Readiness:
             return
         models = {head: f"retrieve_{head}_{package.number}" for head in package.heads}
         inputs = inputs_of(package, dict.fromkeys(package.item_ids[:1]), [], 1)
-        answers = await ask(self.client, models, inputs, "score", Deadline(PROBE_MILLISECONDS))
+        answers = await ask(
+            self.channel.client, models, inputs, "score", Deadline(PROBE_MILLISECONDS)
+        )
         if any(isinstance(answer, HeadList) for answer in answers.values()):
             self.note_answer(package.number)

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from tritonclient.grpc.aio import InferenceServerClient
 
 from mtmh.errors import UserError
 from mtmh.experiment.arms import NO_ARM, Arm
@@ -20,6 +19,7 @@ from serving.router.metrics import Metrics
 from serving.router.package import Package
 from serving.router.schema import Filters, RetrieveRequest, SimilarRequest, Trigger
 from serving.router.settings import Limits
+from serving.router.triton_channel import TritonChannel
 from serving.router.versions import Versions
 
 NOTHING = HeadList(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int32), 0, 0.0)
@@ -75,7 +75,7 @@ class RetrievalResult:
 class Retrieval:
     """Everything a request needs that outlives it."""
 
-    client: InferenceServerClient
+    channel: TritonChannel
     versions: Versions
     histories: Histories
     metrics: Metrics
@@ -195,7 +195,7 @@ class Retrieval:
             result.lists = dict.fromkeys(models, NOTHING)
             return
         inputs = inputs_of(result.package, triggers, exclude, depth)
-        answers = await ask(self.client, models, inputs, score, deadline)
+        answers = await ask(self.channel.client, models, inputs, score, deadline)
         # Both heads were given the same triggers, so the cold ones are counted once.
         cold = 0
         for head, answer in answers.items():

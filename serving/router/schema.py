@@ -270,6 +270,14 @@ class Health(BaseModel):
     refused: dict[str, str] = Field(
         default_factory=dict, description="Versions that are not served, and why."
     )
+    waiting: dict[str, str] = Field(
+        default_factory=dict, description="Versions that will be served, and what they wait for."
+    )
+    champion_named_us: int = Field(
+        0,
+        description="When the champion was named that the others speak of, in microseconds since "
+        "1970 by the store's clock: what was refused is tried again when it is named again.",
+    )
 
 
 class Problem(BaseModel):

@@ -11,7 +11,6 @@ from typing import Any
 
 from mtmh.exposures.log import LogWriter
 from serving.router.configuration import Configuration, Tokens
-from serving.router.heads import connect
 from serving.router.history import Histories
 from serving.router.limits import Admission, Deadline, RequestError
 from serving.router.loading import Models
@@ -21,6 +20,7 @@ from serving.router.readiness import Readiness
 from serving.router.retrieve import RETRY_AFTER, Retrieval, RetrievalResult
 from serving.router.schema import Engagement, RetrieveRequest, SimilarRequest
 from serving.router.settings import Settings, Source
+from serving.router.triton_channel import TritonChannel
 from serving.router.versions import Versions
 from serving.triton.management import headers
 
@@ -51,18 +51,18 @@ class Service:
         log.
         """
         settings = self.settings
-        self.client = connect(settings.triton.url)
+        self.channel = TritonChannel(settings.triton.url)
         self.histories = Histories(settings.features)
-        self.readiness = Readiness(self.client)
+        self.readiness = Readiness(self.channel)
         self.versions = Versions(
             settings.store,
-            Models(self.client, settings.triton, headers(self.secret)),
+            Models(self.channel, settings.triton, headers(self.secret)),
             self.histories,
             self.readiness,
             self.metrics,
             settings.experiment,
         )
-        self.retrieval = Retrieval(self.client, self.versions, self.histories, self.metrics)
+        self.retrieval = Retrieval(self.channel, self.versions, self.histories, self.metrics)
         self.log = LogWriter(settings.log.directory) if settings.log.directory else None
         self.metrics.log_kept.set(self.log is not None)
         self.metrics.ready.set_function(lambda: float(self.versions.ready))
@@ -82,7 +82,7 @@ class Service:
         if self.log is not None:
             await self.log.close()
         self.histories.threads.shutdown(wait=False, cancel_futures=True)
-        await self.client.close()
+        await self.channel.client.close()
 
     async def _repeat(
         self, name: str, look: Callable[[], Awaitable[None]], pause: float | None = None

@@ -68,11 +68,18 @@ def is_loopback(host: str) -> bool:
 
 
 class Listen(Section):
-    """Where the router answers; no gRPC where `grpc_port` is null."""
+    """Where the router answers; no gRPC where `grpc_port` is null.
+
+    A gRPC connection ends after about `grpc_connection_seconds`: its client looks the name up
+    again, and finds the routers that have come since.
+    """
 
     host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
     port: Port = 8080
     grpc_port: Port | None = 8081
+    grpc_connection_seconds: Annotated[float, Field(ge=1.0, le=86_400.0, allow_inf_nan=False)] = (
+        300.0
+    )
     tls: Tls = Tls()
 
     @property

@@ -19,7 +19,9 @@ from serving.router.loading import Models, NotReadyError
 from serving.router.metrics import Loaded, Metrics
 from serving.router.package import Package
 from serving.router.readiness import Readiness
+from serving.router.refusals import Refusals
 from serving.router.settings import ExperimentSettings
+from serving.router.triton_channel import Outage
 from serving.triton import store
 
 log = logging.getLogger("mtmh.router")
@@ -90,13 +92,10 @@ class Versions:
     experiment: ExperimentSettings  # as configured
     serving: Serving | None = None
     loaded: dict[str, Live] = field(default_factory=dict)  # warm: what serves, and what waits to
-    # Version -> why, in a few words; the log has the details.
-    refused: dict[str, str] = field(default_factory=dict)
-    # Of what was refused: not tried again until it changes.
-    stamps: dict[str, object] = field(default_factory=dict)
+    refusals: Refusals = field(default_factory=Refusals)
     # Version -> unloaded when, users.
     draining: dict[str, tuple[float, Live | None]] = field(default_factory=dict)
-    trouble: str = ""  # what keeps Triton from being looked at, as the log has it
+    outage: Outage = field(default_factory=Outage)  # of Triton
 
     @property
     def ready(self) -> bool:
@@ -113,7 +112,6 @@ class Versions:
         """One round: what Triton lost is loaded again, what is new is taken over, what is old is
         unloaded.
         """
-        trouble = ""
         try:
             # Triton is asked once a round; all three steps below go by its answer.
             packages = [live.package for live in self.loaded.values()]
@@ -124,11 +122,12 @@ class Versions:
             await self.models.restore(packages, ready)
             await self._take_over(ready)
             await self._retire(ready)
+            self.outage.note_answer()
         except NotReadyError as error:
-            trouble = str(error)
-            if not self.trouble:
-                log.warning("triton is not ready", extra={"fields": {"why": trouble}})
-        self.trouble = trouble
+            self.outage.note_silence(str(error))
+            # Before the first version nobody else uses the client, so that no call is cut off.
+            if self.serving is None:
+                await self.models.channel.renew()
         # Histories do not need Triton, so they are tried again even while it is away.
         self.histories.reopen([live.package.folder for live in self.loaded.values()])
 
@@ -137,17 +136,18 @@ class Versions:
         for number in dict.fromkeys([champion, *self.experiment.versions]):
             if number and number not in self.loaded and (live := await self._take(number, ready)):
                 self.loaded[number] = live
-        # An arm, or a champion's name, that was wrong and is not there any more needs nobody's
-        # attention.
-        named = {"champion", champion, *self.experiment.versions}
-        self.refused = {number: why for number, why in self.refused.items() if number in named}
-        self.stamps = {number: stamp for number, stamp in self.stamps.items() if number in named}
+        self.refusals.keep({"champion", champion, *self.experiment.versions})
         self._publish(champion)
 
     async def _read_champion(self) -> str:
         """The store's champion; the one that serves where the store cannot tell."""
+
+        def read() -> tuple[int, str]:
+            # The time first: a champion that is named between the two is new at the next look.
+            return store.champion_named_us(self.directory), store.champion(self.directory)
+
         try:
-            champion = await asyncio.to_thread(store.champion, self.directory)
+            named_us, champion = await asyncio.to_thread(read)
         except (UserError, ValueError, OSError) as error:
             self._refuse(
                 "champion",
@@ -156,8 +156,8 @@ class Versions:
                 str(error),
             )
             return self.serving.champion if self.serving else ""
-        self.refused.pop("champion", None)
-        self.stamps.pop("champion", None)
+        self.refusals.drop("champion")
+        self.refusals.follow(named_us)
         return champion
 
     def _publish(self, champion: str) -> None:
@@ -213,9 +213,9 @@ class Versions:
         """The version, loaded and warm; None where it failed, now or before, or is not ready
         yet.
         """
-        if number in self.stamps and self.stamps[number] == await asyncio.to_thread(
-            self._stamp, number
-        ):
+        # Before it is tried: what changes meanwhile may mend it, and is tried as well.
+        stamp = await asyncio.to_thread(self._stamp, number)
+        if self.refusals.stands(number, stamp):
             return None
         start = time.perf_counter()
         try:
@@ -225,19 +225,15 @@ class Versions:
         ) as refusal:  # whatever is wrong with a version, the one before it goes on
             error = refusal.__cause__ or refusal
             # What cannot be read may come back as it was: that is tried again at every look.
-            stamp = (
-                str(error)
-                if isinstance(error, OSError)
-                else await asyncio.to_thread(self._stamp, number)
-            )
+            stamp = str(error) if isinstance(error, OSError) else stamp
             self._refuse(number, str(refusal), error, stamp)
             await self.models.unload(
                 [model for model in await self.models.ready([]) if model.endswith(f"_{number}")]
             )
             return None
         if live is not None:
-            for register in (self.refused, self.stamps, self.draining):
-                register.pop(number, None)
+            self.refusals.drop(number)
+            self.draining.pop(number, None)
             self.readiness.note_answer(number)
             seconds = round(time.perf_counter() - start, 2)
             log.info("version loaded", extra={"fields": {"version": number, "seconds": seconds}})
@@ -254,7 +250,7 @@ class Versions:
             if missing := sorted(
                 set(manifest["models"]) - await self.models.ready(manifest["models"])
             ):
-                self.refused[number] = f"waiting for somebody to load {', '.join(missing)}"
+                self.refusals.wait(number, f"for somebody to load {', '.join(missing)}")
                 return None
         _, live = self.draining.get(number, (0.0, None))
         if live is None:
@@ -271,16 +267,9 @@ class Versions:
         return live
 
     def _refuse(self, number: str, reason: str, error: BaseException, stamp: object) -> None:
-        """Callers see the reason; what exactly is wrong, with its paths, is in the log, once."""
-        if self.stamps.get(number) != stamp:
-            why = (str(error) or type(error).__name__)[:2000]
-            log.error(
-                "version refused",
-                extra={"fields": {"version": number, "reason": reason, "why": why}},
-            )
-            if self.serving is not None or number != "champion":  # a new store has no champion yet
-                self.metrics.refused.inc()
-        self.refused[number], self.stamps[number] = reason, stamp
+        is_news = self.refusals.add(number, reason, error, stamp)
+        if is_news and (self.serving is not None or number != "champion"):
+            self.metrics.refused.inc()  # a new store has no champion yet
 
     async def _retire(self, ready: set[str]) -> None:
         """Unload versions that nobody uses any more, and those that an earlier router left
@@ -311,14 +300,11 @@ class Versions:
         self.histories.close([live.package.folder for live in (*self.loaded.values(), *drained)])
 
     def _stamp(self, number: str) -> object:
-        """Changes when a file of the version does, or the champion is named again."""
+        """Changes when a file of the version does."""
         folders = [
             self.directory / "versions" / number,
             *(self.directory / "models").glob(f"*_{number}"),
         ]
-        files = [
-            self.directory / store.CHAMPION,
-            *(file for folder in folders for file in sorted(folder.rglob("*"))),
-        ]
+        files = [file for folder in folders for file in sorted(folder.rglob("*"))]
         states = ((file, file.stat()) for file in files if file.is_file())
         return tuple((str(file), state.st_mtime_ns, state.st_size) for file, state in states)

@@ -97,6 +97,16 @@ def champion(store: Path) -> str:
     return version
 
 
+def champion_named_us(store: Path) -> int:
+    """When the champion was named, in microseconds since 1970 by the file system's clock; 0 where
+    none is. It tells two namings of the same version apart.
+    """
+    try:
+        return (store / CHAMPION).stat().st_mtime_ns // 1000
+    except FileNotFoundError:
+        return 0
+
+
 def verify(store: Path, version: str) -> dict[str, Any]:
     """Check every file of an installed version and return its manifest. Raises UserError naming
     what does not agree.

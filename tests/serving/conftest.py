@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as grpc
 from helpers.asking import Serving
+from helpers.cluster_api import StandIn, running
 from helpers.processes import triton_ports
+from helpers.small_cluster import write_package as write_small_package
 from helpers.small_version import write_run, write_world
 
 from mtmh.retrieval import query
@@ -84,3 +86,14 @@ def copied_store(store: Path, tmp_path: Path) -> Path:
     place = tmp_path / "store"
     shutil.copytree(store, place)
     return place
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[StandIn]:
+    """The stand-in of a cluster, whose store has versions 7 to 10; none serves."""
+    for version in ("7", "8", "9", "10"):
+        write_small_package(tmp_path / version, version)
+        install(tmp_path / version, tmp_path / "store")
+    with running(StandIn(tmp_path / "store")) as started:
+        yield started
+        assert started.unserved == set()

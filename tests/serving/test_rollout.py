@@ -2,89 +2,42 @@
 where it fails.
 """
 
-import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.cluster_api import StandIn, Trouble, running
+from helpers.cluster_api import StandIn
+from helpers.cluster_pods import Trouble
+from helpers.small_cluster import cluster, serve, write_package
 from kfp import dsl
-from kubernetes import client
 
 from components.deploy import deploy
 from mtmh.errors import UserError
-from serving.cluster.pods import Cluster, RolloutError
+from serving.cluster.pods import RolloutError
 from serving.cluster.rollout import roll_out
-from serving.triton.store import install, promote, versions
+from serving.triton.store import versions
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """Versions 7 to 10, installed; none serves."""
-    for version in ("7", "8", "9", "10"):
-        write_package(tmp_path / version, version)
-        install(tmp_path / version, tmp_path / "store")
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def api(store: Path) -> Iterator[StandIn]:
-    with running(StandIn(store)) as started:
-        yield started
-        assert started.unserved == set()
-
-
-def write_package(place: Path, version: str) -> None:
-    names = [
-        f"{kind}_{version}"
-        for kind in ("engagement", "relevance", "retrieve_engagement", "retrieve_relevance")
-    ]
-    sums = {}
-    for name in names:
-        config = place / "models" / name / "config.pbtxt"
-        config.parent.mkdir(parents=True)
-        config.write_text(f'name: "{name}"\n')
-        sums[f"models/{name}/config.pbtxt"] = hashlib.sha256(config.read_bytes()).hexdigest()
-    (place / "manifest.json").write_text(
-        json.dumps({"version": version, "models": names, "sha256": sums})
-    )
-
-
-def cluster(api: StandIn, seconds: float = 20.0) -> Cluster:
-    configuration = client.Configuration(host=api.url)
-    configuration.retries = False
-    return Cluster(client.ApiClient(configuration), "mtmh", seconds, pause=0.01)
-
-
-def serve(api: StandIn, told: str) -> None:
-    """As if the last of the versions `told` had been rolled out before."""
-    api.tell(told)
-    api.settle()
-    promote(api.store, told.split()[-1])
-    api.serving = dict.fromkeys(api.serving, told.split()[-1])
-    api.history.clear()
-
-
-def served(api: StandIn) -> set[str]:
-    return set(api.serving.values())
-
-
 def test_the_first_version_is_loaded_and_then_serves(api: StandIn) -> None:
     assert roll_out(api.store, "7", cluster(api)) == ["7"]
-    assert (api.history, api.champion, served(api), api.pods) == (["7"], "7", {"7"}, ["7", "7"])
+    assert (api.history, api.champion, api.serving, api.triton.available) == (
+        ["7"],
+        "7",
+        {"7"},
+        ["7", "7"],
+    )
 
 
 def test_the_next_comes_beside_the_old_and_the_one_before_goes(api: StandIn) -> None:
     serve(api, "7 8")
     assert roll_out(api.store, "10", cluster(api)) == ["8", "10"]
-    assert (api.history, api.champion, served(api)) == (["8 10"], "10", {"10"})
+    assert (api.history, api.champion, api.serving) == (["8 10"], "10", {"10"})
 
 
 def test_a_version_that_an_experiment_names_stays(api: StandIn) -> None:
@@ -97,7 +50,7 @@ def test_a_version_that_an_experiment_names_stays(api: StandIn) -> None:
 def test_the_same_version_again_changes_nothing_that_serves(api: StandIn) -> None:
     serve(api, "7 8")
     roll_out(api.store, "8", cluster(api))
-    assert (api.champion, served(api), api.history) == ("8", {"8"}, [])
+    assert (api.champion, api.serving, api.history) == ("8", {"8"}, [])
 
 
 @pytest.mark.parametrize("given_up", [True, False])
@@ -110,7 +63,7 @@ def test_a_version_that_triton_does_not_load_is_taken_back(api: StandIn, given_u
         told.value
     )
     assert "Version 7 serves as before." in str(told.value)
-    assert (api.history, api.champion, served(api), api.pods) == (
+    assert (api.history, api.champion, api.serving, api.triton.available) == (
         ["7 8", "7"],
         "7",
         {"7"},
@@ -122,7 +75,7 @@ def test_a_first_version_that_does_not_load_leaves_nothing(api: StandIn) -> None
     api.trouble = Trouble(broken="7")
     with pytest.raises(RolloutError, match="No version serves, as before"):
         roll_out(api.store, "7", cluster(api))
-    assert (api.history, api.champion, api.told) == (["7", None], "", None)
+    assert (api.history, api.champion, api.triton.told) == (["7", None], "", None)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +92,7 @@ def test_a_version_that_the_routers_do_not_take_is_taken_back(
     api.trouble = trouble
     with pytest.raises(RolloutError, match=why):
         roll_out(api.store, "8", cluster(api, seconds=1.0))
-    assert (api.history, api.champion, served(api)) == (["7 8", "7"], "7", {"7"})
+    assert (api.history, api.champion, api.serving) == (["7 8", "7"], "7", {"7"})
 
 
 def test_a_status_written_meanwhile_and_an_api_that_is_busy_are_asked_again(api: StandIn) -> None:
@@ -153,13 +106,13 @@ def test_what_somebody_else_told_triton_meanwhile_stays(api: StandIn) -> None:
     serve(api, "7")
 
     def overtake(verb: str, resource: str) -> None:
-        if api.told == "7 8":
+        if api.triton.told == "7 8":
             api.tell("7 9")
 
-    api.trouble = Trouble(on_request=overtake)
+    api.on_request = overtake
     with pytest.raises(RolloutError, match=r"somebody else told Triton to load \['7', '9'\]"):
         roll_out(api.store, "8", cluster(api))
-    assert (api.told, api.champion) == ("7 9", "7")
+    assert (api.triton.told, api.champion) == ("7 9", "7")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +127,7 @@ def test_a_missing_right_is_told_and_nothing_serves_but_what_did(
             rule["verbs"].remove(verb)
     with pytest.raises(UserError, match=f"the cluster refuses: {resource} .* cannot {verb} it"):
         roll_out(api.store, "8", cluster(api))
-    assert (api.champion, served(api)) == ("7", {"7"})
+    assert (api.champion, api.serving) == ("7", {"7"})
 
 
 def test_the_deploy_account_has_the_rights_that_are_used_and_no_other(api: StandIn) -> None:
@@ -215,13 +168,13 @@ def test_killed_at_any_time_what_serves_is_loaded_and_a_second_try_ends_it(
     command = [sys.executable, "-c", script, str(api.store), api.url]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT)
     child.append(process.pid)
-    api.trouble = Trouble(on_request=kill)
+    api.on_request = kill
     process.communicate()
     assert process.returncode == -signal.SIGKILL
+    api.on_request = lambda verb, resource: None
     api.settle()
-    api.trouble = Trouble()
     roll_out(api.store, "8", cluster(api))
-    assert (api.champion, served(api), api.told) == ("8", {"8"}, "7 8")
+    assert (api.champion, api.serving, api.triton.told) == ("8", {"8"}, "7 8")
 
 
 def test_the_deploy_step_rolls_a_cluster(
@@ -245,7 +198,7 @@ def test_the_deploy_step_rolls_a_cluster(
         store=str(api.store),
         namespace="mtmh",
     )
-    assert (api.history, api.champion, served(api)) == (["8 11"], "11", {"11"})
+    assert (api.history, api.champion, api.serving) == (["8 11"], "11", {"11"})
     assert (tmp_path / "champions" / "synthetic").resolve() == run / "retriever"
     assert versions(api.store) == [
         "8",

@@ -18,7 +18,7 @@ from mtmh.experiment.arms import Arm, assign
 from mtmh.retrieval import query
 from mtmh.retrieval.retriever import Retriever
 from serving.triton.management import headers
-from serving.triton.store import install, promote
+from serving.triton.store import champion_named_us, install, promote
 
 ASKED = {"triggers": ["i00", "i11", "i25"], "k": 12}
 
@@ -248,6 +248,28 @@ def test_a_refused_version_is_tried_again_when_it_changed(
         assert "34" not in router.client.get("/readyz").json()["refused"]
 
 
+def test_a_refused_version_is_tried_again_when_it_is_named_again(
+    run_router: Run, place: RouterFolder
+) -> None:
+    """And /readyz says with which naming of the champion it was refused."""
+    install(place.package("35"), place.store)
+    damaged_file(place, "35")
+    namings = []
+    with run_router() as router:
+        for count in (1, 2):
+            (place.store / "champion").write_text("35\n")
+            eventually(
+                lambda c=count: router.metric("mtmh_versions_refused_total") == c, "it is refused"
+            )
+            ready = router.client.get("/readyz").json()
+            assert "checksum" in ready["refused"]["35"]
+            assert ready["champion_named_us"] == champion_named_us(place.store)
+            namings.append(ready["champion_named_us"])
+        promote(place.store, "1")
+        remove(place.store, "35")
+    assert namings[0] < namings[1]
+
+
 def test_where_somebody_else_loads_the_models_the_router_waits(
     run_router: Run, place: RouterFolder, server: InferenceServerClient
 ) -> None:
@@ -255,9 +277,10 @@ def test_where_somebody_else_loads_the_models_the_router_waits(
     promote(place.store, "6")
     with run_router("triton.manages_models=false", wait=False) as router:
         eventually(
-            lambda: "waiting" in router.client.get("/readyz").json()["refused"].get("6", ""),
+            lambda: "engagement_6" in router.client.get("/readyz").json()["waiting"].get("6", ""),
             "it waits",
         )
+        assert router.client.get("/readyz").json()["refused"] == {}  # to wait is no refusal
         response = router.client.post("/v1/retrieve", json=ASKED)
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         models = sorted(path.name for path in (place.store / "models").glob("*_6"))
@@ -265,6 +288,7 @@ def test_where_somebody_else_loads_the_models_the_router_waits(
             server.load_model(model, headers=headers(place.triton.secret))
         eventually(lambda: router.client.get("/readyz").status_code == 200, "it is ready")
         assert router.retrieve(**ASKED)["model_version"] == "6"
+        assert router.client.get("/readyz").json()["waiting"] == {}
         promote(place.store, "1")
     assert server.is_model_ready("retrieve_relevance_6")  # it unloads nothing either
 

@@ -19,10 +19,10 @@ def write_package(place: Path, version: str) -> None:
     ]
     sums = {}
     for name in names:
-        config = place / "models" / name / "config.pbtxt"
-        config.parent.mkdir(parents=True)
-        config.write_text(f'name: "{name}"\n')
-        sums[f"models/{name}/config.pbtxt"] = hashlib.sha256(config.read_bytes()).hexdigest()
+        for file in (f"models/{name}/config.pbtxt", f"models/{name}/{version}/model.py"):
+            (place / file).parent.mkdir(parents=True, exist_ok=True)
+            (place / file).write_text(f'name: "{name}"\n')
+            sums[file] = hashlib.sha256((place / file).read_bytes()).hexdigest()
     (place / "manifest.json").write_text(
         json.dumps({"version": version, "models": names, "sha256": sums})
     )

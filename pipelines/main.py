@@ -101,7 +101,8 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             package_task = package(run=run, features=statistics, version=version, **registry)
             deploy(
                 run=run, package=package_task.outputs["package"], approved=passed, version=version,
-                place=place, store=store, namespace=cluster.namespace if cluster else "")
+                place=place, store=store, namespace=cluster.namespace if cluster else "",
+                **registry)
         _arrange(Pipeline.get_default_pipeline().tasks, cluster)
     return mtmh
 # fmt: on

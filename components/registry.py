@@ -78,7 +78,7 @@ def passed_run(tracking_uri: str, model_name: str, version: str) -> Path | None:
         raise
     if registered.tags.get("gate") != "passed":
         return None
-    return Path(client.get_run(registered.run_id).data.tags["run_directory"])
+    return Path(client.get_run(str(registered.run_id)).data.tags["run_directory"])
 
 
 def logged_run(tracking_uri: str, model_name: str, version: str) -> str:

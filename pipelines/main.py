@@ -99,10 +99,9 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         with dsl.If(eq(passed, True), name="passed"):
             statistics = tables["features"]
             package_task = package(run=run, features=statistics, version=version, **registry)
-            deploy(
+            deploy(**registry,
                 run=run, package=package_task.outputs["package"], approved=passed, version=version,
-                place=place, store=store, namespace=cluster.namespace if cluster else "",
-                **registry)
+                place=place, store=store, namespace=cluster.namespace if cluster else "")
         _arrange(Pipeline.get_default_pipeline().tasks, cluster)
     return mtmh
 # fmt: on

@@ -86,6 +86,7 @@ def test_a_champion_on_a_server_is_fetched_or_the_step_fails(
     """In both modes of the server's artifacts; the default one's URIs have one slash
     (mlflow-artifacts:/1/..).
     """
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # else minutes for what is gone
     url, artifacts = server
     assert registry.champion_location(url, MODEL) == ""

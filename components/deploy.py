@@ -13,15 +13,17 @@ def deploy(
     version: str,
     place: str,
     store: str,
+    model_name: str,
+    tracking_uri: str,
     namespace: str = "",
 ) -> None:
     """Check verdict and checksums once more; put the package into `store` and make it the champion
-    there, which a running server takes up; then make the link `place`, where there is one, lead to
-    the run's retriever, atomically.
+    there, which a running server takes up; then move MLflow's alias `champion` to it, and make the
+    link `place`, where there is one, lead to the run's retriever, atomically.
 
     With `namespace`, a cluster serves from the store: its Triton loads the version first, the
-    champion changes only then, and all is as it was where the version does not come to serve
-    (serving/cluster/rollout.py).
+    champion changes only then, and all is as it was, the alias too, where the version does not come
+    to serve (serving/cluster/rollout.py).
     """
     from pathlib import Path
 
@@ -31,6 +33,7 @@ def deploy(
         import json
         import os
 
+        from components.registry import make_champion
         from mtmh.errors import UserError
         from mtmh.retrieval.version import verify
         from serving.triton.store import install, promote, retire
@@ -49,6 +52,8 @@ def deploy(
             loaded = roll_out(Path(store), version, Cluster(connected(), namespace))
         else:
             promote(Path(store), version)
+        # Last, so that the next run is compared with what served.
+        make_champion(tracking_uri, model_name, version)
         for old in retire(Path(store), needed=loaded):
             print(f"removed version {old} from {store}")
         if not place:  # on a cluster a run lies in the artifact store, where no link leads

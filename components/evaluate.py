@@ -26,7 +26,7 @@ def evaluate(
 
     out = Path(result.path)
     with running("evaluate", out):
-        from components.tracking import fetch
+        from components.registry import fetch
         from mtmh.config import EvaluationSettings, RetrievalSettings
         from mtmh.evaluation.evaluate import evaluate
 

@@ -22,7 +22,7 @@ def package(
     from components.step import running
 
     with running("package"):
-        from components.tracking import logged_run
+        from components.registry import logged_run
         from serving.triton.export import write_package
 
         mlflow = {"model_name": model_name, "run_id": logged_run(tracking_uri, model_name, version)}

@@ -9,8 +9,8 @@ from components import IMAGE
 def register(
     run: dsl.Input[dsl.Artifact], model_name: str, tracking_uri: str, artifacts: str
 ) -> str:
-    """Log the run, register its retriever as a version, move the alias `champion` only when the
-    gate passed.
+    """Log the run and register its retriever as a version, tagged with the gate's verdict; the
+    alias `champion` stays where it is.
 
     Returns the version's number.
     """

@@ -1,10 +1,9 @@
-"""MLflow as the project uses it: one experiment, one registered model a data set, the alias
-`champion`.
+"""A run in MLflow: one experiment for all of them, and its retriever as a version of the data set's
+registered model (`components/registry.py` has the champion).
 
 Plain functions over the client; mlflow (1.6 s) is imported where it is used.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -12,18 +11,14 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
-from urllib.request import url2pathname
 
 from mtmh.environment import set_environment
 from mtmh.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
 EXPERIMENT = "mtmh"
-CHAMPION = "champion"
 LOGGED_FILES = (
     "config.yaml",
     "metrics.json",
@@ -50,64 +45,16 @@ def connect(tracking_uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
-def champion_of(client: "MlflowClient", model_name: str) -> "ModelVersion | None":
-    """The version that holds the alias `champion`, or None."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version_by_alias(model_name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in ABSENT:
-            return None
-        raise
-
-
-def champion_location(tracking_uri: str, model_name: str) -> str:
-    """Where the champion's retriever directory lies (a path or a remote URI); empty when there is
-    none."""
-    # Opening an SQLite file that is not there would make one, which takes seconds.
-    database = Path(unquote(tracking_uri.removeprefix("sqlite:///")))
-    if tracking_uri.startswith("sqlite:///") and not database.exists():
-        print(f"{model_name} has no champion yet")
-        return ""
-    version = champion_of(connect(tracking_uri), model_name)
-    if version is None:
-        print(f"{model_name} has no champion yet")
-        return ""
-    location = version.source or ""
-    if location.startswith("file://"):
-        location = url2pathname(location.removeprefix("file://"))
-    if "://" not in location and not Path(location).is_dir():
-        gone = f"its files are gone from {location}"
-        print(f"version {version.version} is the champion, but {gone}: going on without it")
-        return ""
-    print(f"version {version.version} of {model_name}: {location}")
-    return location
-
-
-def logged_run(tracking_uri: str, model_name: str, version: str) -> str:
-    """The id of the MLflow run that a registered version came from."""
-    return str(connect(tracking_uri).get_model_version(model_name, version).run_id)
-
-
-def fetch(location: str) -> Path:
-    """The directory at `location`, downloaded first when it is remote."""
-    if "://" not in location:
-        return Path(location)
-    from mlflow.artifacts import download_artifacts
-
-    folder = tempfile.mkdtemp(prefix="champion-")
-    return Path(download_artifacts(artifact_uri=location, dst_path=folder))
-
-
 def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) -> str:
-    """Log the run directory and register its retriever; move the alias `champion` when its gate
-    passed.
+    """Log the run directory and register its retriever, tagged with the gate's verdict. The alias
+    `champion` stays where it is: it moves when the version serves (`registry.make_champion`).
 
-    A retriever that is registered already (same manifest) keeps its version. Returns the version's
-    number.
+    A version's number is its package's: the same retriever with the same serving settings keeps
+    its number, with others it gets a new one. Returns the version's number.
     """
     from mlflow.exceptions import MlflowException
+
+    from serving.triton.export import package_key
 
     client = connect(tracking_uri)
     metrics = json.loads((run / "metrics.json").read_text())
@@ -116,28 +63,24 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
     # Kubeflow ends the run that it opened.
     if RUN_ID not in os.environ:
         client.set_terminated(run_id)
-    # Every version is registered, so that a rejected one can be looked at; one is the champion.
-    manifest = hashlib.sha256((run / "retriever" / "manifest.json").read_bytes()).hexdigest()
     try:
         client.create_registered_model(model_name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # The same files are the same version, whoever registers them again.
-    same_files = f"name = '{model_name}' and tag.manifest = '{manifest}'"
-    if registered := client.search_model_versions(same_files):
+    # What makes the same package is the same version, whoever registers it again.
+    key = package_key(run)
+    if registered := client.search_model_versions(
+        f"name = '{model_name}' and tag.package = '{key}'"
+    ):
         version = registered[0].version
     else:
         source = f"{client.get_run(run_id).info.artifact_uri}/retriever"
-        tags = {"manifest": manifest}
-        version = client.create_model_version(model_name, source, run_id, tags).version
-    passed = bool(metrics["gate"]["passed"])
-    verdict = "passed" if passed else "rejected"
+        version = client.create_model_version(model_name, source, run_id, {"package": key}).version
+    # Every version is registered, so that a rejected one can be looked at.
+    verdict = "passed" if metrics["gate"]["passed"] else "rejected"
     client.set_model_version_tag(model_name, version, "gate", verdict)
-    if passed:
-        client.set_registered_model_alias(model_name, CHAMPION, version)
-    role = "champion" if passed else "registered, not champion"
-    print(f"version {version} of {model_name}: {role}")
+    print(f"version {version} of {model_name}: {verdict}")
     return str(version)
 
 

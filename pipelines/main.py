@@ -101,7 +101,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         with dsl.If(eq(passed, True), name="passed"):
             package_task = package(
                 run=run, features=tables["features"], version=version, **registry)
-            deploy(
+            deploy(**registry,
                 run=run, package=package_task.outputs["package"], approved=passed, version=version,
                 place=place, store=store, namespace=cluster.namespace if cluster else "")
         _arrange(Pipeline.get_default_pipeline().tasks, cluster)

@@ -2,6 +2,7 @@
 checksums.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -80,6 +81,17 @@ def write_package(
     }
     _write_json(out / MANIFEST, {**provenance, "mlflow": mlflow, "models": models, "sha256": files})
     return out
+
+
+def package_key(run: Path) -> str:
+    """What tells the package of a run from others', the feature store's content apart: a hash of
+    the retriever, of the settings that it is served by, and of the code that serves it.
+    """
+    digest = hashlib.sha256(retrieval_settings(run).model_dump_json().encode())
+    code = [Path(__file__), Path(triton.__file__), SCORING, *sorted(BACKEND.glob("*.py"))]
+    for path in (run / "retriever" / MANIFEST, *code):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _serving(

@@ -22,6 +22,18 @@ def trained(version: str) -> int:
     return number if number < REFRESHES else number // REFRESHES
 
 
+def version_before(store: Path) -> str:
+    """The installed version that came before the champion: of its refreshes, else of what was
+    trained earlier. Raises UserError when there is none.
+    """
+    serving = packages.champion(store)
+    by_age = sorted(packages.versions(store), key=lambda version: (trained(version), int(version)))
+    earlier = by_age[: by_age.index(serving)]
+    if not earlier:
+        raise UserError(f"{store} has no version before {serving}, which serves.")
+    return earlier[-1]
+
+
 def install_refresh(retriever: Path, store: Path) -> str:
     """Package what `mtmh.retrieval.refresh` wrote, install it beside the champion, and return its
     number.

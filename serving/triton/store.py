@@ -42,10 +42,9 @@ class Manifest(BaseModel, extra="allow"):
 def install(package: Path, store: Path) -> str:
     """Put a package into the store; returns its version. The same package again changes nothing.
 
-    Another package of a version that is there (the same retriever with other settings) takes its
-    place; a server that has the version loaded goes on with what it read. Hard links where the file
-    system has them, copies otherwise. Raises UserError when the package is not what its manifest
-    lists, no file less and none more.
+    Hard links where the file system has them, copies otherwise. Raises UserError when the package
+    is not what its manifest lists, no file less and none more, and when the store has another
+    package of that version: what a server may have loaded is never replaced.
     """
     manifest = _manifest(package)
     version = str(manifest["version"])
@@ -58,7 +57,8 @@ def install(package: Path, store: Path) -> str:
                 "files in its version's folder: make the package again with mtmh package RUN."
             )
     with _locked(store) as drafts:
-        if folder.is_dir() and _manifest(folder) == manifest:
+        if folder.is_dir():
+            _check_same(_manifest(folder), manifest, store)
             return version
         draft = drafts / version
         shutil.copytree(package, draft, copy_function=_link)
@@ -186,6 +186,24 @@ def _manifest(package: Path) -> dict[str, Any]:
         raise UserError(
             f"{package / MANIFEST}: {where}: {wrong['msg']}. Make the package again."
         ) from None
+
+
+def _check_same(installed: dict[str, Any], manifest: dict[str, Any], store: Path) -> None:
+    """Raises UserError when two packages of one version are not of the same registered version, nor
+    have the same files.
+    """
+    # The registry gives a number to a retriever and its settings; the feature store's files differ
+    # by the time of their writing.
+    registered = manifest.get("mlflow")
+    if registered and registered == installed.get("mlflow"):
+        return
+    if manifest["sha256"] != installed["sha256"]:
+        raise UserError(
+            f"{store} has another package as version {manifest['version']}, which may serve: it is"
+            " not replaced. Give this one a number that neither the store nor the registry has;"
+            " where the registry was begun anew, use a new store, or remove the old one while"
+            " nothing serves from it."
+        )
 
 
 def _check(manifest: dict[str, Any], files: dict[str, Path], package: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from helpers.run_directory import write_run
 
-from components import tracking
+from components import registry, tracking
 from mtmh.config import RetrievalSettings
 from mtmh.errors import UserError
 from mtmh.retrieval.query import recommend
@@ -42,9 +42,10 @@ def location(
     (folder / "mlflow.db").write_bytes(empty_database)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     run = write_run(folder / "run-1", passed=True, retriever=version("mtmh"))
-    tracking.register_run(run, MODEL, uri, str(folder / "mlartifacts"))
+    number = tracking.register_run(run, MODEL, uri, str(folder / "mlartifacts"))
+    registry.make_champion(uri, MODEL, number)
     mlflow.set_tracking_uri(uri)
-    yield Path(tracking.champion_location(uri, MODEL))
+    yield Path(registry.champion_location(uri, MODEL))
     mlflow.set_tracking_uri(None)
 
 

@@ -1,6 +1,5 @@
-"""MLflow: what a run leaves there, and when the alias `champion` moves."""
+"""MLflow: what a run leaves there."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -62,41 +61,6 @@ def test_a_run_of_another_mlflow_is_explained(
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     with pytest.raises(UserError, match="MLFLOW_RUN_ID"):
         register(write_run(tmp_path / "run-1", passed=True), uri, tmp_path)
-
-
-def test_only_a_passed_gate_moves_the_champion(tmp_path: Path, uri: str) -> None:
-    assert tracking.champion_location(uri, MODEL) == ""
-    register(write_run(tmp_path / "bad-0", passed=False, weights="0"), uri, tmp_path)
-    assert tracking.champion_location(uri, MODEL) == ""
-    first = register(write_run(tmp_path / "good", passed=True, weights="1"), uri, tmp_path)
-    champion = tracking.champion_location(uri, MODEL)
-    assert json.loads((Path(champion) / "manifest.json").read_text()) == {"weights": "1"}
-    second = register(write_run(tmp_path / "bad", passed=False, weights="2"), uri, tmp_path)
-    assert second != first
-    assert tracking.champion_location(uri, MODEL) == champion
-    client = tracking.connect(uri)
-    assert client.get_model_version(MODEL, second).tags["gate"] == "rejected"
-    register(write_run(tmp_path / "better", passed=True, weights="3"), uri, tmp_path)
-    assert tracking.champion_location(uri, MODEL) != champion
-
-
-def test_the_same_retriever_keeps_its_version(tmp_path: Path, uri: str) -> None:
-    first = register(write_run(tmp_path / "a", passed=True), uri, tmp_path)
-    assert register(write_run(tmp_path / "b", passed=True), uri, tmp_path) == first
-
-
-def test_a_champion_whose_files_are_gone_is_left_out(
-    tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    register(write_run(tmp_path / "a", passed=True), uri, tmp_path)
-    (tmp_path / "mlartifacts").rename(tmp_path / "elsewhere")
-    assert tracking.champion_location(uri, MODEL) == ""
-    assert "gone" in capsys.readouterr().out
-
-
-def test_no_database_no_champion(tmp_path: Path) -> None:
-    assert tracking.champion_location(f"sqlite:///{tmp_path / 'mlflow.db'}", MODEL) == ""
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_become_legal() -> None:

@@ -122,7 +122,8 @@ def test_a_rerun_takes_the_unchanged_steps_from_the_cache(second: Ran) -> None:
 # MLflow 3.17 asks SQLAlchemy 2.1 for things that SQLAlchemy calls deprecated.
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 def test_the_champion_in_mlflow_is_the_first_run(first: Ran, second: Ran, runs: Path) -> None:
-    from components.tracking import champion_of, connect
+    from components.registry import champion_of
+    from components.tracking import connect
 
     client = connect(local.tracking_uri(runs))
     champion = champion_of(client, "mtmh-synthetic")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.tracking import champion_location
+from components.registry import champion_location
 from mtmh.config import Config
 from pipelines.arguments import of_run
 from pipelines.local import tracking_uri

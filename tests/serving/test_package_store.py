@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.small_package import write_small_package
 
 import mtmh_cli
 from mtmh.errors import UserError
@@ -181,19 +182,36 @@ def test_an_install_killed_half_way_is_nothing_and_is_mended_by_the_next(
     assert not (tmp_path / ".drafts").exists()
 
 
-def test_the_same_version_with_other_settings_takes_the_place(
+def test_the_same_version_with_other_settings_is_refused(
     package_of: PackageOf, run_of: PackageOf, tmp_path: Path
 ) -> None:
+    """A server that has the version loaded must find its files as they were."""
     store = tmp_path / "store"
     packages.promote(store, packages.install(package_of("1"), store))
     run = shutil.copytree(run_of("1"), tmp_path / "run")
     (run / "config.yaml").write_text(
         (run / "config.yaml").read_text().replace("alpha: 50", "alpha: 30")
     )
-    packages.install(write_package(run, "1", tmp_path / "package"), store)
+    package = write_package(run, "1", tmp_path / "package")
+    with pytest.raises(UserError, match="another package as version 1, which may serve"):
+        packages.install(package, store)
     packages.verify(store, "1")
-    assert json.loads((store / "versions" / "1" / "serving.json").read_text())["alpha"] == 30
-    assert packages.champion(store) == "1"
+    assert json.loads((store / "versions" / "1" / "serving.json").read_text())["alpha"] == 50
+    assert packages.install(write_package(run, "2", tmp_path / "next"), store) == "2"
+    assert json.loads((store / "versions" / "2" / "serving.json").read_text())["alpha"] == 30
+
+
+def test_the_same_files_or_the_same_registered_version_change_nothing(tmp_path: Path) -> None:
+    """Packaged again, with another time, or with a feature store that was filled again."""
+    store, mlflow = tmp_path / "store", {"model_name": "mtmh-tiny", "run_id": "a"}
+    packages.install(write_small_package(tmp_path / "first", "1", mlflow=mlflow), store)
+    packages.install(write_small_package(tmp_path / "again", "1", mlflow=None), store)
+    packages.install(write_small_package(tmp_path / "filled", "1", alpha=30, mlflow=mlflow), store)
+    assert packages.verify(store, "1")["mlflow"] == mlflow
+    assert json.loads((store / "versions" / "1" / "serving.json").read_text())["alpha"] == 50
+    other = write_small_package(tmp_path / "other", "1", alpha=30, mlflow={**mlflow, "run_id": "b"})
+    with pytest.raises(UserError, match="another package as version 1"):
+        packages.install(other, store)
 
 
 def test_old_versions_go_and_the_champion_stays(package_of: PackageOf, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from helpers.small_cluster import cluster, serve, write_package
 from kfp import dsl
 
 from components.deploy import deploy
+from components.registry import champion_location
+from components.tracking import connect
 from mtmh.errors import UserError
 from serving.cluster.pods import RolloutError
 from serving.cluster.rollout import roll_out
@@ -177,6 +179,8 @@ def test_killed_at_any_time_what_serves_is_loaded_and_a_second_try_ends_it(
     assert (api.champion, api.serving, api.triton.told) == ("8", {"8"}, "7 8")
 
 
+# MLflow 3.17 asks SQLAlchemy 2.1 for what SQLAlchemy calls deprecated.
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 def test_the_deploy_step_rolls_a_cluster(
     api: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +193,11 @@ def test_the_deploy_step_rolls_a_cluster(
     (run / "retriever" / "manifest.json").write_text(json.dumps({"sha256": {}}))
     (run / "metrics.json").write_text(json.dumps({"gate": {"passed": True}}))
     write_package(tmp_path / "11", "11")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mlflow = connect(uri)
+    mlflow.create_registered_model("mtmh-synthetic")
+    for _ in range(11):
+        mlflow.create_model_version("mtmh-synthetic", str(run / "retriever"))
     deploy.python_func(
         run=dsl.Artifact(name="run", uri=str(run)),
         package=dsl.Artifact(name="package", uri=str(tmp_path / "11")),
@@ -196,8 +205,11 @@ def test_the_deploy_step_rolls_a_cluster(
         version="11",
         place=str(tmp_path / "champions" / "synthetic"),
         store=str(api.store),
+        model_name="mtmh-synthetic",
+        tracking_uri=uri,
         namespace="mtmh",
     )
+    assert champion_location(uri, "mtmh-synthetic") == str(run / "retriever")
     assert (api.history, api.champion, api.serving) == (["8 11"], "11", {"11"})
     assert (tmp_path / "champions" / "synthetic").resolve() == run / "retriever"
     assert versions(api.store) == [

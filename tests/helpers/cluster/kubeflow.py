@@ -207,7 +207,8 @@ class _Run:
             if phase == "Running" and not said and self.kubeflow.on_pod:
                 said = True
                 self.kubeflow.on_pod(step, name)
-        log = api.read_namespaced_pod_log(name, namespace)
+        # The bytes: the client would take a log that looks like JSON apart.
+        log = api.read_namespaced_pod_log(name, namespace, _preload_content=False).data.decode()
         api.delete_namespaced_pod(name, namespace)
         api.delete_namespaced_config_map(name, namespace)
         return phase, log

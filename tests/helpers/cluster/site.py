@@ -224,9 +224,9 @@ class Site:
     def log_of(self, name: str) -> str:
         """The log of a pod that has ended well."""
         phase = self.wait(f"pod {name}", 120, lambda: self._ended(name))
-        log = self.core.read_namespaced_pod_log(name, self.namespace)
+        log = self.kubectl("logs", name)
         assert phase == "Succeeded", f"{name}: {log}"
-        return str(log)
+        return log
 
     def _ended(self, name: str) -> str:
         phase = self.core.read_namespaced_pod(name, self.namespace).status.phase

@@ -9,6 +9,7 @@ from k8s.check.render import KubeObject, Rendered
 
 VERSION = "1.37"  # of Kubernetes, whose schemas are checked against
 RESOURCES = {"deployments": "Deployment", "statefulsets": "StatefulSet", "configmaps": "ConfigMap"}
+KUBEFLOWS = ("kfp-launcher",)  # made by Kubeflow where it runs
 
 
 def schemas(rendered: Rendered) -> Iterator[str]:
@@ -171,7 +172,7 @@ def accounts(rendered: Rendered) -> Iterator[str]:
     for role in rendered.of("Role"):
         for rule in role.body["rules"]:
             for resource in rule["resources"]:
-                for name in rule.get("resourceNames", []):
+                for name in set(rule.get("resourceNames", [])) - set(KUBEFLOWS):
                     if resource in RESOURCES and rendered.find(RESOURCES[resource], name) is None:
                         yield role.finding(
                             "rules.resourceNames", f"there is no {RESOURCES[resource]} {name}"

@@ -100,11 +100,17 @@ def test_before_the_first_version_triton_is_ready_and_the_routers_wait(site: Sit
         ("patch", "deployment/triton", True),
         ("list", "pods", True),
         ("get", "configmap/router", True),
+        ("get", "configmap/kfp-launcher", True),  # Kubeflow's drivers and launchers
+        ("get", "secret/mlpipeline-minio-artifact", True),
+        ("get", "pods", True),
+        ("create", "workflowtaskresults.argoproj.io", True),
+        ("patch", "workflowtaskresults.argoproj.io", True),
+        ("get", "secret/router", False),
         ("patch", "deployment/router", False),
         ("delete", "pods", False),
     ],
 )
-def test_the_pipelines_account_may_roll_triton_and_no_more(
+def test_the_pipelines_account_has_the_rights_of_a_step_and_of_a_rollout_alone(
     site: Site, verb: str, resource: str, may: bool
 ) -> None:
     assert site.can(ACCOUNT, verb, resource) is may

@@ -90,3 +90,13 @@ def test_the_jobs_have_the_names_that_the_rules_ask_for() -> None:
     ]
     asked = set(re.findall(r'job="([^"]+)"', rules))
     assert asked == {job["job_name"] for job in JOBS} == {job["job_name"] for job in laptop}
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: str(job["job_name"]))
+def test_a_pod_that_has_ended_is_no_target(job: dict[str, Any]) -> None:
+    """An evicted pod stays on the API's list, and would be down for ever."""
+    (rule,) = [rule for rule in job["relabel_configs"] if rule.get("action") == "drop"]
+    assert rule["source_labels"] == ["__meta_kubernetes_pod_phase"]
+    phases = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
+    dropped = {phase for phase in phases if re.fullmatch(rule["regex"], phase)}
+    assert dropped == {"Pending", "Succeeded", "Failed"}

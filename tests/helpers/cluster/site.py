@@ -263,11 +263,18 @@ class Site:
             status.ready_replicas or 0
         ) == (status.replicas or 0) == wanted
 
-    def can(self, account: str, verb: str, resource: str) -> bool:
-        """Whether the account may do that (`kubectl auth can-i`)."""
-        words = ["kubectl", "-n", self.namespace, "auth", "can-i", verb, resource]
-        who = f"--as=system:serviceaccount:{self.namespace}:{account}"
-        return subprocess.run([*words, who], capture_output=True, text=True).stdout.strip() == "yes"
+    def can(self, account: str, verb: str, group: str, resource: str, name: str) -> bool:
+        """Whether the account may do that, as the API server judges (`kubectl auth can-i`)."""
+        wanted = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
+        review = client.AuthorizationV1Api().create_subject_access_review(
+            {
+                "spec": {
+                    "user": f"system:serviceaccount:{self.namespace}:{account}",
+                    "resourceAttributes": {**wanted, "name": name},
+                }
+            }
+        )
+        return bool(review.status.allowed)
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """An answer of the router's Service, asked from a client's pod."""

@@ -25,18 +25,18 @@ ASKED = {"triggers": ["i00", "i11", "i25"], "k": 12}
 
 @pytest.fixture
 def slow_version(place: RouterFolder) -> Iterator[tuple[str, Path]]:
-    """Version 5, whose relevance head takes three seconds while the file given with it exists."""
+    """Version 50, whose relevance head takes three seconds while the file given with it exists."""
     flag = place.root / "slow"
-    install(place.package("5"), place.store)
+    install(place.package("50"), place.store)
     sleep = (
         f"import time, pathlib\n        time.sleep(3 * "
         f"pathlib.Path({str(flag)!r}).exists())\n        read: list"
     )
-    rewrite(place.store, "5", "relevance_5", lambda code: code.replace("read: list", sleep, 1))
-    yield "5", flag
+    rewrite(place.store, "50", "relevance_50", lambda code: code.replace("read: list", sleep, 1))
+    yield "50", flag
     flag.unlink(missing_ok=True)
     promote(place.store, "1")
-    remove(place.store, "5")
+    remove(place.store, "50")
 
 
 def told(retriever: Retriever, alpha: float) -> list[str]:

@@ -221,7 +221,8 @@ class _Machine:
             torch.cuda.synchronize()
 
 
-@njit(nogil=True)
+# As the losses' loop is compiled, of which this becomes a part.
+@njit(nogil=True, fastmath=True, error_model="numpy")
 def _again(times, logit, rarity, out):  # type: ignore[no-untyped-def]
     total = 0.0
     for _ in range(times):

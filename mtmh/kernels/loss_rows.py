@@ -117,10 +117,10 @@ def _row_losses(  # type: ignore[no-untyped-def]
             out[column] = store_f32(logit[column], out[column])
 
 
-# What `_row_losses` calls becomes part of its machine code (forceinline): as functions of their own
-# they would be there twice, summing in another order, and a machine's first run would use the one
-# copy, later runs the other. Numba's own inline="always" makes the loops ten times slower.
-@njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
+# What `_row_losses` calls is part of it (inline): as functions of their own they would be compiled
+# twice, summing in another order, and a machine's first run would use the one copy, later runs the
+# other.
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _logits(similarity, log_count, positive, masked, out):  # type: ignore[no-untyped-def]
     """Similarity plus the column's log multiplicity, which the positive has not;
     MASKED at accidental hits.
@@ -132,7 +132,7 @@ def _logits(similarity, log_count, positive, masked, out):  # type: ignore[no-un
         out[column] = MASK
 
 
-@njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def exponentials(logit, inverse_q, out):  # type: ignore[no-untyped-def]
     """exp(logit - most) into `out`; returns most, their sum, and their sum with
     the corrections of logQ.
@@ -156,7 +156,7 @@ def exponentials(logit, inverse_q, out):  # type: ignore[no-untyped-def]
     return most, total, corrected_total
 
 
-@njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _max(logit):  # type: ignore[no-untyped-def]
     """The greatest logit, by integers in the floats' order: compilers do not
     vectorize a maximum of floats.

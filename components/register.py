@@ -7,10 +7,14 @@ from components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def register(
-    run: dsl.Input[dsl.Artifact], model_name: str, tracking_uri: str, artifacts: str
+    run: dsl.Input[dsl.Artifact],
+    model_name: str,
+    tracking_uri: str,
+    artifacts: str,
+    run_id: str,
 ) -> str:
-    """Log the run and register its retriever as a version, tagged with the gate's verdict; the
-    alias `champion` stays where it is.
+    """Log the run under its id and register its retriever as a version, tagged with the gate's
+    verdict; the alias `champion` stays where it is.
 
     Returns the version's number.
     """
@@ -21,4 +25,4 @@ def register(
     with running("register"):
         from components.tracking import register_run
 
-        return register_run(Path(run.path), model_name, tracking_uri, artifacts)
+        return register_run(Path(run.path), model_name, tracking_uri, artifacts, run_id)

@@ -45,9 +45,12 @@ def connect(tracking_uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
-def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) -> str:
-    """Log the run directory and register its retriever, tagged with the gate's verdict. The alias
-    `champion` stays where it is: it moves when the version serves (`registry.make_champion`).
+def register_run(
+    run: Path, model_name: str, tracking_uri: str, artifacts: str, name: str = ""
+) -> str:
+    """Log the run directory, as a run called `name` (by default the folder's), and register its
+    retriever, tagged with the gate's verdict. The alias `champion` stays where it is: it moves when
+    the version serves (`registry.make_champion`).
 
     A version's number is its package's: the same retriever with the same serving settings keeps
     its number, with others it gets a new one. Returns the version's number.
@@ -58,7 +61,7 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
 
     client = connect(tracking_uri)
     metrics = json.loads((run / "metrics.json").read_text())
-    run_id = _open_run(client, run, artifacts, tracking_uri)
+    run_id = _open_run(client, name or run.name, artifacts, tracking_uri)
     _log(client, run, metrics, run_id)
     # Kubeflow ends the run that it opened.
     if RUN_ID not in os.environ:
@@ -84,9 +87,9 @@ def register_run(run: Path, model_name: str, tracking_uri: str, artifacts: str) 
     return str(version)
 
 
-def _open_run(client: "MlflowClient", run: Path, artifacts: str, tracking_uri: str) -> str:
+def _open_run(client: "MlflowClient", name: str, artifacts: str, tracking_uri: str) -> str:
     """The id of the MLflow run to log to: the run that Kubeflow opened for this step, else a new
-    one.
+    one called `name`.
 
     Raises UserError when MLFLOW_RUN_ID names a run of another server.
     """
@@ -109,7 +112,7 @@ def _open_run(client: "MlflowClient", run: Path, artifacts: str, tracking_uri: s
         if experiment
         else client.create_experiment(EXPERIMENT, artifact_location=artifacts or None)
     )
-    return str(client.create_run(experiment_id, run_name=run.name).info.run_id)
+    return str(client.create_run(experiment_id, run_name=name).info.run_id)
 
 
 def _log(client: "MlflowClient", run: Path, metrics: dict[str, Any], run_id: str) -> None:

@@ -95,7 +95,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             **training, **models, retriever=retriever, result=result, config=config,
             verdict=gate_task.outputs["verdict"], source=source, runs=runs, run_id=run_id, **seeded)
         run = report_task.outputs["run"]
-        register_task = register(run=run, artifacts=artifacts, **registry)
+        register_task = register(run=run, run_id=run_id, artifacts=artifacts, **registry)
         version = register_task.output
         # Only what passed is packaged and served.
         with dsl.If(eq(passed, True), name="passed"):

@@ -34,7 +34,11 @@ def registered(run: Path, uri: str, artifacts: str = "") -> str:
     """The number that the step register gives the run."""
     artifact = dsl.Artifact(name="run", uri=str(run))
     number: str = register.python_func(
-        run=artifact, model_name=MODEL, tracking_uri=uri, artifacts=artifacts
+        run=artifact,
+        model_name=MODEL,
+        tracking_uri=uri,
+        artifacts=artifacts,
+        run_id=run.name,
     )
     return number
 

@@ -145,8 +145,9 @@ def test_a_run_says_itself_which_data_and_code_it_has(tmp_path: Path) -> None:
     assert {source["producerTask"] for source in sources.values()} == {"identify"}
     fingerprint = tasks["prepare"]["inputs"]["parameters"]["fingerprint"]["taskOutputParameter"]
     assert fingerprint == {"outputParameterKey": "fingerprint", "producerTask": "identify"}
-    run_id = tasks["report"]["inputs"]["parameters"]["run_id"]["runtimeValue"]["constant"]
-    assert run_id == "{{$.pipeline_job_uuid}}"
+    for step in ("report", "register"):
+        run_id = tasks[step]["inputs"]["parameters"]["run_id"]["runtimeValue"]["constant"]
+        assert run_id == "{{$.pipeline_job_uuid}}"
 
 
 def test_a_compiled_pipeline_runs_as_it_is_with_its_paths_on_the_volume(tmp_path: Path) -> None:

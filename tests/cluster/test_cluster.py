@@ -9,11 +9,10 @@ pipeline's account, with their artifacts in an S3-compatible bucket
 
 import json
 import os
-import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.cluster.kubeflow import Kubeflow, Step
@@ -78,6 +77,17 @@ def run(site: Site, kubeflow: Kubeflow, folder: Path, *settings: str) -> dict[st
     return steps
 
 
+@contextmanager
+def asked_all_the_while(site: Site) -> Iterator[dict[str, int]]:
+    """Requests of a client's pod while this is open; what came back, counted, when it is closed."""
+    counted: dict[str, int] = {}
+    command = ["python3", "-c", LOAD, TOKEN, an_item(site)]
+    site.start_pod("load", IMAGES["mtmh-python"], command, labels={"mtmh/client": "true"})
+    yield counted
+    site.kubectl("exec", "load", "--", "python3", "-c", "import os; os.kill(1, 15)")
+    counted.update(json.loads(site.log_of("load")))
+
+
 def an_item(site: Site) -> str:
     """An item that the routers know."""
     answer = site.ask("/v1/items?limit=1")
@@ -128,7 +138,7 @@ def test_a_run_reaches_a_served_answer(site: Site, kubeflow: Kubeflow, tmp_path:
 def test_a_second_version_comes_while_requests_go_on(
     site: Site, kubeflow: Kubeflow, tmp_path: Path
 ) -> None:
-    with load(site) as counted:
+    with asked_all_the_while(site) as counted:
         steps = run(site, kubeflow, tmp_path, "seed=1")
     assert "version 2 is the champion" in steps["deploy"].log
     assert set(counted) == {"version 1", "version 2"}, counted
@@ -161,27 +171,11 @@ def test_a_step_whose_pod_is_gone_is_tried_again(
 
     def remove_once(step: str, pod: str) -> None:
         if step == "train" and not removed:
-            time.sleep(8)  # until it trains
             removed.append(pod)
+            site.wait("training", 60, lambda: "train:" in site.kubectl("logs", pod))
             site.core.delete_namespaced_pod(pod, site.namespace, grace_period_seconds=0)
 
     kubeflow.on_pod = remove_once
     steps = run(site, kubeflow, tmp_path, "seed=3", "train.epochs=20")
     kubeflow.on_pod = None
     assert (len(removed), steps["train"].attempts) == (1, 2)
-
-
-class load:  # noqa: N801  # reads as a verb
-    """Requests of a client's pod while this is open; then a dict of what came back, counted."""
-
-    def __init__(self, site: Site) -> None:
-        self.site, self.counted = site, dict[str, Any]()
-
-    def __enter__(self) -> dict[str, Any]:
-        command = ["python3", "-c", LOAD, TOKEN, an_item(self.site)]
-        self.site.start_pod("load", IMAGES["mtmh-python"], command, labels={"mtmh/client": "true"})
-        return self.counted
-
-    def __exit__(self, *_: object) -> None:
-        self.site.kubectl("exec", "load", "--", "python3", "-c", "import os; os.kill(1, 15)")
-        self.counted.update(json.loads(self.site.log_of("load")))

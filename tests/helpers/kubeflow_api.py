@@ -107,10 +107,8 @@ class Kubeflow:
         return {"run_id": f"run {len(self.runs)}"}
 
 
-@contextmanager
-def serve_kubeflow(certificate: tuple[Path, Path] | None = None) -> Iterator[Kubeflow]:
-    """A server on a port of its own, at `.url`; with a certificate and its key by TLS."""
-    kubeflow = Kubeflow()
+def _handler(kubeflow: Kubeflow) -> type[BaseHTTPRequestHandler]:
+    """What answers a request in the name of `kubeflow`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -158,7 +156,15 @@ def serve_kubeflow(certificate: tuple[Path, Path] | None = None) -> Iterator[Kub
         def log_message(self, format: str, *args: Any) -> None:
             """Tests print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return Handler
+
+
+@contextmanager
+def serve_kubeflow(certificate: tuple[Path, Path] | None = None) -> Iterator[Kubeflow]:
+    """A server on a port of its own, at `.url`; with a certificate and its key by TLS."""
+    kubeflow = Kubeflow()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(kubeflow))
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)

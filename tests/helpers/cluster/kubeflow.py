@@ -233,21 +233,6 @@ class _Run:
                     "persistentVolumeClaim": {"claimName": claim["constant"]},
                 }
             )
-        env: list[dict[str, Any]] = [
-            {
-                "name": key["envVar"],
-                "valueFrom": {
-                    "secretKeyRef": {
-                        "name": secret["secretName"],
-                        "key": key["secretKey"],
-                        "optional": bool(secret.get("optional")),
-                    }
-                },
-            }
-            for secret in platform.get("secretAsEnv", [])
-            for key in secret["keyToEnv"]
-        ]
-        env += [{"name": each["name"], "value": each["value"]} for each in container.get("env", [])]
         arguments = [
             json.dumps(given) if word == "{{$}}" else word
             for word in [*container["command"], *container["args"]]
@@ -261,6 +246,7 @@ class _Run:
                 "restartPolicy": "Never",
                 "serviceAccountName": self.kubeflow.account,
                 "nodeSelector": platform.get("nodeSelector", {}).get("labels", {}),
+                "tolerations": platform.get("tolerations", []),
                 "containers": [
                     {
                         "name": "main",
@@ -268,13 +254,46 @@ class _Run:
                         "imagePullPolicy": platform.get("imagePullPolicy", "IfNotPresent"),
                         "command": ["python3", "/kfp/launcher.py", self.kubeflow.endpoint],
                         "args": ["/kfp/input.json", *arguments],
-                        "env": env,
+                        "env": _environment(platform, container),
+                        "resources": _resources(container),
                         "volumeMounts": mounts,
                     }
                 ],
                 "volumes": volumes,
             },
         }
+
+
+def _environment(platform: dict[str, Any], container: dict[str, Any]) -> list[dict[str, Any]]:
+    """Variables from secrets, then plain ones."""
+    from_secrets = [
+        {
+            "name": key["envVar"],
+            "valueFrom": {
+                "secretKeyRef": {
+                    "name": secret["secretName"],
+                    "key": key["secretKey"],
+                    "optional": bool(secret.get("optional")),
+                }
+            },
+        }
+        for secret in platform.get("secretAsEnv", [])
+        for key in secret["keyToEnv"]
+    ]
+    return from_secrets + container.get("env", [])
+
+
+def _resources(container: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """What the step asks for and may have; a GPU is both."""
+    written = container.get("resources", {})
+    resources: dict[str, dict[str, str]] = {"requests": {}, "limits": {}}
+    for resource in ("Cpu", "Memory"):
+        for bound, group in (("Request", "requests"), ("Limit", "limits")):
+            if amount := written.get(f"resource{resource}{bound}"):
+                resources[group][resource.lower()] = amount
+    if accelerator := written.get("accelerator"):
+        resources["limits"][accelerator["resourceType"]] = accelerator["resourceCount"]
+    return resources
 
 
 def _is_true(condition: str, parameters: dict[str, Any]) -> bool:

@@ -189,16 +189,9 @@ class Site:
             },
         )
 
-    def run_pod(
-        self,
-        name: str,
-        image: str,
-        command: list[str],
-        host: str = "",
-        labels: dict[str, str] | None = None,
-    ) -> str:
-        """Run a pod to its end; its log. With `host`, a folder of the node at /host, as root."""
-        self.start_pod(name, image, command, host, labels)
+    def run_pod(self, name: str, image: str, command: list[str], **more: Any) -> str:
+        """Run a pod to its end; its log. See `start_pod`."""
+        self.start_pod(name, image, command, **more)
         return self.log_of(name)
 
     def start_pod(
@@ -209,7 +202,7 @@ class Site:
         host: str = "",
         labels: dict[str, str] | None = None,
     ) -> None:
-        """Start a pod that ends by itself; see `run_pod`."""
+        """Start a pod that ends by itself. With `host`, a folder of the node at /host, as root."""
         self.kubectl("delete", "pod", name, "--ignore-not-found", "--wait=true")
         container: dict[str, Any] = {"name": "main", "image": image, "command": command}
         spec: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}

@@ -29,6 +29,21 @@ class Submission:
         """All fields as one JSON text, as a pipeline's parameter takes them."""
         return json.dumps(asdict(self))
 
+    def request(self, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """What the server is told of a run, and of a recurring one alike: its `name`, where it
+        belongs, and `parameters` over the uploaded defaults."""
+        import kfp_server_api as api
+
+        return {
+            "display_name": name,
+            "experiment_id": self.experiment_id,
+            "pipeline_version_reference": api.V2beta1PipelineVersionReference(
+                pipeline_id=self.pipeline_id, pipeline_version_id=self.version_id
+            ),
+            "runtime_config": api.V2beta1RuntimeConfig(parameters=parameters),
+            "service_account": self.service_account or None,
+        }
+
 
 def start(
     client: "api.ApiClient", submission: Submission, name: str, parameters: dict[str, Any]
@@ -37,15 +52,7 @@ def start(
     server."""
     import kfp_server_api as api
 
-    run = api.V2beta1Run(
-        display_name=name,
-        experiment_id=submission.experiment_id,
-        pipeline_version_reference=api.V2beta1PipelineVersionReference(
-            pipeline_id=submission.pipeline_id, pipeline_version_id=submission.version_id
-        ),
-        runtime_config=api.V2beta1RuntimeConfig(parameters=parameters),
-        service_account=submission.service_account or None,
-    )
+    run = api.V2beta1Run(**submission.request(name, parameters))
     return str(api.RunServiceApi(client).run_service_create_run(run=run).run_id)
 
 

@@ -187,13 +187,7 @@ def repeat(
     # One at a time, and none for the times at which the server was down.
     created = service.recurring_run_service_create_recurring_run(
         recurring_run=api.V2beta1RecurringRun(
-            display_name=name,
-            experiment_id=submission.experiment_id,
-            pipeline_version_reference=api.V2beta1PipelineVersionReference(
-                pipeline_id=submission.pipeline_id, pipeline_version_id=submission.version_id
-            ),
-            runtime_config=api.V2beta1RuntimeConfig(parameters=parameters),
-            service_account=submission.service_account or None,
+            **submission.request(name, parameters),
             trigger=api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(cron=cron)),
             mode=api.RecurringRunMode.ENABLE,
             max_concurrency="1",

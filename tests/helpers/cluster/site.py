@@ -61,6 +61,12 @@ class Site:
                 "metadata": {"name": self.namespace, "labels": labels},
             }
         )
+        # A pod before the namespace has its account is refused.
+        self.wait(
+            "account",
+            60,
+            lambda: "default" in self.kubectl("get", "serviceaccounts", "-o", "name"),
+        )
         self._volumes()
         connection = f"redis:6379,password={PASSWORD}"
         self._secret("redis", password=PASSWORD, connection=connection)

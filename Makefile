@@ -65,7 +65,8 @@ faults: $(VENV)/.ready $(TRITON_READY) servers  ## Make faults under load and se
 	@$(BIN)/python -m pytest -m slow tests/faults $(ARGS)
 
 cluster-test: $(VENV)/.ready  ## On the cluster of KUBECONFIG, whose nodes have the images: from `kubectl apply` to a served answer
-	@$(BIN)/python -m pytest -m cluster tests/cluster -x -rA --no-header $(ARGS)
+	@MTMH_TEST_KUBECONFIG=$${MTMH_TEST_KUBECONFIG:-$${KUBECONFIG:-$$HOME/.kube/config}} \
+		$(BIN)/python -m pytest -m "not slow" tests/cluster -x -rA -s --no-header $(ARGS)
 
 # What the tests start or call, command:package of Debian: Redis, Chromium for the pages, kubectl to render k8s/, Prometheus.
 SERVERS := redis-server:redis-server chromium:chromium chromedriver:chromium-driver kubectl:kubernetes-client promtool:prometheus

@@ -10,6 +10,7 @@ import json
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from kubernetes.client.exceptions import ApiException
 
 from helpers.cluster.launcher import OUTPUTS
 
+ACCOUNT = "mtmh-deploy"  # of the pipeline's steps (k8s/base/deploy-account.yaml)
 LAUNCHER = Path(__file__).with_name("launcher.py")
 WRITABLE = ("/s3", "/minio", "/gcs", "/.local", "/.cache", "/.config")  # emptyDirs of every step
 CONDITION = re.compile(r"inputs\.parameter_values\['([^']+)'\] == (true|false)")
@@ -38,6 +40,9 @@ class Step:
     outputs: dict[str, Any]
     attempts: int = 1
     cached: bool = False
+
+
+Run = Callable[..., dict[str, Step]]  # settings -> the steps of a run that has ended
 
 
 @dataclass
@@ -168,14 +173,16 @@ class _Run:
             return self.kubeflow.cache[key]
         executor_input = _executor_input(name, component, given, inputs["artifacts"], self.run_id)
         body = self._pod(name, component["executorLabel"], container, executor_input)
-        attempts = 1 + int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
+        policy = task.get("retryPolicy", {})
+        attempts = 1 + int(policy.get("maxRetryCount", 0))
+        pause = float(policy.get("backoffDuration", "0s").rstrip("s"))
         started = time.monotonic()
-        attempt = 0
-        while attempt < attempts:
-            attempt += 1
+        for attempt in range(1, attempts + 1):
             phase, log = self.kubeflow_pod(name, body, executor_input)
             if phase == "Succeeded":
                 break
+            if attempt < attempts:  # twice as long after each, as Argo has it
+                time.sleep(pause * 2 ** (attempt - 1))
         else:
             raise StepFailedError(f"{name} failed {attempts} times:\n{log[-4000:]}")
         line = next(line for line in reversed(log.splitlines()) if line.startswith(OUTPUTS))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,23 @@ IMAGES = {
 TOKEN, PASSWORD = "a-token-for-the-test-alone", "a-password-for-the-test-alone"
 # A node of two cores takes what the overlays ask of a production node only if it asks for less.
 REQUESTS = {"triton": ("100m", "512Mi"), "router": ("100m", "256Mi"), "redis": ("50m", "128Mi")}
+# Served until /data/away is there (`s3_away`), and again when it is gone: the data outlives it.
+S3 = """
+mkdir -p /data/mlpipeline
+while true; do
+  if [ -e /data/away ]; then sleep 1; continue; fi
+  rclone serve s3 --addr :9000 /data & echo $! > /data/process; wait
+done
+"""
 # Names that Kubernetes before 1.21 and 1.23 has under older versions, with the same fields.
-OLDER = {"policy/v1": "policy/v1beta1", "autoscaling/v2": "autoscaling/v2beta2"}
+OLDER = {
+    "policy/v1": "policy/v1beta1",
+    "autoscaling/v2": "autoscaling/v2beta2",
+    "batch/v1": "batch/v1beta1",
+}
 
 
-@dataclass
+@dataclass(eq=False)
 class Site:
     """What serves, in a namespace; `seconds` per thing that was set up."""
 
@@ -43,13 +56,24 @@ class Site:
         assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr}"
         return done.stdout
 
-    def apply(self, *bodies: dict[str, Any]) -> None:
-        """Apply objects, with the versions that this cluster has."""
-        has = self.kubectl("api-versions").split()
+    def apply(self, *bodies: dict[str, Any], dry_run: bool = False) -> None:
+        """Apply objects, with the versions that this cluster has; or ask whether it would."""
         for body in bodies:
-            version = body["apiVersion"]
-            body["apiVersion"] = version if version in has else OLDER[version]
-        self.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(bodies))
+            version, kinds = body["apiVersion"], self.kinds()
+            body["apiVersion"] = version if (version, body["kind"]) in kinds else OLDER[version]
+        words = ["--dry-run=server"] if dry_run else []
+        self.kubectl("apply", *words, "-f", "-", given=yaml.safe_dump_all(bodies))
+
+    def has(self, body: dict[str, Any]) -> bool:
+        """Whether this cluster knows the object's kind: operators bring their own."""
+        version = body["apiVersion"]
+        return any((each, body["kind"]) in self.kinds() for each in (version, OLDER.get(version)))
+
+    @cache  # noqa: B019  (a site or two a process)
+    def kinds(self) -> frozenset[tuple[str, str]]:
+        """The kinds that this cluster has, with their versions."""
+        rows = self.kubectl("api-resources", "--no-headers").splitlines()
+        return frozenset((row.split()[-3], row.split()[-1]) for row in rows)
 
     def set_up(self, overlay: str = "cpu") -> None:
         """Namespace, volumes, secrets, S3 server, MLflow, and the overlay."""
@@ -75,7 +99,7 @@ class Site:
             "s3",
             IMAGES["s3"],
             9000,
-            ["sh", "-c", "mkdir -p /data/mlpipeline && exec rclone serve s3 --addr :9000 /data"],
+            ["sh", "-c", S3],
         )
         mlflow = (
             "exec mlflow server --host 0.0.0.0 --port 5000 --workers 1 --allowed-hosts '*'"
@@ -100,7 +124,7 @@ class Site:
                 subject["namespace"] = self.namespace
             if body["kind"] not in ("Deployment", "StatefulSet"):
                 continue
-            cpu, memory = REQUESTS[body["metadata"]["name"]]
+            cpu, memory = REQUESTS.get(body["metadata"]["name"], ("50m", "128Mi"))
             pod = body["spec"]["template"]["spec"]
             for container in [*pod.get("initContainers", []), *pod["containers"]]:
                 container["resources"]["requests"] = {"cpu": cpu, "memory": memory}
@@ -220,9 +244,42 @@ class Site:
         body = {"metadata": {"name": name, "labels": labels or {}}, "spec": spec}
         self.core.create_namespaced_pod(self.namespace, body)
 
-    def log_of(self, name: str) -> str:
+    def run_step_pod(
+        self, name: str, command: list[str], account: str, seconds: float = 300
+    ) -> str:
+        """Run a pod as a step's: under its account, with the volume; its log."""
+        mount = {"name": "volume", "mountPath": "/mnt/mtmh"}
+        container = {"name": "main", "image": IMAGES["mtmh-python"], "command": command}
+        spec = {
+            "restartPolicy": "Never",
+            "serviceAccountName": account,
+            "containers": [container | {"volumeMounts": [mount]}],
+            "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": "mtmh"}}],
+        }
+        labels = {"mtmh/step": "deploy"}
+        self.kubectl("delete", "pod", name, "--ignore-not-found", "--wait=true")
+        body = {"metadata": {"name": name, "labels": labels}, "spec": spec}
+        self.core.create_namespaced_pod(self.namespace, body)
+        return self.log_of(name, seconds)
+
+    def delete_a_pod(self, component: str) -> None:
+        """Delete one pod of a component, as a node that is drained does."""
+        selector = f"app.kubernetes.io/component={component}"
+        pod = self.core.list_namespaced_pod(self.namespace, label_selector=selector).items[0]
+        self.core.delete_namespaced_pod(pod.metadata.name, self.namespace)
+        self.wait(f"{pod.metadata.name} replaced", 60, lambda: not self.available(component))
+
+    def s3_away(self, seconds: float) -> None:
+        """The S3 server refuses every connection for that long; what it holds stays."""
+        self.kubectl(
+            "exec", "deploy/s3", "--", "sh", "-c", "touch /data/away; kill $(cat /data/process)"
+        )
+        time.sleep(seconds)
+        self.kubectl("exec", "deploy/s3", "--", "rm", "/data/away")
+
+    def log_of(self, name: str, seconds: float = 120) -> str:
         """The log of a pod that has ended well."""
-        phase = self.wait(f"pod {name}", 120, lambda: self._ended(name))
+        phase = self.wait(f"pod {name}", seconds, lambda: self._ended(name))
         log = self.kubectl("logs", name)
         assert phase == "Succeeded", f"{name}: {log}"
         return log
@@ -261,6 +318,13 @@ class Site:
         return (status.observed_generation or 0) >= body.metadata.generation and (
             status.ready_replicas or 0
         ) == (status.replicas or 0) == wanted
+
+    def started(self, component: str) -> bool:
+        """Whether the pods of a component run, ready or not."""
+        selector = f"app.kubernetes.io/component={component}"
+        pods = self.core.list_namespaced_pod(self.namespace, label_selector=selector).items
+        statuses = [status for pod in pods for status in pod.status.container_statuses or []]
+        return bool(statuses) and all(status.started for status in statuses)
 
     def can(self, account: str, verb: str, group: str, resource: str, name: str) -> bool:
         """Whether the account may do that, as the API server judges (`kubectl auth can-i`)."""

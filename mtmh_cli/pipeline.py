@@ -144,6 +144,30 @@ def schedule(
 
 
 @app.command()
+def preflight(
+    tracking_uri: TrackingUri = "",
+    size: Size = "gpu",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    context: Annotated[
+        str, typer.Option(help="kubectl's context of the cluster.", show_default="the current one")
+    ] = "",
+) -> None:
+    """See whether a run would find all it needs on a cluster: a pod as a step's looks."""
+    from mtmh.config import load_config
+    from pipelines.arguments import layers
+    from pipelines.preflight import preflight as look
+    from serving.cluster.pods import connected
+
+    chosen = load_config(*layers("synthetic", size, config), settings=settings)
+    findings = look(chosen.cluster, tracking_uri, connected(context))
+    for finding in findings:
+        print(f"{'no' if finding.problem else 'ok'}  {finding.need}")
+    if problems := [f"{each.need}: {each.problem}" for each in findings if each.problem]:
+        raise UserError("a run would fail.\n" + "\n".join(problems))
+
+
+@app.command()
 def tune(
     data: Data,
     size: Size = "laptop",

@@ -36,18 +36,19 @@ class OvertakenError(RolloutError):
     """Somebody else told Triton what to load."""
 
 
-def connected() -> client.ApiClient:
+def connected(context: str = "") -> client.ApiClient:
     """A client of the cluster around this pod or, outside of one, of the one that kubectl speaks
-    to.
+    to, by its current context or the one named.
     """
     try:
         config.load_incluster_config()
     except config.ConfigException:
         try:
-            config.load_kube_config()
+            config.load_kube_config(context=context or None)
         except config.ConfigException as error:
             raise UserError(
-                f"no cluster to deploy to: this is no pod, and there is no kubeconfig ({error})."
+                f"no cluster to speak to: this is no pod, and kubectl's own settings do not name"
+                f" one ({error})."
             ) from None
     return client.ApiClient()
 

@@ -4,8 +4,12 @@ and the account, and that everything comes up with nothing to serve.
 
 import pytest
 from helpers.cluster.kubeflow import ACCOUNT
-from helpers.cluster.site import ROOT, Site
+from helpers.cluster.site import IMAGES, ROOT, Site
 
+from mtmh.config import ClusterSettings
+from pipelines.preflight import preflight
+
+PREFLIGHT = {"volume_claim": "mtmh", "service_account": ACCOUNT, "local_images": True}
 OVERLAYS = sorted(path.parent.name for path in ROOT.glob("k8s/overlays/*/kustomization.yaml"))
 
 
@@ -51,3 +55,49 @@ def test_the_pipelines_account_has_the_rights_of_a_step_and_of_a_rollout_alone(
     site: Site, verb: str, group: str, resource: str, name: str, may: bool
 ) -> None:
     assert site.can(ACCOUNT, verb, group, resource, name) is may
+
+
+@pytest.fixture
+def step_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.preflight.IMAGE", IMAGES["mtmh-python"])
+
+
+@pytest.mark.usefixtures("step_image")
+def test_a_run_would_find_all_that_it_needs(site: Site) -> None:
+    settings = ClusterSettings(namespace=site.namespace, **PREFLIGHT)
+    findings = preflight(settings, "http://mlflow:5000", site.core.api_client)
+    assert [finding for finding in findings if finding.problem] == []
+    needs = " ".join(finding.need for finding in findings)
+    for need in ("claim mtmh", "account mtmh-deploy", "volume at", "MLflow", "Redis", "rights"):
+        assert need in needs
+
+
+@pytest.mark.usefixtures("step_image")
+@pytest.mark.parametrize(
+    ("changed", "tracking_uri", "words"),
+    [
+        ({"volume_claim": "other"}, "http://mlflow:5000", "claim other in namespace"),
+        ({"service_account": "other"}, "http://mlflow:5000", "account other in namespace"),
+        ({"service_account": "default"}, "http://mlflow:5000", "it may not get configmaps"),
+        ({}, "http://mlflow:5001", "MLflow at http://mlflow:5001: no answer"),
+        ({}, "sqlite:///x.db", "no server's URL"),
+    ],
+)
+def test_what_a_run_would_not_find_is_said_before_it_starts(
+    site: Site, changed: dict[str, str], tracking_uri: str, words: str
+) -> None:
+    settings = ClusterSettings(namespace=site.namespace, **(PREFLIGHT | changed))
+    findings = preflight(settings, tracking_uri, site.core.api_client)
+    problems = [f"{finding.need}: {finding.problem}" for finding in findings if finding.problem]
+    assert len(problems) == 1
+    assert words in problems[0]
+
+
+def test_an_image_that_no_node_can_pull_is_said(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.preflight.IMAGE", "localhost/not-there:1")
+    settings = ClusterSettings(namespace=site.namespace, **PREFLIGHT)
+    findings = preflight(settings, "http://mlflow:5000", site.core.api_client)
+    assert "no node can pull it" in findings[-1].problem
+    assert findings[-1].need == "image localhost/not-there:1"

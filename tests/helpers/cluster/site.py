@@ -59,21 +59,24 @@ class Site:
     def apply(self, *bodies: dict[str, Any], dry_run: bool = False) -> None:
         """Apply objects, with the versions that this cluster has; or ask whether it would."""
         for body in bodies:
-            version, kinds = body["apiVersion"], self.kinds()
-            body["apiVersion"] = version if (version, body["kind"]) in kinds else OLDER[version]
+            version, kind = body["apiVersion"], body["kind"]
+            body["apiVersion"] = version if kind in self.kinds(version) else OLDER[version]
         words = ["--dry-run=server"] if dry_run else []
         self.kubectl("apply", *words, "-f", "-", given=yaml.safe_dump_all(bodies))
 
     def has(self, body: dict[str, Any]) -> bool:
         """Whether this cluster knows the object's kind: operators bring their own."""
-        version = body["apiVersion"]
-        return any((each, body["kind"]) in self.kinds() for each in (version, OLDER.get(version)))
+        versions = body["apiVersion"], OLDER.get(body["apiVersion"], "")
+        return any(body["kind"] in self.kinds(version) for version in versions)
 
     @cache  # noqa: B019  (a site or two a process)
-    def kinds(self) -> frozenset[tuple[str, str]]:
-        """The kinds that this cluster has, with their versions."""
-        rows = self.kubectl("api-resources", "--no-headers").splitlines()
-        return frozenset((row.split()[-3], row.split()[-1]) for row in rows)
+    def kinds(self, version: str) -> frozenset[str]:
+        """The kinds of an API version that this cluster has."""
+        path = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        command = ["kubectl", "get", "--raw", path]
+        done = subprocess.run(command, capture_output=True, text=True)
+        listed = json.loads(done.stdout)["resources"] if done.returncode == 0 else []
+        return frozenset(resource["kind"] for resource in listed)
 
     def set_up(self, overlay: str = "cpu") -> None:
         """Namespace, volumes, secrets, S3 server, MLflow, and the overlay."""
@@ -300,10 +303,12 @@ class Site:
         return result
 
     def state(self) -> str:
-        """Pods and events, for whoever reads why a test failed."""
+        """Pods, events and the routers' last words, for whoever reads why a test failed."""
+        routers = ["-l", "app.kubernetes.io/component=router", "--tail=20", "--prefix"]
         return (
             self.kubectl("get", "pods", "-o", "wide")
             + self.kubectl("get", "events", "--sort-by=.lastTimestamp")[-3000:]
+            + self.kubectl("logs", *routers)
         )
 
     def available(self, name: str) -> bool:

@@ -163,7 +163,7 @@ def preflight(
     findings = look(chosen.cluster, tracking_uri, connected(context))
     for finding in findings:
         print(f"{'no' if finding.problem else 'ok'}  {finding.need}")
-    if problems := [f"{each.need}: {each.problem}" for each in findings if each.problem]:
+    if problems := [f"{lack.need}: {lack.problem}" for lack in findings if lack.problem]:
         raise UserError("a run would fail.\n" + "\n".join(problems))
 
 

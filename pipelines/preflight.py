@@ -42,10 +42,10 @@ def preflight(
         raise UserError("in which namespace? Write --set cluster.namespace=NAME.")
     core = client.CoreV1Api(api)
     try:
-        there = list(_objects(core, namespace, cluster))
-        if any(finding.problem for finding in there):
-            return there  # no pod would start
-        return there + _tried(core, namespace, cluster, tracking_uri, seconds)
+        objects = list(_objects(core, namespace, cluster))
+        if any(finding.problem for finding in objects):
+            return objects  # no pod would start
+        return objects + _tried(core, namespace, cluster, tracking_uri, seconds)
     except ApiException as error:
         raise UserError(
             f"the cluster refuses to say what is in the namespace {namespace}: {error.reason}. Who"
@@ -96,8 +96,8 @@ def _tried(
     said = [line for line in log.splitlines() if line.startswith(MARK)]
     if not said:
         return [Finding(image, f"it does not run: {log.strip().splitlines()[-1:] or 'no word'}")]
-    found: list[dict[str, Any]] = json.loads(said[0].removeprefix(MARK))
-    return [Finding(image), *(Finding(**each) for each in found)]
+    findings: list[dict[str, Any]] = json.loads(said[0].removeprefix(MARK))
+    return [Finding(image), *(Finding(**finding) for finding in findings)]
 
 
 @contextmanager

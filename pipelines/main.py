@@ -22,7 +22,7 @@ from components.register import register
 from components.report import report
 from components.train import train
 from mtmh.config import ClusterSettings
-from pipelines.kubeflow import equip, place_on, reach_serving
+from pipelines.kubeflow import equip, reach_serving
 
 NAME = "mtmh"
 STEPS = (
@@ -119,11 +119,7 @@ def _arrange(tasks: dict[str, PipelineTask], cluster: ClusterSettings | None) ->
         tasks["pairs"].after(tasks["features"])
         tasks["preranker"].after(tasks["train"])
         return
-    # A node may go under a long step: it is tried again, from what it left on the volume.
-    for name in tasks.keys() - set(NEVER_CACHED):
-        tasks[name].set_retry(num_retries=2, backoff_duration="30s")
-    # On a cluster training gets the GPU, and every step the volume that they share.
-    place_on(tasks["train"], cluster)
+    # On a cluster every step gets its line of the table, and the volume that they share.
     reach_serving(tasks["features"], tasks["deploy"], cluster)
     for task in tasks.values():
         equip(task, cluster)

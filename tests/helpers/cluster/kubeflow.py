@@ -244,6 +244,7 @@ class _Run:
             "metadata": {"name": "@NAME@", "labels": labels},
             "spec": {
                 "restartPolicy": "Never",
+                "activeDeadlineSeconds": int(platform.get("activeDeadlineSeconds", 0)) or None,
                 "serviceAccountName": self.kubeflow.account,
                 "nodeSelector": platform.get("nodeSelector", {}).get("labels", {}),
                 "tolerations": platform.get("tolerations", []),

@@ -75,6 +75,7 @@ DEFAULTS = {
     "register": StepSettings(memory="2Gi"),
     "package": StepSettings(memory="2Gi"),
     "deploy": StepSettings(deadline=14_400),  # two rolls of Triton, there and back
+    "finish": StepSettings(),
     "monitor": StepSettings(memory="2Gi"),
     "retrain": StepSettings(memory="2Gi"),
 }

@@ -13,7 +13,7 @@ from kfp import kubernetes
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.pipeline_task import PipelineTask
 
-from components import IMAGE, IMAGE_VARIABLE
+from components import IMAGE, IMAGE_VARIABLE, states
 from components.connection import Connection, connected
 from components.submission import Submission, start
 from mtmh.config import ClusterSettings, Config
@@ -52,6 +52,19 @@ def equip(task: PipelineTask, cluster: ClusterSettings) -> None:
     if cluster.volume_claim:
         kubernetes.mount_pvc(task, pvc_name=cluster.volume_claim, mount_path=cluster.volume)
     task.set_env_variable(IMAGE_VARIABLE, IMAGE)
+
+
+def keep_state(task: PipelineTask, cluster: ClusterSettings) -> None:
+    """Let `task` keep what became of it on the volume, under the id that Kubeflow gives every pod
+    of a run: the step `finish` reads it."""
+    if folder := states_folder(cluster):
+        task.set_env_variable(states.FOLDER, folder)
+        kubernetes.use_field_path_as_env(task, states.RUN, "metadata.labels['pipeline/runid']")
+
+
+def states_folder(cluster: ClusterSettings) -> str:
+    """Where the steps keep what became of them; empty where they share no volume."""
+    return f"{cluster.volume}/scratch/states" if cluster.volume_claim else ""
 
 
 def reach_kubeflow(task: PipelineTask, cluster: ClusterSettings) -> None:

@@ -21,7 +21,7 @@ from pipelines.kubeflow import FEATURE_STORE, compile_pipeline
 from pipelines.main import ON_A_CLUSTER, STEPS, define
 
 # What the outside, or this run alone, decides.
-ALWAYS_RUN = {"identify", "champion", "gate", "report", "register", "package", "deploy"}
+ALWAYS_RUN = {"identify", "champion", "gate", "report", "register", "package", "deploy", "finish"}
 
 
 def compiled(path: Path, config: Config) -> list[dict[str, Any]]:
@@ -34,6 +34,12 @@ def tasks_of(spec: PipelineSpec) -> dict[str, Any]:
     dags = [spec.root.dag, *(part.dag for part in spec.components.values())]
     steps = (*STEPS, *ON_A_CLUSTER)
     return {name: task for dag in dags for name, task in dag.tasks.items() if name in steps}
+
+
+def chain_of(document: dict[str, Any]) -> dict[str, Any]:
+    """The tasks within the exit handler."""
+    tasks: dict[str, Any] = document["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    return tasks
 
 
 def test_the_ir_is_valid_and_holds_every_step(tmp_path: Path) -> None:
@@ -59,7 +65,10 @@ def test_the_pipelines_tasks_and_their_inputs_are_those_of_the_list_of_stages(
             (artifact, maker[artifact]) for artifact in stage.needs
         }, stage.name
         assert all(name == source.output_artifact_key for name, source in sources.items())
-        given = {parameter.component_input_parameter for parameter in inputs.parameters.values()}
+        given = {
+            parameter.component_input_parameter.removeprefix("pipelinechannel--")
+            for parameter in inputs.parameters.values()
+        }
         settings = {
             arguments[getattr(Config(), section).model_dump_json()] for section in stage.sections
         }
@@ -99,9 +108,7 @@ def test_every_cached_step_has_the_code_version_in_its_key(tmp_path: Path) -> No
 def test_deploy_waits_for_the_gate_and_for_the_registry(tmp_path: Path) -> None:
     document, _ = compiled(tmp_path / "pipeline.yaml", Config())
     (condition,) = [
-        task
-        for name, task in document["root"]["dag"]["tasks"].items()
-        if name.startswith("condition")
+        task for name, task in chain_of(document).items() if name.startswith("condition")
     ]
     assert "gate-Output'] == true" in condition["triggerPolicy"]["condition"]
     assert {"gate", "register"} <= set(condition["dependentTasks"])
@@ -175,7 +182,7 @@ def test_every_step_mounts_the_clusters_volume(tmp_path: Path) -> None:
 def test_a_run_says_itself_which_data_and_code_it_has(tmp_path: Path) -> None:
     """So a clone, a retry and a recurring run are runs of their own, whoever compiled it."""
     document, _ = compiled(tmp_path / "pipeline.yaml", Config())
-    tasks = document["root"]["dag"]["tasks"]
+    tasks = chain_of(document)
     sources = {
         name: task["inputs"]["parameters"][key]["taskOutputParameter"]
         for name, task in tasks.items()
@@ -208,6 +215,23 @@ def test_a_compiled_pipeline_runs_as_it_is_with_its_paths_on_the_volume(tmp_path
     assert defaults["store"] == "/mnt/mtmh/runs/serving/synthetic"
     assert defaults["scratch"] == "/mnt/mtmh/scratch"
     assert (defaults["runs"], defaults["place"]) == ("", "")
+
+
+def test_whatever_becomes_of_a_run_the_last_step_says_how_it_ended(tmp_path: Path) -> None:
+    config = load_config(settings=["cluster.volume_claim=mtmh"])
+    document, platform = compiled(tmp_path / "pipeline.yaml", config)
+    tasks = document["root"]["dag"]["tasks"]
+    assert set(tasks) == {"exit-handler-1", "finish"}
+    assert tasks["finish"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    told = tasks["finish"]["inputs"]["parameters"]
+    assert told["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
+    # Every other step leaves what became of it where this one reads it.
+    folder = told["states"]["runtimeValue"]["constant"]
+    for name, (container, on_kubernetes) in executors_of([document, platform]).items():
+        variables = {each["name"]: each["value"] for each in container["env"]}
+        assert variables.get("MTMH_STATES") == (None if name == "finish" else folder)
+        label = {"name": "MTMH_KUBEFLOW_RUN", "fieldPath": "metadata.labels['pipeline/runid']"}
+        assert on_kubernetes.get("fieldPathAsEnv", []) == ([] if name == "finish" else [label])
 
 
 def test_on_a_cluster_what_is_cached_is_tried_again(tmp_path: Path) -> None:

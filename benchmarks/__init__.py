@@ -50,6 +50,10 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "benchmarks.platform:main",
         "Simulated users served a second, beside the platform alone.",
     ),
+    "resources": (
+        "benchmarks.resources:main",
+        "Memory and disk that each step needs, by a formula of the data's size.",
+    ),
     "quality": (
         "benchmarks.studies.quality:main",
         "Recall and relevance of every model on T2; the paper's order.",

@@ -32,6 +32,8 @@ def deploy(
     with running("deploy"):
         import json
         import os
+        import socket
+        from contextlib import ExitStack
 
         from components.registry import make_champion
         from mtmh.errors import UserError
@@ -43,19 +45,25 @@ def deploy(
         if not (approved and verdict["passed"]):
             raise UserError(f"version {version} did not pass the gate: {place} stays where it is.")
         verify(retriever)
-        install(Path(package.path), Path(store))
-        loaded: list[str] = []
-        if namespace:
-            from serving.cluster.pods import Cluster, connected
-            from serving.cluster.rollout import roll_out
+        # On a cluster nobody else rolls out meanwhile: another deploy waits.
+        with ExitStack() as stack:
+            if namespace:
+                from serving.cluster.lease import held
+                from serving.cluster.pods import Cluster, connected
+                from serving.cluster.rollout import roll_out
 
-            loaded = roll_out(Path(store), version, Cluster(connected(), namespace))
-        else:
-            promote(Path(store), version)
-        # Last, so that the next run is compared with what served.
-        make_champion(tracking_uri, model_name, version)
-        for old in retire(Path(store), needed=loaded):
-            print(f"removed version {old} from {store}")
+                cluster = Cluster(connected(), namespace)
+                stack.enter_context(held(cluster, f"{socket.gethostname()} (version {version})"))
+            install(Path(package.path), Path(store))
+            loaded: list[str] = []
+            if namespace:
+                loaded = roll_out(Path(store), version, cluster)
+            else:
+                promote(Path(store), version)
+            # Last, so that the next run is compared with what served.
+            make_champion(tracking_uri, model_name, version)
+            for old in retire(Path(store), needed=loaded):
+                print(f"removed version {old} from {store}")
         if not place:  # on a cluster a run lies in the artifact store, where no link leads
             print(f"version {version} is the champion, served from {store}")
             return

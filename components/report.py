@@ -23,10 +23,12 @@ def report(
     runs: str,
     run_id: str,
     run: dsl.Output[dsl.Artifact],
+    page: dsl.Output[dsl.HTML],
 ) -> None:
     """Assemble `runs/run_id` and write its report.html; where `runs` is empty, as on a cluster, the
-    artifact's own folder, which Kubeflow uploads.
+    artifact's own folder, which Kubeflow uploads. `page` is that report for Kubeflow's page.
     """
+    import shutil
     from pathlib import Path
 
     from components.step import running
@@ -46,6 +48,7 @@ def report(
         write_run(draft, folders, Config.model_validate_json(config), code_version, seed, source)
         write_report(draft)
         draft.rename(final)
+        shutil.copyfile(final / "report.html", page.path)
         # On a cluster the URI is Kubeflow's: steps that read an artifact outside of its buckets
         # never start.
         if runs:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from components.states import keep
 from mtmh.clock import measured
 from mtmh.disk import full_disk_explained
 from mtmh.environment import set_environment
@@ -28,6 +29,7 @@ def running(step: str, out: Path | None = None) -> Iterator[None]:
     """
     set_environment()
     print(f"{MARK} start {step}", flush=True)
+    keep(step, "running")
     with ExitStack() as stack:
         # Kubeflow's executor opens the root logger for information of every library; a step's log
         # is for its own lines.
@@ -41,5 +43,10 @@ def running(step: str, out: Path | None = None) -> Iterator[None]:
                 yield
         except UserError as error:
             print(f"{MARK} error {step} {json.dumps(str(error))}", flush=True)
+            keep(step, "failed", str(error))
             raise
+        except Exception as error:
+            keep(step, "failed", f"{type(error).__name__}: {error} (its log has the traceback)")
+            raise
+    keep(step, "done")
     print(f"{MARK} end {step}", flush=True)

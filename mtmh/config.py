@@ -8,10 +8,11 @@ plain arguments on.
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mtmh.errors import UserError
 from mtmh.layers import abbreviated, read_layers
+from mtmh.step_settings import DEFAULTS, StepTable
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -198,8 +199,8 @@ class GateSettings(Section):
 
 
 class ClusterSettings(Section):
-    """What a cluster gives: GPUs, memory and nodes to the step train, a volume to
-    all. A local run does not read it.
+    """What a cluster gives: to each step its line of the table `steps`, to all a volume.
+    A local run does not read it.
     """
 
     volume_claim: str = ""  # PersistentVolumeClaim: data, checkpoints, runs, the champion's link
@@ -209,12 +210,8 @@ class ClusterSettings(Section):
     kubeflow_namespace: str = ""  # of a profile; empty: a Kubeflow Pipelines of one user
     experiment: str = "mtmh"  # what holds the runs on the Kubeflow Pipelines server
     local_images: bool = False  # the nodes have the image, and no registry does (kind, minikube)
-    gpus: Annotated[int, Field(ge=0)] = 0
     gpu_resource: str = "nvidia.com/gpu"
-    cpu: str = ""
-    memory: str = ""
-    tolerate: list[str] = []  # keys of taints with effect NoSchedule
-    node_labels: dict[str, str] = {}
+    steps: StepTable = DEFAULTS
 
 
 class Config(Section):
@@ -230,6 +227,25 @@ class Config(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> "Config":
+        """No GPU is reserved for a step that is told to leave it alone."""
+        for step, device in self.devices().items():
+            if device == "cpu" and self.cluster.steps[step].gpus:
+                raise ValueError(
+                    f"cluster.steps.{step}.gpus is 1, but the step's device is cpu: it would be"
+                    " reserved and idle. Write 0, or device: auto."
+                )
+        return self
+
+    def devices(self) -> dict[str, str]:
+        """What the steps that can be told where to compute are told: auto, cpu or cuda."""
+        return {
+            "content": self.content.device,
+            "train": self.train.device,
+            "preranker": self.prerank.device,
+        }
 
 
 def load_config(*layers: Path, settings: list[str] | None = None) -> Config:
@@ -274,7 +290,7 @@ def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     from difflib import get_close_matches
 
     for part in location[:-1]:
-        if isinstance(part, str):  # a number is a place in a list of sections
+        if part in model.model_fields:  # others are places in a list, or keys of a table
             model = _section(model.model_fields[part].annotation)
     # Most wrong keys are misspelled.
     close = get_close_matches(str(location[-1]), list(model.model_fields), n=1)
@@ -284,7 +300,7 @@ def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
 
 
 def _section(annotation: Any) -> type[BaseModel]:
-    """The section in `Section`, `list[Section]` or `Section | None`."""
+    """The section in `Section`, `list[Section]`, `dict[str, Section]` or `Section | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next(_section(part) for part in get_args(annotation) if part is not type(None))
+    return _section(next(part for part in get_args(annotation) if part not in (str, type(None))))

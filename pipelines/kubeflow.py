@@ -13,7 +13,7 @@ from kfp import kubernetes
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.pipeline_task import PipelineTask
 
-from components import IMAGE, IMAGE_VARIABLE
+from components import IMAGE, IMAGE_VARIABLE, states
 from components.connection import Connection, connected
 from components.submission import Submission, start
 from mtmh.config import ClusterSettings, Config
@@ -27,26 +27,44 @@ if TYPE_CHECKING:
 FEATURE_STORE = "/etc/mtmh/feature_store.cluster.yaml"
 
 
-def place_on(task: PipelineTask, cluster: ClusterSettings) -> None:
-    """Ask for the resources, tolerations and node labels of `cluster`."""
-    if cluster.gpus:
-        task.set_accelerator_type(cluster.gpu_resource).set_accelerator_limit(cluster.gpus)
-    if cluster.cpu:
-        task.set_cpu_request(cluster.cpu).set_cpu_limit(cluster.cpu)
-    if cluster.memory:
-        task.set_memory_request(cluster.memory).set_memory_limit(cluster.memory)
-    for key in cluster.tolerate:
+def place(task: PipelineTask, cluster: ClusterSettings) -> None:
+    """Give `task` what its line of the table `cluster.steps` says: what is kept free for it, on
+    which nodes, how often it is tried and how long it may take."""
+    line = cluster.steps[task.name]
+    task.set_cpu_request(line.cpu)
+    task.set_memory_request(line.memory).set_memory_limit(line.memory)
+    if line.gpus:
+        task.set_accelerator_type(cluster.gpu_resource).set_accelerator_limit(line.gpus)
+    if line.retries:
+        task.set_retry(num_retries=line.retries, backoff_duration="30s")
+    kubernetes.set_timeout(task, line.deadline)
+    for key in line.tolerate:
         kubernetes.add_toleration(task, key=key, operator="Exists", effect="NoSchedule")
-    for label, value in cluster.node_labels.items():
+    for label, value in line.node_labels.items():
         kubernetes.add_node_selector(task, label_key=label, label_value=value)
 
 
 def equip(task: PipelineTask, cluster: ClusterSettings) -> None:
-    """Give `task` what every step has on a cluster: the volume, where there is one, and the name of
-    the image that it runs in, which a pipeline that is compiled there asks for again."""
+    """Give `task` what a step has on a cluster: its line of the table, the volume, where there is
+    one, and the name of the image that it runs in, which a pipeline that is compiled there asks for
+    again."""
+    place(task, cluster)
     if cluster.volume_claim:
         kubernetes.mount_pvc(task, pvc_name=cluster.volume_claim, mount_path=cluster.volume)
     task.set_env_variable(IMAGE_VARIABLE, IMAGE)
+
+
+def keep_state(task: PipelineTask, cluster: ClusterSettings) -> None:
+    """Let `task` keep what became of it on the volume, under the id that Kubeflow gives every pod
+    of a run: the step `finish` reads it."""
+    if folder := states_folder(cluster):
+        task.set_env_variable(states.FOLDER, folder)
+        kubernetes.use_field_path_as_env(task, states.RUN, "metadata.labels['pipeline/runid']")
+
+
+def states_folder(cluster: ClusterSettings) -> str:
+    """Where the steps keep what became of them; empty where they share no volume."""
+    return f"{cluster.volume}/scratch/states" if cluster.volume_claim else ""
 
 
 def reach_kubeflow(task: PipelineTask, cluster: ClusterSettings) -> None:
@@ -72,8 +90,8 @@ def compile_pipeline(
 ) -> None:
     """Write `pipeline` as Kubeflow's IR to `out` (.yaml), with `defaults` for its parameters.
 
-    The same code and settings give the same bytes. GPU limits stand in the first document, volumes,
-    tolerations and node labels in the second.
+    The same code and settings give the same bytes. What a step asks for and how often it is tried
+    stand in the first document; volumes, deadlines, tolerations and node labels in the second.
     """
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(

@@ -1,6 +1,8 @@
 """The pipeline: from an interaction log to a gated two-head retriever."""
 
+from functools import wraps
 from operator import eq
+from typing import Any
 
 from kfp import dsl
 from kfp.dsl.pipeline_context import Pipeline
@@ -11,6 +13,7 @@ from components.content import content
 from components.deploy import deploy
 from components.evaluate import evaluate
 from components.features import features
+from components.finish import finish
 from components.gate import gate
 from components.identify import identify
 from components.index import index
@@ -22,7 +25,7 @@ from components.register import register
 from components.report import report
 from components.train import train
 from mtmh.config import ClusterSettings
-from pipelines.kubeflow import equip, place_on, reach_serving
+from pipelines.kubeflow import equip, keep_state, reach_serving, states_folder
 
 NAME = "mtmh"
 STEPS = (
@@ -41,15 +44,14 @@ STEPS = (
     "package",
     "deploy",
 )
-ON_A_CLUSTER = ("identify",)  # a step more
-NEVER_CACHED = ("identify", "champion", "gate", "report", "register", "package", "deploy")
+ON_A_CLUSTER = ("identify", "finish")  # two steps more
+NEVER_CACHED = ("identify", "champion", "gate", "report", "register", "package", "deploy", "finish")
 
 
 # fmt: off
 def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseComponent:
     """Return the pipeline; `cluster` adds what only a cluster has (GPU, memory, a volume). Settings
     travel as one JSON text a section: a change of one leaves the other stages' cache alone."""
-    @dsl.pipeline(name=NAME, description="From an interaction log to a gated two-head retriever")
     def mtmh(
         source: str, seed: int, config: str, data_settings: str, pair_settings: str,
         content_settings: str, train_settings: str, prerank_settings: str, retrieval_settings: str,
@@ -104,8 +106,21 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             deploy(**registry,
                 run=run, package=package_task.outputs["package"], approved=passed, version=version,
                 place=place, store=store, namespace=cluster.namespace if cluster else "")
+
+    @wraps(mtmh)
+    def arranged(*parameters: Any) -> None:
+        if cluster is None:
+            mtmh(*parameters)
+        else:
+            # Whatever becomes of the others, the last step says how the run ended.
+            finish_task = finish(
+                run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, states=states_folder(cluster))
+            with dsl.ExitHandler(finish_task, name="run"):
+                mtmh(*parameters)
         _arrange(Pipeline.get_default_pipeline().tasks, cluster)
-    return mtmh
+
+    description = "From an interaction log to a gated two-head retriever"
+    return dsl.pipeline(name=NAME, description=description)(arranged)
 # fmt: on
 
 
@@ -119,11 +134,9 @@ def _arrange(tasks: dict[str, PipelineTask], cluster: ClusterSettings | None) ->
         tasks["pairs"].after(tasks["features"])
         tasks["preranker"].after(tasks["train"])
         return
-    # A node may go under a long step: it is tried again, from what it left on the volume.
-    for name in tasks.keys() - set(NEVER_CACHED):
-        tasks[name].set_retry(num_retries=2, backoff_duration="30s")
-    # On a cluster training gets the GPU, and every step the volume that they share.
-    place_on(tasks["train"], cluster)
+    # On a cluster every step gets its line of the table, and the volume that they share.
     reach_serving(tasks["features"], tasks["deploy"], cluster)
     for task in tasks.values():
         equip(task, cluster)
+    for name in tasks.keys() - {"finish"}:
+        keep_state(tasks[name], cluster)

@@ -34,6 +34,42 @@ def test_five_errors_are_one_message(tmp_path: Path) -> None:
     assert "'fast'" in message
 
 
+@pytest.mark.parametrize(
+    ("setting", "key", "advice"),
+    [
+        ("trian.memory=4Gi", "cluster.steps", "no such step: trian. The steps are identify, prep"),
+        ("train.memry=4Gi", "cluster.steps.train.memry", "Did you mean 'memory'?"),
+        ("train.memory=64GB", "cluster.steps.train.memory", "'64GB' is no amount of memory"),
+        ("train.memory=64", "cluster.steps.train.memory", "such as 64Gi"),
+        ("train.memory=1.5Gi", "cluster.steps.train.memory", "a whole number"),
+        ("train.memory=64K", "cluster.steps.train.memory", "'64K' is no amount"),
+        ("train.cpu=four", "cluster.steps.train.cpu", "'four' is no number of CPUs"),
+        ("train.cpu=0", "cluster.steps.train.cpu", "4, 0.5 or 500m"),
+        ("train.gpus=4", "cluster.steps.train.gpus", "a step uses one GPU"),
+        ("index.gpus=1", "cluster.steps", "index would have a GPU and not use it"),
+        ("train.deadline=0", "cluster.steps.train.deadline", "greater than or equal to 1"),
+    ],
+)
+def test_what_kubernetes_would_not_take_or_nobody_use_is_refused_where_it_is_written(
+    setting: str, key: str, advice: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(settings=[f"cluster.steps.{setting}"])
+    assert f"  {key}: " in str(caught.value)
+    assert advice in str(caught.value)
+
+
+def test_a_line_of_the_table_that_is_written_in_part_keeps_the_rest() -> None:
+    steps = load_config(settings=["cluster.steps.train.cpu=8"]).cluster.steps
+    assert steps["train"] == Config().cluster.steps["train"].model_copy(update={"cpu": "8"})
+    assert steps["content"] == Config().cluster.steps["content"]
+
+
+def test_no_gpu_is_reserved_for_a_step_that_computes_on_the_cpu() -> None:
+    with pytest.raises(UserError, match=r"cluster\.steps\.content\.gpus is 1, .* Write 0"):
+        load_config(settings=["cluster.steps.content.gpus=1", "content.device=cpu"])
+
+
 def test_by_default_every_statistic_enters_the_model() -> None:
     assert tuple(DataSettings().statistics) == STATISTICS
 

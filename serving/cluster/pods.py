@@ -99,7 +99,7 @@ class Cluster:
                 raise OvertakenError(f"somebody else told Triton to load {current}")
             return pending(triton) or self._outdated(versions)
 
-        self._with_retries(change)
+        self.with_retries(change)
         self._wait("Triton's pods", missing)
 
     def wait_for_routers(self, version: str, champion_named_us: int) -> None:
@@ -134,7 +134,7 @@ class Cluster:
     def pinned(self) -> set[str]:
         """The versions that arms of a running experiment name."""
         core = client.CoreV1Api(self.api)
-        config_map = self._with_retries(
+        config_map = self.with_retries(
             lambda: core.read_namespaced_config_map(ROUTER, self.namespace)
         )
         settings = yaml.safe_load(config_map.data["router.yaml"])
@@ -160,7 +160,7 @@ class Cluster:
         return "; ".join(errors)
 
     def _triton(self) -> client.V1Deployment:
-        return self._with_retries(
+        return self.with_retries(
             lambda: client.AppsV1Api(self.api).read_namespaced_deployment(TRITON, self.namespace)
         )
 
@@ -179,7 +179,7 @@ class Cluster:
         """All pods of a component, those that are terminating too."""
         selector = SELECTOR.format(component)
         core = client.CoreV1Api(self.api)
-        pods: list[client.V1Pod] = self._with_retries(
+        pods: list[client.V1Pod] = self.with_retries(
             lambda: core.list_namespaced_pod(self.namespace, label_selector=selector)
         ).items
         return pods
@@ -204,7 +204,7 @@ class Cluster:
         except (urllib3.exceptions.HTTPError, ValueError):
             return {}
 
-    def _with_retries(self, call: Callable[[], Answer]) -> Answer:
+    def with_retries(self, call: Callable[[], Answer]) -> Answer:
         """What `call` returns, called again while the API is out of reach or busy."""
         end = time.monotonic() + min(self.seconds, OUT_OF_REACH)
         while True:

@@ -40,6 +40,9 @@ def test_before_the_first_version_triton_is_ready_and_the_routers_wait(site: Sit
         ("patch", "apps", "deployments", "triton", True),
         ("list", "", "pods", "", True),
         ("get", "", "configmaps", "router", True),
+        ("create", "coordination.k8s.io", "leases", "", True),
+        ("update", "coordination.k8s.io", "leases", "mtmh-deploy", True),
+        ("update", "coordination.k8s.io", "leases", "another", False),
         # What Kubeflow's drivers and launchers do in the account's name.
         ("get", "", "configmaps", "kfp-launcher", True),
         ("get", "", "secrets", "mlpipeline-minio-artifact", True),

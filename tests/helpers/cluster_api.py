@@ -51,6 +51,7 @@ class StandIn:
     unserved: set[str] = field(
         default_factory=set
     )  # champions, when a pod of Triton did not have them
+    lease: Any = None  # of who rolls out
     routers: list[RouterPod] = field(init=False)
     lock: Any = field(default_factory=threading.RLock)
 
@@ -84,7 +85,7 @@ class StandIn:
     def answer(self, verb: str, path: str, body: Any) -> Answer:
         """Status and object for a request to the API."""
         resource, _, name = urlsplit(path).path.partition("/namespaces/mtmh/")[2].partition("/")
-        verb = verb if name else "list"
+        verb = "list" if verb == "get" and not name else verb
         self.on_request(verb, resource)
         with self.lock:
             if self.trouble.unavailable:
@@ -104,6 +105,8 @@ class StandIn:
                     return 200, self.triton.deployment
                 case "configmaps", "router":
                     return 200, {"metadata": {"name": name}, "data": {"router.yaml": self.settings}}
+                case "leases", _:
+                    return self._lease(verb, body)
                 case "pods", "":
                     return 200, {
                         "items": self._listed(parse_qs(urlsplit(path).query)["labelSelector"][0])
@@ -143,6 +146,18 @@ class StandIn:
         if text != self.triton.told:
             self.tell(text)
         return 200, deployment
+
+    def _lease(self, verb: str, body: Any) -> Answer:
+        version = self.lease["metadata"]["resourceVersion"] if self.lease else ""
+        if verb == "get":
+            return (
+                (200, self.lease) if self.lease else _status(404, 'leases "mtmh-deploy" not found')
+            )
+        if body["metadata"].get("resourceVersion", "") != version:
+            return _status(409, "the object has been modified, or is there already")
+        body["metadata"]["resourceVersion"] = str(int(version or 0) + 1)
+        self.lease = body
+        return 200, body
 
     def _listed(self, selector: str) -> list[Any]:
         """The pods with these labels."""

@@ -15,8 +15,8 @@ Answer = tuple[int, dict[str, Any]]
 def served(
     address: str, port: int, answer: Callable[[str, str, Any], Answer]
 ) -> Iterator[ThreadingHTTPServer]:
-    """Serve GET and PATCH by `answer(verb, path, body)` while this is open; port 0 is a free
-    one.
+    """Serve GET, PATCH, POST and PUT by `answer(verb, path, body)`, in Kubernetes' verbs, while this
+    is open; port 0 is a free one.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -30,8 +30,16 @@ def served(
                 "application/merge-patch+json",
                 "application/strategic-merge-patch+json",
             )
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send(*answer("patch", self.path, body))
+            self.send(*answer("patch", self.path, self.body()))
+
+        def do_POST(self) -> None:
+            self.send(*answer("create", self.path, self.body()))
+
+        def do_PUT(self) -> None:
+            self.send(*answer("update", self.path, self.body()))
+
+        def body(self) -> Any:
+            return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
         def send(self, status: int, body: Any) -> None:
             data = json.dumps(body).encode()

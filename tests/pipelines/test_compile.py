@@ -16,15 +16,16 @@ from mtmh.config import Config, load_config
 from mtmh.errors import UserError
 from mtmh.stages import STAGES
 from mtmh_cli import app
-from pipelines.arguments import CONFIGS, of_config
+from pipelines.arguments import CONFIGS, of_config, on_cluster
 from pipelines.kubeflow import FEATURE_STORE, compile_pipeline
 from pipelines.main import ON_A_CLUSTER, STEPS, define
 
 # What the outside, or this run alone, decides.
-ALWAYS_RUN = {"identify", "champion", "gate", "report", "register", "package", "deploy"}
+ALWAYS_RUN = {"identify", "champion", "gate", "report", "register", "package", "deploy", "finish"}
 
 
 def compiled(path: Path, config: Config) -> list[dict[str, Any]]:
+    """The pipeline's IR, and what only Kubernetes reads."""
     compile_pipeline(define(config.cluster), path, of_config(config))
     return list(yaml.safe_load_all(path.read_text()))
 
@@ -35,8 +36,14 @@ def tasks_of(spec: PipelineSpec) -> dict[str, Any]:
     return {name: task for dag in dags for name, task in dag.tasks.items() if name in steps}
 
 
+def chain_of(document: dict[str, Any]) -> dict[str, Any]:
+    """The tasks within the exit handler."""
+    tasks: dict[str, Any] = document["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    return tasks
+
+
 def test_the_ir_is_valid_and_holds_every_step(tmp_path: Path) -> None:
-    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
+    document, _ = compiled(tmp_path / "pipeline.yaml", Config())
     spec = json_format.ParseDict(document, PipelineSpec())  # an unknown field would raise
     assert set(tasks_of(spec)) == {*STEPS, *ON_A_CLUSTER}
 
@@ -44,7 +51,7 @@ def test_the_ir_is_valid_and_holds_every_step(tmp_path: Path) -> None:
 def test_the_pipelines_tasks_and_their_inputs_are_those_of_the_list_of_stages(
     tmp_path: Path,
 ) -> None:
-    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
+    document, _ = compiled(tmp_path / "pipeline.yaml", Config())
     tasks = tasks_of(json_format.ParseDict(document, PipelineSpec()))
     arguments = {text: name for name, text in of_config(Config()).items()}
     maker = {stage.artifact: stage.name for stage in STAGES}
@@ -58,7 +65,10 @@ def test_the_pipelines_tasks_and_their_inputs_are_those_of_the_list_of_stages(
             (artifact, maker[artifact]) for artifact in stage.needs
         }, stage.name
         assert all(name == source.output_artifact_key for name, source in sources.items())
-        given = {parameter.component_input_parameter for parameter in inputs.parameters.values()}
+        given = {
+            parameter.component_input_parameter.removeprefix("pipelinechannel--")
+            for parameter in inputs.parameters.values()
+        }
         settings = {
             arguments[getattr(Config(), section).model_dump_json()] for section in stage.sections
         }
@@ -81,7 +91,7 @@ def test_the_same_settings_compile_to_the_same_bytes_in_every_process(tmp_path: 
 
 
 def test_only_the_expensive_steps_are_cached(tmp_path: Path) -> None:
-    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
+    document, _ = compiled(tmp_path / "pipeline.yaml", Config())
     tasks = tasks_of(json_format.ParseDict(document, PipelineSpec()))
     assert {
         name for name, task in tasks.items() if not task.caching_options.enable_cache
@@ -89,39 +99,76 @@ def test_only_the_expensive_steps_are_cached(tmp_path: Path) -> None:
 
 
 def test_every_cached_step_has_the_code_version_in_its_key(tmp_path: Path) -> None:
-    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
+    document, _ = compiled(tmp_path / "pipeline.yaml", Config())
     tasks = tasks_of(json_format.ParseDict(document, PipelineSpec()))
     for name in set(STEPS) - ALWAYS_RUN:
         assert "code_version" in tasks[name].inputs.parameters
 
 
 def test_deploy_waits_for_the_gate_and_for_the_registry(tmp_path: Path) -> None:
-    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
+    document, _ = compiled(tmp_path / "pipeline.yaml", Config())
     (condition,) = [
-        task
-        for name, task in document["root"]["dag"]["tasks"].items()
-        if name.startswith("condition")
+        task for name, task in chain_of(document).items() if name.startswith("condition")
     ]
     assert "gate-Output'] == true" in condition["triggerPolicy"]["condition"]
     assert {"gate", "register"} <= set(condition["dependentTasks"])
 
 
-def test_gpus_tolerations_and_node_labels_reach_train_alone(tmp_path: Path) -> None:
-    settings = ["cluster.gpus=2", "cluster.cpu='8'", "cluster.node_labels={pool: a100}"]
-    config = load_config(CONFIGS / "gpu.yaml", settings=settings)
-    spec, platform = compiled(tmp_path / "gpu.yaml", config)
-    executors = spec["deploymentSpec"]["executors"]
-    accelerated = {
-        name
-        for name, step in executors.items()
-        if "accelerator" in step["container"].get("resources", {})
+def executors_of(documents: list[dict[str, Any]]) -> dict[str, tuple[dict[str, Any], Any]]:
+    """What both documents say of each step: its container, and its platform."""
+    spec, platform = documents
+    platforms = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    containers = spec["deploymentSpec"]["executors"]
+    return {
+        name.removeprefix("exec-"): (body["container"], platforms[name])
+        for name, body in containers.items()
     }
-    assert accelerated == {"exec-train"}
-    assert executors["exec-train"]["container"]["resources"]["accelerator"]["resourceCount"] == "2"
-    (placed,) = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items()
-    assert placed[0] == "exec-train"
-    assert placed[1]["tolerations"][0]["key"] == "nvidia.com/gpu"
-    assert placed[1]["nodeSelector"]["labels"] == {"pool": "a100"}
+
+
+@pytest.mark.parametrize("size", ["laptop", "gpu", "paper"])
+def test_every_step_asks_for_cpu_and_memory_and_has_a_deadline(tmp_path: Path, size: str) -> None:
+    """What asks for nothing is the first that a node puts out."""
+    config = load_config(CONFIGS / f"{size}.yaml")
+    steps = executors_of(compiled(tmp_path / "pipeline.yaml", config))
+    assert set(steps) == {*STEPS, *ON_A_CLUSTER}
+    for name, (container, platform) in steps.items():
+        line = config.cluster.steps[name]
+        resources = container["resources"]
+        assert resources["resourceCpuRequest"] == line.cpu
+        assert resources["resourceMemoryRequest"] == resources["resourceMemoryLimit"] == line.memory
+        assert "resourceCpuLimit" not in resources
+        assert platform["activeDeadlineSeconds"] == str(line.deadline)
+
+
+def test_a_gpu_its_toleration_and_node_go_to_the_steps_that_use_one(tmp_path: Path) -> None:
+    settings = ["cluster.steps.train.node_labels={pool: a100}"]
+    config = load_config(CONFIGS / "gpu.yaml", settings=settings)
+    steps = executors_of(compiled(tmp_path / "gpu.yaml", config))
+    gpus = {
+        name: container["resources"]["accelerator"]
+        for name, (container, _) in steps.items()
+        if "accelerator" in container["resources"]
+    }
+    gpu = {"resourceType": "nvidia.com/gpu", "resourceCount": "1"}
+    assert {name: {k: v[k] for k in gpu} for name, v in gpus.items()} == {
+        "content": gpu,
+        "train": gpu,
+        "preranker": gpu,
+    }
+    tolerant = {name for name, (_, platform) in steps.items() if "tolerations" in platform}
+    assert tolerant == set(gpus)
+    placed = {
+        name: platform["nodeSelector"]["labels"]
+        for name, (_, platform) in steps.items()
+        if "nodeSelector" in platform
+    }
+    assert placed == {"train": {"pool": "a100"}}
+
+
+def test_a_step_told_to_use_a_gpu_that_it_does_not_ask_for_is_refused_before_it_is_sent() -> None:
+    config = load_config(CONFIGS / "gpu.yaml", settings=["cluster.steps.train.gpus=0"])
+    with pytest.raises(UserError, match=r"step train .* cluster\.steps\.train\.gpus=1"):
+        on_cluster(config, "http://mlflow:5000", "synthetic")
 
 
 def test_every_step_mounts_the_clusters_volume(tmp_path: Path) -> None:
@@ -134,8 +181,8 @@ def test_every_step_mounts_the_clusters_volume(tmp_path: Path) -> None:
 
 def test_a_run_says_itself_which_data_and_code_it_has(tmp_path: Path) -> None:
     """So a clone, a retry and a recurring run are runs of their own, whoever compiled it."""
-    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
-    tasks = document["root"]["dag"]["tasks"]
+    document, _ = compiled(tmp_path / "pipeline.yaml", Config())
+    tasks = chain_of(document)
     sources = {
         name: task["inputs"]["parameters"][key]["taskOutputParameter"]
         for name, task in tasks.items()
@@ -170,9 +217,26 @@ def test_a_compiled_pipeline_runs_as_it_is_with_its_paths_on_the_volume(tmp_path
     assert (defaults["runs"], defaults["place"]) == ("", "")
 
 
+def test_whatever_becomes_of_a_run_the_last_step_says_how_it_ended(tmp_path: Path) -> None:
+    config = load_config(settings=["cluster.volume_claim=mtmh"])
+    document, platform = compiled(tmp_path / "pipeline.yaml", config)
+    tasks = document["root"]["dag"]["tasks"]
+    assert set(tasks) == {"exit-handler-1", "finish"}
+    assert tasks["finish"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    told = tasks["finish"]["inputs"]["parameters"]
+    assert told["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
+    # Every other step leaves what became of it where this one reads it.
+    folder = told["states"]["runtimeValue"]["constant"]
+    for name, (container, on_kubernetes) in executors_of([document, platform]).items():
+        variables = {each["name"]: each["value"] for each in container["env"]}
+        assert variables.get("MTMH_STATES") == (None if name == "finish" else folder)
+        label = {"name": "MTMH_KUBEFLOW_RUN", "fieldPath": "metadata.labels['pipeline/runid']"}
+        assert on_kubernetes.get("fieldPathAsEnv", []) == ([] if name == "finish" else [label])
+
+
 def test_on_a_cluster_what_is_cached_is_tried_again(tmp_path: Path) -> None:
-    """A step that ended with its node; what is never cached changes something outside."""
-    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
+    """What is never cached changes something outside."""
+    document, _ = compiled(tmp_path / "pipeline.yaml", Config())
     tasks = tasks_of(json_format.ParseDict(document, PipelineSpec()))
     tried_again = {name for name, task in tasks.items() if task.retry_policy.max_retry_count == 2}
     assert tried_again == {*STEPS, *ON_A_CLUSTER} - ALWAYS_RUN
@@ -195,7 +259,11 @@ def test_where_a_cluster_serves_deploy_rolls_it_and_features_fills_its_redis(
     (deploy,) = [dag["tasks"]["deploy"] for dag in dags if "deploy" in dag["tasks"]]
     assert deploy["inputs"]["parameters"]["namespace"]["runtimeValue"]["constant"] == "mtmh"
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    labels = {name: step["podMetadata"]["labels"] for name, step in executors.items()}
+    labels = {
+        name: step["podMetadata"]["labels"]
+        for name, step in executors.items()
+        if "podMetadata" in step
+    }
     assert labels == {f"exec-{name}": {"mtmh/step": name} for name in ("features", "deploy")}
     (secret,) = executors["exec-features"]["secretAsEnv"]
     assert secret["keyToEnv"] == [{"secretKey": "connection", "envVar": "REDIS_CONNECTION"}]

@@ -19,6 +19,7 @@ from components.deploy import deploy
 from components.registry import champion_location
 from components.tracking import connect
 from mtmh.errors import UserError
+from serving.cluster.lease import held
 from serving.cluster.pods import RolloutError
 from serving.cluster.rollout import roll_out
 from serving.triton.store import versions
@@ -134,7 +135,8 @@ def test_a_missing_right_is_told_and_nothing_serves_but_what_did(
 
 def test_the_deploy_account_has_the_rights_that_are_used_and_no_other(api: StandIn) -> None:
     serve(api, "7")
-    roll_out(api.store, "8", cluster(api))
+    with held(cluster(api), "pod-1"):
+        roll_out(api.store, "8", cluster(api))
     granted = {
         (verb, resource)
         for rule in api.rules

@@ -96,6 +96,24 @@ class _Run:
     ) -> None:
         """The tasks of a DAG in an order that their needs allow."""
         waiting, done = dict(dag["tasks"]), dict[str, dict[str, Any]]()
+        last = {name: waiting.pop(name) for name, task in dag["tasks"].items() if _is_exit(task)}
+        state = "FAILED"
+        try:
+            self._tasks(waiting, done, parameters, artifacts)
+            state = "SUCCEEDED"
+        finally:  # an exit handler's step comes whatever became of the others
+            for name, task in last.items():
+                component = self.spec["components"][task["componentRef"]["name"]]
+                inputs = self._inputs(task["inputs"], parameters, artifacts, {}, state)
+                self._step(name, task, component, inputs)
+
+    def _tasks(
+        self,
+        waiting: dict[str, Any],
+        done: dict[str, dict[str, Any]],
+        parameters: dict[str, Any],
+        artifacts: dict[str, Any],
+    ) -> None:
         while waiting:
             name = next(
                 task
@@ -121,8 +139,9 @@ class _Run:
         parameters: dict[str, Any],
         artifacts: dict[str, Any],
         done: dict[str, dict[str, Any]],
+        state: str = "",
     ) -> dict[str, Any]:
-        """What a task reads, by its own names."""
+        """What a task reads, by its own names; `state` is what an exit handler is told."""
         inputs: dict[str, Any] = {"parameters": {}, "artifacts": {}}
         for name, source in wanted.get("parameters", {}).items():
             if "componentInputParameter" in source:
@@ -130,6 +149,9 @@ class _Run:
             elif "taskOutputParameter" in source:
                 output = source["taskOutputParameter"]
                 value = done[output["producerTask"]]["parameters"][output["outputParameterKey"]]
+            elif "taskFinalStatus" in source:  # Kubeflow 2.17 leaves the error empty
+                task_name = source["taskFinalStatus"]["producerTask"]
+                value = {"state": state, "pipelineTaskName": task_name, "error": {}}
             else:
                 value = self._placeholders(source["runtimeValue"]["constant"])
             inputs["parameters"][name] = value
@@ -244,13 +266,14 @@ class _Run:
             json.dumps(given) if word == "{{$}}" else word
             for word in [*container["command"], *container["args"]]
         ]
-        labels = platform.get("podMetadata", {}).get("labels", {})
+        labels = platform.get("podMetadata", {}).get("labels", {}) | {"pipeline/runid": self.run_id}
         return {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": "@NAME@", "labels": labels},
             "spec": {
                 "restartPolicy": "Never",
+                "activeDeadlineSeconds": int(platform.get("activeDeadlineSeconds", 0)) or None,
                 "serviceAccountName": self.kubeflow.account,
                 "nodeSelector": platform.get("nodeSelector", {}).get("labels", {}),
                 "tolerations": platform.get("tolerations", []),
@@ -272,7 +295,7 @@ class _Run:
 
 
 def _environment(platform: dict[str, Any], container: dict[str, Any]) -> list[dict[str, Any]]:
-    """Variables from secrets, then plain ones."""
+    """Variables from secrets and from the pod's own fields, then plain ones."""
     from_secrets = [
         {
             "name": key["envVar"],
@@ -287,7 +310,11 @@ def _environment(platform: dict[str, Any], container: dict[str, Any]) -> list[di
         for secret in platform.get("secretAsEnv", [])
         for key in secret["keyToEnv"]
     ]
-    return from_secrets + container.get("env", [])
+    from_fields = [
+        {"name": field["name"], "valueFrom": {"fieldRef": {"fieldPath": field["fieldPath"]}}}
+        for field in platform.get("fieldPathAsEnv", [])
+    ]
+    return from_secrets + from_fields + container.get("env", [])
 
 
 def _resources(container: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -301,6 +328,11 @@ def _resources(container: dict[str, Any]) -> dict[str, dict[str, str]]:
     if accelerator := written.get("accelerator"):
         resources["limits"][accelerator["resourceType"]] = accelerator["resourceCount"]
     return resources
+
+
+def _is_exit(task: dict[str, Any]) -> bool:
+    """Whether the task ends a run whatever became of it."""
+    return bool(task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED")
 
 
 def _is_true(condition: str, parameters: dict[str, Any]) -> bool:

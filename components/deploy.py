@@ -35,26 +35,29 @@ def deploy(
 
         from components.registry import make_champion
         from mtmh.errors import UserError
+        from mtmh.object_store import is_url
         from mtmh.retrieval.version import verify
-        from serving.triton.store import install, promote, retire
+        from serving.triton.stores import library_of
 
         retriever = Path(run.path) / "retriever"
         verdict = json.loads((Path(run.path) / "metrics.json").read_text())["gate"]
         if not (approved and verdict["passed"]):
             raise UserError(f"version {version} did not pass the gate: {place} stays where it is.")
         verify(retriever)
-        install(Path(package.path), Path(store))
+        served = store if is_url(store) else Path(store)
+        packages = library_of(served)
+        packages.install(Path(package.path), served)
         loaded: list[str] = []
         if namespace:
             from serving.cluster.pods import Cluster, connected
             from serving.cluster.rollout import roll_out
 
-            loaded = roll_out(Path(store), version, Cluster(connected(), namespace))
+            loaded = roll_out(served, version, Cluster(connected(), namespace))
         else:
-            promote(Path(store), version)
+            packages.promote(served, version)
         # Last, so that the next run is compared with what served.
         make_champion(tracking_uri, model_name, version)
-        for old in retire(Path(store), needed=loaded):
+        for old in packages.retire(served, needed=loaded):
             print(f"removed version {old} from {store}")
         if not place:  # on a cluster a run lies in the artifact store, where no link leads
             print(f"version {version} is the champion, served from {store}")

@@ -113,7 +113,7 @@ def follow(url: str, store: Path, pinned: Collection[str] = ()) -> None:
     """Make the folder `store` serve what the bucket says: its champion, and the versions `pinned`.
 
     The champion changes once its version is there, and is named when it was named in the bucket.
-    What is neither goes, but for the last one, from which requests may still be answered.
+    What is neither goes as `store.retire` has it: requests may still be answered from the last.
     """
     named = _named(url)
     if named is None:
@@ -125,7 +125,7 @@ def follow(url: str, store: Path, pinned: Collection[str] = ()) -> None:
         with replacing(store / CHAMPION) as draft:
             draft.write_text(f"{version}\n")
             os.utime(draft, ns=(named_us * 1000, named_us * 1000))
-    folders.retire(store, spare=1, needed=pinned)
+    folders.retire(store, needed=pinned)
 
 
 def _named(url: str) -> tuple[str, int] | None:

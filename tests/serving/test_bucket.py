@@ -76,7 +76,10 @@ def test_a_router_follows_the_champion_and_keeps_what_arms_name(url: str, tmp_pa
     assert store.versions(place) == ["7", "8", "9"]
     bucket.promote(url, "7")
     bucket.follow(url, place)
-    assert (store.champion(place), store.versions(place)) == ("7", ["7", "9"])
+    assert (store.champion(place), store.versions(place)) == ("7", ["7", "8", "9"])
+    bucket.promote(url, bucket.install(write_small_package(tmp_path / "10", "10"), url))
+    bucket.follow(url, place)
+    assert (store.champion(place), store.versions(place)) == ("10", ["8", "9", "10"])
 
 
 def test_what_is_not_as_it_was_made_is_not_mirrored(url: str, tmp_path: Path) -> None:

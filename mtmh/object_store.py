@@ -65,6 +65,11 @@ def is_url(location: str | Path) -> bool:
     return bool(separator)
 
 
+def resolved(location: str) -> str:
+    """A path in full; a URL as it is, without a slash at its end."""
+    return location.rstrip("/") if is_url(location) else str(Path(location).resolve())
+
+
 def listed(url: str) -> dict[str, dict[str, Any]]:
     """The objects below `url`, by their names from there: `size` (bytes), `e_tag`,
     `last_modified`.

@@ -52,14 +52,14 @@ def of_name(
 
 def on_cluster(config: Config, tracking_uri: str, name: str) -> dict[str, str | int]:
     """The arguments of every run on a cluster over the data called `name`: what a run leaves lies
-    in Kubeflow's artifact store, checkpoints and the served store on the volume."""
-    volume = Path(config.cluster.volume)
+    in Kubeflow's artifact store, checkpoints and the served store on the volume, or at URLs."""
+    cluster, volume = config.cluster, Path(config.cluster.volume)
     return {
         **of_config(config),
         "model_name": f"mtmh-{name}",
         "tracking_uri": tracking_uri,
-        "scratch": str(volume / "scratch"),
-        "store": str(volume / "runs" / "serving" / name),
+        "scratch": cluster.scratch.rstrip("/") or str(volume / "scratch"),
+        "store": f"{cluster.store.rstrip('/') or volume / 'runs' / 'serving'}/{name}",
     }
 
 

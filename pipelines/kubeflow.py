@@ -37,7 +37,9 @@ OBJECT_STORE_KEYS = {
         "AWS_DEFAULT_REGION",
     )
 }
-MLFLOW_KEYS = {name: f"MLFLOW_TRACKING_{name.upper()}" for name in ("username", "password", "token")}
+MLFLOW_KEYS = {
+    name: f"MLFLOW_TRACKING_{name.upper()}" for name in ("username", "password", "token")
+}
 
 
 def place_on(task: PipelineTask, cluster: ClusterSettings) -> None:

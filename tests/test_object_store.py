@@ -129,10 +129,10 @@ def test_a_server_without_room_is_said(tmp_path: Path, monkeypatch: pytest.Monke
         reach(monkeypatch, environment)
         object_store.write("s3://bucket/file", b"before")
         for size in (2_000_000, 20_000_000):
-            with pytest.raises(UserError, match="s3://bucket/file: the server cannot take .* full"):
+            with pytest.raises(UserError, match="s3://bucket/file: the server cannot take"):
                 object_store.write("s3://bucket/file", b"x" * size)
         write_folder(tmp_path / "mine")
-        with pytest.raises(UserError, match="b c.bin: the server cannot take"):
+        with pytest.raises(UserError, match=r"b c\.bin: the server cannot take"):
             object_store.put(tmp_path / "mine", "s3://bucket/mine", last="a.txt")
         assert "a.txt" not in object_store.listed("s3://bucket/mine")
 

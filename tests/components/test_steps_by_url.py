@@ -1,7 +1,7 @@
 """Steps of a cluster that shares no volume: data and scratch lie in a bucket of a real S3 server."""
 
 import os
-import signal
+import re
 import subprocess
 import sys
 import time
@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.checkerboard import Stages, train_settings
 from helpers.s3_server import reach, s3_server
+from kfp import dsl
 
+from components.train import train
 from mtmh import object_store
 from mtmh.config import DataSettings
 from mtmh.data.prepare import fingerprint, prepare
@@ -76,33 +78,30 @@ def test_a_url_without_data_is_said(tmp_path: Path) -> None:
 
 
 def test_a_training_whose_pod_and_disk_are_gone_goes_on_from_the_bucket(
-    world: Stages, tmp_path: Path
+    world: Stages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scratch = "s3://bucket/scratch"
-    folders = (world.prepared, world.features, world.content, world.pairs)
-    settings = train_settings(epochs=6).model_dump_json()
-
-    def start(out: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", TRAIN, str(tmp_path / out), settings, scratch]
-        temporary = tmp_path / f"{out}-tmp"  # of the pod
-        temporary.mkdir()
-        return subprocess.Popen(
-            [*command, *map(str, folders)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
-        )
-
-    killed = start("killed")
+    scratch, settings = "s3://bucket/scratch", train_settings(epochs=6).model_dump_json()
+    names = ("prepared", "features", "content", "pairs")
+    folders = {name: str(getattr(world, name)) for name in names}
+    command = [sys.executable, "-c", TRAIN, str(tmp_path / "killed"), settings, scratch]
+    (tmp_path / "disk").mkdir()  # of the first pod
+    first = subprocess.Popen(
+        [*command, *folders.values()],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path / "disk"), "PYTHONPATH": str(ROOT)},
+    )
     while not object_store.listed(scratch):
-        assert killed.poll() is None
+        assert first.poll() is None
         time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    second = start("second")
-    printed, _ = second.communicate()
-    assert second.returncode == 0, printed
-    assert "train: goes on from step " in printed
-    assert "train: goes on from step 0 " not in printed
+    first.kill()
+    first.wait()
+    train.python_func(
+        **{name: dsl.Dataset(name=name, uri=path) for name, path in folders.items()},
+        settings=settings,
+        seed=0,
+        scratch=scratch,
+        code_version="c0de",
+        model=dsl.Model(name="model", uri=str(tmp_path / "model")),
+    )
+    assert re.search("train: goes on from step [1-9]", capsys.readouterr().out)
     assert object_store.listed(scratch) == {}  # a training that ended needs no checkpoint

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import urllib3
-from benchmarks.server_process import free_ports
 
+from benchmarks.server_process import free_ports
 from helpers.processes import until
 
 KEY = {"AWS_ACCESS_KEY_ID": "a-key", "AWS_SECRET_ACCESS_KEY": "a-secret"}
@@ -24,7 +24,7 @@ def s3_server(folder: Path, *words: str) -> Iterator[dict[str, str]]:
     (port,) = free_ports(1)
     rclone = Path(sys.executable).with_name("rclone")
     command = [*words, str(rclone), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
-    command += ["--auth-key", ",".join(KEY.values()), "--config", "", "--vfs-cache-mode", "off"]
+    command += ["--auth-key", ",".join(KEY.values()), "--config", "", "--dir-cache-time", "1ms"]
     with (folder / "rclone.log").open("w") as log:
         process = subprocess.Popen([*command, str(folder)], stdout=log, stderr=log)
     endpoint = f"http://127.0.0.1:{port}"

@@ -112,7 +112,7 @@ def test_a_champion_on_a_server_is_fetched_or_the_step_fails(
     with pytest.raises(UserError, match=message + r"\S*retriever .*Bring them back there, or"):
         registry.champion_location(url, MODEL)
     if not location.startswith("/"):
-        with pytest.raises(UserError, match="cannot be downloaded from (http|s3)"):
+        with pytest.raises(UserError, match=r"cannot be downloaded from (http|s3)"):
             registry.fetch(location)
 
 

@@ -27,12 +27,9 @@ def content(
     with running("content", out):
         from components.writers import folders_of, write_content
         from mtmh.config import ContentSettings
+        from mtmh.scratch import scratch_folder
 
         folders = folders_of(prepared=prepared)
-        write_content(
-            folders,
-            out,
-            ContentSettings.model_validate_json(settings),
-            seed,
-            Path(scratch) / "content",
-        )
+        chosen = ContentSettings.model_validate_json(settings)
+        with scratch_folder(f"{scratch}/content") as cache:
+            write_content(folders, out, chosen, seed, cache)

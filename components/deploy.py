@@ -37,14 +37,17 @@ def deploy(
 
         from components.registry import make_champion
         from mtmh.errors import UserError
+        from mtmh.object_store import is_url
         from mtmh.retrieval.version import verify
-        from serving.triton.store import install, promote, retire
+        from serving.triton.stores import library_of
 
         retriever = Path(run.path) / "retriever"
         verdict = json.loads((Path(run.path) / "metrics.json").read_text())["gate"]
         if not (approved and verdict["passed"]):
             raise UserError(f"version {version} did not pass the gate: {place} stays where it is.")
         verify(retriever)
+        served = store if is_url(store) else Path(store)
+        packages = library_of(served)
         # On a cluster nobody else rolls out meanwhile: another deploy waits.
         with ExitStack() as stack:
             if namespace:
@@ -54,15 +57,15 @@ def deploy(
 
                 cluster = Cluster(connected(), namespace)
                 stack.enter_context(held(cluster, f"{socket.gethostname()} (version {version})"))
-            install(Path(package.path), Path(store))
+            packages.install(Path(package.path), served)
             loaded: list[str] = []
             if namespace:
-                loaded = roll_out(Path(store), version, cluster)
+                loaded = roll_out(served, version, cluster)
             else:
-                promote(Path(store), version)
+                packages.promote(served, version)
             # Last, so that the next run is compared with what served.
             make_champion(tracking_uri, model_name, version)
-            for old in retire(Path(store), needed=loaded):
+            for old in packages.retire(served, needed=loaded):
                 print(f"removed version {old} from {store}")
         if not place:  # on a cluster a run lies in the artifact store, where no link leads
             print(f"version {version} is the champion, served from {store}")

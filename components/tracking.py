@@ -34,7 +34,7 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model
 
 def connect(tracking_uri: str) -> "MlflowClient":
     """Open MLflow at `tracking_uri` without telemetry; an SQLite file is created on first use
-    (2 s)."""
+    (2 s). Raises UserError when there is a server that does not answer, or refuses."""
     set_environment()
     import logging
 
@@ -42,7 +42,25 @@ def connect(tracking_uri: str) -> "MlflowClient":
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+    client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+    if tracking_uri.startswith("http"):
+        _check_open(client, tracking_uri)
+    return client
+
+
+def _check_open(client: "MlflowClient", tracking_uri: str) -> None:
+    """Ask the server for little, so that what keeps it closed is said before any work."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        why = str(error).partition("\n")[0][:500]
+        raise UserError(
+            f"the MLflow server {tracking_uri} does not let us in: {why}. Look at --tracking-uri,"
+            " and at MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or"
+            " MLFLOW_TRACKING_TOKEN (on a cluster the Secret of cluster.mlflow_secret)."
+        ) from error
 
 
 def register_run(

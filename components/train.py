@@ -26,8 +26,10 @@ def train(
     with running("train", out):
         from components.writers import folders_of, write_model
         from mtmh.config import TrainSettings
+        from mtmh.scratch import scratch_folder
 
         folders = folders_of(prepared=prepared, features=features, content=content, pairs=pairs)
+        chosen = TrainSettings.model_validate_json(settings)
         # Never mix two versions of the code.
-        checkpoints = Path(scratch) / "checkpoints" / code_version
-        write_model(folders, out, TrainSettings.model_validate_json(settings), seed, checkpoints)
+        with scratch_folder(f"{scratch}/checkpoints/{code_version}") as checkpoints:
+            write_model(folders, out, chosen, seed, checkpoints)

@@ -199,12 +199,16 @@ class GateSettings(Section):
 
 
 class ClusterSettings(Section):
-    """What a cluster gives: to each step its line of the table `steps`, to all a volume.
-    A local run does not read it.
+    """What a cluster gives: to each step its line of the table `steps`, to all a volume or an
+    object store. A local run does not read it.
     """
 
     volume_claim: str = ""  # PersistentVolumeClaim: data, checkpoints, runs, the champion's link
     volume: str = "/mnt/mtmh"  # where every step finds it
+    scratch: str = ""  # checkpoints and the content cache; empty: on the volume; or a URL (s3://..)
+    store: str = ""  # what serves, a folder a data set; empty: on the volume; or a URL
+    object_secret: str = ""  # Secret with AWS_ACCESS_KEY_ID, .._SECRET_ACCESS_KEY, AWS_ENDPOINT_URL
+    mlflow_secret: str = ""  # Secret with username and password, or a token, of the MLflow server
     namespace: str = ""  # of k8s/: deploy rolls its pods, features fills their Redis
     service_account: str = ""  # of the steps; deploy needs k8s/base/deploy-account.yaml
     kubeflow_namespace: str = ""  # of a profile; empty: a Kubeflow Pipelines of one user

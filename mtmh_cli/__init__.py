@@ -4,7 +4,7 @@ nothing imports it."""
 from mtmh_cli.application import app, main  # isort: skip
 
 # --help lists the commands in the order of these imports.
-from mtmh_cli import pipeline, bench, ask, data, refresh, serving  # isort: skip
+from mtmh_cli import pipeline, bench, ask, data, refresh, serving, store  # isort: skip
 from mtmh_cli import simulation, monitoring, experiment  # isort: skip
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "refresh",
     "serving",
     "simulation",
+    "store",
 ]

@@ -25,7 +25,10 @@ Runs = Annotated[
 ]
 Data = Annotated[
     str,
-    typer.Option(help="Folder with the data, in the contract's or a public form, or 'synthetic'."),
+    typer.Option(
+        help="Folder with the data, in the contract's or a public form, a path or URL (s3://..),"
+        " or 'synthetic'."
+    ),
 ]
 Size = Annotated[str, typer.Option(help="laptop, gpu or paper: a file of pipelines/configs.")]
 ConfigFile = Annotated[

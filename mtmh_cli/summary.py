@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtmh.object_store import resolved
 from pipelines.runs_folder import serving
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ COLUMNS = {
 
 def announce(source: str, files: list[Path]) -> None:
     """Say which data is read and which configuration files make the settings."""
-    where = "the synthetic world" if source == "synthetic" else str(Path(source).resolve())
+    where = "the synthetic world" if source == "synthetic" else resolved(source)
     print(f"data     {where}", flush=True)
     print(f"settings {', then '.join(str(file) for file in files)}", flush=True)
 

@@ -52,23 +52,23 @@ def of_name(
 
 def on_cluster(config: Config, tracking_uri: str, name: str) -> dict[str, str | int]:
     """The arguments of every run on a cluster over the data called `name`: what a run leaves lies
-    in Kubeflow's artifact store, checkpoints and the served store on the volume.
+    in Kubeflow's artifact store, checkpoints and the served store on the volume, or at URLs.
 
     Raises UserError when a step is told to use a GPU that it does not ask for.
     """
+    cluster, volume = config.cluster, Path(config.cluster.volume)
     for step, device in config.devices().items():
-        if device == "cuda" and not config.cluster.steps[step].gpus:
+        if device == "cuda" and not cluster.steps[step].gpus:
             raise UserError(
                 f"the step {step} is told to use a GPU (its device is cuda), and asks the cluster"
                 f" for none: write cluster.steps.{step}.gpus=1, or device: auto."
             )
-    volume = Path(config.cluster.volume)
     return {
         **of_config(config),
         "model_name": f"mtmh-{name}",
         "tracking_uri": tracking_uri,
-        "scratch": str(volume / "scratch"),
-        "store": str(volume / "runs" / "serving" / name),
+        "scratch": cluster.scratch.rstrip("/") or str(volume / "scratch"),
+        "store": f"{cluster.store.rstrip('/') or volume / 'runs' / 'serving'}/{name}",
     }
 
 

@@ -3,7 +3,7 @@ it."""
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,9 @@ from components import IMAGE, IMAGE_VARIABLE, states
 from components.connection import Connection, connected
 from components.submission import Submission, start
 from mtmh.config import ClusterSettings, Config
+from mtmh.data.prepare import SYNTHETIC
 from mtmh.errors import UserError
+from mtmh.object_store import is_url
 from pipelines.arguments import data_name, on_cluster
 
 if TYPE_CHECKING:
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
 
 # in the image (k8s/images/router.Dockerfile)
 FEATURE_STORE = "/etc/mtmh/feature_store.cluster.yaml"
+# Keys of the two Secrets, and the variables that every client of such a server reads.
+OBJECT_STORE_KEYS = {
+    name: name
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_ENDPOINT_URL",
+        "AWS_DEFAULT_REGION",
+    )
+}
+MLFLOW_KEYS = {
+    name: f"MLFLOW_TRACKING_{name.upper()}" for name in ("username", "password", "token")
+}
 
 
 def place(task: PipelineTask, cluster: ClusterSettings) -> None:
@@ -45,12 +60,19 @@ def place(task: PipelineTask, cluster: ClusterSettings) -> None:
 
 
 def equip(task: PipelineTask, cluster: ClusterSettings) -> None:
-    """Give `task` what a step has on a cluster: its line of the table, the volume, where there is
-    one, and the name of the image that it runs in, which a pipeline that is compiled there asks for
-    again."""
+    """Give `task` what a step has on a cluster: its line of the table, the volume and the keys of
+    object store and MLflow, where there are any, and the name of the image that it runs in, which a
+    pipeline that is compiled there asks for again."""
     place(task, cluster)
     if cluster.volume_claim:
         kubernetes.mount_pvc(task, pvc_name=cluster.volume_claim, mount_path=cluster.volume)
+    # A key may be missing: who has a token needs no password, Amazon's own store no endpoint.
+    for secret, variables in (
+        (cluster.object_secret, OBJECT_STORE_KEYS),
+        (cluster.mlflow_secret, MLFLOW_KEYS),
+    ):
+        if secret:
+            kubernetes.use_secret_as_env(task, secret, variables, optional=True)
     task.set_env_variable(IMAGE_VARIABLE, IMAGE)
 
 
@@ -104,16 +126,21 @@ def compile_pipeline(
 
 
 @contextmanager
-def server(connection: Connection, cluster: ClusterSettings) -> Iterator["api.ApiClient"]:
-    """A client of a Kubeflow Pipelines server; nothing on a laptop stands in for it.
+def server(
+    connection: Connection, cluster: ClusterSettings, locations: Iterable[str]
+) -> Iterator["api.ApiClient"]:
+    """A client of a Kubeflow Pipelines server; nothing on a laptop stands in for it. `locations`
+    are what the steps read and write beside their artifacts: paths or URLs.
 
-    Raises UserError when `cluster` names no volume, when no node could pull the image, and as
-    `connected` does.
+    Raises UserError when one of them is a path and `cluster` names no volume, when no node could
+    pull the image, and as `connected` does.
     """
-    if not cluster.volume_claim:
+    paths = [each for each in locations if each != SYNTHETIC and not is_url(each)]
+    if paths and not cluster.volume_claim:
         raise UserError(
-            "the steps need a volume: write --set"
-            " cluster.volume_claim=NAME (a PersistentVolumeClaim)."
+            f"the steps need a volume for {paths[0]}: write --set cluster.volume_claim=NAME (a"
+            " PersistentVolumeClaim), or keep all in an object store: --data, cluster.scratch and"
+            " cluster.store with URLs (s3://..), its keys in the Secret cluster.object_secret."
         )
     # A name without a registry is Docker Hub's own, where nothing of ours lies.
     if "/" not in IMAGE and not cluster.local_images:
@@ -235,7 +262,8 @@ def submit(
     """
     defaults = on_cluster(config, tracking_uri, data_name(source))
     called = str(defaults["model_name"])
-    with server(connection, config.cluster) as client:
+    locations = (source, str(defaults["scratch"]), str(defaults["store"]))
+    with server(connection, config.cluster, locations) as client:
         parameters = {"source": source}
         submission = uploaded(client, pipeline, called, connection.host, config, defaults)
         named = name or f"{called} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
@@ -255,7 +283,8 @@ def schedule(
     of the schedule of the same name; returns the id of the recurring run."""
     defaults = on_cluster(config, tracking_uri, data_name(source))
     called = str(defaults["model_name"])
-    with server(connection, config.cluster) as client:
+    locations = (source, str(defaults["scratch"]), str(defaults["store"]))
+    with server(connection, config.cluster, locations) as client:
         parameters = {"source": source}
         submission = uploaded(client, pipeline, called, connection.host, config, defaults)
         return repeat(client, submission, name or called, cron, parameters)

@@ -23,6 +23,7 @@ from components.step import MARK
 from mtmh.config import Config
 from mtmh.disk import explain_full_disk, full_disk_explained
 from mtmh.errors import UserError
+from mtmh.object_store import resolved
 from pipelines.arguments import of_run
 from pipelines.names import explain_name, record
 from pipelines.runs_folder import keep_rejected, owned, point, sweep
@@ -42,7 +43,7 @@ class StepError(RuntimeError):
 def run(
     source: str, config: Config, runs: Path, screen: TextIO | None = None, name: str | None = None
 ) -> Path:
-    """Run the pipeline over the data at `source` (a path, or "synthetic") and return the run
+    """Run the pipeline over the data at `source` (a path, a URL, or "synthetic") and return the run
     directory.
 
     `name` is what the data set goes by in `runs`; by default its folder's, unless that stands for
@@ -54,7 +55,7 @@ def run(
     """
     screen = screen or sys.stdout
     runs = runs.resolve()
-    source = source if source == "synthetic" else str(Path(source).resolve())
+    source = source if source == "synthetic" else resolved(source)
     arguments = of_run(source, config, tracking_uri(runs), runs, runs / ".scratch", name)
     arguments["artifacts"] = (runs / "mlartifacts").as_uri()
     model_name = str(arguments["model_name"]).removeprefix("mtmh-")

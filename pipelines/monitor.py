@@ -186,7 +186,8 @@ def schedule(
     """
     data, host = Path(str(watched["data"])).name, inside or connection.host
     defaults = on_cluster(config, tracking_uri, data)
-    with server(connection, config.cluster) as client:
+    locations = (str(watched["place"]), str(watched["out"]))
+    with server(connection, config.cluster, locations) as client:
         pipeline = main.define(config.cluster)
         called = str(defaults["model_name"])
         retraining = uploaded(client, pipeline, called, host, config, defaults)

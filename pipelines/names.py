@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from mtmh.data.files import write_json
+from mtmh.object_store import resolved
 from pipelines.arguments import data_name
 
 
@@ -82,4 +83,4 @@ def _owner_by_champion(runs: Path, name: str) -> Owner | None:
 
 
 def _path(source: str) -> str:
-    return source if source == "synthetic" else str(Path(source).resolve())
+    return source if source == "synthetic" else resolved(source)

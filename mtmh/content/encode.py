@@ -18,6 +18,7 @@ from mtmh.data.files import write_json
 from mtmh.data.prepared import Prepared
 from mtmh.device import pick_device
 from mtmh.errors import UserError
+from mtmh.object_store import as_folder
 
 
 def encode(prepared: Path, out: Path, settings: ContentSettings, cache: Path, seed: int) -> None:
@@ -72,7 +73,8 @@ def read_features(
         figures["with_text"] = int(parts["text"][1].sum())
     paths = data.items["image_path"].to_pylist()
     if "image" in settings.modalities and _reads_images(paths, settings):
-        images = backbones.images(paths, Path(data.info["path"]))
+        with as_folder(data.info["path"]) as folder:
+            images = backbones.images(paths, folder)
         images.print_unreadable()
         if not images.present.any():
             raise UserError(

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtmh import object_store
 from mtmh.clock import measured
 from mtmh.config import DataSettings
 from mtmh.data import importers
@@ -19,6 +20,7 @@ from mtmh.data.prepared import distinct, unseen_pairs
 from mtmh.data.quarantine import Checked, set_aside
 from mtmh.errors import UserError
 from mtmh.ids import Ids
+from mtmh.object_store import as_folder, is_url
 
 SYNTHETIC = "synthetic"
 OUTPUTS = (
@@ -34,9 +36,13 @@ LARGEST = 1e15  # whatever the spread: its square still is a float32
 
 
 def fingerprint(source: str, settings: DataSettings, seed: int) -> str:
-    """Sha256 of what the data are made from: the content of the source's files, or the synthetic
-    world's settings.
+    """Sha256 of what the data are made from: the content of the source's files (of a URL: what the
+    object store says of it), or the synthetic world's settings.
     """
+    if source != SYNTHETIC and is_url(source):
+        # By what the store says of each object: nothing is fetched.
+        marks = [object_store.fingerprint(source), json.dumps(settings.columns, sort_keys=True)]
+        return hashlib.sha256("".join(marks).encode()).hexdigest()
     if source != SYNTHETIC:
         return importers.fingerprint(Path(source), settings.columns)
     from mtmh.data.synthetic import WORLD_VERSION
@@ -53,7 +59,8 @@ def read_checked(source: str, settings: DataSettings, seed: int) -> dict[str, Ch
         size = settings.synthetic
         tables = make_world(size.users, size.items, size.days, seed)
     else:
-        tables = importers.read(Path(source), settings.columns)
+        with as_folder(source) as folder:
+            tables = importers.read(folder, settings.columns)
     reject_missing_ids = settings.missing_ids == "reject"
     return importers.check(
         tables, settings.id_features, settings.float_features, reject_missing_ids

@@ -12,17 +12,18 @@ from pathlib import Path
 
 from mtmh.errors import UserError
 from serving.cluster.pods import Cluster, RolloutError
-from serving.triton import store as packages
+from serving.triton.stores import library_of
 
 
-def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
-    """Make the installed `version` the one that serves; returns the versions that Triton then has,
-    oldest first.
+def roll_out(store: Path | str, version: str, cluster: Cluster) -> list[str]:
+    """Make the installed `version` the one that serves from `store`, a folder or a bucket's URL;
+    returns the versions that Triton then has, oldest first.
 
     Raises RolloutError, or UserError where somebody can mend it, when the version does not come up
     on Triton or the routers do not take it: the champion and Triton's versions are then what they
     were, and the message says so.
     """
+    packages = library_of(store)
     packages.verify(store, version)
     before = _champion(store)
     loaded = cluster.loaded()
@@ -45,18 +46,19 @@ def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
 
 
 def _undo(
-    store: Path, before: str, loaded: list[str] | None, to_load: list[str], cluster: Cluster
+    store: Path | str, before: str, loaded: list[str] | None, to_load: list[str], cluster: Cluster
 ) -> str:
     """Bring back what was, the routers first: until they have switched, Triton must keep both. Says
     what serves.
     """
+    packages = library_of(store)
     try:
         if _champion(store) != before:
             if before:
                 packages.promote(store, before)
                 cluster.wait_for_routers(before, packages.champion_named_us(store))
             else:
-                (store / packages.CHAMPION).unlink()
+                packages.unname(store)
         cluster.load(loaded, to_load)
     except Exception as error:
         left = f"version {_champion(store)}" if _champion(store) else "no version"
@@ -66,6 +68,7 @@ def _undo(
     return f"Version {before} serves as before." if before else "No version serves, as before."
 
 
-def _champion(store: Path) -> str:
+def _champion(store: Path | str) -> str:
     """The version that serves, empty where none does yet."""
-    return packages.champion(store) if (store / packages.CHAMPION).is_file() else ""
+    packages = library_of(store)
+    return packages.champion(store) if packages.champion_named_us(store) else ""

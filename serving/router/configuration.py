@@ -18,7 +18,14 @@ from serving.router.metrics import Metrics
 from serving.router.settings import Settings, Source
 from serving.triton.store import MANIFEST
 
-START_ONLY = ("store", "listen", "triton", "features", "log")  # sections that are read once
+START_ONLY = (
+    "store",
+    "bucket",
+    "listen",
+    "triton",
+    "features",
+    "log",
+)  # sections that are read once
 # Two tokens: the old and the new one while callers change over. Bytes of the whole file.
 MOST_TOKENS, MOST_TOKEN_BYTES = 2, 4096
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mtmh.exposures.log import LogWriter
+from mtmh.exposures.ship import ship
 from serving.router.configuration import Configuration, Tokens
 from serving.router.history import Histories
 from serving.router.limits import Admission, Deadline, RequestError
@@ -22,7 +23,10 @@ from serving.router.schema import Engagement, RetrieveRequest, SimilarRequest
 from serving.router.settings import Settings, Source
 from serving.router.triton_channel import TritonChannel
 from serving.router.versions import Versions
+from serving.triton import bucket
 from serving.triton.management import headers
+
+SHIP_PAUSE = 10.0  # seconds between two looks for finished segments of the log
 
 log = logging.getLogger("mtmh.router")
 
@@ -63,15 +67,23 @@ class Service:
             settings.experiment,
         )
         self.retrieval = Retrieval(self.channel, self.versions, self.histories, self.metrics)
-        self.log = LogWriter(settings.log.directory) if settings.log.directory else None
+        self.log = (
+            LogWriter(settings.log.directory, segment_seconds=settings.log.segment_seconds)
+            if settings.log.directory
+            else None
+        )
         self.metrics.log_kept.set(self.log is not None)
         self.metrics.ready.set_function(lambda: float(self.versions.ready))
         # Each in a task of its own: where one hangs, the others go on.
-        watches = (
+        watches = [
             self._repeat("configuration", self._reload),
             self._repeat("versions", self.versions.look),
             self._repeat("readiness", self._probe, PROBE_PAUSE),
-        )
+        ]
+        if settings.bucket:
+            watches.append(self._repeat("bucket", self._follow))
+        if settings.log.bucket and self.log is not None:
+            watches.append(self._repeat("log", self._ship, SHIP_PAUSE))
         self.watching = [asyncio.create_task(watch) for watch in watches]
 
     async def stop(self) -> None:
@@ -81,6 +93,8 @@ class Service:
         await asyncio.gather(*self.watching, return_exceptions=True)
         if self.log is not None:
             await self.log.close()
+            if self.settings.log.bucket:
+                await self._ship()
         self.histories.threads.shutdown(wait=False, cancel_futures=True)
         await self.channel.client.close()
 
@@ -105,6 +119,18 @@ class Service:
         if await asyncio.to_thread(self.configuration.look):
             self.admission.limit = self.settings.limits.in_flight
             self.versions.adopt(self.settings.experiment)
+
+    async def _follow(self) -> None:
+        """Bring what the bucket says into the store: `versions.look` takes it up from there."""
+        settings = self.settings
+        pinned = settings.experiment.versions
+        await asyncio.to_thread(bucket.follow, settings.bucket, settings.store, pinned)
+
+    async def _ship(self) -> None:
+        """Move the log's finished segments to its bucket."""
+        settings = self.settings.log
+        assert settings.directory is not None
+        await asyncio.to_thread(ship, settings.directory, settings.bucket)
 
     async def _probe(self) -> None:
         """Where nobody has had an answer of the champion's lately, ask for one."""

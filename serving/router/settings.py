@@ -27,6 +27,7 @@ SECRET_BYTES = 4096
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Milliseconds = Annotated[int, Field(ge=10, le=60_000)]
+BucketUrl = Annotated[str, Field(pattern="^((s3|gs|az)://[^/].*[^/])?$")]  # or empty
 
 
 class Tls(Section):
@@ -168,9 +169,14 @@ class Auth(Section):
 class ExposureLog(Section):
     """Where exposures and engagements are kept (null: nowhere); an answer waits until its exposure
     is on disk.
+
+    A segment is finished after `segment_seconds`, by the next record; with a `bucket` it then goes
+    there, and from the disk.
     """
 
     directory: Path | None = None
+    segment_seconds: Annotated[float, Field(ge=1.0, le=86_400.0, allow_inf_nan=False)] = 3600.0
+    bucket: BucketUrl = ""
 
 
 class ExperimentSettings(Section):
@@ -188,9 +194,12 @@ class ExperimentSettings(Section):
 
 
 class Settings(Section):
-    """A whole router."""
+    """A whole router. With a `bucket` the folder `store` is its own, and follows what is deployed
+    there (serving/triton/bucket.py).
+    """
 
     store: Path
+    bucket: BucketUrl = ""
     listen: Listen = Listen()
     triton: TritonSettings = TritonSettings()
     features: Features = Features()

@@ -46,19 +46,12 @@ def install(package: Path, store: Path) -> str:
     is not what its manifest lists, no file less and none more, and when the store has another
     package of that version: what a server may have loaded is never replaced.
     """
-    manifest = _manifest(package)
+    manifest = checked_manifest(package)
     version = str(manifest["version"])
     folder = store / "versions" / version
-    _check(manifest, files_of(package), package)
-    for model in manifest["models"]:
-        if not any(name.startswith(f"models/{model}/{version}/") for name in manifest["sha256"]):
-            raise UserError(
-                f"{package}: models/{model}/{version} is empty, and Triton takes no model without "
-                "files in its version's folder: make the package again with mtmh package RUN."
-            )
     with _locked(store) as drafts:
         if folder.is_dir():
-            _check_same(_manifest(folder), manifest, store)
+            check_same(_manifest(folder), manifest, store)
             return version
         draft = drafts / version
         shutil.copytree(package, draft, copy_function=_link)
@@ -68,6 +61,23 @@ def install(package: Path, store: Path) -> str:
         (draft / "models").rmdir()
         draft.rename(folder)
     return version
+
+
+def checked_manifest(package: Path) -> dict[str, Any]:
+    """The manifest of a package, once its files are those that it lists, and every model has some.
+
+    Raises UserError where they are not.
+    """
+    manifest = _manifest(package)
+    version = manifest["version"]
+    _check(manifest, files_of(package), package)
+    for model in manifest["models"]:
+        if not any(name.startswith(f"models/{model}/{version}/") for name in manifest["sha256"]):
+            raise UserError(
+                f"{package}: models/{model}/{version} is empty, and Triton takes no model without "
+                "files in its version's folder: make the package again with mtmh package RUN."
+            )
+    return manifest
 
 
 def promote(store: Path, version: str) -> None:
@@ -88,13 +98,17 @@ def champion(store: Path) -> str:
         raise UserError(
             f"{store} has no champion to serve: make one with `make run` (mtmh run)."
         ) from None
-    if not re.fullmatch("[0-9]{1,18}", version):
-        raise UserError(
-            f"{store / CHAMPION} holds {version[:20]!r}, which is no version: write its number "
-            f"there."
-        )
+    check_number(version, str(store / CHAMPION))
     _manifest(store / "versions" / version)
     return version
+
+
+def check_number(version: str, where: str) -> None:
+    """Raises UserError when what `where` holds is the number of no version."""
+    if not re.fullmatch("[0-9]{1,18}", version):
+        raise UserError(
+            f"{where} holds {version[:20]!r}, which is no version: write its number there."
+        )
 
 
 def champion_named_us(store: Path) -> int:
@@ -105,6 +119,11 @@ def champion_named_us(store: Path) -> int:
         return (store / CHAMPION).stat().st_mtime_ns // 1000
     except FileNotFoundError:
         return 0
+
+
+def unname(store: Path) -> None:
+    """Let no version be the one that serves."""
+    (store / CHAMPION).unlink(missing_ok=True)
 
 
 def verify(store: Path, version: str) -> dict[str, Any]:
@@ -134,12 +153,18 @@ def retire(store: Path, spare: int = SPARE_VERSIONS, needed: Collection[str] = (
     A server that has one of them loaded goes on with it: it holds what it read.
     """
     with _locked(store) as drafts:
-        serving = champion(store)
-        others = [version for version in versions(store) if version not in (serving, *needed)]
-        old = others[: max(len(others) - spare, 0)]
+        old = superfluous(versions(store), {champion(store), *needed}, spare)
         for version in old:
             _remove(store, version, drafts)
     return old
+
+
+def superfluous(versions: list[str], needed: Collection[str], spare: int) -> list[str]:
+    """Of the installed versions, oldest first, those that may go: all but those `needed`, and the
+    newest `spare` others.
+    """
+    others = [version for version in versions if version not in needed]
+    return others[: max(len(others) - spare, 0)]
 
 
 @contextmanager
@@ -175,20 +200,26 @@ def _remove(store: Path, version: str, drafts: Path) -> None:
 
 def _manifest(package: Path) -> dict[str, Any]:
     try:
-        return Manifest.model_validate_json((package / MANIFEST).read_bytes()).model_dump()
+        return parsed_manifest((package / MANIFEST).read_bytes(), package)
     except FileNotFoundError:
         raise UserError(
             f"{package} holds no {MANIFEST}: it is no package. Make one with mtmh package RUN."
         ) from None
+
+
+def parsed_manifest(content: bytes, package: Path | str) -> dict[str, Any]:
+    """A manifest, read. Raises UserError naming `package` when it is none."""
+    try:
+        return Manifest.model_validate_json(content).model_dump()
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in wrong["loc"]) or "the file"
         raise UserError(
-            f"{package / MANIFEST}: {where}: {wrong['msg']}. Make the package again."
+            f"{package}/{MANIFEST}: {where}: {wrong['msg']}. Make the package again."
         ) from None
 
 
-def _check_same(installed: dict[str, Any], manifest: dict[str, Any], store: Path) -> None:
+def check_same(installed: dict[str, Any], manifest: dict[str, Any], store: Path | str) -> None:
     """Raises UserError when two packages of one version are not of the same registered version, nor
     have the same files.
     """

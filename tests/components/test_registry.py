@@ -10,6 +10,7 @@ import pytest
 from helpers.cluster_api import StandIn, Trouble, running
 from helpers.mlflow_server import mlflow_server
 from helpers.run_directory import write_run
+from helpers.s3_server import reach, s3_server
 from helpers.small_package import write_small_package
 from kfp import dsl
 from kubernetes import client
@@ -66,28 +67,34 @@ def champion_number(uri: str) -> str | None:
     return None if version is None else str(version.version)
 
 
-@pytest.fixture(scope="module", params=["served", "shared"])
+@pytest.fixture(scope="module", params=["served", "bucket", "disk"])
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, empty_database: bytes
 ) -> Iterator[tuple[str, Path]]:
-    """URL and folder of the artifacts of a real MLflow server: it hands them out, or everybody
-    reads them from a disk.
+    """URL and folder of the artifacts of a real MLflow server: it hands them out of a bucket of a
+    real S3 server, or everybody reads them there, or from a disk.
     """
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "mlflow.db").write_bytes(empty_database)
-    artifacts = folder / "artifacts"
+    artifacts = folder / "bucket" / "mlflow"
+    artifacts.parent.mkdir()
     options = {
-        "served": ("--serve-artifacts", "--artifacts-destination", str(artifacts)),
-        "shared": ("--no-serve-artifacts", "--default-artifact-root", str(artifacts)),
+        "served": ("--serve-artifacts", "--artifacts-destination", "s3://bucket/mlflow"),
+        "bucket": ("--no-serve-artifacts", "--default-artifact-root", "s3://bucket/mlflow"),
+        "disk": ("--no-serve-artifacts", "--default-artifact-root", str(artifacts)),
     }[request.param]
-    with mlflow_server(folder / "mlflow.db", *options) as url:
-        yield url, artifacts
+    with s3_server(folder) as keys, pytest.MonkeyPatch.context() as client:
+        # Where the server hands the artifacts out, no client has a key.
+        if request.param == "bucket":
+            reach(client, keys)
+        with mlflow_server(folder / "mlflow.db", *options, **keys) as url:
+            yield url, artifacts
 
 
 def test_a_champion_on_a_server_is_fetched_or_the_step_fails(
     server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In both modes of the server's artifacts; the default one's URIs have one slash
+    """In all modes of the server's artifacts; the default one's URIs have one slash
     (mlflow-artifacts:/1/..).
     """
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -105,7 +112,7 @@ def test_a_champion_on_a_server_is_fetched_or_the_step_fails(
     with pytest.raises(UserError, match=message + r"\S*retriever .*Bring them back there, or"):
         registry.champion_location(url, MODEL)
     if not location.startswith("/"):
-        with pytest.raises(UserError, match="cannot be downloaded from http"):
+        with pytest.raises(UserError, match=r"cannot be downloaded from (http|s3)"):
             registry.fetch(location)
 
 

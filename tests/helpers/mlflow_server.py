@@ -13,13 +13,15 @@ from helpers.processes import until
 
 
 @contextmanager
-def mlflow_server(database: Path, *options: str) -> Iterator[str]:
-    """The URL of one over the SQLite file `database`, while this is open."""
+def mlflow_server(database: Path, *options: str, **variables: str) -> Iterator[str]:
+    """The URL of one over the SQLite file `database`, or what else `options` say, with
+    `variables` in its environment, while this is open.
+    """
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
     command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{database}", *options]
     # Its jobs would be four processes more.
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **variables}
     with database.with_suffix(".log").open("w") as log:
         process = subprocess.Popen(
             command,

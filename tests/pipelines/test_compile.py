@@ -179,6 +179,29 @@ def test_every_step_mounts_the_clusters_volume(tmp_path: Path) -> None:
     assert {step["pvcMount"][0]["mountPath"] for step in executors.values()} == {"/mnt/mtmh"}
 
 
+def test_without_a_volume_every_step_has_the_keys_of_the_object_store(tmp_path: Path) -> None:
+    settings = ["cluster.scratch=s3://mtmh/scratch", "cluster.store=s3://mtmh/serving/"]
+    settings += ["cluster.object_secret=object-store", "cluster.mlflow_secret=mlflow"]
+    config = load_config(settings=settings)
+    _, platform = compiled(tmp_path / "pipeline.yaml", config)
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(executors) == {f"exec-{step}" for step in (*STEPS, *ON_A_CLUSTER)}
+    assert not [name for name, step in executors.items() if "pvcMount" in step]
+    for step in executors.values():
+        variables = {
+            key["envVar"]: (secret["secretName"], key["secretKey"], secret.get("optional"))
+            for secret in step["secretAsEnv"]
+            for key in secret["keyToEnv"]
+        }
+        assert variables["AWS_ENDPOINT_URL"] == ("object-store", "AWS_ENDPOINT_URL", True)
+        assert variables["MLFLOW_TRACKING_PASSWORD"] == ("mlflow", "password", True)
+    arguments = on_cluster(config, "http://mlflow", "mine")
+    assert (arguments["scratch"], arguments["store"]) == (
+        "s3://mtmh/scratch",
+        "s3://mtmh/serving/mine",
+    )
+
+
 def test_a_run_says_itself_which_data_and_code_it_has(tmp_path: Path) -> None:
     """So a clone, a retry and a recurring run are runs of their own, whoever compiled it."""
     document, _ = compiled(tmp_path / "pipeline.yaml", Config())

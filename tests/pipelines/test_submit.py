@@ -213,6 +213,23 @@ def test_an_image_that_no_node_can_pull_is_refused(kubeflow: Kubeflow, image: st
     assert not kubeflow.versions
 
 
+def test_a_volume_is_needed_for_paths_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kubeflow: Kubeflow
+) -> None:
+    urls = {"cluster.scratch": "s3://mtmh/scratch", "cluster.store": "s3://mtmh/serving"}
+    words = [word for name, url in urls.items() for word in ("--set", f"{name}={url}")]
+    words += ["--set", "cluster.local_images=true"]
+    assert submit(monkeypatch, kubeflow.url, *words, "--data", "s3://mtmh/data/mine") == 0
+    assert [pipeline["display_name"] for pipeline in kubeflow.pipelines.values()] == ["mtmh-mine"]
+    for path, wrong in (
+        ("/data/mine", ["--data", "/data/mine"]),
+        ("/mnt/mtmh/scratch", ["--set", "cluster.scratch=''"]),
+        ("/mnt/mtmh/runs/serving/synthetic", ["--set", "cluster.store=''"]),
+    ):
+        assert submit(monkeypatch, kubeflow.url, *words, *wrong) == 2
+        assert f"the steps need a volume for {path}: write" in capsys.readouterr().err
+
+
 def schedule(monkeypatch: pytest.MonkeyPatch, host: str, *words: str) -> int:
     command = ["schedule", host, "--tracking-uri", "http://mlflow", *ON_VOLUME, *words]
     return mtmh(monkeypatch, *command)

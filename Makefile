@@ -13,7 +13,10 @@ TRITON_READY := $(if $(MTMH_TRITON),,$(TRITON)/.ready)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # uv reads pip's mirror from the environment alone. Neither compiles bytecode of all that they install: see IMPORTED.
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(if $(PIP_INDEX_URL),--default-index $(PIP_INDEX_URL))
+UV_INSTALL := $(BIN)/uv pip install --quiet --no-deps $(if $(PIP_INDEX_URL),--default-index $(PIP_INDEX_URL))
+UV := $(UV_INSTALL) --python $(BIN)/python
+# Other Pythons that Triton's images have; what runs in them is tested under each that can be had.
+BACKEND_PYTHONS := $(if $(MTMH_TRITON),,$(patsubst %,$(TRITON)/python%/.ready,3.10 3.12))
 TRITON_PIP := $(TRITON)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 # Without bytecode each of a run's fifteen processes compiles what it imports: twice the CPU in all.
 unexport PYTHONDONTWRITEBYTECODE
@@ -40,7 +43,7 @@ monitor: $(VENV)/.ready  ## Monitor an experiment of simulated users and serve t
 	@test -e runs/watched/experiment.json || $(BIN)/mtmh simulate
 	@exec $(BIN)/mtmh monitor $(ARGS)
 
-test: $(VENV)/.ready $(TRITON_READY) servers lint types  ## Check style and types, then run all tests
+test: $(VENV)/.ready $(TRITON_READY) $(BACKEND_PYTHONS) servers lint types  ## Check style and types, then run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.ready  ## Check style
@@ -111,6 +114,15 @@ $(TRITON)/.ready: serving/triton/server.txt serving/triton/backend.txt
 		cp python_backend_stubs/$$version/triton_python_backend_stub backends/python
 	@$(TRITON_PIP) --requirement serving/triton/backend.txt
 	@touch $@
+
+# The same server with the backend of another Python: pyenv's, one on the PATH, or one that uv downloads.
+$(TRITON)/python%/.ready: $(TRITON)/.ready
+	@rm -rf $(@D) && mkdir $(@D)
+	@PATH="$$(printf '%s:' $(HOME)/.pyenv/versions/$*.*/bin)$$PATH" $(BIN)/uv venv --quiet --no-project --python $* $(@D)/venv 2> /dev/null && \
+		$(UV_INSTALL) --python $(@D)/venv/bin/python --require-hashes --requirement serving/triton/backend.txt && \
+		cp -rl $(TRITON)/server $(@D)/server && cd $(@D)/server/pytriton/tritonserver && \
+		cp --remove-destination python_backend_stubs/$*/triton_python_backend_stub backends/python && touch $(CURDIR)/$@ || \
+		echo "Python $* cannot be had here: the tests of Triton's backend under it will be skipped and say so"
 
 clean:  ## Remove environments, caches and runs
 	rm -rf $(VENV) $(TRITON) runs .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -22,6 +22,10 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "benchmarks.serving:main",
         "The router beside the ensembles that it calls; equal to the offline lists?",
     ),
+    "memory": (
+        "benchmarks.memory:main",
+        "Triton's memory with one and with two versions, beside their files.",
+    ),
     "steady": (
         "benchmarks.steady:main",
         "Ten minutes of load: latencies, errors and memory over time.",

@@ -3,7 +3,7 @@ once, ever.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ def encode_cached(
     run loses at most one shard of work.
     """
     keys = [hashlib.sha256(f"{identity}\0{text}".encode()).hexdigest() for text in texts]
-    vectors = read_shards(cache)
+    vectors = read_shards(cache, set(keys))
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
     if missing:
         encode = load()
@@ -44,14 +44,23 @@ def encode_cached(
     return np.stack([vectors[key] for key in keys])
 
 
-def read_shards(cache: Path | None) -> dict[str, np.ndarray]:
-    """All vectors of a cache by key, float32 [width] each; {} without a cache."""
+def read_shards(cache: Path | None, wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """The vectors of a cache whose keys are `wanted`, float32 [width] each; {} without a cache.
+
+    One shard is in memory at a time, and only where it has one of them: what other runs and
+    backbones left there takes time to look through, and no memory.
+    """
     vectors: dict[str, np.ndarray] = {}
     if cache is None:
         return vectors
     for path in sorted(cache.glob("*.npz")):
         with np.load(path) as shard:
-            vectors.update(zip(shard["keys"].tolist(), shard["vectors"], strict=True))
+            keys: list[str] = shard["keys"].tolist()
+            rows = [row for row, key in enumerate(keys) if key in wanted]
+            if rows:  # a copy of these alone: a row of the shard itself would keep all of it
+                vectors.update(
+                    zip([keys[row] for row in rows], shard["vectors"][rows], strict=True)
+                )
     return vectors
 
 

@@ -73,7 +73,6 @@ def encode_images(
     """
     named = sorted({path for path in paths if path})
     unreadable: dict[str, str] = {}
-    vectors = read_shards(cache)
     with open_images(root) as read, ThreadPoolExecutor(THREADS) as pool:
         # Name each image by its content, to see which vectors are missing.
         def key_of_image(path: str) -> str:
@@ -87,6 +86,7 @@ def encode_images(
                 unreadable[path] = reason
             else:
                 key_of[path] = key
+        vectors = read_shards(cache, set(key_of.values()))
         missing = {key: path for path, key in key_of.items() if key not in vectors}
         if missing:
             vision = load()

@@ -96,8 +96,7 @@ def extend(
         # As `build` places cold items: among the items that T1 knows, by content.
         added = encoded.vectors[head]
         if settings.cold == "content":
-            donors = np.flatnonzero(in_train & retriever.content.any(axis=1))
-            neighbours = Donors(donors, retriever.content[donors])
+            neighbours = Donors.among(in_train, retriever.content)
             added = neighbours.place_by_content(added, encoded.content, rows, intake.tau_q)
         vectors[head] = np.concatenate([rows, added])
         index, tunings[head] = extend_index(

@@ -1,7 +1,7 @@
 """The mathematics of retrieval, each formula once: for the library, the router
 and what runs in Triton.
 
-This file is copied beside each of Triton's models (serving/triton/export.py), so it imports numpy
+This file is copied beside each of Triton's models (serving/triton/models.py), so it imports numpy
 and faiss alone, and runs on Python 3.10 and numpy 1 as well.
 """
 
@@ -189,13 +189,19 @@ class Donors:
     its creator and its numbers (and without train.id_dropout an unknown id was never trained). So
     it takes the direction of the mean of its NEIGHBOURS nearest donors by content, weighted as the
     teacher of the distillation weighs them: softmax of cosine / tau_q. The paper leaves cold items
-    open. Arguments: `rows` int [donors], and their `content` float32 [donors, c], unit rows.
+    open. Arguments: `rows` int [donors], and an exact index of their content, unit rows.
     """
 
-    def __init__(self, rows: np.ndarray, content: np.ndarray) -> None:
-        self.rows = rows
-        self.index = faiss.IndexFlatIP(content.shape[1])
-        self.index.add(np.ascontiguousarray(content))
+    def __init__(self, rows: np.ndarray, index: faiss.Index) -> None:
+        self.rows, self.index = rows, index
+
+    @classmethod
+    def among(cls, in_train: np.ndarray, content: np.ndarray) -> "Donors":
+        """Of all items, bool [items] and float32 [items, c]: those in T1 that have content."""
+        rows = np.flatnonzero(in_train & content.any(axis=1))
+        index = faiss.IndexFlatIP(content.shape[1])
+        index.add(np.ascontiguousarray(content[rows]))
+        return cls(rows, index)
 
     def place_by_content(
         self,
@@ -235,9 +241,8 @@ def place_cold(
     `content` float32 [items, c], unit rows, zero for an item without content; `in_train` bool
     [items], those that T1 knows: the others are cold.
     """
-    donors = np.flatnonzero(in_train & content.any(axis=1))
     placed = vectors.copy()
-    placed[~in_train] = Donors(donors, content[donors]).place_by_content(
+    placed[~in_train] = Donors.among(in_train, content).place_by_content(
         vectors[~in_train], content[~in_train], vectors, tau_q
     )
     return placed

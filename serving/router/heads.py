@@ -41,6 +41,8 @@ REASON_OF = {  # status of a call -> why there is no answer
     str(grpc.StatusCode.UNAVAILABLE): "gone",
     str(grpc.StatusCode.NOT_FOUND): "gone",
 }
+# What Triton says, UNAVAILABLE as well, of a request that its queue has no room or no time for.
+QUEUE_FULL = ("exceeds maximum queue size", "request timeout expired")
 
 # Item ids, newest first -> what the request says of it, if that counts.
 Triggers = Mapping[str, Trigger | None]
@@ -74,8 +76,8 @@ class HeadList:
 
 @dataclass(frozen=True)
 class HeadFailure:
-    """A head that did not answer: "slow" (out of time), "gone" (no server, no such model) or
-    "failed".
+    """A head that did not answer: "slow" (out of time), "busy" (too many wait for it), "gone" (no
+    server, no such model) or "failed".
     """
 
     reason: str
@@ -85,7 +87,11 @@ class HeadFailure:
     @classmethod
     def of(cls, error: InferenceServerException, seconds: float) -> "HeadFailure":
         """What the client's error means."""
-        return cls(REASON_OF.get(error.status(), "failed"), str(error.message()), seconds)
+        message = str(error.message())
+        reason = REASON_OF.get(error.status(), "failed")
+        if any(words in message.lower() for words in QUEUE_FULL):
+            reason = "busy"
+        return cls(reason, message, seconds)
 
 
 def connect(url: str) -> InferenceServerClient:

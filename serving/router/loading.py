@@ -164,8 +164,8 @@ class Models:
                 )
                 for head, answer in answers.items():
                     if isinstance(answer, HeadFailure):
-                        # Only while Triton is up is this the fault of the version.
-                        if not await self._is_up():
+                        # Only while Triton is up and has room is this the fault of the version.
+                        if answer.reason == "busy" or not await self._is_up():
                             raise NotReadyError(answer.detail)
                         raise ValueError(
                             f"warm-up of {models[head]}: {answer.reason}: {answer.detail}"

@@ -30,7 +30,7 @@ SECONDS = (
 
 STAGES = ("history", "engagement", "relevance", "merge", "log", "total")
 PARTS = (*HEADS, "history")  # what an answer may lack
-REASONS = ("slow", "gone", "failed")  # why a head gave none
+REASONS = ("slow", "busy", "gone", "failed")  # why a head gave none
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 MAX_BATCH = 64  # requests that one call of a model answers
+MAX_QUEUE = 4 * MAX_BATCH  # requests that wait for a head; more are refused at once
+QUEUE_SECONDS = 10.0  # that one waits at the most; a caller that goes takes its request along
 Tensors = Mapping[str, tuple[str, int]]  # name -> type and length; -1 where requests differ
 
 HEAD_INPUTS: Tensors = {
@@ -26,13 +28,17 @@ def head_model(name: str, candidates: int, triggers: int) -> str:
     """config.pbtxt of <head>_<version>. Requests of different length share a batch: the model reads
     them one by one.
     """
-    return _python(name, HEAD_INPUTS, head_outputs(candidates, triggers), ragged=True)
+    outputs = head_outputs(candidates, triggers)
+    return _python(name, HEAD_INPUTS, outputs, MAX_QUEUE, ragged=True)
 
 
 def preranker_model(name: str, candidates: int, triggers: int) -> str:
-    """config.pbtxt of preranker_<version>."""
+    """config.pbtxt of preranker_<version>. Both heads' requests come to it, so its queue has room
+    for twice as many.
+    """
     ranked = _ranked(candidates)
-    return _python(name, {**ranked, "history": ("TYPE_INT32", triggers)}, ranked, ragged=False)
+    inputs = {**ranked, "history": ("TYPE_INT32", triggers)}
+    return _python(name, inputs, ranked, 2 * MAX_QUEUE, ragged=False)
 
 
 def ensemble(name: str, head: str, preranker: str | None, candidates: int) -> str:
@@ -64,9 +70,9 @@ def _ranked(candidates: int) -> Tensors:
     return {name: (kind, candidates) for name, kind in types.items()}
 
 
-def _python(name: str, inputs: Tensors, outputs: Tensors, ragged: bool) -> str:
+def _python(name: str, inputs: Tensors, outputs: Tensors, queue: int, ragged: bool) -> str:
     """No device kind: Triton takes the GPU where its build has one, and the model reads which it
-    was given.
+    was given. What waits is made a batch as soon as the model is free, with no delay for more.
     """
     return "\n".join(
         [
@@ -75,7 +81,12 @@ def _python(name: str, inputs: Tensors, outputs: Tensors, ragged: bool) -> str:
             f"max_batch_size: {MAX_BATCH}",
             _tensors("input", inputs, " allow_ragged_batch: true" if ragged else ""),
             _tensors("output", outputs),
-            "dynamic_batching { }\n",
+            "dynamic_batching {",
+            "  default_queue_policy {",
+            "    timeout_action: REJECT",
+            f"    default_timeout_microseconds: {QUEUE_SECONDS * 1e6:.0f}",
+            f"    max_queue_size: {queue}",
+            "  }\n}\n",
         ]
     )
 

@@ -55,6 +55,7 @@ def install(package: Path, store: Path) -> str:
             return version
         draft = drafts / version
         shutil.copytree(package, draft, copy_function=_link)
+        _share(draft, manifest["sha256"])
         _remove(store, version, drafts)
         for model in manifest["models"]:
             (draft / "models" / model).rename(store / "models" / model)
@@ -259,6 +260,16 @@ def _of(version: str, model: str) -> bool:
     so.
     """
     return model.split("/")[0].endswith(f"_{version}")
+
+
+def _share(package: Path, checksums: dict[str, str]) -> None:
+    """Make equal files one: Triton's models map what they read, so memory then has it once."""
+    first: dict[str, Path] = {}
+    for name, checksum in checksums.items():
+        path = package / name
+        if (original := first.setdefault(checksum, path)) != path:
+            path.unlink()
+            _link(str(original), str(path))
 
 
 def _link(source: str, target: str) -> None:

@@ -12,7 +12,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sysconfig
 import threading
 import time
 from collections.abc import Iterator
@@ -236,11 +235,9 @@ def _command(store: Path, server: Triton) -> tuple[list[str], dict[str, str]]:
     cores = max((os.cpu_count() or 2) // 2, 1)  # two heads search at once
     environment = {"OMP_NUM_THREADS": str(cores), **os.environ}
     environment["PATH"] = f"{python.parent}:{environment.get('PATH', '')}"
-    library = [
-        str(sysconfig.get_config_var("LIBDIR") or ""),
-        environment.get("LD_LIBRARY_PATH", ""),
-    ]
-    environment["LD_LIBRARY_PATH"] = ":".join(part for part in library if part)
+    # The backend loads the library of its own Python, which need not be ours.
+    library = [_base(installation / "venv") / "lib", environment.get("LD_LIBRARY_PATH", "")]
+    environment["LD_LIBRARY_PATH"] = ":".join(str(part) for part in library if part)
     for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
         environment.pop(name, None)
     named = [f"--{name}={value}" for name, value in options.items()]
@@ -249,6 +246,13 @@ def _command(store: Path, server: Triton) -> tuple[list[str], dict[str, str]]:
         "--disable-auto-complete-config",
         *named,
     ], environment
+
+
+def _base(venv: Path) -> Path:
+    """The installation of Python that a virtual environment was made of."""
+    lines = (venv / "pyvenv.cfg").read_text().splitlines()
+    settings = dict(map(str.strip, line.split("=", 1)) for line in lines if "=" in line)
+    return Path(settings["home"]).parent
 
 
 def _is_live(client: InferenceServerClient) -> bool:

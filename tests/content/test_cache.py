@@ -3,13 +3,14 @@ done.
 """
 
 import hashlib
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mtmh.content.cache import SHARD, encode_cached
+from mtmh.content.cache import SHARD, encode_cached, read_shards, write_shard
 
 
 class Encoder:
@@ -71,3 +72,28 @@ def test_a_shard_cut_off_while_it_was_written_does_no_harm(tmp_path: Path) -> No
     encode_cached(["a"], "m", tmp_path, Encoder().load)
     (tmp_path / ".0123.unfinished").write_bytes(b"half")
     assert encode_cached(["a"], "m", tmp_path, Encoder().load).shape == (1, 3)
+
+
+def peak_of_reading(cache: Path, wanted: set[str]) -> tuple[int, dict[str, np.ndarray]]:
+    """Bytes that were allocated at once, at the most."""
+    tracemalloc.start()
+    try:
+        vectors = read_shards(cache, wanted)
+        return tracemalloc.get_traced_memory()[1], vectors
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_what_others_left_in_the_cache(tmp_path: Path) -> None:
+    width, shards = 64, 12
+    vectors = np.arange(SHARD * width, dtype=np.float32).reshape(SHARD, width)
+    for number in range(shards):
+        write_shard(tmp_path, [f"{number:04}{row:060}" for row in range(SHARD)], vectors + number)
+    wanted = {f"{number:04}{7:060}" for number in (2, 5, 9)}
+    peak, kept = peak_of_reading(tmp_path, wanted)
+    assert kept.keys() == wanted
+    for key, vector in kept.items():
+        np.testing.assert_array_equal(vector, vectors[7] + int(key[:4]))
+        assert vector.base is None or len(vector.base) == 1  # it keeps no other vector
+    assert peak < 4 * vectors.nbytes < shards * vectors.nbytes
+    assert peak_of_reading(tmp_path, {"another run's"})[0] < peak

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as grpc
 
+from helpers.small_version import RETRIEVAL
+from mtmh.ragged import Ragged
+from mtmh.retrieval.retriever import Request, Retriever
 from serving.triton.supervisor import Triton, load
 
 TYPES = {"trigger": "BYTES", "exclude": "BYTES", "k_ann": "INT32", "id_features": "BYTES"}
@@ -61,6 +64,20 @@ def ask(
     return {
         output.name: answer.as_numpy(output.name)[0] for output in answer.get_response().outputs
     }
+
+
+def ids_of(retriever: Retriever) -> list[str]:
+    return [str(item) for item in retriever.items["item_id"].to_pylist()]
+
+
+def offline(
+    retriever: Retriever, head: str, rows: np.ndarray, seen: np.ndarray, k_ann: int
+) -> tuple[np.ndarray, ...]:
+    """Item, score and trigger of one user's pool, as wide as Triton's answers."""
+    triggers, hidden = Ragged.of([rows]), Ragged.of([seen])
+    size = retriever.depth(RETRIEVAL.pool)
+    pool = retriever.pools(Request(triggers, hidden, k_ann, size, RETRIEVAL.temperature))[head]
+    return pool.item[0], pool.score[0], pool.trigger[0]
 
 
 def assert_same(

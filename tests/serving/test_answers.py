@@ -9,33 +9,18 @@ import numpy as np
 import pytest
 import torch
 import tritonclient.grpc as grpc
-from helpers.asking import Question, Serving, ask, assert_same
+from helpers.asking import Question, Serving, ask, assert_same, ids_of, offline
 from helpers.small_version import CONTENT, ITEMS, RETRIEVAL
 from tritonclient.utils import InferenceServerException
 
 from mtmh.heads import HEADS
 from mtmh.model.two_heads import load_model
-from mtmh.ragged import Ragged
-from mtmh.retrieval.retriever import Request, Retriever
+from mtmh.retrieval.retriever import Retriever
 from mtmh.retrieval.scoring import place_cold
 from serving.triton.management import headers
 
 RetrieverOf = Callable[[str], Retriever]
-WIDTH = 150  # the preranker's candidatesfrom serving.triton.management import headers
-
-
-def ids_of(retriever: Retriever) -> list[str]:
-    return [str(item) for item in retriever.items["item_id"].to_pylist()]
-
-
-def offline(
-    retriever: Retriever, head: str, rows: np.ndarray, seen: np.ndarray, k_ann: int
-) -> tuple[np.ndarray, ...]:
-    """Item, score and trigger of one user's pool, as wide as Triton's answers."""
-    triggers, hidden = Ragged.of([rows]), Ragged.of([seen])
-    size = retriever.depth(RETRIEVAL.pool)
-    pool = retriever.pools(Request(triggers, hidden, k_ann, size, RETRIEVAL.temperature))[head]
-    return pool.item[0], pool.score[0], pool.trigger[0]
+WIDTH = 150  # the preranker's candidates
 
 
 @pytest.mark.parametrize("version", ["1", "3"])

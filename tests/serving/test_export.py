@@ -16,6 +16,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from mtmh.errors import UserError
 from mtmh.retrieval import scoring
 from serving.triton.backend.files import sha256
+from serving.triton.config_pbtxt import MAX_QUEUE
 from serving.triton.export import write_package
 
 PackageOf = Callable[[str], Path]
@@ -88,7 +89,11 @@ def test_configurations_declare_all_shapes_and_no_device(package_of: PackageOf) 
         assert (folder / "1").is_dir()
         assert all(len(tensor.dims) == 1 for tensor in [*declared.input, *declared.output])
         if declared.backend == "python":
-            assert declared.HasField("dynamic_batching")
+            policy = declared.dynamic_batching.default_queue_policy
+            of_both_heads = 2 if folder.name.startswith("preranker") else 1
+            assert policy.max_queue_size == of_both_heads * MAX_QUEUE
+            assert policy.default_timeout_microseconds == 10_000_000
+            assert policy.timeout_action == policy.REJECT
         assert not declared.instance_group
     for head in ("engagement", "relevance"):
         ensemble, model = config(package, f"retrieve_{head}_1"), config(package, f"{head}_1")

@@ -12,10 +12,12 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .files import checked
-from .scoring import Pooling, drop_self, softmax_over_list
+from .mapped import ItemRows, arrays_of, index_of
+from .scoring import Donors, Pooling, drop_self, softmax_over_list
 from .unseen import Unseen
 
 GPU_K = 2048  # most that Faiss finds for a query on a GPU
+GPU_SCRATCH = 256 << 20  # bytes; Faiss would take 1.5 GiB of the GPU for each head and version
 
 
 @dataclass
@@ -39,21 +41,23 @@ class TritonPythonModel:
         """Read the files beside this one, checksums first."""
         folder = checked(Path(args["model_repository"]) / args["model_version"])
         self.settings: dict[str, Any] = json.loads((folder / "settings.json").read_text())
-        self.rows = {
-            name.encode(): row
-            for row, name in enumerate(json.loads((folder / "items.json").read_text()))
-        }
-        self.vectors = np.load(folder / "vectors.npy")
-        self.index = faiss.read_index(str(folder / "index.faiss"))
+        arrays = arrays_of(folder)
+        self.rows = ItemRows(arrays["id_hashes"], arrays["id_rows"])
+        self.vectors = arrays["vectors"]
+        self.index = index_of(folder / "index.faiss")
         self.deepest = max(len(self.rows) - 1, 1)
         if args["model_instance_kind"] == "GPU" and hasattr(faiss, "StandardGpuResources"):
             self.gpu = faiss.StandardGpuResources()
+            self.gpu.setTempMemory(GPU_SCRATCH)
             self.index = faiss.index_cpu_to_gpu(
                 self.gpu, int(args["model_instance_device_id"]), self.index
             )
             self.deepest = min(self.deepest, GPU_K - 1)
-        with np.load(folder / "unseen.npz") as arrays:
-            self.unseen = Unseen(self.settings, dict(arrays), self.vectors)
+        donors = None
+        if "donors" in arrays:
+            donors = Donors(arrays["donors"], index_of(folder / "donors.faiss"))
+        weights = arrays_of(folder / "weights")
+        self.unseen = Unseen(self.settings, weights, self.vectors, donors)
         self.pooling = Pooling(len(self.rows))
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -106,7 +110,7 @@ class TritonPythonModel:
             raise ValueError(
                 f"trigger has {len(position)} items: this version takes {most} at most"
             )
-        row = np.array([self.rows.get(trigger[index], -1) for index in position], np.int64)
+        row = self.rows.of(trigger[position])
         n, widths = len(trigger), self.settings["features"]
         features = (
             _rows(ids, n, len(widths["id"]), b"", "id_features"),
@@ -122,10 +126,9 @@ class TritonPythonModel:
             cold = int((~has_features).sum())
             usable = np.delete(np.arange(len(row)), unseen[~has_features])
             position, row, vector = position[usable], row[usable], vector[has_features]
-        seen = [row for row in map(self.rows.get, exclude) if row is not None]
-        return TriggerQuery(
-            position, row, vector, cold, np.array(seen, np.int64), min(max(int(k), 1), self.deepest)
-        )
+        seen = self.rows.of(exclude)
+        depth = min(max(int(k), 1), self.deepest)
+        return TriggerQuery(position, row, vector, cold, seen[seen >= 0], depth)
 
     def _answer(self, queries: list[TriggerQuery]) -> list[dict[str, np.ndarray]]:
         if not any(len(query.row) for query in queries):

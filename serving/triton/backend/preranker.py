@@ -14,6 +14,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .files import checked
+from .mapped import arrays_of
 from .scoring import mlp, preranker_logits, rank_normalize
 
 
@@ -29,8 +30,7 @@ class TritonPythonModel:
         self.task_weights: dict[str, float] = settings["weights"]
         self.interests: int = settings["interests"]
         self.layers: int = settings["layers"]
-        with np.load(folder / "arrays.npz") as arrays:
-            self.arrays = dict(arrays)
+        self.arrays = arrays_of(folder / "weights")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response a request: item, score (normalized over the candidates) and trigger_at, best

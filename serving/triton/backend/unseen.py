@@ -16,13 +16,16 @@ class Unseen:
     """One head's embedding of items by features.
 
     `settings`: "vocabularies" (id feature -> values, number = index + 1), "fill" (what stands for a
-    float feature not given), "layers" (of the MLP), "tau_q". `arrays`: the weights, and "donor"
-    int64, "donor_content" float32 where content decides. `vectors` float32 [items, d] are the
-    version's.
+    float feature not given), "layers" (of the MLP), "tau_q". `weights` by their names; `vectors`
+    float32 [items, d] are the version's; `donors` where content decides.
     """
 
     def __init__(
-        self, settings: dict[str, Any], arrays: dict[str, np.ndarray], vectors: np.ndarray
+        self,
+        settings: dict[str, Any],
+        weights: dict[str, np.ndarray],
+        vectors: np.ndarray,
+        donors: Donors | None,
     ) -> None:
         self.numbers = [
             {value.encode(): n + 1 for n, value in enumerate(v)}
@@ -33,10 +36,7 @@ class Unseen:
             settings["layers"],
             settings["tau_q"],
         )
-        self.weights = arrays
-        self.vectors, self.donors = vectors, None
-        if len(arrays.get("donor", ())):
-            self.donors = Donors(arrays["donor"], arrays["donor_content"])
+        self.weights, self.vectors, self.donors = weights, vectors, donors
 
     def embed(
         self, ids: np.ndarray, floats: np.ndarray, content: np.ndarray

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mtmh.errors import UserError
-from serving.cluster.pods import Cluster, RolloutError
+from serving.cluster.pods import Cluster, RolloutError, connected
 from serving.triton import store as packages
 
 
@@ -32,7 +32,7 @@ def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
     to_load = [number for number in packages.versions(store) if number in needed]
     try:
         cluster.load(to_load, loaded)
-        packages.promote(store, version)
+        packages.promote(store, version, cluster.namespace)
         cluster.wait_for_routers(version, packages.champion_named_us(store))
     except Exception as error:
         kind = UserError if isinstance(error, UserError) else RolloutError
@@ -44,6 +44,20 @@ def roll_out(store: Path, version: str, cluster: Cluster) -> list[str]:
     return to_load
 
 
+def let_serve(store: Path, version: str, namespace: str) -> list[str]:
+    """Make the installed `version` the one that serves: by a rollout in the cluster's `namespace`,
+    or at once where that is empty, as on one machine. Returns the versions that the cluster's
+    Triton then has. Raises UserError where it does not come to serve.
+    """
+    if not namespace:
+        packages.promote(store, version)
+        return []
+    try:
+        return roll_out(store, version, Cluster(connected(), namespace))
+    except RolloutError as error:  # what serves was kept, as the message says
+        raise UserError(str(error)) from None
+
+
 def _undo(
     store: Path, before: str, loaded: list[str] | None, to_load: list[str], cluster: Cluster
 ) -> str:
@@ -53,7 +67,7 @@ def _undo(
     try:
         if _champion(store) != before:
             if before:
-                packages.promote(store, before)
+                packages.promote(store, before, cluster.namespace)
                 cluster.wait_for_routers(before, packages.champion_named_us(store))
             else:
                 (store / packages.CHAMPION).unlink()

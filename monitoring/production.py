@@ -123,11 +123,11 @@ def _link(link: Path, log: Path) -> None:
         raise UserError(f"{link} is there, and no link to {log}: name another folder to write.")
 
 
-def _items(known: pa.Table, new: Path | None, store: Path) -> pa.Table:
+def _items(data: pa.Table, new: Path | None, store: Path) -> pa.Table:
     """The contract's items of the data, then the new ones, then what only the served version
     has.
     """
-    table = conform(known, ITEMS, "")
+    table = conform(data, ITEMS, "")
     served = store / "versions" / packages.champion(store) / "items.parquet"
     further = [(pq.read_table(served), str(served))]
     if new is not None and (added := read_new_items(new)) is not None:

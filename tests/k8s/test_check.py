@@ -130,7 +130,7 @@ BROKEN = {
         (f"{LOOP}/retain.yaml", "<  failedJobsHistoryLimit: 3\n|>", "CronJob retain: spec.failedJobsHistoryLimit"),
     ],
     "selectors": [
-        (f"{LOOP}/network.yaml", "component: <watch|watcher>}\n  policyTypes", "watch: spec.podSelector: takes no pods"),
+        (f"{LOOP}/network.yaml", "component: <watch|watcher>}\n  policyTypes", "watch: spec.podSelector"),
         (NETWORK, "component: <redis|reddis>}\n  policyTypes", "redis: spec.podSelector: takes no pods"),
         (NETWORK, "mtmh/step: <features|feature>", "NetworkPolicy redis: spec.ingress"),
     ],

@@ -3,6 +3,7 @@ the alias `champion`.
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -84,6 +85,32 @@ def passed_run(tracking_uri: str, model_name: str, version: str) -> Path | None:
 def logged_run(tracking_uri: str, model_name: str, version: str) -> str:
     """The id of the MLflow run that a registered version came from."""
     return str(connect(tracking_uri).get_model_version(model_name, version).run_id)
+
+
+def fetch_run(
+    tracking_uri: str, model_name: str, version: str, out: Path, names: Sequence[str]
+) -> Path:
+    """Download `names` of the directory of the run that a registered version came from to the
+    folder `out`, which it returns; a name that the run does not have is left out.
+
+    Raises UserError where there is no such version, or its files cannot be read.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = connect(tracking_uri)
+    try:
+        run_id = logged_run(tracking_uri, model_name, version)
+        logged = {file.path for file in client.list_artifacts(run_id)}
+        out.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if name in logged:
+                client.download_artifacts(run_id, name, str(out))
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"version {version} of {model_name}: its run cannot be read from MLflow at"
+            f" {tracking_uri} ({str(error).splitlines()[0]}). Bring it back there, or train anew."
+        ) from error
+    return out
 
 
 def fetch(location: str) -> Path:

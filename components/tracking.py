@@ -26,6 +26,7 @@ LOGGED_FILES = (
     "alpha.png",
     "alpha.svg",
     "rejected.parquet",
+    "candidates.parquet",
     "retriever",
 )
 RUN_ID = "MLFLOW_RUN_ID"  # in the environment where Kubeflow opened a run for the step

@@ -111,6 +111,7 @@ def ab(
     from monitoring.ab_page.page import write
     from mtmh.display import visible
     from mtmh.experiment.comparison import compare, read_tables
+    from mtmh.experiment.dealt import ABOUT
     from mtmh.experiment.folder import open_experiment
     from mtmh.version_hash import code_version
 
@@ -125,4 +126,6 @@ def ab(
     # Said every time, or the verdict might be taken for one about people.
     if opened.experiment.simulated:
         print("The users are simulated.")
+    if opened.experiment.dealt_from is not None:
+        print(ABOUT)
     print(f"report: {report / 'ab.html'}")

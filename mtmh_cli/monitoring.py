@@ -1,6 +1,6 @@
 """Monitoring: every day of an experiment in figures, with bounds, drift and a dashboard."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from mtmh_cli.application import (
     Cron,
     Host,
     Port,
+    RouterFile,
     Runs,
     Settings,
     TokenFile,
@@ -23,7 +24,10 @@ from mtmh_cli.application import (
 
 Folder = Annotated[
     Path,
-    typer.Argument(metavar="place", help="An experiment folder, as `mtmh simulate` writes it."),
+    typer.Argument(
+        metavar="place",
+        help="An experiment folder, as `mtmh watch folder` and `mtmh simulate` write it.",
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder of Evidently's workspace and of the figures.")]
 Bounds = Annotated[
@@ -44,6 +48,9 @@ def monitor(
     bounds: Bounds = None,
     first: DayOption = None,
     last: DayOption = None,
+    yesterday: Annotated[
+        bool, typer.Option("--yesterday", help="The day before, in UTC, alone; or nothing yet.")
+    ] = False,
     serve: Annotated[
         bool, typer.Option("--serve/--no-serve", help="Serve the dashboard until Ctrl-C.")
     ] = True,
@@ -58,6 +65,12 @@ def monitor(
     from monitoring.evidently.monitor import WORKSPACE, monitor
 
     days = (first.date() if first else None, last.date() if last else None)
+    if yesterday:
+        day = (datetime.now(UTC) - timedelta(days=1)).date()
+        if day < opened.experiment.first_day:
+            print(f"{folder} begins on {opened.experiment.first_day}: nothing to look at yet")
+            return
+        days = (day, day)
     monitored = monitor(opened, out, read_bounds(bounds or DEFAULT), *days)
     print("\n".join(map(visible, monitored.summary())))
     # This command only looks; a day's run is what retrains.
@@ -79,6 +92,63 @@ def monitor(
 
 
 app.add_typer(watch_app, name="watch")
+
+
+@watch_app.command(name="folder")
+def folder_(
+    out: Annotated[Path, typer.Argument(metavar="place", help="The folder to write.")],
+    store: Annotated[
+        Path, typer.Option(help="Folder of the deployed versions; the routers' log lies in it.")
+    ],
+    config: RouterFile = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="The run that serves, where it lies here.", show_default="MLflow's"),
+    ] = None,
+    tracking_uri: Annotated[str, typer.Option(help="MLflow, where the served run is.")] = "",
+    new: Annotated[
+        Path | None, typer.Option(help="Folder of the items since that run's data (mtmh intake).")
+    ] = None,
+    first_day: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Of the experiment.", show_default="the log's"),
+    ] = None,
+) -> None:
+    """Make an experiment folder of what is served, out of the routers' log and the served run. Run
+    it again every day; before it, mtmh log compact STORE/log PLACE/tables.
+    """
+    from monitoring.production import write_folder
+    from pipelines.monitor import served_run
+    from serving.router.settings import Source
+
+    settings = Source(config, [f"store={store}"]).read().experiment
+    run = run or served_run(store, tracking_uri, out)
+    first = first_day.date() if first_day else None
+    experiment = write_folder(out, store, run, settings, new, first)
+    arms = f"{experiment.treatment} against {experiment.control}"
+    print(f"{out}: {arms}, {experiment.first_day} to {experiment.last_day}")
+    if experiment.dealt_from is not None:
+        from mtmh.experiment.dealt import ABOUT
+
+        print(ABOUT)
+
+
+@watch_app.command()
+def dashboard(
+    out: Out = Path("runs/monitoring"),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; it asks nobody for a token.")
+    ] = "127.0.0.1",
+    port: Port = 8090,
+) -> None:
+    """Serve the dashboard alone, of what mtmh monitor or the pipeline writes to the folder, until
+    Ctrl-C.
+    """
+    from monitoring.evidently.monitor import WORKSPACE
+    from monitoring.evidently.server import serve as start
+
+    print(f"dashboard http://{host}:{port}  (Ctrl-C ends it)", flush=True)
+    start(out / WORKSPACE, port, host)
 
 
 @watch_app.command()

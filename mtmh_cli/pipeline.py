@@ -228,3 +228,29 @@ def ui(
     ]
     # In place of this process, so that Ctrl-C reaches MLflow itself.
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *options])
+
+
+@app.command()
+def clean(
+    runs: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs"),
+    scratch: Annotated[
+        Path | None, typer.Option(help="Folder of the steps.", show_default="RUNS/.scratch")
+    ] = None,
+    keep: Annotated[int, typer.Option(min=0, help="So many newest runs stay, however old.")] = 5,
+    older_than: Annotated[int, typer.Option(min=1, help="Days that all else must be old.")] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
+) -> None:
+    """Remove what nobody needs any more: old runs that do not serve, checkpoints, unused content
+    vectors, days of the log that no experiment looks at.
+    """
+    from datetime import UTC, datetime, timedelta
+
+    from pipelines.retention import clean as remove
+
+    age, now = timedelta(days=older_than), datetime.now(UTC)
+    removals = remove(runs, scratch or runs / ".scratch", keep, age, dry_run, now)
+    for removal in removals:
+        print(f"{removal.size / 2**20:10,.1f} MiB  {removal.what}: {removal.path}")
+    total = sum(removal.size for removal in removals) / 2**20
+    verb = "would go" if dry_run else "removed"
+    print(f"{verb}: {len(removals):,} files and folders, {total:,.1f} MiB")

@@ -22,6 +22,30 @@ Store = Annotated[
     typer.Option(help="Folder of the deployed versions: package it there too, as the champion is."),
 ]
 Promote = Annotated[bool, typer.Option("--promote", help="Let it serve from now on.")]
+Namespace = Annotated[
+    str, typer.Option(help="Of the cluster that serves from the store: roll it out there.")
+]
+
+
+@app.command()
+def intake(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="items", help="Folder of Parquet files: every item since the last training."
+        ),
+    ],
+    store: Annotated[Path, typer.Option(help="Folder of the deployed versions.")],
+    tracking_uri: Annotated[str, typer.Option(help="MLflow, where the served version's run is.")],
+    namespace: Namespace = "",
+    cache: Cache = None,
+) -> None:
+    """Take the new items of a folder into the version that serves; none there, or all served
+    already, is no error.
+    """
+    from pipelines.intake import take_in
+
+    print(take_in(folder, store, tracking_uri, namespace, cache))
 
 
 @app.command()
@@ -33,6 +57,7 @@ def refresh(
     cache: Cache = None,
     store: Store = None,
     promote: Promote = False,
+    namespace: Namespace = "",
 ) -> None:
     """Add new items to a trained version, without training: each takes its place by its content."""
     if promote and store is None:
@@ -62,13 +87,13 @@ def refresh(
         cells = f"nlist {tuning.nlist}, nprobe {tuning.nprobe}"
         print(f"{head}: {cells}, recall@{tuning.k} against exact search {tuning.recall:.3f}")
     if store is not None:
-        from serving.triton import store as packages
+        from serving.cluster.rollout import let_serve
         from serving.triton.refreshed import install_refresh, retire_refreshes
 
         number = install_refresh(out, store)
         # Older refreshes go only once this one serves in their place.
         if promote:
-            packages.promote(store, number)
-            for old in retire_refreshes(store):
+            loaded = let_serve(store, number, namespace)
+            for old in retire_refreshes(store, loaded):
                 print(f"removed version {old} from {store}")
         print(f"version {number} is in {store}{', and serves' if promote else ''}")

@@ -99,7 +99,7 @@ def rollback(
     from pipelines.local import tracking_uri
     from pipelines.runs_folder import point, serving
     from serving.triton import store as packages
-    from serving.triton.refreshed import trained, version_before
+    from serving.triton.refreshed import version_before
 
     if not (runs / "mlflow.db").exists():
         raise UserError(f"{runs} has no mlflow.db: name the folder of the runs with --runs.")
@@ -109,7 +109,7 @@ def rollback(
         installed = ", ".join(packages.versions(store)) or "none"
         raise UserError(f"{store} has no version {number}: there is {installed}.")
     # A refresh is registered as the version that it was made from.
-    model_name, registered = f"mtmh-{store.name}", str(trained(number))
+    model_name, registered = f"mtmh-{store.name}", str(packages.trained(number))
     if (run := passed_run(tracking_uri(runs), model_name, registered)) is None:
         raise UserError(
             f"{model_name} has no version {registered} that passed the gate: runs cannot be"

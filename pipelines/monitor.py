@@ -2,6 +2,7 @@
 it asks for it."""
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -14,6 +15,7 @@ from kfp import dsl
 
 from components.connection import Connection
 from components.monitor import monitor
+from components.registry import fetch_run
 from components.retrain import retrain
 from mtmh.config import ClusterSettings, Config, load_config
 from mtmh.errors import UserError
@@ -28,8 +30,10 @@ from pipelines.kubeflow import (
 )
 from pipelines.names import name_in
 from pipelines.runs_folder import owned
+from serving.triton import store as packages
 
 NAME = "mtmh-monitor"
+RUN_FILES = ("config.yaml", "metrics.json", "candidates.parquet", "retriever")  # that it reads
 STEPS = ("monitor", "retrain")
 
 
@@ -137,6 +141,24 @@ def run(
         if not raised:
             print("a retraining run was raised not long ago: not again")
     return raised
+
+
+def served_run(store: Path, tracking_uri: str, out: Path) -> Path:
+    """The run directory of the version that serves from `store`, fetched from MLflow to `out` where
+    it is not there yet; what was there of other versions goes. Raises UserError without MLflow.
+    """
+    if not tracking_uri:
+        raise UserError("name the run that serves with --run, or MLflow with --tracking-uri.")
+    version = str(packages.trained(packages.champion(store)))
+    run = out / f"run-{version}"
+    if not run.is_dir():
+        draft = out / f".run-{version}"
+        shutil.rmtree(draft, ignore_errors=True)
+        fetch_run(tracking_uri, f"mtmh-{store.name}", version, draft, RUN_FILES)
+        draft.rename(run)
+    for other in set(out.glob("run-*")) - {run}:
+        shutil.rmtree(other)
+    return run
 
 
 def as_options(settings: Sequence[str]) -> list[str]:

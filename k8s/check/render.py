@@ -12,6 +12,7 @@ import yaml
 from mtmh.errors import UserError
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+CRON_JOB = "CronJob"  # its pods serve nobody, and end
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,22 @@ class KubeObject:
     @property
     def labels(self) -> dict[str, str]:
         """Labels of a workload's pods."""
-        return dict(self.body["spec"]["template"]["metadata"].get("labels", {}))
+        return dict(self._template["metadata"].get("labels", {}))
 
     @property
     def pod(self) -> dict[str, Any]:
-        """The pod's spec of a workload."""
-        return dict(self.body["spec"]["template"]["spec"])
+        """The pod's spec of a workload or of a CronJob."""
+        return dict(self._template["spec"])
 
     @property
     def containers(self) -> list[dict[str, Any]]:
         """Containers of a workload, those that only start first."""
         return [*self.pod.get("initContainers", []), *self.pod["containers"]]
+
+    @property
+    def _template(self) -> dict[str, Any]:
+        spec = self.body["spec"]
+        return dict((spec["jobTemplate"]["spec"] if self.kind == CRON_JOB else spec)["template"])
 
     def port(self, port: int | str) -> int | None:
         """Number of a workload's port, by its name or number; None where no container has it."""
@@ -72,13 +78,18 @@ class Rendered:
 
     @property
     def workloads(self) -> list[KubeObject]:
-        """The objects that make pods."""
+        """The objects that make pods which run by themselves."""
         return self.of(*WORKLOADS)
 
+    @property
+    def with_pods(self) -> list[KubeObject]:
+        """All objects that make pods, those of a schedule too."""
+        return self.of(*WORKLOADS, CRON_JOB)
+
     def selected(self, selector: dict[str, Any]) -> list[KubeObject]:
-        """The workloads whose pods `selector` (matchLabels, matchExpressions) takes; an empty one
+        """What makes the pods that `selector` (matchLabels, matchExpressions) takes; an empty one
         takes all."""
-        return [thing for thing in self.workloads if matches(selector, thing.labels)]
+        return [thing for thing in self.with_pods if matches(selector, thing.labels)]
 
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
@@ -105,7 +116,7 @@ def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 
 def render(overlay: Path) -> Rendered:
     """Render the kustomization in `overlay` without a cluster; operator.yaml lies two folders above
-    it.
+    it. Where that says that it is applied beside another one, the other's objects come along.
 
     Raises UserError when kubectl is missing, or refuses.
     """
@@ -128,6 +139,8 @@ def render(overlay: Path) -> Rendered:
             kind, name = body["kind"], body["metadata"]["name"]
             file = files.get((kind, name), _short(overlay / "kustomization.yaml"))
             objects.append(KubeObject(kind, name, body, file))
+    if other := operator["beside"].get(overlay.name):
+        objects += render(overlay.parent / other).objects
     return Rendered(objects, operator["secrets"], operator["peers"])
 
 

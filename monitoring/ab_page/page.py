@@ -18,6 +18,7 @@ from monitoring.ab_page import plots, wording
 from mtmh.data.files import replacing
 from mtmh.display import finalize, visible
 from mtmh.experiment.comparison import ArmComparison
+from mtmh.experiment.dealt import ABOUT
 from mtmh.experiment.metrics import METRICS
 from mtmh.experiment.segments import METRICS_SHOWN
 from mtmh.experiment.statistics.effects import Effect
@@ -102,6 +103,7 @@ def details(comparison: ArmComparison, code_version: str) -> dict[str, Any]:
         "control": experiment.control,
         "treatment": experiment.treatment,
         "simulated": experiment.simulated,
+        "a_a": experiment.dealt_from is not None,
         "days": [str(day) for day in comparison.days],
         "by_day": comparison.by_day.to_pylist(),
         "segments": segments,
@@ -138,6 +140,7 @@ def _view(comparison: ArmComparison, code_version: str) -> dict[str, Any]:
         period = f"{days[0]} to {days[-1]}, {wording.count(len(days), 'day')}"
     return {
         "verdict": comparison.verdict,
+        "about_a_a": ABOUT,
         "experiment": comparison.experiment,
         "period": period,
         "days": days,

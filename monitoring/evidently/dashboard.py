@@ -11,7 +11,7 @@ from evidently.sdk.panels import line_plot_panel, text_panel
 from evidently.ui.workspace import Project, Workspace
 
 from monitoring.evidently.figures import FAMILIES, definition_of, title_of
-from monitoring.evidently.snapshots import DAY_TAG, simulated
+from monitoring.evidently.snapshots import DAY_TAG, about_users
 from mtmh.display import visible
 from mtmh.experiment.findings import LogFinding
 from mtmh.experiment.folder import ExperimentFolder
@@ -59,7 +59,7 @@ class Lines:
         ]
         days = f"{experiment.days} days from {experiment.first_day} on; arms: {', '.join(names)}."
         verdict = "The verdict, with intervals for every metric, is in the A/B report (mtmh ab)."
-        about = " ".join(part for part in (simulated(experiment), days, verdict) if part)
+        about = " ".join(part for part in (about_users(experiment), days, verdict) if part)
         title = f"{experiment.treatment} against {experiment.control}"
         yield text_panel(visible(title), visible(about))
         # What each arm has comes first: a lift says little without it.

@@ -23,14 +23,44 @@ PANELS = re.compile(r"/api/v2/dashboards/([0-9a-f-]{36})/?")
 STYLE = (Path(__file__).parent / "tabs.css").read_text()
 
 
-def serve(workspace: Path, port: int) -> None:
-    """Serve the workspace on this machine alone until Ctrl-C, without telemetry."""
+def serve(workspace: Path, port: int, host: str = "127.0.0.1") -> None:
+    """Serve the workspace until Ctrl-C, without telemetry: on this machine alone, or on `host`.
+
+    Nobody is asked who they are: on another host than this machine, something before it must keep
+    strangers out.
+    """
     set_environment()
     import uvicorn
     from evidently.ui.service.app import create_app, get_config
 
-    app = create_app(get_config(host="127.0.0.1", port=port, workspace=str(workspace)))
-    uvicorn.run(with_tabs(app, workspace), host="127.0.0.1", port=port, log_level="warning")
+    def evidently() -> App:
+        config = get_config(host=host, port=port, workspace=str(workspace))
+        config.storage.autorefresh = False  # its way hears of no file that another node writes
+        application: App = create_app(config)
+        return application
+
+    app = with_tabs(as_drawn(evidently, workspace), workspace)
+    uvicorn.run(app, host=host, port=port, log_level="warning")
+
+
+def as_drawn(make: Callable[[], App], workspace: Path) -> App:
+    """The application that `make` gives, made anew once a dashboard of `workspace` was drawn again:
+    by then everything on it is there.
+    """
+
+    def drawn() -> list[tuple[str, int]]:
+        files = sorted(workspace.glob("*/dashboard.json"))
+        return [(str(file), file.stat().st_mtime_ns) for file in files]
+
+    current = (drawn(), make())
+
+    async def app(scope: dict[str, Any], receive: App, send: App) -> None:
+        nonlocal current
+        if scope["type"] == "http" and (state := drawn()) != current[0]:
+            current = (state, make())
+        await current[1](scope, receive, send)
+
+    return app
 
 
 def address(port: int, project: str, tab: str) -> str:

@@ -26,6 +26,7 @@ from monitoring.evidently.drift import TOPIC, DriftSample, comparable
 from monitoring.evidently.figures import FAMILIES, table
 from monitoring.evidently.metrics import DATA, Figures, dataset
 from mtmh.display import visible
+from mtmh.experiment.dealt import ABOUT
 from mtmh.experiment.folder import Experiment, ExperimentFolder
 
 DAY_TAG, ARM_TAG = "day", "arm"
@@ -43,14 +44,18 @@ def open_project(workspace: Path, folder: ExperimentFolder) -> tuple[Workspace, 
         experiment.seed,
     )
     name = visible(f"{experiment.treatment} against {experiment.control}", 200)
-    description = f"From {experiment.first_day} on. {simulated(experiment)}".strip()
+    description = f"From {experiment.first_day} on. {about_users(experiment)}".strip()
     project_id = uuid.uuid5(uuid.NAMESPACE_URL, f"mtmh/{key}")
     project = ProjectModel(id=project_id, name=name, description=description)
     return opened, opened.add_project(project)
 
 
-def simulated(experiment: Experiment) -> str:
-    """Who the users are, where they are not real ones; empty otherwise."""
+def about_users(experiment: Experiment) -> str:
+    """Who the users are, where they are not real ones, or that all are served alike; empty
+    otherwise.
+    """
+    if experiment.dealt_from is not None:
+        return ABOUT
     if not experiment.simulated:
         return ""
     return visible(

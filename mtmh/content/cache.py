@@ -3,7 +3,9 @@ once, ever.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,7 @@ def encode_cached(
             write_shard(cache, shard, new)
             vectors.update(zip(shard, new, strict=True))
             progress.advance(len(shard))
+    note_use(cache, keys)
     return np.stack([vectors[key] for key in keys])
 
 
@@ -62,6 +65,19 @@ def read_shards(cache: Path | None, wanted: Collection[str]) -> dict[str, np.nda
                     zip([keys[row] for row in rows], shard["vectors"][rows], strict=True)
                 )
     return vectors
+
+
+def note_use(cache: Path | None, keys: Collection[str]) -> None:
+    """Give the shards that hold one of `keys` the present time: `mtmh clean` takes those that have
+    not been used for long.
+    """
+    used = set(keys)
+    for path in cache.glob("*.npz") if cache is not None else ():
+        with np.load(path) as shard:
+            is_used = not used.isdisjoint(shard["keys"].tolist())
+        if is_used:
+            with suppress(OSError):  # a cache that can only be read is not ours to clean
+                os.utime(path)
 
 
 def write_shard(cache: Path | None, keys: list[str], vectors: np.ndarray) -> None:

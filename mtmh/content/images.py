@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mtmh.clock import Progress
 from mtmh.content.backbones import Vision
-from mtmh.content.cache import SHARD, read_shards, write_shard
+from mtmh.content.cache import SHARD, note_use, read_shards, write_shard
 from mtmh.data.images import open_images
 
 THREADS = min(os.cpu_count() or 1, 8)
@@ -96,6 +96,7 @@ def encode_images(
             new, broken = _encode(pixels, len(missing), vision, batch_size, cache)
             vectors |= new
             unreadable |= {path: broken[key] for path, key in key_of.items() if key in broken}
+    note_use(cache, key_of.values())
     # One row for each item whose image could be read.
     rows = [vectors.get(key_of.get(path or "", "")) for path in paths]
     present = np.array([row is not None for row in rows], dtype=bool)

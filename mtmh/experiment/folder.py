@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mtmh.data.contract import UTC_MICROSECONDS, accepts
 from mtmh.errors import UserError, fault_lines
 from mtmh.experiment.arms import Arms
+from mtmh.experiment.dealt import deal
 from mtmh.exposures.read import LogRelations, read
 
 _TEXTS = pa.list_(pa.string())
@@ -43,6 +44,9 @@ class Experiment(BaseModel):
     simulated: bool  # users are simulated: every page says so
     world: str | None = None  # which behaviour they have
     seed: int | None = None
+    # The arm of the log whose users are dealt to the arms here, which are served alike: an A/A test
+    # (mtmh/experiment/dealt.py). None: the log has the arms.
+    dealt_from: str | None = None
     retriever: Path | None = None  # the version directory that served: the training reference
     run: Path | None = None  # the directory of the run that it comes from
 
@@ -93,7 +97,10 @@ class ExperimentFolder:
 
     def logged(self) -> LogRelations:
         """The log as it is now (mtmh/exposures/read.py), in a DuckDB of its own."""
-        return read(self.folder / "log", self.tables)
+        log, experiment = read(self.folder / "log", self.tables), self.experiment
+        if experiment.dealt_from is None:
+            return log
+        return deal(log, experiment.dealt_from, experiment.salt, experiment.arms)
 
     def span(self, first: date | None, last: date | None, now: datetime) -> tuple[date, date]:
         """The days to look at; without days, all of the experiment up to `now`. Raises UserError
@@ -115,7 +122,10 @@ def open_experiment(folder: Path) -> ExperimentFolder:
     Raises UserError that says which part is missing or wrong, and what to write instead.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder. `mtmh simulate --out {folder}` makes one.")
+        raise UserError(
+            f"{folder}: no such folder. `mtmh watch folder` makes one of what is served, `mtmh"
+            f" simulate --out {folder}` one of simulated users."
+        )
     path = folder / "experiment.json"
     try:
         experiment = Experiment.model_validate(json.loads(path.read_text()))

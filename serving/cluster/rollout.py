@@ -4,14 +4,14 @@ it.
 Which versions Triton loads stands in an annotation of its pods (k8s/base/triton.yaml), which one
 serves in the store's file `champion`, as on a laptop. Wherever this is killed, what serves is
 loaded: the champion changes only while every pod of Triton has both, and Triton keeps the old one
-until the next version comes. Not run on a real cluster.
+until the next version comes.
 """
 
 from contextlib import suppress
 from pathlib import Path
 
 from mtmh.errors import UserError
-from serving.cluster.pods import Cluster, RolloutError
+from serving.cluster.pods import Cluster, RolloutError, connected
 from serving.triton.stores import library_of
 
 
@@ -33,7 +33,7 @@ def roll_out(store: Path | str, version: str, cluster: Cluster) -> list[str]:
     to_load = [number for number in packages.versions(store) if number in needed]
     try:
         cluster.load(to_load, loaded)
-        packages.promote(store, version)
+        packages.promote(store, version, cluster.namespace)
         cluster.wait_for_routers(version, packages.champion_named_us(store))
     except Exception as error:
         kind = UserError if isinstance(error, UserError) else RolloutError
@@ -43,6 +43,20 @@ def roll_out(store: Path | str, version: str, cluster: Cluster) -> list[str]:
                 why += f" ({complaints})"
         raise kind(f"{why}. {_undo(store, before, loaded, to_load, cluster)}") from error
     return to_load
+
+
+def let_serve(store: Path | str, version: str, namespace: str) -> list[str]:
+    """Make the installed `version` the one that serves: by a rollout in the cluster's `namespace`,
+    or at once where that is empty, as on one machine. Returns the versions that the cluster's
+    Triton then has. Raises UserError where it does not come to serve.
+    """
+    if not namespace:
+        library_of(store).promote(store, version)
+        return []
+    try:
+        return roll_out(store, version, Cluster(connected(), namespace))
+    except RolloutError as error:  # what serves was kept, as the message says
+        raise UserError(str(error)) from None
 
 
 def _undo(
@@ -55,7 +69,7 @@ def _undo(
     try:
         if _champion(store) != before:
             if before:
-                packages.promote(store, before)
+                packages.promote(store, before, cluster.namespace)
                 cluster.wait_for_routers(before, packages.champion_named_us(store))
             else:
                 packages.unname(store)

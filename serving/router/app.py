@@ -211,6 +211,7 @@ def _operations(app: FastAPI, service: Service) -> None:
         health = {
             "status": status,
             "model_version": champion,
+            "instead_of": versions.instead_of,
             "refused": versions.refusals.reasons,
             "waiting": versions.refusals.waiting,
             "champion_named_us": versions.refusals.champion_named_us,

@@ -134,6 +134,11 @@ class Metrics:
         self.refused = Counter(
             "mtmh_versions_refused", "Versions that failed to load or warm up.", registry=registry
         )
+        self.champion_missing = Gauge(
+            "mtmh_champion_missing",
+            "1 while another version serves in place of the champion that the store names.",
+            registry=registry,
+        )
         self.reloads = Counter(
             "mtmh_config_reloads", "Configurations read again.", ["outcome"], registry=registry
         )

@@ -267,6 +267,11 @@ class Logged(BaseModel):
 class Health(BaseModel):
     status: str
     model_version: str | None = None
+    instead_of: str = Field(
+        "",
+        description="The champion, where `model_version` serves in its place: see `refused` and "
+        "`waiting`.",
+    )
     refused: dict[str, str] = Field(
         default_factory=dict, description="Versions that are not served, and why."
     )

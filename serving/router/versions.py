@@ -96,11 +96,18 @@ class Versions:
     # Version -> unloaded when, users.
     draining: dict[str, tuple[float, Live | None]] = field(default_factory=dict)
     outage: Outage = field(default_factory=Outage)  # of Triton
+    named: str = ""  # the champion, as the store says
 
     @property
     def ready(self) -> bool:
         """Whether a version takes traffic, and its heads answer."""
         return self.serving is not None and self.readiness.answers(self.serving.champion)
+
+    @property
+    def instead_of(self) -> str:
+        """The store's champion where another version serves in its place, else empty."""
+        is_other = self.serving is not None and self.named not in ("", self.serving.champion)
+        return self.named if is_other else ""
 
     def adopt(self, experiment: ExperimentSettings) -> None:
         """Serve a new configuration's arms from now on, or as soon as their versions are loaded."""
@@ -136,8 +143,29 @@ class Versions:
         for number in dict.fromkeys([champion, *self.experiment.versions]):
             if number and number not in self.loaded and (live := await self._take(number, ready)):
                 self.loaded[number] = live
-        self.refusals.keep({"champion", champion, *self.experiment.versions})
-        self._publish(champion)
+        serves = champion
+        if self.serving is None and champion and champion not in self.loaded:
+            serves = await self._fall_back(champion, ready)
+        self._publish(serves)
+        # Until something serves, what was refused in the champion's place is not tried again.
+        if self.serving is not None:
+            self.refusals.keep({"champion", champion, *self.experiment.versions})
+        self.named = champion
+        self.metrics.champion_missing.set(bool(self.instead_of))
+
+    async def _fall_back(self, champion: str, ready: set[str]) -> str:
+        """The newest other version that Triton has loaded, taken, where a router that starts has no
+        champion to serve; `champion` where there is none, or where it is this router that loads.
+        """
+        if self.models.settings.manages_models:
+            return champion
+        for number in reversed(await asyncio.to_thread(store.versions, self.directory)):
+            if number != champion and (live := await self._take(number, ready)):
+                self.loaded[number] = live
+                fields = {"champion": champion, "serves": number}
+                log.warning("the champion is not there to serve", extra={"fields": fields})
+                return number
+        return champion
 
     async def _read_champion(self) -> str:
         """The store's champion; the one that serves where the store cannot tell."""

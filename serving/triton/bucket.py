@@ -34,9 +34,9 @@ def install(package: Path, url: str) -> str:
     return version
 
 
-def promote(url: str, version: str) -> None:
+def promote(url: str, version: str, namespace: str = "") -> None:
     """Make `version` the one that serves, once all of it is there. Raises UserError when it is
-    not.
+    not. A rollout's `namespace` is not kept: from a bucket nobody but a cluster serves.
     """
     verify(url, version)
     object_store.write(f"{url}/{CHAMPION}", f"{version}\n".encode())
@@ -78,9 +78,10 @@ def verify(url: str, version: str) -> dict[str, Any]:
 
 
 def versions(url: str) -> list[str]:
-    """The installed versions, oldest first."""
+    """The installed versions, oldest first, as `store.versions` orders them."""
     paths = [name.split("/") for name in object_store.listed(f"{url}/packages")]
-    return sorted((path[0] for path in paths if path[1:] == [MANIFEST]), key=int)
+    numbers = (path[0] for path in paths if path[1:] == [MANIFEST])
+    return sorted(numbers, key=lambda version: (folders.trained(version), int(version)))
 
 
 def retire(url: str, spare: int = SPARE_VERSIONS, needed: Collection[str] = ()) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,7 @@ from mtmh.errors import UserError
 from mtmh.retrieval.version import verify
 from serving.triton import store as packages
 from serving.triton.export import write_package
-
-REFRESHES = 10_000  # of a version of the registry; the third of version 7 is 70003
-
-
-def trained(version: str) -> int:
-    """The registry's number of the version that `version` is, or is a refresh of."""
-    number = int(version)
-    return number if number < REFRESHES else number // REFRESHES
+from serving.triton.store import REFRESHES, trained
 
 
 def version_before(store: Path) -> str:
@@ -27,7 +21,7 @@ def version_before(store: Path) -> str:
     trained earlier. Raises UserError when there is none.
     """
     serving = packages.champion(store)
-    by_age = sorted(packages.versions(store), key=lambda version: (trained(version), int(version)))
+    by_age = packages.versions(store)
     earlier = by_age[: by_age.index(serving)]
     if not earlier:
         raise UserError(f"{store} has no version before {serving}, which serves.")
@@ -64,9 +58,9 @@ def install_refresh(retriever: Path, store: Path) -> str:
     return number
 
 
-def retire_refreshes(store: Path) -> list[str]:
-    """Remove the champion's older refreshes, as `store.retire` does; what was trained stays.
-    Returns those removed.
+def retire_refreshes(store: Path, needed: Collection[str] = ()) -> list[str]:
+    """Remove the champion's older refreshes, as `store.retire` does; what was trained stays, and
+    those `needed`. Returns those removed.
     """
     base = trained(packages.champion(store))
     trained_versions = [
@@ -74,7 +68,7 @@ def retire_refreshes(store: Path) -> list[str]:
         for version in packages.versions(store)
         if int(version) < REFRESHES or trained(version) != base
     ]
-    return packages.retire(store, needed=trained_versions)
+    return packages.retire(store, needed=[*trained_versions, *needed])
 
 
 def _check_same(retriever: Path, store: Path, serving: str) -> None:

@@ -4,6 +4,7 @@ champion's number.
     versions/<version>/   a package without its models
     models/<name>/        Triton's model repository; a model's name ends with its version
     champion              the version that serves
+    cluster               the namespace whose Triton loads from here; no such file on one machine
 
 A version is there when versions/<version> is: its models come before it and go after it. What a
 manifest does not list is in no package: a file more is as wrong as one less, and neither may be a
@@ -25,8 +26,9 @@ from mtmh.data.files import replacing
 from mtmh.errors import UserError
 from serving.triton.backend.files import disagreement, files_of
 
-MANIFEST, CHAMPION = "manifest.json", "champion"
+MANIFEST, CHAMPION, CLUSTER = "manifest.json", "champion", "cluster"
 SPARE_VERSIONS = 2  # versions beside the champion
+REFRESHES = 10_000  # of a version of the registry; the third of version 7 is 70003
 
 
 class Manifest(BaseModel, extra="allow"):
@@ -81,11 +83,25 @@ def checked_manifest(package: Path) -> dict[str, Any]:
     return manifest
 
 
-def promote(store: Path, version: str) -> None:
-    """Make `version` the one that serves, after its checksums agree. Raises UserError when they do
-    not.
+def promote(store: Path, version: str, namespace: str = "") -> None:
+    """Make `version` the one that serves, after its checksums agree. A rollout names the
+    `namespace` whose Triton has loaded it, and the store keeps that name.
+
+    Raises UserError when they do not, and when a cluster serves from the store and this is no
+    rollout: Triton loads there what a rollout names, and no router could serve the version.
     """
     verify(store, version)
+    if namespace:
+        with replacing(store / CLUSTER) as draft:
+            draft.write_text(f"{namespace}\n")
+    elif (store / CLUSTER).is_file():
+        cluster = (store / CLUSTER).read_text().strip()
+        raise UserError(
+            f"the cluster's namespace {cluster} serves from {store}: Triton there has not loaded"
+            f" version {version}, so that no router could serve it. Roll it out in place of"
+            f" promoting it: the step deploy does, and mtmh refresh and mtmh intake with"
+            f" --namespace {cluster}."
+        )
     with replacing(store / CHAMPION) as draft:
         draft.write_text(f"{version}\n")
 
@@ -142,13 +158,22 @@ def verify(store: Path, version: str) -> dict[str, Any]:
     return manifest
 
 
+def trained(version: str) -> int:
+    """The registry's number of the version that `version` is, or is a refresh of."""
+    number = int(version)
+    return number if number < REFRESHES else number // REFRESHES
+
+
 def versions(store: Path) -> list[str]:
-    """The installed versions, oldest first."""
-    return sorted((path.name for path in (store / "versions").glob("[0-9]*")), key=int)
+    """The installed versions, oldest first: a version's refreshes come after it and before what was
+    trained later.
+    """
+    names = (path.name for path in (store / "versions").glob("[0-9]*"))
+    return sorted(names, key=lambda version: (trained(version), int(version)))
 
 
 def retire(store: Path, spare: int = SPARE_VERSIONS, needed: Collection[str] = ()) -> list[str]:
-    """Remove all versions but the champion, those `needed`, and the newest `kept` others; returns
+    """Remove all versions but the champion, those `needed`, and the newest `spare` others; returns
     those removed.
 
     A server that has one of them loaded goes on with it: it holds what it read.

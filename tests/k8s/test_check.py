@@ -22,7 +22,7 @@ if shutil.which("kubectl") is None and not os.environ.get("CI"):
 
 TRITON, ROUTER, REDIS = "base/triton.yaml", "base/router-deployment.yaml", "base/redis.yaml"
 NETWORK, ACCOUNT, BASE = "base/network.yaml", "base/deploy-account.yaml", "base/kustomization.yaml"
-GPU = "overlays/gpu/triton.yaml"
+GPU, LOOP = "overlays/gpu/triton.yaml", "overlays/loop"
 FROM_ROUTER = """    - from:
         - podSelector:
             matchLabels: {app.kubernetes.io/part-of: mtmh, app.kubernetes.io/component: router}
@@ -122,7 +122,15 @@ BROKEN = {
     "ends": [
         (TRITON, "terminationGracePeriodSeconds: <60|20>", "Deployment triton: terminationGracePeriodSeconds"),
     ],
+    "jobs": [
+        (f"{LOOP}/monitor.yaml", "concurrencyPolicy: <Forbid|Allow>", "CronJob monitor: spec.concurrencyPolicy"),
+        (f"{LOOP}/refresh.yaml", "<activeDeadlineSeconds: 10800|completions: 1>",
+         "CronJob refresh: spec.jobTemplate.spec.activeDeadlineSeconds"),
+        (f"{LOOP}/retain.yaml", "restartPolicy: <Never|OnFailure>", "must be Never"),
+        (f"{LOOP}/retain.yaml", "<  failedJobsHistoryLimit: 3\n|>", "CronJob retain: spec.failedJobsHistoryLimit"),
+    ],
     "selectors": [
+        (f"{LOOP}/network.yaml", "component: <watch|watcher>}\n  policyTypes", "watch: spec.podSelector"),
         (NETWORK, "component: <redis|reddis>}\n  policyTypes", "redis: spec.podSelector: takes no pods"),
         (NETWORK, "mtmh/step: <features|feature>", "NetworkPolicy redis: spec.ingress"),
     ],
@@ -131,6 +139,7 @@ BROKEN = {
         (NETWORK, "port: <grpc|8003>}\n    - to", "spec.egress: port 8003: the pods of triton"),
     ],
     "denied_first": [
+        (f"{LOOP}/retain.yaml", "        labels: {<app.kubernetes.io/part-of|part-of>: mtmh", "CronJob retain"),
         (NETWORK, "  policyTypes: [Ingress<, Egress|>]\n---", "no NetworkPolicy denies these pods"),
     ],
     "let_through": [
@@ -175,7 +184,7 @@ def test_what_is_broken_is_found(
 ) -> None:
     folder = copied(tmp_path, file, change)
     (check,) = [check for check in CHECKS if check.__name__ == name]
-    overlay = folder / "overlays" / ("gpu" if "gpu" in file else "cpu")
+    overlay = folder / "overlays" / (file.split("/")[1] if "overlays" in file else "cpu")
     found = [finding for finding in check(render(overlay)) if says in finding]
     assert found, list(check(render(overlay)))
     path, _, _ = found[0].partition(": ")

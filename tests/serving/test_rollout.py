@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.cluster_api import StandIn
 from helpers.cluster_pods import Trouble
-from helpers.small_cluster import cluster, serve, write_package
+from helpers.small_cluster import cluster, kubeconfig, serve, write_package
 from kfp import dsl
 
 from components.deploy import deploy
@@ -22,7 +22,7 @@ from mtmh.errors import UserError
 from serving.cluster.lease import held
 from serving.cluster.pods import RolloutError
 from serving.cluster.rollout import roll_out
-from serving.triton.store import versions
+from serving.triton.store import promote, versions
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +41,16 @@ def test_the_next_comes_beside_the_old_and_the_one_before_goes(api: StandIn) -> 
     serve(api, "7 8")
     assert roll_out(api.store, "10", cluster(api)) == ["8", "10"]
     assert (api.history, api.champion, api.serving) == (["8 10"], "10", {"10"})
+
+
+def test_where_a_cluster_serves_nothing_is_promoted_but_by_a_rollout(api: StandIn) -> None:
+    """Triton there loads what a rollout tells it alone: no router could serve the version."""
+    roll_out(api.store, "7", cluster(api))
+    with pytest.raises(UserError, match=r"namespace mtmh serves from .* --namespace mtmh"):
+        promote(api.store, "8")
+    assert api.champion == "7"
+    roll_out(api.store, "8", cluster(api))
+    assert api.champion == "8"
 
 
 def test_a_version_that_an_experiment_names_stays(api: StandIn) -> None:
@@ -220,15 +230,3 @@ def test_the_deploy_step_rolls_a_cluster(
         "10",
         "11",
     ]  # what Triton has loaded, and the newest two others
-
-
-def kubeconfig(path: Path, url: str) -> Path:
-    contexts = [{"name": "test", "context": {"cluster": "test", "user": "test"}}]
-    whole = {
-        "current-context": "test",
-        "contexts": contexts,
-        "users": [{"name": "test", "user": {}}],
-    }
-    whole |= {"clusters": [{"name": "test", "cluster": {"server": url}}]}
-    path.write_text(json.dumps(whole))
-    return path

@@ -23,7 +23,8 @@ from mtmh.retrieval.refresh import refresh
 from mtmh.retrieval.version import retrieval_settings, verify, write_manifest
 from serving.triton import store as packages
 from serving.triton.export import write_package
-from serving.triton.refreshed import install_refresh, retire_refreshes, trained
+from serving.triton.refreshed import install_refresh, retire_refreshes
+from serving.triton.store import trained
 
 Candidates = list[tuple[str, str, str]]
 

@@ -275,6 +275,7 @@ def test_where_somebody_else_loads_the_models_the_router_waits(
 ) -> None:
     install(place.package("6"), place.store)
     promote(place.store, "6")
+    unload_all(server, place.triton.secret)
     with run_router("triton.manages_models=false", wait=False) as router:
         eventually(
             lambda: "engagement_6" in router.client.get("/readyz").json()["waiting"].get("6", ""),
@@ -283,14 +284,53 @@ def test_where_somebody_else_loads_the_models_the_router_waits(
         assert router.client.get("/readyz").json()["refused"] == {}  # to wait is no refusal
         response = router.client.post("/v1/retrieve", json=ASKED)
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
-        models = sorted(path.name for path in (place.store / "models").glob("*_6"))
-        for model in models:  # the ensembles, retrieve_*, come last
-            server.load_model(model, headers=headers(place.triton.secret))
+        load(server, place, "6")
         eventually(lambda: router.client.get("/readyz").status_code == 200, "it is ready")
         assert router.retrieve(**ASKED)["model_version"] == "6"
         assert router.client.get("/readyz").json()["waiting"] == {}
         promote(place.store, "1")
     assert server.is_model_ready("retrieve_relevance_6")  # it unloads nothing either
+
+
+def test_a_router_that_starts_serves_what_is_loaded_in_place_of_a_champion_that_is_not(
+    run_router: Run, place: RouterFolder, server: InferenceServerClient
+) -> None:
+    install(place.package("7"), place.store)
+    promote(place.store, "7")
+    unload_all(server, place.triton.secret)
+    load(server, place, "1")
+    load(server, place, "2")
+    with run_router("triton.manages_models=false") as router:
+        health = router.client.get("/readyz").json()
+        assert (health["model_version"], health["instead_of"]) == ("2", "7")  # the newest of both
+        assert list(health["waiting"]) == ["7"]
+        assert router.retrieve(**ASKED)["model_version"] == "2"
+        assert router.metric("mtmh_champion_missing") == 1
+        load(server, place, "7")
+        eventually(
+            lambda: router.client.get("/readyz").json()["model_version"] == "7", "it takes over"
+        )
+        assert router.client.get("/readyz").json()["instead_of"] == ""
+        assert router.metric("mtmh_champion_missing") == 0
+        promote(place.store, "1")
+
+
+def load(server: InferenceServerClient, place: RouterFolder, version: str) -> None:
+    models = sorted(path.name for path in (place.store / "models").glob(f"*_{version}"))
+    for model in models:  # the ensembles, retrieve_*, come last
+        server.load_model(model, headers=headers(place.triton.secret))
+
+
+def unload_all(server: InferenceServerClient, secret: str) -> None:
+    index = server.get_model_repository_index(headers=headers(secret)).models
+    for name in sorted((model.name for model in index if model.state == "READY"), reverse=True):
+        server.unload_model(name, headers=headers(secret))
+
+    def loaded() -> list[str]:
+        models = server.get_model_repository_index(headers=headers(secret)).models
+        return [model.name for model in models if model.state == "READY"]
+
+    eventually(lambda: not loaded(), "nothing is loaded")
 
 
 def test_arms_come_with_a_configuration_without_a_restart(

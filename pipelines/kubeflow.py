@@ -23,8 +23,10 @@ from pipelines.arguments import data_name, on_cluster
 if TYPE_CHECKING:
     import kfp_server_api as api
 
-# in the image (k8s/images/router.Dockerfile)
+# in the image (k8s/images/pipeline.Dockerfile)
 FEATURE_STORE = "/etc/mtmh/feature_store.cluster.yaml"
+# What a step downloads or compiles lies in these folders of the volume, for the next run.
+CACHES = {"HF_HOME": "huggingface", "NUMBA_CACHE_DIR": "numba"}
 
 
 def place_on(task: PipelineTask, cluster: ClusterSettings) -> None:
@@ -46,7 +48,21 @@ def equip(task: PipelineTask, cluster: ClusterSettings) -> None:
     the image that it runs in, which a pipeline that is compiled there asks for again."""
     if cluster.volume_claim:
         kubernetes.mount_pvc(task, pvc_name=cluster.volume_claim, mount_path=cluster.volume)
+        for variable, folder in CACHES.items():
+            task.set_env_variable(variable, f"{cluster.volume}/cache/{folder}")
     task.set_env_variable(IMAGE_VARIABLE, IMAGE)
+    # A node keeps what a tag named once, while the tag may move; a digest names the same for ever.
+    if "/" in IMAGE and "@" not in IMAGE and not cluster.local_images:
+        kubernetes.set_image_pull_policy(task, "Always")
+    if cluster.image_pull_secret:
+        kubernetes.set_image_pull_secrets(task, [cluster.image_pull_secret])
+
+
+def reach_hub(content: PipelineTask, cluster: ClusterSettings) -> None:
+    """Let `content` download gated backbones with the token of the Secret `huggingface`, where the
+    namespace has one."""
+    if cluster.volume_claim:
+        kubernetes.use_secret_as_env(content, "huggingface", {"token": "HF_TOKEN"}, optional=True)
 
 
 def reach_kubeflow(task: PipelineTask, cluster: ClusterSettings) -> None:

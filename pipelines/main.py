@@ -22,7 +22,7 @@ from components.register import register
 from components.report import report
 from components.train import train
 from mtmh.config import ClusterSettings
-from pipelines.kubeflow import equip, place_on, reach_serving
+from pipelines.kubeflow import equip, place_on, reach_hub, reach_serving
 
 NAME = "mtmh"
 STEPS = (
@@ -124,6 +124,7 @@ def _arrange(tasks: dict[str, PipelineTask], cluster: ClusterSettings | None) ->
         tasks[name].set_retry(num_retries=2, backoff_duration="30s")
     # On a cluster training gets the GPU, and every step the volume that they share.
     place_on(tasks["train"], cluster)
+    reach_hub(tasks["content"], cluster)
     reach_serving(tasks["features"], tasks["deploy"], cluster)
     for task in tasks.values():
         equip(task, cluster)

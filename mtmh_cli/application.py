@@ -104,7 +104,7 @@ def main() -> None:
         sys.exit(2)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if find_spec(package) is not None:
+        if not package or find_spec(package) is not None:
             raise  # it is there, without such a module: a fault of ours
         print(
             f"mtmh: this command needs the package {package}, which is not installed. The router's"

@@ -15,7 +15,7 @@ RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends libg
 # torch from its own index alone, where it has no hash that we could pin, and without its tests; all else by the hashes of the locks.
 WORKDIR /opt/mtmh
 RUN python -m pip install --no-cache-dir --index-url "$TORCH_INDEX" torch==2.13.0 \
-    && rm -r "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch/test"
+    && rm -r "$(python -c 'from importlib.util import find_spec; print(*find_spec("torch").submodule_search_locations)')/test"
 COPY requirements.txt requirements-monitoring.txt ./
 RUN python -m pip install --no-cache-dir --no-deps --require-hashes \
     --requirement requirements.txt --requirement requirements-monitoring.txt

@@ -1,27 +1,38 @@
 """Python with what one lock names, and nothing else that is installed: as in the image made of it.
 
-`python -c` code starts with `only(LOCK)`; `environment` finds this module and the checkout.
+Code for `python -c` starts with `only(LOCK)`; with `PYTHONPATH` it finds this module and the
+checkout.
 """
 
 import csv
-import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, DistributionFinder
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
-environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+PYTHONPATH = f"{ROOT}:{ROOT / 'tests'}"
+ANYWHERE = DistributionFinder.Context()
 
 
 class LockedFinder:
-    """Finds modules as Python does, but none of the files in `foreign`."""
+    """Finds modules and distributions as Python does, but none whose distribution is not among
+    `names`."""
 
-    def __init__(self, foreign: set[str]) -> None:
-        self.foreign = foreign
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+        own, others = set(), set()
+        for distribution in PathFinder.find_distributions(ANYWHERE):
+            rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
+            files = {str(distribution.locate_file(row[0])) for row in rows}
+            (own if self.has(distribution) else others).update(files)
+        self.foreign = others - own
+
+    def has(self, distribution: Distribution) -> bool:
+        return re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower() in self.names
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -29,16 +40,14 @@ class LockedFinder:
         spec = PathFinder.find_spec(name, path, target)
         return None if spec is not None and spec.origin in self.foreign else spec
 
+    def find_distributions(
+        self, context: DistributionFinder.Context = ANYWHERE
+    ) -> Iterator[Distribution]:
+        return filter(self.has, PathFinder.find_distributions(context))
+
 
 def only(lock: Path) -> None:
-    """From now on this process imports no file of a distribution that `lock` does not name."""
-    locked = set(re.findall(r"^([\w.-]+)(?:\[[\w,]+\])?==", lock.read_text(), re.MULTILINE))
-    foreign: set[str] = set()
-    own: set[str] = set()
-    for distribution in distributions():
-        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
-        rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
-        files = {str(distribution.locate_file(row[0])) for row in rows}
-        (own if name in locked else foreign).update(files)
+    """From now on this process has, of all that is installed, what `lock` names."""
+    names = set(re.findall(r"^([\w.-]+)(?:\[[\w,]+\])?==", lock.read_text(), re.MULTILINE))
     # In the same place: an editable installation, which comes behind it, may be another checkout.
-    sys.meta_path[sys.meta_path.index(PathFinder)] = LockedFinder(foreign - own)
+    sys.meta_path[sys.meta_path.index(PathFinder)] = LockedFinder(names)

@@ -1,5 +1,6 @@
 """The router with what its image has: requirements-router.txt, and no other package."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,16 +8,17 @@ from pathlib import Path
 import httpx
 import pytest
 from helpers.live_router import RouterFolder, eventually
-from helpers.only_locked import ROOT, environment
+from helpers.only_locked import PYTHONPATH, ROOT
 from helpers.processes import free_ports
 
-LOCKED = f"from helpers.only_locked import *; only(ROOT / 'requirements-router.txt'); "
+LOCKED = "from helpers.only_locked import ROOT, only; only(ROOT / 'requirements-router.txt'); "
 ROUTE = LOCKED + "from mtmh_cli import main; main()"
 
 
 def locked(code: str, *words: str) -> "subprocess.Popen[str]":
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = [sys.executable, "-c", code, *words]
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     return subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
@@ -49,7 +51,7 @@ def test_it_answers_a_user_whose_history_is_in_the_feature_store(
 
     try:
         eventually(ready, "it is ready")
-        response = client.post("/v1/retrieve", json={"user_id": "u0", "k": 5}).json()
+        response = client.post("/v1/retrieve", json={"user_id": "u01", "k": 5}).json()
         assert response["candidates"], response
     finally:
         router.terminate()

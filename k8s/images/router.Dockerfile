@@ -3,7 +3,8 @@
 #   docker build -f k8s/images/router.Dockerfile -t mtmh-router:0.1.0 .
 FROM python:3.11.14-slim-bookworm
 
-# What changes least comes first. A user with a name: where a pod says no group, the container's group is the one of its user here, else root's.
+# What changes least comes first. A user with a name: where a pod says no group, the container's group is the one of its user here,
+# else root's.
 RUN groupadd --gid 10001 mtmh && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home mtmh
 
 WORKDIR /opt/mtmh

@@ -40,19 +40,20 @@ def test_it_answers_a_user_whose_history_is_in_the_feature_store(
     ]
     words = [word for setting in settings for word in ("--set", setting)]
     router = locked(ROUTE, "route", *words)
-    client = httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=30)
+    url = f"http://127.0.0.1:{http}"
 
     def ready() -> bool:
         try:
-            return client.get("/readyz").status_code == 200
+            return httpx.get(f"{url}/readyz").status_code == 200
         except httpx.TransportError:
             assert router.poll() is None, router.communicate()[1]
             return False
 
     try:
         eventually(ready, "it is ready")
-        response = client.post("/v1/retrieve", json={"user_id": "u01", "k": 5}).json()
-        assert response["candidates"], response
+        user = {"user_id": "u01", "k": 5}
+        answer = httpx.post(f"{url}/v1/retrieve", json=user, timeout=30).json()
+        assert answer["candidates"], answer
     finally:
         router.terminate()
         _, log = router.communicate(timeout=60)

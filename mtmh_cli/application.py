@@ -108,8 +108,8 @@ def main() -> None:
             raise  # it is there, without such a module: a fault of ours
         print(
             f"mtmh: this command needs the package {package}, which is not installed. The router's"
-            " image has what `mtmh route` needs, the pipeline's all; elsewhere write pip install"
-            " 'mtmh[pipeline,serving,monitoring]'.",
+            " image has what `mtmh route` needs, the pipeline's everything; elsewhere write"
+            " pip install '.[pipeline,serving,monitoring]'.",
             file=sys.stderr,
         )
         sys.exit(2)

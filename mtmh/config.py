@@ -99,8 +99,8 @@ class QualitySettings(Section):
 
 
 class ContentSettings(Section):
-    """Stage content. A backbone is a local directory or a hub id; the text
-    backbone also "packaged" (MiniLM).
+    """Stage content. A backbone is a local directory or a hub id, with `@` and a
+    commit behind it where it is pinned; the text backbone also "packaged" (MiniLM).
     """
 
     backbone: str = "packaged"
@@ -214,6 +214,7 @@ class ClusterSettings(Section):
     kubeflow_namespace: str = ""  # of a profile; empty: a Kubeflow Pipelines of one user
     experiment: str = "mtmh"  # what holds the runs on the Kubeflow Pipelines server
     local_images: bool = False  # the nodes have the image, and no registry does (kind, minikube)
+    image_pull_secret: str = ""  # Secret by which nodes pull the image, where the account has none
     gpu_resource: str = "nvidia.com/gpu"
     steps: StepTable = DEFAULTS
 

@@ -2,6 +2,7 @@
 entry point."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -94,13 +95,26 @@ def check_cron(cron: str) -> None:
 
 
 def main() -> None:
-    """Entry point: a UserError and a full disk are one message and exit status 2."""
+    """Entry point: a UserError, a full disk and a package that is not installed are one message and
+    exit status 2.
+    """
     set_environment()
     try:
         with full_disk_explained(Path.cwd()):
             app()
     except UserError as error:
         print(f"mtmh: {visible_lines(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or find_spec(package) is not None:
+            raise  # it is there, without such a module: a fault of ours
+        print(
+            f"mtmh: this command needs the package {package}, which is not installed. The router's"
+            " image has what `mtmh route` needs, the pipeline's everything; elsewhere write"
+            " pip install '.[pipeline,serving,monitoring]'.",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         print(

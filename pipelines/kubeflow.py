@@ -25,7 +25,7 @@ from pipelines.arguments import data_name, on_cluster
 if TYPE_CHECKING:
     import kfp_server_api as api
 
-# in the image (k8s/images/router.Dockerfile)
+# in the image (k8s/images/pipeline.Dockerfile)
 FEATURE_STORE = "/etc/mtmh/feature_store.cluster.yaml"
 # Keys of the two Secrets, and the variables that every client of such a server reads.
 OBJECT_STORE_KEYS = {
@@ -40,6 +40,8 @@ OBJECT_STORE_KEYS = {
 MLFLOW_KEYS = {
     name: f"MLFLOW_TRACKING_{name.upper()}" for name in ("username", "password", "token")
 }
+# What a step downloads or compiles lies in these folders of the volume, for the next run.
+CACHES = {"HF_HOME": "huggingface", "NUMBA_CACHE_DIR": "numba"}
 
 
 def place(task: PipelineTask, cluster: ClusterSettings) -> None:
@@ -66,6 +68,8 @@ def equip(task: PipelineTask, cluster: ClusterSettings) -> None:
     place(task, cluster)
     if cluster.volume_claim:
         kubernetes.mount_pvc(task, pvc_name=cluster.volume_claim, mount_path=cluster.volume)
+        for variable, folder in CACHES.items():
+            task.set_env_variable(variable, f"{cluster.volume}/cache/{folder}")
     # A key may be missing: who has a token needs no password, Amazon's own store no endpoint.
     for secret, variables in (
         (cluster.object_secret, OBJECT_STORE_KEYS),
@@ -74,6 +78,18 @@ def equip(task: PipelineTask, cluster: ClusterSettings) -> None:
         if secret:
             kubernetes.use_secret_as_env(task, secret, variables, optional=True)
     task.set_env_variable(IMAGE_VARIABLE, IMAGE)
+    # A node keeps what a tag named once, while the tag may move; a digest names the same for ever.
+    if "/" in IMAGE and "@" not in IMAGE and not cluster.local_images:
+        kubernetes.set_image_pull_policy(task, "Always")
+    if cluster.image_pull_secret:
+        kubernetes.set_image_pull_secrets(task, [cluster.image_pull_secret])
+
+
+def reach_hub(content: PipelineTask, cluster: ClusterSettings) -> None:
+    """Let `content` download gated backbones with the token of the Secret `huggingface`, where the
+    namespace has one."""
+    if cluster.volume_claim:
+        kubernetes.use_secret_as_env(content, "huggingface", {"token": "HF_TOKEN"}, optional=True)
 
 
 def keep_state(task: PipelineTask, cluster: ClusterSettings) -> None:

@@ -25,7 +25,7 @@ from components.register import register
 from components.report import report
 from components.train import train
 from mtmh.config import ClusterSettings
-from pipelines.kubeflow import equip, keep_state, reach_serving, states_folder
+from pipelines.kubeflow import equip, keep_state, reach_hub, reach_serving, states_folder
 
 NAME = "mtmh"
 STEPS = (
@@ -135,6 +135,7 @@ def _arrange(tasks: dict[str, PipelineTask], cluster: ClusterSettings | None) ->
         tasks["preranker"].after(tasks["train"])
         return
     # On a cluster every step gets its line of the table, and the volume that they share.
+    reach_hub(tasks["content"], cluster)
     reach_serving(tasks["features"], tasks["deploy"], cluster)
     for task in tasks.values():
         equip(task, cluster)

@@ -52,7 +52,8 @@ def identity(backbone: str, limit: int | str) -> str:
 
 
 def pretrained(setting: str, backbone: str, *loaders: Callable[..., Any]) -> list[Any]:
-    """What each of the `loaders` of `transformers` makes of `backbone`.
+    """What each of the `loaders` of `transformers` makes of `backbone`, a directory, ID or
+    ID@COMMIT.
 
     Raises UserError when it cannot be loaded.
     """
@@ -61,18 +62,21 @@ def pretrained(setting: str, backbone: str, *loaders: Callable[..., Any]) -> lis
     # Its bars and warnings would stand between the lines of the run.
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    name = locate(backbone)
+    name, revision = locate(backbone), "main"
     # A directory has all that there is: nothing is looked up at the hub.
     is_local = Path(name).is_dir()
+    if not is_local and "@" in name:
+        name, _, revision = name.partition("@")
+    options = {"local_files_only": is_local, "revision": revision}
     try:
-        return [load(name, local_files_only=is_local) for load in loaders]
+        return [load(name, **options) for load in loaders]
     except (OSError, ValueError) as error:
         # The message runs over many lines; the first says what is wrong.
         first = str(error).splitlines()[0]
         packaged = "'packaged', " if setting == "content.backbone" else ""
         raise UserError(
             f"{setting} {backbone!r} cannot be loaded: {first} Write {packaged}a directory in"
-            " Hugging Face form, or a hub id that this machine can reach."
+            " Hugging Face form, or a hub id (ID, ID@COMMIT) that this machine can reach."
         ) from None
 
 

@@ -3,7 +3,10 @@ of texts.
 """
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +163,35 @@ def test_a_directory_with_other_weights_is_another_backbone(tmp_path: Path) -> N
     assert load_encoder(str(folder), 64, 2, CPU)(["a text", "another", "one more"]).shape == (3, 16)
     assert identity(str(shutil.copytree(folder, tmp_path / "copy")), 64) == names[1]
     assert identity(str(folder), 32) != names[1]
+
+
+def test_a_commit_of_the_hub_is_loaded_where_one_is_named(tmp_path: Path) -> None:
+    """From the hub's own cache, as a run without network finds it."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path / "hub" / "models--team--tiny"
+    for commit, width in (("a" * 40, 16), ("b" * 40, 32)):
+        snapshot = folder / "snapshots" / commit
+        shutil.copytree(
+            locate("packaged"),
+            snapshot,
+            ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "config*"),
+        )
+        tiny = BertConfig(
+            hidden_size=width, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        )
+        BertModel(tiny).save_pretrained(snapshot)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("a" * 40)
+    code = (
+        "import sys, torch; from mtmh.content.backbones import load_encoder; "
+        "print(*(load_encoder(name, 64, 2, torch.device('cpu'))(['a text']).shape[1]"
+        " for name in sys.argv[1:]))"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", code, "team/tiny", f"team/tiny@{'b' * 40}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["16", "32"], done.stderr
 
 
 def test_a_backbone_that_is_not_there_is_named(tmp_path: Path) -> None:

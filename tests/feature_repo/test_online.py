@@ -1,6 +1,9 @@
 """Loading and reading the online store, SQLite and Redis: the same answers, and no row lost."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 from feast import FeatureStore, FileSource
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+from helpers.only_locked import PYTHONPATH
 
 from feature_repo import store as feature_store
 from feature_repo.views import source
@@ -44,6 +48,24 @@ def test_the_newest_rows_up_to_a_time_are_served(store: FeatureStore, write_sour
     assert u.as_of == START + timedelta(days=3)
     assert (nobody.item_ids, nobody.topics, nobody.topic_shares, nobody.as_of) == ([], [], [], None)
     assert v.item_ids == ["b"]
+
+
+def test_what_the_routers_image_has_is_enough_to_read(
+    store: FeatureStore, write_sources: Write, tmp_path: Path
+) -> None:
+    feature_store.apply(store, write_sources(STATISTICS, HISTORIES))
+    feature_store.materialize(store, "user_history")
+    code = (
+        "import sys; from pathlib import Path; from helpers.only_locked import ROOT, only; "
+        "only(ROOT / 'requirements-router.txt'); "
+        "from feature_repo.feast_import import import_feast; import_feast(); "
+        "from feature_repo.store import online_user_history, open_store; "
+        "print(online_user_history(open_store(Path(sys.argv[1])), ['v'])[0].item_ids)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "store")]
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == "['b']\n", done.stderr
 
 
 def test_a_second_load_replaces_values_of_the_same_time(

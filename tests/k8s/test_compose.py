@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from components import IMAGE
+
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 MANIFESTS = {
@@ -19,7 +21,11 @@ MANIFESTS = {
     "triton": K8S / "base" / "triton.yaml",
     "router": K8S / "base" / "router-deployment.yaml",
 }
-IMAGES = {"mtmh-python": "router.Dockerfile", "mtmh-triton": "triton.Dockerfile"}
+IMAGES = {
+    "mtmh-python": "pipeline.Dockerfile",
+    "mtmh-router": "router.Dockerfile",
+    "mtmh-triton": "triton.Dockerfile",
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,7 @@ def test_the_images_are_those_of_the_cluster(compose: dict[str, Any]) -> None:
     for name in MANIFESTS:
         assert services[name]["image"] == tagged(container(name)["image"])
     for name in ("pipeline", "permissions"):
-        assert services[name]["image"] == services["router"]["image"]
+        assert services[name]["image"] == IMAGE
     for service in services.values():
         if "build" in service:
             dockerfile = IMAGES[service["image"].partition(":")[0]]

@@ -27,6 +27,11 @@ FILES = sorted(IMAGES.glob("*.Dockerfile"))
 TRITON = Path(os.environ.get("MTMH_TRITON", ROOT / ".triton"))
 PIN = re.compile(r"([A-Za-z][\w.-]*)(?:\[[\w,]+\])?==([\w.]+)")
 BACKENDS = ("server", "backend", "backend-gpu")
+BUILT = {  # image -> what it is built from
+    "mtmh-python": "pipeline.Dockerfile",
+    "mtmh-router": "router.Dockerfile",
+    "mtmh-triton": "triton.Dockerfile",
+}
 # What each lock adds to the ones before it: extras of pyproject.toml.
 EXTRAS = {
     "requirements.txt": ("pipeline", "serving"),
@@ -97,7 +102,7 @@ def test_pins_agree_with_those_that_are_tested() -> None:
         assert pins(ROOT / "serving" / "triton" / name)["numpy"].startswith(
             "1."
         )  # Triton's BYTES tensors need it
-    assert pins(IMAGES / "router.Dockerfile")["torch"] == pins(ROOT / "Makefile")["torch"]
+    assert pins(IMAGES / "pipeline.Dockerfile")["torch"] == pins(ROOT / "Makefile")["torch"]
 
 
 LOCKS = [
@@ -148,17 +153,55 @@ def test_no_lock_repeats_a_package_of_the_one_before() -> None:
     assert len(names) == len(set(names))
 
 
-def test_the_image_takes_what_runs_and_monitors_and_no_tools() -> None:
+@pytest.mark.parametrize(
+    ("file", "locks"),
+    [
+        ("pipeline.Dockerfile", {"requirements.txt", "requirements-monitoring.txt"}),
+        ("router.Dockerfile", {"requirements-router.txt"}),
+    ],
+)
+def test_an_image_takes_what_its_programs_need_and_no_tools(file: str, locks: set[str]) -> None:
     copied = {
         name
-        for first, rest in instructions(IMAGES / "router.Dockerfile")
+        for first, rest in instructions(IMAGES / file)
         if first == "COPY"
         for name in rest.split()
     }
-    assert {lock for lock in EXTRAS if lock in copied} == {
-        "requirements.txt",
-        "requirements-monitoring.txt",
+    assert {name for name in copied if name.startswith("requirements")} == locks
+
+
+def packages(lock: str) -> set[str]:
+    """The pins of a lock, each with its hashes."""
+    text = (ROOT / lock).read_text().replace("\\\n", " ")
+    return {" ".join(line.split()) for line in text.splitlines() if line[:1] not in ("", "#")}
+
+
+def test_the_routers_lock_is_the_part_of_the_runs_that_its_group_needs() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    locked = {canonical(name) for name in pins(ROOT / "requirements-router.txt")}
+    assert {canonical(name) for name in groups["router"]} <= locked
+    assert packages("requirements-router.txt") < packages("requirements.txt")
+    heavy = {
+        "faiss-cpu",
+        "implicit",
+        "kfp",
+        "matplotlib",
+        "mlflow",
+        "numba",
+        "scipy",
+        "transformers",
     }
+    assert not heavy & locked
+
+
+@pytest.mark.parametrize("file", ["pipeline.Dockerfile", "router.Dockerfile"])
+def test_a_change_of_the_code_builds_no_layer_of_packages_anew(file: str) -> None:
+    """Nothing but locks is copied before all that comes over the network is there."""
+    steps = instructions(IMAGES / file)
+    is_fetched = [re.search("apt-get|--index-url|--require-hashes", rest) for _, rest in steps]
+    last = max(number for number, match in enumerate(is_fetched) if match)
+    before = [rest.split()[:-1] for first, rest in steps[:last] if first == "COPY"]
+    assert all(name.startswith("requirements") for names in before for name in names)
 
 
 def canonical(requirement: str) -> str:
@@ -169,7 +212,7 @@ def test_what_is_copied_with_the_project_is_all_that_it_installs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     copied = {
         rest.split()[0]
-        for first, rest in instructions(IMAGES / "router.Dockerfile")
+        for first, rest in instructions(IMAGES / "pipeline.Dockerfile")
         if first == "COPY"
     }
     rooms = {
@@ -178,24 +221,8 @@ def test_what_is_copied_with_the_project_is_all_that_it_installs() -> None:
     assert rooms <= copied
 
 
-def test_what_numba_compiles_is_in_the_image_and_belongs_to_who_runs_it() -> None:
-    steps = instructions(IMAGES / "router.Dockerfile")
-    cache = next(
-        match[1]
-        for first, rest in steps
-        if first == "ENV" and (match := re.search(r"NUMBA_CACHE_DIR=(\S+)", rest))
-    )
-    made, user, run = (
-        steps.index(step)
-        for step in steps
-        if step[1].startswith(("install --directory", "10001:10001", "mtmh run"))
-    )
-    assert made < user < run
-    assert steps[made][1].endswith(f"--owner 10001 --group 10001 {cache}")
-
-
 def test_the_image_knows_the_name_that_it_is_built_under() -> None:
-    steps = instructions(IMAGES / "router.Dockerfile")
+    steps = instructions(IMAGES / "pipeline.Dockerfile")
     argument = steps.index(("ARG", "IMAGE="))
     assert steps[argument + 1] == ("ENV", f"{IMAGE_VARIABLE}=$IMAGE")
 
@@ -204,10 +231,11 @@ def test_the_image_knows_the_name_that_it_is_built_under() -> None:
 def test_the_overlays_name_the_images_that_are_built(overlay: str) -> None:
     told = yaml.safe_load((ROOT / "k8s" / "overlays" / overlay / "kustomization.yaml").read_text())
     tags = {each["name"]: each["newTag"] for each in told["images"]}
-    assert tags == {"mtmh-python": __version__, "mtmh-triton": f"26.09-{overlay}"}
+    assert tags == {"mtmh-router": __version__, "mtmh-triton": f"26.09-{overlay}"}
     assert f"mtmh-python:{__version__}" == IMAGE
-    for name, file in (("mtmh-python", "router.Dockerfile"), ("mtmh-triton", "triton.Dockerfile")):
-        assert f"-t {name}:{tags[name]} ." in (IMAGES / file).read_text()
+    for name, file in BUILT.items():
+        tag = tags.get(name, __version__)
+        assert f"-t {name}:{tag} ." in (IMAGES / file).read_text()
 
 
 def write_models(folder: Path, *names: str) -> Path:

@@ -202,6 +202,19 @@ def test_without_a_volume_every_step_has_the_keys_of_the_object_store(tmp_path: 
     )
 
 
+def test_what_is_downloaded_and_compiled_lies_on_the_volume(tmp_path: Path) -> None:
+    config = load_config(settings=["cluster.volume_claim=mtmh", "cluster.volume=/data"])
+    spec, platform = compiled(tmp_path / "volume.yaml", config)
+    for step in spec["deploymentSpec"]["executors"].values():
+        environment = {each["name"]: each["value"] for each in step["container"]["env"]}
+        assert environment["HF_HOME"] == "/data/cache/huggingface"
+        assert environment["NUMBA_CACHE_DIR"] == "/data/cache/numba"
+    steps = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    (secret,) = steps["exec-content"]["secretAsEnv"]
+    assert (secret["secretName"], secret["optional"]) == ("huggingface", True)
+    assert secret["keyToEnv"] == [{"secretKey": "token", "envVar": "HF_TOKEN"}]
+
+
 def test_a_run_says_itself_which_data_and_code_it_has(tmp_path: Path) -> None:
     """So a clone, a retry and a recurring run are runs of their own, whoever compiled it."""
     document, _ = compiled(tmp_path / "pipeline.yaml", Config())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from helpers.certificate import certificate
 from helpers.command_line import mtmh
 from helpers.kubeflow_api import Kubeflow, serve_kubeflow
@@ -201,6 +202,24 @@ def test_every_step_runs_in_the_image_that_it_is_told(kubeflow: Kubeflow) -> Non
         container: dict[str, Any] = executor["container"]
         assert container["image"] == image
         assert {"name": "MTMH_IMAGE", "value": image} in container["env"]
+
+
+@pytest.mark.parametrize(("reference", "policy"), [(":7", "Always"), ("@sha256:" + "5" * 64, None)])
+def test_a_node_asks_anew_what_a_tag_names_and_never_what_a_digest_does(
+    tmp_path: Path, reference: str, policy: str | None
+) -> None:
+    """A node keeps what a tag named once: it would run yesterday's code for today's."""
+    image, out = f"registry.example.com/team/mtmh-python{reference}", tmp_path / "pipeline.yaml"
+    words = ["--set", "cluster.volume_claim=mtmh", "--set", "cluster.image_pull_secret=ours"]
+    done = in_image(image, "compile", str(out), *words)
+    assert done.returncode == 0, done.stderr
+    spec, platform = yaml.safe_load_all(out.read_text())
+    steps = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(steps) == set(spec["deploymentSpec"]["executors"])
+    for name, step in steps.items():
+        assert spec["deploymentSpec"]["executors"][name]["container"]["image"] == image
+        assert step.get("imagePullPolicy") == policy
+        assert [secret["secretName"] for secret in step["imagePullSecret"]] == ["ours"]
 
 
 @pytest.mark.parametrize("image", ["mtmh-python:7", ""])

@@ -15,6 +15,7 @@ from kubernetes import client, config
 ROOT = Path(__file__).parents[3]
 IMAGES = {
     "mtmh-python": os.environ.get("MTMH_IMAGE", "localhost/mtmh-python:0.1.0"),
+    "mtmh-router": os.environ.get("MTMH_ROUTER_IMAGE", "localhost/mtmh-router:0.1.0"),
     "mtmh-triton": os.environ.get("MTMH_TRITON_IMAGE", "localhost/mtmh-triton:26.09-cpu"),
     "s3": os.environ.get("MTMH_S3_IMAGE", "localhost/mtmh-s3:test"),
 }

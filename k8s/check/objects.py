@@ -115,7 +115,7 @@ def spread(rendered: Rendered) -> Iterator[str]:
 
 def variables(rendered: Rendered) -> Iterator[str]:
     """Every ConfigMap, Secret and key that a container's environment reads is there."""
-    for thing in rendered.workloads:
+    for thing in rendered.with_pods:
         for container in thing.containers:
             for variable in container.get("env", []):
                 field = f"containers[{container['name']}].env[{variable['name']}]"
@@ -133,7 +133,7 @@ def variables(rendered: Rendered) -> Iterator[str]:
 
 def volumes(rendered: Rendered) -> Iterator[str]:
     """Every ConfigMap, Secret, key and claim that a volume is made of is there."""
-    for thing in rendered.workloads:
+    for thing in rendered.with_pods:
         for volume in thing.pod.get("volumes", []):
             field = f"volumes[{volume['name']}]"
             for kind, key, name in (
@@ -150,7 +150,7 @@ def volumes(rendered: Rendered) -> Iterator[str]:
 
 def accounts(rendered: Rendered) -> Iterator[str]:
     """Accounts, roles and the objects that a role names exist."""
-    for thing in rendered.workloads:
+    for thing in rendered.with_pods:
         # Every namespace has an account `default`.
         name = thing.pod.get("serviceAccountName", "default")
         if name != "default" and rendered.find("ServiceAccount", name) is None:

@@ -16,7 +16,7 @@ HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 def images(rendered: Rendered) -> Iterator[str]:
     """Images are pinned by a tag other than latest, or by a digest."""
-    for thing in rendered.workloads:
+    for thing in rendered.with_pods:
         for container in thing.containers:
             image = container.get("image", "")
             name = image.rpartition("/")[2]  # a registry's port is no tag
@@ -30,7 +30,7 @@ def images(rendered: Rendered) -> Iterator[str]:
 def not_root(rendered: Rendered) -> Iterator[str]:
     """Nobody is root, gains rights, keeps capabilities, shares the node's namespaces or writes the
     image's files."""
-    for thing in rendered.workloads:
+    for thing in rendered.with_pods:
         pod = thing.pod.get("securityContext", {})
         for container in thing.containers:
             container_context = container.get("securityContext", {})
@@ -61,11 +61,15 @@ def not_root(rendered: Rendered) -> Iterator[str]:
 
 
 def apart_from_the_node(rendered: Rendered) -> Iterator[str]:
-    """Pods hold no token of the cluster and nothing of the node."""
-    for thing in rendered.workloads:
-        if thing.pod.get("automountServiceAccountToken") is not False:
+    """Pods hold nothing of the node, and a token of the cluster only under an account of their
+    own."""
+    for thing in rendered.with_pods:
+        if (
+            thing.pod.get("automountServiceAccountToken") is not False
+            and "serviceAccountName" not in thing.pod
+        ):
             yield thing.finding(
-                "automountServiceAccountToken", "must be false: no pod here speaks to the cluster"
+                "automountServiceAccountToken", "must be false: this pod has no account of its own"
             )
         for field in HOST:
             if thing.pod.get(field):
@@ -80,7 +84,7 @@ def apart_from_the_node(rendered: Rendered) -> Iterator[str]:
 def resources(rendered: Rendered) -> Iterator[str]:
     """Containers ask for cpu and memory and have a limit of memory; a GPU's node is tolerated and
     chosen."""
-    for thing in rendered.workloads:
+    for thing in rendered.with_pods:
         for container in thing.containers:
             declared = container.get("resources", {})
             field = f"containers[{container['name']}].resources"
@@ -117,7 +121,7 @@ def probes(rendered: Rendered) -> Iterator[str]:
 def mounts(rendered: Rendered) -> Iterator[str]:
     """Every mount has its volume, every volume a mount, and no two mounts of a container one
     path."""
-    for thing in rendered.workloads:
+    for thing in rendered.with_pods:
         # A StatefulSet's claim templates become volumes of its pods.
         claims = thing.body["spec"].get("volumeClaimTemplates", [])
         names = [volume["name"] for volume in thing.pod.get("volumes", [])]
@@ -140,7 +144,7 @@ def mounts(rendered: Rendered) -> Iterator[str]:
 
 def expansions(rendered: Rendered) -> Iterator[str]:
     """$(NAME) is replaced only where NAME stands earlier in the same container's env."""
-    for thing in rendered.workloads:
+    for thing in rendered.with_pods:
         for container in thing.containers:
             defined: set[str] = set()
             for variable in container.get("env", []):

@@ -12,6 +12,7 @@ import yaml
 from mtmh.errors import UserError
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+CRON_JOB = "CronJob"  # its pods serve nobody, and end
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,22 @@ class KubeObject:
     @property
     def labels(self) -> dict[str, str]:
         """Labels of a workload's pods."""
-        return dict(self.body["spec"]["template"]["metadata"].get("labels", {}))
+        return dict(self._template["metadata"].get("labels", {}))
 
     @property
     def pod(self) -> dict[str, Any]:
-        """The pod's spec of a workload."""
-        return dict(self.body["spec"]["template"]["spec"])
+        """The pod's spec of a workload or of a CronJob."""
+        return dict(self._template["spec"])
 
     @property
     def containers(self) -> list[dict[str, Any]]:
         """Containers of a workload, those that only start first."""
         return [*self.pod.get("initContainers", []), *self.pod["containers"]]
+
+    @property
+    def _template(self) -> dict[str, Any]:
+        spec = self.body["spec"]
+        return dict((spec["jobTemplate"]["spec"] if self.kind == CRON_JOB else spec)["template"])
 
     def port(self, port: int | str) -> int | None:
         """Number of a workload's port, by its name or number; None where no container has it."""
@@ -72,8 +78,13 @@ class Rendered:
 
     @property
     def workloads(self) -> list[KubeObject]:
-        """The objects that make pods."""
+        """The objects that make pods which run by themselves."""
         return self.of(*WORKLOADS)
+
+    @property
+    def with_pods(self) -> list[KubeObject]:
+        """All objects that make pods, those of a schedule too."""
+        return self.of(*WORKLOADS, CRON_JOB)
 
     def selected(self, selector: dict[str, Any]) -> list[KubeObject]:
         """The workloads whose pods `selector` (matchLabels, matchExpressions) takes; an empty one

@@ -144,6 +144,16 @@ def test_a_second_version_comes_while_requests_go_on(
     assert set(counted) == {"version 1", "version 2"}, counted
 
 
+def test_a_rollback_while_requests_go_on_and_forward_again(site: Site) -> None:
+    """By the CronJob that an operator starts a Job of; MLflow's alias goes along."""
+    with asked_all_the_while(site) as counted:
+        log = site.run_job("rollback", "back")
+        assert "version 1 is the champion" in log
+        log = site.run_job("rollback", "forward", MTMH_DO="rollback --version 2")
+        assert "version 2 is the champion" in log
+    assert set(counted) == {"version 1", "version 2"}, counted
+
+
 def test_the_same_run_again_is_made_of_the_cache(
     site: Site, kubeflow: Kubeflow, tmp_path: Path
 ) -> None:

@@ -43,3 +43,16 @@ def serve(api: StandIn, told: str) -> None:
     for router in api.routers:
         router.serving = told.split()[-1]
     api.history.clear()
+
+
+def kubeconfig(path: Path, url: str) -> Path:
+    """A file that leads kubectl's clients to the API at `url`."""
+    contexts = [{"name": "test", "context": {"cluster": "test", "user": "test"}}]
+    whole = {
+        "current-context": "test",
+        "contexts": contexts,
+        "users": [{"name": "test", "user": {}}],
+    }
+    whole |= {"clusters": [{"name": "test", "cluster": {"server": url}}]}
+    path.write_text(json.dumps(whole))
+    return path

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.cluster_api import StandIn
 from helpers.cluster_pods import Trouble
-from helpers.small_cluster import cluster, serve, write_package
+from helpers.small_cluster import cluster, kubeconfig, serve, write_package
 from kfp import dsl
 
 from components.deploy import deploy
@@ -218,15 +218,3 @@ def test_the_deploy_step_rolls_a_cluster(
         "10",
         "11",
     ]  # what Triton has loaded, and the newest two others
-
-
-def kubeconfig(path: Path, url: str) -> Path:
-    contexts = [{"name": "test", "context": {"cluster": "test", "user": "test"}}]
-    whole = {
-        "current-context": "test",
-        "contexts": contexts,
-        "users": [{"name": "test", "user": {}}],
-    }
-    whole |= {"clusters": [{"name": "test", "cluster": {"server": url}}]}
-    path.write_text(json.dumps(whole))
-    return path

@@ -19,7 +19,12 @@ IMAGES = {
 }
 TOKEN, PASSWORD = "a-token-for-the-test-alone", "a-password-for-the-test-alone"
 # A node of two cores takes what the overlays ask of a production node only if it asks for less.
-REQUESTS = {"triton": ("100m", "512Mi"), "router": ("100m", "256Mi"), "redis": ("50m", "128Mi")}
+REQUESTS = {
+    "triton": ("100m", "512Mi"),
+    "router": ("100m", "256Mi"),
+    "redis": ("50m", "128Mi"),
+    "rollback": ("50m", "256Mi"),
+}
 # Names that Kubernetes before 1.21 and 1.23 has under older versions, with the same fields.
 OLDER = {"policy/v1": "policy/v1beta1", "autoscaling/v2": "autoscaling/v2beta2"}
 
@@ -49,6 +54,8 @@ class Site:
         for body in bodies:
             version = body["apiVersion"]
             body["apiVersion"] = version if version in has else OLDER[version]
+            if body["kind"] == "CronJob" and "batch/v1beta1" in has:  # before 1.21 only there
+                body["apiVersion"] = "batch/v1beta1"
         self.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(bodies))
 
     def set_up(self, overlay: str = "cpu") -> None:
@@ -98,10 +105,12 @@ class Site:
             body["metadata"]["namespace"] = self.namespace
             for subject in body.get("subjects", []):
                 subject["namespace"] = self.namespace
-            if body["kind"] not in ("Deployment", "StatefulSet"):
+            if body["kind"] not in ("Deployment", "StatefulSet", "CronJob"):
                 continue
             cpu, memory = REQUESTS[body["metadata"]["name"]]
-            pod = body["spec"]["template"]["spec"]
+            spec = body["spec"]
+            job = spec["jobTemplate"]["spec"] if body["kind"] == "CronJob" else spec
+            pod = job["template"]["spec"]
             for container in [*pod.get("initContainers", []), *pod["containers"]]:
                 container["resources"]["requests"] = {"cpu": cpu, "memory": memory}
                 container["resources"]["limits"] = {"memory": "4Gi"}
@@ -219,6 +228,24 @@ class Site:
             spec["securityContext"] = {"runAsUser": 0}
         body = {"metadata": {"name": name, "labels": labels or {}}, "spec": spec}
         self.core.create_namespaced_pod(self.namespace, body)
+
+    def run_job(self, cron_job: str, name: str, **environment: str) -> str:
+        """As `kubectl create job NAME --from=cronjob/..`, with other values of its environment; the
+        log of its pod, once that has ended well."""
+        (body,) = [
+            body
+            for body in self.rendered("cpu")
+            if body["kind"] == "CronJob" and body["metadata"]["name"] == cron_job
+        ]
+        spec = body["spec"]["jobTemplate"]["spec"]
+        for container in spec["template"]["spec"]["containers"]:
+            for variable in container["env"]:
+                if variable["name"] in environment:
+                    variable["value"] = environment[variable["name"]]
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
+        self.apply(job)
+        pods = ("get", "pods", "-l", f"job-name={name}", "-o", "jsonpath={.items[*].metadata.name}")
+        return self.log_of(self.wait(f"job {name}", 60, lambda: self.kubectl(*pods)))
 
     def log_of(self, name: str) -> str:
         """The log of a pod that has ended well."""

@@ -25,6 +25,12 @@ def _quantile(q: float, where: str, *by: str) -> str:
     return f"histogram_quantile({q}, {_rate('mtmh_stage_seconds_bucket', 'le', *by, where=where)})"
 
 
+def _of_version(metric: str) -> str:
+    """For each answer of the version."""
+    answers = _rate("mtmh_version_seconds_count", "version")
+    return f"{_rate(f'mtmh_version_{metric}', 'version')} / {answers}"
+
+
 NOW = [
     Panel("Routers ready", "Those with a version to serve and Triton in reach.",
           {"": "sum(mtmh_ready)"},
@@ -94,6 +100,18 @@ ROUTER = Dashboard(
             Panel("Cold triggers", "Share of the triggers of which the version knows nothing.",
                   {"cold": f"{_rate('mtmh_cold_triggers_total')} / {_rate('mtmh_triggers_total')}"},
                   "percentunit"),
+        ],
+        "Champion and canary": [
+            Panel("p99 by version", "From being let in to the answer.",
+                  {"version {{version}}":
+                   f"histogram_quantile(0.99, "
+                   f"{_rate('mtmh_version_seconds_bucket', 'le', 'version')})"}, "s", 0.1),
+            Panel("Failed or degraded, by version", "For each answer of the version.",
+                  {"no answer {{version}}": _of_version("unanswered_total"),
+                   "degraded {{version}}": _of_version("degraded_answers_total"),
+                   "empty {{version}}": _of_version("empty_answers_total")}, "percentunit"),
+            Panel("Candidates, by version", "For each answer of the version.",
+                  {"version {{version}}": _of_version("candidates_total")}),
         ],
         "Experiment and log": [
             Panel("Answers by arm", "none: nobody in particular, or no experiment.",

@@ -267,11 +267,17 @@ class Logged(BaseModel):
 class Health(BaseModel):
     status: str
     model_version: str | None = None
+    canary: str | None = Field(None, description="A version that a share of the users get instead.")
+    canary_share: float = Field(0.0, description="That share, from 0 to 1.")
     refused: dict[str, str] = Field(
         default_factory=dict, description="Versions that are not served, and why."
     )
     waiting: dict[str, str] = Field(
         default_factory=dict, description="Versions that will be served, and what they wait for."
+    )
+    silent: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="Versions that take traffic, their heads that do not answer now, and why.",
     )
     champion_named_us: int = Field(
         0,

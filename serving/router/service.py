@@ -7,9 +7,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from mtmh.exposures.log import LogWriter
+from mtmh.heads import HEADS
 from serving.router.configuration import Configuration, Tokens
 from serving.router.history import Histories
 from serving.router.limits import Admission, Deadline, RequestError
@@ -66,6 +68,9 @@ class Service:
         self.log = LogWriter(settings.log.directory) if settings.log.directory else None
         self.metrics.log_kept.set(self.log is not None)
         self.metrics.ready.set_function(lambda: float(self.versions.ready))
+        for head in HEADS:
+            silent = partial(self._is_silent, head)
+            self.metrics.channel_silent.labels(head).set_function(silent)
         # Each in a task of its own: where one hangs, the others go on.
         watches = (
             self._repeat("configuration", self._reload),
@@ -107,9 +112,12 @@ class Service:
             self.versions.adopt(self.settings.experiment)
 
     async def _probe(self) -> None:
-        """Where nobody has had an answer of the champion's lately, ask for one."""
+        """Where nobody has had an answer of a channel that serves lately, ask for one."""
         if (serving := self.versions.serving) is not None:
-            await self.readiness.probe(serving.live[serving.champion].package)
+            await self.readiness.probe([live.package for live in serving.live.values()])
+
+    def _is_silent(self, head: str) -> float:
+        return float(any(head in heads for heads in self.versions.silent.values()))
 
     @contextmanager
     def admit(self, requests: int = 1) -> Iterator[Deadline]:
@@ -218,10 +226,12 @@ class Service:
         # Measured last, so that it includes the wait for the log.
         result.seconds["total"] = time.perf_counter() - deadline.start
         self.metrics.stage["total"].observe(result.seconds["total"])
+        number = result.package.number
+        self.metrics.by_version.seconds.labels(number).observe(result.seconds["total"])
         return {
             "request_id": request_id,
             "exposure_id": exposure_id,
-            "model_version": result.package.number,
+            "model_version": number,
             "arm": result.arm,
             "alpha": result.alpha,
             "degraded": bool(result.missing),

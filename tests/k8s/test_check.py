@@ -211,7 +211,7 @@ def copied(place: Path, file: str, change: str) -> Path:
     before, old, new, after = re.fullmatch(r"(?s)([^<]*)<(.*)\|(.*)>(.*)", change).groups()
     written, instead = before + old + after, before + new + after
     folder = place / "k8s"
-    shutil.copytree(K8S, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(K8S, folder, ignore=shutil.ignore_patterns("check", "__pycache__"))
     text = (folder / file).read_text()
     assert written in text
     (folder / file).write_text(text.replace(written, instead))

@@ -3,7 +3,7 @@ champion's number.
 
     versions/<version>/   a package without its models
     models/<name>/        Triton's model repository; a model's name ends with its version
-    champion              the version that serves
+    champion              the version that serves; in a second line, a canary: `canary 8 0.05`
 
 A version is there when versions/<version> is: its models come before it and go after it. What a
 manifest does not list is in no package: a file more is as wrong as one less, and neither may be a
@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -27,6 +27,38 @@ from serving.triton.backend.files import disagreement, files_of
 
 MANIFEST, CHAMPION = "manifest.json", "champion"
 SPARE_VERSIONS = 2  # versions beside the champion
+
+
+class Served(NamedTuple):
+    """What the file `champion` says: the version that serves, and, while there is one, a canary
+    that a `share` (0 to 1) of the users outside of an experiment get instead.
+    """
+
+    champion: str
+    canary: str = ""
+    share: float = 0.0
+
+    @property
+    def versions(self) -> set[str]:
+        """Those that must be loaded."""
+        return {self.champion, self.canary} - {""}
+
+    @property
+    def text(self) -> str:
+        """As the file has it."""
+        canary = f"canary {self.canary} {self.share:g}\n" if self.canary else ""
+        return f"{self.champion}\n{canary}"
+
+    @classmethod
+    def read(cls, text: str, where: object) -> "Served":
+        """From the text of the file `where`. Raises UserError when it is something else."""
+        line = r"([0-9]{1,18})(?:\s+canary ([0-9]{1,18}) (0\.[0-9]{1,4}))?"
+        if (match := re.fullmatch(line, text.strip())) is None:
+            raise UserError(
+                f"{where} holds {text.strip()[:20]!r}, which is no version: write its number there."
+            )
+        champion, canary, share = match.groups()
+        return cls(champion, canary or "", float(share or 0.0))
 
 
 class Manifest(BaseModel, extra="allow"):
@@ -71,30 +103,43 @@ def install(package: Path, store: Path) -> str:
 
 
 def promote(store: Path, version: str) -> None:
-    """Make `version` the one that serves, after its checksums agree. Raises UserError when they do
-    not.
+    """Make `version` the one that serves, alone, after its checksums agree. Raises UserError when
+    they do not.
     """
-    verify(store, version)
+    serve(store, Served(version))
+
+
+def serve(store: Path, served: Served) -> None:
+    """Let these versions serve, after their checksums agree. Raises UserError when they do not, or
+    the share is none.
+    """
+    if served.canary and not (0.0 < served.share < 1.0 and round(served.share, 4) == served.share):
+        raise UserError(
+            f"a canary's share is from 0.0001 to 0.9999, such as 0.05, not {served.share:g}."
+        )
+    for version in served.versions:
+        verify(store, version)
     with replacing(store / CHAMPION) as draft:
-        draft.write_text(f"{version}\n")
+        draft.write_text(served.text)
 
 
 def champion(store: Path) -> str:
     """The version that serves. Raises UserError when the store has none."""
+    return served(store).champion
+
+
+def served(store: Path) -> Served:
+    """The version that serves, and the canary. Raises UserError when the store has none."""
     try:
         with (store / CHAMPION).open() as file:
-            version = file.read(100).strip()
+            named = Served.read(file.read(100), store / CHAMPION)
     except FileNotFoundError:
         raise UserError(
             f"{store} has no champion to serve: make one with `make run` (mtmh run)."
         ) from None
-    if not re.fullmatch("[0-9]{1,18}", version):
-        raise UserError(
-            f"{store / CHAMPION} holds {version[:20]!r}, which is no version: write its number "
-            f"there."
-        )
-    _manifest(store / "versions" / version)
-    return version
+    for version in named.versions:
+        _manifest(store / "versions" / version)
+    return named
 
 
 def champion_named_us(store: Path) -> int:
@@ -128,14 +173,14 @@ def versions(store: Path) -> list[str]:
 
 
 def retire(store: Path, spare: int = SPARE_VERSIONS, needed: Collection[str] = ()) -> list[str]:
-    """Remove all versions but the champion, those `needed`, and the newest `kept` others; returns
-    those removed.
+    """Remove all versions but the champion, a canary, those `needed`, and the newest `spare`
+    others; returns those removed.
 
     A server that has one of them loaded goes on with it: it holds what it read.
     """
     with _locked(store) as drafts:
-        serving = champion(store)
-        others = [version for version in versions(store) if version not in (serving, *needed)]
+        serving = served(store).versions
+        others = [version for version in versions(store) if version not in (*serving, *needed)]
         old = others[: max(len(others) - spare, 0)]
         for version in old:
             _remove(store, version, drafts)

@@ -13,6 +13,7 @@ from helpers.small_cluster import kubeconfig, serve
 
 from components import registry
 from components.tracking import connect
+from serving.triton.store import Served, served
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for what SQLAlchemy calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
@@ -123,3 +124,69 @@ def test_the_pod_may_ask_the_routers_and_runs_only_when_it_is_told_to() -> None:
     assert "app.kubernetes.io/part-of" not in POD["metadata"]["labels"]
     assert CRON_JOB["spec"]["suspend"] is True
     assert json.dumps(POD).count("mtmh-deploy") == 1
+
+
+def test_a_canary_serves_a_share_until_it_is_promoted(api: StandIn, operator: Operator) -> None:
+    """Triton has both, the routers say so, and MLflow's champion stays until the end."""
+    serve(api, "7 8")
+    registry.make_champion(operator.uri, MODEL, "8")
+    assert operator.does("canary 9 --share 0.05") == 0
+    assert served(api.store) == Served("8", "9", 0.05)
+    assert {router.canary for router in api.routers} == {("9", 0.05)}
+    assert (api.history, api.serving, operator.alias) == (["8 9"], {"8"}, "8")
+    assert operator.does("canary 9 --share 0.5") == 0  # another share needs no roll
+    assert operator.does("promote") == 0
+    assert served(api.store) == Served("9")
+    assert (api.history, api.serving, operator.alias) == (["8 9"], {"9"}, "9")
+    assert {router.canary for router in api.routers} == {("", 0.0)}
+
+
+def test_a_canary_is_ended_by_a_rollback_and_the_champion_stays(
+    api: StandIn, operator: Operator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(api, "7 8")
+    assert operator.does("canary 9") == 0
+    assert operator.does() == 0
+    assert "canary 9 ended; version 8 serves" in capsys.readouterr().out
+    assert (served(api.store), api.serving) == (Served("8"), {"8"})
+    assert operator.does("promote") == 2
+    assert "has no canary to promote" in capsys.readouterr().err
+
+
+def test_a_canary_that_the_routers_refuse_leaves_all_as_it_was(
+    api: StandIn, operator: Operator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(api, "7 8")
+    api.trouble = Trouble(refused="9")
+    assert operator.does("canary 9") == 2
+    assert "version 9 does not serve: router-2 refuses it" in capsys.readouterr().err
+    assert (served(api.store), api.history) == (Served("8"), ["8 9", "7 8"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("canary 8", "version 8 is the champion"),
+        ("canary 9 --share 1", "share is from 0.0001 to 0.9999"),
+        ("canary 9 --share 0.00001", "share is from 0.0001 to 0.9999"),
+        ("canary 3", "no version 3: there is"),
+    ],
+)
+def test_a_canary_that_makes_no_sense_is_refused_before_anything_moves(
+    api: StandIn, operator: Operator, capsys: pytest.CaptureFixture[str], words: str, message: str
+) -> None:
+    serve(api, "7 8")
+    assert operator.does(words) == 2
+    assert message in capsys.readouterr().err
+    assert (served(api.store), api.history) == (Served("8"), [])
+
+
+def test_users_of_an_experiment_get_no_canary(
+    api: StandIn, operator: Operator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(api, "7 8")
+    arms = [{"name": "old", "weight": 1}, {"name": "new", "weight": 1, "alpha": 30}]
+    api.settings += json.dumps({"experiment": {"salt": "a", "arms": arms}})[1:-1] + "\n"
+    assert operator.does("canary 9") == 2
+    assert "an experiment is running" in capsys.readouterr().err
+    assert (served(api.store), api.history) == (Served("8"), [])

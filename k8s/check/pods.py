@@ -81,6 +81,16 @@ def apart_from_the_node(rendered: Rendered) -> Iterator[str]:
                 )
 
 
+def no_sidecars(rendered: Rendered) -> Iterator[str]:
+    """No pod gets Istio's proxy, as a Kubeflow profile's namespace would give it: the policies do
+    not let it speak to its own, and a Job would never end beside it."""
+    for thing in rendered.with_pods:
+        if thing.labels.get("sidecar.istio.io/inject") != "false":
+            yield thing.finding(
+                "template.metadata.labels", 'sidecar.istio.io/inject must be "false"'
+            )
+
+
 def resources(rendered: Rendered) -> Iterator[str]:
     """Containers ask for cpu and memory and have a limit of memory; a GPU's node is tolerated and
     chosen."""
@@ -177,4 +187,14 @@ def ends(rendered: Rendered) -> Iterator[str]:
                 yield thing.finding("terminationGracePeriodSeconds", message)
 
 
-CHECKS = (images, not_root, apart_from_the_node, resources, probes, mounts, expansions, ends)
+CHECKS = (
+    images,
+    not_root,
+    apart_from_the_node,
+    no_sidecars,
+    resources,
+    probes,
+    mounts,
+    expansions,
+    ends,
+)

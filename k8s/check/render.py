@@ -116,7 +116,7 @@ def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 
 def render(overlay: Path) -> Rendered:
     """Render the kustomization in `overlay` without a cluster; operator.yaml lies two folders above
-    it.
+    it. Where that says that it is applied beside another one, the other's objects come along.
 
     Raises UserError when kubectl is missing, or refuses.
     """
@@ -139,6 +139,8 @@ def render(overlay: Path) -> Rendered:
             kind, name = body["kind"], body["metadata"]["name"]
             file = files.get((kind, name), _short(overlay / "kustomization.yaml"))
             objects.append(KubeObject(kind, name, body, file))
+    if other := operator["beside"].get(overlay.name):
+        objects += render(overlay.parent / other).objects
     return Rendered(objects, operator["secrets"], operator["peers"])
 
 

@@ -92,6 +92,11 @@ class Metrics:
         self.requests = counter(
             "mtmh_requests", "Requests answered, by path and status.", ["path", "status"]
         )
+        self.callers = counter(
+            "mtmh_caller_requests",
+            "Requests of callers with a token of their own, by name and status.",
+            ["caller", "status"],
+        )
         self.stage_seconds = histogram(
             "mtmh_stage_seconds",
             f"Latency of each stage: {', '.join(STAGES)}.",

@@ -12,9 +12,9 @@ from typing import Any
 
 from mtmh.exposures.log import LogWriter
 from mtmh.heads import HEADS
-from serving.router.configuration import Configuration, Tokens
+from serving.router.configuration import Configuration
 from serving.router.history import Histories
-from serving.router.limits import Admission, Deadline, RequestError
+from serving.router.limits import Admission, Deadline, RequestError, Tokens
 from serving.router.loading import Models
 from serving.router.metrics import Metrics
 from serving.router.readiness import PAUSE as PROBE_PAUSE
@@ -35,7 +35,7 @@ class Service:
     def __init__(self, source: Source) -> None:
         self.metrics = Metrics()
         self.configuration = Configuration(source, self.metrics)
-        self.admission = Admission(self.settings.limits.in_flight, self.metrics)
+        self.admission = Admission(self.settings.limits, self.metrics)
         self.secret = source.secret or self.settings.triton.read_secret()
 
     @property
@@ -108,7 +108,7 @@ class Service:
 
     async def _reload(self) -> None:
         if await asyncio.to_thread(self.configuration.look):
-            self.admission.limit = self.settings.limits.in_flight
+            self.admission.limits = self.settings.limits
             self.versions.adopt(self.settings.experiment)
 
     async def _probe(self) -> None:

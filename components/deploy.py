@@ -16,6 +16,7 @@ def deploy(
     model_name: str,
     tracking_uri: str,
     namespace: str = "",
+    canary: float = 0.0,
 ) -> None:
     """Check verdict and checksums once more; put the package into `store` and make it the champion
     there, which a running server takes up; then move MLflow's alias `champion` to it, and make the
@@ -23,7 +24,8 @@ def deploy(
 
     With `namespace`, a cluster serves from the store: its Triton loads the version first, the
     champion changes only then, and all is as it was, the alias too, where the version does not come
-    to serve (serving/cluster/rollout.py).
+    to serve (serving/cluster/rollout.py). With `canary` there, the version first serves that share
+    of the users, and all else waits for `mtmh promote`.
     """
     from pathlib import Path
 
@@ -53,14 +55,18 @@ def deploy(
             if namespace:
                 from serving.cluster.lease import held
                 from serving.cluster.pods import Cluster, connected
-                from serving.cluster.rollout import roll_out
+                from serving.cluster.rollout import beside, switch
 
                 cluster = Cluster(connected(), namespace)
                 stack.enter_context(held(cluster, f"{socket.gethostname()} (version {version})"))
             packages.install(Path(package.path), served)
             loaded: list[str] = []
             if namespace:
-                loaded = roll_out(served, version, cluster)
+                serving = beside(served, version, canary)
+                loaded = switch(served, serving, cluster)
+                if serving.canary:
+                    print(f"version {version} serves {canary:.4g} of the users, until mtmh promote")
+                    return
             else:
                 packages.promote(served, version)
             # Last, so that the next run is compared with what served.

@@ -89,11 +89,12 @@ def refresh(
     if store is not None:
         from serving.cluster.rollout import let_serve
         from serving.triton.refreshed import install_refresh, retire_refreshes
+        from serving.triton.store import Served
 
         number = install_refresh(out, store)
         # Older refreshes go only once this one serves in their place.
         if promote:
-            loaded = let_serve(store, number, namespace)
+            loaded = let_serve(store, Served(number), namespace)
             for old in retire_refreshes(store, loaded):
                 print(f"removed version {old} from {store}")
         print(f"version {number} is in {store}{', and serves' if promote else ''}")

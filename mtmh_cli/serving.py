@@ -83,47 +83,6 @@ def serve(
 
 
 @app.command()
-def rollback(
-    data: Annotated[
-        str | None, typer.Option(help="Whose champion.", show_default="the latest run's")
-    ] = None,
-    runs: Runs = Path("runs"),
-    version: Annotated[
-        str | None, typer.Option(help="Which to go back to.", show_default="the one before")
-    ] = None,
-) -> None:
-    """Let an earlier version serve again on this machine, and be the champion that runs are
-    compared with.
-    """
-    from components.registry import make_champion, passed_run
-    from pipelines.local import tracking_uri
-    from pipelines.runs_folder import point, serving
-    from serving.triton import store as packages
-    from serving.triton.refreshed import version_before
-
-    if not (runs / "mlflow.db").exists():
-        raise UserError(f"{runs} has no mlflow.db: name the folder of the runs with --runs.")
-    store = serving(runs, data)
-    number = version or version_before(store)
-    if number not in packages.versions(store):
-        installed = ", ".join(packages.versions(store)) or "none"
-        raise UserError(f"{store} has no version {number}: there is {installed}.")
-    # A refresh is registered as the version that it was made from.
-    model_name, registered = f"mtmh-{store.name}", str(packages.trained(number))
-    if (run := passed_run(tracking_uri(runs), model_name, registered)) is None:
-        raise UserError(
-            f"{model_name} has no version {registered} that passed the gate: runs cannot be"
-            " compared with it. Only --promote of mtmh package lets such a version serve."
-        )
-    # In the order of a run's deploy: first what serves, then what the next run is compared with.
-    packages.promote(store, number)
-    make_champion(tracking_uri(runs), model_name, registered)
-    if (run / "retriever").is_dir():
-        point(runs / "champions" / store.name, run / "retriever")
-    print(f"version {number} is the champion, served from {store}")
-
-
-@app.command()
 def route(config: RouterFile = None, settings: Settings = None) -> None:
     """Run the router alone, in front of a Triton that runs elsewhere (serving/router/router.yaml
     has its settings).

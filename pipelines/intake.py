@@ -15,6 +15,7 @@ from mtmh.retrieval.refresh import refresh
 from serving.cluster.rollout import let_serve
 from serving.triton import store as packages
 from serving.triton.refreshed import install_refresh, retire_refreshes
+from serving.triton.store import Served
 
 
 def take_in(
@@ -52,6 +53,6 @@ def take_in(
         raise UserError(
             f"{store} has another champion than {serving} by now: run it again, for that one."
         )
-    for old in retire_refreshes(store, let_serve(store, version, namespace)):
+    for old in retire_refreshes(store, let_serve(store, Served(version), namespace)):
         print(f"removed version {old} from {store}")
     return f"version {version} serves, with {new:,} new items"

@@ -105,7 +105,8 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
                 run=run, features=tables["features"], version=version, **registry)
             deploy(**registry,
                 run=run, package=package_task.outputs["package"], approved=passed, version=version,
-                place=place, store=store, namespace=cluster.namespace if cluster else "")
+                place=place, store=store, namespace=cluster.namespace if cluster else "",
+                canary=cluster.canary if cluster else 0.0)
 
     @wraps(mtmh)
     def arranged(*parameters: Any) -> None:

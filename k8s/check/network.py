@@ -8,6 +8,16 @@ from typing import Any
 from k8s.check.render import CRON_JOB, KubeObject, Rendered, matches
 
 PART = "app.kubernetes.io/component"
+# Where pods ask for names: what a policy calls them, and the port of the pods behind.
+RESOLVERS: tuple[tuple[str, dict[str, Any], int], ...] = (
+    ("the cluster's DNS", {"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}, 53),
+    ("NodeLocal DNSCache", {"ipBlock": {"cidr": "169.254.20.10/32"}}, 53),
+    (
+        "OpenShift's DNS",
+        {"podSelector": {"matchLabels": {"dns.operator.openshift.io/daemonset-dns": "default"}}},
+        5353,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ def ports(rendered: Rendered) -> Iterator[str]:
             inside = [
                 peer["podSelector"]
                 for peer in rule.get("to", [])
-                if "namespaceSelector" not in peer
+                if not {"namespaceSelector", "ipBlock"} & peer.keys()
             ]
             for selector in inside:
                 yield from _closed(policy, "spec.egress", rule, rendered.selected(selector))
@@ -130,27 +140,24 @@ def let_through(rendered: Rendered) -> Iterator[str]:
 
 
 def names_resolve(rendered: Rendered) -> Iterator[str]:
-    """Who calls a Service by name may ask for its address."""
+    """Who calls a Service by name may ask for its address, whichever resolver the cluster has."""
     for source in {flow.source.name: flow.source for flow in flows(rendered)}.values():
         rules = [
             rule
             for policy in _policies(rendered, source, "Egress")
             for rule in policy.body["spec"].get("egress", [])
-            if any(
-                matches(peer.get("podSelector", {}), {"k8s-app": "kube-dns"})
-                for peer in rule.get("to", [{}])
-            )
         ]
-        # A resolver asks over UDP, and over TCP when the answer is long.
-        open_ports = {
-            (port.get("protocol", "TCP"), port["port"])
-            for rule in rules
-            for port in rule.get("ports", [])
-        }
-        if not {("UDP", 53), ("TCP", 53)} <= open_ports:
-            yield source.finding(
-                "spec", "calls a Service by name, but no NetworkPolicy lets it ask the DNS (53)"
-            )
+        for name, peer, number in RESOLVERS:
+            # A resolver is asked over UDP, and over TCP when the answer is long.
+            open_ports = {
+                (port.get("protocol", "TCP"), port["port"])
+                for rule in rules
+                if any(peer.items() <= each.items() for each in rule.get("to", []))
+                for port in rule.get("ports", [])
+            }
+            if not {("UDP", number), ("TCP", number)} <= open_ports:
+                message = f"no NetworkPolicy lets it ask {name} ({number})"
+                yield source.finding("spec", f"calls a Service by name, but {message}")
 
 
 def reachable(rendered: Rendered) -> Iterator[str]:
@@ -223,7 +230,8 @@ def _open(
         # Both lie in the policy's own namespace; a rule without ends means all pods.
         ends = rule.get(key)
         takes = not ends or any(
-            "namespaceSelector" not in end and matches(end.get("podSelector", {}), peer.labels)
+            not {"namespaceSelector", "ipBlock"} & end.keys()
+            and matches(end.get("podSelector", {}), peer.labels)
             for end in ends
         )
         if takes and _has_port(rule, receiver, port):

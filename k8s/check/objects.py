@@ -3,10 +3,14 @@ there."""
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from k8s.check.render import KubeObject, Rendered
 
+CUSTOM = Path(__file__).with_name("custom.yaml")
 VERSION = "1.37"  # of Kubernetes, whose schemas are checked against
 RESOURCES = {"deployments": "Deployment", "statefulsets": "StatefulSet", "configmaps": "ConfigMap"}
 KUBEFLOWS = ("kfp-launcher",)  # made by Kubeflow where it runs
@@ -16,7 +20,11 @@ def schemas(rendered: Rendered) -> Iterator[str]:
     """Every object is what its kind's schema says, without a field that it does not know."""
     from kubernetes_validate import SchemaNotFoundError, ValidationError, validate
 
+    custom = yaml.safe_load(CUSTOM.read_text())
     for thing in rendered.objects:
+        if schema := custom.get(f"{thing.body['apiVersion']} {thing.kind}"):
+            yield from _custom(thing, schema)
+            continue
         try:
             validate(thing.body, VERSION, strict=True)
         except ValidationError as error:
@@ -25,6 +33,26 @@ def schemas(rendered: Rendered) -> Iterator[str]:
             yield thing.finding(
                 "kind", f"Kubernetes {VERSION} has no {thing.body['apiVersion']} {thing.kind}"
             )
+
+
+def _custom(thing: KubeObject, schema: dict[str, Any]) -> Iterator[str]:
+    """What of the object's spec is not as the schema says; a field that it does not name is wrong
+    too."""
+    from jsonschema import Draft202012Validator
+
+    for error in Draft202012Validator(_closed(schema)).iter_errors(thing.body["spec"]):
+        yield thing.finding(".".join(["spec", *map(str, error.path)]), error.message)
+
+
+def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema, of objects that have no field but those it names, and of lists."""
+    closed = dict(schema)
+    if "properties" in schema:
+        fields = {name: _closed(field) for name, field in schema["properties"].items()}
+        closed |= {"type": "object", "properties": fields, "additionalProperties": False}
+    if "items" in schema:
+        closed |= {"type": "array", "items": _closed(schema["items"])}
+    return closed
 
 
 def own_pods(rendered: Rendered) -> Iterator[str]:
@@ -67,9 +95,9 @@ def budgets(rendered: Rendered) -> Iterator[str]:
 def autoscalers(rendered: Rendered) -> Iterator[str]:
     """What is scaled exists, leaves its replicas to the autoscaler, and asks for the resource that
     is measured."""
-    for scaler in rendered.of("HorizontalPodAutoscaler"):
+    for scaler in rendered.of("HorizontalPodAutoscaler", "ScaledObject"):
         target = scaler.body["spec"]["scaleTargetRef"]
-        thing = rendered.find(target["kind"], target["name"])
+        thing = rendered.find(target.get("kind", "Deployment"), target["name"])
         if thing is None:
             yield scaler.finding(
                 "spec.scaleTargetRef", f"there is no {target['kind']} {target['name']}"
@@ -78,10 +106,10 @@ def autoscalers(rendered: Rendered) -> Iterator[str]:
         # Two who set the replicas would undo each other at every apply.
         if "replicas" in thing.body["spec"]:
             yield thing.finding(
-                "spec.replicas", f"HorizontalPodAutoscaler {scaler.name} sets them: leave them out"
+                "spec.replicas", f"{scaler.kind} {scaler.name} sets them: leave them out"
             )
         # A share of a request that is not there cannot be measured.
-        metrics = scaler.body["spec"]["metrics"]
+        metrics = scaler.body["spec"].get("metrics", [])
         for name in [
             metric["resource"]["name"] for metric in metrics if metric["type"] == "Resource"
         ]:
@@ -92,6 +120,40 @@ def autoscalers(rendered: Rendered) -> Iterator[str]:
                 yield scaler.finding(
                     "spec.metrics", f"{name}: not every container of {thing.name} requests it"
                 )
+
+
+def pod_monitors(rendered: Rendered) -> Iterator[str]:
+    """What the Prometheus operator is told to scrape are the pods of one workload, on a port that
+    they have."""
+    for monitor in rendered.of("PodMonitor"):
+        pods = rendered.selected(monitor.body["spec"]["selector"])
+        if len(pods) != 1:
+            yield monitor.finding(
+                "spec.selector", f"takes the pods of {len(pods)} workloads, must take those of one"
+            )
+        for endpoint in monitor.body["spec"]["podMetricsEndpoints"]:
+            for pod in pods:
+                if pod.port(endpoint["port"]) is None:
+                    message = f"port {endpoint['port']}: the pods of {pod.name} have no such port"
+                    yield monitor.finding("spec.podMetricsEndpoints", message)
+
+
+def ingresses(rendered: Rendered) -> Iterator[str]:
+    """What comes in from outside comes over TLS, under a name that its certificate is for, and goes
+    to a port that a Service has."""
+    for ingress in rendered.of("Ingress"):
+        spec = ingress.body["spec"]
+        covered = {host for tls in spec.get("tls", []) for host in tls.get("hosts", [])}
+        for rule in spec["rules"]:
+            if rule.get("host") not in covered:
+                yield ingress.finding("spec.tls", f"covers no host {rule.get('host')}")
+            for path in rule["http"]["paths"]:
+                backend = path["backend"]["service"]
+                service = rendered.find("Service", backend["name"])
+                ports = service.body["spec"]["ports"] if service else []
+                if backend["port"].get("name") not in {port.get("name") for port in ports}:
+                    message = f"there is no Service {backend['name']} with port {backend['port']}"
+                    yield ingress.finding("spec.rules", message)
 
 
 def stateful_names(rendered: Rendered) -> Iterator[str]:
@@ -221,6 +283,8 @@ CHECKS = (
     services,
     budgets,
     autoscalers,
+    pod_monitors,
+    ingresses,
     stateful_names,
     spread,
     variables,

@@ -82,6 +82,16 @@ def apart_from_the_node(rendered: Rendered) -> Iterator[str]:
                 )
 
 
+def no_sidecars(rendered: Rendered) -> Iterator[str]:
+    """No pod gets Istio's proxy, as a Kubeflow profile's namespace would give it: the policies do
+    not let it speak to its own, and a Job would never end beside it."""
+    for thing in rendered.with_pods:
+        if thing.labels.get("sidecar.istio.io/inject") != "false":
+            yield thing.finding(
+                "template.metadata.labels", 'sidecar.istio.io/inject must be "false"'
+            )
+
+
 def resources(rendered: Rendered) -> Iterator[str]:
     """Containers ask for cpu and memory and have a limit of memory; a GPU's node is tolerated and
     chosen."""
@@ -199,4 +209,15 @@ def jobs(rendered: Rendered) -> Iterator[str]:
                 yield cron_job.finding(f"spec.{name}", "is not set")
 
 
-CHECKS = (images, not_root, apart_from_the_node, resources, probes, mounts, expansions, ends, jobs)
+CHECKS = (
+    images,
+    not_root,
+    apart_from_the_node,
+    no_sidecars,
+    resources,
+    probes,
+    mounts,
+    expansions,
+    ends,
+    jobs,
+)

@@ -8,6 +8,7 @@ prometheus/rules.yaml, so that a panel and the alert on it never disagree.
 from monitoring.grafana.board import Dashboard, Panel
 
 DAY = 86400
+MISSED = 3 * DAY  # beyond it a daily run was missed (rules.yaml)
 RATE = "[$__rate_interval]"
 CALLS = '{path=~"/v1/.*|grpc .*"}'
 TOTAL = '{stage="total"}'
@@ -23,6 +24,12 @@ def _rate(metric: str, *by: str, where: str = "") -> str:
 
 def _quantile(q: float, where: str, *by: str) -> str:
     return f"histogram_quantile({q}, {_rate('mtmh_stage_seconds_bucket', 'le', *by, where=where)})"
+
+
+def _of_version(metric: str) -> str:
+    """For each answer of the version."""
+    answers = _rate("mtmh_version_seconds_count", "version")
+    return f"{_rate(f'mtmh_version_{metric}', 'version')} / {answers}"
 
 
 NOW = [
@@ -41,9 +48,9 @@ NOW = [
     Panel("Empty", "Answers without a candidate.", {"": "mtmh:empty:share"}, "percentunit", 0.1,
           now=True),
     Panel("Index age", "Since the champion was packaged.", {"": "mtmh:index_age_seconds"}, "s",
-          2 * DAY, now=True),
+          MISSED, now=True),
     Panel("Newest item", "Age of the newest item that can be answered; fresh is below 48 hours.",
-          {"": "mtmh:newest_item_age_seconds"}, "s", 2 * DAY, now=True),
+          {"": "mtmh:newest_item_age_seconds"}, "s", MISSED, now=True),
 ]  # fmt: skip
 
 ROUTER = Dashboard(
@@ -95,6 +102,18 @@ ROUTER = Dashboard(
                   {"cold": f"{_rate('mtmh_cold_triggers_total')} / {_rate('mtmh_triggers_total')}"},
                   "percentunit"),
         ],
+        "Champion and canary": [
+            Panel("p99 by version", "From being let in to the answer.",
+                  {"version {{version}}":
+                   f"histogram_quantile(0.99, "
+                   f"{_rate('mtmh_version_seconds_bucket', 'le', 'version')})"}, "s", 0.1),
+            Panel("Failed or degraded, by version", "For each answer of the version.",
+                  {"no answer {{version}}": _of_version("unanswered_total"),
+                   "degraded {{version}}": _of_version("degraded_answers_total"),
+                   "empty {{version}}": _of_version("empty_answers_total")}, "percentunit"),
+            Panel("Candidates, by version", "For each answer of the version.",
+                  {"version {{version}}": _of_version("candidates_total")}),
+        ],
         "Experiment and log": [
             Panel("Answers by arm", "none: nobody in particular, or no experiment.",
                   {"{{arm}}": _rate("mtmh_arm_answers_total", "arm")}, "reqps"),
@@ -115,10 +134,10 @@ FRESHNESS = Dashboard(
     {
         "Ages": [
             Panel("Index age", "Since the champion was packaged; falls with every new version.",
-                  {"age": "mtmh:index_age_seconds"}, "s", 2 * DAY),
+                  {"age": "mtmh:index_age_seconds"}, "s", MISSED),
             Panel("Age of the newest item",
                   "Of those that can be answered. Fresh is younger than 48 hours.",
-                  {"age": "mtmh:newest_item_age_seconds"}, "s", 2 * DAY),
+                  {"age": "mtmh:newest_item_age_seconds"}, "s", MISSED),
             Panel("Age of each version's newest item", "Arms may serve others than the champion.",
                   {"version {{version}}":
                    "time() - min by (version) (mtmh_index_newest_item_timestamp_seconds)"}, "s"),
@@ -170,6 +189,16 @@ TRITON = Dashboard(
                   {"{{model}}": _mean("queue_duration")}, "s", 0.02),
             Panel("Work", "In the model itself.", {"{{model}}": _mean("compute_infer_duration")},
                   "s"),
+        ],
+        "GPU (not run: the names are those of Triton's documentation)": [
+            Panel("GPU", "Share of the time in which it works.",
+                  {"{{instance}} {{gpu_uuid}}": "nv_gpu_utilization"}, "percentunit"),
+            Panel("GPU memory", "Of each GPU; alerts begin at 95 %.",
+                  {"used {{instance}} {{gpu_uuid}}": "nv_gpu_memory_used_bytes",
+                   "all {{instance}} {{gpu_uuid}}": "nv_gpu_memory_total_bytes"}, "bytes"),
+            Panel("GPU power", "Used, and the most that it may.",
+                  {"used {{instance}} {{gpu_uuid}}": "nv_gpu_power_usage",
+                   "most {{instance}} {{gpu_uuid}}": "nv_gpu_power_limit"}, "watt"),
         ],
         "Machine": [
             Panel("CPU", "Of the machine, as Triton sees it.",

@@ -1,4 +1,4 @@
-"""Whether what rules and dashboards query is what the router and Triton export.
+"""Whether what rules, dashboards and the autoscaler query is what the router and Triton export.
 
     python -m monitoring.prometheus.queries http://127.0.0.1:8080/metrics http://127.0.0.1:8002/metrics
 
@@ -18,6 +18,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 MONITORING = Path(__file__).parents[1]
+AUTOSCALING = MONITORING.parent / "k8s" / "overlays" / "autoscaling" / "triton.yaml"
 # Quoted texts, Grafana's variables, names, numbers and durations, any other sign.
 TOKEN = re.compile(r"""("|')(?:\\.|(?!\1).)*\1|\$\w+|[a-zA-Z_:][\w:]*|\d[\w.]*|\S""")
 NAME = re.compile(r"[a-zA-Z_:][\w:]*")
@@ -40,6 +41,17 @@ AGGREGATIONS = {
 OF_PROMETHEUS = {
     "up": {"job", "instance"},
     "ALERTS": {"alertname", "alertstate", "severity"},
+}
+# Triton tells these where it has a GPU (its docs/user_guide/metrics.md); none was at hand to ask.
+OF_A_GPU = {
+    f"nv_gpu_{name}": {"gpu_uuid"}
+    for name in (
+        "utilization",
+        "power_usage",
+        "power_limit",
+        "memory_used_bytes",
+        "memory_total_bytes",
+    )
 }
 TARGET = {"job", "instance", "pod"}  # labels that the scrape adds
 
@@ -105,6 +117,13 @@ def dashboards(folder: Path = MONITORING / "grafana") -> Iterator[Query]:
             yield Query(f"{path.name}: {annotation['name']}", annotation["expr"])
 
 
+def autoscaler(overlay: Path = AUTOSCALING) -> Iterator[Query]:
+    """The expressions that a cluster is scaled on."""
+    for body in yaml.safe_load_all(overlay.read_text()):
+        for trigger in body["spec"]["triggers"]:
+            yield Query(f"{overlay.name}: {body['metadata']['name']}", trigger["metadata"]["query"])
+
+
 def exported(*pages: str) -> dict[str, set[str]]:
     """Metric -> its labels, of pages in Prometheus' text form."""
     labels: dict[str, set[str]] = {}
@@ -120,7 +139,8 @@ def exported(*pages: str) -> dict[str, set[str]]:
 
 def unknown(queries: list[Query], exported: Mapping[str, set[str]]) -> list[str]:
     """A line for each name in a query that nothing exported, Prometheus or a rule has."""
-    labels_of = {name: labels | TARGET for name, labels in {**exported, **OF_PROMETHEUS}.items()}
+    known = {**OF_A_GPU, **OF_PROMETHEUS, **exported}
+    labels_of = {name: labels | TARGET for name, labels in known.items()}
     # A recording rule has the labels that it groups by.
     for query in queries:
         if query.records:
@@ -146,7 +166,7 @@ def main(addresses: list[str]) -> int:
     for address in addresses:
         with urllib.request.urlopen(address, timeout=10) as page:
             pages.append(page.read().decode())
-    queries = [*rules(), *dashboards()]
+    queries = [*rules(), *dashboards(), *autoscaler()]
     lines = unknown(queries, exported(*pages))
     print("\n".join(lines) or f"{len(queries)} queries, every name is told")
     return 1 if lines else 0

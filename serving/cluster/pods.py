@@ -14,6 +14,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from mtmh.errors import UserError
+from serving.triton.store import Served
 
 VERSIONS = "mtmh/versions"  # annotation of Triton's pods: the versions that they load, "7 8"
 TRITON = "triton"  # the Deployment, and the component of its pods
@@ -102,13 +103,15 @@ class Cluster:
         self.with_retries(change)
         self._wait("Triton's pods", missing)
 
-    def wait_for_routers(self, version: str, champion_named_us: int) -> None:
-        """Return once every router that is ready, or waits for `version`, serves it, and there is
-        one.
+    def wait_for_routers(self, served: Served, champion_named_us: int) -> None:
+        """Return once every router that is ready, or waits for these versions, serves them, and
+        there is one.
 
-        Raises RolloutError when that takes too long, or a router refuses the version since it was
+        Raises RolloutError when that takes too long, or a router refuses a version since it was
         named: `champion_named_us` (store.champion_named_us) is the naming that counts.
         """
+        # A canary is what is new, where there is one.
+        version = served.canary or served.champion
 
         def missing() -> str:
             late, serving = [], 0
@@ -120,26 +123,31 @@ class Cluster:
                 # Until a router has looked at the champion again, it tells of an earlier naming.
                 if why and health.get("champion_named_us") == champion_named_us:
                     raise RolloutError(f"{name} refuses it: {why}")
-                if health.get("ready") and health.get("model_version") == version:
+                current = Served(
+                    health.get("model_version") or "",
+                    health.get("canary") or "",
+                    health.get("canary_share") or 0.0,
+                )
+                if health.get("ready") and current == served:
                     serving += 1
                 elif what := health.get("waiting", {}).get(version):
                     late.append(f"{name} waits {what}")
                 elif health.get("ready"):
-                    other = health.get("model_version") or "nothing"
+                    also = f" and canary {current.canary}" if current.canary else ""
+                    other = f"{current.champion or 'nothing'}{also}"
                     late.append(f"{name} serves {other}" + (f", refused it: {why}" if why else ""))
             return ", ".join(late) or ("" if serving else "none is ready")
 
         self._wait("the routers", missing)
 
-    def pinned(self) -> set[str]:
-        """The versions that arms of a running experiment name."""
+    def arms(self) -> list[dict[str, Any]]:
+        """The arms of a running experiment, as the routers' configuration has them."""
         core = client.CoreV1Api(self.api)
         config_map = self.with_retries(
             lambda: core.read_namespaced_config_map(ROUTER, self.namespace)
         )
         settings = yaml.safe_load(config_map.data["router.yaml"])
-        arms = (settings.get("experiment") or {}).get("arms") or []
-        return {str(arm["version"]) for arm in arms if arm.get("version")}
+        return (settings.get("experiment") or {}).get("arms") or []
 
     def container_errors(self) -> str:
         """Why Triton's pods do not run, in the cluster's words; empty where they say nothing."""

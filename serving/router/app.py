@@ -201,19 +201,22 @@ def _operations(app: FastAPI, service: Service) -> None:
         responses={503: {"model": schema.Health}},
     )
     async def readyz() -> Response:
-        """A version takes traffic, and its heads answer."""
+        """A version takes traffic, and answers; `silent` heads make its answers degraded."""
         versions = service.versions
         # Either nothing is loaded yet, or what is loaded does not answer.
         waiting = "waiting for the heads to answer" if versions.serving else "waiting for a version"
         status = "ready" if versions.ready else waiting
-        champion = versions.serving.champion if versions.serving else None
+        named = versions.serving.named if versions.serving else None
         # Listed even when ready: the old version goes on serving, and nobody would notice.
         health = {
             "status": status,
-            "model_version": champion,
+            "model_version": named.champion if named else None,
             "instead_of": versions.instead_of,
+            "canary": named.canary or None if named else None,
+            "canary_share": named.share if named else 0.0,
             "refused": versions.refusals.reasons,
             "waiting": versions.refusals.waiting,
+            "silent": versions.silent,
             "champion_named_us": versions.refusals.champion_named_us,
         }
         return _json(health, 200 if versions.ready else 503)

@@ -6,6 +6,7 @@ a running experiment do not go away because a file says nothing of them.
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from mtmh.config import check
 from mtmh.errors import UserError
 from mtmh.layers import read_small
+from serving.router.limits import Tokens
 from serving.router.metrics import Metrics
 from serving.router.settings import Settings, Source
 from serving.triton.store import MANIFEST
@@ -26,12 +28,12 @@ START_ONLY = (
     "features",
     "log",
 )  # sections that are read once
-# Two tokens: the old and the new one while callers change over. Bytes of the whole file.
-MOST_TOKENS, MOST_TOKEN_BYTES = 2, 4096
+# Two tokens of a caller: the old and the new one while it changes over. Bytes of the whole file.
+MOST_TOKENS, MOST_CALLERS, MOST_TOKEN_BYTES = 2, 100, 16_384
+NAMED = re.compile(rb"([a-z0-9][a-z0-9._-]{0,62}): +(\S+)")  # a caller's line
 
 log = logging.getLogger("mtmh.router")
 
-Tokens = tuple[bytes, ...]  # a caller shows one of them
 # Time of change, inode, size, mode; the error's number alone where there is no file.
 Stamp = tuple[int, int, int, int]
 
@@ -189,29 +191,43 @@ class Configuration:
 
 
 def read_tokens(path: Path | None) -> Tokens | None:
-    """The tokens in a file, one a line; None without a file. Raises UserError on a file without, or
-    of other things.
+    """The tokens in a file, one a line, each with its caller's name where the line is `name:
+    token`; None without a file. Raises UserError on a file without, or of other things.
     """
     if path is None:
         return None
     name = f"auth.token_file {path}"
     # Empty lines and repeated tokens do not count towards the two that are allowed.
     lines = [line.strip() for line in read_small(path, MOST_TOKEN_BYTES, name).splitlines()]
-    tokens = tuple(dict.fromkeys(line for line in lines if line))
+    pairs = dict.fromkeys(_with_caller(line) for line in lines if line)
+    tokens = dict(pairs)
     # With no token at all, nobody could get in: more likely the file is still being written.
     if not tokens:
         raise UserError(f"{name} is empty. Write a token there, say with: openssl rand -hex 32.")
-    if len(tokens) > MOST_TOKENS:
+    callers = Counter(tokens.values())
+    caller, most = callers.most_common(1)[0]
+    if most > MOST_TOKENS:
+        whose = f" of {caller}" if caller else ""
         raise UserError(
-            f"{name} has {len(tokens)} tokens. Two at the most, each on a line: the old and the "
-            f"new one."
+            f"{name} has {most} tokens{whose}. Two at the most, each on a line: the old and the "
+            f"new one. Callers with tokens of their own have lines like `web: TOKEN`."
         )
+    if len(callers) > MOST_CALLERS:
+        raise UserError(f"{name} has {len(callers)} callers. {MOST_CALLERS} at the most.")
+    if len(tokens) < len(pairs):
+        raise UserError(f"{name}: two callers have the same token. Give each its own.")
     # Other bytes may not survive a header, so nobody could ever show such a token.
     if not all(re.fullmatch(rb"[ -~]+", token) for token in tokens):
         raise UserError(
             f"{name}: a token is of visible ASCII characters. Write one, say of hex digits."
         )
     return tokens
+
+
+def _with_caller(line: bytes) -> tuple[bytes, str]:
+    """The token of a line and its caller's name, empty where it has none."""
+    named = NAMED.fullmatch(line)
+    return (named[2], named[1].decode()) if named else (line, "")
 
 
 def _stamp(path: Path | None) -> Stamp:

@@ -21,7 +21,7 @@ from serving.router.connection import HEADER_BYTES
 from serving.router.generated import mtmh_pb2 as wire
 from serving.router.guard import HUNG_UP, REQUEST_ID
 from serving.router.health import HealthService
-from serving.router.limits import Deadline, RequestError, shows_token
+from serving.router.limits import CALLER, Deadline, RequestError, caller_of
 from serving.router.service import Service
 
 STREAMS = (
@@ -113,15 +113,18 @@ class Calls:
         # Set before anything can fail, so that errors carry the id as well.
         context.set_trailing_metadata((("x-request-id", request_id),))
         status = 200
+        CALLER.set("")
         try:
             # Given two tokens, a proxy in front may have looked at the other one.
             several = sum(key == "authorization" for key, _ in pairs) > 1
-            if several or not shows_token(metadata.get("authorization", b""), self.service.tokens):
+            caller = caller_of(metadata.get("authorization", b""), self.service.tokens)
+            if several or caller is None:
                 raise RequestError(
                     401,
                     "authorization: Bearer TOKEN is missing, given twice, or not the router's "
                     "token.",
                 )
+            CALLER.set(caller)
             message = await self._message(messages)
             with self.service.admit() as deadline:
                 return wire.Answer(**await call(read(message), request_id, deadline))
@@ -140,7 +143,10 @@ class Calls:
         finally:
             # Counted and logged however the call ends, even if the caller has left.
             self.service.metrics.requests.labels(f"grpc {name}", str(status)).inc()
-            fields = {"request_id": request_id, "method": f"grpc {name}", "status": status}
+            if caller := CALLER.get():
+                self.service.metrics.callers.labels(caller, str(status)).inc()
+            fields = {"request_id": request_id, "caller": caller, "method": f"grpc {name}"}
+            fields["status"] = status
             log.info("request", extra={"fields": fields})
         await context.abort(CODES.get(status, grpc.StatusCode.INTERNAL), text)
         raise AssertionError("abort raises")

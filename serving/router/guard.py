@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mtmh.display import visible
 from serving.router.body import HungUpError, has_body, linger, whole_body
-from serving.router.limits import RequestError, shows_token
+from serving.router.limits import CALLER, RequestError, Tokens, caller_of
 from serving.router.metrics import Metrics
 from serving.router.settings import Limits, is_loopback
 
@@ -46,7 +46,7 @@ class Guard:
         self,
         app: ASGIApp,
         limits: Callable[[], Limits],
-        tokens: Callable[[], Sequence[bytes] | None],
+        tokens: Callable[[], Tokens | None],
         metrics: Metrics,
     ) -> None:
         self.app, self.limits, self.tokens, self.metrics = app, limits, tokens, metrics
@@ -67,6 +67,7 @@ class Guard:
             "state": {**scope.get("state", {}), "request_id": request_id},
         }
         status, unread = 0, has_body(headers)
+        CALLER.set("")
 
         async def reply(message: Message) -> None:
             nonlocal status
@@ -99,8 +100,11 @@ class Guard:
                 )
         path = getattr(call.get("route"), "path", "other")
         self.metrics.requests.labels(path, str(status)).inc()
+        if caller := CALLER.get():
+            self.metrics.callers.labels(caller, str(status)).inc()
         fields = {
             "request_id": request_id,
+            "caller": caller,
             "method": scope["method"],
             "path": path,
             "status": status,
@@ -121,10 +125,12 @@ class Guard:
         tokens = self.tokens()
         # `headers` keeps only the last value of a repeated header, so repeats are counted here.
         credentials = [value for name, value in scope["headers"] if name == b"authorization"]
-        if len(credentials) > 1 or not shows_token(headers.get(b"authorization", b""), tokens):
+        caller = caller_of(headers.get(b"authorization", b""), tokens)
+        if len(credentials) > 1 or caller is None:
             raise RequestError(
                 401, "Authorization: Bearer TOKEN is missing, given twice, or not the router's."
             )
+        CALLER.set(caller)
         if (
             tokens is None
             and b"origin" in headers

@@ -4,14 +4,19 @@ constant time, numbers and times within bounds.
 
 import hmac
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 
 from serving.router.metrics import Metrics
 from serving.router.schema import Engagement, RetrieveRequest, SimilarRequest
 from serving.router.settings import Limits
 
+Tokens = Mapping[bytes, str]  # each with its caller's name, empty where it has none
+# Of the request that is being answered; empty where it is nobody's in particular.
+CALLER: ContextVar[str] = ContextVar("caller", default="")
 SKEW = timedelta(minutes=5)  # by which a caller's clock may be ahead
 
 
@@ -42,42 +47,50 @@ class Deadline:
 
 
 class Admission:
-    """At most `in_flight` requests at once. What is over is turned away at once: a queue would only
-    add latency.
+    """At most `in_flight` requests at once, of one caller `in_flight_per_caller`. What is over is
+    turned away at once: a queue would only add latency.
     """
 
-    def __init__(self, in_flight: int, metrics: Metrics) -> None:
-        self.limit, self.taken, self.metrics = in_flight, 0, metrics
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self.limits, self.taken, self.metrics = limits, 0, metrics
+        self.of_caller: Counter[str] = Counter()
 
     @contextmanager
     def admit(self, requests: int = 1) -> Iterator[None]:
         """Count `requests` as worked on. Raises RequestError 429 when there is no room for them."""
-        if self.taken + requests > self.limit:
-            self.metrics.shed.inc(requests)
-            raise RequestError(
-                429,
-                f"{self.taken} requests are being worked on, the limit is {self.limit}: retry.",
-                1,
-            )
-        self.taken += requests
-        self.metrics.in_flight.set(self.taken)
+        caller, share = CALLER.get(), self.limits.in_flight_per_caller
+        bounds = [(self.taken, self.limits.in_flight, "")]
+        if caller and share is not None:
+            bounds.append((self.of_caller[caller], share, f" of {caller}"))
+        for taken, limit, whose in bounds:
+            if taken + requests > limit:
+                self.metrics.shed.inc(requests)
+                text = f"{taken} requests{whose} are being worked on, the limit is {limit}: retry."
+                raise RequestError(429, text, 1)
+        self._count(caller, requests)
         try:
             yield
         finally:
-            self.taken -= requests
-            self.metrics.in_flight.set(self.taken)
+            self._count(caller, -requests)
+
+    def _count(self, caller: str, requests: int) -> None:
+        self.taken += requests
+        self.of_caller[caller] += requests
+        self.metrics.in_flight.set(self.taken)
 
 
-def shows_token(authorization: bytes, tokens: Sequence[bytes] | None) -> bool:
-    """Whether the header's value is `Bearer` and one of the tokens, in constant time; always where
-    there are none.
+def caller_of(authorization: bytes, tokens: Tokens | None) -> str | None:
+    """Whose token stands behind `Bearer` in the header's value, compared in constant time; None
+    where it is nobody's. Empty for a token without a name, and where no token is asked for.
     """
     if tokens is None:
-        return True
+        return ""
     scheme, _, credential = authorization.partition(b" ")
-    # All are compared.
-    matches = [hmac.compare_digest(credential.strip(), token) for token in tokens]
-    return any(matches) and scheme.lower() == b"bearer"
+    # All are compared, whichever matches.
+    names = [
+        name for token, name in tokens.items() if hmac.compare_digest(credential.strip(), token)
+    ]
+    return names[0] if names and scheme.lower() == b"bearer" else None
 
 
 def check_limits(request: RetrieveRequest | SimilarRequest, triggers: int, limits: Limits) -> int:

@@ -45,6 +45,39 @@ class Loaded:
     newest_item: float | None  # the time of creation of the newest item that it can answer
 
 
+class VersionMetrics:
+    """Figures of each version that takes traffic, to compare a canary with the champion; those of
+    one that is unloaded go with it, so that their number is bounded.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, means: str) -> Counter:
+            return Counter(f"mtmh_version_{name}", means, ["version"], registry=registry)
+
+        self.seconds = Histogram(
+            "mtmh_version_seconds",
+            "Latency of answers, by version.",
+            ["version"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.candidates = counter("candidates", "Candidates answered, by version.")
+        self.empty = counter("empty_answers", "Answers without a candidate, by version.")
+        self.degraded = counter("degraded_answers", "Answers that lack something, by version.")
+        self.unanswered = counter("unanswered", "503 answers for want of a head, by version.")
+        self.all = (self.seconds, self.candidates, self.empty, self.degraded, self.unanswered)
+
+    def begin(self, version: str) -> None:
+        """From zero, where the version is new."""
+        for figure in self.all:
+            figure.labels(version)
+
+    def forget(self, version: str) -> None:
+        """The version is unloaded."""
+        for figure in self.all:
+            figure.remove(version)
+
+
 class Metrics:
     """Every figure, by name; one instance a router."""
 
@@ -58,6 +91,11 @@ class Metrics:
         histogram = partial(Histogram, registry=registry)
         self.requests = counter(
             "mtmh_requests", "Requests answered, by path and status.", ["path", "status"]
+        )
+        self.callers = counter(
+            "mtmh_caller_requests",
+            "Requests of callers with a token of their own, by name and status.",
+            ["caller", "status"],
         )
         self.stage_seconds = histogram(
             "mtmh_stage_seconds",
@@ -102,7 +140,11 @@ class Metrics:
         )
         self.in_flight = gauge("mtmh_in_flight", "Requests being worked on.")
         self.arm = counter("mtmh_arm_answers", "Answers by arm.", ["arm"])
-        self.ready = gauge("mtmh_ready", "1 while a version takes traffic and its heads answer.")
+        self.ready = gauge("mtmh_ready", "1 while a version takes traffic and answers.")
+        self.by_version = VersionMetrics(registry)
+        self.channel_silent = gauge(
+            "mtmh_channel_silent", "1 while a head that serves does not answer.", ["head"]
+        )
         self.loaded: dict[str, Loaded] = {}  # by version
         registry.register(_Versions(self))
         self._of_the_log(registry)

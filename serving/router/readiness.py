@@ -1,51 +1,97 @@
-"""Whether a version's heads answer now: requests tell, and where nobody asks a probe does."""
+"""Whether a version's channels answer now: requests tell, and where nobody asks a probe does.
 
+A channel is a head with the preranker behind it, as /v1/retrieve asks it. Before a version serves,
+each of them has answered (loading.py). Later a router is ready while one does: all routers ask the
+same Triton, so that a head that fails there would take every one of them out of service at once,
+and an answer without it is degraded, and an answer. /readyz says which is silent, and why.
+"""
+
+import asyncio
+import logging
 import time
+from collections.abc import Collection, Iterable, Mapping
 
-from serving.router.heads import HeadList, ask, inputs_of
+from serving.router.heads import HeadFailure, HeadList, ask, inputs_of
 from serving.router.limits import Deadline
 from serving.router.package import Package
 from serving.router.triton_channel import TritonChannel
 
-SILENCE = 5.0  # seconds without an answer after which a router takes itself out of service
+SILENCE = 5.0  # seconds without an answer after which a channel counts as silent
 PROBE_AFTER = 1.0  # seconds without an answer after which a probe asks
 PROBE_MILLISECONDS = 2000
 PAUSE = 0.5  # seconds between two probes
+WHY = {  # HeadFailure.reason, for people; the log has the details
+    "slow": "no answer in time",
+    "gone": "no server, or no such model",
+    "failed": "its model answers with an error",
+}
+
+log = logging.getLogger("mtmh.router")
 
 
 class Readiness:
-    """When each version answered last. One head is enough: an answer without the other is degraded,
-    and an answer.
-    """
+    """When each channel of each version answered last, and why one does not."""
 
     def __init__(self, channel: TritonChannel) -> None:
         self.channel = channel
-        self.answered: dict[str, float] = {}  # version -> time.monotonic()
+        self.answered: dict[str, dict[str, float]] = {}  # version -> head -> time.monotonic()
+        self.failures: dict[tuple[str, str], HeadFailure] = {}  # of version and head, since then
 
-    def note_answer(self, number: str) -> None:
-        """A head of the version has just answered."""
-        self.answered[number] = time.monotonic()
+    def note_answers(self, number: str, heads: Iterable[str]) -> None:
+        """Heads of the version have just answered."""
+        self.answered.setdefault(number, {}).update(dict.fromkeys(heads, time.monotonic()))
+        for head in heads:
+            self.failures.pop((number, head), None)
 
-    def seconds_silent(self, number: str) -> float:
-        """How long ago a head of the version answered."""
-        return time.monotonic() - self.answered.get(number, float("-inf"))
+    def note(self, number: str, answers: Mapping[str, HeadList | HeadFailure]) -> None:
+        """What each head of the version has just answered; a new reason is logged once."""
+        failed = {head: a for head, a in answers.items() if isinstance(a, HeadFailure)}
+        self.note_answers(number, [head for head in answers if head not in failed])
+        for head, failure in failed.items():
+            before = self.failures.get((number, head))
+            if before is None or before.reason != failure.reason:
+                fields = {"version": number, "head": head, "why": failure.detail[:2000]}
+                log.warning("a head does not answer", extra={"fields": fields})
+            self.failures[number, head] = failure
 
     def answers(self, number: str) -> bool:
-        """Whether the version answers: judged by the clock, so that nothing that hangs can hold it
-        up.
+        """Whether a channel of the version answers: judged by the clock, so that nothing that hangs
+        can hold it up.
         """
-        return self.seconds_silent(number) < SILENCE
+        heads = self.answered.get(number, {})
+        return any(self._seconds_silent(number, head) < SILENCE for head in heads)
 
-    async def probe(self, package: Package) -> None:
-        """Ask every head for one item's candidates, as requests are asked, unless somebody was
-        answered just now.
+    def silent(self, number: str) -> dict[str, str]:
+        """The channels of the version that do not answer, and why in a few words."""
+        return {
+            head: WHY[failure.reason]
+            if (failure := self.failures.get((number, head)))
+            else WHY["slow"]
+            for head in self.answered.get(number, {})
+            if self._seconds_silent(number, head) >= SILENCE
+        }
+
+    def forget(self, number: str) -> None:
+        """The version serves no more."""
+        self.answered.pop(number, None)
+        for key in [key for key in self.failures if key[0] == number]:
+            del self.failures[key]
+
+    async def probe(self, packages: Collection[Package]) -> None:
+        """Ask the channels of the versions for one item's candidates, as requests are asked, where
+        nobody was answered just now.
         """
-        if self.seconds_silent(package.number) < PROBE_AFTER:
-            return
-        models = {head: f"retrieve_{head}_{package.number}" for head in package.heads}
+        await asyncio.gather(*map(self._probe, packages))
+
+    async def _probe(self, package: Package) -> None:
+        models = {
+            head: f"retrieve_{head}_{package.number}"
+            for head in package.heads
+            if self._seconds_silent(package.number, head) >= PROBE_AFTER
+        }
         inputs = inputs_of(package, dict.fromkeys(package.item_ids[:1]), [], 1)
-        answers = await ask(
-            self.channel.client, models, inputs, "score", Deadline(PROBE_MILLISECONDS)
-        )
-        if any(isinstance(answer, HeadList) for answer in answers.values()):
-            self.note_answer(package.number)
+        deadline = Deadline(PROBE_MILLISECONDS)
+        self.note(package.number, await ask(self.channel.client, models, inputs, "score", deadline))
+
+    def _seconds_silent(self, number: str, head: str) -> float:
+        return time.monotonic() - self.answered.get(number, {}).get(head, float("-inf"))

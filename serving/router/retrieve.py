@@ -1,6 +1,7 @@
 """From a request to its candidates: triggers, heads, filters, quota merge (paper section 5)."""
 
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,9 +82,11 @@ class Retrieval:
     metrics: Metrics
 
     @contextmanager
-    def version(self, user_id: str | None) -> Iterator[tuple[Package, Arm | None]]:
-        """The version and arm of a user, in use while this is open. Raises RequestError 503 where
-        none is ready.
+    def version(
+        self, user_id: str | None, request_id: str = ""
+    ) -> Iterator[tuple[Package, Arm | None]]:
+        """The version and arm of a user, in use while this is open; without a user the request's id
+        says whether it is the canary's. Raises RequestError 503 where none is ready.
         """
         serving = self.versions.serving
         if serving is None:
@@ -91,7 +94,7 @@ class Retrieval:
             raise RequestError(
                 503, "no model version is ready yet (/readyz says why): retry.", RETRY_AFTER
             )
-        live, arm = serving.choose(user_id)
+        live, arm = serving.choose(user_id, request_id)
         with live.used() as package:
             yield package, arm
 
@@ -110,7 +113,7 @@ class Retrieval:
                 422, "user_id and triggers are both missing: give one of them, or both."
             )
         # Held until the merge is done, so that the version is not unloaded under the request.
-        with self.version(request.user_id) as (package, arm):
+        with self.version(request.user_id, uuid.uuid4().hex) as (package, arm):
             seen = await self._history(package, request, deadline)
             # With triggers in the request, the history only says what was seen.
             distinct = _distinct((seen or []) if request.triggers is None else request.triggers)
@@ -144,7 +147,7 @@ class Retrieval:
         does.
         """
         k = check_limits(request, 1, limits)
-        with self.version(request.user_id) as (package, arm):
+        with self.version(request.user_id, uuid.uuid4().hex) as (package, arm):
             triggers = _checked(package, _distinct([request.item_id]))
             # Deeper than k, as the merge drops what both heads offer. As mtmh.retrieval.query does.
             depth = min(max(2 * k, 50), max(len(package.item_ids) - 1, 1))
@@ -196,6 +199,9 @@ class Retrieval:
             return
         inputs = inputs_of(result.package, triggers, exclude, depth)
         answers = await ask(self.channel.client, models, inputs, score, deadline)
+        # A real answer of a channel, preranker and all, makes the next probe unnecessary.
+        if score == "score":
+            self.versions.readiness.note(result.package.number, answers)
         # Both heads were given the same triggers, so the cold ones are counted once.
         cold = 0
         for head, answer in answers.items():
@@ -208,12 +214,11 @@ class Retrieval:
         # One head alone still makes an answer; only without any is it an error.
         if not result.lists:
             self.metrics.unanswered.labels("heads").inc()
+            self.metrics.by_version.unanswered.labels(result.package.number).inc()
             why = ", ".join(
                 f"{head}: {a.reason}" for head, a in answers.items() if isinstance(a, HeadFailure)
             )
             raise RequestError(503, f"no head answered ({why}): retry.", RETRY_AFTER)
-        # A real answer makes the next probe unnecessary.
-        self.versions.readiness.note_answer(result.package.number)
         self.metrics.triggers.inc(len(triggers))
         self.metrics.cold.inc(cold)
 
@@ -243,10 +248,15 @@ class Retrieval:
                 passed_over += int(ranks[-1]) + 1 - len(ranks)
         self.metrics.duplicates.inc(passed_over)
         # The last candidate shows how far down the merge went in every list.
+        number, by_version = result.package.number, self.metrics.by_version
         if answered := int(np.count_nonzero(channel >= 0)):
             self._count_offers(result, int(channel[answered - 1]), int(rank[answered - 1]))
+            by_version.candidates.labels(number).inc(answered)
         else:
             self.metrics.empty.inc()
+            by_version.empty.labels(number).inc()
+        if result.missing:
+            by_version.degraded.labels(number).inc()
         for part in result.missing:
             self.metrics.degraded.labels(part).inc()
         for stage, seconds in result.seconds.items():

@@ -272,11 +272,17 @@ class Health(BaseModel):
         description="The champion, where `model_version` serves in its place: see `refused` and "
         "`waiting`.",
     )
+    canary: str | None = Field(None, description="A version that a share of the users get instead.")
+    canary_share: float = Field(0.0, description="That share, from 0 to 1.")
     refused: dict[str, str] = Field(
         default_factory=dict, description="Versions that are not served, and why."
     )
     waiting: dict[str, str] = Field(
         default_factory=dict, description="Versions that will be served, and what they wait for."
+    )
+    silent: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="Versions that take traffic, their heads that do not answer now, and why.",
     )
     champion_named_us: int = Field(
         0,

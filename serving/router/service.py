@@ -7,13 +7,15 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from mtmh.exposures.log import LogWriter
 from mtmh.exposures.ship import ship
-from serving.router.configuration import Configuration, Tokens
+from mtmh.heads import HEADS
+from serving.router.configuration import Configuration
 from serving.router.history import Histories
-from serving.router.limits import Admission, Deadline, RequestError
+from serving.router.limits import Admission, Deadline, RequestError, Tokens
 from serving.router.loading import Models
 from serving.router.metrics import Metrics
 from serving.router.readiness import PAUSE as PROBE_PAUSE
@@ -37,7 +39,7 @@ class Service:
     def __init__(self, source: Source) -> None:
         self.metrics = Metrics()
         self.configuration = Configuration(source, self.metrics)
-        self.admission = Admission(self.settings.limits.in_flight, self.metrics)
+        self.admission = Admission(self.settings.limits, self.metrics)
         self.secret = source.secret or self.settings.triton.read_secret()
 
     @property
@@ -74,6 +76,9 @@ class Service:
         )
         self.metrics.log_kept.set(self.log is not None)
         self.metrics.ready.set_function(lambda: float(self.versions.ready))
+        for head in HEADS:
+            silent = partial(self._is_silent, head)
+            self.metrics.channel_silent.labels(head).set_function(silent)
         # Each in a task of its own: where one hangs, the others go on.
         watches = [
             self._repeat("configuration", self._reload),
@@ -117,7 +122,7 @@ class Service:
 
     async def _reload(self) -> None:
         if await asyncio.to_thread(self.configuration.look):
-            self.admission.limit = self.settings.limits.in_flight
+            self.admission.limits = self.settings.limits
             self.versions.adopt(self.settings.experiment)
 
     async def _follow(self) -> None:
@@ -133,9 +138,12 @@ class Service:
         await asyncio.to_thread(ship, settings.directory, settings.bucket)
 
     async def _probe(self) -> None:
-        """Where nobody has had an answer of the champion's lately, ask for one."""
+        """Where nobody has had an answer of a channel that serves lately, ask for one."""
         if (serving := self.versions.serving) is not None:
-            await self.readiness.probe(serving.live[serving.champion].package)
+            await self.readiness.probe([live.package for live in serving.live.values()])
+
+    def _is_silent(self, head: str) -> float:
+        return float(any(head in heads for heads in self.versions.silent.values()))
 
     @contextmanager
     def admit(self, requests: int = 1) -> Iterator[Deadline]:
@@ -244,10 +252,12 @@ class Service:
         # Measured last, so that it includes the wait for the log.
         result.seconds["total"] = time.perf_counter() - deadline.start
         self.metrics.stage["total"].observe(result.seconds["total"])
+        number = result.package.number
+        self.metrics.by_version.seconds.labels(number).observe(result.seconds["total"])
         return {
             "request_id": request_id,
             "exposure_id": exposure_id,
-            "model_version": result.package.number,
+            "model_version": number,
             "arm": result.arm,
             "alpha": result.alpha,
             "degraded": bool(result.missing),

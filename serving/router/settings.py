@@ -142,6 +142,7 @@ class Limits(Section):
     batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = MAX_BATCH
     deadline_ms: Milliseconds = 1000
     in_flight: Annotated[int, Field(ge=1, le=10_000)] = 64
+    in_flight_per_caller: Annotated[int, Field(ge=1, le=10_000)] | None = None  # null: no bound
     connections: Annotated[int, Field(ge=1, le=100_000)] = 2000
     engagement_days: Annotated[int, Field(ge=1, le=36_500)] = 365
 
@@ -160,7 +161,8 @@ class Auth(Section):
     alone.
 
     The file holds one token, or two, each on a line of its own: the old and the new one while
-    callers change over.
+    callers change over. Lines like `web: TOKEN` give callers tokens of their own: figures, log and
+    limits.in_flight_per_caller go by the name.
     """
 
     token_file: Path | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtmh.errors import UserError
-from mtmh.experiment.arms import Arm, assign
+from mtmh.experiment.arms import BUCKETS, Arm, assign, bucket
 from serving.router.history import Histories
 from serving.router.loading import Models, NotReadyError
 from serving.router.metrics import Loaded, Metrics
@@ -23,6 +23,7 @@ from serving.router.refusals import Refusals
 from serving.router.settings import ExperimentSettings
 from serving.router.triton_channel import Outage
 from serving.triton import store
+from serving.triton.store import Served
 
 log = logging.getLogger("mtmh.router")
 
@@ -65,19 +66,31 @@ class Live:
 class Serving:
     """What requests see, replaced as a whole: a request takes one version and asks it alone."""
 
-    champion: str
+    named: Served  # the champion, and the canary where it is loaded
     live: dict[str, Live]
     experiment: ExperimentSettings
 
-    def choose(self, user_id: str | None) -> tuple[Live, Arm | None]:
+    @property
+    def champion(self) -> str:
+        """The version of everybody else."""
+        return self.named.champion
+
+    def choose(self, user_id: str | None, request_id: str = "") -> tuple[Live, Arm | None]:
         """The version for a user, and the arm; None for nobody in particular, and where there is no
         experiment.
+
+        Where there is none, the canary has its share of the users, or, of requests for nobody in
+        particular, of these: the same user gets the same version every time.
         """
-        arms = self.experiment.arms
-        if user_id is None or not arms:
-            return self.live[self.champion], None
-        arm = assign(user_id, self.experiment.salt, arms)
-        return self.live[arm.version or self.champion], arm
+        arms, (champion, canary, share) = self.experiment.arms, self.named
+        if user_id is not None and arms:
+            arm = assign(user_id, self.experiment.salt, arms)
+            return self.live[arm.version or champion], arm
+        unit = user_id or request_id
+        is_chosen = bool(canary and unit and not arms) and (
+            bucket(unit, f"canary {canary} ") < share * BUCKETS
+        )
+        return self.live[canary if is_chosen else champion], None
 
 
 @dataclass
@@ -96,24 +109,31 @@ class Versions:
     # Version -> unloaded when, users.
     draining: dict[str, tuple[float, Live | None]] = field(default_factory=dict)
     outage: Outage = field(default_factory=Outage)  # of Triton
-    named: str = ""  # the champion, as the store says
+    named: Served = field(default_factory=lambda: Served(""))  # as the store says
 
     @property
     def ready(self) -> bool:
-        """Whether a version takes traffic, and its heads answer."""
+        """Whether a version takes traffic, and a head of it answers."""
         return self.serving is not None and self.readiness.answers(self.serving.champion)
 
     @property
     def instead_of(self) -> str:
         """The store's champion where another version serves in its place, else empty."""
-        is_other = self.serving is not None and self.named not in ("", self.serving.champion)
-        return self.named if is_other else ""
+        champion = self.named.champion
+        is_other = self.serving is not None and champion not in ("", self.serving.champion)
+        return champion if is_other else ""
+
+    @property
+    def silent(self) -> dict[str, dict[str, str]]:
+        """Version that takes traffic -> its channels that do not answer, and why."""
+        live = self.serving.live if self.serving else ()
+        return {number: heads for number in live if (heads := self.readiness.silent(number))}
 
     def adopt(self, experiment: ExperimentSettings) -> None:
         """Serve a new configuration's arms from now on, or as soon as their versions are loaded."""
         self.experiment = experiment
         if self.serving is not None:
-            self._publish(self.serving.champion)
+            self._publish(self.serving.named)
 
     async def look(self) -> None:
         """One round: what Triton lost is loaded again, what is new is taken over, what is old is
@@ -139,18 +159,18 @@ class Versions:
         self.histories.reopen([live.package.folder for live in self.loaded.values()])
 
     async def _take_over(self, ready: set[str]) -> None:
-        champion = await self._read_champion()
-        for number in dict.fromkeys([champion, *self.experiment.versions]):
+        named = await self._read_champion()
+        for number in dict.fromkeys([named.champion, named.canary, *self.experiment.versions]):
             if number and number not in self.loaded and (live := await self._take(number, ready)):
                 self.loaded[number] = live
-        serves = champion
-        if self.serving is None and champion and champion not in self.loaded:
-            serves = await self._fall_back(champion, ready)
+        serves = named
+        if self.serving is None and named.champion and named.champion not in self.loaded:
+            serves = Served(await self._fall_back(named.champion, ready))
         self._publish(serves)
         # Until something serves, what was refused in the champion's place is not tried again.
         if self.serving is not None:
-            self.refusals.keep({"champion", champion, *self.experiment.versions})
-        self.named = champion
+            self.refusals.keep({"champion", *named.versions, *self.experiment.versions})
+        self.named = named
         self.metrics.champion_missing.set(bool(self.instead_of))
 
     async def _fall_back(self, champion: str, ready: set[str]) -> str:
@@ -167,15 +187,15 @@ class Versions:
                 return number
         return champion
 
-    async def _read_champion(self) -> str:
-        """The store's champion; the one that serves where the store cannot tell."""
+    async def _read_champion(self) -> Served:
+        """The store's champion and canary; those that serve where the store cannot tell."""
 
-        def read() -> tuple[int, str]:
+        def read() -> tuple[int, Served]:
             # The time first: a champion that is named between the two is new at the next look.
-            return store.champion_named_us(self.directory), store.champion(self.directory)
+            return store.champion_named_us(self.directory), store.served(self.directory)
 
         try:
-            named_us, champion = await asyncio.to_thread(read)
+            named_us, named = await asyncio.to_thread(read)
         except (UserError, ValueError, OSError) as error:
             self._refuse(
                 "champion",
@@ -183,36 +203,38 @@ class Versions:
                 error,
                 str(error),
             )
-            return self.serving.champion if self.serving else ""
+            return self.serving.named if self.serving else Served("")
         self.refusals.drop("champion")
         self.refusals.follow(named_us)
-        return champion
+        return named
 
-    def _publish(self, champion: str) -> None:
-        """Serve `champion` and the configured arms; where one is not loaded, what served before it
-        goes on.
+    def _publish(self, named: Served) -> None:
+        """Serve the champion, the canary and the configured arms; where one is not loaded, what
+        served before it goes on.
         """
-        old = self.serving
+        old, wanted = self.serving, named.versions
         # A champion that is refused or not loaded yet leaves the old one where it is.
-        if champion not in self.loaded:
+        if named.champion not in self.loaded:
             if old is None:
                 return
-            champion = old.champion
+            named = old.named
+        elif named.canary not in self.loaded:
+            named = Served(named.champion)
         experiment = self.experiment
         # All arms start together: with one of them missing there is nothing to compare.
         pending = [number for number in experiment.versions if number not in self.loaded]
         if pending:
             experiment = old.experiment if old else ExperimentSettings()
         self.metrics.experiment_pending.set(bool(pending))
-        live = {number: self.loaded[number] for number in (champion, *experiment.versions)}
-        # Versions of waiting arms stay, or every look would load them again.
-        needed = {*live, *self.experiment.versions}
+        live = {number: self.loaded[number] for number in {*named.versions, *experiment.versions}}
+        # Versions of what waits stay, or every look would load them again.
+        needed = {*live, *wanted, *self.experiment.versions}
         for number in [number for number in self.loaded if number not in needed]:
             self.draining[number] = (
                 time.monotonic() + self.models.settings.drain_seconds,
                 self.loaded.pop(number),
             )
-        new = Serving(champion, live, experiment)
+        new = Serving(named, live, experiment)
         if new != old:
             self._tell(old, new)
             self.serving = new
@@ -228,13 +250,15 @@ class Versions:
             )
             for number, live in new.live.items()
         }
+        for number in new.live:
+            self.metrics.by_version.begin(number)
         # Arms that begin or end are no swap of the champion.
         if old is None or old.champion != new.champion:
             self.metrics.swaps.inc()
         arms = [arm.name for arm in new.experiment.arms or ()]
         log.info(
             "serving",
-            extra={"fields": {"champion": new.champion, "versions": list(new.live), "arms": arms}},
+            extra={"fields": {**new.named._asdict(), "versions": list(new.live), "arms": arms}},
         )
 
     async def _take(self, number: str, ready: set[str]) -> Live | None:
@@ -262,7 +286,7 @@ class Versions:
         if live is not None:
             self.refusals.drop(number)
             self.draining.pop(number, None)
-            self.readiness.note_answer(number)
+            self.readiness.note_answers(number, live.package.heads)
             seconds = round(time.perf_counter() - start, 2)
             log.info("version loaded", extra={"fields": {"version": number, "seconds": seconds}})
         return live
@@ -321,7 +345,8 @@ class Versions:
                 continue
             await self.models.unload(in_triton.get(number, []))
             del self.draining[number]
-            self.readiness.answered.pop(number, None)
+            self.readiness.forget(number)
+            self.metrics.by_version.forget(number)
             log.info("version retired", extra={"fields": {"version": number}})
         # A draining version may still be asked, so its histories stay open.
         drained = [live for _, live in self.draining.values() if live is not None]

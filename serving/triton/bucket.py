@@ -17,7 +17,7 @@ from mtmh import object_store
 from mtmh.data.files import replacing
 from mtmh.errors import UserError
 from serving.triton import store as folders
-from serving.triton.store import CHAMPION, MANIFEST, SPARE_VERSIONS
+from serving.triton.store import CHAMPION, MANIFEST, SPARE_VERSIONS, Served
 
 
 def install(package: Path, url: str) -> str:
@@ -35,15 +35,27 @@ def install(package: Path, url: str) -> str:
 
 
 def promote(url: str, version: str, namespace: str = "") -> None:
-    """Make `version` the one that serves, once all of it is there. Raises UserError when it is
-    not. A rollout's `namespace` is not kept: from a bucket nobody but a cluster serves.
+    """Make `version` the one that serves, alone; see `serve`."""
+    serve(url, Served(version), namespace)
+
+
+def serve(url: str, served: Served, namespace: str = "") -> None:
+    """Let these versions serve, once all of them is there. Raises UserError when it is not, or the
+    share is none. A rollout's `namespace` is not kept: from a bucket nobody but a cluster serves.
     """
-    verify(url, version)
-    object_store.write(f"{url}/{CHAMPION}", f"{version}\n".encode())
+    served.check()
+    for version in served.versions:
+        verify(url, version)
+    object_store.write(f"{url}/{CHAMPION}", served.text.encode())
 
 
 def champion(url: str) -> str:
     """The version that serves. Raises UserError when the bucket has none."""
+    return served(url).champion
+
+
+def served(url: str) -> Served:
+    """The version that serves, and the canary. Raises UserError when the bucket has none."""
     named = _named(url)
     if named is None:
         raise UserError(f"{url} has no champion to serve: the pipeline's step deploy names it.")
@@ -86,7 +98,7 @@ def versions(url: str) -> list[str]:
 
 def retire(url: str, spare: int = SPARE_VERSIONS, needed: Collection[str] = ()) -> list[str]:
     """Remove what `store.retire` would; returns the versions removed."""
-    old = folders.superfluous(versions(url), {champion(url), *needed}, spare)
+    old = folders.superfluous(versions(url), {*served(url).versions, *needed}, spare)
     for version in old:
         # The manifest first: what is left of one that was removed in part is no version.
         folder = f"{url}/packages/{version}"
@@ -111,7 +123,8 @@ def mirror(url: str, store: Path, versions: Collection[str]) -> None:
 
 
 def follow(url: str, store: Path, pinned: Collection[str] = ()) -> None:
-    """Make the folder `store` serve what the bucket says: its champion, and the versions `pinned`.
+    """Make the folder `store` serve what the bucket says, its champion and canary, and have the
+    versions `pinned`.
 
     The champion changes once its version is there, and is named when it was named in the bucket.
     What is neither goes as `store.retire` has it: requests may still be answered from the last.
@@ -120,23 +133,22 @@ def follow(url: str, store: Path, pinned: Collection[str] = ()) -> None:
     if named is None:
         folders.unname(store)
         return
-    version, named_us = named
-    mirror(url, store, {version, *pinned})
-    if folders.champion_named_us(store) != named_us or folders.champion(store) != version:
+    serving, named_us = named
+    mirror(url, store, {*serving.versions, *pinned})
+    if folders.champion_named_us(store) != named_us or folders.served(store) != serving:
         with replacing(store / CHAMPION) as draft:
-            draft.write_text(f"{version}\n")
+            draft.write_text(serving.text)
             os.utime(draft, ns=(named_us * 1000, named_us * 1000))
     folders.retire(store, needed=pinned)
 
 
-def _named(url: str) -> tuple[str, int] | None:
-    """The champion, and when it was named; None where none is."""
+def _named(url: str) -> tuple[Served, int] | None:
+    """What serves, and when it was named; None where nothing is."""
     named = object_store.read(f"{url}/{CHAMPION}")
     if named is None:
         return None
-    version = named[0].decode(errors="replace").strip()
-    folders.check_number(version, f"{url}/{CHAMPION}")
-    return version, int(named[1].timestamp()) * 1_000_000
+    serving = Served.read(named[0].decode(errors="replace"), f"{url}/{CHAMPION}")
+    return serving, int(named[1].timestamp()) * 1_000_000
 
 
 def _read_manifest(url: str, version: str) -> bytes | None:

@@ -3,7 +3,7 @@ champion's number.
 
     versions/<version>/   a package without its models
     models/<name>/        Triton's model repository; a model's name ends with its version
-    champion              the version that serves
+    champion              the version that serves; in a second line, a canary: `canary 8 0.05`
     cluster               the namespace whose Triton loads from here; no such file on one machine
 
 A version is there when versions/<version> is: its models come before it and go after it. What a
@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -29,6 +29,46 @@ from serving.triton.backend.files import disagreement, files_of
 MANIFEST, CHAMPION, CLUSTER = "manifest.json", "champion", "cluster"
 SPARE_VERSIONS = 2  # versions beside the champion
 REFRESHES = 10_000  # of a version of the registry; the third of version 7 is 70003
+
+
+class Served(NamedTuple):
+    """What the file `champion` says: the version that serves, and, while there is one, a canary
+    that a `share` (0 to 1) of the users outside of an experiment get instead.
+    """
+
+    champion: str
+    canary: str = ""
+    share: float = 0.0
+
+    @property
+    def versions(self) -> set[str]:
+        """Those that must be loaded."""
+        return {self.champion, self.canary} - {""}
+
+    @property
+    def text(self) -> str:
+        """As the file has it."""
+        canary = f"canary {self.canary} {self.share:g}\n" if self.canary else ""
+        return f"{self.champion}\n{canary}"
+
+    def check(self) -> None:
+        """Raises UserError when the canary's share is none."""
+        share = self.share
+        if self.canary and not (0.0 < share < 1.0 and round(share, 4) == share):
+            raise UserError(
+                f"a canary's share is from 0.0001 to 0.9999, such as 0.05, not {share:g}."
+            )
+
+    @classmethod
+    def read(cls, text: str, where: object) -> "Served":
+        """From the text of the file `where`. Raises UserError when it is something else."""
+        line = r"([0-9]{1,18})(?:\s+canary ([0-9]{1,18}) (0\.[0-9]{1,4}))?"
+        if (match := re.fullmatch(line, text.strip())) is None:
+            raise UserError(
+                f"{where} holds {text.strip()[:20]!r}, which is no version: write its number there."
+            )
+        champion, canary, share = match.groups()
+        return cls(champion, canary or "", float(share or 0.0))
 
 
 class Manifest(BaseModel, extra="allow"):
@@ -84,13 +124,21 @@ def checked_manifest(package: Path) -> dict[str, Any]:
 
 
 def promote(store: Path, version: str, namespace: str = "") -> None:
-    """Make `version` the one that serves, after its checksums agree. A rollout names the
-    `namespace` whose Triton has loaded it, and the store keeps that name.
+    """Make `version` the one that serves, alone; see `serve`."""
+    serve(store, Served(version), namespace)
 
-    Raises UserError when they do not, and when a cluster serves from the store and this is no
-    rollout: Triton loads there what a rollout names, and no router could serve the version.
+
+def serve(store: Path, served: Served, namespace: str = "") -> None:
+    """Let these versions serve, after their checksums agree. A rollout names the `namespace` whose
+    Triton has loaded them, and the store keeps that name.
+
+    Raises UserError when they do not, when the share is none, and when a cluster serves from the
+    store and this is no rollout: Triton loads there what a rollout names, and no router could serve
+    the version.
     """
-    verify(store, version)
+    served.check()
+    for version in served.versions:
+        verify(store, version)
     if namespace:
         with replacing(store / CLUSTER) as draft:
             draft.write_text(f"{namespace}\n")
@@ -98,34 +146,31 @@ def promote(store: Path, version: str, namespace: str = "") -> None:
         cluster = (store / CLUSTER).read_text().strip()
         raise UserError(
             f"the cluster's namespace {cluster} serves from {store}: Triton there has not loaded"
-            f" version {version}, so that no router could serve it. Roll it out in place of"
-            f" promoting it: the step deploy does, and mtmh refresh and mtmh intake with"
-            f" --namespace {cluster}."
+            f" version {served.canary or served.champion}, so that no router could serve it. Roll"
+            " it out in place of promoting it: the step deploy does, and mtmh rollback, canary,"
+            f" refresh and intake with --namespace {cluster}."
         )
     with replacing(store / CHAMPION) as draft:
-        draft.write_text(f"{version}\n")
+        draft.write_text(served.text)
 
 
 def champion(store: Path) -> str:
     """The version that serves. Raises UserError when the store has none."""
+    return served(store).champion
+
+
+def served(store: Path) -> Served:
+    """The version that serves, and the canary. Raises UserError when the store has none."""
     try:
         with (store / CHAMPION).open() as file:
-            version = file.read(100).strip()
+            named = Served.read(file.read(100), store / CHAMPION)
     except FileNotFoundError:
         raise UserError(
             f"{store} has no champion to serve: make one with `make run` (mtmh run)."
         ) from None
-    check_number(version, str(store / CHAMPION))
-    _manifest(store / "versions" / version)
-    return version
-
-
-def check_number(version: str, where: str) -> None:
-    """Raises UserError when what `where` holds is the number of no version."""
-    if not re.fullmatch("[0-9]{1,18}", version):
-        raise UserError(
-            f"{where} holds {version[:20]!r}, which is no version: write its number there."
-        )
+    for version in named.versions:
+        _manifest(store / "versions" / version)
+    return named
 
 
 def champion_named_us(store: Path) -> int:
@@ -173,13 +218,13 @@ def versions(store: Path) -> list[str]:
 
 
 def retire(store: Path, spare: int = SPARE_VERSIONS, needed: Collection[str] = ()) -> list[str]:
-    """Remove all versions but the champion, those `needed`, and the newest `spare` others; returns
-    those removed.
+    """Remove all versions but the champion, a canary, those `needed`, and the newest `spare`
+    others; returns those removed.
 
     A server that has one of them loaded goes on with it: it holds what it read.
     """
     with _locked(store) as drafts:
-        old = superfluous(versions(store), {champion(store), *needed}, spare)
+        old = superfluous(versions(store), {*served(store).versions, *needed}, spare)
         for version in old:
             _remove(store, version, drafts)
     return old

@@ -31,6 +31,17 @@ def test_a_second_version_comes_while_requests_go_on(site: Site, run: Run) -> No
     assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, [])
 
 
+def test_a_rollback_while_requests_go_on_and_forward_again(site: Site) -> None:
+    """By the CronJob that an operator starts a Job of; MLflow's alias goes along."""
+    with load(site) as answers:
+        log = site.run_job("rollback", "back")
+        assert "version 1 is the champion" in log
+        log = site.run_job("rollback", "forward", MTMH_DO="rollback --version 2")
+        assert "version 2 is the champion" in log
+    assert set(answers.versions) == {"1", "2"}
+    assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, [])
+
+
 def test_the_same_run_again_is_made_of_the_cache(site: Site, run: Run) -> None:
     """Nothing is trained, and the same retriever is the same version. It is measured beside the
     champion, which is another one by now."""

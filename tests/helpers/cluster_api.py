@@ -60,9 +60,9 @@ class StandIn:
 
     @property
     def champion(self) -> str:
-        """What the store says."""
+        """What the store says, a canary apart."""
         path = self.store / "champion"
-        return path.read_text().strip() if path.is_file() else ""
+        return path.read_text().split()[0] if path.is_file() else ""
 
     @property
     def serving(self) -> set[str]:

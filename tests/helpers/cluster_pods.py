@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serving.triton.store import Served
+
 VERSIONS = "mtmh/versions"
 REPLICAS = 2
 LINGERING = 8  # requests to the cluster that a terminating pod of Triton outlives
@@ -150,6 +152,7 @@ class RouterPod:
 
     address: str
     serving: str = ""
+    canary: tuple[str, float] = ("", 0.0)  # and its share
     asked: int = 0
     champion_named_us: int = 0  # when it looked last
     refused: dict[str, str] = field(default_factory=dict)
@@ -168,6 +171,8 @@ class RouterPod:
         told = {
             "status": "ready",
             "model_version": self.serving or None,
+            "canary": self.canary[0] or None,
+            "canary_share": self.canary[1],
             "refused": self.refused,
             "waiting": self.waiting,
             "champion_named_us": self.champion_named_us,
@@ -175,7 +180,9 @@ class RouterPod:
         return (200 if self.serving else 503), told
 
     def _look(self, file: Path, triton: TritonPods, trouble: Trouble, is_last: bool) -> None:
-        champion, named_us = file.read_text().strip(), file.stat().st_mtime_ns // 1000
+        named, named_us = Served.read(file.read_text(), file), file.stat().st_mtime_ns // 1000
+        # A canary is what is new, where there is one.
+        champion = named.canary or named.champion
         if named_us != self.champion_named_us:
             self.refused, self.waiting, self.champion_named_us = {}, {}, named_us
         if champion == trouble.refused:
@@ -186,4 +193,5 @@ class RouterPod:
         elif not triton.all_have(champion):
             self.refused = {champion: f"warm-up of engagement_{champion}: gone"}
         elif not (is_last and champion == trouble.stale):
-            self.serving, self.refused, self.waiting = champion, {}, {}
+            self.serving, self.canary = named.champion, (named.canary, named.share)
+            self.refused, self.waiting = {}, {}

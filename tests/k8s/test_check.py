@@ -22,7 +22,7 @@ if shutil.which("kubectl") is None and not os.environ.get("CI"):
 
 TRITON, ROUTER, REDIS = "base/triton.yaml", "base/router-deployment.yaml", "base/redis.yaml"
 NETWORK, ACCOUNT, BASE = "base/network.yaml", "base/deploy-account.yaml", "base/kustomization.yaml"
-GPU, LOOP = "overlays/gpu/triton.yaml", "overlays/loop"
+GPU, LOOP, ROLLBACK = "overlays/gpu/triton.yaml", "overlays/loop", "base/rollback.yaml"
 FROM_ROUTER = """    - from:
         - podSelector:
             matchLabels: {app.kubernetes.io/part-of: mtmh, app.kubernetes.io/component: router}
@@ -60,6 +60,7 @@ BROKEN = {
     ],
     "variables": [
         (BASE, "name: <served|serving>", "containers[triton].env[MTMH_DATA]: there is no ConfigMap served"),
+        (ROLLBACK, "key: <tracking_uri|uri>", "CronJob rollback: containers[rollback].env[MLFLOW_TRACKING_URI]"),
         (BASE, "<data|date>=synthetic", "ConfigMap served has no key data"),
         (ROUTER, "{name: <redis|reddis>, key: password}", "env[REDIS_PASSWORD]: there is no Secret reddis"),
         ("operator.yaml", "redis: [<password|pasword>, connection]", "Secret redis has no key password"),
@@ -78,6 +79,7 @@ BROKEN = {
         (ACCOUNT, "kind: ServiceAccount, name: <mtmh-deploy|deployer>, namespace: mtmh",
          "subjects: there is no ServiceAccount deployer"),
         (ACCOUNT, "resourceNames: [<triton|tritons>]", "rules.resourceNames: there is no Deployment tritons"),
+        (ROLLBACK, "serviceAccountName: <mtmh-deploy|deployer>", "CronJob rollback: serviceAccountName"),
         (ACCOUNT, 'verbs: [<list|"*">]', "Role mtmh-deploy: rules: a star"),
     ],
     "namespaces": [
@@ -97,6 +99,7 @@ BROKEN = {
         (ROUTER, "type: <RuntimeDefault|Unconfined>", "seccompProfile.type"),
     ],
     "apart_from_the_node": [
+        (ROLLBACK, "<serviceAccountName: mtmh-deploy|hostPID: true>", "CronJob rollback: automountServiceAccountToken"),
         (ROUTER, "automountServiceAccountToken: <false|true>", "automountServiceAccountToken"),
         (TRITON, "      <|hostNetwork: true\n      >enableServiceLinks", "hostNetwork: must be absent"),
         (TRITON, "<persistentVolumeClaim: {claimName: mtmh|hostPath: {path: /srv>}", "volumes[volume]: hostPath"),
@@ -217,7 +220,7 @@ def copied(place: Path, file: str, change: str) -> Path:
     before, old, new, after = re.fullmatch(r"(?s)([^<]*)<(.*)\|(.*)>(.*)", change).groups()
     written, instead = before + old + after, before + new + after
     folder = place / "k8s"
-    shutil.copytree(K8S, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(K8S, folder, ignore=shutil.ignore_patterns("check", "__pycache__"))
     text = (folder / file).read_text()
     assert written in text
     (folder / file).write_text(text.replace(written, instead))

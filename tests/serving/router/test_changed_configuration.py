@@ -213,7 +213,7 @@ def test_what_is_read_once_stays_and_the_rest_is_taken(files: Files) -> None:
     files.look()
     settings = files.configuration.in_force.settings
     assert (settings.listen.host, settings.limits.k) == ("0.0.0.0", 50)
-    assert files.configuration.in_force.tokens == (b"first",)
+    assert files.configuration.in_force.tokens == {b"first": ""}
 
 
 def test_an_experiment_ends_when_the_file_says_so(files: Files) -> None:
@@ -235,8 +235,8 @@ def test_a_version_that_is_not_in_the_store_is_waited_for_not_taken(files: Files
 
 def test_two_tokens_are_let_in_while_callers_change_over(files: Files) -> None:
     for text, tokens in (
-        ("first\n\n  second \n", (b"first", b"second")),
-        ("second\r\n", (b"second",)),
+        ("first\n\n  second \n", {b"first": "", b"second": ""}),
+        ("second\r\n", {b"second": ""}),
     ):
         files.replace(text, files.token)
         files.look()
@@ -249,7 +249,7 @@ def test_two_tokens_are_let_in_while_callers_change_over(files: Files) -> None:
 def test_a_token_file_without_a_token_keeps_the_last_one(files: Files, text: bytes | str) -> None:
     files.replace(text, files.token)
     files.look(4)
-    assert files.configuration.in_force.tokens == (b"first",)
+    assert files.configuration.in_force.tokens == {b"first": ""}
     assert (files.count("refused"), files.is_refused) == (1, True)
 
 
@@ -259,7 +259,7 @@ def test_a_token_is_changed_while_the_configuration_is_wrong(files: Files) -> No
     files.look()
     files.replace("second\n", files.token)
     files.look()
-    assert files.configuration.in_force.tokens == (b"second",)
+    assert files.configuration.in_force.tokens == {b"second": ""}
     assert files.is_refused  # the file still is
 
 
@@ -273,7 +273,7 @@ def test_a_router_begins_to_ask_for_a_token_without_a_restart(tmp_path: Path) ->
     )
     for _ in range(3):
         configuration.look()
-    assert configuration.in_force.tokens == (b"first",)
+    assert configuration.in_force.tokens == {b"first": ""}
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from helpers.live_router import Router, Run, eventually
 
 from serving.router import schema
 from serving.router.guard import JsonLines
-from serving.router.limits import Admission, RequestError, shows_token
+from serving.router.limits import Admission, RequestError, caller_of
 from serving.router.metrics import Metrics
+from serving.router.settings import Limits
 
 TOKEN = "a-token-that-nobody-guesses"
 
@@ -63,7 +64,7 @@ def test_a_call_without_the_token_is_refused(guarded: Router, shown: str | None)
 
 def test_the_token_opens(guarded: Router) -> None:
     assert guarded.retrieve(triggers=["i00"], k=3)["candidates"]
-    assert shows_token(f"bearer {TOKEN}".encode(), (TOKEN.encode(),))
+    assert caller_of(f"bearer {TOKEN}".encode(), {TOKEN.encode(): ""}) == ""
 
 
 def test_a_body_over_the_limit_is_not_read(guarded: Router) -> None:
@@ -243,7 +244,7 @@ def test_what_does_not_fit_is_shed_at_once(run_router: Run) -> None:
 
 
 def test_admission_counts_a_batch_as_its_requests() -> None:
-    admission = Admission(3, Metrics())
+    admission = Admission(Limits(in_flight=3, batch=3), Metrics())
     with admission.admit(2), admission.admit(1):
         with pytest.raises(RequestError) as refused, admission.admit(1):
             pass

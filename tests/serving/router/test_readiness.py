@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.live_router import Router, RouterFolder, Run, Traffic, eventually, remove
+from helpers.live_router import Router, RouterFolder, Run, Traffic, eventually, remove, rewrite
 from tritonclient.grpc import InferenceServerClient
 
 from serving.router.history import Histories
@@ -84,10 +84,60 @@ def test_readiness_is_judged_by_answers_where_nobody_looks_at_triton(
         for head in ("engagement", "relevance"):
             server.load_model(f"retrieve_{head}_1", headers=headers(place.triton.secret))
         eventually(lambda: status(router) == 200, "it answers again")
+
+
+def silent(router: Router) -> dict:
+    """What /readyz says of heads that do not answer; the router is ready all the same."""
+    ready = router.client.get("/readyz")
+    assert ready.status_code == 200  # answers are degraded, and answers
+    return ready.json()["silent"]
+
+
+def test_a_head_that_is_gone_is_named_and_one_that_comes_back_is_not(
+    run_router: Run, place: RouterFolder, server: InferenceServerClient
+) -> None:
+    with run_router("triton.poll_seconds=600") as router:
+        assert silent(router) == {}
         server.unload_model("retrieve_relevance_1", headers=headers(place.triton.secret))
-        time.sleep(7)
-        assert status(router) == 200  # answers are degraded, and answers
+        why = {"1": {"relevance": "no server, or no such model"}}
+        eventually(lambda: silent(router) == why, "the head is named, though nobody asks it")
+        assert router.metric("mtmh_channel_silent", head="relevance") == 1
+        assert router.metric("mtmh_channel_silent", head="engagement") == 0
         server.load_model("retrieve_relevance_1", headers=headers(place.triton.secret))
+        eventually(lambda: silent(router) == {}, "it answers again")
+        assert router.metric("mtmh_channel_silent", head="relevance") == 0
+
+
+def test_a_head_that_answers_errors_is_named_and_comes_back_by_itself(
+    run_router: Run, place: RouterFolder, server: InferenceServerClient
+) -> None:
+    """Triton calls the model ready all the while."""
+    flag = place.root / "broken"
+    install(place.package("44"), place.store)
+    raises = f"import os\n        if os.path.exists({str(flag)!r}):\n            raise RuntimeError"
+    for model in ("relevance_44",):
+        rewrite(
+            place.store,
+            "44",
+            model,
+            lambda code: code.replace(
+                "read: list[list[TriggerQuery]] = []", f"{raises}\n        read: list = []"
+            ),
+        )
+    promote(place.store, "44")
+    with run_router() as router:
+        eventually(lambda: router.retrieve(**ASKED)["model_version"] == "44", "it serves")
+        flag.touch()
+        why = {"44": {"relevance": "its model answers with an error"}}
+        eventually(lambda: silent(router) == why, "the head is named, though nobody asks it")
+        assert server.is_model_ready("retrieve_relevance_44")
+        assert router.retrieve(**ASKED)["missing"] == ["relevance"]
+        flag.unlink()
+        eventually(lambda: silent(router) == {}, "it answers again")
+        assert router.retrieve(**ASKED)["missing"] == []
+        promote(place.store, "1")
+        eventually(lambda: router.retrieve(**ASKED)["model_version"] == "1", "the old one serves")
+    remove(place.store, "44")
 
 
 @pytest.mark.parametrize("name", ["models", "versions", "champion"])

@@ -22,6 +22,7 @@ from tritonclient.grpc import InferenceServerClient
 from monitoring.prometheus.queries import (
     MONITORING,
     Query,
+    autoscaler,
     dashboards,
     exported,
     names,
@@ -52,7 +53,7 @@ def of_today(place: RouterFolder, tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("of_today")
 def test_every_name_in_rules_and_dashboards_is_told(run_router: Run, place: RouterFolder) -> None:
-    queries = [*rules(), *dashboards()]
+    queries = [*rules(), *dashboards(), *autoscaler()]
     assert len(queries) > 60
     with run_router() as router:
         router.retrieve(**ASKED)
@@ -65,6 +66,7 @@ def test_every_name_in_rules_and_dashboards_is_told(run_router: Run, place: Rout
     assert {line.split()[-1] for line in lines} >= {
         "nv_inference_request_success",
         "nv_cpu_utilization",
+        "nv_inference_queue_duration_us",
     }
 
 

@@ -204,7 +204,7 @@ class ClusterSettings(Section):
 
     volume_claim: str = ""  # PersistentVolumeClaim: data, checkpoints, runs, the champion's link
     volume: str = "/mnt/mtmh"  # where every step finds it
-    namespace: str = ""  # of k8s/: deploy rolls its pods, features fills their Redis
+    namespace: str = ""  # of k8s/: deploy rolls its pods, histories fills their Redis
     service_account: str = ""  # of the steps; deploy needs k8s/base/deploy-account.yaml
     kubeflow_namespace: str = ""  # of a profile; empty: a Kubeflow Pipelines of one user
     experiment: str = "mtmh"  # what holds the runs on the Kubeflow Pipelines server

@@ -12,6 +12,7 @@ from components.deploy import deploy
 from components.evaluate import evaluate
 from components.features import features
 from components.gate import gate
+from components.histories import histories
 from components.identify import identify
 from components.index import index
 from components.package import package
@@ -38,11 +39,21 @@ STEPS = (
     "gate",
     "report",
     "register",
+    "histories",
     "package",
     "deploy",
 )
 ON_A_CLUSTER = ("identify",)  # a step more
-NEVER_CACHED = ("identify", "champion", "gate", "report", "register", "package", "deploy")
+NEVER_CACHED = (
+    "identify",
+    "champion",
+    "gate",
+    "report",
+    "register",
+    "histories",
+    "package",
+    "deploy",
+)
 
 
 # fmt: off
@@ -55,7 +66,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         content_settings: str, train_settings: str, prerank_settings: str, retrieval_settings: str,
         evaluation_settings: str, gate_settings: str, model_name: str, tracking_uri: str,
         scratch: str, store: str, artifacts: str = "", runs: str = "", run_id: str = "",
-        place: str = "", fingerprint: str = "", code_version: str = "",
+        place: str = "", shared_tables: str = "", fingerprint: str = "", code_version: str = "",
     ) -> None:
         # On a cluster the run itself says which data and code it has: a clone is a run of its own.
         if cluster is not None:
@@ -71,7 +82,8 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             prepared=prepared, settings=content_settings, scratch=scratch, **seeded)
         data = {"prepared": prepared, "content": content_task.outputs["content"]}
         # What the feature store knows at the split, and the pairs to train on.
-        features_task = features(**data, settings=data_settings, code_version=code_version)
+        features_task = features(
+            prepared=prepared, settings=data_settings, code_version=code_version)
         tables = {**data, "features": features_task.outputs["features"]}
         pairs_task = pairs(**data, settings=pair_settings, code_version=code_version)
         training = {**tables, "pairs": pairs_task.outputs["pairs"]}
@@ -97,10 +109,13 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         run = report_task.outputs["run"]
         register_task = register(run=run, run_id=run_id, artifacts=artifacts, **registry)
         version = register_task.output
-        # Only what passed is packaged and served.
+        # Only what passed is packaged and served, with the users' histories as of now.
         with dsl.If(eq(passed, True), name="passed"):
+            histories_task = histories(
+                prepared=prepared, features=tables["features"], version=version,
+                model_name=model_name, shared_tables=shared_tables)
             package_task = package(
-                run=run, features=tables["features"], version=version, **registry)
+                run=run, histories=histories_task.output, version=version, **registry)
             deploy(**registry,
                 run=run, package=package_task.outputs["package"], approved=passed, version=version,
                 place=place, store=store, namespace=cluster.namespace if cluster else "")
@@ -124,6 +139,6 @@ def _arrange(tasks: dict[str, PipelineTask], cluster: ClusterSettings | None) ->
         tasks[name].set_retry(num_retries=2, backoff_duration="30s")
     # On a cluster training gets the GPU, and every step the volume that they share.
     place_on(tasks["train"], cluster)
-    reach_serving(tasks["features"], tasks["deploy"], cluster)
+    reach_serving(tasks["histories"], tasks["deploy"], cluster)
     for task in tasks.values():
         equip(task, cluster)

@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field, ValidationError
 from mtmh.data.files import replacing
 from mtmh.errors import UserError
 from serving.triton.backend.files import disagreement, files_of
+from serving.triton.histories import remove_histories
 
 MANIFEST, CHAMPION = "manifest.json", "champion"
 SPARE_VERSIONS = 2  # versions beside the champion
@@ -128,16 +129,19 @@ def versions(store: Path) -> list[str]:
 
 
 def retire(store: Path, spare: int = SPARE_VERSIONS, needed: Collection[str] = ()) -> list[str]:
-    """Remove all versions but the champion, those `needed`, and the newest `kept` others; returns
-    those removed.
+    """Remove all versions but the champion, those `needed`, and the newest `spare` others, with
+    their histories in Redis; returns those removed.
 
-    A server that has one of them loaded goes on with it: it holds what it read.
+    A server that has one of them loaded goes on with it: it holds what it read. Raises UserError
+    when Redis refuses: then that version is still there, for the next time.
     """
     with _locked(store) as drafts:
         serving = champion(store)
         others = [version for version in versions(store) if version not in (serving, *needed)]
         old = others[: max(len(others) - spare, 0)]
         for version in old:
+            others = (store / "versions" / other for other in versions(store) if other != version)
+            remove_histories(store / "versions" / version, others)
             _remove(store, version, drafts)
     return old
 

@@ -4,10 +4,28 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from feature_repo.feast_import import import_feast
 from mtmh.data.files import replacing
 from mtmh.errors import UserError
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+
+def open_shared(registry: str, project: str) -> "FeatureStore":
+    """A store for reads at a point in time, over what `share` registered. Raises as SQLAlchemy."""
+    import_feast()
+    from sqlalchemy.pool import NullPool
+
+    from feature_repo.store import open_offline
+
+    # Feast closes no connection: none is kept.
+    settings = {"poolclass": NullPool}
+    return open_offline(
+        project, {"registry_type": "sql", "path": registry, "sqlalchemy_config_kwargs": settings}
+    )
 
 
 def share(registry: str, project: str, tables: Sequence[Path], folder: Path) -> None:
@@ -25,11 +43,10 @@ def share(registry: str, project: str, tables: Sequence[Path], folder: Path) -> 
         import_feast()
         from sqlalchemy.exc import SQLAlchemyError
 
-        from feature_repo.store import open_offline
         from feature_repo.views import item_definitions, user_definitions
 
         try:
-            store = open_offline(project, {"registry_type": "sql", "path": registry})
+            store = open_shared(registry, project)
             store.apply([*item_definitions(folder), *user_definitions(folder)])
         except SQLAlchemyError as error:
             raise UserError(

@@ -55,7 +55,7 @@ def open_store(directory: Path, project: str | None = None) -> FeatureStore:
     return FeatureStore(config=config)
 
 
-def open_offline(project: str, registry: str | dict[str, str]) -> FeatureStore:
+def open_offline(project: str, registry: str | dict[str, Any]) -> FeatureStore:
     """A store for reads at a point in time alone, by DuckDB: nothing of it is online."""
     return FeatureStore(
         config=RepoConfig(

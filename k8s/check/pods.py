@@ -4,6 +4,8 @@ time to end."""
 import re
 from collections.abc import Iterator
 
+from kubernetes.utils.quantity import parse_quantity
+
 from k8s.check.render import KubeObject, Rendered
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
@@ -11,6 +13,8 @@ PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 NEEDED = (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))
 PINNED = re.compile(r"[^@\s]+:[\w][\w.-]*(@sha256:[0-9a-f]{64})?|[^@\s]+@sha256:[0-9a-f]{64}")
 REFERENCE = re.compile(r"\$\((\w+)\)")
+MAXMEMORY = re.compile(r"^maxmemory (\d+)(kb|mb|gb)$", re.MULTILINE)
+REDIS_UNITS = {"kb": 2**10, "mb": 2**20, "gb": 2**30}
 HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
@@ -99,6 +103,24 @@ def resources(rendered: Rendered) -> Iterator[str]:
                     )
 
 
+def redis_headroom(rendered: Rendered) -> Iterator[str]:
+    """A Redis may fill half of its container's memory: while it rewrites its log it forks, and what
+    changes meanwhile is there twice."""
+    for thing in rendered.workloads:
+        for volume in thing.pod.get("volumes", []):
+            mounted = rendered.find("ConfigMap", volume.get("configMap", {}).get("name", ""))
+            text = (mounted.body.get("data", {}) if mounted else {}).get("redis.conf", "")
+            for number, unit in MAXMEMORY.findall(text):
+                most = int(number) * REDIS_UNITS[unit]
+                for container in thing.containers:
+                    limit = container.get("resources", {}).get("limits", {}).get("memory", "0")
+                    if 2 * most > parse_quantity(limit):
+                        yield thing.finding(
+                            f"containers[{container['name']}].resources",
+                            f"limits.memory {limit} is less than twice maxmemory {number}{unit}",
+                        )
+
+
 def probes(rendered: Rendered) -> Iterator[str]:
     """Every container has the three probes, on ports that it has."""
     for thing in rendered.workloads:
@@ -173,4 +195,14 @@ def ends(rendered: Rendered) -> Iterator[str]:
                 yield thing.finding("terminationGracePeriodSeconds", message)
 
 
-CHECKS = (images, not_root, apart_from_the_node, resources, probes, mounts, expansions, ends)
+CHECKS = (
+    images,
+    not_root,
+    apart_from_the_node,
+    resources,
+    redis_headroom,
+    probes,
+    mounts,
+    expansions,
+    ends,
+)

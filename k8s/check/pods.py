@@ -4,8 +4,6 @@ time to end."""
 import re
 from collections.abc import Iterator
 
-from kubernetes.utils.quantity import parse_quantity
-
 from k8s.check.render import KubeObject, Rendered
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
@@ -13,8 +11,8 @@ PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 NEEDED = (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))
 PINNED = re.compile(r"[^@\s]+:[\w][\w.-]*(@sha256:[0-9a-f]{64})?|[^@\s]+@sha256:[0-9a-f]{64}")
 REFERENCE = re.compile(r"\$\((\w+)\)")
-MAXMEMORY = re.compile(r"^maxmemory (\d+)(kb|mb|gb)$", re.MULTILINE)
-REDIS_UNITS = {"kb": 2**10, "mb": 2**20, "gb": 2**30}
+MAXMEMORY = re.compile(r"^maxmemory (\d+(?:mb|gb))$", re.MULTILINE)
+MEBIBYTES = {"Mi": 1, "Gi": 1024, "mb": 1, "gb": 1024}  # as Kubernetes and as Redis write them
 HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
@@ -110,14 +108,13 @@ def redis_headroom(rendered: Rendered) -> Iterator[str]:
         for volume in thing.pod.get("volumes", []):
             mounted = rendered.find("ConfigMap", volume.get("configMap", {}).get("name", ""))
             text = (mounted.body.get("data", {}) if mounted else {}).get("redis.conf", "")
-            for number, unit in MAXMEMORY.findall(text):
-                most = int(number) * REDIS_UNITS[unit]
+            for most in MAXMEMORY.findall(text):
                 for container in thing.containers:
-                    limit = container.get("resources", {}).get("limits", {}).get("memory", "0")
-                    if 2 * most > parse_quantity(limit):
+                    limit = container.get("resources", {}).get("limits", {}).get("memory", "0Mi")
+                    if _mebibytes(limit) < 2 * _mebibytes(most):
                         yield thing.finding(
                             f"containers[{container['name']}].resources",
-                            f"limits.memory {limit} is less than twice maxmemory {number}{unit}",
+                            f"limits.memory {limit} is less than twice maxmemory {most}",
                         )
 
 
@@ -193,6 +190,10 @@ def ends(rendered: Rendered) -> Iterator[str]:
             if command[:1] == ["sleep"] and int(command[1]) + 20 > grace:
                 message = f"{grace} s leave less than 20 after preStop's {command[1]}"
                 yield thing.finding("terminationGracePeriodSeconds", message)
+
+
+def _mebibytes(written: str) -> int:
+    return int(written[:-2]) * MEBIBYTES[written[-2:]]
 
 
 CHECKS = (

@@ -84,7 +84,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         # What the feature store knows at the split, and the pairs to train on.
         features_task = features(
             prepared=prepared, settings=data_settings, code_version=code_version)
-        tables = {**data, "features": features_task.outputs["features"]}
+        tables = {**data, "features": features_task.output}
         pairs_task = pairs(**data, settings=pair_settings, code_version=code_version)
         training = {**tables, "pairs": pairs_task.outputs["pairs"]}
         # Both heads and the preranker; with an index a head they are one version, the retriever.
@@ -92,27 +92,23 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         preranker_task = preranker(**tables, settings=prerank_settings, **seeded)
         models = {"model": train_task.output, "preranker": preranker_task.output}
         index_task = index(**tables, **models, settings=retrieval_settings, **seeded)
-        retriever = index_task.outputs["retriever"]
         # Measured beside the version that serves now, and judged.
         registry = {"model_name": model_name, "tracking_uri": tracking_uri}
         champion_task = champion(**registry).after(index_task)
-        evaluate_task = evaluate(
-            **data, retriever=retriever, champion=champion_task.output,
-            retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded)
-        result = evaluate_task.outputs["result"]
+        result = evaluate(
+            **data, retriever=index_task.output, champion=champion_task.output,
+            retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded).output
         gate_task = gate(prepared=prepared, result=result, settings=gate_settings, seed=seed)
         passed = gate_task.outputs["Output"]
         # Stored, passed or not: as a run directory, and as a version of the registered model.
-        report_task = report(
-            **training, **models, retriever=retriever, result=result, config=config,
-            verdict=gate_task.outputs["verdict"], source=source, runs=runs, run_id=run_id, **seeded)
-        run = report_task.outputs["run"]
-        register_task = register(run=run, run_id=run_id, artifacts=artifacts, **registry)
-        version = register_task.output
+        run = report(
+            **training, **models, **seeded, retriever=index_task.output, result=result, run_id=run_id,
+            verdict=gate_task.outputs["verdict"], config=config, source=source, runs=runs).output
+        version = register(run=run, run_id=run_id, artifacts=artifacts, **registry).output
         # Only what passed is packaged and served, with the users' histories as of now.
         with dsl.If(eq(passed, True), name="passed"):
             histories_task = histories(
-                prepared=prepared, features=tables["features"], version=version,
+                prepared=prepared, features=features_task.output, version=version,
                 model_name=model_name, shared_tables=shared_tables)
             package_task = package(
                 run=run, histories=histories_task.output, version=version, **registry)

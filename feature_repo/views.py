@@ -8,6 +8,7 @@ from pathlib import Path
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
+from feast.feast_object import FeastObject
 from feast.types import Array, FeastType, Float32, Int64, String
 
 STATISTICS: dict[str, FeastType] = {
@@ -25,17 +26,16 @@ HISTORY: dict[str, FeastType] = {
 }
 # Feast's word for "no expiry"; the online stores do not enforce one: readers get the age and judge.
 FOREVER = timedelta(0)
-Definitions = list[Entity | FeatureView | FeatureService]
 
 
-def item_definitions(sources: Path) -> Definitions:
+def item_definitions(sources: Path) -> list[FeastObject]:
     """Item statistics over `sources`/item_statistics.parquet, for training and rankers."""
     item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING)
     statistics = _view("item_statistics", item, STATISTICS, sources)
     return [item, statistics, FeatureService(name="item_ranking", features=[statistics])]
 
 
-def user_definitions(sources: Path) -> Definitions:
+def user_definitions(sources: Path) -> list[FeastObject]:
     """Users' histories over `sources`/user_history.parquet, for serving."""
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
     history = _view("user_history", user, HISTORY, sources)

@@ -99,11 +99,11 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             **data, retriever=index_task.output, champion=champion_task.output,
             retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded).output
         gate_task = gate(prepared=prepared, result=result, settings=gate_settings, seed=seed)
-        passed = gate_task.outputs["Output"]
+        passed, verdict = (gate_task.outputs[name] for name in ("Output", "verdict"))
         # Stored, passed or not: as a run directory, and as a version of the registered model.
         run = report(
-            **training, **models, **seeded, retriever=index_task.output, result=result, run_id=run_id,
-            verdict=gate_task.outputs["verdict"], config=config, source=source, runs=runs).output
+            **training, **models, **seeded, retriever=index_task.output, result=result, runs=runs,
+            verdict=verdict, config=config, source=source, run_id=run_id).output
         version = register(run=run, run_id=run_id, artifacts=artifacts, **registry).output
         # Only what passed is packaged and served, with the users' histories as of now.
         with dsl.If(eq(passed, True), name="passed"):

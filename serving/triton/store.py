@@ -140,8 +140,10 @@ def retire(store: Path, spare: int = SPARE_VERSIONS, needed: Collection[str] = (
         others = [version for version in versions(store) if version not in (serving, *needed)]
         old = others[: max(len(others) - spare, 0)]
         for version in old:
-            others = (store / "versions" / other for other in versions(store) if other != version)
-            remove_histories(store / "versions" / version, others)
+            folder = store / "versions" / version
+            remove_histories(
+                folder, [other for other in folder.parent.iterdir() if other != folder]
+            )
             _remove(store, version, drafts)
     return old
 

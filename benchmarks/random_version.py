@@ -9,7 +9,6 @@ index has something to find), the model's weights and the preranker's.
 import json
 import shutil
 import tempfile
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,6 @@ from safetensors.torch import save_file
 
 from components.writers import write_retriever
 from mtmh.config import DataSettings, RetrievalSettings, SyntheticSettings
-from mtmh.data.feature_tables import write_sources
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.heads import HEADS
@@ -37,7 +35,7 @@ ITEMS_PER_USER = 5
 
 
 def make_run(items: int, folder: Path) -> Path:
-    """The run `folder`/random-`items`: retriever/, sources/ (Feast's tables) and features/; made
+    """The run `folder`/random-`items`: prepared/, retriever/ and features/ (the histories); made
     once."""
     run = folder / f"random-{items}"
     if run.is_dir():
@@ -57,33 +55,24 @@ def make_run(items: int, folder: Path) -> Path:
         prepare("synthetic", prepared, DataSettings(synthetic=size), seed=0)
         _write_stages(Prepared.load(prepared), stages)
         write_retriever(folders, retriever, RetrievalSettings(), 0, draft)
-        write_sources(prepared, None, draft / "sources", split_time(draft))
         load_histories(draft, draft / "features")
         shutil.rmtree(stages)
         draft.rename(run)
     return run
 
 
-def split_time(run: Path) -> datetime:
-    """The moment that histories are served as of."""
-    return datetime.fromisoformat(
-        json.loads((run / "prepared" / "prepared.json").read_text())["split_time"]
-    )
-
-
 def load_histories(run: Path, out: Path) -> None:
     """Fill the online store that the environment describes (see feature_repo.store) with the users'
-    histories."""
-    from feature_repo.store import apply, materialize, open_store
+    histories; `out` gets the registry."""
+    from feature_repo.histories import build_histories
 
-    store = open_store(out)
-    apply(store, run / "sources")
-    materialize(store, "user_history", split_time(run))
+    build_histories(run / "prepared", out, "mtmh_random")
 
 
 def users_and_items(run: Path) -> tuple[np.ndarray, np.ndarray]:
     """Ids of the users whose history is in the store, and of all items, sorted."""
-    users = pq.read_table(run / "sources" / "user_history.parquet", columns=["user_id"])["user_id"]
+    interactions = run / "prepared" / "interactions.parquet"
+    users = pq.read_table(interactions, columns=["user_id"])["user_id"].unique()
     items = pq.read_table(run / "retriever" / "items.parquet", columns=["item_id"])["item_id"]
     return np.unique(users.to_numpy()), items.to_numpy()
 

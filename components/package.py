@@ -10,13 +10,13 @@ from components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def package(
     run: dsl.Input[dsl.Artifact],
-    features: dsl.Input[dsl.Dataset],
+    histories: dsl.Input[dsl.Artifact],
     version: str,
     model_name: str,
     tracking_uri: str,
     package: dsl.Output[dsl.Artifact],
 ) -> None:
-    """Write the package of the run's retriever, with what the feature store serves online."""
+    """Write the package of the run's retriever, with the registry of its users' histories."""
     from pathlib import Path
 
     from components.step import running
@@ -27,6 +27,6 @@ def package(
 
         mlflow = {"model_name": model_name, "run_id": logged_run(tracking_uri, model_name, version)}
         out = Path(package.path)
-        write_package(Path(run.path), version, out, Path(features.path) / "store", mlflow)
+        write_package(Path(run.path), version, out, Path(histories.path), mlflow)
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
         print(f"version {version}: {len(list((out / 'models').iterdir()))} models, {size:,.0f} MiB")

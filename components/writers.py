@@ -18,7 +18,7 @@ from mtmh.config import (
     RetrievalSettings,
     TrainSettings,
 )
-from mtmh.stages import NOT_MADE, StageFolders
+from mtmh.stages import StageFolders
 
 
 class Artifact(Protocol):
@@ -52,12 +52,10 @@ def write_features(
     seed: int,
     scratch: Path,
 ) -> None:
-    """What the feature store has at the split; the content too, where it was made: only serving
-    reads it there."""
+    """What the feature store knows of the items at the split."""
     from feature_repo.stage import build_features
 
-    content = folders.content if folders.content != NOT_MADE else None
-    build_features(folders.prepared, content, out, out / "store", settings)
+    build_features(folders.prepared, out, settings)
 
 
 def write_pairs(

@@ -1,15 +1,15 @@
-"""Stage features: source tables -> Feast (apply, load the online store) -> features as of the
-split.
+"""Stage features: what training reads, as of the split.
+
+A source table of snapshots, and Feast's point-in-time join over it: nothing goes online, and the
+output is tables alone. What serving reads, `feature_repo.histories` writes after the gate.
 """
 
 import json
-import time
+import tempfile
 import warnings
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import ibis
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,36 +18,26 @@ from feature_repo.feast_import import import_feast
 from mtmh.clock import measured
 from mtmh.config import DataSettings
 from mtmh.data.contract import STATISTICS
-from mtmh.data.feature_tables import write_sources
+from mtmh.data.feature_tables import write_item_statistics
 from mtmh.data.files import write_parquet
 from mtmh.errors import UserError
 
-if TYPE_CHECKING:
-    from feast import FeatureStore
 
-
-def build_features(
-    prepared: Path, content: Path | None, out: Path, store_dir: Path, settings: DataSettings
-) -> None:
+def build_features(prepared: Path, out: Path, settings: DataSettings) -> None:
     """Build the features as of the split time; later events change nothing.
 
-    Writes `out`/sources/ (the tables that Feast reads), the registry and the embedded online store
-    under `store_dir` (an earlier one there is replaced), and through Feast's point-in-time join:
+    Writes `out`/sources/item_statistics.parquet, the items' statistics at up to 30 times, and by
+    Feast's point-in-time join `out`/item_features.parquet, row = item: float32
+    `settings.statistics`, then `settings.float_features`. An item that was not there by the split
+    has zeros in the statistics: no events yet, and no age.
 
-    - item_features.parquet, row = item: float32 `settings.statistics`, then
-      `settings.float_features`. An item that was not there by the split has zeros in the
-      statistics: no events yet, and no age.
-    - user_history.parquet, row = user: user_id, item_ids (50 distinct items, newest first), topics,
-      topic_shares (L2 interests). A user without events by the split has empty lists.
-
-    `content` is the directory of the stage content, or None. Raises UserError on data that does not
-    fit together, and MaterializationError when the online store does not hold every entity
-    afterwards.
+    Raises UserError on a float feature that has the name of a statistic.
     """
     with measured("features", out), warnings.catch_warnings():
         import_feast()
         # Importing the store sets warning filters of its own: it comes before this one.
-        from feature_repo.store import read_item_features
+        from feature_repo.store import open_offline, read_item_features
+        from feature_repo.views import item_definitions
 
         # Ibis 12 on DuckDB 1.5.
         warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
@@ -59,42 +49,17 @@ def build_features(
         info = json.loads((prepared / "prepared.json").read_text())
         split_time = datetime.fromisoformat(info["split_time"])
         items = pq.read_table(prepared / "items.parquet")
-        write_sources(prepared, content, out / "sources", split_time)
-        store = _load_store(store_dir, out / "sources", split_time)
+        sources = out / "sources"
+        write_item_statistics(prepared, sources / "item_statistics.parquet", split_time)
+        # The registry is there for the join alone.
+        with tempfile.TemporaryDirectory() as folder:
+            store = open_offline("mtmh", f"{folder}/registry.db")
+            store.apply(item_definitions(sources))
+            statistics = read_item_features(store, items["item_id"].to_pylist(), split_time)
         # An item that the store does not know yet has no statistics: zeros.
-        statistics = read_item_features(store, items["item_id"].to_pylist(), split_time)
         columns: dict[str, pa.ChunkedArray] = {}
         for name in settings.statistics:
             columns[name] = pc.fill_null(statistics[name].cast(pa.float32()), 0.0)
         for feature in settings.float_features:
             columns[feature] = items[feature].cast(pa.float32())
         write_parquet(pa.table(columns), out / "item_features.parquet")
-        write_parquet(_user_history(store, prepared, split_time), out / "user_history.parquet")
-
-
-def _load_store(directory: Path, sources: Path, split_time: datetime) -> "FeatureStore":
-    from feature_repo.store import apply, materialize, open_store
-
-    # Rows of another run must not show through.
-    for name in ("registry.db", "online.db"):
-        (directory / name).unlink(missing_ok=True)
-    store = open_store(directory)
-    for view in apply(store, sources):
-        start = time.perf_counter()
-        # A catalogue is served whole; what is counted is served as of the split.
-        count = materialize(store, view, None if view == "item_content" else split_time)
-        seconds = time.perf_counter() - start
-        print(f"features: {view}: {count:,} entities online in {seconds:.1f} s", flush=True)
-    return store
-
-
-def _user_history(store: "FeatureStore", prepared: Path, split_time: datetime) -> pa.Table:
-    from feature_repo.store import read_user_history
-
-    interactions = ibis.read_parquet(prepared / "interactions.parquet")
-    users = interactions.select("user", "user_id").distinct().order_by("user").to_pyarrow()
-    history = read_user_history(store, users["user_id"].to_pylist(), split_time)
-    for index, name in enumerate(history.column_names[1:], start=1):
-        column = history[name]
-        history = history.set_column(index, name, pc.coalesce(column, pa.scalar([], column.type)))
-    return history

@@ -209,7 +209,7 @@ class ClusterSettings(Section):
     store: str = ""  # what serves, a folder a data set; empty: on the volume; or a URL
     object_secret: str = ""  # Secret with AWS_ACCESS_KEY_ID, .._SECRET_ACCESS_KEY, AWS_ENDPOINT_URL
     mlflow_secret: str = ""  # Secret with username and password, or a token, of the MLflow server
-    namespace: str = ""  # of k8s/: deploy rolls its pods, features fills their Redis
+    namespace: str = ""  # of k8s/: deploy rolls its pods, histories fills their Redis
     # Of the users that a new version serves first, until mtmh promote; 0: all of them at once.
     canary: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     service_account: str = ""  # of the steps; deploy needs k8s/base/deploy-account.yaml

@@ -23,7 +23,7 @@ class Stage:
 STAGES = (
     Stage("prepare", "prepared", (), ("data",)),
     Stage("content", "content", ("prepared",), ("content",)),
-    Stage("features", "features", ("prepared", "content"), ("data",), seeded=False),
+    Stage("features", "features", ("prepared",), ("data",), seeded=False),
     Stage("pairs", "pairs", ("prepared", "content"), ("pairs",), seeded=False),
     Stage("train", "model", ("prepared", "features", "content", "pairs"), ("train",)),
     Stage("preranker", "preranker", ("prepared", "features", "content"), ("prerank",)),

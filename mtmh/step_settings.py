@@ -73,6 +73,7 @@ DEFAULTS = {
     "gate": StepSettings(),
     "report": StepSettings(memory="2Gi"),
     "register": StepSettings(memory="2Gi"),
+    "histories": StepSettings(cpu="500m", memory="2Gi", retries=2, deadline=14_400),
     "package": StepSettings(memory="2Gi"),
     "deploy": StepSettings(deadline=14_400),  # two rolls of Triton, there and back
     "finish": StepSettings(),

@@ -47,6 +47,7 @@ def of_name(
         "runs": str(runs),
         "place": str(runs / "champions" / name),
         "store": str(runs / "serving" / name),
+        "shared_tables": str(runs / "features" / name),
     }
 
 
@@ -69,6 +70,7 @@ def on_cluster(config: Config, tracking_uri: str, name: str) -> dict[str, str | 
         "tracking_uri": tracking_uri,
         "scratch": cluster.scratch.rstrip("/") or str(volume / "scratch"),
         "store": f"{cluster.store.rstrip('/') or volume / 'runs' / 'serving'}/{name}",
+        "shared_tables": str(volume / "runs" / "features" / name),
     }
 
 

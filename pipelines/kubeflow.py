@@ -112,15 +112,18 @@ def reach_kubeflow(task: PipelineTask, cluster: ClusterSettings) -> None:
         kubernetes.add_pod_label(task, "access-ml-pipeline", "true")
 
 
-def reach_serving(features: PipelineTask, deploy: PipelineTask, cluster: ClusterSettings) -> None:
-    """Let `features` fill the Redis that serves, and `deploy` ask the routers
-    (k8s/base/network.yaml)."""
+def reach_serving(histories: PipelineTask, deploy: PipelineTask, cluster: ClusterSettings) -> None:
+    """Let `histories` fill the Redis that serves; let `deploy` ask the routers, and empty Redis of
+    retired versions (k8s/base/network.yaml)."""
     if not cluster.namespace:
         return
-    for task in (features, deploy):
+    for task in (histories, deploy):
         kubernetes.add_pod_label(task, "mtmh/step", task.name)
-    features.set_env_variable("FEAST_FS_YAML_FILE_PATH", FEATURE_STORE)
-    kubernetes.use_secret_as_env(features, "redis", {"connection": "REDIS_CONNECTION"})
+        task.set_env_variable("FEAST_FS_YAML_FILE_PATH", FEATURE_STORE)
+        kubernetes.use_secret_as_env(task, "redis", {"connection": "REDIS_CONNECTION"})
+    # A registry in SQL for other readers, where the operator has made one.
+    shared = {"url": "FEAST_REGISTRY"}
+    kubernetes.use_secret_as_env(histories, "feast-registry", shared, optional=True)
 
 
 def compile_pipeline(

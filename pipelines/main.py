@@ -15,6 +15,7 @@ from components.evaluate import evaluate
 from components.features import features
 from components.finish import finish
 from components.gate import gate
+from components.histories import histories
 from components.identify import identify
 from components.index import index
 from components.package import package
@@ -41,11 +42,22 @@ STEPS = (
     "gate",
     "report",
     "register",
+    "histories",
     "package",
     "deploy",
 )
 ON_A_CLUSTER = ("identify", "finish")  # two steps more
-NEVER_CACHED = ("identify", "champion", "gate", "report", "register", "package", "deploy", "finish")
+NEVER_CACHED = (
+    "identify",
+    "champion",
+    "gate",
+    "report",
+    "register",
+    "histories",
+    "package",
+    "deploy",
+    "finish",
+)
 
 
 # fmt: off
@@ -57,7 +69,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         content_settings: str, train_settings: str, prerank_settings: str, retrieval_settings: str,
         evaluation_settings: str, gate_settings: str, model_name: str, tracking_uri: str,
         scratch: str, store: str, artifacts: str = "", runs: str = "", run_id: str = "",
-        place: str = "", fingerprint: str = "", code_version: str = "",
+        place: str = "", shared_tables: str = "", fingerprint: str = "", code_version: str = "",
     ) -> None:
         # On a cluster the run itself says which data and code it has: a clone is a run of its own.
         if cluster is not None:
@@ -73,8 +85,9 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             prepared=prepared, settings=content_settings, scratch=scratch, **seeded)
         data = {"prepared": prepared, "content": content_task.outputs["content"]}
         # What the feature store knows at the split, and the pairs to train on.
-        features_task = features(**data, settings=data_settings, code_version=code_version)
-        tables = {**data, "features": features_task.outputs["features"]}
+        features_task = features(
+            prepared=prepared, settings=data_settings, code_version=code_version)
+        tables = {**data, "features": features_task.output}
         pairs_task = pairs(**data, settings=pair_settings, code_version=code_version)
         training = {**tables, "pairs": pairs_task.outputs["pairs"]}
         # Both heads and the preranker; with an index a head they are one version, the retriever.
@@ -82,27 +95,26 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         preranker_task = preranker(**tables, settings=prerank_settings, **seeded)
         models = {"model": train_task.output, "preranker": preranker_task.output}
         index_task = index(**tables, **models, settings=retrieval_settings, **seeded)
-        retriever = index_task.outputs["retriever"]
         # Measured beside the version that serves now, and judged.
         registry = {"model_name": model_name, "tracking_uri": tracking_uri}
         champion_task = champion(**registry).after(index_task)
-        evaluate_task = evaluate(
-            **data, retriever=retriever, champion=champion_task.output,
-            retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded)
-        result = evaluate_task.outputs["result"]
+        result = evaluate(
+            **data, retriever=index_task.output, champion=champion_task.output,
+            retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded).output
         gate_task = gate(prepared=prepared, result=result, settings=gate_settings, seed=seed)
-        passed = gate_task.outputs["Output"]
+        passed, verdict = (gate_task.outputs[name] for name in ("Output", "verdict"))
         # Stored, passed or not: as a run directory, and as a version of the registered model.
-        report_task = report(
-            **training, **models, retriever=retriever, result=result, config=config,
-            verdict=gate_task.outputs["verdict"], source=source, runs=runs, run_id=run_id, **seeded)
-        run = report_task.outputs["run"]
-        register_task = register(run=run, run_id=run_id, artifacts=artifacts, **registry)
-        version = register_task.output
-        # Only what passed is packaged and served.
+        run = report(
+            **training, **models, **seeded, retriever=index_task.output, result=result, runs=runs,
+            verdict=verdict, config=config, source=source, run_id=run_id).output
+        version = register(run=run, run_id=run_id, artifacts=artifacts, **registry).output
+        # Only what passed is packaged and served, with the users' histories as of now.
         with dsl.If(eq(passed, True), name="passed"):
+            histories_task = histories(
+                prepared=prepared, features=features_task.output, version=version,
+                model_name=model_name, shared_tables=shared_tables)
             package_task = package(
-                run=run, features=tables["features"], version=version, **registry)
+                run=run, histories=histories_task.output, version=version, **registry)
             deploy(**registry,
                 run=run, package=package_task.outputs["package"], approved=passed, version=version,
                 place=place, store=store, namespace=cluster.namespace if cluster else "",
@@ -137,7 +149,7 @@ def _arrange(tasks: dict[str, PipelineTask], cluster: ClusterSettings | None) ->
         return
     # On a cluster every step gets its line of the table, and the volume that they share.
     reach_hub(tasks["content"], cluster)
-    reach_serving(tasks["features"], tasks["deploy"], cluster)
+    reach_serving(tasks["histories"], tasks["deploy"], cluster)
     for task in tasks.values():
         equip(task, cluster)
     for name in tasks.keys() - {"finish"}:

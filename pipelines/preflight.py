@@ -119,7 +119,7 @@ def _pod(
     }
     # The label lets it reach what serves (k8s/base/network.yaml).
     body: dict[str, Any] = {
-        "metadata": {"name": name, "labels": {"mtmh/step": "features"}},
+        "metadata": {"name": name, "labels": {"mtmh/step": "histories"}},
         "spec": {"restartPolicy": "Never", "containers": [container]},
     }
     if cluster.service_account:

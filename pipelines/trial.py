@@ -109,15 +109,9 @@ def _keys(source: str, config: Config) -> dict[str, str]:
             recipe["fingerprint"] = _fingerprint(source, config.data.model_dump_json(), config.seed)
         elif stage.seeded:
             recipe["seed"] = config.seed
-        recipe["needs"] = {artifact: keys[artifact] for artifact in _needs(stage)}
+        recipe["needs"] = {artifact: keys[artifact] for artifact in stage.needs}
         keys[stage.artifact] = _key(recipe)
     return keys
-
-
-def _needs(stage: Stage) -> tuple[str, ...]:
-    """Without the content, which only serving reads from the feature store: a trial needs the
-    statistics alone."""
-    return ("prepared",) if stage.name == "features" else stage.needs
 
 
 def _make(
@@ -131,7 +125,7 @@ def _make(
             prepare(source, draft, config.data, config.seed)
         else:
             inputs = StageFolders(
-                **{artifact: getattr(folders, artifact) for artifact in _needs(stage)}
+                **{artifact: getattr(folders, artifact) for artifact in stage.needs}
             )
             WRITERS[stage.name](
                 inputs, draft, getattr(config, stage.sections[0]), config.seed, scratch

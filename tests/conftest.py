@@ -1,14 +1,18 @@
 """What every room's tests share: the small world of checkerboard.py and models trained on it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 from helpers.checkerboard import Stages, write_model, write_stages, write_version
 from helpers.fresh_world import FreshWorld, write_fresh_world
+from helpers.processes import free_ports
+from helpers.redis_server import redis_server
 from hypothesis import settings
+
+import feature_repo
 
 # Tiny matrices gain nothing from threads, and on a busy machine threads that wait for each other
 # cost tenfold.
@@ -47,3 +51,14 @@ def version(world: Stages, trained: Make, tmp_path_factory: pytest.TempPathFacto
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> FreshWorld:
     """A version, and the same without its newest items; tests only read them."""
     return write_fresh_world(tmp_path_factory.mktemp("fresh"))
+
+
+@pytest.fixture
+def in_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A cluster's environment for what Feast puts online: an empty Redis; its host:port."""
+    cluster = Path(feature_repo.__file__).with_name("feature_store.cluster.yaml")
+    (port,) = free_ports(1)
+    monkeypatch.setenv("FEAST_FS_YAML_FILE_PATH", str(cluster))
+    monkeypatch.setenv("REDIS_CONNECTION", f"127.0.0.1:{port}")
+    with redis_server(tmp_path, port):
+        yield f"127.0.0.1:{port}"

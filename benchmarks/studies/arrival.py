@@ -98,6 +98,6 @@ def run_stages(folder: str, work: Path, config: Config) -> tuple[Path, Path, Pat
         stage.mkdir()
     prepare(folder, prepared, config.data, config.seed)
     encode(prepared, content, config.content, work / "cache", config.seed)
-    build_features(prepared, content, features, work / "store", config.data)
+    build_features(prepared, features, config.data)
     write_pairs(prepared, content, pairs, config.pairs)
     return prepared, features, content, pairs

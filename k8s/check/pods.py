@@ -12,6 +12,8 @@ NEEDED = (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))
 PINNED = re.compile(r"[^@\s]+:[\w][\w.-]*(@sha256:[0-9a-f]{64})?|[^@\s]+@sha256:[0-9a-f]{64}")
 REFERENCE = re.compile(r"\$\((\w+)\)")
 HISTORY = ("successfulJobsHistoryLimit", "failedJobsHistoryLimit")
+MAXMEMORY = re.compile(r"^maxmemory (\d+(?:mb|gb))$", re.MULTILINE)
+MEBIBYTES = {"Mi": 1, "Gi": 1024, "mb": 1, "gb": 1024}  # as Kubernetes and as Redis write them
 HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
@@ -114,6 +116,23 @@ def resources(rendered: Rendered) -> Iterator[str]:
                     )
 
 
+def redis_headroom(rendered: Rendered) -> Iterator[str]:
+    """A Redis may fill half of its container's memory: while it rewrites its log it forks, and what
+    changes meanwhile is there twice."""
+    for thing in rendered.workloads:
+        for volume in thing.pod.get("volumes", []):
+            mounted = rendered.find("ConfigMap", volume.get("configMap", {}).get("name", ""))
+            text = (mounted.body.get("data", {}) if mounted else {}).get("redis.conf", "")
+            for most in MAXMEMORY.findall(text):
+                for container in thing.containers:
+                    limit = container.get("resources", {}).get("limits", {}).get("memory", "0Mi")
+                    if _mebibytes(limit) < 2 * _mebibytes(most):
+                        yield thing.finding(
+                            f"containers[{container['name']}].resources",
+                            f"limits.memory {limit} is less than twice maxmemory {most}",
+                        )
+
+
 def probes(rendered: Rendered) -> Iterator[str]:
     """Every container has the three probes, on ports that it has."""
     for thing in rendered.workloads:
@@ -209,12 +228,17 @@ def jobs(rendered: Rendered) -> Iterator[str]:
                 yield cron_job.finding(f"spec.{name}", "is not set")
 
 
+def _mebibytes(written: str) -> int:
+    return int(written[:-2]) * MEBIBYTES[written[-2:]]
+
+
 CHECKS = (
     images,
     not_root,
     apart_from_the_node,
     no_sidecars,
     resources,
+    redis_headroom,
     probes,
     mounts,
     expansions,

@@ -11,15 +11,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import ibis
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from ibis.backends.duckdb import Backend
 from ibis.expr.types import FloatingValue, NumericValue, Table, TimestampValue
 
-from mtmh.data.files import write_parquet, write_relation
-from mtmh.data.plausibility import storable
-from mtmh.errors import UserError
+from mtmh.data.files import write_relation
 
 SNAPSHOTS = 30  # most snapshots of the item statistics, whatever the span of the data
 RECENT = timedelta(days=7)  # what log_recent_popularity counts
@@ -148,73 +144,40 @@ def _interests(engaged: Table, items: Table, keys: list[str], most: int) -> Tabl
     )
 
 
-def item_births(interactions: Table, items: Table) -> Table:
-    """When each item's text was there at the latest (item_id, born): creation or first event, else
-    the data's start.
-    """
-    first = interactions.group_by("item_id").agg(first=ibis._.timestamp.min())
-    start = interactions.timestamp.min().as_scalar()
-    born = items.left_join(first, "item_id")
-    return born.select(
-        "item_id", born=ibis.coalesce(_earlier(born.created_at, born["first"]), start)
-    ).order_by("item_id")
+def write_item_statistics(prepared: Path, out: Path, until: datetime) -> None:
+    """Write the Parquet file `out`: the items' statistics at up to 30 times up to `until`.
 
-
-def write_sources(prepared: Path, content: Path | None, out: Path, until: datetime) -> None:
-    """Write item_statistics.parquet, user_history.parquet and, with `content`, item_content.parquet
-    into `out`.
-
-    `prepared` and `content` are the directories of these stages; no event at or after `until` is
-    counted. The items' statistics are taken at up to 30 times up to `until`, the users' histories
-    at `until` alone. item_content holds `embedding` (list of float32, unit length) of the items
-    that have text, at any time. Raises UserError when content does not belong to the prepared
-    items.
+    `prepared` is the directory of that stage; no event at or after `until` is counted.
     """
     connection = ibis.duckdb.connect()
-    interactions = connection.read_parquet(prepared.resolve() / "interactions.parquet")
-    items = connection.read_parquet(prepared.resolve() / "items.parquet")
+    interactions, items = _tables(connection, prepared)
     past = interactions.filter(interactions.timestamp < ibis.literal(until))
     first = past.timestamp.min().as_scalar().to_pyarrow().as_py() or until
-    write_relation(
-        item_statistics(past, items, snapshot_times(first, until)), out / "item_statistics.parquet"
-    )
-    write_relation(user_history(past, items, [until]), out / "user_history.parquet")
-    if content is not None:
-        births = item_births(interactions, items).to_pyarrow()
-        write_parquet(_item_content(prepared, content, births), out / "item_content.parquet")
+    write_relation(item_statistics(past, items, snapshot_times(first, until)), out)
     connection.disconnect()
 
 
-def _item_content(prepared: Path, content: Path, births: pa.Table) -> pa.Table:
-    item_ids = pq.read_table(prepared / "items.parquet", columns=["item_id"])[
-        "item_id"
-    ].combine_chunks()
-    vectors = np.load(content / "content.npy")
-    if len(vectors) != len(item_ids):
-        raise UserError(
-            f"{content / 'content.npy'} has {len(vectors)} rows, {prepared / 'items.parquet'} has"
-            f" {len(item_ids)}: it belongs to other items. Run the content stage again on this"
-            " prepared data."
-        )
-    # A zero row says that there is nothing to encode: such an item has no embedding.
-    rows = np.flatnonzero(vectors.any(axis=1))
-    offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * vectors.shape[1])
-    flat = pa.array(vectors[rows].astype(np.float32).ravel())
-    with_text = item_ids.take(pa.array(rows))
-    born = (
-        births["born"]
-        .combine_chunks()
-        .take(pc.index_in(with_text, births["item_id"].combine_chunks()))
-    )
-    born = storable(born)
-    return pa.table(
-        {
-            "item_id": with_text,
-            "event_timestamp": born,
-            "created": born,
-            "embedding": pa.ListArray.from_arrays(offsets, flat),
-        }
-    )
+def write_user_history(prepared: Path, out: Path) -> datetime:
+    """Write the Parquet file `out`: the users' histories of all interactions in `prepared`, the
+    directory of that stage.
+
+    They are as of now by the log's own clock: a microsecond after its newest event, which is
+    returned, and is the snapshot's time.
+    """
+    connection = ibis.duckdb.connect()
+    interactions, items = _tables(connection, prepared)
+    newest: datetime = interactions.timestamp.max().as_scalar().to_pyarrow().as_py()
+    now = newest + timedelta(microseconds=1)
+    write_relation(user_history(interactions, items, [now]), out)
+    connection.disconnect()
+    return now
+
+
+def _tables(connection: Backend, prepared: Path) -> tuple[Table, Table]:
+    folder = prepared.resolve()
+    names = ("interactions.parquet", "items.parquet")
+    interactions, items = (connection.read_parquet(folder / name) for name in names)
+    return interactions, items
 
 
 def _times(times: Sequence[datetime]) -> Table:

@@ -12,7 +12,6 @@ DAY = 86_400
 # Seconds or milliseconds since 1970, read a thousand times too fine or finer, lie in January 1970.
 JANUARY_1970 = (0, 31 * DAY)  # seconds since 1970: first, and the first after it
 EVENTS = (365 * DAY, 7_258_118_400)  # an event lies in the years 1971 to 2199
-STORED = (DAY, 7_258_118_400)  # what every online store can hold: the second day of 1970 to 2199
 MICROSECONDS = 10**6
 UNIT = (
     "seconds or milliseconds read as a finer unit? Write pd.to_datetime(numbers, unit='s' or 'ms',"
@@ -53,14 +52,6 @@ def without_zeros(table: pa.Table, column: str) -> pa.Table:
     print(f"{column} lies in January 1970 in {share} rows: taken for missing ({UNIT})", flush=True)
     nonzero = pc.if_else(zero, pa.scalar(None, times.type), times)
     return table.set_column(table.column_names.index(column), column, nonzero)
-
-
-def storable(times: pa.Array) -> pa.Array:
-    """timestamp[us, UTC] moved into what an online store can hold; null stays null."""
-    first, end = (second * MICROSECONDS for second in STORED)
-    number = pc.max_element_wise(times.cast(pa.int64()), pa.scalar(first), skip_nulls=False)
-    number = pc.min_element_wise(number, pa.scalar(end), skip_nulls=False)
-    return number.cast(times.type)
 
 
 def name_local(raw: pa.Table, column: str, file: str) -> None:

@@ -50,10 +50,11 @@ class Histories:
             from feature_repo.feast_import import import_feast
 
             import_feast()
-            from feature_repo.store import online_user_history, open_store
+            from feature_repo.online import online_user_history
+            from feature_repo.store import open_store
 
             (directory / "registry.db").stat()  # Feast would begin an empty store where none is
-            store = open_store(directory)
+            store = open_store(directory)  # the registry says which project is this version's
             online_user_history(store, [""])  # reads the registry and connects
             return store
 
@@ -111,7 +112,7 @@ class Histories:
             return None
 
         def newest_first() -> list[str]:
-            from feature_repo.store import online_user_history  # it is loaded since `open`
+            from feature_repo.online import online_user_history  # it is loaded since `open`
 
             return online_user_history(store, [user_id])[0].item_ids
 

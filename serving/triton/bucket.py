@@ -17,6 +17,7 @@ from mtmh import object_store
 from mtmh.data.files import replacing
 from mtmh.errors import UserError
 from serving.triton import store as folders
+from serving.triton.histories import remove_histories
 from serving.triton.store import CHAMPION, MANIFEST, SPARE_VERSIONS, Served
 
 
@@ -100,6 +101,7 @@ def retire(url: str, spare: int = SPARE_VERSIONS, needed: Collection[str] = ()) 
     """Remove what `store.retire` would; returns the versions removed."""
     old = folders.superfluous(versions(url), {*served(url).versions, *needed}, spare)
     for version in old:
+        _remove_histories(url, version)
         # The manifest first: what is left of one that was removed in part is no version.
         folder = f"{url}/packages/{version}"
         object_store.remove(folder, [MANIFEST])
@@ -149,6 +151,22 @@ def _named(url: str) -> tuple[Served, int] | None:
         return None
     serving = Served.read(named[0].decode(errors="replace"), f"{url}/{CHAMPION}")
     return serving, int(named[1].timestamp()) * 1_000_000
+
+
+def _remove_histories(url: str, version: str) -> None:
+    """Remove what `version` has in Redis, unless another version reads it too: what tells is the
+    registry of each."""
+    with TemporaryDirectory() as temporary:
+        for number in versions(url):
+            for name in ("registry.db", "online.db"):
+                stored = object_store.read(f"{url}/packages/{number}/features/{name}")
+                if stored is not None:
+                    (folder := Path(temporary) / number / "features").mkdir(
+                        parents=True, exist_ok=True
+                    )
+                    (folder / name).write_bytes(stored[0])
+        removed = Path(temporary) / version
+        remove_histories(removed, [each for each in Path(temporary).iterdir() if each != removed])
 
 
 def _read_manifest(url: str, version: str) -> bytes | None:

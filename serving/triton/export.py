@@ -23,7 +23,7 @@ from serving.triton.backend.files import sha256
 from serving.triton.models import CODE, write_models
 
 MANIFEST = "manifest.json"
-FEATURES = ("registry.db", "online.db")  # of the embedded feature store
+FEATURES = ("registry.db", "online.db")  # of a feature store; the second is SQLite's
 USERS = 8  # named in serving.json
 CREATED = pa.timestamp("us", tz="UTC")
 ITEM_COLUMNS = ["item_id", "title", "l1_topics", "l2_topics", "created_at", "in_train"]
@@ -41,10 +41,11 @@ def write_package(
     directory `out`.
 
     manifest.json {"version", "packaged_at" (UTC), "created_from", "mlflow", "models", "sha256"};
-    serving.json, what the router must know; items.parquet, row = item number; features/, copied
-    from the embedded feature store at `features` where one is given; models/<name>/, Triton's: a
-    head and an ensemble each, and the preranker where the version has one. `version` is its number
-    in the registry; `users` whose history is known, by default some that the run was evaluated on.
+    serving.json, what the router must know; items.parquet, row = item number; features/, the
+    feature store's registry and SQLite's rows, from the folder `features` where one is given;
+    models/<name>/, Triton's: a head and an ensemble each, and the preranker where the version has
+    one. `version` is its number in the registry; `users` whose history is known, by default some
+    that the run was evaluated on.
     Raises UserError when `run` is no version or does not have its checksums, or `version` is no
     number.
     """

@@ -25,6 +25,7 @@ from pydantic import BaseModel, Field, ValidationError
 from mtmh.data.files import replacing
 from mtmh.errors import UserError
 from serving.triton.backend.files import disagreement, files_of
+from serving.triton.histories import remove_histories
 
 MANIFEST, CHAMPION, CLUSTER = "manifest.json", "champion", "cluster"
 SPARE_VERSIONS = 2  # versions beside the champion
@@ -219,13 +220,18 @@ def versions(store: Path) -> list[str]:
 
 def retire(store: Path, spare: int = SPARE_VERSIONS, needed: Collection[str] = ()) -> list[str]:
     """Remove all versions but the champion, a canary, those `needed`, and the newest `spare`
-    others; returns those removed.
+    others, with their histories in Redis; returns those removed.
 
-    A server that has one of them loaded goes on with it: it holds what it read.
+    A server that has one of them loaded goes on with it: it holds what it read. Raises UserError
+    when Redis refuses: then that version is still there, for the next time.
     """
     with _locked(store) as drafts:
         old = superfluous(versions(store), {*served(store).versions, *needed}, spare)
         for version in old:
+            folder = store / "versions" / version
+            remove_histories(
+                folder, [other for other in folder.parent.iterdir() if other != folder]
+            )
             _remove(store, version, drafts)
     return old
 

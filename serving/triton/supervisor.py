@@ -251,8 +251,8 @@ def _command(store: Path, server: Triton) -> tuple[list[str], dict[str, str]]:
 def _base(venv: Path) -> Path:
     """The installation of Python that a virtual environment was made of."""
     lines = (venv / "pyvenv.cfg").read_text().splitlines()
-    settings = dict(map(str.strip, line.split("=", 1)) for line in lines if "=" in line)
-    return Path(settings["home"]).parent
+    (home,) = [line.partition("=")[2].strip() for line in lines if line.startswith("home")]
+    return Path(home).parent
 
 
 def _is_live(client: InferenceServerClient) -> bool:

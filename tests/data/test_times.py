@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from helpers.small_log import EVENTS, ITEMS, MakeFolder, small_tables
 
+from feature_repo.histories import build_histories
 from feature_repo.stage import build_features
 from mtmh.config import DataSettings, PairSettings
 from mtmh.data.pairs import write_pairs
@@ -41,9 +42,8 @@ def chain(folder: Path, out: Path) -> Prepared:
         (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32),
     )
     (out / "pairs").mkdir()
-    build_features(
-        out / "prepared", content, out / "features", out / "features" / "store", DataSettings()
-    )
+    build_features(out / "prepared", out / "features", DataSettings())
+    build_histories(out / "prepared", out / "histories", "mtmh_small_1")
     write_pairs(out / "prepared", content, out / "pairs", PairSettings())
     return data
 

@@ -1,11 +1,8 @@
-"""Feature stores over hand-made sources: SQLite embedded, and a real Redis started here."""
+"""Feature stores over hand-made sources: at a point in time, online in SQLite, and in a real Redis
+started here.
+"""
 
-import os
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -82,53 +79,22 @@ def write_sources(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
-    monkeypatch.delenv("FEAST_FS_YAML_FILE_PATH", raising=False)
-    return feature_store.open_store(tmp_path / "store")
-
-
-@pytest.fixture(params=["embedded", "cluster"])
-def store(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> FeatureStore:
-    """The same tests over SQLite and over Redis."""
-    if request.param == "embedded":
-        return request.getfixturevalue("embedded")
-    monkeypatch.setenv(
-        "FEAST_FS_YAML_FILE_PATH",
-        str(feature_store.EMBEDDED.with_name("feature_store.cluster.yaml")),
-    )
-    monkeypatch.setenv("REDIS_CONNECTION", request.getfixturevalue("redis_address"))
-    return feature_store.open_store(tmp_path / "store")
+def offline(tmp_path: Path) -> FeatureStore:
+    """A store for reads at a point in time."""
+    return feature_store.open_offline("mtmh", str(tmp_path / "registry.db"))
 
 
 @pytest.fixture
-def redis_address(tmp_path: Path) -> Iterator[str]:
-    """host:port of an empty redis-server that lives as long as the test."""
-    import redis
+def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
+    """An online store in SQLite."""
+    monkeypatch.delenv("FEAST_FS_YAML_FILE_PATH", raising=False)
+    return feature_store.open_store(tmp_path / "store", "mtmh_tiny_1")
 
-    binary = shutil.which("redis-server")
-    if binary is None:
-        message = "no redis-server on the PATH: install it with 'apt-get install -y redis-server'"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(tmp_path)]
-    server = subprocess.Popen([binary, "--port", str(port), *options], stdout=subprocess.DEVNULL)
-    try:
-        with redis.Redis(port=port) as client:
-            for _ in range(200):
-                try:
-                    client.ping()
-                    break
-                except redis.ConnectionError:
-                    time.sleep(0.05)
-            else:
-                pytest.fail(f"redis-server did not answer on port {port} within 10 s")
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
+
+@pytest.fixture(params=["embedded", "in_redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> FeatureStore:
+    """The same tests over SQLite and over Redis."""
+    given = request.getfixturevalue(request.param)
+    if request.param == "embedded":
+        return given
+    return feature_store.open_store(tmp_path / "store", "mtmh_tiny_1")

@@ -10,6 +10,7 @@ import pytest
 from feast import FeatureStore
 
 from feature_repo import store as feature_store
+from feature_repo.views import item_definitions
 
 Write = Callable[..., Path]
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -30,7 +31,7 @@ def read(store: FeatureStore, rows: list[tuple[str, float]]) -> list[int | None]
 
 
 def test_hand_made_case_where_a_leak_changes_the_answer(
-    embedded: FeatureStore, write_sources: Write
+    offline: FeatureStore, write_sources: Write
 ) -> None:
     statistics = [
         ("old", 1, 1, 10),
@@ -43,7 +44,7 @@ def test_hand_made_case_where_a_leak_changes_the_answer(
         ("twice", 1, 1, 7),  # an exact duplicate
         ("future", 8, 8, 80),
     ]
-    feature_store.apply(embedded, write_sources(statistics, []))
+    offline.apply(item_definitions(write_sources(statistics, [])))
     cases = [
         (("old", 0.5), None),
         (("old", 1), 10),
@@ -58,10 +59,10 @@ def test_hand_made_case_where_a_leak_changes_the_answer(
         (("nobody", 7), None),
         (("old", 2.9), 10),  # asked twice, answered twice
     ]
-    assert read(embedded, [row for row, _ in cases]) == [expected for _, expected in cases]
+    assert read(offline, [row for row, _ in cases]) == [expected for _, expected in cases]
 
 
-def test_brute_force_oracle(embedded: FeatureStore, write_sources: Write) -> None:
+def test_brute_force_oracle(offline: FeatureStore, write_sources: Write) -> None:
     chance = random.Random(7)
     statistics = []
     for serial in range(400):
@@ -71,7 +72,7 @@ def test_brute_force_oracle(embedded: FeatureStore, write_sources: Write) -> Non
         )  # never two at once: the newest is one
         statistics.append((f"i{chance.randrange(25)}", at, created, serial))
     rows = [(f"i{chance.randrange(30)}", chance.randrange(-1, 24)) for _ in range(600)]
-    feature_store.apply(embedded, write_sources(statistics, []))
+    offline.apply(item_definitions(write_sources(statistics, [])))
 
     def newest(item: str, at: float) -> int | None:
         known = [
@@ -81,22 +82,22 @@ def test_brute_force_oracle(embedded: FeatureStore, write_sources: Write) -> Non
         ]
         return max(known)[2] if known else None
 
-    assert read(embedded, rows) == [newest(*row) for row in rows]
+    assert read(offline, rows) == [newest(*row) for row in rows]
 
 
-def test_rows_from_the_future_change_nothing(embedded: FeatureStore, write_sources: Write) -> None:
+def test_rows_from_the_future_change_nothing(offline: FeatureStore, write_sources: Write) -> None:
     statistics = [(f"i{n}", n % 5, n % 5, n) for n in range(50)]
     rows = [(f"i{n}", 6.0) for n in range(60)]
-    feature_store.apply(embedded, write_sources(statistics, []))
-    before = read(embedded, rows)
+    offline.apply(item_definitions(write_sources(statistics, [])))
+    before = read(offline, rows)
     poison = [(f"i{n}", 6.001, 6.001, -1) for n in range(60)] + [
         (f"i{n}", 5, 7, -1) for n in range(60)
     ]
     write_sources(statistics + poison, [])
-    assert read(embedded, rows) == before
+    assert read(offline, rows) == before
 
 
-def test_no_rows_are_a_clear_error(embedded: FeatureStore, write_sources: Write) -> None:
-    feature_store.apply(embedded, write_sources([], []))
+def test_no_rows_are_a_clear_error(offline: FeatureStore, write_sources: Write) -> None:
+    offline.apply(item_definitions(write_sources([], [])))
     with pytest.raises(ValueError, match="no rows"):
-        read(embedded, [])
+        read(offline, [])

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from feature_repo import store as feature_store
 from feature_repo.stage import build_features
 from mtmh.config import DataSettings
 from mtmh.data.prepare import prepare
@@ -29,7 +28,7 @@ SETTINGS = DataSettings(float_features=["price"])
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """prepared/ and content/: days as timestamps, so that many events are at the same time; fresh
+    """prepared/: days as timestamps, so that many events are at the same time; fresh
     items in the end.
     """
     folder, chance = tmp_path_factory.mktemp("world"), random.Random(11)
@@ -58,20 +57,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pa.table(items | {"price": np.arange(ITEMS) / 2}), folder / "raw" / "items.parquet"
     )
     prepare(str(folder / "raw"), folder / "prepared", SETTINGS, 0)
-    vectors = np.random.default_rng(0).standard_normal((ITEMS, 128)).astype(np.float32)
-    vectors[3] = 0.0  # an item without text
-    (folder / "content").mkdir()
-    np.save(folder / "content" / "content.npy", vectors)
     return folder
 
 
 @pytest.fixture(scope="module")
 def built(world: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("FEAST_FS_YAML_FILE_PATH", raising=False)
-        build_features(
-            world / "prepared", world / "content", world / "features", world / "store", SETTINGS
-        )
+    build_features(world / "prepared", world / "features", SETTINGS)
     return world
 
 
@@ -97,38 +88,12 @@ def test_item_features_are_those_of_the_split(built: Path) -> None:
 def test_only_the_asked_statistics_enter_the_model(built: Path, tmp_path: Path) -> None:
     """None at all leaves ids alone: a catalog without floats."""
     settings = DataSettings(statistics=[])
-    build_features(built / "prepared", None, tmp_path / "features", tmp_path / "store", settings)
+    build_features(built / "prepared", tmp_path / "features", settings)
     assert pq.read_table(tmp_path / "features" / "item_features.parquet").column_names == []
     catalog = Catalog.load(Prepared.load(built / "prepared"), tmp_path / "features")
     assert catalog.floats.shape == (ITEMS, 0)
     model = build_model(catalog.architecture(4, [8], 4, ("engagement",)))
     assert model(catalog.ids, catalog.floats)["engagement"].shape == (ITEMS, 4)
-
-
-def test_user_history_is_the_history_that_evaluation_triggers_from(built: Path) -> None:
-    prepared = Prepared.load(built / "prepared")
-    indptr, items = prepared.train_histories()
-    item_ids = prepared.items["item_id"].to_numpy()
-    found = pq.read_table(built / "features" / "user_history.parquet")
-    assert found.num_rows == prepared.n_users
-    for user, history in enumerate(found["item_ids"].to_pylist()):
-        assert history == item_ids[items[indptr[user] : indptr[user + 1]]][:50].tolist()
-
-
-def test_the_online_store_serves_the_same(built: Path) -> None:
-    store = feature_store.open_store(built / "store")
-    offline = pq.read_table(built / "features" / "user_history.parquet").slice(0, 5).to_pylist()
-    online = feature_store.online_user_history(store, [row["user_id"] for row in offline])
-    assert [history.item_ids for history in online] == [row["item_ids"] for row in offline]
-    assert [history.topics for history in online] == [row["topics"] for row in offline]
-    response = store.get_online_features(
-        ["item_content:embedding"], {"item_id": ["i00", "i03"]}
-    ).to_dict()
-    with_text, without = response["embedding"]
-    np.testing.assert_array_equal(
-        np.float32(with_text), np.load(built / "content" / "content.npy")[0]
-    )
-    assert without is None
 
 
 def test_events_after_the_split_change_nothing(built: Path, tmp_path: Path) -> None:
@@ -146,19 +111,17 @@ def test_events_after_the_split_change_nothing(built: Path, tmp_path: Path) -> N
     pq.write_table(events, poisoned / "interactions.parquet")
     for name in ("items.parquet", "prepared.json"):
         (poisoned / name).write_bytes((built / "prepared" / name).read_bytes())
-    build_features(poisoned, None, tmp_path / "features", tmp_path / "store", SETTINGS)
-    for name in ("item_features.parquet", "user_history.parquet"):
+    build_features(poisoned, tmp_path / "features", SETTINGS)
+    for name in ("item_features.parquet", "sources/item_statistics.parquet"):
         assert pq.read_table(tmp_path / "features" / name).equals(
             pq.read_table(built / "features" / name)
         )
 
 
 def test_a_second_run_is_the_same_to_the_byte(built: Path, tmp_path: Path) -> None:
-    build_features(
-        built / "prepared", built / "content", tmp_path / "features", tmp_path / "store", SETTINGS
-    )
+    build_features(built / "prepared", tmp_path / "features", SETTINGS)
     files = list((built / "features").rglob("*.parquet"))
-    assert len(files) == 5
+    assert len(files) == 2
     for path in files:
         assert (
             path.read_bytes()
@@ -166,17 +129,7 @@ def test_a_second_run_is_the_same_to_the_byte(built: Path, tmp_path: Path) -> No
         )
 
 
-def test_content_of_other_items_is_refused(built: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "content.npy", np.ones((ITEMS + 1, 128), np.float32))
-    with pytest.raises(UserError, match=rf"{ITEMS + 1} rows.* has {ITEMS}"):
-        build_features(
-            built / "prepared", tmp_path, tmp_path / "features", tmp_path / "store", SETTINGS
-        )
-
-
-def test_when_nothing_is_known_by_the_split_features_are_zero_and_histories_empty(
-    built: Path, tmp_path: Path
-) -> None:
+def test_when_nothing_is_known_by_the_split_features_are_zero(built: Path, tmp_path: Path) -> None:
     early = tmp_path / "prepared"
     early.mkdir()
     info = json.loads((built / "prepared" / "prepared.json").read_text())
@@ -185,11 +138,12 @@ def test_when_nothing_is_known_by_the_split_features_are_zero_and_histories_empt
     )
     for name in ("items.parquet", "interactions.parquet"):
         (early / name).write_bytes((built / "prepared" / name).read_bytes())
-    np.save(tmp_path / "content.npy", np.zeros((ITEMS, 128), np.float32))
-    build_features(early, tmp_path, tmp_path / "features", tmp_path / "store", SETTINGS)
+    build_features(early, tmp_path / "features", SETTINGS)
     features = pq.read_table(tmp_path / "features" / "item_features.parquet")
-    histories = pq.read_table(tmp_path / "features" / "user_history.parquet")
     assert [features[name].to_pylist() for name in features.column_names[:3]] == [[0.0] * ITEMS] * 3
-    assert (
-        histories["item_ids"].to_pylist() == histories["topics"].to_pylist() == [[]] * info["users"]
-    )
+
+
+def test_a_feature_with_the_name_of_a_statistic_is_refused(built: Path, tmp_path: Path) -> None:
+    settings = DataSettings(float_features=["log_age_days"])
+    with pytest.raises(UserError, match=r"names \['log_age_days'\], which the feature stage"):
+        build_features(built / "prepared", tmp_path / "features", settings)

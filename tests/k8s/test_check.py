@@ -109,6 +109,10 @@ BROKEN = {
         (REDIS, "requests: {cpu: 500m<, memory: 4Gi|>}", "requests.memory"),
         (GPU, "key: <nvidia|amd>.com/gpu,", "containers[triton].resources: asks for a GPU"),
     ],
+    "redis_headroom": [
+        ("base/redis.conf", "maxmemory <2|3>gb", "limits.memory 4Gi is less than twice maxmemory 3gb"),
+        (REDIS, "limits: {memory: <4Gi|3900Mi>}", "limits.memory 3900Mi is less than twice maxmemory 2gb"),
+    ],
     "probes": [
         (TRITON, "/v2/health/live, port: <http|https>", "containers[triton].livenessProbe: there is no port https"),
         (ROUTER, "<readinessProbe|startupProbe2>", "containers[router].readinessProbe: is not set"),
@@ -135,7 +139,7 @@ BROKEN = {
     "selectors": [
         (f"{LOOP}/network.yaml", "component: <watch|watcher>}\n  policyTypes", "watch: spec.podSelector"),
         (NETWORK, "component: <redis|reddis>}\n  policyTypes", "redis: spec.podSelector: takes no pods"),
-        (NETWORK, "mtmh/step: <features|feature>", "NetworkPolicy redis: spec.ingress"),
+        (NETWORK, "mtmh/step: <histories|history>", "NetworkPolicy redis: spec.ingress"),
     ],
     "ports": [
         (NETWORK, "{protocol: TCP, port: <redis|6380>}\n---", "NetworkPolicy redis: spec.ingress: port 6380"),

@@ -21,7 +21,17 @@ from pipelines.kubeflow import FEATURE_STORE, compile_pipeline
 from pipelines.main import ON_A_CLUSTER, STEPS, define
 
 # What the outside, or this run alone, decides.
-ALWAYS_RUN = {"identify", "champion", "gate", "report", "register", "package", "deploy", "finish"}
+ALWAYS_RUN = {
+    "identify",
+    "champion",
+    "gate",
+    "report",
+    "register",
+    "histories",
+    "package",
+    "deploy",
+    "finish",
+}
 
 
 def compiled(path: Path, config: Config) -> list[dict[str, Any]]:
@@ -283,7 +293,18 @@ def test_a_compiled_pipeline_is_yaml(tmp_path: Path) -> None:
         compile_pipeline(define(), tmp_path / "pipeline.json")
 
 
-def test_where_a_cluster_serves_deploy_rolls_it_and_features_fills_its_redis(
+def test_only_what_passed_is_put_online(tmp_path: Path) -> None:
+    """The steps that change what serves are behind the gate's condition."""
+    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
+    (condition,) = [name for name in document["root"]["dag"]["tasks"] if "condition" in name]
+    behind = document["components"][f"comp-{condition}"]["dag"]["tasks"]
+    assert set(behind) == {"histories", "package", "deploy"}
+    # What is packaged is what was loaded.
+    package = behind["package"]["inputs"]["artifacts"]["histories"]["taskOutputArtifact"]
+    assert package["producerTask"] == "histories"
+
+
+def test_where_a_cluster_serves_histories_fills_its_redis_and_deploy_rolls_it(
     tmp_path: Path,
 ) -> None:
     config = load_config(settings=["cluster.namespace=mtmh"])
@@ -300,8 +321,14 @@ def test_where_a_cluster_serves_deploy_rolls_it_and_features_fills_its_redis(
         for name, step in executors.items()
         if "podMetadata" in step
     }
-    assert labels == {f"exec-{name}": {"mtmh/step": name} for name in ("features", "deploy")}
-    (secret,) = executors["exec-features"]["secretAsEnv"]
-    assert secret["keyToEnv"] == [{"secretKey": "connection", "envVar": "REDIS_CONNECTION"}]
-    environment = spec["deploymentSpec"]["executors"]["exec-features"]["container"]["env"]
-    assert {"name": "FEAST_FS_YAML_FILE_PATH", "value": FEATURE_STORE} in environment
+    assert labels == {f"exec-{name}": {"mtmh/step": name} for name in ("histories", "deploy")}
+    secrets = {name: step.get("secretAsEnv", []) for name, step in executors.items()}
+    redis = [{"secretKey": "connection", "envVar": "REDIS_CONNECTION"}]
+    for name in ("exec-histories", "exec-deploy"):
+        assert secrets[name][0]["keyToEnv"] == redis
+        environment = spec["deploymentSpec"]["executors"][name]["container"]["env"]
+        assert {"name": "FEAST_FS_YAML_FILE_PATH", "value": FEATURE_STORE} in environment
+    # Who wants no shared registry makes no Secret for it.
+    (_, shared) = secrets["exec-histories"]
+    assert shared["optional"]
+    assert shared["keyToEnv"] == [{"secretKey": "url", "envVar": "FEAST_REGISTRY"}]

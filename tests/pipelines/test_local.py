@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.command_line import mtmh
 
+from feature_repo.feast_import import import_feast
 from mtmh.config import Config, load_config
 from pipelines import local
 from pipelines.main import NEVER_CACHED, STEPS
@@ -119,7 +121,23 @@ def test_a_passed_gate_deploys(first: Ran, second: Ran, runs: Path) -> None:
     assert versions(store) == [manifest["version"]]
     assert {path.name for path in (store / "models").iterdir()} == set(manifest["models"])
     assert not second.metrics["gate"]["passed"]
-    assert f"[{len(STEPS)}/{len(STEPS)}] deploy" not in second.shown
+    for step in ("histories", "package", "deploy"):
+        assert f"] {step}\n" in first.shown
+        assert f"] {step}\n" not in second.shown
+
+
+def test_what_is_served_knows_the_users_of_today(first: Ran, runs: Path) -> None:
+    """Events after the split too, which no evaluation of this run may see."""
+    import_feast()
+    from feature_repo.online import online_user_history
+    from feature_repo.store import open_store
+
+    store = open_store(runs / "serving" / "synthetic" / "versions" / "1" / "features")
+    assert store.project == "mtmh_synthetic_1"
+    user = pq.read_table(first.path / "candidates.parquet")["user_id"][0].as_py()
+    (history,) = online_user_history(store, [user])
+    assert history.as_of is not None
+    assert history.as_of > datetime.fromisoformat(first.metrics["data"]["split_time"])
 
 
 def test_a_rerun_takes_the_unchanged_steps_from_the_cache(second: Ran) -> None:

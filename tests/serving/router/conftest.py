@@ -14,7 +14,6 @@ from helpers.live_router import Router, RouterFolder, Run, running
 from helpers.processes import free_ports
 from tritonclient.grpc import InferenceServerClient
 
-from mtmh.config import DataSettings
 from mtmh.retrieval.retriever import Retriever
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
@@ -28,11 +27,10 @@ def features(world: Stages, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Feast's embedded store of the small world: the histories of its users."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from feature_repo.stage import build_features
-    root = tmp_path_factory.mktemp("features")
-    (root / "out").mkdir()
-    build_features(world.prepared, None, root / "out", root / "store", DataSettings())
-    return root / "store"
+        from feature_repo.histories import build_histories
+    folder = tmp_path_factory.mktemp("features")
+    build_histories(world.prepared, folder, "mtmh_small_1")
+    return folder
 
 
 @pytest.fixture(scope="session")

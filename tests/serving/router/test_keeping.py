@@ -3,10 +3,7 @@
 import os
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,9 +11,10 @@ import pytest
 from helpers.checkerboard import Stages
 from helpers.live_router import Router, RouterFolder, Run, eventually
 from helpers.processes import free_ports
+from helpers.redis_server import redis_server
 
-from feature_repo import stage, store
-from mtmh.config import DataSettings
+from feature_repo import store
+from feature_repo.histories import build_histories
 from mtmh.exposures.read import read
 
 USER = {"user_id": "u03", "k": 5}
@@ -61,45 +59,17 @@ def test_a_broken_store_costs_users_alone_and_is_opened_again(
         assert router.retrieve(**USER)["candidates"]
 
 
-@contextmanager
-def redis(port: int, folder: Path) -> Iterator[subprocess.Popen]:
-    """An empty redis-server."""
-    from redis import ConnectionError, Redis
-
-    options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    server = subprocess.Popen(
-        ["redis-server", "--port", str(port), *options], stdout=subprocess.DEVNULL
-    )
-
-    def answers() -> bool:
-        with Redis(port=port) as client:
-            try:
-                return bool(client.ping())
-            except ConnectionError:
-                return False
-
-    try:
-        eventually(answers, "redis answers")
-        yield server
-    finally:
-        server.kill()
-        server.wait()
-
-
 def test_a_redis_that_hangs_or_dies_is_waited_for_within_the_budget(
     run_router: Run, world: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server on the PATH: apt-get install -y redis-server")
     port = free_ports(1)[0]
     monkeypatch.setenv(
         "FEAST_FS_YAML_FILE_PATH", str(store.EMBEDDED.with_name("feature_store.cluster.yaml"))
     )
     monkeypatch.setenv("REDIS_CONNECTION", f"127.0.0.1:{port}")
     features = tmp_path / "features"
-    (tmp_path / "out").mkdir()
-    with redis(port, tmp_path) as server:
-        stage.build_features(world.prepared, None, tmp_path / "out", features, DataSettings())
+    with redis_server(tmp_path, port) as server:
+        build_histories(world.prepared, features, "mtmh_small_1")
         with run_router(f"features.directory={features}", "features.timeout_ms=300") as router:
             eventually(lambda: readable(router), "histories are read")
             server.send_signal(signal.SIGSTOP)
@@ -110,7 +80,7 @@ def test_a_redis_that_hangs_or_dies_is_waited_for_within_the_budget(
             server.kill()
             server.wait()
             unreadable(router)
-            with redis(port, tmp_path):
+            with redis_server(tmp_path, port):
                 eventually(lambda: readable(router), "another Redis, which knows nobody")
                 assert router.retrieve(**USER)["candidates"] == []
 

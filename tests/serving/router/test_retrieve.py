@@ -72,7 +72,8 @@ def test_every_prefix_holds_its_share_of_the_engagement_head(router: Router) -> 
 def test_a_user_gets_what_the_history_in_the_store_says(
     router: Router, offline: dict[str, Retriever]
 ) -> None:
-    from feature_repo.store import online_user_history, open_store
+    from feature_repo.online import online_user_history
+    from feature_repo.store import open_store
 
     package = router.service.versions.serving.live["1"].package  # type: ignore[union-attr]
     history = online_user_history(open_store(package.folder / "features"), ["u03"])[0].item_ids

@@ -39,17 +39,15 @@ def deploy(
 
         from components.registry import make_champion
         from mtmh.errors import UserError
-        from mtmh.object_store import is_url
         from mtmh.retrieval.version import verify
-        from serving.triton.stores import library_of
+        from serving.triton.stores import opened
 
         retriever = Path(run.path) / "retriever"
         verdict = json.loads((Path(run.path) / "metrics.json").read_text())["gate"]
         if not (approved and verdict["passed"]):
             raise UserError(f"version {version} did not pass the gate: {place} stays where it is.")
         verify(retriever)
-        served = store if is_url(store) else Path(store)
-        packages = library_of(served)
+        packages, served = opened(store)
         # On a cluster nobody else rolls out meanwhile: another deploy waits.
         with ExitStack() as stack:
             if namespace:

@@ -15,15 +15,17 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mtmh.clock import Progress
-from mtmh.data.files import replacing
 from mtmh.errors import UserError
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 SCHEMES = ("s3", "gs", "az")
-RETRIES: dict[str, Any] = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
+RETRIES: "RetryConfig" = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
 AT_ONCE = 8  # files that are moved side by side
 BLOCK = 2**20  # bytes
 
@@ -141,10 +143,16 @@ def fetch(url: str, folder: Path, sha256: Mapping[str, str] | None = None) -> No
             raise UserError(f"{url}: {name!r} would lie outside of the folder: remove it.")
 
     def fetch_one(name: str) -> None:
-        with replacing(folder / name) as draft:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
             checksum = _download(url, name, draft)
             if sha256 is not None and checksum != sha256[name]:
                 raise UserError(f"{url}/{name} does not have its checksum: put it there again.")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
     folder.mkdir(parents=True, exist_ok=True)
     _each(sizes, f"fetch {url}", fetch_one)

@@ -87,7 +87,7 @@ class Service:
         ]
         if settings.bucket:
             watches.append(self._repeat("bucket", self._follow))
-        if settings.log.bucket and self.log is not None:
+        if settings.log.bucket:
             watches.append(self._repeat("log", self._ship, SHIP_PAUSE))
         self.watching = [asyncio.create_task(watch) for watch in watches]
 
@@ -127,15 +127,13 @@ class Service:
 
     async def _follow(self) -> None:
         """Bring what the bucket says into the store: `versions.look` takes it up from there."""
-        settings = self.settings
-        pinned = settings.experiment.versions
-        await asyncio.to_thread(bucket.follow, settings.bucket, settings.store, pinned)
+        now = self.settings
+        await asyncio.to_thread(bucket.follow, now.bucket, now.store, now.experiment.versions)
 
     async def _ship(self) -> None:
         """Move the log's finished segments to its bucket."""
-        settings = self.settings.log
-        assert settings.directory is not None
-        await asyncio.to_thread(ship, settings.directory, settings.bucket)
+        if (log_settings := self.settings.log).directory is not None:
+            await asyncio.to_thread(ship, log_settings.directory, log_settings.bucket)
 
     async def _probe(self) -> None:
         """Where nobody has had an answer of a channel that serves lately, ask for one."""

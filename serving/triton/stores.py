@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Protocol
 
+from mtmh.object_store import is_url
 from serving.triton import bucket, store
 from serving.triton.store import Served
 
@@ -26,3 +27,9 @@ class Library(Protocol):
 def library_of(location: Path | str) -> Library:
     """The library that handles the store at `location`."""
     return bucket if isinstance(location, str) else store
+
+
+def opened(location: str) -> tuple[Library, Path | str]:
+    """The store at a path or URL as its library takes it, after that library."""
+    store_location = location.rstrip("/") if is_url(location) else Path(location)
+    return library_of(store_location), store_location

@@ -2,7 +2,6 @@
 there. The S3 server, Triton and the router are real.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,34 +35,31 @@ def test_versions_come_from_the_bucket_and_the_log_goes_there(
     place: RouterFolder, buckets: Path, tmp_path: Path
 ) -> None:
     store, log = tmp_path / "store", tmp_path / "log"
-    (store / "models").mkdir(parents=True)
+    # The first version is deployed before anything starts: Triton's pod fetches it.
+    bucket.promote(URL, bucket.install(place.root / "packages" / "1", URL))
+    bucket.follow(URL, store)
     settings = [f"bucket={URL}", f"log.directory={log}", f"log.bucket={URL}/log/router-1"]
     settings.append("log.segment_seconds=1")
-    with triton(store, triton_ports(), load_champion=False) as server:
-        router_of = running(store, server.ports, server.secret, *settings, wait=False)
-        with router_of as router:
-            # Nothing is deployed: the router waits, then serves what is.
-            assert router.client.get("/readyz").status_code == 503
-            bucket.promote(URL, bucket.install(place.package("1"), URL))
-            eventually(lambda: router.client.get("/readyz").status_code == 200, "version 1 serves")
-            # The next version comes while requests go on: none fails, none is degraded.
-            asked = {"triggers": ["i00"], "user_id": "u03", "k": 5}
-            with Traffic(router.port, asked) as traffic:
-                bucket.promote(URL, bucket.install(place.package("3"), URL))
-                eventually(
-                    lambda: router.retrieve(**asked)["model_version"] == "3", "version 3 serves"
-                )
-            answers = [response.json() for response in traffic.answers]
-            assert {(each["model_version"], each["degraded"]) for each in answers} <= {
-                ("1", False),
-                ("3", False),
-            }
-            # The bucket goes for a while: what serves goes on, what is logged stays on the disk.
-            (buckets / "bucket").rename(buckets / "elsewhere")
-            logged = router.retrieve(**asked)
-            assert (logged["model_version"], logged["exposure_logged"]) == ("3", True)
-            (buckets / "elsewhere").rename(buckets / "bucket")
-            exposures = len(answers) + 1
+    with (
+        triton(store, triton_ports(), load_champion=False) as server,
+        running(store, server.ports, server.secret, *settings) as router,
+    ):
+        # The next version comes while requests go on: none fails, none is degraded.
+        asked = {"triggers": ["i00"], "user_id": "u03", "k": 5}
+        with Traffic(router.port, asked) as traffic:
+            bucket.promote(URL, bucket.install(place.package("3"), URL))
+            eventually(lambda: router.retrieve(**asked)["model_version"] == "3", "version 3 serves")
+        answers = [response.json() for response in traffic.answers]
+        assert {(each["model_version"], each["degraded"]) for each in answers} <= {
+            ("1", False),
+            ("3", False),
+        }
+        # The bucket goes for a while: what serves goes on, what is logged stays on the disk.
+        (buckets / "bucket").rename(buckets / "elsewhere")
+        logged = router.retrieve(**asked)
+        assert (logged["model_version"], logged["exposure_logged"]) == ("3", True)
+        (buckets / "elsewhere").rename(buckets / "bucket")
+        exposures = len(answers) + 1
     # All that was acknowledged is there, each record once, however often it is fetched.
     assert not list(log.rglob("*.segment"))
     assert not list(log.rglob("*.open"))
@@ -74,4 +70,3 @@ def test_versions_come_from_the_bucket_and_the_log_goes_there(
     ids = set(kept["exposure_id"].to_pylist())
     assert {each["exposure_id"] for each in (*answers, logged)} <= ids
     assert len(ids) >= exposures
-    shutil.rmtree(tmp_path / "fetched")

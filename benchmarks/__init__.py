@@ -22,6 +22,10 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "benchmarks.serving:main",
         "The router beside the ensembles that it calls; equal to the offline lists?",
     ),
+    "backend": (
+        "benchmarks.backend:main",
+        "What Triton's models compute in numpy, beside TorchScript and ONNX Runtime.",
+    ),
     "memory": (
         "benchmarks.memory:main",
         "Triton's memory with one and with two versions, beside their files.",

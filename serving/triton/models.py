@@ -23,7 +23,8 @@ from serving.triton.backend.mapped import id_hashes
 
 BACKEND = Path(__file__).parent / "backend"
 # Beside every model: what it imports.
-PARTS = [BACKEND / "files.py", BACKEND / "mapped.py", BACKEND / "unseen.py", Path(scoring.__file__)]
+PARTS = [BACKEND / f"{name}.py" for name in ("files", "mapped", "unseen", "user_tower")]
+PARTS.append(Path(scoring.__file__))
 CODE = [Path(__file__), Path(config_pbtxt.__file__), PARTS[-1], *sorted(BACKEND.glob("*.py"))]
 
 

@@ -62,8 +62,8 @@ def is_url(location: str | Path) -> bool:
     """Whether `location` is no path. Raises UserError for a URL of no object store."""
     scheme, separator, _ = str(location).partition("://")
     if separator and scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise UserError(f"{location}: no such kind of store. Write {known}, or a path.")
+        schemes = ", ".join(f"{name}://" for name in SCHEMES)
+        raise UserError(f"{location}: no such kind of store. Write {schemes}, or a path.")
     return bool(separator)
 
 
@@ -79,10 +79,10 @@ def listed(url: str) -> dict[str, dict[str, Any]]:
     import obstore
 
     with _explained(url):
-        objects = [each for part in obstore.list(_opened(url)) for each in part]
+        objects = [metadata for part in obstore.list(_opened(url)) for metadata in part]
     prefix = urlsplit(url).path.strip("/")
-    names = [each["path"].removeprefix(prefix).lstrip("/") for each in objects]
-    return {name: dict(each) for name, each in zip(names, objects, strict=True) if name}
+    names = [metadata["path"].removeprefix(prefix).lstrip("/") for metadata in objects]
+    return {name: dict(metadata) for name, metadata in zip(names, objects, strict=True) if name}
 
 
 def read(url: str) -> tuple[bytes, datetime] | None:
@@ -122,7 +122,7 @@ def put(folder: Path, url: str, last: str = "") -> None:
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     names = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
     manifest = names.pop(last, None)
-    _each(names, f"put {url}", lambda name: write(f"{url}/{name}", folder / name))
+    _move_all(names, f"put {url}", lambda name: write(f"{url}/{name}", folder / name))
     if manifest is not None:
         write(f"{url}/{last}", folder / last)
 
@@ -133,7 +133,7 @@ def fetch(url: str, folder: Path, sha256: Mapping[str, str] | None = None) -> No
     With `sha256`, a manifest's checksums by name, exactly these files, and each is verified. Raises
     UserError where one is missing, or not what it was.
     """
-    sizes = {name: int(each["size"]) for name, each in listed(url).items()}
+    sizes = {name: int(metadata["size"]) for name, metadata in listed(url).items()}
     if sha256 is not None:
         if missing := sorted(set(sha256) - set(sizes)):
             raise UserError(f"{url}/{missing[0]} is missing, though its checksum is listed.")
@@ -155,7 +155,7 @@ def fetch(url: str, folder: Path, sha256: Mapping[str, str] | None = None) -> No
             draft.unlink(missing_ok=True)
 
     folder.mkdir(parents=True, exist_ok=True)
-    _each(sizes, f"fetch {url}", fetch_one)
+    _move_all(sizes, f"fetch {url}", fetch_one)
 
 
 @contextmanager
@@ -179,11 +179,11 @@ def fingerprint(url: str) -> str:
     objects = sorted(listed(url.rstrip("/")).items())
     if not objects:
         raise UserError(f"{url}: nothing lies there. Give the URL of a folder.")
-    marks = [f"{name} {each['size']} {each['e_tag']}\n" for name, each in objects]
+    marks = [f"{name} {stored['size']} {stored['e_tag']}\n" for name, stored in objects]
     return hashlib.sha256("".join(marks).encode()).hexdigest()
 
 
-def _each(sizes: Mapping[str, int], label: str, move: Any) -> None:
+def _move_all(sizes: Mapping[str, int], label: str, move: Any) -> None:
     """`move` every name, some side by side; lines of progress where it takes long."""
     progress = Progress(label, max(sum(sizes.values()), 1), "B")
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -154,7 +154,7 @@ def server(
     Raises UserError when one of them is a path and `cluster` names no volume, when no node could
     pull the image, and as `connected` does.
     """
-    paths = [each for each in locations if each != SYNTHETIC and not is_url(each)]
+    paths = [path for path in locations if path != SYNTHETIC and not is_url(path)]
     if paths and not cluster.volume_claim:
         raise UserError(
             f"the steps need a volume for {paths[0]}: write --set cluster.volume_claim=NAME (a"

@@ -182,7 +182,7 @@ def _onnx(module: nn.Module, inputs: tuple[np.ndarray, ...]) -> Work:
             "ignore"
         )  # this exporter is deprecated; the other needs more packages
         tensors = tuple(map(torch.from_numpy, inputs))
-        torch.onnx.export(module, tensors, model, input_names=names, opset_version=17, dynamo=False)
+        torch.onnx.export(module, tensors, model, input_names=names, opset_version=17, dynamo=False)  # type: ignore[arg-type]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(

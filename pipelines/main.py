@@ -100,13 +100,13 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         champion_task = champion(**registry).after(index_task)
         result = evaluate(
             **data, retriever=index_task.output, champion=champion_task.output,
-            retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded).output
+            retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded).outputs["result"]
         gate_task = gate(prepared=prepared, result=result, settings=gate_settings, seed=seed)
         passed, verdict = (gate_task.outputs[name] for name in ("Output", "verdict"))
         # Stored, passed or not: as a run directory, and as a version of the registered model.
         run = report(
             **training, **models, **seeded, retriever=index_task.output, result=result, runs=runs,
-            verdict=verdict, config=config, source=source, run_id=run_id).output
+            verdict=verdict, config=config, source=source, run_id=run_id).outputs["run"]
         version = register(run=run, run_id=run_id, artifacts=artifacts, **registry).output
         # Only what passed is packaged and served, with the users' histories as of now.
         with dsl.If(eq(passed, True), name="passed"):

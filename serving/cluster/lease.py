@@ -57,7 +57,9 @@ class _Lease:
             other = lease.spec.holder_identity if lease else None
             if lease and lease.metadata.resource_version != version:
                 version, changed = lease.metadata.resource_version, time.monotonic()
-            dead = bool(lease) and time.monotonic() - changed > lease.spec.lease_duration_seconds
+            dead = (
+                lease is not None and time.monotonic() - changed > lease.spec.lease_duration_seconds
+            )
             if (not other or dead) and self._write(lease, self.holder):
                 return
             if time.monotonic() > end:

@@ -285,7 +285,8 @@ def test_on_a_cluster_what_is_cached_is_tried_again(tmp_path: Path) -> None:
     document, _ = compiled(tmp_path / "pipeline.yaml", Config())
     tasks = tasks_of(json_format.ParseDict(document, PipelineSpec()))
     tried_again = {name for name, task in tasks.items() if task.retry_policy.max_retry_count == 2}
-    assert tried_again == {*STEPS, *ON_A_CLUSTER} - ALWAYS_RUN
+    # `histories` writes the same rows again.
+    assert tried_again == ({*STEPS, *ON_A_CLUSTER} - ALWAYS_RUN) | {"histories"}
 
 
 def test_a_compiled_pipeline_is_yaml(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ TRAIN = """
 import sys
 from kfp import dsl
 from components.train import train
+from mtmh.training import loop
 
+loop.CHECKPOINT_EVERY = 40  # as often for its seconds as hours have one
 prepared, features, content, pairs, settings, scratch, out = sys.argv[1:]
 inputs = dict(prepared=prepared, features=features, content=content, pairs=pairs)
 artifacts = {name: dsl.Dataset(name=name, uri=uri) for name, uri in inputs.items()}
@@ -31,13 +33,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Stages:
 
 
 def start(world: Stages, scratch: Path, out: Path) -> "subprocess.Popen[str]":
-    """The step train in a process of its own; 960 steps, a checkpoint after 500."""
+    """The step train, 360 steps, in a process of its own: all three must compute alike."""
     folders = [world.prepared, world.features, world.content, world.pairs]
-    settings = train_settings(epochs=8).model_dump_json()
-    words = [*map(str, folders), settings, str(scratch), str(out)]
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, *words], stdout=subprocess.PIPE, text=True
-    )
+    words = [*folders, train_settings(epochs=3).model_dump_json(), scratch, out]
+    command = [sys.executable, "-c", TRAIN, *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(
@@ -48,17 +48,16 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(
     scratch = tmp_path / "scratch"
     killed = start(world, scratch, tmp_path / "killed")
     while killed.poll() is None and not list(scratch.glob("checkpoints/c0de/*.pt")):
-        time.sleep(0.005)
+        time.sleep(0.002)
     killed.kill()
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     # The next try is another pod: its output is empty, the volume is as it was left.
     again = start(world, scratch, tmp_path / "again")
     said, _ = again.communicate()
-    assert again.returncode == 0
-    assert "train: goes on from step 500 " in said
     whole.communicate()
-    assert whole.returncode == 0
+    assert (again.returncode, whole.returncode) == (0, 0)
+    assert "train: goes on from step " in said
     weights = load_file(tmp_path / "again" / "weights.safetensors")
     expected = load_file(tmp_path / "whole" / "weights.safetensors")
     assert weights.keys() == expected.keys()

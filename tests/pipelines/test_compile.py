@@ -280,6 +280,24 @@ def test_whatever_becomes_of_a_run_the_last_step_says_how_it_ended(tmp_path: Pat
         assert on_kubernetes.get("fieldPathAsEnv", []) == ([] if name == "finish" else [label])
 
 
+def test_kubeflows_page_gets_figures_the_verdict_the_report_and_how_it_ended(
+    tmp_path: Path,
+) -> None:
+    document, _ = compiled(tmp_path / "pipeline.yaml", Config())
+    drawn = {"system.Metrics", "system.Markdown", "system.HTML"}
+    outputs = {
+        (name.removeprefix("comp-"), artifact["artifactType"]["schemaTitle"])
+        for name, component in document["components"].items()
+        for artifact in component.get("outputDefinitions", {}).get("artifacts", {}).values()
+    }
+    assert {each for each in outputs if each[1] in drawn} == {
+        ("evaluate", "system.Metrics"),
+        ("gate", "system.Markdown"),
+        ("report", "system.HTML"),
+        ("finish", "system.Markdown"),
+    }
+
+
 def test_on_a_cluster_what_is_cached_is_tried_again(tmp_path: Path) -> None:
     """What is never cached changes something outside."""
     document, _ = compiled(tmp_path / "pipeline.yaml", Config())

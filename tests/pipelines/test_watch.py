@@ -52,7 +52,7 @@ def compiled(path: Path, cluster: ClusterSettings) -> list[dict[str, Any]]:
 
 
 def test_the_ir_is_valid_and_retrains_only_when_the_monitor_says_so(tmp_path: Path) -> None:
-    (document,) = compiled(tmp_path / "monitor.yaml", ClusterSettings())
+    document, _ = compiled(tmp_path / "monitor.yaml", ClusterSettings())
     spec = json_format.ParseDict(document, PipelineSpec())  # an unknown field would raise
     tasks = {
         name: task

@@ -31,8 +31,7 @@ def switch(store: Path, served: Served, cluster: Cluster) -> list[str]:
     Triton or the routers do not take it: what serves and Triton's versions are then what they were,
     and the message says so.
     """
-    for version in served.versions:
-        packages.verify(store, version)
+    packages.verify_served(store, served)
     before, loaded, arms = _served(store), cluster.loaded(), cluster.arms()
     if served.canary and arms:
         raise UserError(

@@ -110,17 +110,20 @@ def promote(store: Path, version: str) -> None:
 
 
 def serve(store: Path, served: Served) -> None:
-    """Let these versions serve, after their checksums agree. Raises UserError when they do not, or
-    the share is none.
-    """
+    """Let these versions serve, after `verify_served`."""
+    verify_served(store, served)
+    with replacing(store / CHAMPION) as draft:
+        draft.write_text(served.text)
+
+
+def verify_served(store: Path, served: Served) -> None:
+    """Raises UserError when a version's checksums do not agree, or a canary's share is none."""
     if served.canary and not (0.0 < served.share < 1.0 and round(served.share, 4) == served.share):
         raise UserError(
             f"a canary's share is from 0.0001 to 0.9999, such as 0.05, not {served.share:g}."
         )
     for version in served.versions:
         verify(store, version)
-    with replacing(store / CHAMPION) as draft:
-        draft.write_text(served.text)
 
 
 def champion(store: Path) -> str:

@@ -248,15 +248,15 @@ class Retrieval:
                 passed_over += int(ranks[-1]) + 1 - len(ranks)
         self.metrics.duplicates.inc(passed_over)
         # The last candidate shows how far down the merge went in every list.
-        number, by_version = result.package.number, self.metrics.by_version
+        version, by_version = result.package.number, self.metrics.by_version
         if answered := int(np.count_nonzero(channel >= 0)):
             self._count_offers(result, int(channel[answered - 1]), int(rank[answered - 1]))
-            by_version.candidates.labels(number).inc(answered)
+            by_version.candidates.labels(version).inc(answered)
         else:
             self.metrics.empty.inc()
-            by_version.empty.labels(number).inc()
+            by_version.empty.labels(version).inc()
         if result.missing:
-            by_version.degraded.labels(number).inc()
+            by_version.degraded.labels(version).inc()
         for part in result.missing:
             self.metrics.degraded.labels(part).inc()
         for stage, seconds in result.seconds.items():

@@ -34,6 +34,7 @@ def switch(store: Path | str, served: Served, cluster: Cluster) -> list[str]:
     and the message says so.
     """
     packages = library_of(store)
+    served.check()
     for version in served.versions:
         packages.verify(store, version)
     before, loaded, arms = _served(store), cluster.loaded(), cluster.arms()

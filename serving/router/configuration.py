@@ -199,7 +199,7 @@ def read_tokens(path: Path | None) -> Tokens | None:
     name = f"auth.token_file {path}"
     # Empty lines and repeated tokens do not count towards the two that are allowed.
     lines = [line.strip() for line in read_small(path, MOST_TOKEN_BYTES, name).splitlines()]
-    pairs = dict.fromkeys(_with_caller(line) for line in lines if line)
+    pairs = set(map(_with_caller, filter(None, lines)))
     tokens = dict(pairs)
     # With no token at all, nobody could get in: more likely the file is still being written.
     if not tokens:

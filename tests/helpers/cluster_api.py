@@ -142,7 +142,11 @@ class StandIn:
             return _status(
                 409, "the object has been modified; please apply your changes to the latest version"
             )
+        # No more than the annotation: an autoscaler sets the replicas meanwhile.
         text = body["spec"]["template"]["metadata"]["annotations"][VERSIONS]
+        annotated = {"template": {"metadata": {"annotations": {VERSIONS: text}}}}
+        assert body["spec"] == annotated
+        assert set(body["metadata"]) == {"resourceVersion"}
         if text != self.triton.told:
             self.tell(text)
         return 200, deployment

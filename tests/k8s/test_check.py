@@ -22,6 +22,8 @@ if shutil.which("kubectl") is None and not os.environ.get("CI"):
 
 TRITON, ROUTER, REDIS = "base/triton.yaml", "base/router-deployment.yaml", "base/redis.yaml"
 NETWORK, ACCOUNT, BASE = "base/network.yaml", "base/deploy-account.yaml", "base/kustomization.yaml"
+KEDA, INGRESS = "overlays/autoscaling/triton.yaml", "overlays/ingress/ingress.yaml"
+MONITORS = "overlays/prometheus-operator/pods.yaml"
 GPU, LOOP, ROLLBACK = "overlays/gpu/triton.yaml", "overlays/loop", "base/rollback.yaml"
 FROM_ROUTER = """    - from:
         - podSelector:
@@ -33,6 +35,10 @@ BROKEN = {
         (TRITON, "replicas: <2|two>", "Deployment triton: spec.replicas"),
         (TRITON, "<enableServiceLinks|enableServiceLink>", "enableServiceLink"),
         (ROUTER, "autoscaling/<v2|v2beta2>", "has no autoscaling/v2beta2"),
+        (KEDA, 'threshold: <"1"|1>', "ScaledObject triton: spec.triggers.0.metadata.threshold"),
+        (KEDA, "<minReplicaCount|minReplicas>: 2", "ScaledObject triton: spec: Additional properties"),
+        (KEDA, "type: <Pods, value: 2|Pod, value: 2>", "advanced.horizontalPodAutoscalerConfig.behavior.scaleUp"),
+        (MONITORS, "    - port: <http|8080>", "PodMonitor mtmh-router: spec.podMetricsEndpoints.0.port"),
     ],
     "own_pods": [
         (ROUTER, "component: <router|rooter>}\n  template", "spec.selector: takes no pods"),
@@ -50,6 +56,17 @@ BROKEN = {
         (ROUTER, "kind: Deployment, name: <router|routers>}", "there is no Deployment routers"),
         (ROUTER, "  <|replicas: 2\n  >revisionHistoryLimit: 5", "Deployment router: spec.replicas"),
         (ROUTER, 'requests: {<cpu: "1", |>memory: 1Gi}', "spec.metrics: cpu"),
+        (KEDA, "kind: Deployment, name: <triton|tritons>}", "ScaledObject triton: spec.scaleTargetRef"),
+        ("overlays/autoscaling/replicas.yaml", "replicas: <null|3>", "ScaledObject triton sets them"),
+    ],
+    "pod_monitors": [
+        (MONITORS, "component: <router|rooter>", "PodMonitor mtmh-router: spec.selector: takes the pods of 0"),
+        (MONITORS, "    - port: <metrics|metric>", "mtmh-triton: spec.podMetricsEndpoints: port metric"),
+    ],
+    "ingresses": [
+        (INGRESS, "hosts: [<mtmh|www>.example.com]", "Ingress router-http: spec.tls: covers no host mtmh"),
+        (INGRESS, "service: {name: <router|rooter>, port: {name: http", "Ingress router-http: spec.rules"),
+        (INGRESS, "name: router, port: {name: <grpc|grcp>}", "Ingress router-grpc: spec.rules"),
     ],
     "stateful_names": [
         (REDIS, "serviceName: <redis|reddis>", "StatefulSet redis: spec.serviceName"),
@@ -103,6 +120,10 @@ BROKEN = {
         (ROUTER, "automountServiceAccountToken: <false|true>", "automountServiceAccountToken"),
         (TRITON, "      <|hostNetwork: true\n      >enableServiceLinks", "hostNetwork: must be absent"),
         (TRITON, "<persistentVolumeClaim: {claimName: mtmh|hostPath: {path: /srv>}", "volumes[volume]: hostPath"),
+    ],
+    "no_sidecars": [
+        (TRITON, 'sidecar.istio.io/inject: <"false"|"true">', "Deployment triton: template.metadata.labels"),
+        (ROLLBACK, '<, sidecar.istio.io/inject: "false"|>', "CronJob rollback: template.metadata.labels"),
     ],
     "resources": [
         (ROUTER, "limits: {<memory: 2Gi|>}", "containers[router].resources: limits.memory"),
@@ -158,6 +179,8 @@ BROKEN = {
     ],
     "names_resolve": [
         (NETWORK, "{protocol: UDP, port: <53|54>}", "Deployment router: spec: calls a Service by name"),
+        (NETWORK, "cidr: 169.254.20.<10|11>/32", "lets it ask NodeLocal DNSCache (53)"),
+        (NETWORK, "{protocol: TCP, port: <5353|53>}", "lets it ask OpenShift's DNS (5353)"),
     ],
     "reachable": [
         (NETWORK, "<        - {protocol: TCP, port: grpc}\n|>    - from",
@@ -191,7 +214,7 @@ def test_what_is_broken_is_found(
 ) -> None:
     folder = copied(tmp_path, file, change)
     (check,) = [check for check in CHECKS if check.__name__ == name]
-    overlay = folder / "overlays" / (file.split("/")[1] if "overlays" in file else "cpu")
+    overlay = folder / "overlays" / (file.split("/")[1] if file.startswith("overlays") else "cpu")
     found = [finding for finding in check(render(overlay)) if says in finding]
     assert found, list(check(render(overlay)))
     path, _, _ = found[0].partition(": ")

@@ -25,6 +25,24 @@ def test_a_pod_that_never_ends_is_named_and_the_version_taken_back(api: StandIn)
     assert (api.history, api.champion, api.serving) == (["7 8", "7"], "7", {"7"})
 
 
+def test_an_autoscaler_may_scale_triton_while_a_version_is_rolled_out(api: StandIn) -> None:
+    """It writes the Deployment again and again; the rollout reads it anew and changes the
+    annotation alone (cluster_api.py looks at every patch).
+    """
+    serve(api, "7")
+    scaled: list[int] = []
+
+    def scale(verb: str, resource: str) -> None:
+        if (verb, resource) == ("get", "deployments") and len(scaled) < 4:
+            scaled.append(2)
+            api.triton.deployment["spec"]["replicas"] = 2
+            api.triton.written()
+
+    api.on_request = scale
+    roll_out(api.store, "8", cluster(api))
+    assert (api.champion, api.serving, len(scaled)) == ("8", {"8"}, 4)
+
+
 def test_a_version_that_was_refused_can_be_rolled_out_again(api: StandIn) -> None:
     """The routers still tell of the first refusal when the second rollout begins."""
     serve(api, "7")

@@ -38,7 +38,8 @@ def test_a_share_of_the_users_get_the_canary_until_it_ends(
             # All of an answer is of its version: nothing is merged across the two.
             version = answer["model_version"]
             assert router.retrieve(**ASKED, user_id=user)["candidates"] == answer["candidates"]
-            assert {c["item_id"] for c in answer["candidates"]} <= set(offline[version].item_ids)
+            known = offline[version].items["item_id"].to_pylist()
+            assert {c["item_id"] for c in answer["candidates"]} <= set(known)
             similar = router.post("/v1/similar", {"item_id": "i00", "user_id": user})
             assert similar["model_version"] == version
         by_version = [

@@ -1,8 +1,8 @@
 """From `kubectl apply` to a served answer, on a real cluster: `make cluster-test`.
 
 The cluster is the one of KUBECONFIG: kind on a laptop, or any other whose nodes have the images
-(MTMH_IMAGE, MTMH_TRITON_IMAGE, MTMH_S3_IMAGE). Kubeflow itself is not needed: the compiled
-pipeline's steps run one after the other as the pods that it would make of them, under the
+(MTMH_IMAGE, MTMH_ROUTER_IMAGE, MTMH_TRITON_IMAGE, MTMH_S3_IMAGE). Kubeflow itself is not needed:
+the compiled pipeline's steps run one after the other as the pods that it would make of them, under the
 pipeline's account, with their artifacts in an S3-compatible bucket
 (tests/helpers/cluster/kubeflow.py).
 """

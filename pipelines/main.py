@@ -98,9 +98,10 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         # Measured beside the version that serves now, and judged.
         registry = {"model_name": model_name, "tracking_uri": tracking_uri}
         champion_task = champion(**registry).after(index_task)
-        result = evaluate(
+        evaluate_task = evaluate(
             **data, retriever=index_task.output, champion=champion_task.output,
-            retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded).outputs["result"]
+            retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded)
+        result = evaluate_task.outputs["result"]
         gate_task = gate(prepared=prepared, result=result, settings=gate_settings, seed=seed)
         passed, verdict = (gate_task.outputs[name] for name in ("Output", "verdict"))
         # Stored, passed or not: as a run directory, and as a version of the registered model.

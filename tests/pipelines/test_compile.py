@@ -314,7 +314,7 @@ def test_a_compiled_pipeline_is_yaml(tmp_path: Path) -> None:
 
 def test_only_what_passed_is_put_online(tmp_path: Path) -> None:
     """The steps that change what serves are behind the gate's condition."""
-    (document,) = compiled(tmp_path / "pipeline.yaml", Config())
+    document, _ = compiled(tmp_path / "pipeline.yaml", Config())
     (condition,) = [name for name in document["root"]["dag"]["tasks"] if "condition" in name]
     behind = document["components"][f"comp-{condition}"]["dag"]["tasks"]
     assert set(behind) == {"histories", "package", "deploy"}

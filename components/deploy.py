@@ -34,43 +34,28 @@ def deploy(
     with running("deploy"):
         import json
         import os
-        import socket
-        from contextlib import ExitStack
 
         from components.registry import make_champion
         from mtmh.errors import UserError
         from mtmh.retrieval.version import verify
-        from serving.triton.stores import opened
+        from serving.deployment import put_into_service
 
         retriever = Path(run.path) / "retriever"
         verdict = json.loads((Path(run.path) / "metrics.json").read_text())["gate"]
         if not (approved and verdict["passed"]):
             raise UserError(f"version {version} did not pass the gate: {place} stays where it is.")
         verify(retriever)
-        packages, served = opened(store)
-        # On a cluster nobody else rolls out meanwhile: another deploy waits.
-        with ExitStack() as stack:
-            if namespace:
-                from serving.cluster.lease import held
-                from serving.cluster.pods import Cluster, connected
-                from serving.cluster.rollout import beside, switch
-
-                cluster = Cluster(connected(), namespace)
-                stack.enter_context(held(cluster, f"{socket.gethostname()} (version {version})"))
-            packages.install(Path(package.path), served)
-            loaded: list[str] = []
-            if namespace:
-                serving = beside(served, version, canary)
-                loaded = switch(served, serving, cluster)
-                if serving.canary:
-                    print(f"version {version} serves {canary:.4g} of the users, until mtmh promote")
-                    return
-            else:
-                packages.promote(served, version)
-            # Last, so that the next run is compared with what served.
-            make_champion(tracking_uri, model_name, version)
-            for old in packages.retire(served, needed=loaded):
-                print(f"removed version {old} from {store}")
+        serves = put_into_service(
+            Path(package.path),
+            store,
+            version,
+            namespace,
+            canary,
+            lambda: make_champion(tracking_uri, model_name, version),
+        )
+        if serves.canary:
+            print(f"version {version} serves {canary:.4g} of the users, until mtmh promote")
+            return
         if not place:  # on a cluster a run lies in the artifact store, where no link leads
             print(f"version {version} is the champion, served from {store}")
             return

@@ -53,11 +53,12 @@ def rollback(
     from serving.cluster.rollout import let_serve
     from serving.triton import store as packages
     from serving.triton.refreshed import version_before
+    from serving.triton.served import Served
 
     registry, store = _registry(runs, namespace, tracking_uri), serving(runs, data)
     served = packages.served(store)
     if served.canary and version is None:
-        let_serve(store, packages.Served(served.champion), namespace)
+        let_serve(store, Served(served.champion), namespace)
         print(f"canary {served.canary} ended; version {served.champion} serves, from {store}")
         return
     _crown(runs, store, version or version_before(store), registry, namespace)
@@ -81,13 +82,14 @@ def canary(
     from pipelines.runs_folder import serving
     from serving.cluster.rollout import let_serve
     from serving.triton import store as packages
+    from serving.triton.served import Served
 
     registry, store = _registry(runs, namespace, tracking_uri), serving(runs, data)
     _passed(store, version, registry)
     champion = packages.champion(store)
     if version == champion:
         raise UserError(f"version {version} is the champion: all users have it.")
-    let_serve(store, packages.Served(champion, version, share), namespace)
+    let_serve(store, Served(champion, version, share), namespace)
     print(f"version {version} serves {share:.4g} of the users, version {champion} the others")
 
 
@@ -113,7 +115,7 @@ def _crown(runs: Path, store: Path, version: str, registry: str, namespace: str)
     from components.registry import make_champion
     from pipelines.runs_folder import point
     from serving.cluster.rollout import let_serve
-    from serving.triton.store import Served
+    from serving.triton.served import Served
 
     run, registered = _passed(store, version, registry)
     let_serve(store, Served(version), namespace)

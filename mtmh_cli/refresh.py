@@ -89,7 +89,7 @@ def refresh(
     if store is not None:
         from serving.cluster.rollout import let_serve
         from serving.triton.refreshed import install_refresh, retire_refreshes
-        from serving.triton.store import Served
+        from serving.triton.served import Served
 
         number = install_refresh(out, store)
         # Older refreshes go only once this one serves in their place.

@@ -15,7 +15,7 @@ from mtmh.retrieval.refresh import refresh
 from serving.cluster.rollout import let_serve
 from serving.triton import store as packages
 from serving.triton.refreshed import install_refresh, retire_refreshes
-from serving.triton.store import Served
+from serving.triton.served import Served
 
 
 def take_in(

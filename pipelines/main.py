@@ -1,5 +1,6 @@
 """The pipeline: from an interaction log to a gated two-head retriever."""
 
+from collections.abc import Callable
 from functools import wraps
 from operator import eq
 from typing import Any
@@ -121,21 +122,26 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
                 place=place, store=store, namespace=cluster.namespace if cluster else "",
                 canary=cluster.canary if cluster else 0.0)
 
+    description = "From an interaction log to a gated two-head retriever"
+    return dsl.pipeline(name=NAME, description=description)(_arranged(mtmh, cluster))
+# fmt: on
+
+
+def _arranged(mtmh: Callable[..., None], cluster: ClusterSettings | None) -> Callable[..., None]:
+    """`mtmh`, with the arrangement of its steps; on a cluster the step `finish` ends it."""
+
     @wraps(mtmh)
     def arranged(*parameters: Any) -> None:
         if cluster is None:
             mtmh(*parameters)
         else:
             # Whatever becomes of the others, the last step says how the run ended.
-            finish_task = finish(
-                run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, states=states_folder(cluster))
-            with dsl.ExitHandler(finish_task, name="run"):
+            run_id, states = dsl.PIPELINE_JOB_ID_PLACEHOLDER, states_folder(cluster)
+            with dsl.ExitHandler(finish(run_id=run_id, states=states), name="run"):
                 mtmh(*parameters)
         _arrange(Pipeline.get_default_pipeline().tasks, cluster)
 
-    description = "From an interaction log to a gated two-head retriever"
-    return dsl.pipeline(name=NAME, description=description)(arranged)
-# fmt: on
+    return arranged
 
 
 def _arrange(tasks: dict[str, PipelineTask], cluster: ClusterSettings | None) -> None:

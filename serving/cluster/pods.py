@@ -14,7 +14,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from mtmh.errors import UserError
-from serving.triton.store import Served
+from serving.triton.served import Served
 
 VERSIONS = "mtmh/versions"  # annotation of Triton's pods: the versions that they load, "7 8"
 TRITON = "triton"  # the Deployment, and the component of its pods

@@ -14,7 +14,7 @@ from pathlib import Path
 from mtmh.errors import UserError
 from serving.cluster.lease import held
 from serving.cluster.pods import Cluster, RolloutError, connected
-from serving.triton.store import Served
+from serving.triton.served import Served
 from serving.triton.stores import library_of
 
 NOTHING = Served("")

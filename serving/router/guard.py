@@ -98,22 +98,26 @@ class Guard:
                 await refuse(
                     call, reply, 500, "the router failed; its log says why, under this request_id."
                 )
+        self._note(call, scope["method"], status, time.perf_counter() - start)
+        if unread and status != HUNG_UP:
+            await linger(receive)
+            await reply({"type": "http.response.body", "body": b""})
+
+    def _note(self, call: Scope, method: str, status: int, seconds: float) -> None:
+        """Count and log a request that has its answer."""
         path = getattr(call.get("route"), "path", "other")
         self.metrics.requests.labels(path, str(status)).inc()
         if caller := CALLER.get():
             self.metrics.callers.labels(caller, str(status)).inc()
         fields = {
-            "request_id": request_id,
+            "request_id": call["state"]["request_id"],
             "caller": caller,
-            "method": scope["method"],
+            "method": method,
             "path": path,
             "status": status,
+            "ms": round(1e3 * seconds, 2),
         }
-        fields["ms"] = round(1e3 * (time.perf_counter() - start), 2)
         log.info("request", extra={"fields": fields | call["state"].get("log_fields", {})})
-        if unread and status != HUNG_UP:
-            await linger(receive)
-            await reply({"type": "http.response.body", "body": b""})
 
     def _check_caller(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Raises RequestError 401 without the token; without one to ask for, 403 for a page of

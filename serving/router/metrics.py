@@ -89,14 +89,6 @@ class Metrics:
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)
-        self.requests = counter(
-            "mtmh_requests", "Requests answered, by path and status.", ["path", "status"]
-        )
-        self.callers = counter(
-            "mtmh_caller_requests",
-            "Requests of callers with a token of their own, by name and status.",
-            ["caller", "status"],
-        )
         self.stage_seconds = histogram(
             "mtmh_stage_seconds",
             f"Latency of each stage: {', '.join(STAGES)}.",
@@ -132,13 +124,6 @@ class Metrics:
         self.triggers = counter("mtmh_triggers", "Triggers the heads were asked with.")
         self.cold = counter("mtmh_cold_triggers", "Triggers of which a version knows nothing.")
         self.empty = counter("mtmh_empty_answers", "Answers without a candidate.")
-        self.shed = counter("mtmh_shed_requests", "Requests turned away with 429.")
-        self.connections_closed = counter(
-            "mtmh_connections_closed",
-            "Connections turned away: headers too large or too slow, or too many connections.",
-            ["reason"],
-        )
-        self.in_flight = gauge("mtmh_in_flight", "Requests being worked on.")
         self.arm = counter("mtmh_arm_answers", "Answers by arm.", ["arm"])
         self.ready = gauge("mtmh_ready", "1 while a version takes traffic and answers.")
         self.by_version = VersionMetrics(registry)
@@ -147,9 +132,29 @@ class Metrics:
         )
         self.loaded: dict[str, Loaded] = {}  # by version
         registry.register(_Versions(self))
+        self._of_requests(registry)
         self._of_the_log(registry)
         self._of_changes(registry)
         self._begin_at_zero()
+
+    def _of_requests(self, registry: CollectorRegistry) -> None:
+        """Figures of who asks, and of who is turned away."""
+        counter = partial(Counter, registry=registry)
+        self.requests = counter(
+            "mtmh_requests", "Requests answered, by path and status.", ["path", "status"]
+        )
+        self.callers = counter(
+            "mtmh_caller_requests",
+            "Requests of callers with a token of their own, by name and status.",
+            ["caller", "status"],
+        )
+        self.shed = counter("mtmh_shed_requests", "Requests turned away with 429.")
+        self.connections_closed = counter(
+            "mtmh_connections_closed",
+            "Connections turned away: headers too large or too slow, or too many connections.",
+            ["reason"],
+        )
+        self.in_flight = Gauge("mtmh_in_flight", "Requests being worked on.", registry=registry)
 
     def _of_the_log(self, registry: CollectorRegistry) -> None:
         """Figures of what is kept of answers and of what users do."""

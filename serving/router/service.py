@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +25,7 @@ from serving.router.schema import Engagement, RetrieveRequest, SimilarRequest
 from serving.router.settings import Settings, Source
 from serving.router.triton_channel import TritonChannel
 from serving.router.versions import Versions
+from serving.router.watch import watch
 from serving.triton import bucket
 from serving.triton.management import headers
 
@@ -81,15 +82,15 @@ class Service:
             self.metrics.channel_silent.labels(head).set_function(silent)
         # Each in a task of its own: where one hangs, the others go on.
         watches = [
-            self._repeat("configuration", self._reload),
-            self._repeat("versions", self.versions.look),
-            self._repeat("readiness", self._probe, PROBE_PAUSE),
+            watch("configuration", self._reload, self._poll),
+            watch("versions", self.versions.look, self._poll),
+            watch("readiness", self._probe, lambda: PROBE_PAUSE),
         ]
         if settings.bucket:
-            watches.append(self._repeat("bucket", self._follow))
+            watches.append(watch("bucket", self._follow, self._poll))
         if settings.log.bucket:
-            watches.append(self._repeat("log", self._ship, SHIP_PAUSE))
-        self.watching = [asyncio.create_task(watch) for watch in watches]
+            watches.append(watch("log", self._ship, lambda: SHIP_PAUSE))
+        self.watching = [asyncio.create_task(looking) for looking in watches]
 
     async def stop(self) -> None:
         """Finish what is written, and hang up; Triton keeps its models for whoever comes next."""
@@ -103,22 +104,9 @@ class Service:
         self.histories.threads.shutdown(wait=False, cancel_futures=True)
         await self.channel.client.close()
 
-    async def _repeat(
-        self, name: str, look: Callable[[], Awaitable[None]], pause: float | None = None
-    ) -> None:
-        """Look again and again, whatever happens: a router that stopped would serve an old champion
-        for ever.
-        """
-        trouble = ""
-        while True:
-            try:
-                await look()
-                trouble = ""
-            except Exception as error:  # said once, not at every look
-                if trouble != repr(error):
-                    log.exception("a watch failed; it goes on", extra={"fields": {"watch": name}})
-                trouble = repr(error)
-            await asyncio.sleep(self.settings.triton.poll_seconds if pause is None else pause)
+    def _poll(self) -> float:
+        """Seconds between two looks."""
+        return self.settings.triton.poll_seconds
 
     async def _reload(self) -> None:
         if await asyncio.to_thread(self.configuration.look):

@@ -18,7 +18,8 @@ from mtmh.data.files import replacing
 from mtmh.errors import UserError
 from serving.triton import store as folders
 from serving.triton.histories import remove_histories
-from serving.triton.store import CHAMPION, MANIFEST, SPARE_VERSIONS, Served
+from serving.triton.served import Served
+from serving.triton.store import CHAMPION, MANIFEST, SPARE_VERSIONS
 
 
 def install(package: Path, url: str) -> str:

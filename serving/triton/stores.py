@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from mtmh.object_store import is_url
 from serving.triton import bucket, store
-from serving.triton.store import Served
+from serving.triton.served import Served
 
 
 class Library(Protocol):

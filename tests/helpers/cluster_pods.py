@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.triton.store import Served
+from serving.triton.served import Served
 
 VERSIONS = "mtmh/versions"
 REPLICAS = 2

@@ -13,7 +13,8 @@ from helpers.small_cluster import kubeconfig, serve
 
 from components import registry
 from components.tracking import connect
-from serving.triton.store import Served, served
+from serving.triton.served import Served
+from serving.triton.store import served
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for what SQLAlchemy calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")

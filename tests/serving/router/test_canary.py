@@ -11,7 +11,8 @@ from helpers.live_router import Router, RouterFolder, Run, eventually
 from mtmh.errors import UserError
 from mtmh.experiment.arms import BUCKETS, bucket
 from mtmh.retrieval.retriever import Retriever
-from serving.triton.store import CHAMPION, Served, promote, serve, served
+from serving.triton.served import Served
+from serving.triton.store import CHAMPION, promote, serve, served
 
 ASKED = {"triggers": ["i00", "i11", "i25"], "k": 12}
 USERS = [f"user {number}" for number in range(60)]

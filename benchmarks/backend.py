@@ -62,8 +62,10 @@ class TorchPreranker(nn.Module):
         user = self.weight * (self.mlp(profile) + profile @ self.linear.T)
         logits = (self.items[item] @ user[:, :, None])[:, :, 0]
         new = self.new[item]
-        known = (logits * ~new).sum(1, keepdim=True) / (~new).sum(1, keepdim=True).clamp_min(1)
-        lift = known - (logits * new).sum(1, keepdim=True) / new.sum(1, keepdim=True).clamp_min(1)
+        old_mean = (logits * ~new).sum(1, keepdim=True) / (~new).sum(1, keepdim=True).clamp_min(1)
+        lift = old_mean - (logits * new).sum(1, keepdim=True) / new.sum(1, keepdim=True).clamp_min(
+            1
+        )
         logits = logits + torch.where(new, lift, torch.zeros_like(lift))
         p = torch.softmax(torch.log(score) + logits, dim=1)
         return torch.sort(p, dim=1, descending=True).values
@@ -176,7 +178,7 @@ def _compiled(module: nn.Module, inputs: tuple[np.ndarray, ...]) -> dict[str, Wo
 
 def _onnx(module: nn.Module, inputs: tuple[np.ndarray, ...]) -> Work:
     onnxruntime = importlib.import_module("onnxruntime")
-    names, model = [f"input_{place}" for place in range(len(inputs))], BytesIO()
+    names, model = [f"input_{number}" for number in range(len(inputs))], BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"

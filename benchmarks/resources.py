@@ -39,7 +39,7 @@ def main(
         figures.append(measured)
         print(f"  {million:.3f} million interactions: {measured}", flush=True)
     formula = {
-        step: {of: fitted(events, [each[step][of] for each in figures]) for of in measured}
+        step: {of: fitted(events, [figure[step][of] for figure in figures]) for of in measured}
         for step, measured in figures[0].items()
     }
     # The worst step is the one to plan by.

@@ -42,7 +42,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Served:
+class RunningServer:
     """A running router with its Triton."""
 
     process: subprocess.Popen[bytes]
@@ -88,7 +88,7 @@ def make_store(runs: Path, packages: Mapping[str, Path], features: Path | None) 
 @contextmanager
 def serve(
     runs: Path, *settings: str, environment: Mapping[str, str] | None = None
-) -> Iterator[Served]:
+) -> Iterator[RunningServer]:
     """Run `mtmh serve` over the store below `runs` on free ports; yields once it is ready.
 
     What it prints goes to `runs`/serve.log. Raises UserError when it ends or is not ready in time.
@@ -131,7 +131,9 @@ def serve(
                 )
             time.sleep(0.02)
         seconds = time.perf_counter() - start
-        yield Served(process, url, f"127.0.0.1:{grpc}", store, store / "log", seconds, secret)
+        yield RunningServer(
+            process, url, f"127.0.0.1:{grpc}", store, store / "log", seconds, secret
+        )
     finally:
         # It ends by itself when asked to; one that does not is a fault of its own.
         process.send_signal(signal.SIGTERM)

@@ -30,7 +30,7 @@ import uvloop
 from benchmarks.load import Call, Ranked, ask, differing, ranked, session
 from benchmarks.random_version import Items, make_run
 from benchmarks.result import write
-from benchmarks.server_process import FOLDER, Cost, Served, make_store, serve
+from benchmarks.server_process import FOLDER, Cost, RunningServer, make_store, serve
 from benchmarks.serving_paths import K, Work, by_router, by_triton, in_process
 from mtmh.config import RetrievalSettings
 from mtmh.ragged import Ragged
@@ -85,7 +85,7 @@ def main(
 
 
 async def _measure(
-    served: Served, retriever: Retriever, settings: RetrievalSettings
+    served: RunningServer, retriever: Retriever, settings: RetrievalSettings
 ) -> tuple[dict[str, Any], int]:
     """The details of the result, and how many items differ."""
     probes = {}
@@ -187,7 +187,7 @@ async def _compare(
 
 
 async def _in_turns(
-    served: Served, works: dict[str, Work], requests: Sequence[Sequence[str]]
+    served: RunningServer, works: dict[str, Work], requests: Sequence[Sequence[str]]
 ) -> tuple[dict[str, Figures], dict[str, Figures]]:
     """p50 and p99 of each work, medians over the turns; and the CPU time of a request, router's and
     Triton's."""

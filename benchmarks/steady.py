@@ -25,7 +25,7 @@ from benchmarks.load import Call, Load, Reply, capacity, mixed_calls
 from benchmarks.random_version import Items, make_run, users_and_items
 from benchmarks.result import FOLDER as RESULTS
 from benchmarks.result import write
-from benchmarks.server_process import FOLDER, Cost, Served, make_store, serve
+from benchmarks.server_process import FOLDER, Cost, RunningServer, make_store, serve
 from benchmarks.style import LINES, save, styled
 from serving.triton.store import promote
 
@@ -83,7 +83,7 @@ def main(
 
 
 async def _steady(
-    served: Served, calls: Sequence[Call], seconds: float
+    served: RunningServer, calls: Sequence[Call], seconds: float
 ) -> tuple[float, list[Reply], Samples]:
     """The rate, all replies, and what the processes held meanwhile."""
     rate = SHARE * await capacity(served.url, calls, CAPACITY_SECONDS)

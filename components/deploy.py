@@ -11,7 +11,7 @@ def deploy(
     package: dsl.Input[dsl.Artifact],
     approved: bool,
     version: str,
-    place: str,
+    champion_link: str,
     store: str,
     model_name: str,
     tracking_uri: str,
@@ -20,7 +20,7 @@ def deploy(
 ) -> None:
     """Check verdict and checksums once more; put the package into `store` and make it the champion
     there, which a running server takes up; then move MLflow's alias `champion` to it, and make the
-    link `place`, where there is one, lead to the run's retriever, atomically.
+    `champion_link`, where there is one, lead to the run's retriever, atomically.
 
     With `namespace`, a cluster serves from the store: its Triton loads the version first, the
     champion changes only then, and all is as it was, the alias too, where the version does not come
@@ -43,7 +43,9 @@ def deploy(
         retriever = Path(run.path) / "retriever"
         verdict = json.loads((Path(run.path) / "metrics.json").read_text())["gate"]
         if not (approved and verdict["passed"]):
-            raise UserError(f"version {version} did not pass the gate: {place} stays where it is.")
+            raise UserError(
+                f"version {version} did not pass the gate: {champion_link} stays where it is."
+            )
         verify(retriever)
         serves = put_into_service(
             Path(package.path),
@@ -56,10 +58,10 @@ def deploy(
         if serves.canary:
             print(f"version {version} serves {canary:.4g} of the users, until mtmh promote")
             return
-        if not place:  # on a cluster a run lies in the artifact store, where no link leads
+        if not champion_link:  # on a cluster a run lies in the artifact store, where no link leads
             print(f"version {version} is the champion, served from {store}")
             return
-        link = Path(place)
+        link = Path(champion_link)
         link.parent.mkdir(parents=True, exist_ok=True)
         draft = link.with_name(f".{link.name}.{os.getpid()}")
         draft.symlink_to(os.path.relpath(retriever, link.parent))

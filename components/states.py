@@ -39,10 +39,10 @@ def explain(run_id: str, folder: Path | None, state: str, error: str | None) -> 
     files = sorted(folder.glob("*.json")) if folder and folder.is_dir() else []
     states = {path.stem: json.loads(path.read_text()) for path in files}
     lines = []
-    for step, kept in states.items():
-        if kept["state"] == "failed":
-            lines.append(f"* step **{step}** failed: {kept['message']}")
-        elif kept["state"] == "running":
+    for step, result in states.items():
+        if result["state"] == "failed":
+            lines.append(f"* step **{step}** failed: {result['message']}")
+        elif result["state"] == "running":
             lines.append(f"* step **{step}** {KILLED.format(step=step)}")
     if not lines and state in GOOD:
         return f"Run {run_id} ended well."

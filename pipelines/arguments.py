@@ -45,7 +45,7 @@ def of_name(
         "tracking_uri": tracking_uri,
         "scratch": str(scratch),
         "runs": str(runs),
-        "place": str(runs / "champions" / name),
+        "champion_link": str(runs / "champions" / name),
         "store": str(runs / "serving" / name),
         "shared_tables": str(runs / "features" / name),
     }

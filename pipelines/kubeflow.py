@@ -44,7 +44,7 @@ MLFLOW_KEYS = {
 CACHES = {"HF_HOME": "huggingface", "NUMBA_CACHE_DIR": "numba"}
 
 
-def place(task: PipelineTask, cluster: ClusterSettings) -> None:
+def allot(task: PipelineTask, cluster: ClusterSettings) -> None:
     """Give `task` what its line of the table `cluster.steps` says: what is kept free for it, on
     which nodes, how often it is tried and how long it may take."""
     line = cluster.steps[task.name]
@@ -65,7 +65,7 @@ def equip(task: PipelineTask, cluster: ClusterSettings) -> None:
     """Give `task` what a step has on a cluster: its line of the table, the volume and the keys of
     object store and MLflow, where there are any, and the name of the image that it runs in, which a
     pipeline that is compiled there asks for again."""
-    place(task, cluster)
+    allot(task, cluster)
     if cluster.volume_claim:
         kubernetes.mount_pvc(task, pvc_name=cluster.volume_claim, mount_path=cluster.volume)
         for variable, folder in CACHES.items():

@@ -61,7 +61,7 @@ def run(
     model_name = str(arguments["model_name"]).removeprefix("mtmh-")
     if line := explain_name(runs, model_name, source):
         print(line, file=screen, flush=True)
-    run_id, champion = str(arguments["run_id"]), Path(str(arguments["place"]))
+    run_id, champion = str(arguments["run_id"]), Path(str(arguments["champion_link"]))
     # One run at a time has the folder; it begins and ends without what unfinished steps wrote.
     with full_disk_explained(runs), owned(runs):
         sweep(runs)

@@ -30,6 +30,7 @@ from mtmh.config import ClusterSettings
 from pipelines.kubeflow import equip, keep_state, reach_hub, reach_serving, states_folder
 
 NAME = "mtmh"
+DESCRIPTION = "From an interaction log to a gated two-head retriever"
 STEPS = (
     "prepare",
     "content",
@@ -70,7 +71,8 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         content_settings: str, train_settings: str, prerank_settings: str, retrieval_settings: str,
         evaluation_settings: str, gate_settings: str, model_name: str, tracking_uri: str,
         scratch: str, store: str, artifacts: str = "", runs: str = "", run_id: str = "",
-        place: str = "", shared_tables: str = "", fingerprint: str = "", code_version: str = "",
+        champion_link: str = "", shared_tables: str = "", fingerprint: str = "",
+        code_version: str = "",
     ) -> None:
         # On a cluster the run itself says which data and code it has: a clone is a run of its own.
         if cluster is not None:
@@ -79,18 +81,17 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
         # The log, checked and split in time, and vectors of what the items are about.
         seeded = {"seed": seed, "code_version": code_version}
-        prepare_task = prepare(
-            source=source, fingerprint=fingerprint, settings=data_settings, **seeded)
-        prepared = prepare_task.outputs["prepared"]
+        prepared = prepare(
+            source=source, fingerprint=fingerprint, settings=data_settings, **seeded).output
         content_task = content(
             prepared=prepared, settings=content_settings, scratch=scratch, **seeded)
-        data = {"prepared": prepared, "content": content_task.outputs["content"]}
+        data = {"prepared": prepared, "content": content_task.output}
         # What the feature store knows at the split, and the pairs to train on.
         features_task = features(
             prepared=prepared, settings=data_settings, code_version=code_version)
         tables = {**data, "features": features_task.output}
         pairs_task = pairs(**data, settings=pair_settings, code_version=code_version)
-        training = {**tables, "pairs": pairs_task.outputs["pairs"]}
+        training = {**tables, "pairs": pairs_task.output}
         # Both heads and the preranker; with an index a head they are one version, the retriever.
         train_task = train(**training, settings=train_settings, scratch=scratch, **seeded)
         preranker_task = preranker(**tables, settings=prerank_settings, **seeded)
@@ -104,7 +105,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded)
         result = evaluate_task.outputs["result"]
         gate_task = gate(prepared=prepared, result=result, settings=gate_settings, seed=seed)
-        passed, verdict = (gate_task.outputs[name] for name in ("Output", "verdict"))
+        passed, verdict = gate_task.outputs["Output"], gate_task.outputs["verdict"]
         # Stored, passed or not: as a run directory, and as a version of the registered model.
         run = report(
             **training, **models, **seeded, retriever=index_task.output, result=result, runs=runs,
@@ -115,15 +116,13 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
             histories_task = histories(
                 prepared=prepared, features=features_task.output, version=version,
                 model_name=model_name, shared_tables=shared_tables)
-            package_task = package(
-                run=run, histories=histories_task.output, version=version, **registry)
+            packaged = package(run=run, histories=histories_task.output, version=version, **registry)
             deploy(**registry,
-                run=run, package=package_task.outputs["package"], approved=passed, version=version,
-                place=place, store=store, namespace=cluster.namespace if cluster else "",
+                run=run, package=packaged.output, approved=passed, version=version, store=store,
+                champion_link=champion_link, namespace=cluster.namespace if cluster else "",
                 canary=cluster.canary if cluster else 0.0)
 
-    description = "From an interaction log to a gated two-head retriever"
-    return dsl.pipeline(name=NAME, description=description)(_arranged(mtmh, cluster))
+    return dsl.pipeline(name=NAME, description=DESCRIPTION)(_arranged(mtmh, cluster))
 # fmt: on
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.random_version import load_histories
-from benchmarks.server_process import Served, free_ports, make_store, serve
+from benchmarks.server_process import RunningServer, free_ports, make_store, serve
 from feature_repo.store import EMBEDDED
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
@@ -78,7 +78,7 @@ class Redis:
 class Scene:
     """What the faults are made to."""
 
-    served: Served
+    served: RunningServer
     retriever: Path  # of version 1
     redis: Redis
     disk: Path

@@ -55,10 +55,10 @@ def main(needed: str) -> int:
     """The exit status."""
     with urllib.request.urlopen(f"{SERVER}/v2/health/ready", timeout=SECONDS):
         pass
-    asked = channels()
-    failures = [why for channel in asked if (why := failure(channel))]
+    needed_channels = channels()
+    failures = [why for channel in needed_channels if (why := failure(channel))]
     print("\n".join(failures))
-    return 1 if failures and (needed == "every" or len(failures) == len(asked)) else 0
+    return 1 if failures and (needed == "every" or len(failures) == len(needed_channels)) else 0
 
 
 if __name__ == "__main__":

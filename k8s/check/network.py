@@ -154,7 +154,7 @@ def names_resolve(rendered: Rendered) -> Iterator[str]:
             open_ports = {
                 (port.get("protocol", "TCP"), port["port"])
                 for rule in rules
-                if any(peer.items() <= each.items() for each in rule.get("to", []))
+                if any(peer.items() <= allowed.items() for allowed in rule.get("to", []))
                 for port in rule.get("ports", [])
             }
             if not {("UDP", number), ("TCP", number)} <= open_ports:

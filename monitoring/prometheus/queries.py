@@ -139,8 +139,8 @@ def exported(*pages: str) -> dict[str, set[str]]:
 
 def unknown(queries: list[Query], exported: Mapping[str, set[str]]) -> list[str]:
     """A line for each name in a query that nothing exported, Prometheus or a rule has."""
-    known = {**OF_A_GPU, **OF_PROMETHEUS, **exported}
-    labels_of = {name: labels | TARGET for name, labels in known.items()}
+    labelled = {**OF_A_GPU, **OF_PROMETHEUS, **exported}
+    labels_of = {name: labels | TARGET for name, labels in labelled.items()}
     # A recording rule has the labels that it groups by.
     for query in queries:
         if query.records:

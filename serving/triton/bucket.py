@@ -167,7 +167,9 @@ def _remove_histories(url: str, version: str) -> None:
                     )
                     (folder / name).write_bytes(stored[0])
         removed = Path(temporary) / version
-        remove_histories(removed, [each for each in Path(temporary).iterdir() if each != removed])
+        remove_histories(
+            removed, [folder for folder in Path(temporary).iterdir() if folder != removed]
+        )
 
 
 def _read_manifest(url: str, version: str) -> bytes | None:

@@ -54,7 +54,7 @@ def deployed(run: Path, version: str, uri: str, folder: Path, namespace: str = "
         package=dsl.Artifact(name="package", uri=str(package)),
         approved=True,
         version=version,
-        place=str(folder / "champions" / "tiny"),
+        champion_link=str(folder / "champions" / "tiny"),
         store=str(folder / "serving" / "tiny"),
         model_name=MODEL,
         tracking_uri=uri,

@@ -260,7 +260,7 @@ def test_a_compiled_pipeline_runs_as_it_is_with_its_paths_on_the_volume(tmp_path
     defaults = {name: body.get("defaultValue", "") for name, body in parameters.items()}
     assert defaults["store"] == "/mnt/mtmh/runs/serving/synthetic"
     assert defaults["scratch"] == "/mnt/mtmh/scratch"
-    assert (defaults["runs"], defaults["place"]) == ("", "")
+    assert (defaults["runs"], defaults["champion_link"]) == ("", "")
 
 
 def test_whatever_becomes_of_a_run_the_last_step_says_how_it_ended(tmp_path: Path) -> None:

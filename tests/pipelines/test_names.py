@@ -54,7 +54,7 @@ def test_runs_from_before_the_names_know_whose_the_champion_is(tmp_path: Path) -
 def test_model_champion_and_store_go_by_the_name(tmp_path: Path) -> None:
     record(tmp_path, "synthetic", str(tmp_path / "a" / "synthetic"), "other")
     arguments = of_run("synthetic", Config(), "", tmp_path, tmp_path)
-    assert len({Path(str(arguments[key])).name for key in ("place", "store")}) == 1
+    assert len({Path(str(arguments[key])).name for key in ("champion_link", "store")}) == 1
     assert (
         arguments["model_name"] == f"mtmh-{Path(str(arguments['store'])).name}" != "mtmh-synthetic"
     )

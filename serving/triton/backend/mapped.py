@@ -46,5 +46,5 @@ class ItemRows:
     def of(self, item_ids: Iterable[bytes]) -> np.ndarray:
         """int64 [ids], -1 for an id that is not there."""
         hashes = id_hashes(item_ids)
-        at = np.minimum(np.searchsorted(self.hashes, hashes), len(self) - 1)
-        return np.where(self.hashes[at] == hashes, self.rows[at], -1)
+        slots = np.minimum(np.searchsorted(self.hashes, hashes), len(self) - 1)
+        return np.where(self.hashes[slots] == hashes, self.rows[slots], -1)

@@ -83,9 +83,8 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         seeded = {"seed": seed, "code_version": code_version}
         prepared = prepare(
             source=source, fingerprint=fingerprint, settings=data_settings, **seeded).output
-        content_task = content(
-            prepared=prepared, settings=content_settings, scratch=scratch, **seeded)
-        data = {"prepared": prepared, "content": content_task.output}
+        items = content(prepared=prepared, settings=content_settings, scratch=scratch, **seeded)
+        data = {"prepared": prepared, "content": items.output}
         # What the feature store knows at the split, and the pairs to train on.
         features_task = features(
             prepared=prepared, settings=data_settings, code_version=code_version)
@@ -100,10 +99,10 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         # Measured beside the version that serves now, and judged.
         registry = {"model_name": model_name, "tracking_uri": tracking_uri}
         champion_task = champion(**registry).after(index_task)
-        evaluate_task = evaluate(
+        measured = evaluate(
             **data, retriever=index_task.output, champion=champion_task.output,
             retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded)
-        result = evaluate_task.outputs["result"]
+        result = measured.outputs["result"]
         gate_task = gate(prepared=prepared, result=result, settings=gate_settings, seed=seed)
         passed, verdict = gate_task.outputs["Output"], gate_task.outputs["verdict"]
         # Stored, passed or not: as a run directory, and as a version of the registered model.
@@ -113,10 +112,10 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         version = register(run=run, run_id=run_id, artifacts=artifacts, **registry).output
         # Only what passed is packaged and served, with the users' histories as of now.
         with dsl.If(eq(passed, True), name="passed"):
-            histories_task = histories(
+            history = histories(
                 prepared=prepared, features=features_task.output, version=version,
                 model_name=model_name, shared_tables=shared_tables)
-            packaged = package(run=run, histories=histories_task.output, version=version, **registry)
+            packaged = package(run=run, histories=history.output, version=version, **registry)
             deploy(**registry,
                 run=run, package=packaged.output, approved=passed, version=version, store=store,
                 champion_link=champion_link, namespace=cluster.namespace if cluster else "",

@@ -99,10 +99,9 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         # Measured beside the version that serves now, and judged.
         registry = {"model_name": model_name, "tracking_uri": tracking_uri}
         champion_task = champion(**registry).after(index_task)
-        measured = evaluate(
-            **data, retriever=index_task.output, champion=champion_task.output,
-            retrieval=retrieval_settings, evaluation=evaluation_settings, **seeded)
-        result = measured.outputs["result"]
+        result = evaluate(
+            **data, **seeded, retriever=index_task.output, champion=champion_task.output,
+            retrieval=retrieval_settings, evaluation=evaluation_settings).outputs["result"]
         gate_task = gate(prepared=prepared, result=result, settings=gate_settings, seed=seed)
         passed, verdict = gate_task.outputs["Output"], gate_task.outputs["verdict"]
         # Stored, passed or not: as a run directory, and as a version of the registered model.

@@ -167,7 +167,7 @@ BROKEN = {
         (NETWORK, "port: <grpc|8003>}\n    - to", "spec.egress: port 8003: the pods of triton"),
     ],
     "denied_first": [
-        (f"{LOOP}/retain.yaml", "        labels: {<app.kubernetes.io/part-of|part-of>: mtmh", "CronJob retain"),
+        (f"{LOOP}/retain.yaml", "labels:\n            <app.kubernetes.io/part-of|part-of>: mtmh", "CronJob retain"),
         (NETWORK, "  policyTypes: [Ingress<, Egress|>]\n---", "no NetworkPolicy denies these pods"),
     ],
     "let_through": [

@@ -231,7 +231,8 @@ def test_the_image_knows_the_name_that_it_is_built_under() -> None:
 def test_the_overlays_name_the_images_that_are_built(overlay: str) -> None:
     told = yaml.safe_load((ROOT / "k8s" / "overlays" / overlay / "kustomization.yaml").read_text())
     tags = {each["name"]: each["newTag"] for each in told["images"]}
-    assert tags == {"mtmh-router": __version__, "mtmh-triton": f"26.09-{overlay}"}
+    ours = {"mtmh-router": __version__, "mtmh-python": __version__}
+    assert tags == {**ours, "mtmh-triton": f"26.09-{overlay}"}
     assert f"mtmh-python:{__version__}" == IMAGE
     for name, file in BUILT.items():
         tag = tags.get(name, __version__)

@@ -86,9 +86,8 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         items = content(prepared=prepared, settings=content_settings, scratch=scratch, **seeded)
         data = {"prepared": prepared, "content": items.output}
         # What the feature store knows at the split, and the pairs to train on.
-        features_task = features(
-            prepared=prepared, settings=data_settings, code_version=code_version)
-        tables = {**data, "features": features_task.output}
+        statistics = features(prepared=prepared, settings=data_settings, code_version=code_version)
+        tables = {**data, "features": statistics.output}
         pairs_task = pairs(**data, settings=pair_settings, code_version=code_version)
         training = {**tables, "pairs": pairs_task.output}
         # Both heads and the preranker; with an index a head they are one version, the retriever.
@@ -112,7 +111,7 @@ def define(cluster: ClusterSettings | None = None) -> dsl.base_component.BaseCom
         # Only what passed is packaged and served, with the users' histories as of now.
         with dsl.If(eq(passed, True), name="passed"):
             history = histories(
-                prepared=prepared, features=features_task.output, version=version,
+                prepared=prepared, features=statistics.output, version=version,
                 model_name=model_name, shared_tables=shared_tables)
             packaged = package(run=run, histories=history.output, version=version, **registry)
             deploy(**registry,

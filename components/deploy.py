@@ -34,6 +34,7 @@ def deploy(
     with running("deploy"):
         import json
         import os
+        from functools import partial
 
         from components.registry import make_champion
         from mtmh.errors import UserError
@@ -47,14 +48,9 @@ def deploy(
                 f"version {version} did not pass the gate: {champion_link} stays where it is."
             )
         verify(retriever)
-        serves = put_into_service(
-            Path(package.path),
-            store,
-            version,
-            namespace,
-            canary,
-            lambda: make_champion(tracking_uri, model_name, version),
-        )
+        crown = partial(make_champion, tracking_uri, model_name, version)
+        made = Path(package.path)
+        serves = put_into_service(made, store, version, namespace, canary, crown)
         if serves.canary:
             print(f"version {version} serves {canary:.4g} of the users, until mtmh promote")
             return

@@ -49,7 +49,10 @@ def write_models(retriever: Path, version: str, serving: dict[str, Any], out: Pa
         config = config_pbtxt.ensemble(ensemble, name, preranker, width)
         # An object store has no empty folders, and Triton takes no model without one.
         steps = f"{name}, then {preranker}\n" if preranker else f"{name}\n"
-        (_folder(out, ensemble, config, version) / "ensemble").write_text(steps)
+        folder = _folder(out, ensemble, config, version)
+        (folder / "ensemble").write_text(steps)
+        # What the pods' probe asks it with (k8s/base/answers.py).
+        (folder / "example.json").write_text(json.dumps(items["item_id"][0].as_py()))
     return sorted(path.name for path in out.iterdir())
 
 

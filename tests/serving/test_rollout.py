@@ -71,7 +71,7 @@ def test_a_version_that_triton_does_not_load_is_taken_back(api: StandIn, given_u
     serve(api, "7")
     api.trouble = Trouble(broken="8", given_up=given_up)
     with pytest.raises(RolloutError, match="version 8 does not serve: Triton's pods") as told:
-        roll_out(api.store, "8", cluster(api, seconds=1.0))
+        roll_out(api.store, "8", cluster(api, seconds=4.0))
     assert "CrashLoopBackOff: engagement_8: vectors.npy does not have its checksum" in str(
         told.value
     )
@@ -95,7 +95,7 @@ def test_a_first_version_that_does_not_load_leaves_nothing(api: StandIn) -> None
     ("trouble", "why"),
     [
         (Trouble(refused="8"), "router-2 refuses it: warm-up of engagement: failed"),
-        (Trouble(stale="8"), "the routers, after 1 s: router-3 serves 7"),
+        (Trouble(stale="8"), "the routers, after 4 s: router-3 serves 7"),
     ],
 )
 def test_a_version_that_the_routers_do_not_take_is_taken_back(
@@ -104,7 +104,7 @@ def test_a_version_that_the_routers_do_not_take_is_taken_back(
     serve(api, "7")
     api.trouble = trouble
     with pytest.raises(RolloutError, match=why):
-        roll_out(api.store, "8", cluster(api, seconds=1.0))
+        roll_out(api.store, "8", cluster(api, seconds=4.0))
     assert (api.history, api.champion, api.serving) == (["7 8", "7"], "7", {"7"})
 
 

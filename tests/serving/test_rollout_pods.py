@@ -19,8 +19,8 @@ def test_the_champion_changes_when_the_pods_without_the_version_have_ended(api: 
 def test_a_pod_that_never_ends_is_named_and_the_version_taken_back(api: StandIn) -> None:
     serve(api, "7")
     api.triton.ending = [("7", 10**9)]
-    with pytest.raises(RolloutError, match="after 1 s: triton-old-0 must end first") as error:
-        roll_out(api.store, "8", cluster(api, seconds=1.0))
+    with pytest.raises(RolloutError, match="after 4 s: triton-old-0 must end first") as error:
+        roll_out(api.store, "8", cluster(api, seconds=4.0))
     assert "Version 7 serves as before." in str(error.value)
     assert (api.history, api.champion, api.serving) == (["7 8", "7"], "7", {"7"})
 
@@ -68,7 +68,7 @@ def test_a_router_that_waits_too_long_is_named_with_what_it_waits_for(api: Stand
     serve(api, "7")
     api.trouble = Trouble(waits=10**9)
     with pytest.raises(RolloutError, match="router-3 waits for somebody to load engagement_8"):
-        roll_out(api.store, "8", cluster(api, seconds=1.0))
+        roll_out(api.store, "8", cluster(api, seconds=4.0))
     assert (api.champion, api.history[-1]) == ("7", "7")
 
 

@@ -34,6 +34,7 @@ from serving.triton.export import write_package
 from serving.triton.management import headers
 from serving.triton.store import install, promote
 
+NAMING = ("alertname", "part", "head")
 ASKED = {"user_id": "u03", "triggers": ["i00", "i11", "i25"], "k": 12}
 
 
@@ -97,8 +98,10 @@ class Prometheus:
         """Name and part of each active alert: its state."""
         found = self.ask("alerts")["alerts"]
         return {
-            f"{one['labels']['alertname']} {one['labels'].get('part', '')}".strip(): one["state"]
-            for one in found
+            " ".join(each["labels"][name] for name in NAMING if name in each["labels"]): each[
+                "state"
+            ]
+            for each in found
         }
 
 

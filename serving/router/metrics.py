@@ -1,5 +1,6 @@
 """What Prometheus reads of the router, in a registry of its own."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -74,8 +75,11 @@ class VersionMetrics:
 
     def forget(self, version: str) -> None:
         """The version is unloaded."""
-        for figure in self.all:
-            figure.remove(version)
+        with warnings.catch_warnings():
+            # Said because of the variable that Feast sets; our figures are in no files (`Metrics`).
+            warnings.filterwarnings("ignore", "Removal of labels", UserWarning)
+            for figure in self.all:
+                figure.remove(version)
 
 
 class Metrics:

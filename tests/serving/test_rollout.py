@@ -215,7 +215,7 @@ def test_the_deploy_step_rolls_a_cluster(
         package=dsl.Artifact(name="package", uri=str(tmp_path / "11")),
         approved=True,
         version="11",
-        place=str(tmp_path / "champions" / "synthetic"),
+        champion_link=str(tmp_path / "champions" / "synthetic"),
         store=str(api.store),
         model_name="mtmh-synthetic",
         tracking_uri=uri,

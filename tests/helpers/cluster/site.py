@@ -72,8 +72,8 @@ class Site:
 
     def has(self, body: dict[str, Any]) -> bool:
         """Whether this cluster knows the object's kind: operators bring their own."""
-        versions = body["apiVersion"], OLDER.get(body["apiVersion"], "")
-        return any(body["kind"] in self.kinds(version) for version in versions)
+        version, kind = body["apiVersion"], body["kind"]
+        return kind in self.kinds(version) | self.kinds(OLDER.get(version, version))
 
     @cache  # noqa: B019  (a site or two a process)
     def kinds(self, version: str) -> frozenset[str]:

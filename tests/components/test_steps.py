@@ -94,7 +94,7 @@ def test_deploy_looks_at_the_verdict_again(tmp_path: Path, approved: bool, verdi
     place, store = str(tmp_path / "champion"), str(tmp_path / "store")
     with pytest.raises(UserError, match="did not pass the gate"):
         deploy.python_func(
-            run=run, package=package, approved=approved, version="1", place=place, store=store,
+            run=run, package=package, approved=approved, version="1", champion_link=place, store=store,
             model_name="mtmh-tiny", tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
         )  # fmt: skip
     assert not (tmp_path / "mlflow.db").exists()

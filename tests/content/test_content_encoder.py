@@ -176,12 +176,12 @@ def test_an_encoder_refuses_a_backbone_it_was_not_made_with(
 def test_images_are_read_once(make_catalog: MakeCatalog, tmp_path: Path, vit: Path) -> None:
     prepared = make_catalog()
     first = run(prepared, tmp_path / "first", tmp_path / "cache", visual_backbone=str(vit))
-    shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npz")}
+    shards = {path: path.stat().st_ino for path in (tmp_path / "cache").rglob("*.npz")}
     assert any(path.parent.name == "images" for path in shards)
     np.testing.assert_array_equal(
         first, run(prepared, tmp_path / "again", tmp_path / "cache", visual_backbone=str(vit))
     )
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npz")} == shards
+    assert {path: path.stat().st_ino for path in (tmp_path / "cache").rglob("*.npz")} == shards
 
 
 def test_too_few_items_with_concepts_are_told_and_not_trained_on(

@@ -84,7 +84,7 @@ def _tried(
     with _pod(core, namespace, cluster, tracking_uri) as name:
         end, image = time.monotonic() + seconds, f"image {IMAGE}"
         while (pod := core.read_namespaced_pod(name, namespace)).status.phase == "Pending":
-            if stuck := _stuck(pod):
+            if stuck := waits_for_ever(pod):
                 return [Finding(image, stuck)]
             if time.monotonic() > end:
                 return [Finding("a pod as a step's", _events(core, namespace, name, seconds))]
@@ -138,7 +138,7 @@ def _pod(
         core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
 
 
-def _stuck(pod: client.V1Pod) -> str:
+def waits_for_ever(pod: client.V1Pod) -> str:
     """Why the pod will not start by itself; empty where it may."""
     for status in pod.status.container_statuses or []:
         waiting = status.state.waiting

@@ -21,7 +21,12 @@ from pipelines.kubeflow import compile_pipeline
 
 KUBECONFIG = "MTMH_TEST_KUBECONFIG"
 # Small enough for minutes in all: the chain is what is tried here, not the method.
-SMALL = ("data.synthetic.users=300", "data.synthetic.items=300", "cluster.volume_claim=mtmh")
+SMALL = (
+    "data.synthetic.users=300",
+    "data.synthetic.items=300",
+    "cluster.volume_claim=mtmh",
+    "cluster.local_images=true",
+)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from helpers.cluster.launcher import OUTPUTS
+from pipelines.preflight import waits_for_ever
 
 ACCOUNT = "mtmh-deploy"  # of the pipeline's steps (k8s/base/deploy-account.yaml)
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -228,7 +229,9 @@ class _Run:
         while phase not in ("Succeeded", "Failed"):
             time.sleep(0.5)
             try:
-                phase = api.read_namespaced_pod(name, namespace).status.phase
+                pod = api.read_namespaced_pod(name, namespace)
+                phase = pod.status.phase
+                assert not (stuck := waits_for_ever(pod)), f"{step}: {stuck}"
             except ApiException as error:
                 if error.status == 404:  # deleted from outside: as a node that went
                     return "Failed", "the pod is gone"

@@ -67,7 +67,8 @@ class Site:
         for body in bodies:
             version, kind = body["apiVersion"], body["kind"]
             body["apiVersion"] = version if kind in self.kinds(version) else OLDER[version]
-        words = ["--dry-run=server"] if dry_run else []
+        # A dry run is one into another namespace, too.
+        words = ["--namespace=default", "--dry-run=server"] if dry_run else []
         self.kubectl("apply", *words, "-f", "-", given=yaml.safe_dump_all(bodies))
 
     def has(self, body: dict[str, Any]) -> bool:

@@ -74,9 +74,9 @@ def test_a_model_without_a_file_in_its_versions_folder_is_refused(
 ) -> None:
     package = shutil.copytree(package_of("1"), tmp_path / "package")
     manifest = json.loads((package / "manifest.json").read_text())
-    ensemble = "models/retrieve_relevance_1/1/ensemble"
-    (package / ensemble).unlink()
-    del manifest["sha256"][ensemble]
+    for name in ("ensemble", "example.json"):
+        (package / "models/retrieve_relevance_1/1" / name).unlink()
+        del manifest["sha256"][f"models/retrieve_relevance_1/1/{name}"]
     (package / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="retrieve_relevance_1/1 is empty, and Triton takes no"):
         packages.install(package, tmp_path / "store")

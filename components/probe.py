@@ -1,4 +1,4 @@
-"""What a step finds where it runs: the volume, MLflow, Redis, its account's rights.
+"""What a step finds where it runs: the volume, buckets, MLflow, Redis, its account's rights.
 
 `mtmh preflight` starts it in a pod as a step's (pipelines/preflight.py).
 """
@@ -8,10 +8,13 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from mtmh import object_store
+from mtmh.errors import UserError
 
 MARK = "::mtmh findings "  # the line of the log that the findings follow
 SECONDS = 10.0  # that a server may take
@@ -40,11 +43,15 @@ class Finding:
     problem: str = ""
 
 
-def probe(volume: str, tracking_uri: str, namespace: str, serves: bool) -> Iterator[Finding]:
-    """What a run needs, from inside a pod: `volume` is a folder (empty: none), `namespace` the
-    pod's own; `serves` is whether the run rolls out what passes."""
+def probe(
+    volume: str, tracking_uri: str, namespace: str, serves: bool, stores: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """What a run needs, from inside a pod: `volume` is a folder (empty: none), `stores` are URLs of
+    an object store, `namespace` the pod's own; `serves` is whether the run rolls out what passes.
+    """
     if volume:
         yield _volume(Path(volume))
+    yield from map(_store, stores)
     if tracking_uri:
         yield _mlflow(tracking_uri)
     if connection := os.environ.get("REDIS_CONNECTION"):
@@ -67,6 +74,18 @@ def _volume(folder: Path) -> Finding:
         )
     free = shutil.disk_usage(folder).free / 2**30
     return Finding(f"volume at {folder}, {free:,.0f} GiB free")
+
+
+def _store(url: str) -> Finding:
+    """That the steps' key may write, read and remove there, and that there is room."""
+    name = f".probe-{uuid.uuid4().hex}"
+    try:
+        object_store.write(f"{url}/{name}", bytes(2**20))
+        object_store.read(f"{url}/{name}")
+        object_store.remove(url, [name])
+    except UserError as error:
+        return Finding(f"object store {url}", str(error).removeprefix(f"{url}: "))
+    return Finding(f"object store {url}")
 
 
 def _mlflow(tracking_uri: str) -> Finding:

@@ -18,6 +18,8 @@ from components import IMAGE
 from components.probe import MARK, Finding
 from mtmh.config import ClusterSettings
 from mtmh.errors import UserError
+from mtmh.object_store import is_url
+from pipelines.kubeflow import OBJECT_STORE_KEYS
 
 # Reasons by which a container waits and will not start by itself.
 STUCK = {
@@ -55,12 +57,14 @@ def preflight(
 
 def _objects(core: client.CoreV1Api, namespace: str, cluster: ClusterSettings) -> Iterator[Finding]:
     """What the pod of a step names."""
-    wanted = {
-        "claim": (core.read_namespaced_persistent_volume_claim, cluster.volume_claim),
-        "account": (core.read_namespaced_service_account, cluster.service_account or "default"),
-        "Secret": (core.read_namespaced_secret, "redis" if cluster.namespace else ""),
-    }
-    for kind, (read, name) in wanted.items():
+    wanted = (
+        ("claim", core.read_namespaced_persistent_volume_claim, cluster.volume_claim),
+        ("account", core.read_namespaced_service_account, cluster.service_account or "default"),
+        ("Secret", core.read_namespaced_secret, "redis" if cluster.namespace else ""),
+        ("Secret", core.read_namespaced_secret, cluster.object_secret),
+        ("Secret", core.read_namespaced_secret, cluster.mlflow_secret),
+    )
+    for kind, read, name in wanted:
         if not name:
             continue
         problem = ""
@@ -111,6 +115,7 @@ def _pod(
         "tracking_uri": tracking_uri,
         "namespace": namespace,
         "serves": bool(cluster.namespace),
+        "stores": [url for url in (cluster.scratch, cluster.store) if is_url(url)],
     }
     container: dict[str, Any] = {
         "name": "probe",
@@ -128,9 +133,15 @@ def _pod(
         claim = {"claimName": cluster.volume_claim}
         container["volumeMounts"] = [{"name": "volume", "mountPath": cluster.volume}]
         body["spec"]["volumes"] = [{"name": "volume", "persistentVolumeClaim": claim}]
-    if cluster.namespace:
-        secret = {"secretKeyRef": {"name": "redis", "key": "connection"}}
-        container["env"] = [{"name": "REDIS_CONNECTION", "valueFrom": secret}]
+    container["env"] = [
+        {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key} | optional}}
+        for secret, keys, optional in (
+            ("redis" if cluster.namespace else "", {"connection": "REDIS_CONNECTION"}, {}),
+            (cluster.object_secret, OBJECT_STORE_KEYS, {"optional": True}),
+        )
+        if secret
+        for key, variable in keys.items()
+    ]
     core.create_namespaced_pod(namespace, body)
     try:
         yield name

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from helpers.http_server import served
+from helpers.s3_server import reach, s3_server
 
 from benchmarks.server_process import free_ports
 from components.probe import Finding, probe
@@ -60,3 +61,17 @@ def test_a_redis_that_does_not_answer_is_said_without_its_password(
     assert finding.need == f"Redis at 127.0.0.1:{port}"
     assert "Secret `redis`" in finding.problem
     assert "hidden" not in finding.need + finding.problem
+
+
+def test_a_bucket_is_written_read_and_left_as_it_was_and_one_that_is_not_there_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bucket").mkdir()
+    with s3_server(tmp_path) as environment:
+        reach(monkeypatch, environment)
+        stores = ("s3://bucket/scratch", "s3://nowhere/serving")
+        there, missing = probe("", "", "mtmh", serves=False, stores=stores)
+    assert there == Finding("object store s3://bucket/scratch")
+    assert [path for path in (tmp_path / "bucket").rglob("*") if path.is_file()] == []
+    assert missing.need == "object store s3://nowhere/serving"
+    assert "there is no such bucket: make it, or mend its name" in missing.problem

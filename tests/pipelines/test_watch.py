@@ -165,6 +165,8 @@ def test_a_retraining_that_fails_is_told_and_may_be_raised_again(
         assert not (out / RAISED).exists()
 
 
+# What a step is allotted on a cluster, the local runner says, has no effect here.
+@pytest.mark.filterwarnings("ignore:Task '.*'. settings:UserWarning")
 def test_a_scheduled_day_submits_the_pipeline_that_was_uploaded_with_the_schedule(
     place: Path, bounds: Path, kubeflow: Kubeflow, tmp_path: Path
 ) -> None:

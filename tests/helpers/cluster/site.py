@@ -127,7 +127,8 @@ class Site:
             text=True,
             check=True,
         ).stdout
-        objects = [body for body in yaml.safe_load_all(printed) if body]
+        # An old kustomize leaves the namespace of what a patch deletes.
+        objects = [body for body in yaml.safe_load_all(printed) if body and "kind" in body]
         for body in objects:
             body["metadata"]["namespace"] = self.namespace
             for subject in body.get("subjects", []):

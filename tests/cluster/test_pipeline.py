@@ -28,7 +28,7 @@ def test_a_second_version_comes_while_requests_go_on(site: Site, run: Run) -> No
         steps = run("seed=1")
     assert "version 2 is the champion" in steps["deploy"].log
     assert set(answers.versions) == {"1", "2"}
-    assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, [])
+    assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, {})
 
 
 def test_a_rollback_while_requests_go_on_and_forward_again(site: Site) -> None:
@@ -39,7 +39,7 @@ def test_a_rollback_while_requests_go_on_and_forward_again(site: Site) -> None:
         log = site.run_job("rollback", "forward", MTMH_DO="rollback --version 2")
         assert "version 2 is the champion" in log
     assert set(answers.versions) == {"1", "2"}
-    assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, [])
+    assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, {})
 
 
 def test_the_same_run_again_is_made_of_the_cache(site: Site, run: Run) -> None:

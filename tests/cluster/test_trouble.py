@@ -60,7 +60,7 @@ def test_many_rollouts_under_load_fail_no_request_and_mix_no_answer(site: Site) 
     seconds = json.loads(log.splitlines()[-1])
     print(f"{ROLLOUTS} rollouts of {min(seconds)} to {max(seconds)} s: {answers}")
     assert len(answers.versions) >= ROLLOUTS
-    assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, [])
+    assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, {})
 
 
 @pytest.mark.parametrize("component", ["triton", "router"])
@@ -70,7 +70,7 @@ def test_a_pod_that_is_deleted_is_not_missed(site: Site, component: str) -> None
         site.wait(f"{component} healed", 300, lambda: site.available(component))
         time.sleep(5)  # its successor has traffic
     print(f"a pod of {component} deleted: {answers}")
-    assert (answers.failures, answers.mixed()) == ({}, [])
+    assert (answers.failures, answers.mixed()) == ({}, {})
 
 
 def test_without_redis_items_are_answered_as_before(site: Site) -> None:
@@ -80,7 +80,7 @@ def test_without_redis_items_are_answered_as_before(site: Site) -> None:
         site.delete_a_pod("redis")
         site.wait("redis healed", 300, lambda: site.available("redis"))
     print(f"Redis deleted, back empty: {answers}")
-    assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, [])
+    assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, {})
 
 
 def test_a_bucket_that_is_gone_for_a_minute_is_waited_for(
@@ -123,4 +123,4 @@ def test_an_api_server_that_is_gone_for_a_minute_is_waited_for(
         kubeflow.on_pod = None
     print(f"the API server gone for a minute: {answers}")
     assert "is the champion" in steps["deploy"].log
-    assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, [])
+    assert (answers.failures, answers.degraded, answers.mixed()) == ({}, 0, {})

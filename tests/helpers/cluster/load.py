@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from helpers.cluster.site import IMAGES, TOKEN, Site
 
 # Asks the routers five times a second, a connection each, until it is ended. Counts answers by
-# version and by candidate list, what was degraded, and failures by their text.
+# version and the candidates of each, what was degraded, and failures by their text.
 CLIENT = """
-import collections, hashlib, json, signal, sys, time, urllib.error, urllib.request
+import collections, json, signal, sys, time, urllib.error, urllib.request
 going, versions, failures, lists = [True], collections.Counter(), collections.Counter(), {}
 degraded, last, longest = 0, time.monotonic(), 0.0
 signal.signal(signal.SIGTERM, lambda *_: going.clear())
@@ -21,18 +21,20 @@ def ask():
 while going:
     try:
         answer = ask()
-        version, text = answer["model_version"], json.dumps(answer["candidates"])
+        version = answer["model_version"]
+        # Scores may differ in their last digit, by the requests that Triton puts into a batch.
+        items = " ".join(candidate["item_id"] for candidate in answer["candidates"])
         versions[version] += 1
         degraded += bool(answer.get("degraded"))
         if not answer.get("degraded"):
-            lists.setdefault(version, set()).add(hashlib.sha256(text.encode()).hexdigest())
+            lists.setdefault(version, set()).add(items)
         longest, last = max(longest, time.monotonic() - last), time.monotonic()
     except urllib.error.HTTPError as error:
         failures[str(error.code) + " " + error.read().decode()[:200]] += 1
     except Exception as error:
         failures[type(error).__name__ + " " + str(error)] += 1
     time.sleep(0.2)
-lists = {version: len(different) for version, different in lists.items()}
+lists = {version: sorted(different) for version, different in lists.items()}
 print(json.dumps({"versions": versions, "lists": lists, "degraded": degraded,
                   "failures": failures, "longest_wait": round(longest, 1)}))
 """
@@ -43,14 +45,14 @@ class Answers:
     """What a client got; filled when the load has ended."""
 
     versions: dict[str, int] = field(default_factory=dict)  # answers of each
-    lists: dict[str, int] = field(default_factory=dict)  # different ones of each for a request
+    lists: dict[str, list[str]] = field(default_factory=dict)  # of each: the items, in their order
     failures: dict[str, int] = field(default_factory=dict)  # by status and text
     degraded: int = 0
     longest_wait: float = 0.0  # seconds between two good answers
 
-    def mixed(self) -> list[str]:
-        """The versions that gave more than one list for the one request."""
-        return [version for version, different in self.lists.items() if different > 1]
+    def mixed(self) -> dict[str, list[str]]:
+        """The versions that gave more than one list for the one request, and these lists."""
+        return {version: lists for version, lists in self.lists.items() if len(lists) > 1}
 
 
 @contextmanager

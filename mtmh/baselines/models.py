@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mtmh.baselines import classical
+from mtmh.baselines import classical, neural
 from mtmh.baselines.contract import Baseline, TrainData
 from mtmh.config import TrainSettings
 from mtmh.errors import UserError
@@ -31,6 +31,18 @@ class Model:
     fit: Callable[[TrainData, TrainSettings, int, Hyper], Baseline]
     space: Mapping[str, Sequence[Any]]
     seeded: bool  # whether a seed changes what it learns
+
+
+TRAINED: Mapping[str, Sequence[Any]] = {  # what the networks are tuned over
+    "lr": (0.02, 0.01, 0.05),
+    "tau_p": (0.1, 0.07, 0.15),
+    "logq": (False, True),
+    TEMPERATURE: (0.15, 0.1, 0.2),
+}
+# At 0.02 and more the mixture's gate settles before its dots have learned anything.
+MIXED = {**TRAINED, "lr": (0.01, 0.005, 0.002)}
+# Squared distances are larger than cosines, and so are their temperatures.
+BY_DISTANCE = {**TRAINED, "tau_p": (1.0, 0.5, 0.3), TEMPERATURE: (1.0, 0.5, 0.3)}
 
 
 def of_data(fit: Callable[..., Baseline]) -> Callable[..., Baseline]:
@@ -78,6 +90,35 @@ MODELS: dict[str, Model] = {
             "alpha": (1.0, 10.0, 40.0),
             TEMPERATURE: SUMS_FIRST,
         },
+        seeded=True,
+    ),
+    "itemcf": Model(
+        lambda data, train, seed, hyper: neural.item_cf(data, train, seed, **hyper),
+        BY_DISTANCE,
+        seeded=True,
+    ),
+    "neucf": Model(
+        lambda data, train, seed, hyper: neural.item_tower(data, train, seed, "neucf", **hyper),
+        TRAINED,
+        seeded=True,
+    ),
+    "content_features": Model(
+        lambda data, train, seed, hyper: neural.item_tower(
+            data, train, seed, "content_features", neural.CONTENT_WIDTH, **hyper
+        ),
+        TRAINED,
+        seeded=True,
+    ),
+    "mol": Model(
+        lambda data, train, seed, hyper: neural.mixture_of_logits(
+            data, train, seed, "mol", **hyper
+        ),
+        MIXED,
+        seeded=True,
+    ),
+    "hllm": Model(
+        lambda data, train, seed, hyper: neural.item_tower(data, train, seed, "hllm", 0, **hyper),
+        TRAINED,
         seeded=True,
     ),
 }

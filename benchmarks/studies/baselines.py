@@ -47,6 +47,7 @@ def main(
     """Every baseline with the same budget of trials on validation data, in one table."""
     names, base = named(models), tuple(settings or ())
     for source in existing(data):
+        # A row is written as soon as it is there: the series may be killed.
         for name in names:
             row = tuned(source, name, seeds, count, base, period)
             add(source, name, row, header(source, count, period))
@@ -58,7 +59,7 @@ def tuned(
 ) -> dict[str, Any]:
     """A row of the leaderboard: the spread of the figures at the best of `count` settings, and all
     trials that led there. Raises UserError as `fit_baseline` does."""
-    tried = []
+    tried: list[dict[str, Any]] = []
     for number, hyper in enumerate(trials(name, count), start=1):
         figures = measure(source, name, hyper, 0, base, "validation")
         tried.append({"settings": hyper, CHOSEN_BY: figures[CHOSEN_BY]})
@@ -69,7 +70,7 @@ def tuned(
     numbers = list(range(seeds if MODELS[name].seeded else 1))
     runs = [measure(source, name, best, seed, base, period) for seed in numbers]
     spreads = {
-        figure: spread([run[figure] for run in runs if run[figure] is not None])
+        figure: spread([value for run in runs if (value := run[figure]) is not None])
         for figure in runs[0]
     }
     row = {figure: values for figure, values in spreads.items() if values}
@@ -99,6 +100,7 @@ def measure(
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
     file = folders.prepared.parents[1] / "baselines" / f"{key}.json"
     if not file.exists():
+        # Fitted on T1 alone, then measured on what comes after it.
         data = Prepared.load(folders.prepared)
         train_data = TrainData.load(data, folders.features, folders.content, folders.pairs)
         model = fit_baseline(name, train_data, config.train, seed, hyper)
@@ -132,6 +134,7 @@ def header(source: str, count: int, period: Period) -> dict[str, str]:
 def add(source: str, name: str, row: dict[str, Any], head: dict[str, str]) -> None:
     """The row into baselines_<data>.json; rows that another protocol or budget led to go."""
     file = result.FOLDER / f"baselines_{short_name(source)}.json"
+    # Rows of one file can be compared: they share data, protocol and budget.
     board: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     models = board.get("models", {}) if {**head, **board} == {**board, **head} else {}
     result.FOLDER.mkdir(exist_ok=True)

@@ -88,6 +88,7 @@ def ease(data: TrainData, regularization: float) -> ScoreMatrix:
             f"the baseline ease inverts a dense matrix of {data.n_items:,} x {data.n_items:,}, and"
             f" takes {MOST_DENSE:,} items at the most. Leave ease out with --models."
         )
+    # In float32: lambda keeps the system well conditioned, and memory is what limits it.
     users = interaction_matrix(data).astype(np.float32)
     gram = (users.T @ users).toarray()
     gram[np.diag_indices_from(gram)] += np.float32(regularization)

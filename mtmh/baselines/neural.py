@@ -58,8 +58,8 @@ class Reranked:
             part = slice(start, start + ROWS)
             items, column = np.unique(np.maximum(listed[part], 0), return_inverse=True)
             phi = self.model.score(self.rows[triggers[part]], self.rows[items]).numpy()
-            own = np.take_along_axis(phi, column.reshape(listed[part].shape), axis=1)
-            scores[part] = np.where(listed[part] >= 0, own, NOTHING)
+            listed_phi = np.take_along_axis(phi, column.reshape(listed[part].shape), axis=1)
+            scores[part] = np.where(listed[part] >= 0, listed_phi, NOTHING)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(listed, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
@@ -125,6 +125,7 @@ def trained(
         seed=seed,
         id_dropout=train.id_dropout,
     )
+    # The loop knows nothing of the model but its forward and its loss.
     device = pick_device(train.device, "train.device")
     step = plain_step(device, train)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=step.precision == torch.bfloat16)
@@ -139,6 +140,7 @@ def pair_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_e with any score of a trigger and a candidate in the place of the inner product: the scalar
     and its part, as `objective_loss` gives them. The content has no part in it."""
+    # Columns come first among a batch's items; accidental hits are masked by the offsets.
     rows = vectors[VECTORS]
     similarity = score(rows.index_select(0, batch.trigger), rows[: len(batch.log_count)])
     logits = similarity.float() / tau + column_offsets(batch)
@@ -152,6 +154,7 @@ def plain_step(device: torch.device, train: TrainSettings) -> Step:
     plain = pick_step("torch", device, precision)
     if device.type != "cpu":
         return plain
+    # Only the optimizer's part of the fused step: the heads' kernels are for two heads.
     fused = pick_step("auto", device, precision)
     return replace(plain, update=fused.update, threads=nullcontext)
 
@@ -162,6 +165,7 @@ def _tower(
     """The tower, and the catalog as it reads it: with the content behind the numbers, or none."""
     catalog, content_dim = data.catalog, 0
     architecture = catalog.architecture(train.embedding_dim, [], WIDTHS[-1], (VECTORS,))
+    # Moments are of the numbers alone: content goes in as it is.
     if content_width is not None:
         content = torch.from_numpy(data.require_content(name))
         content_dim = content.shape[1]

@@ -63,6 +63,7 @@ class ItemTower(nn.Module):
     def deep(self, ids: Tensor, floats: Tensor) -> Tensor:
         """The MLP's output, float32 [n, widths[-1]], not normalized."""
         numbers, content = floats[:, : self.numbers], floats[:, self.numbers :]
+        # Side by side: ids, numbers, content; the MLP sees them together for the first time.
         parts = [self.sparse(ids)]
         if self.dense is not None:
             parts.append(self.dense(numbers))
@@ -109,6 +110,7 @@ class MixtureOfLogits(nn.Module):
         """phi of each trigger and each column, float [B, C], of their rows; within -1..1."""
         f, _, a, _ = triggers.split(self.sizes, dim=1)
         _, g, _, b = columns.split(self.sizes, dim=1)
+        # All P x P dots of every pair, then a weight for each of them.
         shape = self.components, self.dim
         dots = torch.einsum("bpd,crd->bcpr", f.unflatten(1, shape), g.unflatten(1, shape))
         dots = dots.flatten(2)

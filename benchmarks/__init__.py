@@ -66,6 +66,10 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "benchmarks.studies.quality:main",
         "Recall and relevance of every model on T2; the paper's order.",
     ),
+    "baselines": (
+        "benchmarks.studies.baselines:main",
+        "Classical and neural baselines, each tuned with the same budget.",
+    ),
     "ablation": ("benchmarks.studies.ablation:main", "Which parts of the training data pay."),
     "sweep": ("benchmarks.studies.sweep:main", "What w_r and both temperatures do (Table 4)."),
     "cold": ("benchmarks.studies.cold:main", "What finds cold and fresh items."),

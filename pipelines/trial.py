@@ -26,7 +26,7 @@ from mtmh.version_hash import code_version
 from pipelines.arguments import data_name
 from pipelines.runs_folder import owned
 
-INDEX = next(stage for stage in STAGES if stage.name == "index")
+TRAIN, INDEX = (stage for stage in STAGES if stage.name in ("train", "index"))
 Figures = dict[str, dict[str, float | None]]
 
 
@@ -75,22 +75,36 @@ def version(source: str, config: Config, work: Path) -> Iterator[tuple[Path, Pat
     version directory, which is there only inside the context. What is not there yet is made; raises
     UserError as the stages do."""
     config, work = _on_validation(config), work.resolve()
-    folder, keys = work / _code(), _keys(source, config)
-    lasting = {"content": work / "content", "train": folder / "checkpoints"}
-    folders = StageFolders()
     with owned(work):
-        # What other trials have made is there already; the version alone is too large to be kept.
-        for stage in STAGES[: STAGES.index(INDEX)]:
-            out = folder / stage.name / keys[stage.artifact]
-            if not out.exists():
-                _make(stage, source, folders, out, config, lasting.get(stage.name, work))
-            folders = replace(folders, **{stage.artifact: out})
-        folders = replace(folders, retriever=folder / "version")
+        folders = _made_before(INDEX, source, config, work)
+        folders = replace(folders, retriever=work / _code() / "version")
         shutil.rmtree(folders.retriever, ignore_errors=True)
         folders.retriever.mkdir()
         WRITERS[INDEX.name](folders, folders.retriever, config.retrieval, config.seed, work)
         yield folders.prepared, folders.content, folders.retriever
         shutil.rmtree(folders.retriever)
+
+
+def training_data(source: str, config: Config, work: Path) -> StageFolders:
+    """What a model is trained on with `config`, of its own period: the folders of the stages up to
+    pairs, each with its key as its name. What is not there yet is made; raises UserError as the
+    stages do."""
+    with owned(work.resolve()):
+        return _made_before(TRAIN, source, config, work.resolve())
+
+
+def _made_before(last: Stage, source: str, config: Config, work: Path) -> StageFolders:
+    """The folders of all stages in front of `last`. What other trials have made is there already;
+    the version alone is too large to be kept."""
+    folder, keys = work / _code(), _keys(source, config)
+    lasting = {"content": work / "content", "train": folder / "checkpoints"}
+    folders = StageFolders()
+    for stage in STAGES[: STAGES.index(last)]:
+        out = folder / stage.name / keys[stage.artifact]
+        if not out.exists():
+            _make(stage, source, folders, out, config, lasting.get(stage.name, work))
+        folders = replace(folders, **{stage.artifact: out})
+    return folders
 
 
 def _on_validation(config: Config) -> Config:

@@ -25,7 +25,17 @@ HOUSE = (
     "serving",
     "feature_repo",
 )
-LIBRARY = ("report", "evaluation", "retrieval", "training", "kernels", "model", "content", "data")
+LIBRARY = (
+    "report",
+    "baselines",
+    "evaluation",
+    "retrieval",
+    "training",
+    "kernels",
+    "model",
+    "content",
+    "data",
+)
 # the rooms of mtmh that may use these alone
 BESIDE = {"experiment": ("exposures", "data"), "exposures": ()}
 APART = (("monitoring", "simulation"),)  # on one floor: neither uses the other

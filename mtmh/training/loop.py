@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtmh.clock import Progress
 from mtmh.data.sampler import Batch, PairSampler
 from mtmh.model.catalog import Catalog
-from mtmh.model.two_heads import TwoHeads
 from mtmh.training.step import Step
 
 CURVE_EVERY = 50  # steps a point of the training curves averages
@@ -34,7 +33,7 @@ class State:
 
     @classmethod
     def resume(
-        cls, checkpoint: Path | None, model: TwoHeads, optimizer: torch.optim.Optimizer
+        cls, checkpoint: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer
     ) -> "State":
         """That of the checkpoint where there is one, loaded with model and optimizer; else anew."""
         if checkpoint is None or not checkpoint.exists():
@@ -46,7 +45,7 @@ class State:
         print(f"train: goes on from step {state.step} ({checkpoint.name})", flush=True)
         return state
 
-    def save(self, checkpoint: Path, model: TwoHeads, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write the checkpoint, whole or not at all."""
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         unfinished = checkpoint.with_suffix(".unfinished")
@@ -78,7 +77,7 @@ class State:
 
 
 def fit(
-    model: TwoHeads,
+    model: nn.Module,
     sampler: PairSampler,
     catalog: Catalog,
     content: Tensor,
@@ -154,7 +153,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 @torch.inference_mode()
 def embed(
-    model: TwoHeads,
+    model: nn.Module,
     catalog: Catalog,
     device: torch.device,
     rows: int = 65536,

@@ -75,22 +75,38 @@ def version(source: str, config: Config, work: Path) -> Iterator[tuple[Path, Pat
     version directory, which is there only inside the context. What is not there yet is made; raises
     UserError as the stages do."""
     config, work = _on_validation(config), work.resolve()
-    folder, keys = work / _code(), _keys(source, config)
-    lasting = {"content": work / "content", "train": folder / "checkpoints"}
-    folders = StageFolders()
+    folder = work / _code()
     with owned(work):
         # What other trials have made is there already; the version alone is too large to be kept.
-        for stage in STAGES[: STAGES.index(INDEX)]:
-            out = folder / stage.name / keys[stage.artifact]
-            if not out.exists():
-                _make(stage, source, folders, out, config, lasting.get(stage.name, work))
-            folders = replace(folders, **{stage.artifact: out})
+        folders = _stages_before(INDEX.name, source, config, work)
         folders = replace(folders, retriever=folder / "version")
         shutil.rmtree(folders.retriever, ignore_errors=True)
         folders.retriever.mkdir()
         WRITERS[INDEX.name](folders, folders.retriever, config.retrieval, config.seed, work)
         yield folders.prepared, folders.content, folders.retriever
         shutil.rmtree(folders.retriever)
+
+
+def model_folders(source: str, config: Config, work: Path) -> StageFolders:
+    """The folders up to the trained heads, on the validation tail of T1, for a study that trains
+    models of its own on them. They stay; what is not there yet is made. Raises UserError as the
+    stages do."""
+    config, work = _on_validation(config), work.resolve()
+    with owned(work):
+        return _stages_before("preranker", source, config, work)
+
+
+def _stages_before(name: str, source: str, config: Config, work: Path) -> StageFolders:
+    """The folder of every stage before `name`, each made where no other trial has."""
+    folder, keys = work / _code(), _keys(source, config)
+    lasting = {"content": work / "content", "train": folder / "checkpoints"}
+    folders = StageFolders()
+    for stage in STAGES[: [stage.name for stage in STAGES].index(name)]:
+        out = folder / stage.name / keys[stage.artifact]
+        if not out.exists():
+            _make(stage, source, folders, out, config, lasting.get(stage.name, work))
+        folders = replace(folders, **{stage.artifact: out})
+    return folders
 
 
 def _on_validation(config: Config) -> Config:

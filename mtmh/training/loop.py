@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtmh.clock import Progress
-from mtmh.data.sampler import Batch, PairSampler
+from mtmh.data.sampler import Batch
 from mtmh.model.catalog import Catalog
 from mtmh.model.two_heads import TwoHeads
 from mtmh.training.step import Step
@@ -21,6 +21,18 @@ CHECKPOINT_EVERY = 500  # steps
 
 T = TypeVar("T")
 Loss = Callable[[dict[str, Tensor], Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Sampler(Protocol):
+    """What draws the batches: `PairSampler`, or `ClusterSampler`."""
+
+    batch_size: int
+
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch."""
+
+    def epoch(self, number: int, first_step: int = 0) -> Iterator[Batch]:
+        """Batches of epoch `number` (from 0), starting at `first_step`."""
 
 
 @dataclass
@@ -34,7 +46,7 @@ class State:
 
     @classmethod
     def resume(
-        cls, checkpoint: Path | None, model: TwoHeads, optimizer: torch.optim.Optimizer
+        cls, checkpoint: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer
     ) -> "State":
         """That of the checkpoint where there is one, loaded with model and optimizer; else anew."""
         if checkpoint is None or not checkpoint.exists():
@@ -46,7 +58,7 @@ class State:
         print(f"train: goes on from step {state.step} ({checkpoint.name})", flush=True)
         return state
 
-    def save(self, checkpoint: Path, model: TwoHeads, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write the checkpoint, whole or not at all."""
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         unfinished = checkpoint.with_suffix(".unfinished")
@@ -78,8 +90,8 @@ class State:
 
 
 def fit(
-    model: TwoHeads,
-    sampler: PairSampler,
+    model: nn.Module,
+    sampler: Sampler,
     catalog: Catalog,
     content: Tensor,
     step: Step,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from mtmh.kernels.fused_heads import fused_vectors
 from mtmh.kernels.fused_losses import fused_objective_loss
 from mtmh.kernels.threads import one_thread_per_op
 from mtmh.model.losses import objective_loss
-from mtmh.model.two_heads import TwoHeads
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Step:
     device: torch.device
     precision: torch.dtype
     # (model, ids, floats), as `TwoHeads.forward`.
-    vectors: Callable[[TwoHeads, Tensor, Tensor], dict[str, Tensor]]
+    vectors: Callable[[Any, Tensor, Tensor], dict[str, Tensor]]
     # As that of mtmh/model/losses.py.
     objective_loss: Callable[..., tuple[Tensor, dict[str, Tensor]]]
     # The weights; their gradients are gone afterwards.

@@ -10,8 +10,8 @@ The sequential form has rows of its own. All on the validation tail of T1.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -60,29 +60,35 @@ METRICS = (
 )
 NAMES = {"catalog": (False, False), "cluster": (True, False), "prompts": (True, True)}
 BEST, PLAIN = "prompts, a=1", "prompts, global"
-SEQUENCE = SequenceSettings()
+# Small, for a CPU; not tuned.
+SEQUENCE = SequenceSettings(dim=32, length=10, epochs=4, lr=0.01)
 Named = Iterator[tuple[str, Pool]]
 ClusterCount = Annotated[int, typer.Option(min=1, help="K, into how many clusters items fall.")]
+
+WithSequence = Annotated[bool, typer.Option(help="Train the sequential form too.")]
 
 
 def main(
     data: Data = [BEAUTY],  # noqa: B006 (typer reads it, nobody changes it)
     seeds: Seeds = SEEDS,
     clusters: ClusterCount = 20,
+    sequence: WithSequence = True,
     settings: Settings = None,
 ) -> None:
     """Retrieval a cluster with and without prompts, beside one global index, over exponents."""
     study = Study([()], METRICS, merge=BEST)
-    run("divide", judge, data, seeds, settings, partial(try_divided, count=clusters), study)
+    trial = partial(try_divided, count=clusters, sequence=sequence)
+    run("divide", partial(judge, count=clusters), data, seeds, settings, trial, study)
 
 
-def judge(trials: Trials) -> Outcome:
+def judge(trials: Trials, count: int) -> Outcome:
     """Prompts at a = 1, beside one global ranking of the same model."""
     table = trials.table(())
     recall = {name: table[name]["recall_at_500"]["mean"] for name in (BEST, PLAIN)}
     details = {
         "period": "validation tail of T1",
         "seeds": trials.seeds,
+        "clusters": count,
         "sequence": asdict(SEQUENCE),
         "intent": f"frequencies of the history, smoothed by {STRENGTH:g} of the popularity",
         "models": table,
@@ -91,109 +97,117 @@ def judge(trials: Trials) -> Outcome:
     return Outcome(recall[BEST], unit, recall[PLAIN], details, lines(table))
 
 
-def try_divided(source: str, setting: Setting, seed: int, count: int) -> Figures:
-    """The figures of every model at one seed; a finished seed is read, not run again."""
+def try_divided(source: str, setting: Setting, seed: int, count: int, sequence: bool) -> Figures:
+    """The figures of every model at one seed; what a model has given is read, not run again."""
     config, work = config_of(source, setting, seed), scratch(source).resolve()
+    folders = model_folders(source, config, work)
     recipe = json.dumps([config.model_dump(), count, code_version(), Path(__file__).read_text()])
-    file = work / "divide" / f"{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.json"
-    if not file.exists():
-        folders = model_folders(source, config, work)
-        figures = measured(config, folders, count)
-        # Under its name only once it is whole.
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".unfinished")
-        draft.write_text(json.dumps(figures, indent=1))
-        draft.rename(file)
-    read: Figures = json.loads(file.read_text())
-    return read
-
-
-def measured(config: Config, folders: StageFolders, count: int) -> Figures:
-    """Train and rank each model, and measure its lists by the project's protocol."""
-    data = Prepared.load(folders.prepared)
-    content = np.load(folders.content / "content.npy")
-    test = Test.of(data, content, config.retrieval.triggers, config.evaluation.fresh_hours)
-    place = partial(place_cold, content=content, in_train=data.in_train, tau_q=config.train.tau_q)
-    heads = place(np.load(folders.model / "engagement.npy"))
-    clusters = cluster_by_vectors(heads, count, config.seed)
-    print(f"divide: {count} clusters of {np.sort(clusters.members.lengths)} items", flush=True)
-    prior = np.bincount(clusters.of_item, data.popularity, count) / data.popularity.sum()
-    p = intent(test.seen, clusters.of_item, prior, STRENGTH)
+    folder = work / "divide" / hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
     figures: Figures = {}
-    of_items = item_models(config, folders, data, clusters, test, p, place)
-    of_sequences = sequence_models(config, data, clusters, test, p, place)
-    for models in (of_items, of_sequences):
-        for name, pool in models:
-            figures[name] = summary(measure(pool, test), pool, test)
-            bits = test.l1_bits
-            figures[name]["topic_entropy"] = (
-                None if bits is None else topic_entropy(pool.item, bits)
-            )
-            shown = (f"{metric} {figures[name][metric] or 0:.4f}" for metric in METRICS)
-            print(f"divide: {name}: {', '.join(shown)}", flush=True)
+    scene = None
+    for form in (item_lists, sequence_lists) if sequence else (item_lists,):
+        for name in NAMES:
+            file = folder / f"{form.__name__}-{name}.json"
+            if not file.exists():
+                scene = scene or Scene.of(config, folders, count)
+                # Under its name only once it is whole.
+                draft = file.with_suffix(".unfinished")
+                draft.write_text(json.dumps(scene.figures(form(scene, name)), indent=1))
+                draft.rename(file)
+            figures |= json.loads(file.read_text())
     return figures
 
 
-def item_models(
-    config: Config,
-    folders: StageFolders,
-    data: Prepared,
-    clusters: Clusters,
-    test: Test,
-    p: np.ndarray,
-    place: Callable[[np.ndarray], np.ndarray],
-) -> Named:
-    """The item-to-item models' lists: of the whole catalog, and merged at each exponent."""
-    catalog, train = Catalog.load(data, folders.features), config.train
-    pairs, history = all_pairs(folders.pairs / "pairs.parquet"), data.train_histories()
-    drawn = (train.batch_size, train.uniform_negatives, config.seed)
-    request = Request.of(test.triggers, test.seen, config.retrieval)
-    distinct = np.unique(test.triggers.values)
-    for name, (divided, prompted) in NAMES.items():
-        sampler = (
-            ClusterSampler(pairs, history, clusters, *drawn, id_dropout=train.id_dropout)
-            if divided
-            else PairSampler(pairs, history, data.n_items, *drawn, id_dropout=train.id_dropout)
-        )
-        model = train_prompted(catalog, sampler, clusters, train, config.seed, prompted)
-        vectors, queries = (
-            place(item_vectors(model, catalog)),
-            partial(trigger_vectors, model, catalog),
-        )
-        lists = lists_over_all(vectors, clusters, queries, distinct, request.k_ann)
-        overall = pool_lists(distinct, lists, request, request.size, data.n_items)
-        yield from merges(name, overall, cluster_pools(vectors, clusters, queries, request), p)
+@dataclass(frozen=True)
+class Scene:
+    """What the models of one seed share."""
+
+    config: Config
+    folders: StageFolders
+    data: Prepared
+    test: Test
+    clusters: Clusters
+    p: np.ndarray  # float64 [test users, K], their intent
+
+    @classmethod
+    def of(cls, config: Config, folders: StageFolders, count: int) -> "Scene":
+        """Clusters of the engagement head's vectors, and the test users' intent."""
+        data = Prepared.load(folders.prepared)
+        content = np.load(folders.content / "content.npy")
+        test = Test.of(data, content, config.retrieval.triggers, config.evaluation.fresh_hours)
+        heads = np.load(folders.model / "engagement.npy")
+        placed = place_cold(heads, content, data.in_train, config.train.tau_q)
+        clusters = cluster_by_vectors(placed, count, config.seed)
+        lengths = np.sort(clusters.members.lengths).tolist()
+        print(f"divide: {count} clusters of {lengths} items", flush=True)
+        prior = np.bincount(clusters.of_item, data.popularity, count) / data.popularity.sum()
+        p = intent(test.seen, clusters.of_item, prior, STRENGTH)
+        return cls(config, folders, data, test, clusters, p)
+
+    @property
+    def request(self) -> Request:
+        """As the stages retrieve."""
+        return Request.of(self.test.triggers, self.test.seen, self.config.retrieval)
+
+    def place(self, vectors: np.ndarray) -> np.ndarray:
+        """The vectors with cold items placed by content, in every model alike."""
+        tau_q = self.config.train.tau_q
+        return place_cold(vectors, self.test.content, self.data.in_train, tau_q)
+
+    def figures(self, models: Named) -> Figures:
+        """The project's measures of each list, and the entropy of its L1 topics."""
+        figures: Figures = {}
+        for name, pool in models:
+            row = summary(measure(pool, self.test), pool, self.test)
+            bits = self.test.l1_bits
+            row["topic_entropy"] = None if bits is None else topic_entropy(pool.item, bits)
+            shown = (f"{metric} {row[metric] or 0:.4f}" for metric in METRICS)
+            print(f"divide: {name}: {', '.join(shown)}", flush=True)
+            figures[name] = row
+        return figures
 
 
-def sequence_models(
-    config: Config,
-    data: Prepared,
-    clusters: Clusters,
-    test: Test,
-    p: np.ndarray,
-    place: Callable[[np.ndarray], np.ndarray],
-) -> Named:
+def item_lists(scene: Scene, name: str) -> Named:
+    """One item-to-item model's lists: of the whole catalog, and merged at each exponent."""
+    divided, prompted = NAMES[name]
+    data, clusters, train = scene.data, scene.clusters, scene.config.train
+    seed, request = scene.config.seed, scene.request
+    catalog = Catalog.load(data, scene.folders.features)
+    pairs, history = all_pairs(scene.folders.pairs / "pairs.parquet"), data.train_histories()
+    drawn = (train.batch_size, train.uniform_negatives, seed)
+    sampler = (
+        ClusterSampler(pairs, history, clusters, *drawn, id_dropout=train.id_dropout)
+        if divided
+        else PairSampler(pairs, history, data.n_items, *drawn, id_dropout=train.id_dropout)
+    )
+    model = train_prompted(catalog, sampler, clusters, train, seed, prompted)
+    vectors = scene.place(item_vectors(model, catalog))
+    queries = partial(trigger_vectors, model, catalog)
+    distinct = np.unique(request.triggers.values)
+    lists = lists_over_all(vectors, clusters, queries, distinct, request.k_ann)
+    overall = pool_lists(distinct, lists, request, request.size, data.n_items)
+    yield from merges(name, overall, cluster_pools(vectors, clusters, queries, request), scene.p)
+
+
+def sequence_lists(scene: Scene, name: str) -> Named:
     """The same of the sequential form; with negatives of the whole catalog it is a SASRec."""
-    request = Request.of(test.triggers, test.seen, config.retrieval)
+    divided, prompted = NAMES[name]
+    clusters, seed, test = scene.clusters, scene.config.seed, scene.test
+    whole = Clusters.of(np.zeros(scene.data.n_items, np.int64))
+    drawn = (SEQUENCE.batch_size, SEQUENCE.negatives, SEQUENCE.length, seed)
+    history = scene.data.train_histories()
+    sampler = ClusterSequences(history, clusters if divided else whole, *drawn)
+    model = train_sequence(sampler, SEQUENCE, seed, prompted)
+    # Without prompts the users are the same to every cluster.
     past = sequences_of(test.triggers, SEQUENCE.length)
-    whole = Clusters.of(np.zeros(data.n_items, np.int64))
-    for name, (divided, prompted) in NAMES.items():
-        sampler = ClusterSequences(
-            data.train_histories(),
-            clusters if divided else whole,
-            SEQUENCE.batch_size,
-            SEQUENCE.negatives,
-            SEQUENCE.length,
-            config.seed,
-        )
-        model = train_sequence(sampler, SEQUENCE, config.seed, prompted)
-        # Without prompts the users are the same to every cluster.
-        users = [
-            user_vectors(model, past, cluster if prompted else 0)
-            for cluster in range(clusters.count if prompted else 1)
-        ] * (1 if prompted else clusters.count)
-        overall, pools = user_lists(place(candidate_vectors(model)), clusters, users, request)
-        yield from merges(f"sequence, {name}", overall, pools, p)
+    if prompted:
+        users = [user_vectors(model, past, cluster) for cluster in range(clusters.count)]
+    else:
+        users = [user_vectors(model, past, 0)] * clusters.count
+    vectors = scene.place(candidate_vectors(model))
+    overall, pools = user_lists(vectors, clusters, users, scene.request)
+    yield from merges(f"sequence, {name}", overall, pools, scene.p)
 
 
 def merges(name: str, overall: Pool, pools: list[Pool], p: np.ndarray) -> Named:

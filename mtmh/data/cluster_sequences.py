@@ -72,8 +72,9 @@ class ClusterSequences:
             order = rng.permutation(examples)
             starts = range(0, len(order), self.batch_size)
             tasks += [(cluster, order[start : start + self.batch_size]) for start in starts]
-        for task in rng.permutation(len(tasks)):
-            yield self._batch(*tasks[task], rng)
+        for number_of_task in rng.permutation(len(tasks)):
+            cluster, rows = tasks[number_of_task]
+            yield self._batch(cluster, rows, rng)
 
     def _mixture(self) -> np.ndarray:
         """Float32 [items], log Q within each item's own cluster; a floor where nothing is drawn."""

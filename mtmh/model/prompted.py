@@ -30,8 +30,7 @@ class PromptedItems(nn.Module):
         if list(items.heads) != ["engagement"]:
             raise ValueError(f"one head, engagement, is prompted: these are {list(items.heads)}")
         self.items = items
-        head = items.heads["engagement"]
-        width = head.mlp[0].in_features
+        width = items.heads["engagement"].get_parameter("mlp.0.weight").shape[1]
         self.prompts = nn.Parameter(torch.ones(clusters, width), requires_grad=prompted)
 
     def forward(self, ids: Tensor, floats: Tensor) -> dict[str, Tensor]:
@@ -47,7 +46,8 @@ class PromptedItems(nn.Module):
 
     def triggers(self, bottom: Tensor, cluster: Tensor) -> Tensor:
         """float [n, width] seen from clusters int64 [n] -> float [n, out_dim], unit rows."""
-        return self.candidates(bottom * self.prompts[cluster])
+        # Not prompts[cluster]: its gradient is slower, and summed in the order in which threads come.
+        return self.candidates(bottom * self.prompts.index_select(0, cluster))
 
 
 def prompted_loss(

@@ -44,7 +44,7 @@ class PromptedSequence(nn.Module):
 
         Items are oldest first, -1 before the first; the newest stands last.
         """
-        prompt = self.prompts[cluster][:, None]
+        prompt = self.prompts.index_select(0, cluster)[:, None]
         latent = self.table(past + 1) * prompt + self.position
         # Who reads whom: the earlier ones that are there, and itself, so that no row reads nothing.
         steps = torch.ones(self.length, self.length, dtype=torch.bool, device=past.device).tril()

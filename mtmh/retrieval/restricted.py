@@ -27,9 +27,12 @@ def search_within(
     """
     chosen = faiss.IDSelectorBatch(np.asarray(allowed, np.int64))
     if isinstance(index, faiss.IndexIVF):
-        parameters = faiss.SearchParametersIVF(sel=chosen, nprobe=index.nprobe)
+        of_lists = faiss.SearchParametersIVF()
+        of_lists.nprobe = index.nprobe
+        parameters: faiss.SearchParameters = of_lists
     else:
-        parameters = faiss.SearchParameters(sel=chosen)
+        parameters = faiss.SearchParameters()
+    parameters.sel = chosen
     scores, ids = index.search(np.ascontiguousarray(queries), k + 1, params=parameters)
     # The excluded item, or else the last one, goes: what is left is k long.
     dropped = (ids == exclude[:, None]) & (ids >= 0)

@@ -73,7 +73,7 @@ def train_sequence(
         for batch in sampler.epoch(epoch):
             loss = sequence_loss(model, batch, settings.tau, settings.logq)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             progress.advance(len(batch.past), f"loss {float(loss.detach()):.3f}")
     return model.eval()

@@ -86,7 +86,7 @@ def test_every_pair_is_drawn_once_with_negatives_of_its_cluster() -> None:
 
 def test_hits_of_the_users_history_are_masked_within_the_cluster() -> None:
     pairs, history = some_pairs(60)
-    rows = {}
+    rows: dict[tuple[int, int], set[int]] = {}
     for u, t, c in zip(pairs.user, pairs.trigger, pairs.candidate, strict=True):
         rows.setdefault((t, c), set()).add(u)
     for batch in ClusterSampler(pairs, history, Clusters.of(GROUP), 16, 10, seed=0).epoch(0):

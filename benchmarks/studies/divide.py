@@ -105,7 +105,7 @@ def try_divided(source: str, setting: Setting, seed: int, count: int, sequence: 
     folder = work / "divide" / hashlib.sha256(recipe.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     figures: Figures = {}
-    scene = None
+    scene: Scene | None = None
     for form in (item_lists, sequence_lists) if sequence else (item_lists,):
         for name in NAMES:
             file = folder / f"{form.__name__}-{name}.json"

@@ -46,7 +46,7 @@ class PromptedItems(nn.Module):
 
     def triggers(self, bottom: Tensor, cluster: Tensor) -> Tensor:
         """float [n, width] seen from clusters int64 [n] -> float [n, out_dim], unit rows."""
-        # Not prompts[cluster]: its gradient is slower, and summed in the order in which threads come.
+        # Not prompts[cluster]: its gradient is summed in the order in which threads come.
         return self.candidates(bottom * self.prompts.index_select(0, cluster))
 
 

@@ -77,6 +77,10 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "benchmarks.studies.prerank:main",
         "What the preranker adds, and what a joint ranking loses.",
     ),
+    "divide": (
+        "benchmarks.studies.divide:main",
+        "Divide and Conquer: retrieval a cluster, prompts, the exponent of the merge.",
+    ),
     "content": (
         "benchmarks.studies.content:main",
         "Topic match of neighbours before and after contrastive training.",

@@ -26,7 +26,9 @@ from mtmh.version_hash import code_version
 from pipelines.arguments import data_name
 from pipelines.runs_folder import owned
 
-TRAIN, INDEX = (stage for stage in STAGES if stage.name in ("train", "index"))
+TRAIN, PRERANKER, INDEX = (
+    stage for stage in STAGES if stage.name in ("train", "preranker", "index")
+)
 Figures = dict[str, dict[str, float | None]]
 
 
@@ -83,6 +85,15 @@ def version(source: str, config: Config, work: Path) -> Iterator[tuple[Path, Pat
         WRITERS[INDEX.name](folders, folders.retriever, config.retrieval, config.seed, work)
         yield folders.prepared, folders.content, folders.retriever
         shutil.rmtree(folders.retriever)
+
+
+def model_folders(source: str, config: Config, work: Path) -> StageFolders:
+    """The folders up to the trained heads, on the validation tail of T1, for a study that trains
+    models of its own on them. They stay; what is not there yet is made. Raises UserError as the
+    stages do."""
+    config, work = _on_validation(config), work.resolve()
+    with owned(work):
+        return _made_before(PRERANKER, source, config, work)
 
 
 def training_data(source: str, config: Config, work: Path) -> StageFolders:

@@ -42,11 +42,12 @@ class PairSampler:
     Arguments: `pairs` in memory or in a file (see `mtmh.data.pair_source`); `history`, a row of
     int32 items a user, what each engaged with; `n_items` size of the catalog. Uniform negatives are
     drawn from the items that somebody engaged with: of the others, training could only push away
-    what all cold items share. A hard negative is drawn in two steps: one of the batch's pairs, then
-    one of its trigger's `neighbours`, a row an item; a trigger without any is passed over. All
-    negatives are columns for every row. Of each step's items a share `id_dropout` is hidden (see
-    `Catalog.drop_ids`). The order of an epoch depends on `seed` and its number alone, so a resumed
-    run sees what an uninterrupted one would have seen.
+    what all cold items share; `uniform_among`, int items, narrows them (to a cluster). A hard
+    negative is drawn in two steps: one of the batch's pairs, then one of its trigger's
+    `neighbours`, a row an item; a trigger without any is passed over. All negatives are columns for
+    every row. Of each step's items a share `id_dropout` is hidden (see `Catalog.drop_ids`). The
+    order of an epoch depends on `seed` and its number alone, so a resumed run sees what an
+    uninterrupted one would have seen.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class PairSampler:
         hard_negatives: int = 0,
         neighbours: Ragged | None = None,
         id_dropout: float = 0.0,
+        uniform_among: np.ndarray | None = None,
     ) -> None:
         self.pairs = pairs
         self.indptr, self.engaged = history
@@ -74,6 +76,8 @@ class PairSampler:
         self.neighbour_indptr, self.neighbours = neighbours or Ragged.of([[]] * n_items)
         self.id_dropout = id_dropout
         self.engaged_items = np.unique(self.engaged)
+        if uniform_among is not None:
+            self.engaged_items = np.intersect1d(self.engaged_items, uniform_among)
         uniform = np.zeros(n_items)
         uniform[self.engaged_items] = 1 / max(len(self.engaged_items), 1)
         as_trigger, as_candidate = pairs.counts(n_items)

@@ -76,6 +76,24 @@ def intra_list_diversity(item: np.ndarray, content: np.ndarray) -> float | None:
     return float((1 - (squared - n[enough]) / (n[enough] * (n[enough] - 1))).mean())
 
 
+def topic_entropy(item: np.ndarray, topic_bits: np.ndarray) -> float | None:
+    """Mean over users of the entropy, in nats, of the topics of the list; 0 where all are one.
+
+    `item` int32 [U, pool], -1 where a list ends; `topic_bits` uint64 [items, words]. An item counts
+    once for each of its topics; lists without any topic are left out; None when no list is left.
+    """
+    bits = np.unpackbits(topic_bits.view(np.uint8), axis=1, bitorder="little")
+    bits = bits[:, bits.any(axis=0)].astype(np.float32)
+    entropies = []
+    # A user at a time: the topics of all lists at once would not fit in memory.
+    for candidates in item:
+        counts = bits[candidates[candidates >= 0]].sum(axis=0, dtype=np.float64)
+        if counts.any():
+            p = counts[counts > 0] / counts.sum()
+            entropies.append(float(-(p * np.log(p)).sum()))
+    return float(np.mean(entropies)) if entropies else None
+
+
 def share_of(item: np.ndarray, chosen: np.ndarray) -> float:
     """Share of all candidates that are among the `chosen` items, bool [items]."""
     present = item >= 0

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mtmh.clock import Progress
-from mtmh.data.sampler import Batch, PairSampler
+from mtmh.data.sampler import Batch
 from mtmh.model.catalog import Catalog
 from mtmh.training.step import Step
 
@@ -20,6 +20,18 @@ CHECKPOINT_EVERY = 500  # steps
 
 T = TypeVar("T")
 Loss = Callable[[dict[str, Tensor], Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Sampler(Protocol):
+    """What draws the batches: `PairSampler`, or `ClusterSampler`."""
+
+    batch_size: int
+
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch."""
+
+    def epoch(self, number: int, first_step: int = 0) -> Iterator[Batch]:
+        """Batches of epoch `number` (from 0), starting at `first_step`."""
 
 
 @dataclass
@@ -78,7 +90,7 @@ class State:
 
 def fit(
     model: nn.Module,
-    sampler: PairSampler,
+    sampler: Sampler,
     catalog: Catalog,
     content: Tensor,
     step: Step,

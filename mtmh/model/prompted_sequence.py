@@ -1,0 +1,83 @@
+"""Divide and Conquer in its own, sequential form (paper.md section 8): a small causal transformer,
+SASRec-like, that yields a user vector for each cluster.
+
+    u^k = transformer((x_1 * prompt_k, .., x_T * prompt_k))_T      score = <u^k, y> / tau
+
+with x the embeddings of the user's behaviours, oldest first, and y those of the candidates, from
+the same table.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+
+class PromptedSequence(nn.Module):
+    """Behaviours and a cluster to a user vector.
+
+    Arguments: `n_items` of the catalog; `dim` of embeddings, `length` the most behaviours that are
+    read, `layers` and `attention_heads` of the transformer, `clusters` K; `prompted` False holds
+    the prompts at 1: then all user vectors are one. Row 0 of the table stands for no item.
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        clusters: int,
+        dim: int,
+        length: int,
+        layers: int,
+        attention_heads: int,
+        prompted: bool = True,
+    ) -> None:
+        super().__init__()
+        self.length = length
+        self.table = nn.Embedding(n_items + 1, dim, padding_idx=0)
+        nn.init.normal_(self.table.weight[1:], std=dim**-0.5)
+        self.position = nn.Parameter(torch.randn(length, dim) * dim**-0.5)
+        self.prompts = nn.Parameter(torch.ones(clusters, dim), requires_grad=prompted)
+        self.blocks = nn.ModuleList(Block(dim, attention_heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+
+    def users(self, past: Tensor, cluster: Tensor) -> Tensor:
+        """Int64 [B, length] items and int64 [B] clusters -> float32 [B, dim], unit rows.
+
+        Items are oldest first, -1 before the first; the newest stands last.
+        """
+        prompt = self.prompts.index_select(0, cluster)[:, None]
+        latent = self.table(past + 1) * prompt + self.position
+        # Who reads whom: the earlier ones that are there, and itself, so that no row reads nothing.
+        steps = torch.ones(self.length, self.length, dtype=torch.bool, device=past.device).tril()
+        itself = torch.eye(self.length, dtype=torch.bool, device=past.device)
+        reads = ((past >= 0)[:, None, :] & steps) | itself
+        for block in self.blocks:
+            latent = block(latent, reads[:, None])
+        return normalize(self.norm(latent[:, -1]), dim=1)
+
+    def candidates(self, item: Tensor) -> Tensor:
+        """Int64 [n] -> float32 [n, dim], unit rows."""
+        return normalize(self.table(item + 1), dim=1)
+
+
+class Block(nn.Module):
+    """Causal attention and a feed-forward layer, each beside the identity, normalized before."""
+
+    def __init__(self, dim: int, attention_heads: int) -> None:
+        super().__init__()
+        self.attention_heads = attention_heads
+        self.before_attention, self.before_forward = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.queries_keys_values = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.forward_layers = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+
+    def forward(self, latent: Tensor, reads: Tensor) -> Tensor:
+        """Float [B, T, dim], bool [B, 1, T, T] (row reads column) -> float [B, T, dim]."""
+        batch, length, dim = latent.shape
+        parts = self.queries_keys_values(self.before_attention(latent)).chunk(3, dim=2)
+        # [B, heads, T, dim / heads] each.
+        shape = (batch, length, self.attention_heads, dim // self.attention_heads)
+        query, key, value = (part.view(shape).transpose(1, 2) for part in parts)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=reads)
+        latent = latent + self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
+        forwarded: Tensor = latent + self.forward_layers(self.before_forward(latent))
+        return forwarded

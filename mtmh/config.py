@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mtmh.errors import UserError
+from mtmh.heads import loss_weights
 from mtmh.layers import abbreviated, read_layers
 from mtmh.step_settings import DEFAULTS, StepTable
 
@@ -18,6 +19,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[int, Field(ge=0, le=100)]
+MOST_HEADS = 32  # of a model
+TAKEN_NAMES = ("content", "history", "merged", "popularity", "itemknn")  # no head's
 MOST_PROBLEMS = 20  # of a configuration are said one by one
 
 
@@ -114,10 +117,35 @@ class ContentSettings(Section):
     quality: QualitySettings = QualitySettings()
 
 
+class HeadSettings(Section):
+    """One head of the model: its name, and what it minimizes, l_e * L_e + l_r * L_r."""
+
+    # It names files and columns (<name>.faiss, <name>_head), so it is of few letters.
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,30}$")]
+    l_e: Annotated[float, Field(ge=0.0)] = 0.0  # weight of the co-engagement loss
+    l_r: Annotated[float, Field(ge=0.0)] = 0.0  # weight of the distillation
+
+    @model_validator(mode="after")
+    def _check(self) -> "HeadSettings":
+        if self.name in TAKEN_NAMES or "_head" in self.name:
+            raise ValueError(
+                f"{self.name!r} is no name for a head: a version or a table holds something else"
+                " under it. Choose another one."
+            )
+        if self.l_e == self.l_r == 0:
+            raise ValueError(
+                f"the weights of head {self.name!r} are all 0, so it would learn nothing. Write"
+                " l_e: 1, l_r: 1, or both."
+            )
+        return self
+
+
 class TrainSettings(Section):
     """Stage train (paper section 3). `w_r` weighs the distillation,
     `tau_p`/`tau_q` are student's and teacher's.
 
+    `objective` is the short form of four lists of `heads`; where these are written, it and `w_r`
+    do not count.
     `hard_negatives` a step are drawn from the content neighbours of the batch's triggers; 0 = none.
     `id_dropout` is the share of a batch's items shown as T1 would not know them: it teaches the
     model where cold items belong, by their creator and their own numbers. `kernels` auto takes the
@@ -125,6 +153,7 @@ class TrainSettings(Section):
     """
 
     objective: Literal["mtmh", "mtsh", "stmh", "engagement"] = "mtmh"
+    heads: Annotated[list[HeadSettings], Field(max_length=MOST_HEADS)] = []
     epochs: Count = 2
     batch_size: Annotated[int, Field(ge=2)] = 512
     uniform_negatives: Annotated[int, Field(ge=0)] = 512
@@ -141,6 +170,27 @@ class TrainSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     kernels: Literal["auto", "torch"] = "auto"
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> "TrainSettings":
+        names = [head.name for head in self.heads]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"heads has {' and '.join(map(repr, twice))} more than once. Give each head a"
+                " name of its own."
+            )
+        if self.heads and self.objective != "mtmh":
+            raise ValueError(
+                f"objective is {self.objective}, the short form of a list of heads, and heads has"
+                " such a list too. Write objective: mtmh (the default) beside heads, or no heads."
+            )
+        return self
+
+    def loss_weights(self) -> dict[str, tuple[float, float]]:
+        """The model's heads in order, each with its weights of L_e and of L_r."""
+        if not self.heads:
+            return loss_weights(self.objective, self.w_r)
+        return {head.name: (head.l_e, head.l_r) for head in self.heads}
 
 
 class PrerankSettings(Section):

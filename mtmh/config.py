@@ -214,9 +214,19 @@ class PrerankSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+class ChannelSettings(Section):
+    """A source of candidates: the head whose index it has, and its percent of a merged list."""
+
+    head: str
+    quota: Percent
+
+
 class RetrievalSettings(Section):
     """Stages index and evaluate (paper sections 5 and 6). `alpha` is the served
-    quota, in percent.
+    quota of the engagement head, in percent.
+
+    That is the short form for two; `channels` names any number with their quotas. A request, an arm
+    or `alphas` may still change alpha: the other channels share what it leaves in proportion.
     """
 
     k_ann: Count = 1000
@@ -227,6 +237,29 @@ class RetrievalSettings(Section):
     pool: Count = 500
     alphas: list[Percent] = [0, 30, 50, 70, 100]
     alpha: Percent = 50
+    channels: list[ChannelSettings] = []
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> "RetrievalSettings":
+        heads = [channel.head for channel in self.channels]
+        if twice := sorted({head for head in heads if heads.count(head) > 1}):
+            raise ValueError(
+                f"channels has {' and '.join(map(repr, twice))} more than once. A head has one"
+                " channel: leave the other out."
+            )
+        total = sum(channel.quota for channel in self.channels)
+        if self.channels and total != 100:
+            raise ValueError(
+                f"the quotas of channels are {total} in all. They are percent of a list: write"
+                " some that are 100 in all."
+            )
+        quotas = {channel.head: channel.quota for channel in self.channels}
+        if len(quotas) > 1 and quotas.get("engagement", self.alpha) != self.alpha:
+            raise ValueError(
+                f"alpha is {self.alpha}, and channels gives the engagement head"
+                f" {quotas['engagement']}: both are its quota. Write alpha: {quotas['engagement']}."
+            )
+        return self
 
 
 class EvaluationSettings(Section):
@@ -284,6 +317,17 @@ class Config(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     gate: GateSettings = GateSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> "Config":
+        """A channel's head is trained."""
+        heads = list(self.train.loss_weights())
+        if unknown := [c.head for c in self.retrieval.channels if c.head not in heads]:
+            raise ValueError(
+                f"retrieval.channels names {' and '.join(map(repr, unknown))}, and the heads that"
+                f" are trained are {', '.join(heads)}. Name one of these, or add it to train.heads."
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_devices(self) -> "Config":

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 # The paper's. A model has any others by `train.heads`.
 HEADS = ("engagement", "relevance")
-# Named sources of candidates, with an index and a quota each; a channel's number is its index here.
-CHANNELS = HEADS
 
 LossWeights = Mapping[str, tuple[float, float]]  # head -> weights of L_e and of L_r
 

@@ -1,5 +1,6 @@
 """Configurations: one error names every wrong key and value; the sizes are valid."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,21 @@ def test_heads_that_cannot_be_are_one_clear_message(heads: str, key: str, advice
     assert "1 error" in message
     assert f"  {key}: " in message
     assert advice in message
+
+
+@pytest.mark.parametrize(
+    ("channels", "advice"),
+    [
+        ("[{head: engagement, quota: 50}, {head: relevance, quota: 40}]", "are 90 in all"),
+        ("[{head: relevance, quota: 50}, {head: relevance, quota: 50}]", "'relevance' more than"),
+        ("[{head: engagement, quota: 40}, {head: relevance, quota: 60}]", "Write alpha: 40."),
+        ("[{head: engagement, quota: 50}, {head: deep, quota: 50}]", "names 'deep', and the heads"),
+        ("[{head: engagement, quota: 150}, {head: relevance, quota: -50}]", "2 errors"),
+    ],
+)
+def test_channels_that_cannot_be_are_one_clear_message(channels: str, advice: str) -> None:
+    with pytest.raises(UserError, match=re.escape(advice)):
+        load_config(settings=[f"retrieval.channels={channels}"])
 
 
 def test_heads_and_another_short_form_of_them_are_not_both_written() -> None:

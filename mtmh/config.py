@@ -6,25 +6,20 @@ plain arguments on.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mtmh.errors import UserError
+from mtmh.head_settings import ChannelList, HeadList
 from mtmh.heads import loss_weights
-from mtmh.layers import abbreviated, read_layers
+from mtmh.layers import read_layers
+from mtmh.settings_check import check
 from mtmh.step_settings import DEFAULTS, StepTable
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[int, Field(ge=0, le=100)]
-MOST_HEADS = 32  # of a model
-TAKEN_NAMES = ("content", "history", "merged", "popularity", "itemknn")  # no head's
-MOST_PROBLEMS = 20  # of a configuration are said one by one
-
-
-Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -117,29 +112,6 @@ class ContentSettings(Section):
     quality: QualitySettings = QualitySettings()
 
 
-class HeadSettings(Section):
-    """One head of the model: its name, and what it minimizes, l_e * L_e + l_r * L_r."""
-
-    # It names files and columns (<name>.faiss, <name>_head), so it is of few letters.
-    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,30}$")]
-    l_e: Annotated[float, Field(ge=0.0)] = 0.0  # weight of the co-engagement loss
-    l_r: Annotated[float, Field(ge=0.0)] = 0.0  # weight of the distillation
-
-    @model_validator(mode="after")
-    def _check(self) -> "HeadSettings":
-        if self.name in TAKEN_NAMES or "_head" in self.name:
-            raise ValueError(
-                f"{self.name!r} is no name for a head: a version or a table holds something else"
-                " under it. Choose another one."
-            )
-        if self.l_e == self.l_r == 0:
-            raise ValueError(
-                f"the weights of head {self.name!r} are all 0, so it would learn nothing. Write"
-                " l_e: 1, l_r: 1, or both."
-            )
-        return self
-
-
 class TrainSettings(Section):
     """Stage train (paper section 3). `w_r` weighs the distillation,
     `tau_p`/`tau_q` are student's and teacher's.
@@ -153,7 +125,7 @@ class TrainSettings(Section):
     """
 
     objective: Literal["mtmh", "mtsh", "stmh", "engagement"] = "mtmh"
-    heads: Annotated[list[HeadSettings], Field(max_length=MOST_HEADS)] = []
+    heads: HeadList = []
     epochs: Count = 2
     batch_size: Annotated[int, Field(ge=2)] = 512
     uniform_negatives: Annotated[int, Field(ge=0)] = 512
@@ -173,12 +145,6 @@ class TrainSettings(Section):
 
     @model_validator(mode="after")
     def _check_heads(self) -> "TrainSettings":
-        names = [head.name for head in self.heads]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(
-                f"heads has {' and '.join(map(repr, twice))} more than once. Give each head a"
-                " name of its own."
-            )
         if self.heads and self.objective != "mtmh":
             raise ValueError(
                 f"objective is {self.objective}, the short form of a list of heads, and heads has"
@@ -214,13 +180,6 @@ class PrerankSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
-class ChannelSettings(Section):
-    """A source of candidates: the head whose index it has, and its percent of a merged list."""
-
-    head: str
-    quota: Percent
-
-
 class RetrievalSettings(Section):
     """Stages index and evaluate (paper sections 5 and 6). `alpha` is the served
     quota of the engagement head, in percent.
@@ -237,22 +196,10 @@ class RetrievalSettings(Section):
     pool: Count = 500
     alphas: list[Percent] = [0, 30, 50, 70, 100]
     alpha: Percent = 50
-    channels: list[ChannelSettings] = []
+    channels: ChannelList = []
 
     @model_validator(mode="after")
     def _check_channels(self) -> "RetrievalSettings":
-        heads = [channel.head for channel in self.channels]
-        if twice := sorted({head for head in heads if heads.count(head) > 1}):
-            raise ValueError(
-                f"channels has {' and '.join(map(repr, twice))} more than once. A head has one"
-                " channel: leave the other out."
-            )
-        total = sum(channel.quota for channel in self.channels)
-        if self.channels and total != 100:
-            raise ValueError(
-                f"the quotas of channels are {total} in all. They are percent of a list: write"
-                " some that are 100 in all."
-            )
         quotas = {channel.head: channel.quota for channel in self.channels}
         if len(quotas) > 1 and quotas.get("engagement", self.alpha) != self.alpha:
             raise ValueError(
@@ -358,50 +305,3 @@ def load_config(*layers: Path, settings: list[str] | None = None) -> Config:
     merged = read_layers(layers, settings or [])
     where = " + ".join([p.name for p in layers] + list(settings or [])) or "the defaults"
     return check(Config, merged, where)
-
-
-def check(model: type[Settings], content: dict[str, Any], where: str) -> Settings:
-    """`content` as `model`. Raises UserError naming every wrong key and value at
-    once; `where` is what was read.
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        problems = error.errors()
-    # All problems at once, so that a file is corrected in one go; a long list ends after some.
-    lines = []
-    for problem in problems[:MOST_PROBLEMS]:
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"  {key}: no such setting. {_known_keys(problem['loc'], model)}")
-        elif problem["type"] == "value_error":  # a check of ours, over a whole section
-            lines.append(f"  {key + ': ' if key else ''}{problem['ctx']['error']}")
-        elif problem["type"] == "missing":
-            lines.append(f"  {key}: is not there, and has no default. Add it.")
-        else:
-            value = abbreviated(problem["input"])
-            lines.append(f"  {key}: {problem['msg'].lower()}, found {value}")
-    if left := len(problems) - len(lines):
-        lines.append(f"  and {left:,} more")
-    count = f"{len(problems)} errors" if len(problems) > 1 else "1 error"
-    raise UserError(f"configuration ({where}) has {count}:\n" + "\n".join(lines))
-
-
-def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    from difflib import get_close_matches
-
-    for part in location[:-1]:
-        if part in model.model_fields:  # others are places in a list, or keys of a table
-            model = _section(model.model_fields[part].annotation)
-    # Most wrong keys are misspelled.
-    close = get_close_matches(str(location[-1]), list(model.model_fields), n=1)
-    return (
-        f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(model.model_fields)}."
-    )
-
-
-def _section(annotation: Any) -> type[BaseModel]:
-    """The section in `Section`, `list[Section]`, `dict[str, Section]` or `Section | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return _section(next(part for part in get_args(annotation) if part not in (str, type(None))))

@@ -65,8 +65,8 @@ def test_what_kubernetes_would_not_take_or_nobody_use_is_refused_where_it_is_wri
     [
         (
             "[{name: a, l_e: 1}, {name: b, l_r: 1}, {name: a, l_r: 2}]",
-            "train",
-            "'a' more than once",
+            "train.heads",
+            "'a' is there more than once",
         ),
         ("[{name: a, l_e: 1}, {name: b}]", "train.heads.1", "weights of head 'b' are all 0"),
         ("[{name: a, l_e: -1}]", "train.heads.0.l_e", "greater than or equal to 0"),
@@ -88,7 +88,10 @@ def test_heads_that_cannot_be_are_one_clear_message(heads: str, key: str, advice
     ("channels", "advice"),
     [
         ("[{head: engagement, quota: 50}, {head: relevance, quota: 40}]", "are 90 in all"),
-        ("[{head: relevance, quota: 50}, {head: relevance, quota: 50}]", "'relevance' more than"),
+        (
+            "[{head: relevance, quota: 50}, {head: relevance, quota: 50}]",
+            "'relevance' is there more than once",
+        ),
         ("[{head: engagement, quota: 40}, {head: relevance, quota: 60}]", "Write alpha: 40."),
         ("[{head: engagement, quota: 50}, {head: deep, quota: 50}]", "names 'deep', and the heads"),
         ("[{head: engagement, quota: 150}, {head: relevance, quota: -50}]", "2 errors"),

@@ -37,7 +37,7 @@ from mtmh.training.step import pick_step
 ITEMS, MORE_ITEMS = 20_000, (10_000, 100_000, 1_000_000)
 USERS, HISTORY, STEPS, ROUNDS = 30_000, 10, 100, 5
 SETTINGS = TrainSettings()
-LOSS = ("objective", "tau_p", "tau_q", "w_r", "logq")
+LOSS = ("tau_p", "tau_q", "logq")
 
 
 def main() -> None:
@@ -120,7 +120,8 @@ class _Training:
         catalog = Catalog(torch.arange(1, items + 1).unsqueeze(1), torch.randn(items, 3), {}, [])
         content = torch.nn.functional.normalize(torch.randn(items, 128), dim=1)
         step = pick_step(kernels, device, precision)
-        loss = partial(step.objective_loss, **{name: getattr(SETTINGS, name) for name in LOSS})
+        terms = {name: getattr(SETTINGS, name) for name in LOSS}
+        loss = partial(step.objective_loss, weights=SETTINGS.loss_weights(), **terms)
         # Popular items come often, as in a log.
         rng = np.random.default_rng(0)
         law = 1 / np.arange(1, items + 1) ** 0.8

@@ -16,7 +16,6 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from mtmh.config import RetrievalSettings
 from mtmh.errors import UserError
-from mtmh.heads import CHANNELS
 
 
 class TwoHeadRetriever(PythonModel):
@@ -66,7 +65,7 @@ class TwoHeadRetriever(PythonModel):
                 "rank": rank + 1,
                 "item_id": self.item_ids[best.item[query, rank]],
                 "score": best.score[query, rank].astype(np.float64),
-                "head": np.array(CHANNELS)[best.channel[query, rank]],
+                "head": np.array(self.retriever.names)[best.channel[query, rank]],
                 "trigger_id": self.item_ids[best.trigger[query, rank]],
             }
         )

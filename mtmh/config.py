@@ -6,22 +6,20 @@ plain arguments on.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mtmh.errors import UserError
-from mtmh.layers import abbreviated, read_layers
+from mtmh.head_settings import ChannelList, HeadList
+from mtmh.heads import loss_weights
+from mtmh.layers import read_layers
+from mtmh.settings_check import check
 from mtmh.step_settings import DEFAULTS, StepTable
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[int, Field(ge=0, le=100)]
-MOST_PROBLEMS = 20  # of a configuration are said one by one
-
-
-Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -118,6 +116,8 @@ class TrainSettings(Section):
     """Stage train (paper section 3). `w_r` weighs the distillation,
     `tau_p`/`tau_q` are student's and teacher's.
 
+    `objective` is the short form of four lists of `heads`; where these are written, it and `w_r`
+    do not count.
     `hard_negatives` a step are drawn from the content neighbours of the batch's triggers; 0 = none.
     `id_dropout` is the share of a batch's items shown as T1 would not know them: it teaches the
     model where cold items belong, by their creator and their own numbers. `kernels` auto takes the
@@ -125,6 +125,7 @@ class TrainSettings(Section):
     """
 
     objective: Literal["mtmh", "mtsh", "stmh", "engagement"] = "mtmh"
+    heads: HeadList = []
     epochs: Count = 2
     batch_size: Annotated[int, Field(ge=2)] = 512
     uniform_negatives: Annotated[int, Field(ge=0)] = 512
@@ -141,6 +142,21 @@ class TrainSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     kernels: Literal["auto", "torch"] = "auto"
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> "TrainSettings":
+        if self.heads and self.objective != "mtmh":
+            raise ValueError(
+                f"objective is {self.objective}, the short form of a list of heads, and heads has"
+                " such a list too. Write objective: mtmh (the default) beside heads, or no heads."
+            )
+        return self
+
+    def loss_weights(self) -> dict[str, tuple[float, float]]:
+        """The model's heads in order, each with its weights of L_e and of L_r."""
+        if not self.heads:
+            return loss_weights(self.objective, self.w_r)
+        return {head.name: (head.l_e, head.l_r) for head in self.heads}
 
 
 class PrerankSettings(Section):
@@ -166,7 +182,10 @@ class PrerankSettings(Section):
 
 class RetrievalSettings(Section):
     """Stages index and evaluate (paper sections 5 and 6). `alpha` is the served
-    quota, in percent.
+    quota of the engagement head, in percent.
+
+    That is the short form for two; `channels` names any number with their quotas. A request, an arm
+    or `alphas` may still change alpha: the other channels share what it leaves in proportion.
     """
 
     k_ann: Count = 1000
@@ -177,6 +196,17 @@ class RetrievalSettings(Section):
     pool: Count = 500
     alphas: list[Percent] = [0, 30, 50, 70, 100]
     alpha: Percent = 50
+    channels: ChannelList = []
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> "RetrievalSettings":
+        quotas = {channel.head: channel.quota for channel in self.channels}
+        if len(quotas) > 1 and quotas.get("engagement", self.alpha) != self.alpha:
+            raise ValueError(
+                f"alpha is {self.alpha}, and channels gives the engagement head"
+                f" {quotas['engagement']}: both are its quota. Write alpha: {quotas['engagement']}."
+            )
+        return self
 
 
 class EvaluationSettings(Section):
@@ -236,6 +266,17 @@ class Config(Section):
     cluster: ClusterSettings = ClusterSettings()
 
     @model_validator(mode="after")
+    def _check_channels(self) -> "Config":
+        """A channel's head is trained."""
+        heads = list(self.train.loss_weights())
+        if unknown := [c.head for c in self.retrieval.channels if c.head not in heads]:
+            raise ValueError(
+                f"retrieval.channels names {' and '.join(map(repr, unknown))}, and the heads that"
+                f" are trained are {', '.join(heads)}. Name one of these, or add it to train.heads."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_devices(self) -> "Config":
         """No GPU is reserved for a step that is told to leave it alone."""
         for step, device in self.devices().items():
@@ -264,50 +305,3 @@ def load_config(*layers: Path, settings: list[str] | None = None) -> Config:
     merged = read_layers(layers, settings or [])
     where = " + ".join([p.name for p in layers] + list(settings or [])) or "the defaults"
     return check(Config, merged, where)
-
-
-def check(model: type[Settings], content: dict[str, Any], where: str) -> Settings:
-    """`content` as `model`. Raises UserError naming every wrong key and value at
-    once; `where` is what was read.
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        problems = error.errors()
-    # All problems at once, so that a file is corrected in one go; a long list ends after some.
-    lines = []
-    for problem in problems[:MOST_PROBLEMS]:
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"  {key}: no such setting. {_known_keys(problem['loc'], model)}")
-        elif problem["type"] == "value_error":  # a check of ours, over a whole section
-            lines.append(f"  {key + ': ' if key else ''}{problem['ctx']['error']}")
-        elif problem["type"] == "missing":
-            lines.append(f"  {key}: is not there, and has no default. Add it.")
-        else:
-            value = abbreviated(problem["input"])
-            lines.append(f"  {key}: {problem['msg'].lower()}, found {value}")
-    if left := len(problems) - len(lines):
-        lines.append(f"  and {left:,} more")
-    count = f"{len(problems)} errors" if len(problems) > 1 else "1 error"
-    raise UserError(f"configuration ({where}) has {count}:\n" + "\n".join(lines))
-
-
-def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    from difflib import get_close_matches
-
-    for part in location[:-1]:
-        if part in model.model_fields:  # others are places in a list, or keys of a table
-            model = _section(model.model_fields[part].annotation)
-    # Most wrong keys are misspelled.
-    close = get_close_matches(str(location[-1]), list(model.model_fields), n=1)
-    return (
-        f"Did you mean {close[0]!r}?" if close else f"Known here: {', '.join(model.model_fields)}."
-    )
-
-
-def _section(annotation: Any) -> type[BaseModel]:
-    """The section in `Section`, `list[Section]`, `dict[str, Section]` or `Section | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return _section(next(part for part in get_args(annotation) if part not in (str, type(None))))

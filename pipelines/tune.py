@@ -24,8 +24,14 @@ def tune(source: str, config: Config, work: Path) -> dict[str, Any]:
     Chosen is the highest L2 relevance of the merge among settings whose merged recall@500 is within
     1 % of the best and not below their own engagement head's; without topics, the best recall. What
     trials share is made once under `work`, and a trial that is there already is not trained again.
-    Raises UserError when one head alone is trained: there is no merge to choose for.
+    Raises UserError when one head alone is trained, as there is no merge to choose for, and for
+    heads with weights of their own.
     """
+    if config.train.heads:
+        raise UserError(
+            "train.heads has its weights written out, so there is no w_r to choose."
+            " Tune with train.heads=[], and write the heads afterwards."
+        )
     if config.train.objective not in ("mtmh", "stmh"):
         raise UserError(
             f"train.objective is {config.train.objective}: one head,"

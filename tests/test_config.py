@@ -1,5 +1,6 @@
 """Configurations: one error names every wrong key and value; the sizes are valid."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,55 @@ def test_what_kubernetes_would_not_take_or_nobody_use_is_refused_where_it_is_wri
         load_config(settings=[f"cluster.steps.{setting}"])
     assert f"  {key}: " in str(caught.value)
     assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("heads", "key", "advice"),
+    [
+        (
+            "[{name: a, l_e: 1}, {name: b, l_r: 1}, {name: a, l_r: 2}]",
+            "train.heads",
+            "'a' is there more than once",
+        ),
+        ("[{name: a, l_e: 1}, {name: b}]", "train.heads.1", "weights of head 'b' are all 0"),
+        ("[{name: a, l_e: -1}]", "train.heads.0.l_e", "greater than or equal to 0"),
+        ("[{name: a, w_r: 1}]", "train.heads.0.w_r", "no such setting"),
+        ("[{name: ../a, l_e: 1}]", "train.heads.0.name", "found '../a'"),
+        ("[{name: content, l_e: 1}]", "train.heads.0", "'content' is no name for a head"),
+    ],
+)
+def test_heads_that_cannot_be_are_one_clear_message(heads: str, key: str, advice: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(settings=[f"train.heads={heads}"])
+    message = str(caught.value)
+    assert "1 error" in message
+    assert f"  {key}: " in message
+    assert advice in message
+
+
+@pytest.mark.parametrize(
+    ("channels", "advice"),
+    [
+        ("[{head: engagement, quota: 50}, {head: relevance, quota: 40}]", "are 90 in all"),
+        (
+            "[{head: relevance, quota: 50}, {head: relevance, quota: 50}]",
+            "'relevance' is there more than once",
+        ),
+        ("[{head: engagement, quota: 40}, {head: relevance, quota: 60}]", "Write alpha: 40."),
+        ("[{head: engagement, quota: 50}, {head: deep, quota: 50}]", "names 'deep', and the heads"),
+        ("[{head: engagement, quota: 150}, {head: relevance, quota: -50}]", "2 errors"),
+    ],
+)
+def test_channels_that_cannot_be_are_one_clear_message(channels: str, advice: str) -> None:
+    with pytest.raises(UserError, match=re.escape(advice)):
+        load_config(settings=[f"retrieval.channels={channels}"])
+
+
+def test_heads_and_another_short_form_of_them_are_not_both_written() -> None:
+    heads = "train.heads=[{name: a, l_e: 1}]"
+    with pytest.raises(UserError, match=r"objective is stmh, the short form .* Write objective"):
+        load_config(settings=[heads, "train.objective=stmh"])
+    assert load_config(settings=[heads]).train.loss_weights() == {"a": (1.0, 0.0)}
 
 
 def test_a_line_of_the_table_that_is_written_in_part_keeps_the_rest() -> None:

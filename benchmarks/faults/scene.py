@@ -16,7 +16,8 @@ from benchmarks.server_process import RunningServer, free_ports, make_store, ser
 from feature_repo.store import EMBEDDED
 from mtmh.errors import UserError
 from mtmh.heads import HEADS
-from mtmh.retrieval.version import MANIFEST, write_manifest
+from mtmh.retrieval.channels import channels_in
+from mtmh.retrieval.version import MANIFEST, verify, write_manifest
 from serving.triton.export import write_package
 from serving.triton.store import install, promote
 
@@ -162,5 +163,6 @@ def exchanged(run: Path, out: Path) -> Path:
         second.rename(first)
         (retriever / "draft").rename(second)
     (retriever / MANIFEST).unlink()
-    write_manifest(retriever, {"path": "synthetic", "fingerprint": "exchanged", "split_time": ""})
+    created_from = {"path": "synthetic", "fingerprint": "exchanged", "split_time": ""}
+    write_manifest(retriever, created_from, channels_in(verify(run / "retriever")))
     return out

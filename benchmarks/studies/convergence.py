@@ -82,7 +82,8 @@ def follow(world: Arrival, settings: TrainSettings, seed: int) -> tuple[Paths, i
     )
     model = build_model(shape)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=settings.lr)
-    law = {name: getattr(settings, name) for name in ("objective", "tau_p", "tau_q", "w_r", "logq")}
+    law = {name: getattr(settings, name) for name in ("tau_p", "tau_q", "logq")}
+    law["weights"] = settings.loss_weights()
 
     def train(batch: Batch) -> None:
         ids, floats = world.catalog.ids[batch.items], world.catalog.floats[batch.items]

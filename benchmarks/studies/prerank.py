@@ -29,7 +29,6 @@ from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.heads import HEADS
-from mtmh.retrieval.merge import quotas_at
 from mtmh.retrieval.retriever import (
     Pool,
     Request,
@@ -69,9 +68,7 @@ def rank(source: str, setting: Setting, seed: int) -> Figures:
     together: Pools = {}  # ranking -> the list of both heads
     # Always the same candidates, so that only their order makes a difference.
     for ranking, pools, scored in rankings(retriever, test, config.retrieval):
-        merged = merge_pools(
-            list(pools.values()), quotas_at(config.retrieval.alpha, list(pools)), size
-        )
+        merged = merge_pools(list(pools.values()), retriever.quotas(config.retrieval.alpha), size)
         lists = {**{f"{head}_head": pool for head, pool in pools.items()}, "merged": merged}
         # One list of both heads needs scores that mean the same in both.
         if scored:

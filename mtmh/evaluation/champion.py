@@ -14,7 +14,6 @@ from mtmh.config import RetrievalSettings
 from mtmh.data.prepared import Prepared
 from mtmh.ids import Ids
 from mtmh.ragged import Ragged
-from mtmh.retrieval.merge import quotas_at
 from mtmh.retrieval.retriever import Lists, Pool, Request, Retriever, merge_pools
 from mtmh.retrieval.version import MANIFEST, verify
 
@@ -55,7 +54,7 @@ def champion_pool(
     # All in the champion's numbers, so that its preranker reads them too.
     history, hidden = _renumbered(triggers, to_champion), _renumbered(seen, to_champion)
     pools = champion.pools(Request.of(history, hidden, settings), lists_of_today)
-    quotas = quotas_at(settings.alpha, list(pools))
+    quotas = champion.quotas(settings.alpha)
     merged = merge_pools(list(pools.values()), quotas, settings.pool)
     item = np.where(merged.item >= 0, to_today[merged.item], -1)
     trigger = np.where(merged.trigger >= 0, to_today[merged.trigger], -1)

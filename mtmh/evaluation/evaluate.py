@@ -3,7 +3,7 @@ baselines and the champion (section 6).
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,7 @@ from mtmh.evaluation.metrics import (
     share_of,
     topic_matches,
 )
-from mtmh.heads import CHANNELS
 from mtmh.ragged import Ragged
-from mtmh.retrieval.merge import quotas_at
 from mtmh.retrieval.retriever import Pool, Request, Retriever, merge_pools
 
 BASELINES = ("popularity", "itemknn", "content")
@@ -90,8 +88,11 @@ class Sample:
         user_ids = table["user_id"].combine_chunks().take(pa.array(named[users[rows]]))
         return cls(rows, user_ids, data.items["item_id"].combine_chunks())
 
-    def candidates(self, model: str, pool: Pool) -> pa.Table:
-        """Rows model, user_id, rank, item_id, trigger_id, head, score of the users' lists."""
+    def candidates(self, model: str, pool: Pool, channels: Sequence[str]) -> pa.Table:
+        """Rows model, user_id, rank, item_id, trigger_id, head, score of the users' lists.
+
+        `channels`: names by their numbers in the pool.
+        """
         row, column = np.nonzero(pool.item[self.rows] >= 0)
         user = self.rows[row]
         # Dictionaries, so that ten million ids are written as numbers and not hashed one by one.
@@ -106,7 +107,7 @@ class Sample:
                 "rank": (column + 1).astype(np.int32),
                 "item_id": encode(pa.array(pool.item[user, column]), self.item_ids),
                 "trigger_id": encode(pa.array(pool.trigger[user, column]), self.item_ids),
-                "head": encode(head, pa.array(CHANNELS)),
+                "head": encode(head, pa.array(channels)),
                 "score": pool.score[user, column],
             }
         )
@@ -153,7 +154,7 @@ def evaluate(
         metrics = measure(pool, test)
         models[name] = summary(metrics, pool, test)
         sampled[name] = summary(metrics, pool, test, sample.rows)
-        tables.append(sample.candidates(name, pool))
+        tables.append(sample.candidates(name, pool, version.names))
         if name == f"merged_alpha_{retrieval.alpha}":
             for_gate |= _for_gate("challenger", metrics, pool)
         print(f"evaluate: {name}: {_line(models[name])}", flush=True)
@@ -253,7 +254,7 @@ def _pools(
     for head, pool in pools.items():
         yield f"{head}_head", pool
     for alpha in sorted({*settings.alphas, settings.alpha}):
-        quotas = quotas_at(alpha, list(pools))
+        quotas = version.quotas(alpha)
         yield f"merged_alpha_{alpha}", merge_pools(list(pools.values()), quotas, size)
 
 
@@ -277,7 +278,7 @@ def _line(row: dict[str, Any]) -> str:
 def evaluate_heads(
     prepared: Path, content: Path, retriever: Path, settings: RetrievalSettings, fresh_hours: float
 ) -> dict[str, dict[str, float | None]]:
-    """The two heads and their merge alone, measured as in `evaluate`: what a
+    """The channels and their merge alone, measured as in `evaluate`: what a
     trial of settings needs to know.
 
     Returns the metrics of each head, `<head>_head`, and of the merge at the served alpha, `merged`;
@@ -286,7 +287,7 @@ def evaluate_heads(
     data, version = Prepared.load(prepared), Retriever.load(retriever)
     test = Test.of(data, np.load(content / "content.npy"), settings.triggers, fresh_hours)
     by_head = version.pools(Request.of(test.triggers, test.seen, settings))
-    quotas = quotas_at(settings.alpha, list(by_head))
+    quotas = version.quotas(settings.alpha)
     pools = {f"{head}_head": pool for head, pool in by_head.items()}
     pools["merged"] = merge_pools(list(by_head.values()), quotas, settings.pool)
     return {name: summary(measure(pool, test), pool, test) for name, pool in pools.items()}

@@ -14,22 +14,22 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mtmh.data.sampler import Batch
+from mtmh.heads import LossWeights
 from mtmh.kernels.elementwise import sum_into
 from mtmh.kernels.fused_heads import pad_rows, padded_rows
 from mtmh.kernels.loss_rows import add_to_rows, row_losses
 from mtmh.kernels.products import product
 from mtmh.kernels.threads import n_workers, parallel_map, split_range
-from mtmh.model.losses import MASKED, loss_weights
+from mtmh.model.losses import MASKED
 
 
 def fused_objective_loss(
     vectors: dict[str, Tensor],
     content: Tensor,
     batch: Batch,
-    objective: str,
+    weights: LossWeights,
     tau_p: float,
     tau_q: float,
-    w_r: float,
     logq: bool,
     precision: torch.dtype,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -38,7 +38,6 @@ def fused_objective_loss(
     `vectors` are float32; `precision` of the similarities is float32 or bfloat16, losses and sums
     are not.
     """
-    weights = {head: loss_weights(objective, head, w_r) for head in vectors}
     heads = sorted(vectors, key=lambda head: -weights[head][1])  # what takes longest goes first
     units = {head: vectors[head].detach() for head in heads}
     temperatures = [(content, tau_q), *((unit, tau_p) for unit in units.values())]

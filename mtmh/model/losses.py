@@ -10,11 +10,14 @@ With trigger i, its positive j and the negatives k, over the set {j, k ..} of th
     L_r  = KL(q || p)                 distillation, with the uncorrected s
     L_mt = L_e + w_r * L_r
 
+Each head minimizes its own sum of the two, any number of heads over one bottom (`train.heads`);
+four such lists have a short form, `train.objective` (`mtmh.heads.loss_weights`):
+
 | objective    | engagement head | relevance head     |
 |--------------|-----------------|--------------------|
 | mtmh         | L_e             | L_e + w_r * L_r    |
 | stmh         | L_e             | L_r                |
-| mtsh         | (one head)      | L_e + w_r * L_r    |
+| mtsh         | (none)          | L_e + w_r * L_r    |
 | engagement   | L_e             | (none)             |
 
 `mtmh/kernels` computes the same faster on a CPU; tests hold the two together.
@@ -25,41 +28,28 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from mtmh.data.sampler import Batch
+from mtmh.heads import LossWeights
 
-HEADS_OF = {
-    "mtmh": ("engagement", "relevance"),
-    "stmh": ("engagement", "relevance"),
-    "mtsh": ("relevance",),
-    "engagement": ("engagement",),
-}
 # Logit of a masked column, in student and teacher alike. Finite, so that its
 # term q * (log q - log p) is 0 * 0 and not the NaN of 0 * (-inf + inf); far
 # enough below any logit that its exponential is 0.
 MASKED = -1e30
 
 
-def loss_weights(objective: str, head: str, w_r: float) -> tuple[float, float]:
-    """Weights of L_e and of L_r in what `head` minimizes: the table above."""
-    if head == "engagement":
-        return 1.0, 0.0
-    return (0.0, 1.0) if objective == "stmh" else (1.0, w_r)
-
-
 def objective_loss(
     vectors: dict[str, Tensor],
     content: Tensor,
     batch: Batch,
-    objective: str,
+    weights: LossWeights,
     tau_p: float,
     tau_q: float,
-    w_r: float,
     logq: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The scalar to minimize and its parts, named `<head>_head_<loss>`, without a graph.
 
     Arguments: `vectors` {head: float [n, d] unit rows} of batch.items; `content` float [n, c] unit
-    rows of the same items, zero rows for items without content; the rest as in TrainSettings. A
-    loss of weight 0 is not computed.
+    rows of the same items, zero rows for items without content; `weights` of L_e and L_r of each
+    head in `vectors`; the rest as in TrainSettings. A loss of weight 0 is not computed.
     """
     offsets = column_offsets(batch)
     teacher_logits = similarity(content.detach(), batch) / tau_q + offsets
@@ -67,7 +57,7 @@ def objective_loss(
     has_content = content.detach().index_select(0, batch.trigger).any(dim=1)
     terms, parts = list[Tensor](), dict[str, Tensor]()
     for head, units in vectors.items():
-        engagement_weight, relevance_weight = loss_weights(objective, head, w_r)
+        engagement_weight, relevance_weight = weights[head]
         logits = similarity(units, batch) / tau_p + offsets
         if engagement_weight > 0:
             corrected = logits - batch.log_q if logq else logits

@@ -1,4 +1,4 @@
-"""Two heads over one bottom (paper section 3): engagement and relevance, each an
+"""Heads over one bottom (paper section 3: two, engagement and relevance), each an
 MLP to a unit vector.
 
 The bottom is shared: SparseNN embeds id features, DenseNN maps float features, and the heads read
@@ -23,7 +23,7 @@ class TwoHeads(nn.Module):
 
     Arguments: `vocabularies` rows of each id table (row 0 = unknown), `dims` their widths, `mean`
     and `deviation` of the float features (both empty when there are none), `hidden` widths of each
-    head's MLP, `out_dim` of its output, `heads` one name (MTSH and single-head training) or two.
+    head's MLP, `out_dim` of its output, `heads` their names: the paper's two, or any others.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ class _Point:
     @property
     def color(self) -> str:
         if self.is_head:
-            return COLORS[self.name.removesuffix("_head")]
+            return COLORS.get(self.name.removesuffix("_head"), INK)
         return COLORS["baseline" if self.alpha is None else "merged"]
 
     def words(self, full: bool) -> str:

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from mtmh.heads import CHANNELS
+from mtmh.heads import HEADS
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,23 @@ def quota_merge(lists: Sequence[np.ndarray], quotas: Sequence[float], k: int) ->
     return merged
 
 
-def quotas_at(alpha: float, channels: Sequence[str] = CHANNELS) -> tuple[float, ...]:
-    """Each channel's quota in percent: `alpha` for the engagement head, the rest in equal parts.
+def quotas_at(
+    alpha: float, channels: Sequence[str] = HEADS, quotas: Sequence[float] | None = None
+) -> tuple[float, ...]:
+    """Each channel's quota in percent: `alpha` for the engagement head; the others share the rest.
 
-    A channel alone has all of it, whatever alpha says.
+    They share it in proportion to their own `quotas`, in equal parts where there are none or all of
+    theirs are 0. A channel alone has all, whatever alpha says; channels without the engagement head
+    among them have their own quotas.
     """
+    default = quotas or (100 / len(channels),) * len(channels)
     if "engagement" not in channels or len(channels) == 1:
-        return (100 / len(channels),) * len(channels)
-    rest = (100 - alpha) / (len(channels) - 1)
-    return tuple(alpha if channel == "engagement" else rest for channel in channels)
+        return tuple(default)
+    others = [q for channel, q in zip(channels, default, strict=True) if channel != "engagement"]
+    # What is left for all others goes to each by its share of them.
+    shares = [q / sum(others) if sum(others) else 1 / len(others) for q in others]
+    rest = iter([(100 - alpha) * share for share in shares])
+    return tuple(alpha if channel == "engagement" else next(rest) for channel in channels)
 
 
 def offers_passed(

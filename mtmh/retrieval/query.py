@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 
 from mtmh.config import RetrievalSettings
 from mtmh.errors import UserError
-from mtmh.heads import CHANNELS
 from mtmh.ids import Ids
 from mtmh.ragged import Ragged
-from mtmh.retrieval.merge import quota_merge, quotas_at
+from mtmh.retrieval.merge import quota_merge
 from mtmh.retrieval.retriever import Request, Retriever
 
 
@@ -58,14 +57,14 @@ def similar(
     trigger = _rows(retriever, [item_id])
     # The merge drops what both heads offer, so each looks deeper than `k`.
     depth = min(max(2 * k, 50), len(retriever.items) - 1)
-    lists = {head: retriever.similar_items(trigger, depth, head) for head in retriever.indexes}
+    lists = {head: retriever.similar_items(trigger, depth, head) for head in retriever.names}
     triggers, heads = np.repeat(trigger, k), list(lists)
     candidates = {
         head: _candidates(retriever, ids[0, :k], scores[0, :k], triggers, [head] * k)
         for head, (ids, scores) in lists.items()
     }
     if len(heads) > 1:
-        merged = quota_merge([ids for ids, _ in lists.values()], quotas_at(alpha, heads), k)
+        merged = quota_merge([ids for ids, _ in lists.values()], retriever.quotas(alpha), k)
         score = merged.take([scores for _, scores in lists.values()], -np.inf)
         names = [heads[number] for number in merged.channel[0]]
         candidates["merged"] = _candidates(retriever, merged.item[0], score[0], triggers, names)
@@ -83,7 +82,7 @@ def recommend(
     triggers = Ragged.of([_rows(retriever, history)])
     request = Request.of(triggers, triggers.sorted(), settings)
     best = retriever.recommend(replace(request, size=max(settings.pool, k)), alpha)
-    heads = [CHANNELS[number] for number in best.channel[0, :k]]
+    heads = [retriever.names[number] for number in best.channel[0, :k]]
     return _candidates(retriever, best.item[0, :k], best.score[0, :k], best.trigger[0, :k], heads)
 
 

@@ -118,7 +118,8 @@ def extend(
     columns, schema = retriever.items.column_names, retriever.items.schema
     new = items.append_column("in_train", pa.repeat(False, len(items))).select(columns)
     table = pa.concat_tables([retriever.items, new.cast(schema)]).combine_chunks()
-    return Extended(Retriever(table, vectors, indexes, content, ranker), items, encoded, tunings)
+    extended = Retriever(table, retriever.channels, vectors, indexes, content, ranker)
+    return Extended(extended, items, encoded, tunings)
 
 
 def refresh(
@@ -161,7 +162,8 @@ def refresh(
             "newest": newest.isoformat() if newest else None,
             "base": hashlib.sha256((version / MANIFEST).read_bytes()).hexdigest(),
         }
-        write_manifest(draft, created_from | {"refreshed": refreshed})
+        channels = extended.retriever.channels
+        write_manifest(draft, created_from | {"refreshed": refreshed}, channels)
         draft.rename(out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

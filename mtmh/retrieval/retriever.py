@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtmh.config import RetrievalSettings
-from mtmh.heads import CHANNELS
 from mtmh.model.preranker import Preranker
 from mtmh.ragged import Ragged
+from mtmh.retrieval.channels import Channel, channels_in
 from mtmh.retrieval.index import on_gpu, search
 from mtmh.retrieval.merge import quota_merge, quotas_at
 from mtmh.retrieval.scoring import (
@@ -37,7 +37,7 @@ class Pool:
     item: np.ndarray  # int32 [U, size]
     score: np.ndarray  # float32 [U, size], falling within a channel
     trigger: np.ndarray  # int32 [U, size], the item that retrieved it
-    channel: np.ndarray  # int8 [U, size], index in mtmh.heads.CHANNELS; -1 where there is no item
+    channel: np.ndarray  # int8 [U, size], place in Retriever.channels; -1 where there is no item
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Request:
 class Retriever:
     """One version, loaded: item table, an index per channel and the vectors it was built from.
 
-    A channel is a named source of candidates; the quota that it has of a merged list comes with the
-    request. Today's channels are the two heads.
+    A channel is a named source of candidates; a request's alpha changes the quotas that they have.
     """
 
     items: pa.Table
+    channels: tuple[Channel, ...]
     vectors: dict[str, np.ndarray]  # channel -> float32 [items, d], unit rows
     indexes: dict[str, faiss.Index]
     content: np.ndarray  # float32 [items, c]
@@ -73,14 +73,14 @@ class Retriever:
     @classmethod
     def load(cls, version: Path) -> "Retriever":
         """Read a version directory; checksums first. Raises UserError when they do not agree."""
-        verify(version)
-        paths = {channel: version / f"{channel}.faiss" for channel in CHANNELS}
-        paths = {channel: path for channel, path in paths.items() if path.exists()}
+        channels = channels_in(verify(version))
+        paths = {channel.name: version / f"{channel.head}.faiss" for channel in channels}
         indexes = {channel: faiss.read_index(str(path)) for channel, path in paths.items()}
         has_preranker = (version / "preranker.json").exists()
         return cls(
             items=pq.read_table(version / "items.parquet"),
-            vectors={channel: np.load(version / f"{channel}.npy") for channel in indexes},
+            channels=channels,
+            vectors={c.name: np.load(version / f"{c.head}.npy") for c in channels},
             indexes={channel: on_gpu(index) for channel, index in indexes.items()},
             content=np.load(version / "content.npy"),
             preranker=Preranker.load(version) if has_preranker else None,
@@ -93,7 +93,17 @@ class Retriever:
     def recommend(self, request: Request, alpha: float) -> Pool:
         """Each user's merged list, `alpha` percent from the engagement head (see `quota_merge`)."""
         pools = self.pools(request)
-        return merge_pools(list(pools.values()), quotas_at(alpha, list(pools)), request.size)
+        return merge_pools(list(pools.values()), self.quotas(alpha), request.size)
+
+    def quotas(self, alpha: float) -> tuple[float, ...]:
+        """Of each channel, in percent, where the engagement head has `alpha`."""
+        default = [channel.quota for channel in self.channels]
+        return quotas_at(alpha, self.names, default)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the channels, by their numbers."""
+        return [channel.name for channel in self.channels]
 
     def pools(
         self,
@@ -116,7 +126,7 @@ class Retriever:
         pools = {}
         for channel in channels or self.indexes:
             lists = search_lists(distinct, k, channel)
-            number = CHANNELS.index(channel)
+            number = self.names.index(channel)
             pool = pool_lists(distinct, lists, request, depth, len(self.items), number)
             if ranker is not None:
                 logits = candidate_logits(ranker, request.triggers, pool.item)

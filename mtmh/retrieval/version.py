@@ -1,8 +1,9 @@
-"""Stage index: one version = the model and an index per head, copied and loaded together."""
+"""Stage index: one version = the model and an index per channel, copied and loaded together."""
 
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from mtmh.config import RetrievalSettings, load_config
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
-from mtmh.heads import HEADS
+from mtmh.retrieval.channels import Channel, as_manifest, channels_of
 from mtmh.retrieval.index import build_index
 from mtmh.retrieval.scoring import place_cold
 
@@ -35,25 +36,24 @@ def build(
     """Write the version directory `out`; its manifest comes last and holds the
     sha256 of every file.
 
-    weights.safetensors and model.json; <head>.npy and <head>.faiss for each head trained;
+    weights.safetensors and model.json; <head>.npy and <head>.faiss for each channel;
     items.parquet (row = item, with `in_train`: engaged with in T1) and item_features.parquet;
     content.npy and the encoder that made it (see `ContentEncoder.load`); index.json, the tuning of
     each index; preranker.safetensors and preranker.json where the directory `preranker` holds them.
     """
     data = Prepared.load(prepared)
     content_vectors = np.load(content / "content.npy")
-    tau_q = json.loads((model / "model.json").read_text())["tau_q"]
+    metadata = json.loads((model / "model.json").read_text())
+    tau_q, channels = metadata["tau_q"], channels_of(metadata["architecture"]["heads"], settings)
     if settings.cold == "content":
         cold = int((~data.in_train & content_vectors.any(axis=1)).sum())
         print(
             f"index: {cold:,} items that T1 does not know are placed by their content neighbours",
             flush=True,
         )
-    # An index of each head that was trained, over its vectors with the cold items placed.
+    # An index of each channel, over its head's vectors with the cold items placed.
     tunings = {}
-    for head in HEADS:
-        if not (model / f"{head}.npy").exists():
-            continue
+    for head in (channel.head for channel in channels):
         vectors = np.load(model / f"{head}.npy")
         if settings.cold == "content":
             vectors = place_cold(vectors, content_vectors, data.in_train, tau_q)
@@ -78,7 +78,7 @@ def build(
     (out / "index.json").write_text(json.dumps(tunings))
     # The manifest comes last: a version without one is unfinished.
     created_from = {name: data.info[name] for name in ("path", "fingerprint", "split_time")}
-    write_manifest(out, created_from)
+    write_manifest(out, created_from, channels)
 
 
 def _check_finite(vectors: np.ndarray, head: str, data: Prepared, features: Path) -> None:
@@ -102,12 +102,18 @@ def _check_finite(vectors: np.ndarray, head: str, data: Prepared, features: Path
     )
 
 
-def write_manifest(version: Path, created_from: dict[str, Any]) -> None:
-    """Name every file of the version with its checksum."""
+def write_manifest(
+    version: Path, created_from: dict[str, Any], channels: Sequence[Channel]
+) -> None:
+    """Name the version's channels, and every file of it with its checksum."""
     # step.json belongs to the stage and not to the version.
     paths = [path for path in sorted(version.iterdir()) if path.name not in (MANIFEST, "step.json")]
     files = {path.name: _sha256(path) for path in paths}
-    manifest = {"created_from": created_from, "sha256": files}
+    manifest = {
+        "created_from": created_from,
+        "channels": as_manifest(channels),
+        "sha256": files,
+    }
     (version / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 

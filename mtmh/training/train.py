@@ -1,4 +1,4 @@
-"""Stage train: both heads on the mined pairs."""
+"""Stage train: all heads on the mined pairs."""
 
 import hashlib
 import json
@@ -19,7 +19,6 @@ from mtmh.data.sampler import PairSampler
 from mtmh.device import pick_device, pick_precision
 from mtmh.errors import UserError
 from mtmh.model.catalog import Catalog
-from mtmh.model.losses import HEADS_OF
 from mtmh.model.two_heads import build_model
 from mtmh.ragged import Ragged
 from mtmh.training.loop import embed, fit
@@ -51,18 +50,18 @@ def train(
     _check_teacher(teacher, settings)
     sampler = _sampler(data, pairs, settings, seed, neighbours)
     torch.manual_seed(seed)
+    weights = settings.loss_weights()
     architecture = catalog.architecture(
-        settings.embedding_dim, settings.hidden, settings.out_dim, HEADS_OF[settings.objective]
+        settings.embedding_dim, settings.hidden, settings.out_dim, tuple(weights)
     )
     model = build_model(architecture)
     device = pick_device(settings.device, "train.device")
     step = pick_step(settings.kernels, device, pick_precision(settings.precision, device))
     loss = partial(
         step.objective_loss,
-        objective=settings.objective,
+        weights=weights,
         tau_p=settings.tau_p,
         tau_q=settings.tau_q,
-        w_r=settings.w_r,
         logq=settings.logq,
     )
     # A checkpoint is continued only by a run of the same settings, data and inputs.
@@ -74,8 +73,8 @@ def train(
     # The results: vectors of all items, the weights, and what it takes to build the model again.
     for head, vectors in embed(model, catalog, device).items():
         np.save(out / f"{head}.npy", vectors.numpy())
-    weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    save_file(weights, out / "weights.safetensors")
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    save_file(tensors, out / "weights.safetensors")
     (out / "weights.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
     metadata = {
         "architecture": architecture,
@@ -120,11 +119,12 @@ def _sampler(
 
 def _check_teacher(teacher: torch.Tensor, settings: TrainSettings) -> None:
     """Raises UserError when a distillation loss is to be learned from no content at all."""
-    relevance_weight = 1.0 if settings.objective == "stmh" else settings.w_r
-    if settings.objective != "engagement" and relevance_weight > 0 and not teacher.any():
+    distilled = [head for head, (_, weight) in settings.loss_weights().items() if weight > 0]
+    if distilled and not teacher.any():
+        instead = "l_r: 0 for it in train.heads" if settings.heads else "train.objective=engagement"
         raise UserError(
-            "no item has a title or text, so there is nothing the relevance head could learn from. "
-            "Add a title column to items, or write train.objective=engagement."
+            f"no item has a title or text, so there is nothing the {' or '.join(distilled)} head "
+            f"could learn from. Add a title column to items, or write {instead}."
         )
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtmh.config import check
 from mtmh.errors import UserError
 from mtmh.layers import read_small
+from mtmh.settings_check import check
 from serving.router.limits import Tokens
 from serving.router.metrics import Metrics
 from serving.router.settings import Settings, Source

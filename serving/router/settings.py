@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from mtmh.config import Section, check
+from mtmh.config import Section
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arms
 from mtmh.layers import read_layers, read_sections, read_small
+from mtmh.settings_check import check
 
 DEFAULTS = Path(__file__).with_name("router.yaml")
 # What the interface declares; a configuration may lower them.

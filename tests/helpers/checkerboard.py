@@ -27,6 +27,11 @@ from mtmh.data.prepare import prepare
 from mtmh.stages import StageFolders as Stages
 
 OLD, ITEMS, USERS, EVENTS = 40, 44, 60, 15
+THREE_HEADS = [
+    {"name": "engagement", "l_e": 1},
+    {"name": "relevance", "l_e": 1, "l_r": 1},
+    {"name": "subject", "l_r": 1},
+]
 SIDE, SUBJECT = np.arange(ITEMS) % 2, np.arange(ITEMS) // 10 % 2
 
 
@@ -115,9 +120,12 @@ def write_stages(root: Path, gone: tuple[int, ...] = (), seed: int = 0) -> Stage
 
 
 def write_model(stages: Stages, out: Path, objective: str) -> Path:
-    """The stage train, seed 0."""
+    """The stage train, seed 0; the objective "three heads" has one for the content alone."""
     out.mkdir(parents=True)
-    WRITERS["train"](stages, out, train_settings(objective=objective), 0, out / "checkpoints")
+    heads: dict[str, Any] = {"objective": objective}
+    if objective == "three heads":
+        heads = {"heads": THREE_HEADS}
+    WRITERS["train"](stages, out, train_settings(**heads), 0, out / "checkpoints")
     return out
 
 

@@ -30,8 +30,9 @@ from mtmh.config import (
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.model.preranker import Preranker
+from mtmh.retrieval.channels import channels_in
 from mtmh.retrieval.index import build_index
-from mtmh.retrieval.version import write_manifest
+from mtmh.retrieval.version import verify, write_manifest
 from mtmh.stages import StageFolders
 
 RETRIEVAL = RetrievalSettings(k_ann=100, pool=60, triggers=12, min_recall=0.9)
@@ -120,7 +121,8 @@ def write_without(version: Path, kept: np.ndarray, out: Path) -> None:
     tables = ranker.past[rows], ranker.interest[rows], items, ranker.new[rows]
     left = Preranker(ranker.towers, *tables, ranker.weights, ranker.candidates)
     left.save(out, json.loads((version / "preranker.json").read_text()))
-    write_manifest(out, json.loads((version / "manifest.json").read_text())["created_from"])
+    manifest = verify(version)
+    write_manifest(out, manifest["created_from"], channels_in(manifest))
 
 
 def _known(data: Prepared) -> np.ndarray:

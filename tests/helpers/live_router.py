@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.processes import free_ports
+from mtmh.retrieval.channels import channels_in
 from mtmh.retrieval.version import verify, write_manifest
 from serving.router.app import make_server
 from serving.router.service import Service
@@ -110,7 +111,8 @@ def dated(retriever: Path, out: Path, dates: list[datetime | None]) -> Path:
     column = pa.array([*dates, *[None] * (len(items) - len(dates))], pa.timestamp("us", tz="UTC"))
     at = items.column_names.index("created_at")
     pq.write_table(items.set_column(at, "created_at", column), out / "items.parquet")
-    write_manifest(out, verify(retriever)["created_from"])
+    manifest = verify(retriever)
+    write_manifest(out, manifest["created_from"], channels_in(manifest))
     return out
 
 

@@ -1,4 +1,4 @@
-"""The losses' kernels against the plain losses in float64: values, gradients, every objective."""
+"""The losses' kernels against the plain losses in float64: values, gradients, any heads."""
 
 import gc
 import math
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from helpers.small_batch import batch_of_a_pair, some_batch, some_rows, unit
+from helpers.some_heads import some_heads
 from torch import Tensor
 
 from mtmh.data.sampler import Batch
@@ -16,14 +17,14 @@ from mtmh.kernels.fused_losses import fused_objective_loss
 from mtmh.kernels.loss_rows import row_losses
 from mtmh.kernels.threads import n_workers, one_thread_per_op
 from mtmh.model.losses import (
-    HEADS_OF,
     column_offsets,
     engagement_loss,
     objective_loss,
     relevance_loss,
 )
 
-SETTINGS = {"tau_p": 0.13, "tau_q": 0.08, "w_r": 0.7}
+SETTINGS = {"tau_p": 0.13, "tau_q": 0.08}
+HEADS = some_heads(w_r=0.7)
 
 
 @dataclass
@@ -38,21 +39,19 @@ class Result:
 
 
 def result(
-    batch: Batch, objective: str, logq: bool, precision: torch.dtype, plain: bool = False
+    batch: Batch, heads: str, logq: bool, precision: torch.dtype, plain: bool = False
 ) -> Result:
     """Of vectors in `precision`, or of float32 ones with products in bfloat16; some triggers have
     no content.
     """
     n, dtype = len(batch.items), torch.float64 if plain else torch.float32
-    vectors = {
-        head: unit(n, 8, i, dtype).requires_grad_() for i, head in enumerate(HEADS_OF[objective])
-    }
+    vectors = {head: unit(n, 8, i, dtype).requires_grad_() for i, head in enumerate(HEADS[heads])}
     content = unit(n, 8, 9, dtype)
     content[batch.trigger[::3]] = 0
     if plain:
-        total, parts = objective_loss(vectors, content, batch, objective, **SETTINGS, logq=logq)
+        total, parts = objective_loss(vectors, content, batch, HEADS[heads], **SETTINGS, logq=logq)
     else:
-        arguments = (vectors, content, batch, objective)
+        arguments = (vectors, content, batch, HEADS[heads])
         total, parts = fused_objective_loss(*arguments, **SETTINGS, logq=logq, precision=precision)
     gradients = torch.autograd.grad(3 * total, list(vectors.values()))
     return Result(
@@ -63,13 +62,13 @@ def result(
 
 
 @pytest.mark.parametrize("logq", [True, False])
-@pytest.mark.parametrize("objective", list(HEADS_OF))
-def test_losses_and_gradients_are_the_plain_ones(objective: str, logq: bool) -> None:
+@pytest.mark.parametrize("heads", list(HEADS))
+def test_losses_and_gradients_are_the_plain_ones(heads: str, logq: bool) -> None:
     batch = some_batch()
     assert batch.log_count.max() > 0
     assert len(batch.hit_row)
-    fused = result(batch, objective, logq, torch.float32)
-    plain = result(batch, objective, logq, torch.float64, plain=True)
+    fused = result(batch, heads, logq, torch.float32)
+    plain = result(batch, heads, logq, torch.float64, plain=True)
     torch.testing.assert_close(fused.total, plain.total, rtol=1e-6, atol=0)
     assert list(fused.parts) == list(plain.parts)
     torch.testing.assert_close(fused.parts, plain.parts, rtol=1e-6, atol=1e-7)
@@ -128,10 +127,10 @@ def test_a_masked_column_gets_no_gradient_at_all(precision: torch.dtype) -> None
     assert gradient[gradient != 0].abs().min() > torch.finfo(precision).smallest_normal
 
 
-@pytest.mark.parametrize("objective", list(HEADS_OF))
-def test_bfloat16_products_give_the_gradient_within_their_rounding(objective: str) -> None:
+@pytest.mark.parametrize("heads", list(HEADS))
+def test_bfloat16_products_give_the_gradient_within_their_rounding(heads: str) -> None:
     rounded, exact = (
-        torch.cat(result(some_batch(), objective, True, precision).gradients)
+        torch.cat(result(some_batch(), heads, True, precision).gradients)
         for precision in (torch.bfloat16, torch.float32)
     )
     assert 0 < float((rounded - exact).norm() / exact.norm()) < 0.02
@@ -143,7 +142,7 @@ def test_distillation_takes_the_uncorrected_logits() -> None:
     content, results = unit(len(batch.items), 4, 2, torch.float32), []
     for drawn in (batch, other):
         vectors = unit(len(batch.items), 5, 1, torch.float32).requires_grad_()
-        arguments = ({"relevance": vectors}, content, drawn, "stmh")
+        arguments = ({"relevance": vectors}, content, drawn, HEADS["stmh"])
         total, parts = fused_objective_loss(
             *arguments, **SETTINGS, logq=True, precision=torch.float32
         )
@@ -174,13 +173,13 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("objective", list(HEADS_OF))
-def test_threads_change_neither_losses_nor_gradients(objective: str, two_threads: None) -> None:
+@pytest.mark.parametrize("heads", list(HEADS))
+def test_threads_change_neither_losses_nor_gradients(heads: str, two_threads: None) -> None:
     batch = some_batch()
-    alone = result(batch, objective, True, torch.float32)
+    alone = result(batch, heads, True, torch.float32)
     with one_thread_per_op():
         assert n_workers() == 2
-        together, again = (result(batch, objective, True, torch.float32) for _ in range(2))
+        together, again = (result(batch, heads, True, torch.float32) for _ in range(2))
     torch.testing.assert_close(together.total, alone.total, rtol=1.3e-6, atol=1e-5)
     torch.testing.assert_close(together.gradients, alone.gradients, rtol=1.3e-6, atol=1e-5)
     assert torch.equal(together.total, again.total)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from helpers.small_batch import batch_of_a_pair, some_batch, unit
+from helpers.some_heads import THREE_HEADS, some_heads
 
 from mtmh.data.sampler import Batch
-from mtmh.model.losses import HEADS_OF, MASKED, engagement_loss, objective_loss, relevance_loss
+from mtmh.model.losses import MASKED, engagement_loss, objective_loss, relevance_loss
 
 TAU_P, TAU_Q, W_R = 0.13, 0.08, 0.7
+HEADS = some_heads(W_R)
 
 
 def reference(e: np.ndarray, f: np.ndarray, batch: Batch, logq: bool) -> tuple[float, float]:
@@ -40,15 +42,15 @@ def reference(e: np.ndarray, f: np.ndarray, batch: Batch, logq: bool) -> tuple[f
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("logq", [True, False])
-@pytest.mark.parametrize("objective", list(HEADS_OF))
-def test_objectives_equal_the_equations(objective: str, logq: bool, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("name", list(HEADS))
+def test_objectives_equal_the_equations(name: str, logq: bool, dtype: torch.dtype) -> None:
     batch = some_batch()
     assert batch.log_count.max() > 0
     assert len(batch.hit_row)
     n = len(batch.items)
-    heads = {head: unit(n, 5, seed, dtype) for seed, head in enumerate(HEADS_OF[objective])}
+    heads = {head: unit(n, 5, seed, dtype) for seed, head in enumerate(HEADS[name])}
     f = unit(n, 4, 9, dtype)
-    total, parts = objective_loss(heads, f, batch, objective, TAU_P, TAU_Q, W_R, logq)
+    total, parts = objective_loss(heads, f, batch, HEADS[name], TAU_P, TAU_Q, logq)
     exact = {
         head: reference(e.double().numpy(), f.double().numpy(), batch, logq)
         for head, e in heads.items()
@@ -60,10 +62,13 @@ def test_objectives_equal_the_equations(objective: str, logq: bool, dtype: torch
         "stmh": lambda: exact["engagement"][0] + exact["relevance"][1],
         "mtsh": lambda: exact["relevance"][0] + W_R * exact["relevance"][1],
         "engagement": lambda: exact["engagement"][0],
+        "three heads": lambda: sum(
+            l_e * exact[head][0] + l_r * exact[head][1] for head, (l_e, l_r) in THREE_HEADS.items()
+        ),
     }
-    assert float(total) == pytest.approx(table[objective](), rel=1e-6)
-    for name, part in parts.items():
-        head, kind = name.split("_head_")
+    assert float(total) == pytest.approx(table[name](), rel=1e-6)
+    for loss, part in parts.items():
+        head, kind = loss.split("_head_")
         assert float(part) == pytest.approx(exact[head][kind == "relevance_loss"], rel=1e-6)
         assert not part.requires_grad
 
@@ -154,8 +159,8 @@ def test_log_count_is_the_same_as_repeating_the_column() -> None:
     n = len(batch.items)
     heads, f = {"engagement": unit(n, 5, 0), "relevance": unit(n, 5, 1)}, unit(n, 4, 2)
     more = {head: vectors[place] for head, vectors in heads.items()}
-    alone = objective_loss(heads, f, batch, "mtmh", TAU_P, TAU_Q, W_R, True)[0]
-    repeated_loss = objective_loss(more, f[place], repeated, "mtmh", TAU_P, TAU_Q, W_R, True)[0]
+    alone = objective_loss(heads, f, batch, HEADS["mtmh"], TAU_P, TAU_Q, True)[0]
+    repeated_loss = objective_loss(more, f[place], repeated, HEADS["mtmh"], TAU_P, TAU_Q, True)[0]
     torch.testing.assert_close(repeated_loss, alone, rtol=1e-7, atol=0)
 
 
@@ -164,7 +169,11 @@ def test_logq_makes_up_for_being_drawn_often() -> None:
     batch = batch_of_a_pair([math.log(0.01), math.log(0.1)])
     same = torch.nn.functional.normalize(torch.ones(3, 2), dim=1)
     plain, corrected = (
-        float(objective_loss({"engagement": same}, same, batch, "engagement", 0.1, 0.1, 0, logq)[0])
+        float(
+            objective_loss({"engagement": same}, same, batch, HEADS["engagement"], 0.1, 0.1, logq)[
+                0
+            ]
+        )
         for logq in (False, True)
     )
     assert plain == pytest.approx(math.log(2))
@@ -179,7 +188,7 @@ def test_distillation_takes_the_uncorrected_logits() -> None:
     for b in (batch, other):
         e = unit(n, 5, 1).requires_grad_()
         total, parts = objective_loss(
-            {"relevance": e}, unit(n, 4, 2), b, "stmh", TAU_P, TAU_Q, W_R, True
+            {"relevance": e}, unit(n, 4, 2), b, HEADS["stmh"], TAU_P, TAU_Q, True
         )
         total.backward()
         results.append((parts["relevance_head_relevance_loss"], e.grad))
@@ -191,7 +200,7 @@ def test_the_teacher_gets_no_gradient() -> None:
     batch = some_batch()
     n = len(batch.items)
     e, f = unit(n, 5, 1).requires_grad_(), unit(n, 4, 2).requires_grad_()
-    objective_loss({"relevance": e}, f, batch, "mtsh", TAU_P, TAU_Q, W_R, True)[0].backward()
+    objective_loss({"relevance": e}, f, batch, HEADS["mtsh"], TAU_P, TAU_Q, True)[0].backward()
     assert e.grad is not None
     assert f.grad is None
 

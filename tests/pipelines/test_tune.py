@@ -60,6 +60,12 @@ def test_tune_never_sees_t2_and_a_run_finds_the_choice(
     assert (read.train.tau_q, read.train.w_r, read.train.epochs) == (0.1, 0.5, 1)
 
 
+def test_heads_with_weights_of_their_own_have_no_w_r_to_tune(tmp_path: Path) -> None:
+    config = load_config(settings=[*TINY, "train.heads=[{name: engagement, l_e: 1}]"])
+    with pytest.raises(UserError, match=r"train\.heads has its weights written out"):
+        tune.tune("synthetic", config, tmp_path)
+
+
 @pytest.mark.parametrize("objective", ["engagement", "mtsh"])
 def test_one_head_has_no_merge_to_tune(objective: str, tmp_path: Path) -> None:
     config = load_config(settings=[*TINY, f"train.objective={objective}"])

@@ -203,6 +203,17 @@ def test_alpha_is_the_engagement_heads_share() -> None:
     assert quotas_at(40, [*HEADS, "newest", "search"]) == (40, 20, 20, 20)
 
 
+def test_other_channels_share_what_alpha_leaves_as_their_own_quotas_are() -> None:
+    three = [*HEADS, "subject"]
+    assert quotas_at(40, three, (40, 45, 15)) == (40, 45, 15)
+    assert quotas_at(20, three, (40, 45, 15)) == (20, 60, 20)
+    assert quotas_at(100, three, (40, 45, 15)) == (100, 0, 0)
+    assert quotas_at(50, three, (100, 0, 0)) == (50, 25, 25)
+    # Two are what they were, whatever their own; without the engagement head alpha says nothing.
+    assert all(quotas_at(alpha, HEADS, (10, 90)) == quotas_at(alpha) for alpha in range(101))
+    assert quotas_at(30, ["relevance", "subject"], (80, 20)) == (80, 20)
+
+
 @given(requests)
 def test_what_was_passed_follows_from_the_last_one_taken(
     request_: tuple[Lists, list[float], int],

@@ -1,12 +1,15 @@
 """A training step, fused and plain: what each loss may touch, and that both give the same model."""
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 from helpers.small_batch import some_batch, unit
+from helpers.some_heads import THREE_HEADS
 from torch import Tensor
 
+from mtmh.heads import HEADS_OF, LossWeights, loss_weights
 from mtmh.kernels.adagrad import fused_update
-from mtmh.model.losses import HEADS_OF
 from mtmh.model.two_heads import TwoHeads
 from mtmh.training.step import pick_step
 
@@ -16,9 +19,14 @@ BATCH = some_batch()
 IDS = torch.stack([BATCH.items + 1, BATCH.items % 4], dim=1)
 
 
-def make_model(heads: tuple[str, ...]) -> TwoHeads:
+def weights_of(objective: str, w_r: float = 0.5) -> LossWeights:
+    """The heads of an objective, or of the list that no objective has."""
+    return THREE_HEADS if objective == "three heads" else loss_weights(objective, w_r)
+
+
+def make_model(heads: Iterable[str]) -> TwoHeads:
     torch.manual_seed(0)
-    return TwoHeads([16, 4], [6, 3], torch.zeros(2), torch.ones(2), [8], 5, heads)
+    return TwoHeads([16, 4], [6, 3], torch.zeros(2), torch.ones(2), [8], 5, tuple(heads))
 
 
 def loss_of(
@@ -39,7 +47,7 @@ def loss_of(
         if only in ("", head)
     }
     return step.objective_loss(
-        vectors, content, BATCH, objective, tau_p=0.1, tau_q=0.1, w_r=w_r, logq=True
+        vectors, content, BATCH, weights_of(objective, w_r), tau_p=0.1, tau_q=0.1, logq=True
     )[0]
 
 
@@ -47,7 +55,7 @@ def gradients(
     kernels: str, objective: str, w_r: float, precision: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
     """Gradient of every weight, dense, after one batch."""
-    model = make_model(HEADS_OF[objective])
+    model = make_model(weights_of(objective))
     loss_of(model, kernels, objective, w_r, precision=precision).backward()
     return {
         name: weight.grad.to_dense()
@@ -61,7 +69,7 @@ def stepped(kernels: str, objective: str) -> dict[str, Tensor]:
     the sign of each gradient, and that of a rounding error is chance.
     """
     torch.sparse.check_sparse_tensor_invariants.disable()  # as the training loop does
-    model = make_model(HEADS_OF[objective])
+    model = make_model(weights_of(objective))
     optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1, initial_accumulator_value=0.01)
     step = pick_step(kernels, CPU, torch.float32)
     with step.threads():
@@ -72,17 +80,17 @@ def stepped(kernels: str, objective: str) -> dict[str, Tensor]:
     return {name: weight.detach() for name, weight in model.named_parameters()}
 
 
-@pytest.mark.parametrize("objective", list(HEADS_OF))
+@pytest.mark.parametrize("objective", [*HEADS_OF, "three heads"])
 def test_fused_and_plain_steps_give_the_same_weights(objective: str) -> None:
     fused, plain = stepped("auto", objective), stepped("torch", objective)
-    start = dict(make_model(HEADS_OF[objective]).named_parameters())
+    start = dict(make_model(weights_of(objective)).named_parameters())
     for name, weight in plain.items():
         torch.testing.assert_close(fused[name], weight, rtol=1e-4, atol=1e-5)
         assert not torch.equal(start[name], weight)
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
-@pytest.mark.parametrize("objective", list(HEADS_OF))
+@pytest.mark.parametrize("objective", [*HEADS_OF, "three heads"])
 def test_bfloat16_gives_the_gradients_within_its_rounding(objective: str, kernels: str) -> None:
     exact, rounded = (
         gradients(kernels, objective, 0.5, precision)

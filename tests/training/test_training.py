@@ -18,8 +18,8 @@ from mtmh.data.prepared import Prepared
 from mtmh.data.sampler import PairSampler
 from mtmh.device import pick_device
 from mtmh.errors import UserError
+from mtmh.heads import HEADS_OF, loss_weights
 from mtmh.model.catalog import Catalog
-from mtmh.model.losses import HEADS_OF
 from mtmh.model.two_heads import build_model, load_model
 from mtmh.training.loop import CHECKPOINT_EVERY, embed, fit
 from mtmh.training.step import pick_step
@@ -80,6 +80,40 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     )
 
 
+def test_heads_written_out_are_what_their_short_form_is(
+    world: Stages, trained: Make, tmp_path: Path
+) -> None:
+    """Bit for bit: weights, vectors and curves but for the speed."""
+    for objective in HEADS_OF:
+        weights = loss_weights(objective, train_settings().w_r)
+        heads = [{"name": name, "l_e": l_e, "l_r": l_r} for name, (l_e, l_r) in weights.items()]
+        out = tmp_path / objective
+        run(world, out, heads=heads)
+        short = trained(objective)
+        for name in ("weights.safetensors", *(f"{head}.npy" for head in weights)):
+            assert (out / name).read_bytes() == (short / name).read_bytes(), name
+        losses = [
+            pq.read_table(folder / "curves.parquet").drop_columns("pairs_per_second")
+            for folder in (out, short)
+        ]
+        assert losses[0].equals(losses[1])
+
+
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+def test_each_of_three_heads_learns_what_its_own_weights_ask_for(
+    world: Stages, tmp_path: Path, kernels: str
+) -> None:
+    weights = {"engagement": (1, 0), "relevance": (1, 1), "subject": (0, 1)}
+    heads = [{"name": name, "l_e": l_e, "l_r": l_r} for name, (l_e, l_r) in weights.items()]
+    run(world, tmp_path, heads=heads, kernels=kernels)
+    assert {path.stem for path in tmp_path.glob("*.npy")} == set(weights)
+    for name, (l_e, l_r) in weights.items():
+        vectors = np.load(tmp_path / f"{name}.npy")
+        assert (share_alike(vectors, SIDE) > 0.9) is (l_e > 0), name
+        assert (share_alike(vectors, SUBJECT) > 0.75) is (l_r > 0), name
+    assert list(load_model(tmp_path).heads) == list(weights)
+
+
 def test_plain_pytorch_and_the_kernels_learn_the_same(world: Stages, tmp_path: Path) -> None:
     last = {}
     for kernels in ("auto", "torch"):
@@ -123,7 +157,7 @@ class Fitting:
     def fit(self, checkpoint: Path, killed_at: int = -1) -> list[dict[str, float]]:
         step = pick_step("auto", torch.device("cpu"), torch.float32)
         real = partial(
-            step.objective_loss, objective="mtmh", tau_p=0.1, tau_q=0.1, w_r=0.5, logq=True
+            step.objective_loss, weights=loss_weights("mtmh", 0.5), tau_p=0.1, tau_q=0.1, logq=True
         )
 
         def loss(*arguments: Any) -> Any:
@@ -222,6 +256,9 @@ def test_without_any_text_only_the_engagement_objective_can_be_trained(
     for objective in ("mtmh", "stmh", "mtsh"):
         with pytest.raises(UserError, match=r"write train\.objective=engagement"):
             run(stages, tmp_path / "out", objective=objective)
+    heads = [{"name": "engagement", "l_e": 1}, {"name": "subject", "l_r": 1}]
+    with pytest.raises(UserError, match=r"the subject head .* write l_r: 0 for it in train\.heads"):
+        run(stages, tmp_path / "out", heads=heads)
     assert run(stages, tmp_path / "out", objective="engagement", epochs=1)
 
 

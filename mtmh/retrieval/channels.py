@@ -1,0 +1,64 @@
+"""The channels of a version: named sources of candidates, each with an index and a quota.
+
+A version's manifest names them, and everything behind it takes them from there. A channel's number,
+as `Pool.channel` and the merge have it, is its place in that list.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mtmh.config import RetrievalSettings
+from mtmh.errors import UserError
+from mtmh.retrieval.merge import quotas_at
+
+DEFAULT_ALPHA = RetrievalSettings().alpha
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One source: `head` says whose vectors its index holds, `quota` its percent of a merged list
+    where a request names none."""
+
+    name: str
+    head: str
+    quota: float
+
+
+def channels_of(heads: Sequence[str], settings: RetrievalSettings) -> tuple[Channel, ...]:
+    """The channels of a version whose model has `heads`: those of `settings`, or each head by
+    `alpha`.
+
+    Raises UserError for a channel of a head that the model does not have.
+    """
+    if not settings.channels:
+        quotas = quotas_at(settings.alpha, heads)
+        return tuple(Channel(*pair) for pair in zip(heads, heads, quotas, strict=True))
+    if unknown := [c.head for c in settings.channels if c.head not in heads]:
+        raise UserError(
+            f"retrieval.channels names {' and '.join(unknown)}, but the model's heads are "
+            f"{', '.join(heads)}. Name those, or train others by train.heads."
+        )
+    return tuple(Channel(c.head, c.head, float(c.quota)) for c in settings.channels)
+
+
+def channels_in(manifest: dict[str, Any]) -> tuple[Channel, ...]:
+    """The channels that a version's manifest names; one from before it named them has an index a
+    head."""
+    if "channels" in manifest:
+        named = [dict(channel) for channel in manifest["channels"]]
+        # A restriction that is not known here would be searched as if it were none.
+        if restricted := [c["name"] for c in named if c.pop("restriction") is not None]:
+            raise UserError(
+                f"channel {restricted[0]!r} of this version is restricted to some items, which "
+                "this release does not know how to search. Use the release that wrote it."
+            )
+        return tuple(Channel(**channel) for channel in named)
+    names = [name.removesuffix(".faiss") for name in manifest["sha256"] if name.endswith(".faiss")]
+    quotas = quotas_at(DEFAULT_ALPHA, names)
+    return tuple(Channel(*pair) for pair in zip(names, names, quotas, strict=True))
+
+
+def as_manifest(channels: Sequence[Channel]) -> list[dict[str, Any]]:
+    """What a manifest says of them; `restriction` None: all items of the head's index."""
+    return [asdict(channel) | {"restriction": None} for channel in channels]

@@ -2,7 +2,8 @@
 what the merge makes of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from mtmh.heads import HEADS
-from mtmh.retrieval.merge import quota_merge, quotas_at
+from mtmh.retrieval.merge import quota_merge
 from mtmh.retrieval.scoring import drop_self
 
 Search = Callable[[np.ndarray, int, str], tuple[np.ndarray, np.ndarray]]
-"""(items int32 [B], k, head "engagement" or "relevance") -> (ids int32 [B, k], -1 = none; scores
+"""(items int32 [B], k, a head's name) -> (ids int32 [B, k], -1 = none; scores
 float32 [B, k]).
 """
 
@@ -42,22 +43,16 @@ class ExampleCandidate:
     item: ExampleItem
     match: Literal["l2", "l1", ""]
     shared: tuple[str, ...]
-    provenance: Literal["engagement", "relevance", "both"]
+    provenance: str  # the head that lists it, or "both" where more than one does
 
 
 @dataclass(frozen=True)
 class Example:
-    """A trigger with the engagement head's, the relevance head's and the merged list, each
-    LIST_LENGTH long at most.
-
-    The list of a head that the model does not have is empty, and the merge is then the other
-    head's.
-    """
+    """A trigger with each head's list and the merged one, LIST_LENGTH long at most."""
 
     trigger: ExampleItem
     users: int
-    engagement: list[ExampleCandidate]
-    relevance: list[ExampleCandidate]
+    heads: dict[str, list[ExampleCandidate]]  # by the head's name
     merged: list[ExampleCandidate]
 
 
@@ -79,7 +74,8 @@ def choose(
         return drawn[:count]
     # The fewer candidates the heads share, the more a reader learns from the lists.
     lists = [_lists(search, drawn, LIST_LENGTH, head) for head in heads]
-    agreement = [len(np.intersect1d(e[e >= 0], r[r >= 0])) for e, r in zip(*lists, strict=True)]
+    offers = [np.concatenate(rows) for rows in zip(*lists, strict=True)]
+    agreement = [(offer >= 0).sum() - len(np.unique(offer[offer >= 0])) for offer in offers]
     return drawn[np.argsort(agreement, kind="stable")[:count]]
 
 
@@ -88,32 +84,31 @@ def collect(
     items: pa.Table,
     popularity: np.ndarray,
     search: Search,
-    alpha: int,
-    heads: Sequence[str] = HEADS,
+    quotas: Mapping[str, float],
 ) -> list[Example]:
-    """Look up the triggers' candidates by the model's `heads` and merge them at
-    `alpha`; `items` row = item number.
+    """Look up the triggers' candidates by each head of `quotas`, and merge them by what it says, in
+    percent; `items` row = item number.
     """
-    nothing = np.full((len(triggers), OFFERED), -1, dtype=np.int32)
-    engagement, relevance = (
-        _lists(search, triggers, OFFERED, head) if head in heads else nothing for head in HEADS
-    )
+    lists = [_lists(search, triggers, OFFERED, head) for head in quotas]
     # The merge draws from deeper lists than the page shows.
-    merged = quota_merge([engagement, relevance], quotas_at(alpha), LIST_LENGTH)
-    collected = []
+    merged = quota_merge(lists, tuple(quotas.values()), LIST_LENGTH)
+    names, collected = list(quotas), []
     for row, trigger in enumerate(triggers):
-        # What both heads list is marked as such, whichever the merge took it from.
-        first = engagement[row, :LIST_LENGTH], relevance[row, :LIST_LENGTH]
-        offers = set(first[0].tolist()), set(first[1].tolist())
-        origins = [HEADS[number] for number in merged.channel[row]]
+        # What several heads list is marked as such, whichever the merge took it from.
+        first = {head: ids[row, :LIST_LENGTH] for head, ids in zip(names, lists, strict=True)}
+        offers = Counter(item for ids in first.values() for item in ids.tolist())
+        several = {item for item, count in offers.items() if count > 1}
+        origins = [names[number] for number in merged.channel[row]]
         item = _item(items, int(trigger))
         collected.append(
             Example(
                 trigger=item,
                 users=int(popularity[trigger]),
-                engagement=_candidates(items, item, first[0], ["engagement"] * LIST_LENGTH, offers),
-                relevance=_candidates(items, item, first[1], ["relevance"] * LIST_LENGTH, offers),
-                merged=_candidates(items, item, merged.item[row], origins, offers),
+                heads={
+                    head: _candidates(items, item, ids, [head] * LIST_LENGTH, several)
+                    for head, ids in first.items()
+                },
+                merged=_candidates(items, item, merged.item[row], origins, several),
             )
         )
     return collected
@@ -132,7 +127,7 @@ def _candidates(
     trigger: ExampleItem,
     ids: np.ndarray,
     heads: list[str],
-    offers: tuple[set[int], set[int]],
+    several: set[int],
 ) -> list[ExampleCandidate]:
     lines = []
     for number, head in zip(ids.tolist(), heads, strict=False):
@@ -142,12 +137,9 @@ def _candidates(
         item = _item(items, number)
         fine = tuple(topic for topic in item.l2_topics if topic in trigger.l2_topics)
         coarse = tuple(topic for topic in item.l1_topics if topic in trigger.l1_topics)
-        both = number in offers[0] and number in offers[1]
-        origin: Literal["engagement", "relevance"] = (
-            "engagement" if head == "engagement" else "relevance"
-        )
+        origin = "both" if number in several else head
         match: Literal["l2", "l1", ""] = "l2" if fine else "l1" if coarse else ""
-        lines.append(ExampleCandidate(item, match, fine or coarse, "both" if both else origin))
+        lines.append(ExampleCandidate(item, match, fine or coarse, origin))
     return lines
 
 

@@ -21,8 +21,8 @@ from mtmh.display import finalize
 from mtmh.evaluation.gate import BASELINES
 from mtmh.ids import Ids
 from mtmh.report import examples, plots
+from mtmh.retrieval.merge import quotas_at
 
-HEADS = ("engagement_head", "relevance_head")
 # Column of the table: metric, its heading, whether more is better (only then is a best one marked).
 COLUMNS = (
     ("recall_at_5", "recall @5", True),
@@ -42,8 +42,11 @@ NAMES = {
     "popularity": "Popularity",
     "itemknn": "ItemKNN",
     "content": "Content alone",
-    "engagement_head": "Engagement head",
-    "relevance_head": "Relevance head",
+}
+# What a head's list is about, under its name.
+HEAD_NOTES = {
+    "engagement": "What people engaged with besides.",
+    "relevance": "What is about the same thing as well.",
 }
 
 
@@ -70,6 +73,8 @@ def write(run: Path, search: examples.Search | None = None) -> None:
         # A dot marks a directory that is still being put together.
         run_id=run.name.removeprefix("."),
         alpha=page.alpha,
+        quotas=page.quotas,
+        notes=HEAD_NOTES,
         single=plots.single_head(models),
         data=metrics["data"],
         facts=page.facts(),
@@ -104,13 +109,18 @@ class RunPage:
     run: Path
     metrics: dict[str, Any]  # of metrics.json
     alpha: int  # that serves
+    quotas: dict[str, float]  # percent of the served merge, by the head's name
 
     @classmethod
     def of(cls, run: Path) -> "RunPage":
         """That of the run directory `run`."""
         metrics = json.loads((run / "metrics.json").read_text())
         config = yaml.safe_load((run / "config.yaml").read_text())
-        return cls(run, metrics, config["retrieval"]["alpha"])
+        alpha, channels = config["retrieval"]["alpha"], config["retrieval"].get("channels")
+        heads = [name.removesuffix("_head") for name in metrics["models"] if name.endswith("_head")]
+        by_head = {channel["head"]: channel["quota"] for channel in channels or []}
+        quotas = quotas_at(alpha, heads, [by_head[head] for head in heads] if by_head else None)
+        return cls(run, metrics, alpha, dict(zip(heads, quotas, strict=True)))
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
@@ -236,7 +246,7 @@ class RunPage:
                 top = value is not None and value == best.get(metric)
                 cells.append({"metric": metric, "value": value, "text": text, "best": top})
             alpha = plots.alpha_of(model)
-            kind = "head" if model in HEADS else "baseline" if alpha is None else "merged"
+            kind = "head" if model.endswith("_head") else "baseline" if alpha is None else "merged"
             row = {"model": model, "name": name_of(model), "kind": kind}
             rows.append(row | {"served": alpha == self.alpha, "cells": cells})
         return rows
@@ -251,9 +261,9 @@ class RunPage:
             search = Retriever.load(self.run / "retriever").similar_items
         # Triggers that real users of the sample have, by how many of them.
         popularity = self.users_per_trigger(items)
-        heads = [head.removesuffix("_head") for head in HEADS if head in self.models]
+        heads = list(self.quotas)
         triggers = examples.choose(popularity, search, self.metrics["seed"], heads=heads)
-        return examples.collect(triggers, items, popularity, search, self.alpha, heads)
+        return examples.collect(triggers, items, popularity, search, self.quotas)
 
     def users_per_trigger(self, items: pa.Table) -> np.ndarray:
         """In how many sampled users' lists an item is the trigger of something, int64 [items]."""
@@ -293,4 +303,7 @@ def points(value: float) -> str:
 def name_of(model: str) -> str:
     """A model's name as the page shows it."""
     alpha = plots.alpha_of(model)
-    return NAMES.get(model, model) if alpha is None else f"Merged, alpha {alpha}"
+    if alpha is not None:
+        return f"Merged, alpha {alpha}"
+    head = model.removesuffix("_head")
+    return NAMES.get(model, model if head == model else f"{head.capitalize()} head")

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from helpers.small_run import ITEMS, TABLE, candidate_table, item_table, make_search, write_run
 from PIL import Image
 
 from mtmh.report import examples, plots, report
 
+HALF = {"engagement": 50.0, "relevance": 50.0}
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 SHAPES = {"path", "use", "rect", "circle", "line", "g"}  # elements of SVG that may close themselves
 
@@ -254,18 +256,18 @@ def test_an_example_shows_marks_and_provenance() -> None:
     search = make_search()
     triggers = np.array([7, 100], np.int32)
     for example, number in zip(
-        examples.collect(triggers, item_table(True), np.arange(ITEMS), search, 50),
+        examples.collect(triggers, item_table(True), np.arange(ITEMS), search, HALF),
         triggers,
         strict=True,
     ):
         assert example.users == number
         assert (
-            len(example.engagement)
-            == len(example.relevance)
+            len(example.heads["engagement"])
+            == len(example.heads["relevance"])
             == len(example.merged)
             == examples.LIST_LENGTH
         )
-        for line in [*example.engagement, *example.relevance, *example.merged]:
+        for line in [*example.heads["engagement"], *example.heads["relevance"], *example.merged]:
             assert line.item.title != example.trigger.title
             shared = set(line.item.l2_topics) & set(example.trigger.l2_topics)
             assert (line.match == "l2") == bool(shared)
@@ -274,10 +276,35 @@ def test_an_example_shows_marks_and_provenance() -> None:
             )
         origins = [line.provenance for line in example.merged]
         assert origins.count("engagement") + origins.count("both") >= examples.LIST_LENGTH // 2 - 1
-        titles = {line.item.title for line in example.engagement}
+        titles = {line.item.title for line in example.heads["engagement"]}
         assert all(
             line.item.title in titles for line in example.merged if line.provenance == "both"
         )
+
+
+def test_a_third_head_has_its_list_its_quota_and_its_name(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["models"]["fresh_head"] = metrics["models"]["relevance_head"]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    quotas = {"engagement": 50, "relevance": 30, "fresh": 20}
+    config["retrieval"]["channels"] = [{"head": h, "quota": q} for h, q in quotas.items()]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    search = make_search()
+
+    def three(items: np.ndarray, k: int, head: str) -> tuple[np.ndarray, np.ndarray]:
+        return search(items, k, "relevance" if head == "fresh" else head)
+
+    report.write(run, three)
+    text = " ".join(Page((run / "report.html").read_text()).text.split())
+    assert (
+        "50 % of the candidates from the engagement head, 30 % from the relevance head,"
+        " 20 % from the fresh head (alpha 50)" in text
+    )
+    assert text.count("Fresh head") >= 2
+    assert "several heads" in text
+    assert "both heads" not in text
 
 
 def test_short_lists_and_missing_titles_are_put_up_with() -> None:
@@ -288,8 +315,8 @@ def test_short_lists_and_missing_titles_are_put_up_with() -> None:
         ids[:, 0], ids[:, 1] = items, 3  # the trigger itself and one candidate
         return ids, np.zeros((len(items), k), np.float32)
 
-    example = examples.collect(np.array([5], np.int32), items, np.ones(ITEMS, int), poor, 50)[0]
-    assert [line.item.title for line in example.engagement] == ["item i003"]
+    example = examples.collect(np.array([5], np.int32), items, np.ones(ITEMS, int), poor, HALF)[0]
+    assert [line.item.title for line in example.heads["engagement"]] == ["item i003"]
     assert [line.provenance for line in example.merged] == ["both"]
 
 

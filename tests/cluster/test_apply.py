@@ -10,6 +10,7 @@ from mtmh.config import ClusterSettings
 from pipelines.preflight import preflight
 
 PREFLIGHT = {"volume_claim": "mtmh", "service_account": ACCOUNT, "local_images": True}
+BUCKET = {"object_secret": "object-store", "scratch": "s3://mlpipeline/scratch"}
 OVERLAYS = sorted(path.parent.name for path in ROOT.glob("k8s/overlays/*/kustomization.yaml"))
 
 
@@ -71,11 +72,19 @@ def step_image(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("step_image")
 def test_a_run_would_find_all_that_it_needs(site: Site) -> None:
-    settings = ClusterSettings(namespace=site.namespace, **PREFLIGHT)
+    settings = ClusterSettings(namespace=site.namespace, **(PREFLIGHT | BUCKET))
     findings = preflight(settings, "http://mlflow:5000", site.core.api_client)
     assert [finding for finding in findings if finding.problem] == []
     needs = " ".join(finding.need for finding in findings)
-    for need in ("claim mtmh", "account mtmh-deploy", "volume at", "MLflow", "Redis", "rights"):
+    for need in (
+        "claim mtmh",
+        "account mtmh-deploy",
+        "volume at",
+        "store s3://",
+        "MLflow",
+        "Redis",
+        "rights",
+    ):
         assert need in needs
 
 
@@ -86,6 +95,12 @@ def test_a_run_would_find_all_that_it_needs(site: Site) -> None:
         ({"volume_claim": "other"}, "http://mlflow:5000", "claim other in namespace"),
         ({"service_account": "other"}, "http://mlflow:5000", "account other in namespace"),
         ({"service_account": "default"}, "http://mlflow:5000", "it may not get configmaps"),
+        (
+            BUCKET | {"store": "s3://nowhere/serving"},
+            "http://mlflow:5000",
+            "no such bucket: make it",
+        ),
+        (BUCKET | {"object_secret": "other"}, "http://mlflow:5000", "Secret other in namespace"),
         ({}, "http://mlflow:5001", "MLflow at http://mlflow:5001: no answer"),
         ({}, "sqlite:///x.db", "no server's URL"),
     ],

@@ -105,6 +105,9 @@ class Site:
         connection = f"redis:6379,password={PASSWORD}"
         self._secret("redis", password=PASSWORD, connection=connection)
         self._secret("router", token=TOKEN)
+        key = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "any")
+        region = {"AWS_DEFAULT_REGION": "us-east-1"}
+        self._secret("object-store", AWS_ENDPOINT_URL="http://s3:9000", **key, **region)
         self._server(
             "s3",
             IMAGES["s3"],

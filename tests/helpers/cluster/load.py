@@ -10,13 +10,15 @@ from helpers.cluster.site import IMAGES, TOKEN, Site
 # Asks the routers five times a second, a connection each, until it is ended. Counts answers by
 # version and the candidates of each, what was degraded, and failures by their text.
 CLIENT = """
-import collections, json, signal, sys, time, urllib.error, urllib.request
+import collections, json, signal, socket, sys, time, urllib.error, urllib.request
 going, versions, failures, lists = [True], collections.Counter(), collections.Counter(), {}
 degraded, last, longest = 0, time.monotonic(), 0.0
 signal.signal(signal.SIGTERM, lambda *_: going.clear())
 head = {"Authorization": "Bearer " + sys.argv[1], "Content-Type": "application/json"}
+# Once: a Service's address stays, while a small cluster's names may go with its API server.
+url = "http://" + socket.gethostbyname("router") + ":8080/v1/retrieve"
 def ask():
-    request = urllib.request.Request("http://router:8080/v1/retrieve", sys.argv[2].encode(), head)
+    request = urllib.request.Request(url, sys.argv[2].encode(), head)
     return json.load(urllib.request.urlopen(request, timeout=10))
 while going:
     try:

@@ -130,8 +130,9 @@ class Site:
             text=True,
             check=True,
         ).stdout
-        # An old kustomize leaves the namespace of what a patch deletes.
-        objects = [body for body in yaml.safe_load_all(printed) if body and "kind" in body]
+        # An old kustomize leaves something of what a patch deletes.
+        bodies = (body for body in yaml.safe_load_all(printed) if body)
+        objects = [body for body in bodies if "kind" in body and "$patch" not in body]
         for body in objects:
             body["metadata"]["namespace"] = self.namespace
             for subject in body.get("subjects", []):

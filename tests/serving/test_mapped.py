@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtmh.errors import UserError
+from mtmh.retrieval.channels import channels_in
 from mtmh.retrieval.index import build_index
 from mtmh.retrieval.version import write_manifest
 from serving.triton.backend.mapped import ItemRows, id_hashes, index_of
@@ -100,6 +101,7 @@ def test_two_items_that_serving_cannot_tell_apart_are_not_packaged(
     ids[4] = ids[9]
     at = items.column_names.index("item_id")
     pq.write_table(items.set_column(at, "item_id", [ids]), retriever / "items.parquet")
-    write_manifest(retriever, json.loads((retriever / "manifest.json").read_text())["created_from"])
+    manifest = json.loads((retriever / "manifest.json").read_text())
+    write_manifest(retriever, manifest["created_from"], channels_in(manifest))
     with pytest.raises(UserError, match=f"the item ids '{ids[9]}' and '{ids[9]}' are the same"):
         write_package(retriever, "3", tmp_path / "package")

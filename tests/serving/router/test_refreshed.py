@@ -18,6 +18,7 @@ from helpers.live_router import RouterFolder, Run, Traffic, eventually
 import mtmh_cli
 from mtmh.errors import UserError
 from mtmh.retrieval import query
+from mtmh.retrieval.channels import channels_in
 from mtmh.retrieval.intake import Intake
 from mtmh.retrieval.refresh import refresh
 from mtmh.retrieval.version import retrieval_settings, verify, write_manifest
@@ -161,7 +162,8 @@ def test_what_is_no_refresh_of_the_champion_is_refused(
     vectors = np.load(other / "retriever" / "relevance.npy")
     np.save(other / "retriever" / "relevance.npy", vectors[:, ::-1])
     (other / "retriever" / "manifest.json").unlink()
-    write_manifest(other / "retriever", verify(fresh.before / "retriever")["created_from"])
+    manifest = verify(fresh.before / "retriever")
+    write_manifest(other / "retriever", manifest["created_from"], channels_in(manifest))
     refresh(
         other, fresh.new, tmp_path / "foreign", Intake.load(other, device="cpu", cache=fresh.cache)
     )

@@ -21,6 +21,7 @@ from mtmh.baselines.towers import (
 )
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
+from mtmh.heads import loss_weights
 from mtmh.model.losses import objective_loss
 from mtmh.stages import StageFolders
 
@@ -85,9 +86,9 @@ def test_the_loss_of_an_inner_product_is_that_of_the_engagement_head(logq: bool)
     units = unit(len(batch.items), 6, 3)
     content = torch.zeros(len(batch.items), 4, dtype=torch.float64)
     ours, parts = neural.pair_loss({VECTORS: units}, content, batch, inner_product, 0.2, logq)
-    theirs, _ = objective_loss(
-        {"engagement": units.float()}, content.float(), batch, "engagement", 0.2, 1.0, 0.0, logq
-    )
+    weights = loss_weights("engagement", 0.0)
+    heads = {"engagement": units.float()}
+    theirs, _ = objective_loss(heads, content.float(), batch, weights, 0.2, 1.0, logq)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert parts["engagement_loss"] == ours
 

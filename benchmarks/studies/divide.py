@@ -65,7 +65,9 @@ SEQUENCE = SequenceSettings(dim=32, length=10, epochs=4, lr=0.01)
 Named = Iterator[tuple[str, Pool]]
 ClusterCount = Annotated[int, typer.Option(min=1, help="K, into how many clusters items fall.")]
 
-WithSequence = Annotated[bool, typer.Option(help="Train the sequential form too.")]
+WithSequence = Annotated[
+    bool, typer.Option("--sequence/--items", help="The sequential form too, or items' alone.")
+]
 
 
 def main(

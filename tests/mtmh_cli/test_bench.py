@@ -38,7 +38,7 @@ def test_every_benchmark_is_a_command_with_words_to_it(name: str) -> None:
     command.command()(getattr(importlib.import_module(module), function))
     done = CliRunner().invoke(command, ["--help"], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
-    options = re.findall(r"--[a-z]+ +(?:--no-[a-z]+|<?\w+.*?>?) +(\S.*?) +│", done.output)
+    options = re.findall(r"--[a-z]+ +<?\w+.*?>? +(\S.*?) +│", done.output)
     assert len(options) == len(re.findall(r"│ --[a-z]+ ", done.output))
     assert typer.main.get_command(command).help
 

@@ -59,13 +59,18 @@ class DataSettings(Section):
 
 class PairSettings(Section):
     """Stage pairs: window over the interaction history (UIH), SIM weight,
-    propensity (paper section 2).
+    propensity (paper section 2), and whose pairs count.
+
+    A pair of a user with n of them weighs n^-user_power. `half_life` is the share of T1's events
+    by which a pair's weight halves; null: old ones weigh as much as new ones.
     """
 
     window: Count = 10
     sim: Literal["soft", "hard", "none"] = "none"
     beta: Annotated[float, Field(ge=0.0)] = 2.0
     propensity: bool = False
+    user_power: Share = 0.0
+    half_life: Annotated[float, Field(gt=0.0)] | None = None
 
 
 class ConceptSettings(Section):

@@ -41,6 +41,9 @@ PARTS = {
         ("pairs.sim=hard",), ("pairs.sim=none",), "shows the model what relevance is measured on"
     ),
     "propensity": Part(("pairs.propensity=true",), ("pairs.propensity=false",)),
+    "users, n^-0.5": Part(("pairs.user_power=0.5",), ("pairs.user_power=0",)),
+    "recent pairs, half-life 0.5": Part(("pairs.half_life=0.5",), ("pairs.half_life=null",)),
+    "three epochs": Part(("train.epochs=3",), ("train.epochs=2",)),
     "logQ": Part(("train.logq=true",), ("train.logq=false",)),
     "hard negatives, 256": Part(("train.hard_negatives=256",), ("train.hard_negatives=0",)),
     "cold items by content": Part(("retrieval.cold=content",), ("retrieval.cold=model",)),

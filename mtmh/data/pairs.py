@@ -3,6 +3,7 @@
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -24,21 +25,21 @@ def mine_pairs(events: ir.Table, window: int) -> ir.Table:
     before it.
 
     `events` needs user, item, timestamp; equal timestamps are ordered by item, so every engine
-    gives the same rows. Returns user, trigger, candidate in a fixed order. An array of lags keeps
-    it one pass over sorted histories, four times faster than a self-join, and the memory of a heavy
-    user bounded by the window.
+    gives the same rows. Returns user, trigger, candidate and the candidate's timestamp in a fixed
+    order. An array of lags keeps it one pass over sorted histories, four times faster than a
+    self-join, and the memory of a heavy user bounded by the window.
     """
     history = ibis.window(group_by="user", order_by=["timestamp", "item"])
     lags = [events.item.lag(n).over(history) for n in range(1, window + 1)]
     paired = events.mutate(trigger=ibis.array(lags), event=ibis.row_number().over(history))
     # Both arrays, of the lags and of the items at them, are unnested together.
     numbers = ibis.array(list(range(1, window + 1)))
-    flat = paired.select("user", "event", candidate="item", lag=numbers, trigger="trigger")
-    flat = flat.mutate(pair=flat.lag.zip(flat.trigger)).select("user", "event", "candidate", "pair")
+    event = ("user", "event", "candidate", "timestamp")
+    flat = paired.mutate(candidate="item", pair=numbers.zip(paired.trigger)).select(*event, "pair")
     flat = flat.mutate(pair=flat.pair.unnest())
-    rows = flat.select("user", "event", "candidate", lag=flat.pair.f1, trigger=flat.pair.f2)
+    rows = flat.select(*event, lag=flat.pair.f1, trigger=flat.pair.f2)
     rows = rows.filter(rows.trigger.notnull(), rows.trigger != rows.candidate)
-    return rows.order_by("user", "event", "lag").select("user", "trigger", "candidate")
+    return rows.order_by("user", "event", "lag").select("user", "trigger", "candidate", "timestamp")
 
 
 def sim_weight(
@@ -86,6 +87,29 @@ def propensity_weight(candidate: np.ndarray, popularity: np.ndarray) -> np.ndarr
     return (1 / np.maximum(theta, 0.1)).astype(np.float32)[candidate]
 
 
+def user_weight(user: np.ndarray, pairs_of: np.ndarray, power: float) -> np.ndarray:
+    """n^-power for a user of n pairs, float32 [pairs]: a few heavy users are not the training set.
+
+    `user` int32 [pairs], `pairs_of` int64 [users]. Power 0: each pair counts alike; 1: each user.
+    """
+    return (np.maximum(pairs_of, 1).astype(np.float64) ** -power).astype(np.float32)[user]
+
+
+def recency_weight(
+    timestamp: np.ndarray, events: np.ndarray, half_life: float | None
+) -> np.ndarray:
+    """One half where a share `half_life` of T1's events came after the pair's, one quarter where
+    twice as many did, float32 [pairs]; 1 with None.
+
+    `timestamp` [pairs], of the candidates' events; `events` [events of T1], sorted. By events and
+    not by time, so that the same setting fits days and years.
+    """
+    if half_life is None:
+        return np.ones(len(timestamp), dtype=np.float32)
+    later = 1 - np.searchsorted(events, timestamp, side="right") / len(events)
+    return (0.5 ** (later / half_life)).astype(np.float32)
+
+
 def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings) -> None:
     """Mine, weigh and write `out/pairs.parquet` (user, trigger, candidate int32, weight float32)
     and `out/pairs.json`.
@@ -97,22 +121,12 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
     events = connection.read_parquet(prepared.resolve() / "interactions.parquet")
     # T1 alone: a pair of T2 would teach what is to be predicted.
     events = events.filter(events.period == "train").select("user", "item", "timestamp")
-    vectors = np.load(content / "content.npy")
-    bits = data.topic_bits("l2") if settings.sim == "hard" else None
-
-    def weighed(rows: pa.RecordBatch) -> Pairs:
-        columns = ("user", "trigger", "candidate")
-        user, trigger, candidate = (rows[name].to_numpy().astype(np.int32) for name in columns)
-        weight = sim_weight(trigger, candidate, settings.sim, settings.beta, vectors, bits)
-        if settings.propensity:
-            weight *= propensity_weight(candidate, data.popularity)
-        return Pairs(user, trigger, candidate, weight)
-
     # By way of a file, block by block: the pairs may not fit in memory.
     mined = out / "mined.parquet"
     write_relation(mine_pairs(events, settings.window), mined)
+    weigh = _weighing(data, np.load(content / "content.npy"), mined, settings)
     with pq.ParquetFile(mined) as file:
-        count = write_blocks(out / "pairs.parquet", map(weighed, file.iter_batches(ROW_GROUP)))
+        count = write_blocks(out / "pairs.parquet", map(weigh, file.iter_batches(ROW_GROUP)))
     mined.unlink()
     if count == 0:
         # What is left would look like the result of a stage that went well.
@@ -124,3 +138,28 @@ def write_pairs(prepared: Path, content: Path, out: Path, settings: PairSettings
         )
     (out / "pairs.json").write_text(json.dumps({"pairs": count, "window": settings.window}))
     print(f"pairs: {count:,} from {int(data.is_train.sum()):,} events, window {settings.window}")
+
+
+def _weighing(
+    data: Prepared, content: np.ndarray, mined: Path, settings: PairSettings
+) -> Callable[[pa.RecordBatch], Pairs]:
+    """What gives a block of the pairs in the file `mined` its weights: the product of all that
+    `settings` ask for."""
+    bits = data.topic_bits("l2") if settings.sim == "hard" else None
+    times = np.sort(data.timestamp[data.is_train])
+    pairs_of = np.zeros(data.n_users, np.int64)
+    with pq.ParquetFile(mined) as file:
+        for rows in file.iter_batches(ROW_GROUP, columns=["user"]):
+            pairs_of += np.bincount(rows["user"].to_numpy(), minlength=data.n_users)
+
+    def weighed(rows: pa.RecordBatch) -> Pairs:
+        columns = ("user", "trigger", "candidate")
+        user, trigger, candidate = (rows[name].to_numpy().astype(np.int32) for name in columns)
+        weight = sim_weight(trigger, candidate, settings.sim, settings.beta, content, bits)
+        weight *= user_weight(user, pairs_of, settings.user_power)
+        weight *= recency_weight(rows["timestamp"].to_numpy(), times, settings.half_life)
+        if settings.propensity:
+            weight *= propensity_weight(candidate, data.popularity)
+        return Pairs(user, trigger, candidate, weight)
+
+    return weighed

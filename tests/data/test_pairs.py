@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtmh.config import PairSettings
-from mtmh.data.pairs import mine_pairs, propensity_weight, sim_weight, write_pairs
+from mtmh.data.pairs import (
+    mine_pairs,
+    propensity_weight,
+    recency_weight,
+    sim_weight,
+    user_weight,
+    write_pairs,
+)
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 
@@ -25,16 +32,19 @@ logs = st.lists(
 )
 
 
-def by_hand(events: list[tuple[int, int, int]], window: int) -> list[tuple[int, int, int]]:
+def by_hand(events: list[tuple[int, int, int]], window: int) -> list[tuple[int, int, int, int]]:
+    """User, trigger, candidate, and when the candidate was engaged with."""
     histories = defaultdict(list)
     for user, item, moment in events:
         histories[user].append((moment, item))
     pairs = []
     for user, history in histories.items():
         history.sort()
-        for place, (_, candidate) in enumerate(history):
-            earlier = history[max(0, place - window) : place]
-            pairs += [(user, trigger, candidate) for _, trigger in earlier if trigger != candidate]
+        for number, (moment, candidate) in enumerate(history):
+            earlier = history[max(0, number - window) : number]
+            pairs += [
+                (user, trigger, candidate, moment) for _, trigger in earlier if trigger != candidate
+            ]
     return pairs
 
 
@@ -49,11 +59,11 @@ def test_pairs_are_each_event_with_those_before_it(
     try:
         user, item, moment = zip(*shuffled, strict=True)
         table = ibis.memtable(pa.table({"user": user, "item": item, "timestamp": moment}))
-        found = connection.to_pyarrow(mine_pairs(table, window)).to_pydict()
+        mined = connection.to_pyarrow(mine_pairs(table, window)).to_pydict()
     finally:
         connection.disconnect()
-    assert list(found) == ["user", "trigger", "candidate"]
-    rows = list(zip(*found.values(), strict=True))
+    assert list(mined) == ["user", "trigger", "candidate", "timestamp"]
+    rows = list(zip(*mined.values(), strict=True))
     assert sorted(rows) == sorted(by_hand(events, window))
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)  # one fixed order
 
@@ -96,10 +106,30 @@ def test_propensity_is_the_root_of_the_share_of_the_most_popular() -> None:
     )  # theta 1, 0.5, 0.05 and 0: at least 0.1
 
 
+def test_a_user_of_many_pairs_has_less_weight_on_each() -> None:
+    user, pairs_of = np.array([0, 1, 1, 2], np.int32), np.array([1, 4, 9, 0])
+    np.testing.assert_allclose(user_weight(user, pairs_of, 0.0), 1)
+    np.testing.assert_allclose(user_weight(user, pairs_of, 0.5), [1, 1 / 2, 1 / 2, 1 / 3])
+    weight = user_weight(user, pairs_of, 1.0)
+    assert weight.dtype == np.float32
+    np.testing.assert_allclose(weight, [1, 1 / 4, 1 / 4, 1 / 9])
+
+
+def test_a_pair_halves_its_weight_with_a_share_of_the_events_behind_it() -> None:
+    """By events: the long gap between the days 3 and 100 counts as any other."""
+    events = np.array([1, 2, 3, 100], "datetime64[D]")
+    weight = recency_weight(np.array([100, 3, 1], "datetime64[D]"), events, 0.25)
+    assert weight.dtype == np.float32
+    np.testing.assert_allclose(weight, [1, 1 / 2, 1 / 8])
+    np.testing.assert_allclose(recency_weight(events, events, None), 1)
+
+
 def test_the_stage_writes_pairs_of_the_first_period_with_their_weights(
     world: Stages, tmp_path: Path
 ) -> None:
-    settings_ = PairSettings(window=3, sim="hard", beta=2.0, propensity=True)
+    settings_ = PairSettings(
+        window=3, sim="hard", beta=2.0, propensity=True, user_power=0.5, half_life=0.3
+    )
     write_pairs(world.prepared, world.content, tmp_path, settings_)
     data, table = Prepared.load(world.prepared), pq.read_table(tmp_path / "pairs.parquet")
     assert [str(field.type) for field in table.schema] == ["int32", "int32", "int32", "float"]
@@ -114,15 +144,22 @@ def test_the_stage_writes_pairs_of_the_first_period_with_their_weights(
     rows = list(
         zip(*(table[name].to_pylist() for name in ("user", "trigger", "candidate")), strict=True)
     )
-    assert sorted(rows) == sorted(by_hand(train, 3))
+    by_plain_python = by_hand(train, 3)
+    assert sorted(rows) == sorted(row[:3] for row in by_plain_python)
     assert json.loads((tmp_path / "pairs.json").read_text())["pairs"] == len(rows)
-    _, trigger, candidate = np.array(rows).T
+    # All four weights multiplied.
+    user, trigger, candidate, moment = np.array(by_plain_python).T
     count = np.bincount([item for _, item, _ in train], minlength=data.n_items)
+    later = (np.array([at for *_, at in train]) > moment[:, None]).mean(1)
     expected = (
         np.where(SUBJECT[trigger] == SUBJECT[candidate], 3, 1)
         / np.maximum(np.sqrt(count / count.max()), 0.1)[candidate]
+        / np.sqrt(np.bincount(user)[user])
+        * 0.5 ** (later / 0.3)
     )
-    np.testing.assert_allclose(table["weight"].to_numpy(), expected, rtol=1e-5)
+    weighed = sorted(zip(user, trigger, candidate, expected, strict=True))
+    written = sorted(zip(*table.to_pydict().values(), strict=True))
+    np.testing.assert_allclose(written, weighed, rtol=1e-5)
 
 
 def test_data_without_a_single_pair_is_refused(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_training_whose_pod_is_gone_goes_on_from_its_checkpoint(
         if step != "train" or removed:
             return
         removed.append(pod)
-        saved = "ls /mnt/mtmh/scratch/checkpoints/*.pt || true"
+        saved = "ls /mnt/mtmh/scratch/checkpoints/*/*.pt || true"
         site.wait("checkpoint", 120, lambda: site.kubectl("exec", pod, "--", "sh", "-c", saved))
         site.core.delete_namespaced_pod(pod, site.namespace, grace_period_seconds=0)
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -342,6 +343,11 @@ class Site:
             + self.kubectl("get", "events", "--sort-by=.lastTimestamp")[-3000:]
             + self.kubectl("logs", *routers)
         )
+
+    def nodes_not_ready_since(self, moment: datetime) -> bool:
+        """Whether the cluster called a node not ready after `moment`."""
+        events = self.core.list_event_for_all_namespaces(field_selector="reason=NodeNotReady").items
+        return any(event.last_timestamp and event.last_timestamp >= moment for event in events)
 
     def available(self, name: str) -> bool:
         """Whether all pods of a Deployment or StatefulSet are there and ready, and no old ones."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mtmh.baselines import classical, neural
+from mtmh.baselines import classical, neural, sequences
 from mtmh.baselines.contract import Baseline, TrainData
 from mtmh.config import TrainSettings
 from mtmh.errors import UserError
@@ -43,6 +43,12 @@ TRAINED: Mapping[str, Sequence[Any]] = {  # what the networks are tuned over
 MIXED = {**TRAINED, "lr": (0.01, 0.005, 0.002)}
 # Squared distances are larger than cosines, and so are their temperatures.
 BY_DISTANCE = {**TRAINED, "tau_p": (1.0, 0.5, 0.3), TEMPERATURE: (1.0, 0.5, 0.3)}
+# A history's rows are many examples: 256 histories a step, and Adam's learning rates.
+SEQUENTIAL: Mapping[str, Sequence[Any]] = {
+    "lr": (0.003, 0.001, 0.01),
+    "epochs": (5, 10),
+    TEMPERATURE: (0.15, 0.1, 0.2),
+}
 
 
 def of_data(fit: Callable[..., Baseline]) -> Callable[..., Baseline]:
@@ -81,13 +87,13 @@ MODELS: dict[str, Model] = {
         {"regularization": (1000, 30, 100, 200, 500, 2000, 5000, 10000), TEMPERATURE: SUMS},
         seeded=False,
     ),
-    "ials": Model(
+    "als": Model(
         lambda data, train, seed, hyper: classical.als(data, seed, **hyper),
         {
             "votes": ("fold_in", "cosine"),
             "factors": (64, 128, 256),
             "regularization": (0.01, 0.1, 1.0, 10.0),
-            "alpha": (1.0, 10.0, 40.0),
+            "alpha": (10.0, 40.0, 5.0),
             TEMPERATURE: SUMS_FIRST,
         },
         seeded=True,
@@ -119,6 +125,20 @@ MODELS: dict[str, Model] = {
     "hllm": Model(
         lambda data, train, seed, hyper: neural.item_tower(data, train, seed, "hllm", 0, **hyper),
         TRAINED,
+        seeded=True,
+    ),
+    "sasrec": Model(
+        lambda data, train, seed, hyper: sequences.sequence_items(
+            data, train, seed, sequences.SASREC, **hyper
+        ),
+        {**SEQUENTIAL, "tau": (0.1, 0.05), "query": ("table", "alone")},
+        seeded=True,
+    ),
+    "hstu": Model(
+        lambda data, train, seed, hyper: sequences.sequence_items(
+            data, train, seed, sequences.HSTU, **hyper
+        ),
+        {**SEQUENTIAL, "tau": (0.05, 0.1), "query": ("table",)},
         seeded=True,
     ),
 }

@@ -18,8 +18,10 @@ TRIGGERS = np.arange(OLD, dtype=np.int32)
 SAME_FOR_ALL = ("popularity", "recent_popularity")
 # A model of 64 factors (here are two sides), or a penalty of 1,000, is for more than 40 items.
 SMALL: dict[str, dict[str, Any]] = {
-    "ials": {"factors": 2, "alpha": 10.0},
+    "als": {"factors": 2, "alpha": 10.0},
     "ease": {"regularization": 10},
+    "sasrec": {"epochs": 20, "batch_size": 8, "lr": 0.01},
+    "hstu": {"epochs": 60, "batch_size": 8, "lr": 0.01},
 }
 
 
@@ -76,6 +78,11 @@ def test_the_answer_is_known(name: str, fitted: Any, data: TrainData) -> None:
     alike = SUBJECT if name == "content" else SIDE
     assert (ids >= 0).all()
     assert (alike[ids] == alike[TRIGGERS][:, None]).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_learned_is_counted(name: str, fitted: Any) -> None:
+    assert (fitted(name).parameters > 0) == (name != "content")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -104,10 +104,10 @@ def als(
     """Implicit ALS of `implicit`, item to item (Hu et al. 2008).
 
     `alpha` is what an engagement weighs where none weighs 1: 1 + their own alpha. At 1 it is no
-    implicit ALS but a factorization without weights (on Amazon Beauty 16.1 of recall@500 against
-    19.7 at 10 and 20.5 at 40, with 64 factors). `votes` is cosine, or fold_in: y_i W y_j with W = (Y^T Y + lambda I)^-1, whose sum over a user's
-    items is the user's own score where no item weighs more than another (their section 5, equation
-    7, with alpha left out of W).
+    implicit ALS but a factorization without weights (Amazon Beauty, 64 factors: 16.1 of recall@500
+    at 1, 19.7 at 10, 20.5 at 40). `votes` is cosine, or fold_in: y_i W y_j with W = (Y^T Y + lambda
+    I)^-1, whose sum over a user's items is the user's own score where no item weighs more than
+    another (their section 5, equation 7, with alpha left out of W).
     """
     from implicit.cpu.als import AlternatingLeastSquares
 

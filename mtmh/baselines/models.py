@@ -6,7 +6,7 @@ than that has all of them tried.
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,12 +145,16 @@ MODELS: dict[str, Model] = {
 
 
 def trials(name: str, count: int) -> list[dict[str, Any]]:
-    """The first `count` settings of a model: its default, then a draw without repetition.
+    """The first `count` settings of a baseline: see `drawn`."""
+    return drawn(MODELS[name].space, count)
+
+
+def drawn(space: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:
+    """The first `count` settings of a space: its default, then a draw without repetition.
 
     The draw is the same wherever and whenever it is made. A fold-in's scores are no cosines, so a
     setting that would pool them as such is left out.
     """
-    space = MODELS[name].space
     settings = [
         dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())
     ]
@@ -158,8 +162,8 @@ def trials(name: str, count: int) -> list[dict[str, Any]]:
         hyper for hyper in settings if hyper.get("votes") != "fold_in" or hyper[TEMPERATURE] is None
     ]
     # The default is the first of all combinations, as it is of each hyper-parameter.
-    drawn = np.random.default_rng(0).permutation(len(settings) - 1) + 1
-    return [settings[number] for number in (0, *drawn[: count - 1])]
+    others = np.random.default_rng(0).permutation(len(settings) - 1) + 1
+    return [settings[number] for number in (0, *others[: count - 1])]
 
 
 def fit_baseline(
@@ -171,10 +175,8 @@ def fit_baseline(
     return MODELS[name].fit(data, train, seed, fitted)
 
 
-def named(names: Sequence[str] | None) -> list[str]:
-    """`names` in the order of MODELS, all by default. Raises UserError where one is not known."""
-    if wrong := sorted(set(names or ()) - set(MODELS)):
-        raise UserError(
-            f"--models {', '.join(wrong)}: no such baseline. Known: {', '.join(MODELS)}."
-        )
-    return [name for name in MODELS if not names or name in names]
+def named(names: Sequence[str] | None, models: Collection[str] = MODELS) -> list[str]:
+    """`names` in the order of `models`, all by default. Raises UserError where one is not known."""
+    if wrong := sorted(set(names or ()) - set(models)):
+        raise UserError(f"--models {', '.join(wrong)}: no such model. Known: {', '.join(models)}.")
+    return [name for name in models if not names or name in names]

@@ -20,8 +20,8 @@ SAME_FOR_ALL = ("popularity", "recent_popularity")
 SMALL: dict[str, dict[str, Any]] = {
     "als": {"factors": 2, "alpha": 10.0},
     "ease": {"regularization": 10},
-    "sasrec": {"epochs": 20, "batch_size": 8, "lr": 0.01},
-    "hstu": {"epochs": 60, "batch_size": 8, "lr": 0.01},
+    "sasrec": {"epochs": 20, "batch_size": 8, "lr": 0.03, "tau": 0.1},
+    "hstu": {"epochs": 20, "batch_size": 8, "lr": 0.03, "tau": 0.1},
 }
 
 
@@ -120,6 +120,6 @@ def test_every_model_is_tried_as_often_or_wholly() -> None:
 
 
 def test_an_unknown_baseline_is_named_with_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"--models magic: no such baseline\. Known: popularity, "):
+    with pytest.raises(UserError, match=r"--models magic: no such model\. Known: popularity, "):
         named(["itemknn", "magic"])
     assert named(["itemknn", "popularity"]) == ["popularity", "itemknn"]

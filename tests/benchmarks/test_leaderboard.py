@@ -103,7 +103,7 @@ def test_rows_of_another_budget_go(folder: Path) -> None:
 def test_a_model_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match=r"--models magic: no such model\. Known: popularity, .*mt"):
         study.main("tiny", ["magic"])
-    with pytest.raises(UserError, match="no folder tiny. Write mtmh study FOLDER"):
+    with pytest.raises(UserError, match=r"no folder tiny\. Write mtmh study FOLDER"):
         study.main("tiny", ["itemknn"])
 
 

@@ -66,6 +66,7 @@ class Bench:
         file = folders.prepared.parents[1] / "leaderboard" / f"{name}-{key}.npz"
         if not file.exists():
             write(file, recipe, *self._fitted(name, hyper, config, folders))
+        # What is there is read, also right after it was written: both ways give the same numbers.
         with np.load(file) as arrays:
             row = json.loads(str(arrays["row"]))
             users = {part: arrays[part] for part in OF_USERS}
@@ -82,6 +83,7 @@ class Bench:
             request = replace(request, temperature=hyper[TEMPERATURE])
             settings = (*self.base, f"data.period={self.period}")
             return SYSTEMS[name].rank(self.source, settings, config.seed, hyper, request), test
+        # Fitted on T1 alone; the lists are of those who come back after it.
         train_data = TrainData.load(data, folders.features, folders.content, folders.pairs)
         started = time.perf_counter()
         model = fit_baseline(name, train_data, config.train, config.seed, hyper)

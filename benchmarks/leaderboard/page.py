@@ -71,6 +71,7 @@ def tables(board: Board) -> str:
         lines.append(row(name, *cells))
     lines += ["", row("less mtmh", "R@500", "L2", "parameters", "seconds")]
     lines.append(row(*["---"] * 5))
+    # What two heads cost or gain beside each model, and what each costs to train.
     for name, figures in board["models"].items():
         against = figures.get("against_mtmh", {})
         cells = [difference(against.get(LABELS[label])) for label in WITH_RANGE]

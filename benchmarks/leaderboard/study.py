@@ -82,6 +82,7 @@ def tuned(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A row, the spread of the figures at the best of `count` settings with all trials that led
     there, and the users' figures, means over the seeds. Raises UserError as `Bench.measured`."""
+    # Settings are chosen on validation data, whatever period is measured.
     validation = Bench(bench.source, "validation", bench.base)
     tried: list[dict[str, Any]] = []
     for number, hyper in enumerate(settings_of(tuned_as(name), count), start=1):
@@ -135,12 +136,14 @@ def keep(
     file = result.FOLDER / f"leaderboard_{short_name(source)}.json"
     board: Board = json.loads(file.read_text()) if file.exists() else {}
     models = board.get("models", {}) if {**head, **board} == {**board, **head} else {}
+    # Rows of one file can be compared: they share data, protocol and budget.
     models = {**models, name: row}
     # The users' figures are too many for the file: they lie beside the trials.
     key = hashlib.sha256(json.dumps(head, sort_keys=True).encode()).hexdigest()[:12]
     folder = scratch(source) / "leaderboard" / key
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / f"{name}.npz", allow_pickle=False, **users)
+    # With a new mtmh every row is compared again, else this one alone.
     for other in models if name == REFERENCE else [name]:
         models[other].pop("against_mtmh", None)
         paths = [folder / f"{model}.npz" for model in (other, REFERENCE)]

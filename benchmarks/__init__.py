@@ -66,9 +66,9 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "benchmarks.studies.quality:main",
         "Recall and relevance of every model on T2; the paper's order.",
     ),
-    "baselines": (
-        "benchmarks.studies.baselines:main",
-        "Classical and neural baselines, each tuned with the same budget.",
+    "study": (
+        "benchmarks.leaderboard.study:main",
+        "The leaderboard (`mtmh study`): every model, tuned with the same budget.",
     ),
     "ablation": ("benchmarks.studies.ablation:main", "Which parts of the training data pay."),
     "sweep": ("benchmarks.studies.sweep:main", "What w_r and both temperatures do (Table 4)."),

@@ -25,6 +25,17 @@ PASS_ON: dict[str, Any] = {
 @app.command(**PASS_ON)
 def bench(context: typer.Context) -> None:
     """Measure this machine: `bench --help` lists what, `bench NAME --help` the options of one."""
+    _listing()(context.args, prog_name=context.command_path)
+
+
+@app.command(**PASS_ON)
+def study(context: typer.Context) -> None:
+    """Print the leaderboard of a data set: baselines and the project's own models, tuned alike."""
+    _listing()(["study", *context.args], prog_name=context.command_path.removesuffix(" study"))
+
+
+def _listing() -> typer.Typer:
+    """The application of all benchmarks. Raises UserError where there is no checkout."""
     from mtmh.version_hash import ROOT
 
     if not (ROOT / "benchmarks").is_dir():
@@ -41,7 +52,7 @@ def bench(context: typer.Context) -> None:
         benchmarks: dict[str, tuple[str, str]] = entry.load()
         for name, (function, measures) in benchmarks.items():
             listing.command(name, help=measures, **PASS_ON)(_imported(function))
-    listing(context.args, prog_name=context.command_path)
+    return listing
 
 
 def _imported(function: str) -> Callable[[typer.Context], None]:

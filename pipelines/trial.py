@@ -26,9 +26,7 @@ from mtmh.version_hash import code_version
 from pipelines.arguments import data_name
 from pipelines.runs_folder import owned
 
-TRAIN, PRERANKER, INDEX = (
-    stage for stage in STAGES if stage.name in ("train", "preranker", "index")
-)
+PRERANKER, INDEX = (stage for stage in STAGES if stage.name in ("preranker", "index"))
 Figures = dict[str, dict[str, float | None]]
 
 
@@ -88,20 +86,17 @@ def version(source: str, config: Config, work: Path) -> Iterator[tuple[Path, Pat
 
 
 def model_folders(source: str, config: Config, work: Path) -> StageFolders:
-    """The folders up to the trained heads, on the validation tail of T1, for a study that trains
-    models of its own on them. They stay; what is not there yet is made. Raises UserError as the
-    stages do."""
-    config, work = _on_validation(config), work.resolve()
-    with owned(work):
-        return _made_before(PRERANKER, source, config, work)
+    """The folders up to the trained heads, on the validation tail of T1: see `stages_before`."""
+    return stages_before(PRERANKER.name, source, _on_validation(config), work)
 
 
-def training_data(source: str, config: Config, work: Path) -> StageFolders:
-    """What a model is trained on with `config`, of its own period: the folders of the stages up to
-    pairs, each with its key as its name. What is not there yet is made; raises UserError as the
+def stages_before(name: str, source: str, config: Config, work: Path) -> StageFolders:
+    """The folders of the stages in front of `name` with `config`, of its own period: what a study
+    that goes on from there reads. They stay; what is not there yet is made. Raises UserError as the
     stages do."""
+    last = next(stage for stage in STAGES if stage.name == name)
     with owned(work.resolve()):
-        return _made_before(TRAIN, source, config, work.resolve())
+        return _made_before(last, source, config, work.resolve())
 
 
 def _made_before(last: Stage, source: str, config: Config, work: Path) -> StageFolders:

@@ -32,8 +32,9 @@ from mtmh.data.sampler import PairSampler
 from mtmh.evaluation.evaluate import Test, measure, summary
 from mtmh.evaluation.metrics import topic_entropy
 from mtmh.model.catalog import Catalog
+from mtmh.model.prompted import PromptedItems
 from mtmh.retrieval.controllable import intent
-from mtmh.retrieval.restricted import cluster_pools, lists_over_all, merged_pool
+from mtmh.retrieval.restricted import Queries, cluster_pools, lists_over_all, merged_pool
 from mtmh.retrieval.retriever import Pool, Request, pool_lists
 from mtmh.retrieval.scoring import place_cold
 from mtmh.retrieval.user_lists import user_lists
@@ -170,11 +171,11 @@ class Division:
         return figures
 
 
-def item_lists(division: Division, name: str) -> Named:
-    """One item-to-item model's lists: of the whole catalog, and merged at each exponent."""
+def item_model(division: Division, name: str) -> tuple[PromptedItems, np.ndarray, Queries]:
+    """One item-to-item model with the vectors of its candidates and of its triggers."""
     divided, prompted = NAMES[name]
     data, clusters, train = division.data, division.clusters, division.config.train
-    seed, request = division.config.seed, division.request
+    seed = division.config.seed
     catalog = Catalog.load(data, division.folders.features)
     pairs, history = all_pairs(division.folders.pairs / "pairs.parquet"), data.train_histories()
     drawn = (train.batch_size, train.uniform_negatives, seed)
@@ -185,10 +186,16 @@ def item_lists(division: Division, name: str) -> Named:
     )
     model = train_prompted(catalog, sampler, clusters, train, seed, prompted)
     vectors = division.with_cold(item_vectors(model, catalog))
-    queries = partial(trigger_vectors, model, catalog)
+    return model, vectors, partial(trigger_vectors, model, catalog)
+
+
+def item_lists(division: Division, name: str) -> Named:
+    """One item-to-item model's lists: of the whole catalog, and merged at each exponent."""
+    _, vectors, queries = item_model(division, name)
+    clusters, request, n_items = division.clusters, division.request, division.data.n_items
     distinct = np.unique(request.triggers.values)
     lists = lists_over_all(vectors, clusters, queries, distinct, request.k_ann)
-    overall = pool_lists(distinct, lists, request, request.size, data.n_items)
+    overall = pool_lists(distinct, lists, request, request.size, n_items)
     yield from merges(name, overall, cluster_pools(vectors, clusters, queries, request), division.p)
 
 

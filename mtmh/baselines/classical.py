@@ -103,9 +103,11 @@ def als(
 ) -> VectorSearch:
     """Implicit ALS of `implicit`, item to item (Hu et al. 2008).
 
-    `votes` is cosine, or fold_in: y_i W y_j with W = (Y^T Y + lambda I)^-1, whose sum over a user's
-    items is the user's own score where no item weighs more than another (their section 5, equation
-    7, with alpha left out of W).
+    `alpha` is what an engagement weighs where none weighs 1: 1 + their own alpha. At 1 it is no
+    implicit ALS but a factorization without weights (Amazon Beauty, 64 factors: 16.1 of recall@500
+    at 1, 19.7 at 10, 20.5 at 40). `votes` is cosine, or fold_in: y_i W y_j with W = (Y^T Y + lambda
+    I)^-1, whose sum over a user's items is the user's own score where no item weighs more than
+    another (their section 5, equation 7, with alpha left out of W).
     """
     from implicit.cpu.als import AlternatingLeastSquares
 
@@ -117,14 +119,15 @@ def als(
         )
     model.fit(interaction_matrix(data).astype(np.float32), show_progress=False)
     items = np.asarray(model.item_factors)
+    parameters = items.size + np.asarray(model.user_factors).size
     if votes == "cosine":
         units = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-12)
-        return VectorSearch(units, units, data.warm_items)
+        return VectorSearch(units, units, data.warm_items, parameters)
     # In double precision: a small system, once.
     precise = items.astype(np.float64)
     gram = precise.T @ precise + regularization * np.eye(items.shape[1])
     queries = np.linalg.solve(gram, precise.T).T.astype(np.float32)
-    return VectorSearch(queries, items, data.warm_items)
+    return VectorSearch(queries, items, data.warm_items, parameters)
 
 
 def interaction_matrix(data: TrainData) -> csr_matrix:

@@ -27,6 +27,11 @@ ROWS = 512  # triggers whose scores with the whole catalog are in memory at a ti
 class Baseline(Protocol):
     """A fitted model. `tests/baselines/test_baseline_contract.py` holds every one of them to it."""
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers it learned from T1."""
+        ...
+
     def similar_items(self, triggers: np.ndarray, k: int) -> Lists:
         """The `k` best candidates of each trigger, int32 [B]: ids int32 and scores float32 [B, k].
 
@@ -83,6 +88,7 @@ class VectorSearch:
     queries: np.ndarray  # float32 [items, d], a row each trigger
     keys: np.ndarray  # float32 [items, d], a row each candidate
     candidates: np.ndarray  # int32 [m], ascending, the rows of `keys` that may be retrieved
+    parameters: int = 0  # learned ones, those of a network behind the vectors
 
     def similar_items(self, triggers: np.ndarray, k: int) -> Lists:
         """See `Baseline`."""
@@ -99,6 +105,11 @@ class ScoreMatrix:
     """Candidates by the positive scores of a trigger's row."""
 
     matrix: csr_matrix | np.ndarray  # float32 [items, items]: row = trigger, column = candidate
+
+    @property
+    def parameters(self) -> int:
+        """The scores that are not 0."""
+        return int(np.count_nonzero(self.matrix.data if issparse(self.matrix) else self.matrix))
 
     def similar_items(self, triggers: np.ndarray, k: int) -> Lists:
         """See `Baseline`. What scores 0 or less is no candidate."""
@@ -127,6 +138,11 @@ class OneList:
     """The same candidates whatever the trigger."""
 
     score: np.ndarray  # float32 [items]; what scores 0 is no candidate
+
+    @property
+    def parameters(self) -> int:
+        """A score an item."""
+        return len(self.score)
 
     def similar_items(self, triggers: np.ndarray, k: int) -> Lists:
         """See `Baseline`."""

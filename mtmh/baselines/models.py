@@ -6,13 +6,13 @@ than that has all of them tried.
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mtmh.baselines import classical, neural
+from mtmh.baselines import classical, neural, sequences
 from mtmh.baselines.contract import Baseline, TrainData
 from mtmh.config import TrainSettings
 from mtmh.errors import UserError
@@ -43,6 +43,12 @@ TRAINED: Mapping[str, Sequence[Any]] = {  # what the networks are tuned over
 MIXED = {**TRAINED, "lr": (0.01, 0.005, 0.002)}
 # Squared distances are larger than cosines, and so are their temperatures.
 BY_DISTANCE = {**TRAINED, "tau_p": (1.0, 0.5, 0.3), TEMPERATURE: (1.0, 0.5, 0.3)}
+# A history's rows are many examples: 256 histories a step, and Adam's learning rates.
+SEQUENTIAL: Mapping[str, Sequence[Any]] = {
+    "lr": (0.003, 0.001, 0.01),
+    "epochs": (5, 10),
+    TEMPERATURE: (0.15, 0.1, 0.2),
+}
 
 
 def of_data(fit: Callable[..., Baseline]) -> Callable[..., Baseline]:
@@ -81,13 +87,13 @@ MODELS: dict[str, Model] = {
         {"regularization": (1000, 30, 100, 200, 500, 2000, 5000, 10000), TEMPERATURE: SUMS},
         seeded=False,
     ),
-    "ials": Model(
+    "als": Model(
         lambda data, train, seed, hyper: classical.als(data, seed, **hyper),
         {
             "votes": ("fold_in", "cosine"),
             "factors": (64, 128, 256),
             "regularization": (0.01, 0.1, 1.0, 10.0),
-            "alpha": (1.0, 10.0, 40.0),
+            "alpha": (10.0, 40.0, 5.0),
             TEMPERATURE: SUMS_FIRST,
         },
         seeded=True,
@@ -121,16 +127,34 @@ MODELS: dict[str, Model] = {
         TRAINED,
         seeded=True,
     ),
+    "sasrec": Model(
+        lambda data, train, seed, hyper: sequences.sequence_items(
+            data, train, seed, sequences.SASREC, **hyper
+        ),
+        {**SEQUENTIAL, "tau": (0.1, 0.05), "query": ("table", "alone")},
+        seeded=True,
+    ),
+    "hstu": Model(
+        lambda data, train, seed, hyper: sequences.sequence_items(
+            data, train, seed, sequences.HSTU, **hyper
+        ),
+        {**SEQUENTIAL, "tau": (0.05, 0.1), "query": ("table",)},
+        seeded=True,
+    ),
 }
 
 
 def trials(name: str, count: int) -> list[dict[str, Any]]:
-    """The first `count` settings of a model: its default, then a draw without repetition.
+    """The first `count` settings of a baseline: see `drawn`."""
+    return drawn(MODELS[name].space, count)
+
+
+def drawn(space: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:
+    """The first `count` settings of a space: its default, then a draw without repetition.
 
     The draw is the same wherever and whenever it is made. A fold-in's scores are no cosines, so a
     setting that would pool them as such is left out.
     """
-    space = MODELS[name].space
     settings = [
         dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())
     ]
@@ -138,8 +162,8 @@ def trials(name: str, count: int) -> list[dict[str, Any]]:
         hyper for hyper in settings if hyper.get("votes") != "fold_in" or hyper[TEMPERATURE] is None
     ]
     # The default is the first of all combinations, as it is of each hyper-parameter.
-    drawn = np.random.default_rng(0).permutation(len(settings) - 1) + 1
-    return [settings[number] for number in (0, *drawn[: count - 1])]
+    others = np.random.default_rng(0).permutation(len(settings) - 1) + 1
+    return [settings[number] for number in (0, *others[: count - 1])]
 
 
 def fit_baseline(
@@ -151,10 +175,8 @@ def fit_baseline(
     return MODELS[name].fit(data, train, seed, fitted)
 
 
-def named(names: Sequence[str] | None) -> list[str]:
-    """`names` in the order of MODELS, all by default. Raises UserError where one is not known."""
-    if wrong := sorted(set(names or ()) - set(MODELS)):
-        raise UserError(
-            f"--models {', '.join(wrong)}: no such baseline. Known: {', '.join(MODELS)}."
-        )
-    return [name for name in MODELS if not names or name in names]
+def named(names: Sequence[str] | None, models: Collection[str] = MODELS) -> list[str]:
+    """`names` in the order of `models`, all by default. Raises UserError where one is not known."""
+    if wrong := sorted(set(names or ()) - set(models)):
+        raise UserError(f"--models {', '.join(wrong)}: no such model. Known: {', '.join(models)}.")
+    return [name for name in models if not names or name in names]

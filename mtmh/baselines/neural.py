@@ -48,6 +48,11 @@ class Reranked:
     rows: Tensor  # float32 [items, ..], of `MixtureOfLogits.forward`
     shortlist: VectorSearch
 
+    @property
+    def parameters(self) -> int:
+        """Those of the network."""
+        return weights_of(self.model)
+
     @torch.inference_mode()
     def similar_items(self, triggers: np.ndarray, k: int) -> Lists:
         """See `Baseline`."""
@@ -72,7 +77,7 @@ def item_cf(data: TrainData, train: TrainSettings, seed: int, **changes: Any) ->
     settings = train.model_copy(update=changes)
     vectors = trained(model, data, data.catalog, settings, seed, euclidean)
     queries, keys = euclidean_vectors(vectors)
-    return VectorSearch(queries.numpy(), keys.numpy(), data.warm_items)
+    return VectorSearch(queries.numpy(), keys.numpy(), data.warm_items, weights_of(model))
 
 
 def item_tower(
@@ -89,7 +94,8 @@ def item_tower(
     model, catalog = _tower(data, train, name, content_width)
     settings = train.model_copy(update=changes)
     vectors = trained(model, data, catalog, settings, seed, inner_product).numpy()
-    return VectorSearch(vectors, vectors, np.arange(data.n_items, dtype=np.int32))
+    everything = np.arange(data.n_items, dtype=np.int32)
+    return VectorSearch(vectors, vectors, everything, weights_of(model))
 
 
 def mixture_of_logits(
@@ -133,6 +139,11 @@ def trained(
     content = torch.from_numpy(data.content)
     fit(model, sampler, catalog, content, step, loss, train.epochs, train.lr)
     return embed(model, catalog, device)[VECTORS]
+
+
+def weights_of(model: nn.Module) -> int:
+    """How many numbers a network learns."""
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
 def pair_loss(

@@ -15,10 +15,11 @@ from mtmh.ragged import Ragged, ranges
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """B examples of one cluster among P distinct columns, all of that cluster."""
+    """B examples of one cluster among P distinct columns, all of that cluster; an example is what
+    comes after one of S sequences, or after one of its items."""
 
-    past: Tensor  # int64 [B, length], oldest first and right-aligned, -1 before the first
-    cluster: Tensor  # int64 [B], all the same
+    past: Tensor  # int64 [S, length], oldest first and right-aligned, -1 before the first
+    cluster: Tensor  # int64 [S], all the same
     columns: Tensor  # int64 [P], distinct items
     positive: Tensor  # int64 [B], columns
     log_count: Tensor  # float32 [P], log of how often a column was drawn
@@ -26,6 +27,8 @@ class SequenceBatch:
     # Accidental hits, int64 [hits]: columns that the row's user engaged with, save the positive.
     hit_row: Tensor
     hit_column: Tensor
+    # Int64 [B], the item of [S * length] that an example comes after; None: the last of each.
+    after: Tensor | None = None
 
 
 class ClusterSequences:
@@ -64,6 +67,11 @@ class ClusterSequences:
         self.engaged = [np.intersect1d(engaged, clusters.items(k)) for k in range(clusters.count)]
         self.log_q = self._mixture()
 
+    @property
+    def n_examples(self) -> int:
+        """Of an epoch."""
+        return sum(map(len, self.examples))
+
     def epoch(self, number: int) -> Iterator[SequenceBatch]:
         """Batches of epoch `number` (from 0)."""
         rng = np.random.default_rng((self.seed, number))
@@ -87,26 +95,37 @@ class ClusterSequences:
         return np.log(q).astype(np.float32)
 
     def _batch(self, cluster: int, rows: np.ndarray, rng: np.random.Generator) -> SequenceBatch:
-        # The columns: the positives and uniform negatives, each once.
         values = self.history.values
-        drawn = np.concatenate([values[rows], rng.choice(self.engaged[cluster], self.negatives)])
-        columns, column_of, count = np.unique(drawn, return_inverse=True, return_counts=True)
-        positive = column_of[: len(rows)]
-        # Accidental hits: columns that the user engaged with.
+        uniform = rng.choice(self.engaged[cluster], self.negatives)
         seen = self.history.take(self.user[rows])
-        column = np.minimum(np.searchsorted(columns, seen.values), len(columns) - 1)
-        is_hit = (columns[column] == seen.values) & (column != positive[seen.row_of])
         past = ranges(rows + 1, np.minimum(rows + 1 + self.length, self.end[rows]))
         return SequenceBatch(
             past=torch.from_numpy(right_aligned(past.row_of, past, values, self.length)),
             cluster=torch.full((len(rows),), cluster),
-            columns=torch.from_numpy(columns.astype(np.int64)),
-            positive=torch.from_numpy(positive),
-            log_count=torch.from_numpy(np.log(count).astype(np.float32)),
-            log_q=torch.from_numpy(self.log_q[columns]),
-            hit_row=torch.from_numpy(seen.row_of[is_hit]),
-            hit_column=torch.from_numpy(column[is_hit]),
+            **drawn_columns(values[rows], uniform, seen, self.log_q),
         )
+
+
+def drawn_columns(
+    positives: np.ndarray, uniform: np.ndarray, seen: Ragged, log_q: np.ndarray
+) -> dict[str, Tensor]:
+    """The columns of a `SequenceBatch` and what it says of them: positives int [B] and uniform
+    negatives int [n], each item once; `seen`, a row an example, are the accidental hits among
+    them."""
+    drawn = np.concatenate([positives, uniform])
+    columns, column_of, count = np.unique(drawn, return_inverse=True, return_counts=True)
+    positive = column_of[: len(positives)]
+    # Accidental hits: columns that the user engaged with.
+    column = np.minimum(np.searchsorted(columns, seen.values), len(columns) - 1)
+    is_hit = (columns[column] == seen.values) & (column != positive[seen.row_of])
+    return {
+        "columns": torch.from_numpy(columns.astype(np.int64)),
+        "positive": torch.from_numpy(positive),
+        "log_count": torch.from_numpy(np.log(count).astype(np.float32)),
+        "log_q": torch.from_numpy(log_q[columns]),
+        "hit_row": torch.from_numpy(seen.row_of[is_hit]),
+        "hit_column": torch.from_numpy(column[is_hit]),
+    }
 
 
 def right_aligned(row: np.ndarray, places: Ragged, values: np.ndarray, length: int) -> np.ndarray:

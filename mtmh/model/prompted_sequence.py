@@ -1,5 +1,6 @@
 """Divide and Conquer in its own, sequential form (paper.md section 8): a small causal transformer,
-SASRec-like, that yields a user vector for each cluster.
+SASRec-like, that yields a user vector for each cluster. With one cluster and without prompts it
+is SASRec (Kang and McAuley 2018), and HSTU with the blocks of `mtmh.model.transducer`.
 
     u^k = transformer((x_1 * prompt_k, .., x_T * prompt_k))_T      score = <u^k, y> / tau
 
@@ -7,56 +8,11 @@ with x the embeddings of the user's behaviours, oldest first, and y those of the
 the same table.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-
-
-class PromptedSequence(nn.Module):
-    """Behaviours and a cluster to a user vector.
-
-    Arguments: `n_items` of the catalog; `dim` of embeddings, `length` the most behaviours that are
-    read, `layers` and `attention_heads` of the transformer, `clusters` K; `prompted` False holds
-    the prompts at 1: then all user vectors are one. Row 0 of the table stands for no item.
-    """
-
-    def __init__(
-        self,
-        n_items: int,
-        clusters: int,
-        dim: int,
-        length: int,
-        layers: int,
-        attention_heads: int,
-        prompted: bool = True,
-    ) -> None:
-        super().__init__()
-        self.length = length
-        self.table = nn.Embedding(n_items + 1, dim, padding_idx=0)
-        nn.init.normal_(self.table.weight[1:], std=dim**-0.5)
-        self.position = nn.Parameter(torch.randn(length, dim) * dim**-0.5)
-        self.prompts = nn.Parameter(torch.ones(clusters, dim), requires_grad=prompted)
-        self.blocks = nn.ModuleList(Block(dim, attention_heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(dim)
-
-    def users(self, past: Tensor, cluster: Tensor) -> Tensor:
-        """Int64 [B, length] items and int64 [B] clusters -> float32 [B, dim], unit rows.
-
-        Items are oldest first, -1 before the first; the newest stands last.
-        """
-        prompt = self.prompts.index_select(0, cluster)[:, None]
-        latent = self.table(past + 1) * prompt + self.position
-        # Who reads whom: the earlier ones that are there, and itself, so that no row reads nothing.
-        steps = torch.ones(self.length, self.length, dtype=torch.bool, device=past.device).tril()
-        itself = torch.eye(self.length, dtype=torch.bool, device=past.device)
-        reads = ((past >= 0)[:, None, :] & steps) | itself
-        for block in self.blocks:
-            latent = block(latent, reads[:, None])
-        return normalize(self.norm(latent[:, -1]), dim=1)
-
-    def candidates(self, item: Tensor) -> Tensor:
-        """Int64 [n] -> float32 [n, dim], unit rows."""
-        return normalize(self.table(item + 1), dim=1)
 
 
 class Block(nn.Module):
@@ -81,3 +37,56 @@ class Block(nn.Module):
         latent = latent + self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
         forwarded: Tensor = latent + self.forward_layers(self.before_forward(latent))
         return forwarded
+
+
+class PromptedSequence(nn.Module):
+    """Behaviours and a cluster to a user vector.
+
+    Arguments: `n_items` of the catalog; `dim` of embeddings, `length` the most behaviours that are
+    read, `layers` and `attention_heads` of the transformer, `clusters` K; `prompted` False holds
+    the prompts at 1: then all user vectors are one; `block` (dim, attention_heads) makes a layer.
+    Row 0 of the table stands for no item.
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        clusters: int,
+        dim: int,
+        length: int,
+        layers: int,
+        attention_heads: int,
+        prompted: bool = True,
+        block: Callable[[int, int], nn.Module] = Block,
+    ) -> None:
+        super().__init__()
+        self.length = length
+        self.table = nn.Embedding(n_items + 1, dim, padding_idx=0)
+        nn.init.normal_(self.table.weight[1:], std=dim**-0.5)
+        self.position = nn.Parameter(torch.randn(length, dim) * dim**-0.5)
+        self.prompts = nn.Parameter(torch.ones(clusters, dim), requires_grad=prompted)
+        self.blocks = nn.ModuleList(block(dim, attention_heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+
+    def users(self, past: Tensor, cluster: Tensor) -> Tensor:
+        """Int64 [B, length] items and int64 [B] clusters -> float32 [B, dim], unit rows.
+
+        Items are oldest first, -1 before the first; the newest stands last.
+        """
+        return self.states(past, cluster)[:, -1]
+
+    def states(self, past: Tensor, cluster: Tensor) -> Tensor:
+        """As `users`, after each item of the past: float32 [B, length, dim], unit rows."""
+        prompt = self.prompts.index_select(0, cluster)[:, None]
+        latent = self.table(past + 1) * prompt + self.position
+        # Who reads whom: the earlier ones that are there, and itself, so that no row reads nothing.
+        steps = torch.ones(self.length, self.length, dtype=torch.bool, device=past.device).tril()
+        itself = torch.eye(self.length, dtype=torch.bool, device=past.device)
+        reads = ((past >= 0)[:, None, :] & steps) | itself
+        for block in self.blocks:
+            latent = block(latent, reads[:, None])
+        return normalize(self.norm(latent), dim=2)
+
+    def candidates(self, item: Tensor) -> Tensor:
+        """Int64 [n] -> float32 [n, dim], unit rows."""
+        return normalize(self.table(item + 1), dim=1)

@@ -1,19 +1,25 @@
-"""Trains the sequential form of Divide and Conquer (paper.md section 8), and embeds its users.
+"""Trains the sequential form of Divide and Conquer (paper.md section 8), and as its special cases
+SASRec and HSTU; embeds users and candidates.
 
 Its examples are users' pasts and not items, so the loop of the two heads, which feeds items, does
 not fit it: this is a loop of its own, a few lines long.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mtmh.clock import Progress
-from mtmh.data.cluster_sequences import ClusterSequences, SequenceBatch
+from mtmh.data.cluster_sequences import SequenceBatch
+from mtmh.data.clusters import Clusters
 from mtmh.model.losses import MASKED, engagement_loss
-from mtmh.model.prompted_sequence import PromptedSequence
+from mtmh.model.prompted_sequence import Block, PromptedSequence
+from mtmh.model.transducer import TransducerBlock
 
 USERS = 1024  # embedded at a time
 
@@ -32,6 +38,20 @@ class SequenceSettings:
     lr: float = 0.003  # Adam's
     tau: float = 0.1
     logq: bool = True
+    transducer: bool = False  # HSTU's blocks in the place of the transformer's
+
+
+class SequenceSampler(Protocol):
+    """What draws the batches: `ClusterSequences`, or `WholeSequences`."""
+
+    clusters: Clusters
+
+    @property
+    def n_examples(self) -> int:
+        """Of an epoch."""
+
+    def epoch(self, number: int) -> Iterator[SequenceBatch]:
+        """Batches of epoch `number` (from 0)."""
 
 
 def sequence_loss(model: PromptedSequence, batch: SequenceBatch, tau: float, logq: bool) -> Tensor:
@@ -39,7 +59,10 @@ def sequence_loss(model: PromptedSequence, batch: SequenceBatch, tau: float, log
 
     A column that was drawn m times counts m times, the positive once; accidental hits not at all.
     """
-    users = model.users(batch.past, batch.cluster)
+    if batch.after is None:
+        users = model.users(batch.past, batch.cluster)
+    else:
+        users = model.states(batch.past, batch.cluster).flatten(0, 1).index_select(0, batch.after)
     logits = users @ model.candidates(batch.columns).T / tau
     offsets = batch.log_count.repeat(len(users), 1)
     offsets.scatter_(1, batch.positive.unsqueeze(1), 0.0)
@@ -49,7 +72,7 @@ def sequence_loss(model: PromptedSequence, batch: SequenceBatch, tau: float, log
 
 
 def train_sequence(
-    sampler: ClusterSequences, settings: SequenceSettings, seed: int, prompted: bool = True
+    sampler: SequenceSampler, settings: SequenceSettings, seed: int, prompted: bool = True
 ) -> PromptedSequence:
     """The model after `settings.epochs`, ready for inference, on the CPU.
 
@@ -64,18 +87,18 @@ def train_sequence(
         settings.layers,
         settings.attention_heads,
         prompted,
+        partial(TransducerBlock, settings.length) if settings.transducer else Block,
     )
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=settings.lr)
-    examples = sum(map(len, sampler.examples))
-    progress = Progress("sequence", settings.epochs * examples, "examples")
+    progress = Progress("sequence", settings.epochs * sampler.n_examples, "examples")
     for epoch in range(settings.epochs):
         for batch in sampler.epoch(epoch):
             loss = sequence_loss(model, batch, settings.tau, settings.logq)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            progress.advance(len(batch.past), f"loss {float(loss.detach()):.3f}")
+            progress.advance(len(batch.positive), f"loss {float(loss.detach()):.3f}")
     return model.eval()
 
 

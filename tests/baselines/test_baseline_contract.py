@@ -18,8 +18,10 @@ TRIGGERS = np.arange(OLD, dtype=np.int32)
 SAME_FOR_ALL = ("popularity", "recent_popularity")
 # A model of 64 factors (here are two sides), or a penalty of 1,000, is for more than 40 items.
 SMALL: dict[str, dict[str, Any]] = {
-    "ials": {"factors": 2, "alpha": 10.0},
+    "als": {"factors": 2, "alpha": 10.0},
     "ease": {"regularization": 10},
+    "sasrec": {"epochs": 20, "batch_size": 8, "lr": 0.03, "tau": 0.1},
+    "hstu": {"epochs": 20, "batch_size": 8, "lr": 0.03, "tau": 0.1},
 }
 
 
@@ -79,6 +81,11 @@ def test_the_answer_is_known(name: str, fitted: Any, data: TrainData) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_what_is_learned_is_counted(name: str, fitted: Any) -> None:
+    assert (fitted(name).parameters > 0) == (name != "content")
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_a_model_is_fitted_twice_alike(name: str, fitted: Any, data: TrainData) -> None:
     again: Baseline = fit_baseline(name, data, train_settings(), 0, small_setting(name))
     for first, second in zip(
@@ -113,6 +120,6 @@ def test_every_model_is_tried_as_often_or_wholly() -> None:
 
 
 def test_an_unknown_baseline_is_named_with_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"--models magic: no such baseline\. Known: popularity, "):
+    with pytest.raises(UserError, match=r"--models magic: no such model\. Known: popularity, "):
         named(["itemknn", "magic"])
     assert named(["itemknn", "popularity"]) == ["popularity", "itemknn"]

@@ -47,6 +47,15 @@ def test_the_options_of_one_are_shown_by_its_name() -> None:
     assert "--rows" in output_of("daily", "--help")
 
 
+def test_the_leaderboard_is_a_command_of_its_own() -> None:
+    done = CliRunner().invoke(app, ["study", "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert "--models" in done.output
+    assert re.search(r"Usage: \S+ study \[OPTIONS\] \S*data", done.output, re.IGNORECASE)
+    refused = CliRunner().invoke(app, ["study"], env={"COLUMNS": "200"})
+    assert refused.exit_code == 2
+
+
 def test_a_wrong_name_or_option_is_refused() -> None:
     assert "No such command 'speed'" in output_of("speed", status=2)
     assert "No such option: --rows" in output_of("merge", "--rows", "3", status=2)

@@ -1,0 +1,1 @@
+"""`mtmh study DATA`: every baseline and the project's own models, tuned alike, in one table."""

@@ -81,6 +81,14 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "benchmarks.studies.divide:main",
         "Divide and Conquer: retrieval a cluster, prompts, the exponent of the merge.",
     ),
+    "quotas": (
+        "benchmarks.studies.quotas:main",
+        "Snake merge, a searched alpha, an alpha a request: is any above the best fixed one?",
+    ),
+    "noise": (
+        "benchmarks.studies.noise:main",
+        "Content replaced by noise: when the relevance head stops paying.",
+    ),
     "content": (
         "benchmarks.studies.content:main",
         "Topic match of neighbours before and after contrastive training.",

@@ -24,7 +24,7 @@ LABELS = {
 }
 WITH_RANGE = ("R@500", "L2")
 # Color and marker of the project's own, of the networks, and of what learns no vectors of items.
-OWN, NETWORK, CLASSICAL = (
+PROJECT, NETWORK, CLASSICAL = (
     (COLORS["merged"], "^"),
     (COLORS["engagement"], "o"),
     (COLORS["relevance"], "s"),
@@ -103,8 +103,8 @@ def difference(interval: Mapping[str, float] | None) -> str:
 
 def line(name: str, figures: Mapping[str, Any]) -> str:
     """A row for the screen, in percent."""
-    shown = (f"{label} {percent(figures.get(key), False):>5}" for label, key in LABELS.items())
-    return f"{name:20} {'  '.join(shown)}  by {figures['settings']}"
+    cells = (f"{label} {percent(figures.get(key), False):>5}" for label, key in LABELS.items())
+    return f"{name:20} {'  '.join(cells)}  by {figures['settings']}"
 
 
 def extent(figure: Mapping[str, float]) -> tuple[float, ...]:
@@ -121,7 +121,7 @@ def draw(board: Board) -> Figure:
         if any(LABELS[label] not in figures for label in WITH_RANGE):
             continue
         (x, left, right), (y, below, above) = (extent(figures[LABELS[key]]) for key in WITH_RANGE)
-        color, marker = OWN if name in SYSTEMS else NETWORK if name in NETWORKS else CLASSICAL
+        color, marker = PROJECT if name in SYSTEMS else NETWORK if name in NETWORKS else CLASSICAL
         across, along = [[x - left], [right - x]], [[y - below], [above - y]]
         axes.errorbar([x], [y], along, across, color=color, marker=marker, markersize=6)
         # Neighbours in the table are often neighbours here: their labels go up and down in turns.
@@ -135,7 +135,7 @@ def draw(board: Board) -> Figure:
             fontsize=8.5,
         )
     for words, (color, marker) in (
-        ("the project's own", OWN),
+        ("the project's own", PROJECT),
         ("networks", NETWORK),
         ("classical", CLASSICAL),
     ):

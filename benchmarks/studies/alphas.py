@@ -15,14 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from benchmarks.studies.grids import Setting
-from benchmarks.studies.study import config_of
-from mtmh.config import Config
-from mtmh.data.clusters import cluster_by_vectors
-from mtmh.data.prepared import Prepared
-from mtmh.evaluation.evaluate import Test, measure
-from mtmh.evaluation.metrics import RECALL_AT, recall_at
-from mtmh.heads import HEADS
-from mtmh.retrieval.quotas import (
+from benchmarks.studies.quota_strategies import (
     AlphaRegression,
     AlphaTable,
     Quotas,
@@ -31,9 +24,16 @@ from mtmh.retrieval.quotas import (
     request_features,
     snake_merge,
 )
+from benchmarks.studies.study import config_of
+from mtmh.config import Config
+from mtmh.data.clusters import cluster_by_vectors
+from mtmh.data.prepared import Prepared
+from mtmh.evaluation.evaluate import Test, measure
+from mtmh.evaluation.metrics import RECALL_AT, recall_at
+from mtmh.heads import HEADS
 from mtmh.retrieval.retriever import Pool, Request, Retriever, merge_pools
 from mtmh.version_hash import code_version
-from pipelines.trial import scratch, training_data, version
+from pipelines.trial import scratch, stages_before, version
 
 ALPHAS = np.arange(0, 101, 10)
 STRENGTH = 500.0  # of a table's prior, in users
@@ -178,7 +178,7 @@ def snake(requests: Requests) -> Given:
 
 def requests(source: str, config: Config) -> tuple[Requests, Requests]:
     """Of the tail and of the past before it."""
-    folders = training_data(source, config, scratch(source).resolve())
+    folders = stages_before("train", source, config, scratch(source))
     data, content = Prepared.load(folders.prepared), np.load(folders.content / "content.npy")
     retrieval, hours = config.retrieval, config.evaluation.fresh_hours
     periods = {"tail": data, "past": past_of(data)}

@@ -42,9 +42,9 @@ from mtmh.content.quality import content_quality
 from mtmh.data.clusters import cluster_by_topics
 from mtmh.data.prepared import Prepared
 from mtmh.evaluation.evaluate import evaluate_heads
-from mtmh.stages import Stage, StageFolders
+from mtmh.stages import STAGES, StageFolders
 from mtmh.version_hash import code_version
-from pipelines.trial import INDEX, PRERANKER, TRAIN, Figures, model_folders, scratch
+from pipelines.trial import Figures, model_folders, scratch
 
 KINDS = ("random", "shuffled in topic", "shuffled")
 SHARES = (25, 50, 75, 100)  # percent
@@ -103,11 +103,11 @@ def try_noise(
     folders = replace(clean, content=work / "content")
     # The clean model is there already.
     if not np.array_equal(content, np.load(clean.content / "content.npy")):
-        folders = _made(TRAIN, folders, config.train, config, work)
-    folders = _made(PRERANKER, folders, config.prerank, config, work)
+        folders = _made("train", folders, config.train, config, work)
+    folders = _made("preranker", folders, config.prerank, config, work)
     figures: Figures = {}
     for model in (folders.model, alone):
-        built = _made(INDEX, replace(folders, model=model), config.retrieval, config, work)
+        built = _made("index", replace(folders, model=model), config.retrieval, config, work)
         inputs = clean.prepared, clean.content, built.retriever
         hours = config.evaluation.fresh_hours
         rows = evaluate_heads(*inputs, config.retrieval, hours)
@@ -119,9 +119,10 @@ def try_noise(
 
 
 def _made(
-    stage: Stage, folders: StageFolders, settings: Section, config: Config, work: Path
+    name: str, folders: StageFolders, settings: Section, config: Config, work: Path
 ) -> StageFolders:
-    """The folders with what the stage makes of them."""
+    """The folders with what the stage `name` makes of them."""
+    stage = next(stage for stage in STAGES if stage.name == name)
     out = work / stage.artifact
     out.mkdir()
     WRITERS[stage.name](folders, out, settings, config.seed, work)

@@ -1,7 +1,7 @@
 """Quotas that are not one fixed alpha: does any beat the best fixed one?
 
 Fixed alphas in tens, turns (snake merge), global quotas by the cross-entropy method, and an alpha a
-request by a smoothed table or a logistic regression (mtmh/retrieval/quotas.py). On the validation
+request by a smoothed table or a logistic regression (quota_strategies.py). On the validation
 tail of T1, never T2; nothing is tuned on the users that it is measured on (alphas.py). Differences
 are against the best fixed alpha, users resampled in pairs, their figures averaged over the seeds.
 "Equal L2" is against the two fixed alphas around, mixed so that their L2 relevance is the

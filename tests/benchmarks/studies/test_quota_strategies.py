@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmh.ragged import Ragged
-from mtmh.retrieval.merge import quotas_at
-from mtmh.retrieval.quotas import (
+from benchmarks.studies.quota_strategies import (
     AlphaRegression,
     AlphaTable,
     cross_entropy_quotas,
@@ -17,6 +15,8 @@ from mtmh.retrieval.quotas import (
     request_features,
     snake_merge,
 )
+from mtmh.ragged import Ragged
+from mtmh.retrieval.merge import quotas_at
 from mtmh.retrieval.retriever import Pool, merge_pools
 
 lists = st.lists(st.permutations(range(12)).map(lambda items: items[:8]), min_size=1, max_size=4)

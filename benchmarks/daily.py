@@ -167,6 +167,8 @@ def _day(
         "alpha": np.where(pc.equal(arms, ARMS[1].name), 50.0, 100.0)[user[row]],
         "arm_alpha": np.where(pc.equal(arms, ARMS[1].name), 50.0, 100.0)[user[row]],
         "own_alpha": np.zeros(n, bool),
+        "quotas": pa.nulls(n, pa.string()),
+        "arm_quotas": pa.nulls(n, pa.string()),
         "degraded": np.zeros(n, bool),
         "k": np.full(n, LIST, np.int32),
         "surface": pa.repeat("retrieve", n),

@@ -77,7 +77,7 @@ def _search(server: Triton, package: Package) -> None:
         for _ in range(REQUESTS):
             triggers = dict.fromkeys(ids[row] for row in rng.integers(len(ids), size=TRIGGERS))
             inputs = inputs_of(package, triggers, [], package.serving["k_ann"])
-            for head in package.heads:
+            for head in package.channel_names:
                 client.infer(f"retrieve_{head}_{package.number}", inputs)
 
 

@@ -43,7 +43,7 @@ def by_triton(triton: InferenceServerClient, package: Package) -> Work:
     async def work(triggers: Sequence[str]) -> None:
         inputs = inputs_of(package, dict.fromkeys(triggers), triggers, package.serving["k_ann"])
         await asyncio.gather(
-            *(infer(f"retrieve_{head}_{package.number}", inputs) for head in package.heads)
+            *(infer(f"retrieve_{head}_{package.number}", inputs) for head in package.channel_names)
         )
 
     return work

@@ -1,11 +1,17 @@
-"""Heads and channels as a configuration names them: `train.heads`, `retrieval.channels`."""
+"""Heads, channels and quotas as people name them: `train.heads`, `retrieval.channels`, `quotas`."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MOST_HEADS = 32  # of a model
-TAKEN_NAMES = ("content", "history", "merged", "popularity", "itemknn")  # no head's
+ROUNDING = 1e-6  # quotas that are this near to 100 in all are 100
+# No head's: a version, a table, an answer's times or Triton hold something else under these.
+TAKEN_NAMES = (
+    *("content", "history", "merged", "popularity", "itemknn"),
+    *("preranker", "merge", "log", "total"),
+)
 
 
 class HeadSettings(BaseModel):
@@ -20,7 +26,8 @@ class HeadSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "HeadSettings":
-        if self.name in TAKEN_NAMES or "_head" in self.name:
+        is_taken = self.name in TAKEN_NAMES or self.name.startswith("retrieve_")
+        if is_taken or "_head" in self.name:
             raise ValueError(
                 f"{self.name!r} is no name for a head: a version or a table holds something else"
                 " under it. Choose another one."
@@ -68,6 +75,31 @@ def _check_channels(channels: list[ChannelSettings]) -> list[ChannelSettings]:
     return channels
 
 
+def _check_quotas(quotas: dict[str, float]) -> dict[str, float]:
+    total = sum(quotas.values())
+    if abs(total - 100) > ROUNDING:
+        raise ValueError(
+            f"they are {total:g} in all. Quotas are percent of a list: write some that are 100 in"
+            " all."
+        )
+    return quotas
+
+
+def quotas_text(quotas: Mapping[str, float]) -> str:
+    """Quotas in one form, however they were written: equal texts mean equal quotas.
+
+    >>> quotas_text({"relevance": 70.0, "engagement": 30, "mixed": 0})
+    'engagement 30, relevance 70'
+    """
+    return ", ".join(f"{name} {quota:g}" for name, quota in sorted(quotas.items()) if quota)
+
+
+# Channel -> its percent of a merged list, as a request or an arm names them.
+QuotaTable = Annotated[
+    dict[str, Annotated[float, Field(ge=0.0, le=100.0)]],
+    Field(max_length=MOST_HEADS),
+    AfterValidator(_check_quotas),
+]
 # Empty: the heads of `train.objective`; and a channel each of these, by `retrieval.alpha`.
 HeadList = Annotated[list[HeadSettings], Field(max_length=MOST_HEADS), AfterValidator(_check_heads)]
 ChannelList = Annotated[list[ChannelSettings], AfterValidator(_check_channels)]

@@ -39,8 +39,8 @@ class RouterCandidate:
 
     item_id: str
     score: float  # p(candidate | user) of its head; the cosine in `similar`
-    head: str  # "engagement" or "relevance"
-    head_rank: int  # place in that head's list, from 1
+    head: str  # the channel that it comes from, such as "engagement" or "relevance"
+    head_rank: int  # place in that channel's list, from 1
     trigger_id: str
 
 
@@ -52,12 +52,13 @@ class RouterAnswer:
     exposure_id: str
     model_version: str
     arm: str
-    alpha: float
+    alpha: float | None  # None of a version whose channels have quotas instead
     degraded: bool
-    missing: list[str]  # what did not answer: "engagement", "relevance", "history"
+    missing: list[str]  # what did not answer: channels by name, and "history"
     candidates: list[RouterCandidate]
     timings_ms: dict[str, float]
     exposure_logged: bool
+    quotas: dict[str, float] | None = None  # channel -> percent, where alpha is None
 
 
 class Client:
@@ -80,11 +81,13 @@ class Client:
         k: int | None = None,
         alpha: float | None = None,
         filters: Mapping[str, Any] | None = None,
+        quotas: Mapping[str, float] | None = None,
     ) -> RouterAnswer:
         """Candidates for a user's history, or for `triggers`, newest first; with both, the history
         is what was seen.
 
-        `alpha` is the percent from the engagement head; `filters` may have exclude_seen,
+        `alpha` is the percent from the engagement head, `quotas` in its place that of each channel
+        by name; `filters` may have exclude_seen,
         allow_topics, deny_topics and max_age_hours.
         """
         body = {
@@ -92,6 +95,7 @@ class Client:
             "triggers": triggers,
             "k": k,
             "alpha": alpha,
+            "quotas": quotas,
             "filters": filters,
         }
         return self._post("/v1/retrieve", body)
@@ -102,11 +106,11 @@ class Client:
         k: int | None = None,
         alpha: float | None = None,
         user_id: str | None = None,
+        quotas: Mapping[str, float] | None = None,
     ) -> RouterAnswer:
         """The items most like one item; `user_id`, who is shown them, decides the arm."""
-        return self._post(
-            "/v1/similar", {"item_id": item_id, "k": k, "alpha": alpha, "user_id": user_id}
-        )
+        body = {"item_id": item_id, "k": k, "alpha": alpha, "user_id": user_id, "quotas": quotas}
+        return self._post("/v1/similar", body)
 
     def engage(self, engagements: Sequence[Mapping[str, Any]], key: str | None = None) -> int:
         """Log what users did (see Engagement in /openapi.json); how many are on disk.

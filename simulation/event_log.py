@@ -12,7 +12,7 @@ from mtmh.data.synthetic import timestamps
 from mtmh.experiment.arms import Arm
 from mtmh.exposures.records import ENGAGEMENTS, EXPOSURES
 from mtmh.exposures.tables import REJECTED, LogTables, with_day
-from mtmh.heads import HEADS
+from mtmh.head_settings import quotas_text
 from simulation.counter_rng import uniform
 from simulation.population import Population
 from simulation.response import Page, Response
@@ -34,6 +34,7 @@ class EventLog:
     seed: int
     impressions: list[Columns] = field(default_factory=list)
     actions: list[Columns] = field(default_factory=list)
+    channels: list[str] = field(default_factory=list)  # by the number that a row has for its own
 
     def visits(
         self, page: Page, list_position: np.ndarray, slates: Slates, response: Response
@@ -46,6 +47,8 @@ class EventLog:
         # An exposure a shown item, with what the answer said of it.
         row, position = np.nonzero(page.item >= 0)
         rank = list_position[row, position]
+        self.channels += [name for name in slates.channels if name not in self.channels]
+        number = np.array([self.channels.index(name) for name in slates.channels], np.int8)
         self.impressions.append(
             {
                 "user": page.user[row],
@@ -55,9 +58,10 @@ class EventLog:
                 "degraded": slates.degraded[row],
                 "item": page.item[row, position],
                 "position": position + 1,
+                "head": number[slates.head[row, rank]],
                 **{
                     name: getattr(slates, name)[row, rank]
-                    for name in ("head", "head_rank", "score", "trigger")
+                    for name in ("head_rank", "score", "trigger")
                 },
             }
         )
@@ -99,8 +103,10 @@ class EventLog:
             return EXPOSURES.empty_table()
         rows = _joined(self.impressions)
         count, arm = len(rows["user"]), self.arm_of[rows["user"]]
-        # Nobody here names an alpha of their own: used is always the arm's.
-        alpha = np.array([arm.alpha for arm in self.arms], np.float64)[arm]
+        # Nobody here names quotas of their own: used are always the arm's.
+        alpha = pa.array([arm.alpha for arm in self.arms], pa.float64()).take(pa.array(arm))
+        named = [quotas_text(arm.quotas) if arm.quotas else None for arm in self.arms]
+        quotas = pa.array(named, pa.string()).take(pa.array(arm))
         request_id, user_id = self._request_ids(rows)
         columns = {
             # A user asks once an hour at most, so the request's id names the answer, too.
@@ -113,12 +119,14 @@ class EventLog:
             "alpha": alpha,
             "arm_alpha": alpha,
             "own_alpha": np.zeros(count, bool),
+            "quotas": quotas,
+            "arm_quotas": quotas,
             "degraded": rows["degraded"],
             "k": pa.repeat(pa.scalar(self.list_length, pa.int32()), count),
             "surface": pa.repeat("retrieve", count),
             "log_version": pa.repeat(pa.scalar(2, pa.int32()), count),
             "item_id": self._item_ids(rows["item"]),
-            "head": pa.array(HEADS).take(pa.array(rows["head"])),
+            "head": pa.array(self.channels).take(pa.array(rows["head"])),
             "head_rank": rows["head_rank"],
             "score": rows["score"].astype(np.float64),
             "trigger_id": self._item_ids(rows["trigger"]),

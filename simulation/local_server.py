@@ -11,7 +11,7 @@ from mtmh.experiment.arms import Arm
 from mtmh.heads import HEADS
 from mtmh.ids import Ids
 from mtmh.ragged import Ragged
-from mtmh.retrieval.merge import quota_merge, quotas_at
+from mtmh.retrieval.merge import quota_merge
 from mtmh.retrieval.retriever import Lists, Request, Retriever
 from simulation.server import Slates
 
@@ -21,10 +21,10 @@ AddItems = Callable[[Retriever, pa.Table], Retriever]
 class LocalServer:
     """Answers as the router does, without it: the same candidates, quotas and scores.
 
-    Arguments: `retriever` with both heads and its `settings`; `items`, the world's item table, row
-    = number; the `arms`, each with its alpha; `add_new`, which returns a retriever that also holds
+    Arguments: `retriever` and its `settings`; `items`, the world's item table, row = number; the
+    `arms`, each with its alpha or quotas; `add_new`, which returns a retriever that also holds
     the items given (without it no item is added). Every item's candidates are kept: 12 bytes x
-    k_ann x items and head. Raises UserError when a head is missing.
+    k_ann x items and channel. Raises UserError where the version has no channel that an arm names.
     """
 
     def __init__(
@@ -35,12 +35,8 @@ class LocalServer:
         arms: Sequence[Arm],
         add_new: AddItems | None = None,
     ) -> None:
-        if missing := [head for head in HEADS if head not in retriever.indexes]:
-            raise UserError(
-                f"the version has no {missing[0]} head: arms that differ in alpha need both."
-            )
         self.settings, self.items, self.add_new = settings, items, add_new
-        self.alphas = np.array([arm.alpha for arm in arms], np.float64)
+        self.quotas = [_quotas(retriever, arm) for arm in arms]
         self.refreshed = 0  # times that items were added
         self._hold(retriever)
 
@@ -57,11 +53,12 @@ class LocalServer:
             trigger=np.full(shape, -1, np.int32),
             degraded=np.zeros(len(users), bool),
             version=np.full(len(users), f"in-process-{self.refreshed}"),
+            channels=tuple(self.retriever.names),
         )
-        # Arm by arm, since one merge has one alpha.
+        # Arm by arm, since one merge has the same quotas for all.
         for arm in np.unique(arms):
             rows = np.flatnonzero(arms == arm)
-            self._fill(slates, rows, history.take(rows), float(self.alphas[arm]), k)
+            self._fill(slates, rows, history.take(rows), self.quotas[arm], k)
         return slates
 
     def refresh(self, items: int) -> None:
@@ -76,7 +73,7 @@ class LocalServer:
         self.item_of, self.row_of = numbers(retriever.items["item_id"], self.items["item_id"])
         rows = np.arange(len(retriever.items), dtype=np.int32)
         depth = min(self.settings.k_ann, len(rows) - 1)
-        self.lists = {head: retriever.similar_items(rows, depth, head) for head in HEADS}
+        self.lists = {name: retriever.similar_items(rows, depth, name) for name in retriever.names}
 
     def _stored(self, items: np.ndarray, k: int, channel: str) -> Lists:
         """As Retriever.similar_items, which searches every time; `k` is that of all lists
@@ -85,20 +82,18 @@ class LocalServer:
         return ids[items], scores[items]
 
     def _fill(
-        self, slates: Slates, rows: np.ndarray, history: Ragged, alpha: float, k: int
+        self, slates: Slates, rows: np.ndarray, history: Ragged, quotas: dict[str, float], k: int
     ) -> None:
         """Write the answers of one arm's users, int [n], into their rows."""
         settings = self.settings
         request = Request(history, history.sorted(), settings.k_ann, k, settings.temperature)
-        quotas = dict(zip(HEADS, quotas_at(alpha), strict=True))
-        pools = self.retriever.pools(
-            request, self._stored, [head for head in HEADS if quotas[head]]
-        )
-        # A head without a quota is asked only where the others leave a list short.
-        if len(pools) < len(HEADS) and any((pool.item < 0).any() for pool in pools.values()):
+        with_quota = [name for name, quota in quotas.items() if quota]
+        pools = self.retriever.pools(request, self._stored, with_quota)
+        # A channel without a quota is asked only where the others leave a list short.
+        if len(pools) < len(quotas) and any((pool.item < 0).any() for pool in pools.values()):
             pools = self.retriever.pools(request, self._stored)
         columns = list(pools.values())
-        merged = quota_merge([pool.item for pool in columns], [quotas[head] for head in pools], k)
+        merged = quota_merge([pool.item for pool in columns], [quotas[name] for name in pools], k)
         trigger = merged.take([pool.trigger for pool in columns], -1)
         slates.item[rows] = self._numbers(merged.item)
         slates.head[rows] = merged.take([pool.channel for pool in columns], -1)
@@ -109,6 +104,24 @@ class LocalServer:
     def _numbers(self, rows: np.ndarray) -> np.ndarray:
         """The world's numbers of a version's rows, -1 where there is none."""
         return np.where(rows >= 0, self.item_of[np.maximum(rows, 0)], -1)
+
+
+def _quotas(retriever: Retriever, arm: Arm) -> dict[str, float]:
+    """Channel -> percent, as the arm has them."""
+    names = retriever.names
+    if arm.quotas is not None:
+        if unknown := sorted(set(arm.quotas) - set(names)):
+            raise UserError(
+                f"arm {arm.name!r} names the channel {unknown[0]!r}; the version has"
+                f" {', '.join(names)}."
+            )
+        return {name: arm.quotas.get(name, 0.0) for name in names}
+    if arm.alpha is None:
+        return {channel.name: channel.quota for channel in retriever.channels}
+    if len(names) < 2 or "engagement" not in names:
+        missing = next(head for head in HEADS if head not in names)
+        raise UserError(f"the version has no {missing} head: arms that differ in alpha need both.")
+    return dict(zip(names, retriever.quotas(arm.alpha), strict=True))
 
 
 def numbers(item_ids: pa.ChunkedArray, world: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from mtmh.errors import UserError
 from mtmh.experiment.arms import Arm
+from mtmh.head_settings import quotas_text
 from mtmh.heads import HEADS
 from mtmh.ids import Ids
 from mtmh.ragged import Ragged
@@ -85,12 +86,13 @@ class RouterServer:
             answers = [answer for batch in threads.map(self._call, batches) for answer in batch]
         # The router must have put every user into the arm that the simulation has them in.
         for answer, number in zip(answers, arms.tolist(), strict=True):
-            arm = self.arms[number]
-            if answer["arm"] != arm.name or answer["alpha"] != arm.alpha:
+            arm, alpha = self.arms[number], answer["alpha"]
+            mix = quotas_text(answer["quotas"]) if alpha is None else f"alpha {alpha:g}"
+            if (answer["arm"], mix) != (arm.name, arm.mix):
                 raise UserError(
-                    f"the router has a user in arm {answer['arm']!r} with alpha"
-                    f" {answer['alpha']:g}, here it is {arm.name!r} with {arm.alpha:g}: give the"
-                    " router this experiment's salt and arms."
+                    f"the router has a user in arm {answer['arm']!r} with {mix}, here it is"
+                    f" {arm.name!r} with {arm.mix}: give the router this experiment's salt and"
+                    " arms."
                 )
         return self._slates(answers, k)
 
@@ -168,7 +170,8 @@ class RouterServer:
         def field(name: str) -> list[Any]:
             return [candidate[name] for candidate in candidates]
 
-        head = np.array([HEADS.index(name) for name in field("head")], np.int8)
+        channels = tuple(dict.fromkeys([*HEADS, *field("head")]))
+        head = np.array([channels.index(name) for name in field("head")], np.int8)
         return Slates(
             item=column(self._numbers(field("item_id")), -1, np.int32),
             head=column(head, -1, np.int8),
@@ -177,6 +180,7 @@ class RouterServer:
             trigger=column(self._numbers(field("trigger_id")), -1, np.int32),
             degraded=np.array([answer["degraded"] for answer in answers]),
             version=np.array([answer["model_version"] for answer in answers]),
+            channels=channels,
         )
 
     def _numbers(self, item_ids: list[str]) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mtmh.heads import HEADS
 from mtmh.ragged import Ragged
 
 
@@ -15,12 +16,13 @@ class Slates:
     ends."""
 
     item: np.ndarray  # int32 [n, k], best first
-    head: np.ndarray  # int8 [n, k], place in mtmh.heads.HEADS
-    head_rank: np.ndarray  # int32 [n, k], place in that head's own list, from 1
+    head: np.ndarray  # int8 [n, k], place in `channels`
+    head_rank: np.ndarray  # int32 [n, k], place in that channel's own list, from 1
     score: np.ndarray  # float32 [n, k]
     trigger: np.ndarray  # int32 [n, k], the item that retrieved it
     degraded: np.ndarray  # bool [n], something did not answer
     version: np.ndarray  # str [n], the version that answered
+    channels: tuple[str, ...] = HEADS  # by name
 
 
 class Server(Protocol):

@@ -73,6 +73,8 @@ def test_what_kubernetes_would_not_take_or_nobody_use_is_refused_where_it_is_wri
         ("[{name: a, w_r: 1}]", "train.heads.0.w_r", "no such setting"),
         ("[{name: ../a, l_e: 1}]", "train.heads.0.name", "found '../a'"),
         ("[{name: content, l_e: 1}]", "train.heads.0", "'content' is no name for a head"),
+        ("[{name: merge, l_e: 1}]", "train.heads.0", "'merge' is no name for a head"),
+        ("[{name: retrieve_a, l_e: 1}]", "train.heads.0", "'retrieve_a' is no name for a head"),
     ],
 )
 def test_heads_that_cannot_be_are_one_clear_message(heads: str, key: str, advice: str) -> None:

@@ -22,7 +22,6 @@ from mtmh.experiment.metrics import METRICS, daily
 from mtmh.experiment.relations import identified, once
 from mtmh.experiment.units import user_days
 from mtmh.exposures.read import LogRelations
-from mtmh.heads import HEADS
 
 HOUR = 3600.0  # seconds
 ENDS = ("lift", "always_lo", "always_hi")
@@ -74,13 +73,13 @@ def freshness(data: ExperimentData) -> Iterator[pa.Table]:
 
 
 def heads(data: ExperimentData, exposures: ir.Table) -> Iterator[pa.Table]:
-    """Of each arm and head: impressions, engagement_rate and topic_match (as the metrics),
+    """Of each arm and channel: impressions, engagement_rate and topic_match (as the metrics),
     mean_score.
     """
     matched = data.matched.mutate(match=True)
     rows = _of_arms(data, data.impressions).left_join(matched, ["item", "trigger"])
-    rows = rows.select("arm", "day", "relevance", "judged", match=ibis._.match.fill_null(False))
-    keys = ("arm", "day", "relevance")
+    rows = rows.select("arm", "day", "channel", "judged", match=ibis._.match.fill_null(False))
+    keys = ("arm", "day", "channel")
     impressions = rows.group_by(*keys).agg(
         impressions=ibis._.count(),
         judged=ibis._.judged.sum(),
@@ -93,14 +92,14 @@ def heads(data: ExperimentData, exposures: ir.Table) -> Iterator[pa.Table]:
     scores = _rows(exposures.group_by("arm", "day", "head").agg(score=exposures.score.mean()))
     score = {(row["arm"], row["day"], row["head"]): row["score"] for row in scores}
     for row in _rows(impressions.left_join(engaged, keys).select(*impressions.columns, "engaged")):
-        arm, day, head = row["arm"], row["day"], HEADS[int(row["relevance"])]
+        arm, day, channel = row["arm"], row["day"], row["channel"]
         values = {
             "impressions": row["impressions"],
             "engagement_rate": (row["engaged"] or 0) / row["impressions"],
             "topic_match": row["matched"] / row["judged"] if row["judged"] else None,
-            "mean_score": score.get((arm, day, head)),
+            "mean_score": score.get((arm, day, channel)),
         }
-        yield table(day, "heads", f"{arm}, {head}", values)
+        yield table(day, "heads", f"{arm}, {channel}", values)
 
 
 def quality(data: ExperimentData, log: LogRelations) -> Iterator[pa.Table]:

@@ -52,11 +52,8 @@ class Lines:
     def ab(self, folder: ExperimentFolder) -> Iterator[DashboardPanelPlot]:
         """The tab A/B: what is compared, in words, the arms' metrics, lifts, and sample ratio."""
         experiment = folder.experiment
-        # An arm without an alpha of its own gets the champion's: there is no number to say.
-        names = [
-            f"{arm.name} (alpha {arm.alpha:g})" if arm.alpha is not None else arm.name
-            for arm in experiment.arms
-        ]
+        # An arm without quotas of its own gets the champion's: there is no number to say.
+        names = [f"{arm.name} ({arm.mix})" if arm.mix else arm.name for arm in experiment.arms]
         days = f"{experiment.days} days from {experiment.first_day} on; arms: {', '.join(names)}."
         verdict = "The verdict, with intervals for every metric, is in the A/B report (mtmh ab)."
         about = " ".join(part for part in (about_users(experiment), days, verdict) if part)

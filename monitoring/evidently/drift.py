@@ -27,7 +27,6 @@ from monitoring.evidently.reference import Reference
 from mtmh.data.contract import UTC_MICROSECONDS
 from mtmh.data.feature_tables import RECENT
 from mtmh.experiment.folder import ExperimentFolder
-from mtmh.heads import HEADS
 from mtmh.ids import Ids
 
 SAMPLE = 2000  # impressions of an arm and day that are compared column by column
@@ -76,7 +75,7 @@ def samples(
         order = np.random.default_rng(0).permutation(len(candidates))
         few = candidates.take(order[:SAMPLE])
         row, head, score = (np.asarray(few[name]) for name in ("item", "head", "score"))
-        evaluated[arm] = columns(row, head, score, reference.features, reference.topic)
+        evaluated[arm] = columns(reference, row, head, score, reference.features)
     # Beside it, what was shown, with the features as they were on that day.
     for number, day in enumerate(days):
         features = {name: statistics[name][number] for name in reference.features}
@@ -84,23 +83,24 @@ def samples(
             rows = sampled[(sampled["day"] == day) & (sampled["arm"] == arm)]
             row = reference.rows(pa.array(rows["item_id"], pa.string()))
             head, score = rows["head"].to_numpy(), rows["score"].to_numpy()
-            current = columns(row, head, score, features, reference.topic)
+            current = columns(reference, row, head, score, features)
             yield (day, arm), DriftSample(current, lists)
 
 
 def columns(
+    reference: Reference,
     row: np.ndarray,
-    head: np.ndarray,
+    channel: np.ndarray,
     score: np.ndarray,
     features: dict[str, np.ndarray],
-    topic: np.ndarray,
 ) -> pd.DataFrame:
-    """What is compared, one row an impression: score_<head>, each feature, the L1 topic.
+    """What is compared, one row an impression: score_<channel>, each feature, the L1 topic.
 
-    A score is NaN in the column of the other head. `row` int64: the item's row in `features` and
-    `topic`, -1 where training did not see it.
+    A score is NaN in the columns of the other channels. `row` int64: the item's row in `features`
+    and the reference, -1 where training did not see it.
     """
-    scores = {f"score_{name}": np.where(head == name, score, np.nan) for name in HEADS}
+    names, topic = reference.vectors, reference.topic
+    scores = {f"score_{name}": np.where(channel == name, score, np.nan) for name in names}
     in_train = row >= 0
     index = np.maximum(row, 0)
     read = {name: np.where(in_train, values[index], np.nan) for name, values in features.items()}

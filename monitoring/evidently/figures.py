@@ -50,7 +50,7 @@ FAMILIES = {
     "freshness": Family(
         "Freshness", "How new what an arm shows is, and how much of what is new it shows."
     ),
-    "heads": Family("Heads", "Impressions that come from one head, in one arm."),
+    "heads": Family("Heads", "Impressions that come from one channel, in one arm."),
     "drift": Family(
         "Drift of scores and features",
         "Distance between the day's impressions and the same arm's lists when the version was "
@@ -104,8 +104,6 @@ LABELS = {
     ),
     "impressions": ("Impressions", ""),
     "mean_score": ("Mean score", "As the router logs it."),
-    "score_engagement": ("Scores, engagement head", ""),
-    "score_relevance": ("Scores, relevance head", ""),
     "log_popularity": ("Popularity (log)", "As the model reads it, computed for the day."),
     "log_recent_popularity": (
         "Recent popularity (log)",
@@ -126,6 +124,8 @@ def title_of(label: str) -> str:
     """The name of a figure, for people."""
     if label in METRICS:
         return METRICS[label].title
+    if label.startswith("score_"):  # drift.columns
+        return f"Scores, {label.removeprefix('score_')} head"
     return LABELS[label][0] if label in LABELS else label.replace("_", " ")
 
 

@@ -24,7 +24,7 @@ class Reference:
 
     item_id: pa.Array
     topic: np.ndarray  # object [items], the first L1 topic, None where there is none
-    vectors: dict[str, np.ndarray]  # head -> float32 [items, d], unit rows
+    vectors: dict[str, np.ndarray]  # channel -> float32 [items, d], unit rows
     features: dict[str, np.ndarray]  # statistic -> float32 [items], as the model read them
     engaged: np.ndarray  # int64 [items], engagements in training
     # arm -> item (row), head, score: the first candidates of the arm's evaluated lists
@@ -63,13 +63,16 @@ def load_reference(folder: ExperimentFolder, k: int) -> tuple[Reference | None, 
     split = pa.scalar(datetime.fromisoformat(manifest["created_from"]["split_time"]))
     before = history.filter(pc.less(history["timestamp"], split))
     engaged = Ids(item_id).rows((before if len(before) else history)["item_id"])
-    # The first L1 topic of each item, and the vectors of the heads that the version has.
+    # The first L1 topic of each item, and the vectors of the version's channels.
     topics = [topics[0] if topics else None for topics in items["l1_topics"].to_pylist()]
-    files = {head: version / f"{head}.npy" for head in HEADS}
+    # A version from before its manifest named channels has those of the two heads.
+    named = manifest.get("channels") or [{"name": head, "head": head} for head in HEADS]
+    channels = {channel["name"]: channel["head"] for channel in named}
+    files = {name: version / f"{head}.npy" for name, head in channels.items()}
     reference = Reference(
         item_id=item_id,
         topic=np.array(topics, object),
-        vectors={head: np.load(path) for head, path in files.items() if path.is_file()},
+        vectors={name: np.load(path) for name, path in files.items() if path.is_file()},
         features={
             name: features[name].to_numpy() for name in STATISTICS if name in features.column_names
         },
@@ -90,6 +93,9 @@ def _candidates(
     # An arm's lists are evaluated under the alpha that it serves with.
     candidates, missing = {}, []
     for arm in folder.experiment.arms:
+        if arm.quotas is not None:
+            missing.append(f"{run} evaluated no lists at the quotas of the arm {arm.name}.")
+            continue
         alpha = served_alpha if arm.alpha is None else arm.alpha
         table = pq.read_table(
             run / "candidates.parquet",

@@ -31,9 +31,11 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from mtmh.errors import UserError
+from mtmh.head_settings import QuotaTable, quotas_text
 
 BUCKETS = 10_000
 MOST_ARMS = (
@@ -55,9 +57,23 @@ class Arm(BaseModel):
     # With weight 0 nobody is in the arm, and the arms after it keep their users.
     weight: Annotated[float, Field(ge=0.0, le=MOST_WEIGHT, allow_inf_nan=False)] = 1.0
     alpha: Annotated[float, Field(ge=0.0, le=100.0)] | None = None  # % from the engagement head
+    quotas: QuotaTable | None = None  # by channel, in place of alpha
     k_ann: Annotated[int, Field(ge=1, le=MOST_K_ANN)] | None = None
     # Number of the registered model's version.
     version: Annotated[str, Field(max_length=18, pattern=r"^[0-9]+$")] | None = None
+
+    @property
+    def mix(self) -> str:
+        """Its own alpha or quotas for people, empty where they are the champion's."""
+        if self.quotas is not None:
+            return quotas_text(self.quotas)
+        return "" if self.alpha is None else f"alpha {self.alpha:g}"
+
+    @model_validator(mode="after")
+    def _alpha_or_quotas(self) -> "Arm":
+        if self.alpha is not None and self.quotas is not None:
+            raise ValueError("alpha and quotas say the same: give the arm one of them")
+        return self
 
     @field_validator("name")
     @classmethod

@@ -58,7 +58,8 @@ class ExperimentData:
     @property
     def named_impressions(self) -> ir.Table:
         """`impressions` for readers: arm, day, user_id, item_id, exposure_id, request_id (the
-        caller's), position, and the flags of relations.impressions."""
+        caller's), position, channel, relevance (of that channel), and the flags of
+        relations.impressions."""
         named = self.lists.select("list", "exposure_id", "request_id")
         rows = self.impressions.drop("trigger").inner_join(named, "list")
         return self._named(rows.drop("list"))
@@ -66,13 +67,14 @@ class ExperimentData:
     @property
     def named_engagements(self) -> ir.Table:
         """`events` for readers: arm, day, user_id, item_id, timestamp, event, value, dwell_seconds,
-        relevance."""
+        channel, relevance."""
         return self._named(self.events.drop("event_id", "list", "copies"))
 
     def _named(self, rows: ir.Table) -> ir.Table:
         items = self.catalog.numbered().select("item", "item_id")
         users = self.named_users.select("user", "user_id", "arm")
         rows = rows.inner_join(users, "user").inner_join(items, "item")
+        rows = rows.mutate(relevance=rows.channel == "relevance")
         return rows.drop("user", "item").relocate("arm", "day", "user_id", "item_id")
 
     @property

@@ -6,7 +6,7 @@ which columns its arguments need; `ItemTable` and `UserTable` (mtmh/experiment/c
 tables of items and users.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import ibis
@@ -14,6 +14,7 @@ import ibis.expr.types as ir
 
 from mtmh.experiment.arms import Arm
 from mtmh.experiment.definitions import DEFINITIONS
+from mtmh.head_settings import quotas_text
 
 SKEW = timedelta(minutes=5)  # so much may two machines' clocks differ
 RETRY = timedelta(minutes=10)  # so long after it may a call come again
@@ -28,7 +29,7 @@ def identified(exposures: ir.Table) -> ir.Table:
 
 def requests(exposures: ir.Table) -> ir.Table:
     """One row per exposure_id: day, timestamp, request_id, user_id, arm, degraded, alpha,
-    arm_alpha.
+    arm_alpha, quotas, arm_quotas.
 
     Beside user_id and arm (the least of what its rows say) stand other_user and other_arm (the
     greatest): in a sound log they are the same.
@@ -45,20 +46,28 @@ def requests(exposures: ir.Table) -> ir.Table:
         degraded=row.degraded.max(),
         alpha=row.alpha.min(),
         arm_alpha=row.arm_alpha.min(),
+        quotas=row.quotas.min(),
+        arm_quotas=row.arm_quotas.min(),
     )
 
 
 def with_own_alpha(requests: ir.Table, arms: Sequence[Arm]) -> ir.Table:
-    """The requests that were answered with another alpha than their arm's.
+    """The requests that were answered with another alpha than their arm's, or other quotas.
 
-    The arm's is what the experiment says; of an arm without one, what the router logged beside the
-    answer.
+    The arm's are what the experiment says; of an arm without any, what the router logged beside the
+    answer. An answer has an alpha or quotas: a comparison with what it does not have is null.
     """
-    planned = {arm.name: arm.alpha for arm in arms if arm.alpha is not None}
-    alpha = ibis.literal(None, "float64")
-    if planned:
-        alpha = requests.arm.cases(*planned.items(), else_=alpha)
-    return requests.filter(requests.alpha != alpha.coalesce(requests.arm_alpha))
+    alphas = {arm.name: arm.alpha for arm in arms if arm.alpha is not None}
+    quotas = {arm.name: quotas_text(arm.quotas) for arm in arms if arm.quotas is not None}
+    other_alpha = requests.alpha != _planned(requests, "alpha", alphas)
+    other_quotas = requests.quotas != _planned(requests, "quotas", quotas)
+    return requests.filter(other_alpha.fill_null(False) | other_quotas.fill_null(False))
+
+
+def _planned(requests: ir.Table, name: str, of_arm: Mapping[str, float | str]) -> ir.Value:
+    """What the experiment plans for each request's arm, or else the router logged of the arm."""
+    logged = requests[f"arm_{name}"]
+    return requests.arm.cases(*of_arm.items(), else_=logged) if of_arm else logged
 
 
 def possible(engagements: ir.Table) -> ir.BooleanValue:
@@ -90,10 +99,10 @@ def lists(sound: ir.Table, users: ir.Table) -> ir.Table:
 def impressions(
     exposures: ir.Table, lists: ir.Table, items: ir.Table, engaged: ir.Table
 ) -> ir.Table:
-    """One row a candidate shown: list, user, day, item, trigger, position, and flags.
+    """One row a candidate shown: list, user, day, item, trigger, position, channel, and flags.
 
-    trigger: null where there is none or the log's one is in no table. Flags: relevance (its head),
-    fresh, cold, early (shown before the item was there), judged (item and trigger have topics).
+    trigger: null where there is none or the log's one is in no table. Flags: fresh, cold, early
+    (shown before the item was there), judged (item and trigger have topics).
     `engaged` has the day of each item's first engagement by anybody: item_id, engaged_day.
     """
     of_list = lists.select("exposure_id", "list", "user", "day", "timestamp")
@@ -115,7 +124,7 @@ def impressions(
         "item",
         "trigger",
         "position",
-        relevance=rows["head"] == "relevance",
+        channel=rows["head"],
         fresh=created_before & still_fresh,
         early=(rows.created > rows.timestamp).fill_null(False),
         cold=rows.engaged_day.isnull() | (rows.engaged_day >= rows.day),
@@ -135,7 +144,7 @@ def without_repeats(impressions: ir.Table, repeats: ir.Table) -> ir.Table:
     """Of each item of a list, the first row."""
     keys = ["list", "item"]
     again = impressions.semi_join(repeats, keys)
-    order = ibis.window(group_by=keys, order_by=["position", "trigger", "relevance"])
+    order = ibis.window(group_by=keys, order_by=["position", "trigger", "channel"])
     again = again.mutate(copy=ibis.row_number().over(order))
     return impressions.anti_join(repeats, keys).union(
         again.filter(again.copy == 0).select(*impressions.columns)
@@ -217,7 +226,7 @@ def events(engagements: ir.Table, users: ir.Table, items: ir.Table) -> ir.Table:
 
 
 def attributed(events: ir.Table, lists: ir.Table, impressions: ir.Table) -> ir.Table:
-    """The impression that each event goes back to: event_id, list, relevance, answered (its time).
+    """The impression that each event goes back to: event_id, list, channel, answered (its time).
 
     It is an impression of the item to the user: of the exposure that the event names, in
     exposure_id or in request_id; else of the only answer with its request_id that showed the item.
@@ -227,7 +236,7 @@ def attributed(events: ir.Table, lists: ir.Table, impressions: ir.Table) -> ir.T
     names = lists.select(
         "list", answered="timestamp", of_exposure="exposure_id", of_request="request_id"
     )
-    candidates = impressions.select("list", "user", "item", "relevance").inner_join(names, "list")
+    candidates = impressions.select("list", "user", "item", "channel").inner_join(names, "list")
     row = events.select("event_id", "exposure_id", "request_id", "user", "item", "timestamp")
     row = row.inner_join(candidates, ["user", "item"])
     # Which of the user's impressions of the item does the event name, exactly or by a trace?
@@ -245,11 +254,11 @@ def attributed(events: ir.Table, lists: ir.Table, impressions: ir.Table) -> ir.T
     order = [row.named.desc(), row.answered.desc(), row["list"].desc()]
     latest = ibis.window(group_by="event_id", order_by=order)
     row = row.mutate(copy=ibis.row_number().over(latest))
-    return row.filter(row.copy == 0).select("event_id", "list", "relevance", "answered")
+    return row.filter(row.copy == 0).select("event_id", "list", "channel", "answered")
 
 
 def in_time(events: ir.Table, attributed: ir.Table) -> ir.Table:
-    """The events with list and relevance of their impression, null where there is none in time.
+    """The events with list and channel of their impression, null where there is none in time.
 
     An engagement counts for an impression from `SKEW` before it (two machines' clocks) to the
     attribution window after.
@@ -259,8 +268,8 @@ def in_time(events: ir.Table, attributed: ir.Table) -> ir.Table:
         timed.timestamp >= timed.answered - ibis.interval(seconds=int(SKEW.total_seconds())),
         timed.timestamp <= timed.answered + ibis.interval(seconds=int(WINDOW.total_seconds())),
     )
-    joined = events.left_join(near.select("event_id", "list", "relevance"), "event_id")
-    return joined.select(*events.columns, "list", "relevance")
+    joined = events.left_join(near.select("event_id", "list", "channel"), "event_id")
+    return joined.select(*events.columns, "list", "channel")
 
 
 def engaged(events: ir.Table) -> ir.Table:

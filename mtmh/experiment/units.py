@@ -83,7 +83,7 @@ def unordered_user_days(data: ExperimentData) -> ir.Table:
     rows = data.events
     positive = rows["value"] > 0
     attributed = positive & rows["list"].notnull()
-    of_relevance = attributed & rows.relevance.fill_null(False)
+    of_relevance = attributed & (rows.channel == "relevance").fill_null(False)
     dwell = rows.dwell_seconds.fill_null(0.0).sum()
     events = rows.group_by("user", "day").agg(
         engagements=positive.cast("int64").sum(),
@@ -177,6 +177,7 @@ def _total(column: ir.Column) -> ir.Value:
 def _impressions(data: ExperimentData) -> ir.Table:
     hits = data.matched.mutate(matched=True)
     rows = data.impressions.left_join(hits, ["item", "trigger"])
+    rows = rows.mutate(relevance=rows.channel == "relevance")
     flags = {
         f"{name}_impressions": rows[name].fill_null(False).cast("int64").sum()
         for name in ("fresh", "cold", "relevance", "judged", "matched")

@@ -62,23 +62,32 @@ class ExposureRecord(BaseModel):
     user_id: Id | None = None
     arm: Id  # the name of the arm
     model_version: Id
-    alpha: Percent  # as used
+    alpha: Percent | None = None  # as used; None where the version's channels have quotas instead
     arm_alpha: Percent | None = None  # what the arm has; None in log_version 1
-    own_alpha: bool | None = None  # whether the caller named an alpha; None in log_version 1
+    own_alpha: bool | None = None  # whether the caller named alpha or quotas; None in log_version 1
+    # The same by channel (head_settings.quotas_text), where alpha does not say it.
+    quotas: Id | None = None
+    arm_quotas: Id | None = None
     degraded: bool  # something did not answer in time, such as a head
     k: Annotated[int, Field(ge=1, lt=2**31)]  # candidates that were asked for
     surface: Literal["retrieve", "similar"]
     item_id: list[Id]  # the candidates, first one first; the lists below run beside it
-    head: list[Literal["engagement", "relevance"]]
-    head_rank: list[Annotated[int, Field(ge=1, lt=2**31)]]  # rank in that head's list, from 1
+    head: list[Id]  # the channel that each comes from: of a head alone, it has the head's name
+    head_rank: list[Annotated[int, Field(ge=1, lt=2**31)]]  # rank in that channel's list, from 1
     score: list[Number]
     trigger_id: list[Id | None]  # the item that retrieved it
     log_version: Literal[1, 2] = 1
 
     @model_validator(mode="after")
     def _named(self) -> "ExposureRecord":
-        if self.log_version > 1 and None in (self.exposure_id, self.arm_alpha, self.own_alpha):
-            raise ValueError("log_version 2 has exposure_id, arm_alpha and own_alpha")
+        if self.alpha is None and self.quotas is None:
+            raise ValueError("alpha and quotas are both missing: an answer has one of them")
+        arm = self.arm_quotas if self.alpha is None else self.arm_alpha
+        if self.log_version > 1 and None in (self.exposure_id, arm, self.own_alpha):
+            raise ValueError(
+                "log_version 2 has exposure_id, own_alpha, and arm_alpha beside alpha or arm_quotas"
+                " beside quotas"
+            )
         return self
 
     @model_validator(mode="after")
@@ -125,7 +134,7 @@ ANSWER = [
     pa.field("user_id", pa.string()),
     pa.field("arm", pa.string(), nullable=False),
     pa.field("model_version", pa.string(), nullable=False),
-    pa.field("alpha", pa.float64(), nullable=False),
+    pa.field("alpha", pa.float64()),
     pa.field("degraded", pa.bool_(), nullable=False),
     pa.field("k", pa.int32(), nullable=False),
     pa.field("surface", pa.string(), nullable=False),
@@ -134,6 +143,9 @@ ANSWER = [
     pa.field("exposure_id", pa.string()),
     pa.field("arm_alpha", pa.float64()),
     pa.field("own_alpha", pa.bool_()),
+    # Null beside an alpha; files from before there were more than two channels lack the columns.
+    pa.field("quotas", pa.string()),
+    pa.field("arm_quotas", pa.string()),
 ]
 CANDIDATE = [
     pa.field("item_id", pa.string(), nullable=False),

@@ -43,8 +43,9 @@ def channels_of(heads: Sequence[str], settings: RetrievalSettings) -> tuple[Chan
 
 
 def channels_in(manifest: dict[str, Any]) -> tuple[Channel, ...]:
-    """The channels that a version's manifest names; one from before it named them has an index a
-    head."""
+    """The channels that a version's manifest, or its package's serving.json, names; one from before
+    they were named there has one a head.
+    """
     if "channels" in manifest:
         named = [dict(channel) for channel in manifest["channels"]]
         # A restriction that is not known here would be searched as if it were none.
@@ -54,8 +55,11 @@ def channels_in(manifest: dict[str, Any]) -> tuple[Channel, ...]:
                 "this release does not know how to search. Use the release that wrote it."
             )
         return tuple(Channel(**channel) for channel in named)
-    names = [name.removesuffix(".faiss") for name in manifest["sha256"] if name.endswith(".faiss")]
-    quotas = quotas_at(DEFAULT_ALPHA, names)
+    names = manifest.get("heads")  # serving.json's
+    if names is None:
+        indexes = [name for name in manifest["sha256"] if name.endswith(".faiss")]
+        names = [name.removesuffix(".faiss") for name in indexes]
+    quotas = quotas_at(manifest.get("alpha", DEFAULT_ALPHA), names)
     return tuple(Channel(*pair) for pair in zip(names, names, quotas, strict=True))
 
 

@@ -68,7 +68,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="mtmh router",
         version=mtmh.__version__,
-        description="Item-to-item retrieval, both engaging and relevant: two heads behind a quota "
+        description="Item-to-item retrieval, both engaging and relevant: channels behind a quota "
         "merge.",
         lifespan=lifespan,
         docs_url=None,  # its page would come from another server
@@ -142,15 +142,15 @@ def _retrieval(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/similar", response_model=schema.Answer, responses=PROBLEMS)
     async def similar(body: schema.SimilarRequest, request: Request) -> Response:
-        """The items most like one item, of both heads, merged."""
+        """The items most like one item, of all channels, merged."""
         with service.admit() as deadline:
             answer = await service.similar(body, request.state.request_id, deadline)
         return _answered(request, answer)
 
     @app.post("/v1/compare", response_model=schema.Comparison, responses=PROBLEMS)
     async def compare(body: schema.RetrieveRequest, request: Request) -> Response:
-        """Both heads' lists and the merge, with titles and topics; exposes nobody to anything, so
-        it is not logged.
+        """Each channel's list and the merge, with titles and topics; exposes nobody to anything,
+        so it is not logged.
         """
         with service.admit() as deadline:
             result = await service.retrieval.retrieve(body, service.settings.limits, deadline)

@@ -64,7 +64,7 @@ class Calls:
 
         def read(message: bytes) -> schema.RetrieveRequest:
             request = wire.RetrieveRequest.FromString(message)
-            fields = _given(request, "user_id", "k", "alpha")
+            fields = _given(request, "user_id", "k", "alpha") | _quotas(request)
             if request.triggers:
                 fields["triggers"] = [_trigger(trigger) for trigger in request.triggers]
             if request.HasField("filters"):
@@ -85,7 +85,8 @@ class Calls:
 
         def read(message: bytes) -> schema.SimilarRequest:
             request = wire.SimilarRequest.FromString(message)
-            fields = _given(request, "k", "alpha", "user_id") | {"item_id": _trigger(request.item)}
+            fields = _given(request, "k", "alpha", "user_id") | _quotas(request)
+            fields["item_id"] = _trigger(request.item)
             return schema.SimilarRequest.model_validate(fields)
 
         return await self._answer(read, messages, self.service.similar, context)
@@ -230,6 +231,11 @@ def _handler(call: Any) -> grpc.RpcMethodHandler:
 
 def _given(request: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(request, name) for name in names if request.HasField(name)}
+
+
+def _quotas(request: wire.RetrieveRequest | wire.SimilarRequest) -> dict[str, Any]:
+    """On the wire no quotas and empty ones are the same: none are given."""
+    return {"quotas": dict(request.quotas)} if request.quotas else {}
 
 
 def _trigger(message: wire.Trigger) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Both heads' answers from Triton, asked in parallel: each has its list, or the reason why there is
-none.
+"""The channels' answers from Triton, asked in parallel: each has its list, or the reason why there
+is none. A channel is a head's index with the preranker behind it.
 """
 
 import asyncio
@@ -108,8 +108,8 @@ async def ask(
     score: str,
     deadline: Deadline,
 ) -> dict[str, HeadList | HeadFailure]:
-    """Each head's answer. `models`: head -> model in Triton; `score` "score" or "similarity", the
-    output to rank by.
+    """Each channel's answer. `models`: channel -> model in Triton; `score` "score" or "similarity",
+    the output to rank by.
     """
     calls = [_ask_one(client, model, inputs, score, deadline) for model in models.values()]
     return dict(zip(models, await asyncio.gather(*calls), strict=True))

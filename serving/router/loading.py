@@ -156,24 +156,24 @@ class Models:
         many = dict.fromkeys(package.item_ids[: package.serving["triggers"]])
         # /v1/similar asks the head itself, /v1/retrieve its ensemble: both have to work.
         for prefix, score in (("", "similarity"), ("retrieve_", "score")):
-            models = {head: f"{prefix}{head}_{package.number}" for head in package.heads}
+            models = package.models_of(prefix, package.channel_names)
             for triggers in [many] + [single] * WARM_UPS:
                 inputs = inputs_of(package, triggers, [], depth)
                 answers = await ask(
                     self.client, models, inputs, score, Deadline(1000 * WARM_UP_SECONDS)
                 )
-                for head, answer in answers.items():
+                for channel, answer in answers.items():
                     if isinstance(answer, HeadFailure):
                         # Only while Triton is up and has room is this the fault of the version.
                         if answer.reason == "busy" or not await self._is_up():
                             raise NotReadyError(answer.detail)
                         raise ValueError(
-                            f"warm-up of {models[head]}: {answer.reason}: {answer.detail}"
+                            f"warm-up of {models[channel]}: {answer.reason}: {answer.detail}"
                         )
                     # A version knows its own items: they must retrieve something, and are not cold.
                     if (n > 1 and not len(answer.item)) or (answer.item >= n).any() or answer.cold:
                         raise ValueError(
-                            f"warm-up of {models[head]}: a known item gave {len(answer.item)} "
+                            f"warm-up of {models[channel]}: a known item gave {len(answer.item)} "
                             f"candidates"
                         )
 

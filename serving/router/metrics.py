@@ -1,14 +1,12 @@
 """What Prometheus reads of the router, in a registry of its own."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.core import GaugeMetricFamily
-
-from mtmh.heads import HEADS
 
 # Buckets, narrow where most answers are; the last one is the default deadline.
 SECONDS = (
@@ -29,9 +27,8 @@ SECONDS = (
     1.0,
 )
 
-STAGES = ("history", "engagement", "relevance", "merge", "log", "total")
-PARTS = (*HEADS, "history")  # what an answer may lack
-REASONS = ("slow", "busy", "gone", "failed")  # why a head gave none
+STAGES = ("history", "merge", "log", "total")  # beside the channels
+REASONS = ("slow", "busy", "gone", "failed")  # why a channel gave none
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,50 @@ class VersionMetrics:
                 figure.remove(version)
 
 
+class ChannelMetrics:
+    """Figures of each channel that has served. Their label is `head`, from when each channel was
+    one: it is the channel's name.
+    """
+
+    def __init__(self, registry: CollectorRegistry, stages: Histogram, degraded: Counter) -> None:
+        def counter(name: str, means: str, *labels: str) -> Counter:
+            return Counter(f"mtmh_{name}", means, ["head", *labels], registry=registry)
+
+        # A channel is a stage of an answer, and a part that it may lack, as other things are.
+        self.stages, self.degraded = stages, degraded
+        self.merged_candidates = counter("merged_candidates", "Candidates answered, by channel.")
+        self.all_offers = counter(
+            "offers", "What the merge went through of each channel: taken, or another's came first."
+        )
+        self.all_quota = counter(
+            "quota_offers", "Of what the merge went through, what each channel's quota gives it."
+        )
+        self.calls_failed = counter(
+            "head_calls_failed", "Calls of a channel without an answer.", "reason"
+        )
+        self.silent = Gauge(
+            "mtmh_channel_silent",
+            "1 while a channel that serves does not answer.",
+            ["head"],
+            registry=registry,
+        )
+        # Labels are looked up once, not again with every request.
+        self.merged: dict[str, Counter] = {}
+        self.offers: dict[str, Counter] = {}
+        self.quota: dict[str, Counter] = {}
+
+    def begin(self, channel: str, silent: Callable[[str], bool]) -> None:
+        """From zero, where the channel is new; `silent` says now and then whether it is."""
+        self.merged[channel] = self.merged_candidates.labels(channel)
+        self.offers[channel] = self.all_offers.labels(channel)
+        self.quota[channel] = self.all_quota.labels(channel)
+        self.stages.labels(channel)
+        self.degraded.labels(channel)
+        for reason in REASONS:
+            self.calls_failed.labels(channel, reason)
+        self.silent.labels(channel).set_function(lambda: float(silent(channel)))
+
+
 class Metrics:
     """Every figure, by name; one instance a router."""
 
@@ -95,45 +136,24 @@ class Metrics:
         histogram = partial(Histogram, registry=registry)
         self.stage_seconds = histogram(
             "mtmh_stage_seconds",
-            f"Latency of each stage: {', '.join(STAGES)}.",
+            f"Latency of each stage: each channel, {', '.join(STAGES)}.",
             ["stage"],
             buckets=SECONDS,
         )
-        # Fixed labels are looked up here once, not again with every request.
-        self.stage = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
-        self.merged = counter("mtmh_merged_candidates", "Candidates answered, by head.", ["head"])
-        self.merged_of = {head: self.merged.labels(head) for head in HEADS}
-        self.offers = counter(
-            "mtmh_offers",
-            "What the merge went through of each head: taken, or the other's came first.",
-            ["head"],
-        )
-        self.offers_of = {head: self.offers.labels(head) for head in HEADS}
-        self.quota = counter(
-            "mtmh_quota_offers",
-            "Of what the merge went through, what alpha gives each head.",
-            ["head"],
-        )
-        self.quota_of = {head: self.quota.labels(head) for head in HEADS}
         self.duplicates = counter(
-            "mtmh_duplicates_removed", "Offers dropped because the other head's came first."
+            "mtmh_duplicates_removed", "Offers dropped because another channel's came first."
         )
         self.degraded = counter(
-            "mtmh_degraded_answers", f"Answers without one of: {', '.join(PARTS)}.", ["part"]
+            "mtmh_degraded_answers", "Answers without a channel or the history.", ["part"]
         )
+        self.channels = ChannelMetrics(registry, self.stage_seconds, self.degraded)
         self.unanswered = counter("mtmh_unanswered", "503 answers, by what was gone.", ["part"])
-        self.calls_failed = counter(
-            "mtmh_head_calls_failed", "Calls of a head without an answer.", ["head", "reason"]
-        )
-        self.triggers = counter("mtmh_triggers", "Triggers the heads were asked with.")
+        self.triggers = counter("mtmh_triggers", "Triggers the channels were asked with.")
         self.cold = counter("mtmh_cold_triggers", "Triggers of which a version knows nothing.")
         self.empty = counter("mtmh_empty_answers", "Answers without a candidate.")
         self.arm = counter("mtmh_arm_answers", "Answers by arm.", ["arm"])
         self.ready = gauge("mtmh_ready", "1 while a version takes traffic and answers.")
         self.by_version = VersionMetrics(registry)
-        self.channel_silent = gauge(
-            "mtmh_channel_silent", "1 while a head that serves does not answer.", ["head"]
-        )
         self.loaded: dict[str, Loaded] = {}  # by version
         registry.register(_Versions(self))
         self._of_requests(registry)
@@ -209,13 +229,11 @@ class Metrics:
         """Every series that is known: of one that began at 1, Prometheus would not see the first
         increase.
         """
-        for part in PARTS:
-            self.degraded.labels(part)
+        self.degraded.labels("history")
+        for stage in STAGES:
+            self.stage_seconds.labels(stage)
         for part in ("version", "heads", "history"):
             self.unanswered.labels(part)
-        for head in HEADS:
-            for reason in REASONS:
-                self.calls_failed.labels(head, reason)
         for counter in (self.exposures, self.engagements):
             for logged in ("true", "false"):
                 counter.labels(logged)

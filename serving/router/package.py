@@ -4,6 +4,7 @@ by.
 
 import asyncio
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mtmh.errors import UserError
+from mtmh.retrieval.channels import Channel, channels_in
 from serving.router.schema import Filters
 
 
@@ -26,6 +28,7 @@ class Package:
     folder: Path
     models: list[str]  # names in Triton
     serving: dict[str, Any]  # serving.json
+    channels: tuple[Channel, ...]
     item_ids: list[str]
     titles: list[str]
     # "l1" and "l2"; Arrow, for a list an item would keep Python's garbage collector busy.
@@ -38,8 +41,15 @@ class Package:
     searched: pa.Array  # lower case "title item_id" to search in
 
     @property
-    def heads(self) -> list[str]:
-        return list(self.serving["heads"])
+    def channel_names(self) -> list[str]:
+        """In the order of their numbers."""
+        return [channel.name for channel in self.channels]
+
+    def models_of(self, prefix: str, channels: Iterable[str]) -> dict[str, str]:
+        """Channel -> its model in Triton: with the prefix "retrieve_" the ensemble, which pools the
+        candidates of all triggers, with none the head alone.
+        """
+        return {channel: f"{prefix}{channel}_{self.number}" for channel in channels}
 
     @property
     def newest_item(self) -> float | None:
@@ -58,6 +68,7 @@ class Package:
     def load(cls, folder: Path) -> "Package":
         """Read a package directory of the store; its checksums are serving.triton.store's work."""
         manifest = json.loads((folder / "manifest.json").read_text())
+        serving = json.loads((folder / "serving.json").read_text())
         items = pq.read_table(folder / "items.parquet")
         ids = items["item_id"].to_pylist()
         titles = [title or "" for title in items["title"].to_pylist()]
@@ -71,7 +82,8 @@ class Package:
             number=str(manifest["version"]),
             folder=folder,
             models=list(manifest["models"]),
-            serving=json.loads((folder / "serving.json").read_text()),
+            serving=serving,
+            channels=channels_in(serving),
             item_ids=ids,
             titles=titles,
             topics={level: items[f"{level}_topics"].combine_chunks() for level in ("l1", "l2")},

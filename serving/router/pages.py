@@ -1,5 +1,5 @@
 """The page at `/` that shows the merge: its files, what it starts from, and what it shows of one
-request, both heads' lists beside the merge, with titles and topics. It asks the router's own
+request, each channel's list beside the merge, with titles and topics. It asks the router's own
 interface for the rest.
 """
 
@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 
-from mtmh.heads import HEADS
 from serving.router import schema
 from serving.router.limits import Deadline
 from serving.router.package import Package
@@ -75,19 +74,19 @@ def comparison(result: RetrievalResult, request_id: str, deadline: Deadline) -> 
     """The answer of /v1/compare (schema.Comparison)."""
     package = result.package
     lists: dict[str, list[dict[str, Any]]] = {}
-    for head in HEADS:
-        # A head that did not answer, or that the version does not have, has an empty list.
-        listed = result.lists.get(head, NOTHING)
+    for channel in package.channel_names:
+        # A channel that did not answer has an empty list.
+        listed = result.lists.get(channel, NOTHING)
         item_ids = [package.item_ids[row] for row in listed.item[: result.k].tolist()]
         sources = [result.triggers[index] for index in listed.trigger_at[: result.k].tolist()]
         columns = {
             "item_id": item_ids,
             "score": listed.score[: result.k].tolist(),
-            "head": [head] * len(item_ids),
+            "head": [channel] * len(item_ids),
             "head_rank": list(range(1, len(item_ids) + 1)),
             "trigger_id": sources,
         }
-        lists[head] = rows_of(columns)
+        lists[channel] = rows_of(columns)
     lists["merged"] = rows_of(result.columns())
     rows = [row for candidates in lists.values() for row in candidates]
     # Titles and topics once an item, however many lists it is in.
@@ -104,8 +103,8 @@ def comparison(result: RetrievalResult, request_id: str, deadline: Deadline) -> 
         "request_id": request_id,
         "model_version": package.number,
         "arm": result.arm,
-        "alpha": result.alpha,
-        "heads": package.heads,
+        **result.quotas.answered(),
+        "heads": package.channel_names,
         "degraded": bool(result.missing),
         "missing": result.missing,
         "triggers": result.triggers,

@@ -34,41 +34,41 @@ class Readiness:
 
     def __init__(self, channel: TritonChannel) -> None:
         self.channel = channel
-        self.answered: dict[str, dict[str, float]] = {}  # version -> head -> time.monotonic()
-        self.failures: dict[tuple[str, str], HeadFailure] = {}  # of version and head, since then
+        self.answered: dict[str, dict[str, float]] = {}  # version -> channel -> time.monotonic()
+        self.failures: dict[tuple[str, str], HeadFailure] = {}  # of version and channel, since then
 
-    def note_answers(self, number: str, heads: Iterable[str]) -> None:
-        """Heads of the version have just answered."""
-        self.answered.setdefault(number, {}).update(dict.fromkeys(heads, time.monotonic()))
-        for head in heads:
-            self.failures.pop((number, head), None)
+    def note_answers(self, number: str, channels: Iterable[str]) -> None:
+        """Channels of the version have just answered."""
+        self.answered.setdefault(number, {}).update(dict.fromkeys(channels, time.monotonic()))
+        for channel in channels:
+            self.failures.pop((number, channel), None)
 
     def note(self, number: str, answers: Mapping[str, HeadList | HeadFailure]) -> None:
-        """What each head of the version has just answered; a new reason is logged once."""
-        failed = {head: a for head, a in answers.items() if isinstance(a, HeadFailure)}
-        self.note_answers(number, [head for head in answers if head not in failed])
-        for head, failure in failed.items():
-            before = self.failures.get((number, head))
+        """What each channel of the version has just answered; a new reason is logged once."""
+        failed = {name: a for name, a in answers.items() if isinstance(a, HeadFailure)}
+        self.note_answers(number, [name for name in answers if name not in failed])
+        for channel, failure in failed.items():
+            before = self.failures.get((number, channel))
             if before is None or before.reason != failure.reason:
-                fields = {"version": number, "head": head, "why": failure.detail[:2000]}
+                fields = {"version": number, "head": channel, "why": failure.detail[:2000]}
                 log.warning("a head does not answer", extra={"fields": fields})
-            self.failures[number, head] = failure
+            self.failures[number, channel] = failure
 
     def answers(self, number: str) -> bool:
         """Whether a channel of the version answers: judged by the clock, so that nothing that hangs
         can hold it up.
         """
-        heads = self.answered.get(number, {})
-        return any(self._seconds_silent(number, head) < SILENCE for head in heads)
+        channels = self.answered.get(number, {})
+        return any(self._seconds_silent(number, channel) < SILENCE for channel in channels)
 
     def silent(self, number: str) -> dict[str, str]:
         """The channels of the version that do not answer, and why in a few words."""
         return {
-            head: WHY[failure.reason]
-            if (failure := self.failures.get((number, head)))
+            channel: WHY[failure.reason]
+            if (failure := self.failures.get((number, channel)))
             else WHY["slow"]
-            for head in self.answered.get(number, {})
-            if self._seconds_silent(number, head) >= SILENCE
+            for channel in self.answered.get(number, {})
+            if self._seconds_silent(number, channel) >= SILENCE
         }
 
     def forget(self, number: str) -> None:
@@ -84,14 +84,17 @@ class Readiness:
         await asyncio.gather(*map(self._probe, packages))
 
     async def _probe(self, package: Package) -> None:
-        models = {
-            head: f"retrieve_{head}_{package.number}"
-            for head in package.heads
-            if self._seconds_silent(package.number, head) >= PROBE_AFTER
-        }
+        models = package.models_of(
+            "retrieve_",
+            (
+                channel
+                for channel in package.channel_names
+                if self._seconds_silent(package.number, channel) >= PROBE_AFTER
+            ),
+        )
         inputs = inputs_of(package, dict.fromkeys(package.item_ids[:1]), [], 1)
         deadline = Deadline(PROBE_MILLISECONDS)
         self.note(package.number, await ask(self.channel.client, models, inputs, "score", deadline))
 
-    def _seconds_silent(self, number: str, head: str) -> float:
-        return time.monotonic() - self.answered.get(number, {}).get(head, float("-inf"))
+    def _seconds_silent(self, number: str, channel: str) -> float:
+        return time.monotonic() - self.answered.get(number, {}).get(channel, float("-inf"))

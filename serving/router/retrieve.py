@@ -1,4 +1,4 @@
-"""From a request to its candidates: triggers, heads, filters, quota merge (paper section 5)."""
+"""From a request to its candidates: triggers, channels, filters, quota merge (paper section 5)."""
 
 import time
 import uuid
@@ -12,12 +12,13 @@ import numpy as np
 
 from mtmh.errors import UserError
 from mtmh.experiment.arms import NO_ARM, Arm
-from mtmh.retrieval.merge import Merged, offers_passed, quota_merge, quotas_at
+from mtmh.retrieval.merge import Merged, offers_passed, quota_merge
 from serving.router.heads import HeadFailure, HeadList, Triggers, ask, inputs_of
 from serving.router.history import Histories
 from serving.router.limits import Deadline, RequestError, check_limits
 from serving.router.metrics import Metrics
 from serving.router.package import Package
+from serving.router.quotas import Quotas
 from serving.router.schema import Filters, RetrieveRequest, SimilarRequest, Trigger
 from serving.router.settings import Limits
 from serving.router.triton_channel import TritonChannel
@@ -33,43 +34,38 @@ class RetrievalResult:
 
     package: Package
     arm: str
-    alpha: float
-    arm_alpha: float  # what the arm, or the version without one, has
-    own_alpha: bool  # the caller named an alpha
+    quotas: Quotas
+    arm_quotas: Quotas  # what the arm, or the version without one, has
+    own_quotas: bool  # the caller named some
     k: int
     triggers: list[str]
-    lists: dict[str, HeadList]  # after the filters
+    lists: dict[str, HeadList]  # of the channels that answered, after the filters
     merged: Merged
     missing: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
 
     def columns(self) -> dict[str, list[Any]]:
-        """item_id, score, head, head_rank (from 1) and trigger_id of the candidates, side by
-        side.
+        """item_id, score, head (the channel's name), head_rank (from 1) and trigger_id of the
+        candidates, side by side.
         """
-        merged, lists = self.merged, self.of_heads()
+        merged, lists = self.merged, self.of_channels()
         n = int(np.count_nonzero(merged.item[0] >= 0))
         score = merged.take([candidates.score[None] for candidates in lists], 0.0)[0, :n]
         trigger_at = merged.take([candidates.trigger_at[None] for candidates in lists], -1)[0, :n]
-        ids, triggers, heads = self.package.item_ids, self.triggers, self.package.heads
+        ids, triggers, names = self.package.item_ids, self.triggers, self.package.channel_names
         return {
             "item_id": [ids[row] for row in merged.item[0, :n].tolist()],
             "score": score.tolist(),
-            "head": [heads[number] for number in merged.channel[0, :n].tolist()],
+            "head": [names[number] for number in merged.channel[0, :n].tolist()],
             "head_rank": (merged.rank[0, :n] + 1).tolist(),
             "trigger_id": [triggers[position] for position in trigger_at.tolist()],
         }
 
-    def of_heads(self) -> list[HeadList]:
-        """Each head's list, in the order of the version's heads; empty where a head did not
+    def of_channels(self) -> list[HeadList]:
+        """Each channel's list, in the order of the version's channels; empty where one did not
         answer.
         """
-        return [self.lists.get(head, NOTHING) for head in self.package.heads]
-
-    @property
-    def quotas(self) -> tuple[float, ...]:
-        """Of the version's heads, in percent."""
-        return quotas_at(self.alpha, self.package.heads)
+        return [self.lists.get(channel, NOTHING) for channel in self.package.channel_names]
 
 
 @dataclass
@@ -104,8 +100,8 @@ class Retrieval:
         """Candidates for a user's history or for triggers; none for an unknown user, or where
         nothing is known.
 
-        Raises RequestError: 422 for what the version or the limits do not allow, 503 when no head
-        answers, or the history of a user without triggers cannot be read.
+        Raises RequestError: 422 for what the version or the limits do not allow, 503 when no
+        channel answers, or the history of a user without triggers cannot be read.
         """
         k = check_limits(request, len(request.triggers or ()), limits)
         if request.user_id is None and request.triggers is None:
@@ -128,14 +124,13 @@ class Retrieval:
             )
             depth = (arm and arm.k_ann) or package.serving["k_ann"]
             result = RetrievalResult(
-                package, arm.name if arm else NO_ARM, *_alpha(request.alpha, arm, package), k,
+                package, arm.name if arm else NO_ARM, *_quotas(request, arm, package), k,
                 list(triggers), {}, NO_MERGE, [],
             )  # fmt: skip
             if seen is None:
                 result.missing.append("history")
             result.seconds["history"] = time.perf_counter() - deadline.start
-            # The ensembles, which pool the candidates of all triggers.
-            models = {head: f"retrieve_{head}_{package.number}" for head in package.heads}
+            models = package.models_of("retrieve_", package.channel_names)
             await self._ask(result, models, triggers, exclude, depth, "score", deadline)
             self._merge(result, request.filters)
             return result
@@ -143,19 +138,19 @@ class Retrieval:
     async def similar(
         self, request: SimilarRequest, limits: Limits, deadline: Deadline
     ) -> RetrievalResult:
-        """Plain item to item: each head's nearest by cosine, merged as mtmh.retrieval.query.similar
-        does.
+        """Plain item to item: each channel's nearest by cosine, merged as
+        mtmh.retrieval.query.similar does.
         """
         k = check_limits(request, 1, limits)
         with self.version(request.user_id, uuid.uuid4().hex) as (package, arm):
             triggers = _checked(package, _distinct([request.item_id]))
-            # Deeper than k, as the merge drops what both heads offer. As mtmh.retrieval.query does.
+            # Deeper than k, as the merge drops what several offer. As mtmh.retrieval.query does.
             depth = min(max(2 * k, 50), max(len(package.item_ids) - 1, 1))
             result = RetrievalResult(
-                package, arm.name if arm else NO_ARM, *_alpha(request.alpha, arm, package), k,
+                package, arm.name if arm else NO_ARM, *_quotas(request, arm, package), k,
                 list(triggers), {}, NO_MERGE, [],
             )  # fmt: skip
-            models = {head: f"{head}_{package.number}" for head in package.heads}
+            models = package.models_of("", package.channel_names)
             await self._ask(result, models, triggers, [], depth, "similarity", deadline)
             self._merge(result, Filters())
             return result
@@ -190,7 +185,7 @@ class Retrieval:
         score: str,
         deadline: Deadline,
     ) -> None:
-        """Fill in `lists`, `missing` and the times. Raises RequestError 503 when no head
+        """Fill in `lists`, `missing` and the times. Raises RequestError 503 when no channel
         answers.
         """
         # An unknown user: an empty answer without asking Triton, and no error.
@@ -202,21 +197,21 @@ class Retrieval:
         # A real answer of a channel, preranker and all, makes the next probe unnecessary.
         if score == "score":
             self.versions.readiness.note(result.package.number, answers)
-        # Both heads were given the same triggers, so the cold ones are counted once.
+        # All channels were given the same triggers, so the cold ones are counted once.
         cold = 0
-        for head, answer in answers.items():
-            result.seconds[head] = answer.seconds
+        for channel, answer in answers.items():
+            result.seconds[channel] = answer.seconds
             if isinstance(answer, HeadFailure):
-                result.missing.append(head)
-                self.metrics.calls_failed.labels(head, answer.reason).inc()
+                result.missing.append(channel)
+                self.metrics.channels.calls_failed.labels(channel, answer.reason).inc()
             else:
-                result.lists[head], cold = answer, answer.cold
-        # One head alone still makes an answer; only without any is it an error.
+                result.lists[channel], cold = answer, answer.cold
+        # One channel alone still makes an answer; only without any is it an error.
         if not result.lists:
             self.metrics.unanswered.labels("heads").inc()
             self.metrics.by_version.unanswered.labels(result.package.number).inc()
             why = ", ".join(
-                f"{head}: {a.reason}" for head, a in answers.items() if isinstance(a, HeadFailure)
+                f"{name}: {a.reason}" for name, a in answers.items() if isinstance(a, HeadFailure)
             )
             raise RequestError(503, f"no head answered ({why}): retry.", RETRY_AFTER)
         self.metrics.triggers.inc(len(triggers))
@@ -225,26 +220,26 @@ class Retrieval:
     def _merge(self, result: RetrievalResult, filters: Filters) -> None:
         start = time.perf_counter()
         try:
-            for head, candidates in result.lists.items():
+            for channel, candidates in result.lists.items():
                 keep = result.package.sift(filters, candidates.item)
                 if keep is not None:
-                    result.lists[head] = candidates.selected(keep)
+                    result.lists[channel] = candidates.selected(keep)
         except UserError as error:
             raise RequestError(422, str(error)) from None
-        # Of each head the merge takes k at the most: what lies behind cannot matter.
-        rows = [candidates.item[None, : result.k] for candidates in result.of_heads()]
-        result.merged = quota_merge(rows, result.quotas, result.k)
+        # Of each channel the merge takes k at the most: what lies behind cannot matter.
+        rows = [candidates.item[None, : result.k] for candidates in result.of_channels()]
+        result.merged = quota_merge(rows, result.quotas.percent, result.k)
         result.seconds["merge"] = time.perf_counter() - start
         self._count(result)
 
     def _count(self, result: RetrievalResult) -> None:
         channel, rank = result.merged.channel[0], result.merged.rank[0]
         passed_over = 0
-        for number, head in enumerate(result.package.heads):
-            # Skipped above the last one taken: those that the other head had offered first.
+        for number, name in enumerate(result.package.channel_names):
+            # Skipped above the last one taken: those that another channel had offered first.
             ranks = rank[channel == number]
             if len(ranks):
-                self.metrics.merged_of[head].inc(len(ranks))
+                self.metrics.channels.merged[name].inc(len(ranks))
                 passed_over += int(ranks[-1]) + 1 - len(ranks)
         self.metrics.duplicates.inc(passed_over)
         # The last candidate shows how far down the merge went in every list.
@@ -260,26 +255,40 @@ class Retrieval:
         for part in result.missing:
             self.metrics.degraded.labels(part).inc()
         for stage, seconds in result.seconds.items():
-            self.metrics.stage[stage].observe(seconds)
+            self.metrics.stage_seconds.labels(stage).observe(seconds)
         self.metrics.arm.labels(result.arm).inc()
 
     def _count_offers(self, result: RetrievalResult, channel: int, rank: int) -> None:
-        """What the merge went through of each head, and what alpha gives it: apart where a list
-        ended early.
+        """What the merge went through of each channel, and what its quota gives it: apart where a
+        list ended early.
         """
-        lengths = [min(len(candidates.item), result.k) for candidates in result.of_heads()]
-        offers = offers_passed(channel, rank, result.quotas, lengths)
-        for head, passed, quota in zip(result.package.heads, offers, result.quotas, strict=True):
-            self.metrics.offers_of[head].inc(passed)
-            self.metrics.quota_of[head].inc(quota / 100 * sum(offers))
+        lengths = [min(len(candidates.item), result.k) for candidates in result.of_channels()]
+        offers = offers_passed(channel, rank, result.quotas.percent, lengths)
+        for name, passed, quota in zip(
+            result.quotas.channels, offers, result.quotas.percent, strict=True
+        ):
+            self.metrics.channels.offers[name].inc(passed)
+            self.metrics.channels.quota[name].inc(quota / 100 * sum(offers))
 
 
-def _alpha(
-    requested_alpha: float | None, arm: Arm | None, package: Package
-) -> tuple[float, float, bool]:
-    """The alpha to use, the arm's, and whether the caller named their own."""
-    of_arm = float(arm.alpha if arm and arm.alpha is not None else package.serving["alpha"])
-    return (of_arm, of_arm, False) if requested_alpha is None else (requested_alpha, of_arm, True)
+def _quotas(
+    request: RetrieveRequest | SimilarRequest, arm: Arm | None, package: Package
+) -> tuple[Quotas, Quotas, bool]:
+    """The quotas to use, the arm's, and whether the caller named their own.
+
+    Raises RequestError 422 where theirs are not this version's.
+    """
+    of_arm = Quotas.served(package, arm)
+    if request.quotas is not None and request.alpha is not None:
+        raise RequestError(422, "alpha and quotas say the same: give one of them.")
+    try:
+        if request.quotas is not None:
+            return Quotas.by_name(package.channels, request.quotas), of_arm, True
+        if request.alpha is not None:
+            return Quotas.of_alpha(package.channels, request.alpha), of_arm, True
+    except UserError as error:
+        raise RequestError(422, str(error)) from None
+    return of_arm, of_arm, False
 
 
 def _checked(package: Package, triggers: Triggers) -> Triggers:

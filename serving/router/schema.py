@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from mtmh.exposures.records import Dwell, Value
+from mtmh.head_settings import QuotaTable
 from serving.router.settings import MAX_BATCH, MAX_K, MAX_TRIGGERS
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
@@ -18,6 +19,7 @@ Topic = Annotated[str, Field(min_length=1, max_length=256)]
 Alpha = Annotated[
     float, Field(ge=0, le=100, description="Percent from the engagement head; default: the arm's.")
 ]
+Quotas = Annotated[QuotaTable, Field(description="In place of alpha: percent by channel.")]
 K = Annotated[
     int,
     Field(ge=1, le=MAX_K, description="How many candidates; default 50, or the router's limit."),
@@ -108,11 +110,12 @@ class RetrieveRequest(StrictRequest):
     )
     k: K = 50
     alpha: Alpha | None = None
+    quotas: Quotas | None = None
     filters: Filters = Field(default_factory=lambda: NO_FILTERS)
 
 
 class SimilarRequest(StrictRequest):
-    """Plain item to item: the nearest of each head by cosine, merged."""
+    """Plain item to item: the nearest of each channel by cosine, merged."""
 
     item_id: Id | Trigger
     user_id: Id | None = Field(
@@ -120,6 +123,7 @@ class SimilarRequest(StrictRequest):
     )
     k: K = 50
     alpha: Alpha | None = None
+    quotas: Quotas | None = None
 
 
 class BatchRequest(StrictRequest):
@@ -163,9 +167,9 @@ class EngagementsRequest(StrictRequest):
 
 class Candidate(BaseModel):
     item_id: str
-    score: float = Field(description="p(candidate | user) of its head; in /v1/similar the cosine.")
-    head: Literal["engagement", "relevance"]
-    head_rank: int = Field(description="Place in that head's list after the filters, from 1.")
+    score: float = Field(description="p(candidate | user) of its list; in /v1/similar the cosine.")
+    head: str = Field(description="The channel that it comes from; a head's has the head's name.")
+    head_rank: int = Field(description="Place in that channel's list after the filters, from 1.")
     trigger_id: str
 
 
@@ -180,13 +184,16 @@ class Answer(BaseModel):
     arm: str = Field(
         description="none: no experiment runs, or the request names no user to assign."
     )
-    alpha: float
-    degraded: bool = Field(description="Something did not answer in time; `missing` says what.")
-    missing: list[Literal["engagement", "relevance", "history"]]
-    candidates: list[Candidate]
-    timings_ms: dict[str, float] = Field(
-        description="history, engagement, relevance, merge, log, total."
+    alpha: float | None = Field(
+        description="As used; null of a version whose channels have no such short form."
     )
+    quotas: dict[str, float] | None = Field(
+        default=None, description="As used, by channel; there where alpha is null."
+    )
+    degraded: bool = Field(description="Something did not answer in time; `missing` says what.")
+    missing: list[str] = Field(description="Channels by name, and history.")
+    candidates: list[Candidate]
+    timings_ms: dict[str, float] = Field(description="history, each channel, merge, log, total.")
     exposure_logged: bool = Field(description="true: the exposure is on disk.")
 
 
@@ -209,16 +216,6 @@ class Compared(Candidate):
     topic_match: Literal["l2", "l1"] | None
 
 
-class Lists(BaseModel):
-    """Each head's best K, and the merge of them; a head that did not answer, or that there is not,
-    has none.
-    """
-
-    engagement: list[Compared]
-    relevance: list[Compared]
-    merged: list[Compared]
-
-
 class Item(BaseModel):
     item_id: str
     title: str
@@ -227,19 +224,20 @@ class Item(BaseModel):
 
 
 class Comparison(BaseModel):
-    """Both heads' lists and the merge, for the page."""
+    """Each channel's list and the merge, for the page."""
 
     request_id: str
     model_version: str
     arm: str
-    alpha: float
-    heads: list[Literal["engagement", "relevance"]] = Field(
-        description="Those that the version has."
-    )
+    alpha: float | None
+    quotas: dict[str, float] | None = Field(default=None, description="As in an answer.")
+    heads: list[str] = Field(description="The version's channels.")
     degraded: bool
-    missing: list[Literal["engagement", "relevance", "history"]]
-    triggers: list[str] = Field(description="item_ids as the heads were asked, newest first.")
-    lists: Lists
+    missing: list[str]
+    triggers: list[str] = Field(description="item_ids as the channels were asked, newest first.")
+    lists: dict[str, list[Compared]] = Field(
+        description="Each channel's best K, and `merged`; one that did not answer has none."
+    )
     items: dict[str, Item] = Field(
         description="Every item named, but triggers that the version does not know."
     )
@@ -282,7 +280,7 @@ class Health(BaseModel):
     )
     silent: dict[str, dict[str, str]] = Field(
         default_factory=dict,
-        description="Versions that take traffic, their heads that do not answer now, and why.",
+        description="Versions that take traffic, their channels that do not answer now, and why.",
     )
     champion_named_us: int = Field(
         0,
@@ -324,6 +322,8 @@ def explain(errors: Sequence[Any]) -> str:
         elif error["type"] == "json_invalid":
             why = error.get("ctx", {}).get("error", "cannot be read")
             lines.append(f"the body is no JSON ({why})")
+        elif error["type"] == "value_error" and isinstance(error["input"], dict):
+            lines.append(f"{where}: {error['ctx']['error']}")  # a check of ours, over a table
         else:
             message = f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}"
             # What was given is repeated where it is short.

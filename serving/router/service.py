@@ -7,12 +7,10 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from mtmh.exposures.log import LogWriter
 from mtmh.exposures.ship import ship
-from mtmh.heads import HEADS
 from serving.router.configuration import Configuration
 from serving.router.history import Histories
 from serving.router.limits import Admission, Deadline, RequestError, Tokens
@@ -77,9 +75,6 @@ class Service:
         )
         self.metrics.log_kept.set(self.log is not None)
         self.metrics.ready.set_function(lambda: float(self.versions.ready))
-        for head in HEADS:
-            silent = partial(self._is_silent, head)
-            self.metrics.channel_silent.labels(head).set_function(silent)
         # Each in a task of its own: where one hangs, the others go on.
         watches = [
             watch("configuration", self._reload, self._poll),
@@ -127,9 +122,6 @@ class Service:
         """Where nobody has had an answer of a channel that serves lately, ask for one."""
         if (serving := self.versions.serving) is not None:
             await self.readiness.probe([live.package for live in serving.live.values()])
-
-    def _is_silent(self, head: str) -> float:
-        return float(any(head in heads for heads in self.versions.silent.values()))
 
     @contextmanager
     def admit(self, requests: int = 1) -> Iterator[Deadline]:
@@ -234,10 +226,10 @@ class Service:
                 result, columns, (exposure_id, request_id), user_id, surface, deadline
             )
             result.seconds["log"] = time.perf_counter() - start
-            self.metrics.stage["log"].observe(result.seconds["log"])
+            self.metrics.stage_seconds.labels("log").observe(result.seconds["log"])
         # Measured last, so that it includes the wait for the log.
         result.seconds["total"] = time.perf_counter() - deadline.start
-        self.metrics.stage["total"].observe(result.seconds["total"])
+        self.metrics.stage_seconds.labels("total").observe(result.seconds["total"])
         number = result.package.number
         self.metrics.by_version.seconds.labels(number).observe(result.seconds["total"])
         return {
@@ -245,7 +237,7 @@ class Service:
             "exposure_id": exposure_id,
             "model_version": number,
             "arm": result.arm,
-            "alpha": result.alpha,
+            **result.quotas.answered(),
             "degraded": bool(result.missing),
             "missing": result.missing,
             "candidates": rows_of(columns),
@@ -269,7 +261,8 @@ class Service:
         """
         assert self.log is not None
         exposure_id, request_id = ids
-        # Alpha as used beside the arm's: one of the caller's own tells nothing about the arm.
+        # Quotas as used beside the arm's: some of the caller's own tell nothing about the arm.
+        used, of_arm = result.quotas, result.arm_quotas
         record = {
             "kind": "exposure",
             "log_version": 2,
@@ -279,9 +272,11 @@ class Service:
             "user_id": user_id,
             "arm": result.arm,
             "model_version": result.package.number,
-            "alpha": result.alpha,
-            "arm_alpha": result.arm_alpha,
-            "own_alpha": result.own_alpha,
+            "alpha": used.alpha,
+            "arm_alpha": of_arm.alpha,
+            "own_alpha": result.own_quotas,
+            "quotas": used.logged,
+            "arm_quotas": of_arm.logged,
             "degraded": bool(result.missing),
             "k": result.k,
             "surface": surface,

@@ -18,6 +18,7 @@ from serving.router.live import Live, Serving
 from serving.router.loading import Models, NotReadyError
 from serving.router.metrics import Loaded, Metrics
 from serving.router.package import Package
+from serving.router.quotas import misfit
 from serving.router.readiness import Readiness
 from serving.router.refusals import Refusals
 from serving.router.settings import ExperimentSettings
@@ -81,6 +82,9 @@ class Versions:
         live = self.serving.live if self.serving else ()
         return {number: heads for number in live if (heads := self.readiness.silent(number))}
 
+    def _is_silent(self, channel: str) -> bool:
+        return any(channel in channels for channels in self.silent.values())
+
     def adopt(self, experiment: ExperimentSettings) -> None:
         """Serve a new configuration's arms from now on, or as soon as their versions are loaded."""
         self.experiment = experiment
@@ -121,7 +125,8 @@ class Versions:
         self._publish(serves)
         # Until something serves, what was refused in the champion's place is not tried again.
         if self.serving is not None:
-            self.refusals.keep({"champion", *named.versions, *self.experiment.versions})
+            named_now = {"champion", "experiment", *named.versions, *self.experiment.versions}
+            self.refusals.keep(named_now)
         self.named = named
         self.metrics.champion_missing.set(bool(self.instead_of))
 
@@ -174,10 +179,16 @@ class Versions:
             named = Served(named.champion)
         experiment = self.experiment
         # All arms start together: with one of them missing there is nothing to compare.
-        pending = [number for number in experiment.versions if number not in self.loaded]
-        if pending:
+        pending = any(number not in self.loaded for number in experiment.versions)
+        if why := "" if pending else self._misfit(experiment, named):
+            self.refusals.wait("experiment", why)
+        else:
+            self.refusals.drop("experiment")
+        if pending or why:
             experiment = old.experiment if old else ExperimentSettings()
-        self.metrics.experiment_pending.set(bool(pending))
+            # A champion whose channels the running arms do not know waits as well.
+            named = old.named if old and self._misfit(experiment, named) else named
+        self.metrics.experiment_pending.set(bool(pending or why))
         live = {number: self.loaded[number] for number in {*named.versions, *experiment.versions}}
         # Versions of what waits stay, or every look would load them again.
         needed = {*live, *wanted, *self.experiment.versions}
@@ -191,6 +202,11 @@ class Versions:
             self._tell(old, new)
             self.serving = new
 
+    def _misfit(self, experiment: ExperimentSettings, named: Served) -> str:
+        """Why an arm's quotas are none of its version's; empty where they are."""
+        arms = experiment.arms or ()
+        return misfit(arms, [self.loaded[arm.version or named.champion].package for arm in arms])
+
     def _tell(self, old: Serving | None, new: Serving) -> None:
         # Replaced as a whole: a scrape in between must not see half of each.
         self.metrics.loaded = {
@@ -202,8 +218,10 @@ class Versions:
             )
             for number, live in new.live.items()
         }
-        for number in new.live:
+        for number, live in new.live.items():
             self.metrics.by_version.begin(number)
+            for channel in live.package.channel_names:
+                self.metrics.channels.begin(channel, self._is_silent)
         # Arms that begin or end are no swap of the champion.
         if old is None or old.champion != new.champion:
             self.metrics.swaps.inc()
@@ -238,7 +256,7 @@ class Versions:
         if live is not None:
             self.refusals.drop(number)
             self.draining.pop(number, None)
-            self.readiness.note_answers(number, live.package.heads)
+            self.readiness.note_answers(number, live.package.channel_names)
             seconds = round(time.perf_counter() - start, 2)
             log.info("version loaded", extra={"fields": {"version": number, "seconds": seconds}})
         return live
@@ -282,12 +300,15 @@ class Versions:
         in_triton: dict[str, list[str]] = {}
         # Nothing is unloaded before something serves, and nothing that is not a version's model.
         for model in ready if self.serving and self.models.settings.manages_models else ():
-            if match := re.fullmatch(
-                r"(?:retrieve_)?(?:engagement|relevance|preranker)_(\d+)", model
-            ):
+            if match := re.fullmatch(r"[a-z][a-z0-9_]*_(\d+)", model):
                 in_triton.setdefault(match[1], []).append(model)
         # An earlier router may have left these: they drain like any other.
-        for number in in_triton.keys() - self.loaded.keys():
+        left = {
+            number
+            for number, models in in_triton.items()
+            if any(model.startswith(("retrieve_", "preranker_")) for model in models)
+        }
+        for number in left - self.loaded.keys():
             self.draining.setdefault(
                 number, (time.monotonic() + self.models.settings.drain_seconds, None)
             )

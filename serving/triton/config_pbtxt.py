@@ -18,32 +18,32 @@ HEAD_INPUTS: Tensors = {
 
 
 def head_outputs(candidates: int, triggers: int) -> Tensors:
-    """What <head>_<version> answers: its ranked list, and what the preranker must know."""
+    """What <channel>_<version> answers: its ranked list, and what the preranker must know."""
     ranked = _ranked(candidates)
     more: Tensors = {"similarity": ("TYPE_FP32", candidates), "history": ("TYPE_INT32", triggers)}
     return {**ranked, **more, "cold": ("TYPE_INT32", 1)}
 
 
 def head_model(name: str, candidates: int, triggers: int) -> str:
-    """config.pbtxt of <head>_<version>. Requests of different length share a batch: the model reads
-    them one by one.
+    """config.pbtxt of <channel>_<version>. Requests of different length share a batch: the model
+    reads them one by one.
     """
     outputs = head_outputs(candidates, triggers)
     return _python(name, HEAD_INPUTS, outputs, MAX_QUEUE, ragged=True)
 
 
-def preranker_model(name: str, candidates: int, triggers: int) -> str:
-    """config.pbtxt of preranker_<version>. Both heads' requests come to it, so its queue has room
-    for twice as many.
+def preranker_model(name: str, candidates: int, triggers: int, channels: int) -> str:
+    """config.pbtxt of preranker_<version>. The requests of all `channels` come to it, so its queue
+    has room for as many.
     """
     ranked = _ranked(candidates)
     inputs = {**ranked, "history": ("TYPE_INT32", triggers)}
-    return _python(name, inputs, ranked, 2 * MAX_QUEUE, ragged=False)
+    return _python(name, inputs, ranked, channels * MAX_QUEUE, ragged=False)
 
 
 def ensemble(name: str, head: str, preranker: str | None, candidates: int) -> str:
-    """config.pbtxt of retrieve_<head>_<version>: the head, then the preranker where the version has
-    one.
+    """config.pbtxt of retrieve_<channel>_<version>: the channel's head, then the preranker where
+    the version has one.
     """
     ranked = _ranked(candidates)
     outputs: Tensors = {**ranked, "cold": ("TYPE_INT32", 1)}

@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 from mtmh.config import RetrievalSettings
 from mtmh.data.files import write_parquet
 from mtmh.errors import UserError
-from mtmh.heads import HEADS
-from mtmh.retrieval.channels import channels_in
+from mtmh.retrieval.channels import Channel, as_manifest, channels_in
 from mtmh.retrieval.version import retrieval_settings, verify
 from serving.triton.backend.files import sha256
 from serving.triton.models import CODE, write_models
@@ -44,11 +43,11 @@ def write_package(
     manifest.json {"version", "packaged_at" (UTC), "created_from", "mlflow", "models", "sha256"};
     serving.json, what the router must know; items.parquet, row = item number; features/, the
     feature store's registry and SQLite's rows, from the folder `features` where one is given;
-    models/<name>/, Triton's: a head and an ensemble each, and the preranker where the version has
-    one. `version` is its number in the registry; `users` whose history is known, by default some
-    that the run was evaluated on.
+    models/<name>/, Triton's: a head and an ensemble a channel, and the preranker where the version
+    has one. `version` is its number in the registry; `users` whose history is known, by default
+    some that the run was evaluated on.
     Raises UserError when `run` is no version or does not have its checksums, or `version` is no
-    number, or it has channels that serving does not know.
+    number.
     """
     if not re.fullmatch("[1-9][0-9]*", version):
         raise UserError(
@@ -56,10 +55,10 @@ def write_package(
         )
     retriever = run / "retriever" if (run / "retriever").is_dir() else run
     manifest, settings = verify(retriever), retrieval_settings(run)
-    heads = _channels(manifest)
+    channels = channels_in(manifest)
     out.mkdir(parents=True)
     # Without a feature store nobody's history is known.
-    serving = _serving(run, retriever, heads, settings, [] if features is None else users)
+    serving = _serving(run, retriever, channels, settings, [] if features is None else users)
     _write_json(out / "serving.json", serving)
     items = pq.read_table(retriever / "items.parquet")
     if "created_at" not in items.column_names:  # a version from before it was kept
@@ -82,18 +81,6 @@ def write_package(
     return out
 
 
-def _channels(manifest: dict[str, Any]) -> list[str]:
-    """The version's channels. Raises UserError for some that the router would leave out."""
-    names = [channel.name for channel in channels_in(manifest)]
-    if beyond := [name for name in names if name not in HEADS]:
-        raise UserError(
-            f"this version has the channels {', '.join(names)}; serving knows"
-            f" {' and '.join(HEADS)}, and would leave out {', '.join(beyond)}. Evaluate it offline,"
-            " or train for serving with train.heads=[]."
-        )
-    return names
-
-
 def package_key(run: Path) -> str:
     """What tells the package of a run from others', the feature store's content apart: a hash of
     the retriever, of the settings that it is served by, and of the code that serves it.
@@ -107,7 +94,7 @@ def package_key(run: Path) -> str:
 def _serving(
     run: Path,
     retriever: Path,
-    heads: list[str],
+    channels: tuple[Channel, ...],
     settings: RetrievalSettings,
     users: list[str] | None,
 ) -> dict[str, Any]:
@@ -121,7 +108,8 @@ def _serving(
     preranker = retriever / "preranker.json"
     ranked = _read_json(preranker)["candidates"] if preranker.is_file() else 0
     return {
-        "heads": heads,
+        "channels": as_manifest(channels),
+        "heads": [channel.name for channel in channels],  # what an older router reads
         "preranker": preranker.is_file(),
         "k_ann": settings.k_ann,
         "candidates": max(settings.pool, ranked),

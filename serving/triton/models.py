@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from mtmh.data.contract import STATISTICS
 from mtmh.errors import UserError
 from mtmh.retrieval import scoring
+from mtmh.retrieval.channels import channels_in
 from mtmh.retrieval.scoring import Donors
 from serving.triton import config_pbtxt
 from serving.triton.backend.files import CHECKSUMS, files_of, sha256
@@ -32,20 +33,21 @@ def write_models(retriever: Path, version: str, serving: dict[str, Any], out: Pa
     """Write the models of the version in `retriever` to the new directory `out`; returns their
     names, sorted.
 
-    A head and an ensemble each, and the preranker where the version has one. `version` is its
+    A head and an ensemble a channel, and the preranker where the version has one. `version` is its
     number, `serving` what serving.json says of it. Raises UserError where two items cannot be told
     apart.
     """
     width, triggers = serving["candidates"], serving["triggers"]
+    channels = channels_in(serving)
     preranker = f"preranker_{version}" if serving["preranker"] else None
     if preranker:
-        config = config_pbtxt.preranker_model(preranker, width, triggers)
+        config = config_pbtxt.preranker_model(preranker, width, triggers, len(channels))
         _write_preranker(retriever, _folder(out, preranker, config, version))
     items = pq.read_table(retriever / "items.parquet", columns=["item_id", "in_train"])
-    for head in serving["heads"]:
-        name, ensemble = f"{head}_{version}", f"retrieve_{head}_{version}"
+    for channel in channels:
+        name, ensemble = f"{channel.name}_{version}", f"retrieve_{channel.name}_{version}"
         config = config_pbtxt.head_model(name, width, triggers)
-        _write_head(retriever, head, serving, items, _folder(out, name, config, version))
+        _write_head(retriever, channel.head, serving, items, _folder(out, name, config, version))
         config = config_pbtxt.ensemble(ensemble, name, preranker, width)
         # An object store has no empty folders, and Triton takes no model without one.
         steps = f"{name}, then {preranker}\n" if preranker else f"{name}\n"

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mtmh.errors import UserError
+from mtmh.retrieval.channels import channels_in
 from mtmh.retrieval.version import verify
 from serving.triton import store as packages
 from serving.triton.export import write_package
@@ -90,14 +91,15 @@ def _check_same(retriever: Path, store: Path, serving: str) -> None:
     # What was trained has the same vectors, to the bit.
     served_rows = np.flatnonzero(served["in_train"].to_numpy())
     refreshed_rows = np.flatnonzero(refreshed["in_train"].to_numpy())
-    for head in json.loads((store / "versions" / serving / "serving.json").read_text())["heads"]:
-        served_path = store / "models" / f"{head}_{serving}" / serving / "vectors.npy"
+    served_settings = json.loads((store / "versions" / serving / "serving.json").read_text())
+    for channel in channels_in(served_settings):
+        served_path = store / "models" / f"{channel.name}_{serving}" / serving / "vectors.npy"
         vectors = np.load(served_path, mmap_mode="r")[served_rows]
         if not np.array_equal(
-            vectors, np.load(retriever / f"{head}.npy", mmap_mode="r")[refreshed_rows]
+            vectors, np.load(retriever / f"{channel.head}.npy", mmap_mode="r")[refreshed_rows]
         ):
             raise UserError(
-                f"{retriever} is no refresh of version {serving}, which serves: their {head} "
-                f"heads differ. Refresh the"
-                " run that it was packaged from, or package this one with mtmh package."
+                f"{retriever} is no refresh of version {serving}, which serves: their"
+                f" {channel.head} heads differ. Refresh the run that it was packaged from, or"
+                " package this one with mtmh package."
             )

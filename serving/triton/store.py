@@ -38,7 +38,7 @@ class Manifest(BaseModel, extra="allow"):
     """
 
     version: Annotated[str, Field(pattern="^[1-9][0-9]{0,17}$")]
-    models: list[Annotated[str, Field(pattern="^[a-z_]+_[1-9][0-9]{0,17}$")]]
+    models: list[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*_[1-9][0-9]{0,17}$")]]
     sha256: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
 
 

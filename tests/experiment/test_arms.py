@@ -5,6 +5,7 @@ or goes.
 import hashlib
 import math
 
+import ibis
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -22,6 +23,7 @@ from mtmh.experiment.arms import (
     read_arms,
     shares,
 )
+from mtmh.experiment.relations import with_own_alpha
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 weights = st.lists(st.integers(1, 20), min_size=1, max_size=6)
@@ -138,6 +140,39 @@ def test_every_error_of_the_arms_is_told_at_once() -> None:
         assert part in said
 
 
+def test_an_arm_says_what_it_gives_by_alpha_or_by_channel() -> None:
+    arms = read_arms(
+        [
+            {"name": "a", "alpha": 30},
+            {"name": "b", "quotas": {"topical": 20, "engagement": 80.0, "relevance": 0}},
+            {"name": "c"},
+        ]
+    )
+    assert [arm.mix for arm in arms] == ["alpha 30", "engagement 80, topical 20", ""]
+
+
+def test_answers_with_quotas_of_their_own_are_those_that_are_not_the_arms() -> None:
+    """The experiment's, or of an arm that names none the router's; alpha and quotas alike."""
+    quotas = {"engagement": 80.0, "topical": 20.0}
+    arms = (Arm(name="alpha", alpha=30), Arm(name="named", quotas=quotas), Arm(name="champion"))
+    rows = [  # id, arm, alpha, arm_alpha, quotas, arm_quotas
+        ("same", "alpha", 30.0, 50.0, None, None),
+        ("other", "alpha", 50.0, 50.0, None, None),
+        ("same", "named", None, None, "engagement 80, topical 20", "topical 100"),
+        ("other", "named", None, None, "topical 100", "topical 100"),
+        ("same", "champion", None, None, "topical 100", "topical 100"),
+        ("other", "champion", None, None, "topical 100", "engagement 100"),
+        ("same", "champion", 50.0, 50.0, None, None),
+        ("other", "champion", 51.0, 50.0, None, None),
+        ("same", "champion", 50.0, None, None, None),  # log_version 1 says nothing of the arm
+    ]
+    names = ("kind", "arm", "alpha", "arm_alpha", "quotas", "arm_quotas")
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    requests = ibis.memtable(pa.table({**columns, "row": range(len(rows))}))
+    own = with_own_alpha(requests, arms).to_pyarrow().sort_by("row")
+    assert own["row"].to_pylist() == [n for n, row in enumerate(rows) if row[0] == "other"]
+
+
 @pytest.mark.parametrize(
     ("arms", "said"),
     [
@@ -146,6 +181,8 @@ def test_every_error_of_the_arms_is_told_at_once() -> None:
         ([{"name": "a"}, {"name": "a"}], "there twice: a"),
         ([{"name": "a"}, {"name": "b", "weight": 1e-5}], "too small a weight .* b"),
         ([{"name": "a", "weight": float("nan")}], "finite"),
+        ([{"name": "a", "quotas": {"engagement": 40, "deep": 50}}], "they are 90 in all"),
+        ([{"name": "a", "alpha": 30, "quotas": {"deep": 100}}], "alpha and quotas say the same"),
     ],
 )
 def test_arms_that_cannot_be_dealt_out_are_refused(arms: list[dict], said: str) -> None:

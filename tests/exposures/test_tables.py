@@ -40,7 +40,8 @@ def expected_rows(records: list[Row]) -> tuple[list[Row], list[Row]]:
         if whole.pop("kind") == "engagement":
             engagements.append({**dict.fromkeys(("exposure_id", "event_id", "call_id")), **whole})
             continue
-        whole = {**dict.fromkeys(("exposure_id", "arm_alpha", "own_alpha")), **whole}
+        lacking = ("exposure_id", "arm_alpha", "own_alpha", "quotas", "arm_quotas")
+        whole = {**dict.fromkeys(lacking), **whole}
         columns = {name: whole.pop(name) for name in lists}
         for place, values in enumerate(zip(*columns.values(), strict=True)):
             exposures.append(
@@ -383,3 +384,29 @@ def test_an_empty_log_gives_empty_tables(tmp_path: Path) -> None:
     assert found_rows(tmp_path, tmp_path / "out") == ([], [])
     assert compact(tmp_path, tmp_path / "out").segments == 0
     assert found_rows(tmp_path, tmp_path / "out") == ([], [])
+
+
+def test_an_answer_of_many_channels_has_their_names_and_quotas(tmp_path: Path) -> None:
+    """In place of alpha, whose column is null; a record with neither is none."""
+    quotas = "engagement 50, relevance 30, topical 20"
+    many = exposure(
+        1,
+        alpha=None,
+        quotas=quotas,
+        arm_quotas=quotas,
+        own_alpha=False,
+        exposure_id="e1",
+        log_version=2,
+        head=["engagement", "topical", "relevance"],
+    )
+    write(tmp_path / "log", [exposure(0), many])
+    compact(tmp_path / "log", tmp_path / "out")
+    exposures, _ = found_rows(tmp_path / "log", tmp_path / "out")
+    rows = [row for row in exposures if row["request_id"] == "request-1"]
+    rows.sort(key=lambda row: row["position"])
+    assert [row["head"] for row in rows] == ["engagement", "topical", "relevance"]
+    assert {(row["alpha"], row["quotas"], row["arm_quotas"]) for row in rows} == {
+        (None, quotas, quotas)
+    }
+    with pytest.raises(ValueError, match="alpha and quotas are both missing"):
+        encode(exposure(2, alpha=None))

@@ -203,6 +203,8 @@ def _exposures(answers: _Answers, arm: np.ndarray) -> pa.Table:
         "alpha": np.where(arm[answers.user] == ARMS[0]["name"], 100.0, 50.0),
         "arm_alpha": np.where(arm[answers.user] == ARMS[0]["name"], 100.0, 50.0),
         "own_alpha": np.zeros(n, bool),
+        "quotas": np.full(n, None),
+        "arm_quotas": np.full(n, None),
         "degraded": np.arange(n) % 50 == 0,
         "k": np.full(n, K, np.int32),
         "surface": np.full(n, "retrieve"),

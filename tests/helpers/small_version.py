@@ -5,6 +5,7 @@ Some items have no content, some are new after the split, and the catalog has an
 statistic and a number.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,15 @@ import pyarrow.parquet as pq
 import yaml
 
 from components.writers import WRITERS
-from helpers.checkerboard import prerank_settings, train_settings
-from mtmh.config import Config, DataSettings, PairSettings, RetrievalSettings, SyntheticSettings
+from helpers.checkerboard import THREE_HEADS, prerank_settings, train_settings
+from mtmh.config import (
+    Config,
+    DataSettings,
+    PairSettings,
+    RetrievalSettings,
+    SyntheticSettings,
+    TrainSettings,
+)
 from mtmh.data.prepare import prepare
 from mtmh.data.prepared import Prepared
 from mtmh.stages import StageFolders
@@ -52,14 +60,33 @@ def write_world(root: Path, length: bool = True) -> StageFolders:
 
 
 def write_run(
-    world: StageFolders, run: Path, objective: str = "mtmh", seed: int = 0, ranked: bool = True
+    world: StageFolders,
+    run: Path,
+    objective: str = "mtmh",
+    seed: int = 0,
+    ranked: bool = True,
+    quotas: Mapping[str, int] | None = None,
 ) -> Path:
-    """What of a run directory serving reads: the retriever and config.yaml."""
+    """What of a run directory serving reads: the retriever and config.yaml.
+
+    `quotas`: of a version of three heads (helpers.checkerboard), in place of the objective's.
+    """
+    train, retrieval = TrainSettings(objective=objective), RETRIEVAL
+    if quotas is not None:
+        train = TrainSettings(heads=THREE_HEADS)
+        channels = [{"head": head, "quota": quota} for head, quota in quotas.items()]
+        changes = {"channels": channels, "alpha": quotas["engagement"]}
+        retrieval = RetrievalSettings(**{**RETRIEVAL.model_dump(), **changes})
     model, preranker, retriever = run / "model", run / "preranker", run / "retriever"
     for folder in (model, preranker, retriever):
         folder.mkdir(parents=True)
     settings = train_settings(
-        objective=objective, epochs=1, batch_size=128, embedding_dim=16, out_dim=16
+        objective=train.objective,
+        heads=train.heads,
+        epochs=1,
+        batch_size=128,
+        embedding_dim=16,
+        out_dim=16,
     )
     WRITERS["train"](world, model, settings, seed, run / "checkpoints")
     if ranked:
@@ -67,9 +94,8 @@ def write_run(
             world, preranker, prerank_settings(candidates=150, epochs=1), seed, run
         )
     WRITERS["index"](
-        replace(world, model=model, preranker=preranker), retriever, RETRIEVAL, seed, run
+        replace(world, model=model, preranker=preranker), retriever, retrieval, seed, run
     )
-    (run / "config.yaml").write_text(
-        yaml.safe_dump(Config(data=SETTINGS, retrieval=RETRIEVAL).model_dump(mode="json"))
-    )
+    config = Config(data=SETTINGS, train=train, retrieval=retrieval)
+    (run / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     return run

@@ -193,6 +193,8 @@ def log_tables(arms: tuple[Arm, ...], users: int, days: int, in_both: int) -> Lo
         "exposure_id": answers["request_id"],
         "arm_alpha": answers["alpha"],
         "own_alpha": np.zeros(lists * k, bool),
+        "quotas": pa.nulls(lists * k, pa.string()),
+        "arm_quotas": pa.nulls(lists * k, pa.string()),
     }
     exposures = pa.table({name: answers[name] for name in EXPOSURES.names}, schema=EXPOSURES)
     liked = exposures.filter(pa.array(rng.random(lists * k) < 0.3))

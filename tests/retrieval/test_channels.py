@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from helpers.checkerboard import ITEMS, Stages, retrieval_settings
+from helpers.checkerboard import Stages, retrieval_settings
 
 from mtmh.config import EvaluationSettings, GateSettings
 from mtmh.errors import UserError
 from mtmh.evaluation.evaluate import evaluate
 from mtmh.evaluation.gate import judge
 from mtmh.ragged import Ragged
+from mtmh.retrieval.channels import channels_in
 from mtmh.retrieval.merge import quota_merge
 from mtmh.retrieval.retriever import Request, Retriever
 from mtmh.retrieval.version import MANIFEST, build
@@ -123,8 +124,16 @@ def test_what_this_release_cannot_search_is_not_searched_as_if_it_could(
         Retriever.load(tmp_path / "restricted")
 
 
-def test_serving_refuses_a_channel_that_it_would_leave_out(three: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"would leave out subject\. Evaluate it offline"):
-        write_package(three, "7", tmp_path / "package")
-    assert not (tmp_path / "package").exists()
-    assert len(Retriever.load(three).items) == ITEMS
+def test_a_package_has_every_channel(three: Path, tmp_path: Path) -> None:
+    package = write_package(three, "7", tmp_path / "package")
+    serving = json.loads((package / "serving.json").read_text())
+    assert channels_in(serving) == Retriever.load(three).channels
+    models = json.loads((package / "manifest.json").read_text())["models"]
+    expected = {f"{prefix}{head}_7" for prefix in ("", "retrieve_") for head in QUOTAS}
+    assert set(models) == expected
+    # A package from before its channels were named has two, by alpha.
+    old = {"heads": ["engagement", "relevance"], "alpha": 30}
+    assert [(channel.name, channel.quota) for channel in channels_in(old)] == [
+        ("engagement", 30),
+        ("relevance", 70),
+    ]

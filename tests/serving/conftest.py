@@ -26,13 +26,14 @@ RUNS = {  # version -> how it was trained
     "1": {},
     "2": {"seed": 1},
     "3": {"objective": "engagement", "ranked": False},
+    "4": {"quotas": {"engagement": 40, "relevance": 45, "subject": 15}},
 }
 RunOf = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
 def run_of(tmp_path_factory: pytest.TempPathFactory) -> RunOf:
-    """Version -> its run: 1 and 2 have both heads and a preranker, 3 one head alone."""
+    """Version -> its run: 1 and 2 have both heads and a preranker, 3 one head alone, 4 has three."""
     root = tmp_path_factory.mktemp("serving")
     world = write_world(root / "world")
     return cache(lambda version: write_run(world, root / version, **RUNS[version]))

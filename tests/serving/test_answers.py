@@ -23,7 +23,7 @@ RetrieverOf = Callable[[str], Retriever]
 WIDTH = 150  # the preranker's candidates
 
 
-@pytest.mark.parametrize("version", ["1", "3"])
+@pytest.mark.parametrize("version", ["1", "3", "4"])
 def test_pools_are_those_of_the_offline_retriever(
     serving: Serving, retriever_of: RetrieverOf, version: str
 ) -> None:

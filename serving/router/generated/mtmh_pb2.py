@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#serving/router/generated/mtmh.proto\x12\x07mtmh.v1\"\x88\x02\n\x07Trigger\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x35\n\x0bid_features\x18\x02 \x03(\x0b\x32 .mtmh.v1.Trigger.IdFeaturesEntry\x12;\n\x0e\x66loat_features\x18\x03 \x03(\x0b\x32#.mtmh.v1.Trigger.FloatFeaturesEntry\x12\x0f\n\x07\x63ontent\x18\x04 \x03(\x02\x1a\x31\n\x0fIdFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x34\n\x12\x46loatFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x8e\x01\n\x07\x46ilters\x12\x19\n\x0c\x65xclude_seen\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x14\n\x0c\x61llow_topics\x18\x02 \x03(\t\x12\x13\n\x0b\x64\x65ny_topics\x18\x03 \x03(\t\x12\x1a\n\rmax_age_hours\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x0f\n\r_exclude_seenB\x10\n\x0e_max_age_hours\"\xae\x01\n\x0fRetrieveRequest\x12\x14\n\x07user_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\"\n\x08triggers\x18\x02 \x03(\x0b\x32\x10.mtmh.v1.Trigger\x12\x0e\n\x01k\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x12\n\x05\x61lpha\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12!\n\x07\x66ilters\x18\x05 \x01(\x0b\x32\x10.mtmh.v1.FiltersB\n\n\x08_user_idB\x04\n\x02_kB\x08\n\x06_alpha\"\x86\x01\n\x0eSimilarRequest\x12\x1e\n\x04item\x18\x01 \x01(\x0b\x32\x10.mtmh.v1.Trigger\x12\x0e\n\x01k\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05\x61lpha\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07user_id\x18\x04 \x01(\tH\x02\x88\x01\x01\x42\x04\n\x02_kB\x08\n\x06_alphaB\n\n\x08_user_id\"`\n\tCandidate\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04head\x18\x03 \x01(\t\x12\x11\n\thead_rank\x18\x04 \x01(\r\x12\x12\n\ntrigger_id\x18\x05 \x01(\t\"\xae\x02\n\x06\x41nswer\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0b\n\x03\x61rm\x18\x03 \x01(\t\x12\r\n\x05\x61lpha\x18\x04 \x01(\x01\x12\x10\n\x08\x64\x65graded\x18\x05 \x01(\x08\x12\x0f\n\x07missing\x18\x06 \x03(\t\x12&\n\ncandidates\x18\x07 \x03(\x0b\x32\x12.mtmh.v1.Candidate\x12\x32\n\ntimings_ms\x18\x08 \x03(\x0b\x32\x1e.mtmh.v1.Answer.TimingsMsEntry\x12\x17\n\x0f\x65xposure_logged\x18\t \x01(\x08\x12\x13\n\x0b\x65xposure_id\x18\n \x01(\t\x1a\x30\n\x0eTimingsMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32t\n\x06Router\x12\x35\n\x08Retrieve\x12\x18.mtmh.v1.RetrieveRequest\x1a\x0f.mtmh.v1.Answer\x12\x33\n\x07Similar\x12\x17.mtmh.v1.SimilarRequest\x1a\x0f.mtmh.v1.Answerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#serving/router/generated/mtmh.proto\x12\x07mtmh.v1\"\x88\x02\n\x07Trigger\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x35\n\x0bid_features\x18\x02 \x03(\x0b\x32 .mtmh.v1.Trigger.IdFeaturesEntry\x12;\n\x0e\x66loat_features\x18\x03 \x03(\x0b\x32#.mtmh.v1.Trigger.FloatFeaturesEntry\x12\x0f\n\x07\x63ontent\x18\x04 \x03(\x02\x1a\x31\n\x0fIdFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x34\n\x12\x46loatFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x8e\x01\n\x07\x46ilters\x12\x19\n\x0c\x65xclude_seen\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x14\n\x0c\x61llow_topics\x18\x02 \x03(\t\x12\x13\n\x0b\x64\x65ny_topics\x18\x03 \x03(\t\x12\x1a\n\rmax_age_hours\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x0f\n\r_exclude_seenB\x10\n\x0e_max_age_hours\"\x93\x02\n\x0fRetrieveRequest\x12\x14\n\x07user_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\"\n\x08triggers\x18\x02 \x03(\x0b\x32\x10.mtmh.v1.Trigger\x12\x0e\n\x01k\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x12\n\x05\x61lpha\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12!\n\x07\x66ilters\x18\x05 \x01(\x0b\x32\x10.mtmh.v1.Filters\x12\x34\n\x06quotas\x18\x06 \x03(\x0b\x32$.mtmh.v1.RetrieveRequest.QuotasEntry\x1a-\n\x0bQuotasEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\n\n\x08_user_idB\x04\n\x02_kB\x08\n\x06_alpha\"\xea\x01\n\x0eSimilarRequest\x12\x1e\n\x04item\x18\x01 \x01(\x0b\x32\x10.mtmh.v1.Trigger\x12\x0e\n\x01k\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05\x61lpha\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07user_id\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x33\n\x06quotas\x18\x05 \x03(\x0b\x32#.mtmh.v1.SimilarRequest.QuotasEntry\x1a-\n\x0bQuotasEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x04\n\x02_kB\x08\n\x06_alphaB\n\n\x08_user_id\"`\n\tCandidate\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04head\x18\x03 \x01(\t\x12\x11\n\thead_rank\x18\x04 \x01(\r\x12\x12\n\ntrigger_id\x18\x05 \x01(\t\"\x99\x03\n\x06\x41nswer\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0b\n\x03\x61rm\x18\x03 \x01(\t\x12\x12\n\x05\x61lpha\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x64\x65graded\x18\x05 \x01(\x08\x12\x0f\n\x07missing\x18\x06 \x03(\t\x12&\n\ncandidates\x18\x07 \x03(\x0b\x32\x12.mtmh.v1.Candidate\x12\x32\n\ntimings_ms\x18\x08 \x03(\x0b\x32\x1e.mtmh.v1.Answer.TimingsMsEntry\x12\x17\n\x0f\x65xposure_logged\x18\t \x01(\x08\x12\x13\n\x0b\x65xposure_id\x18\n \x01(\t\x12+\n\x06quotas\x18\x0b \x03(\x0b\x32\x1b.mtmh.v1.Answer.QuotasEntry\x1a\x30\n\x0eTimingsMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bQuotasEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06_alpha2t\n\x06Router\x12\x35\n\x08Retrieve\x12\x18.mtmh.v1.RetrieveRequest\x1a\x0f.mtmh.v1.Answer\x12\x33\n\x07Similar\x12\x17.mtmh.v1.SimilarRequest\x1a\x0f.mtmh.v1.Answerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRIGGER_IDFEATURESENTRY']._serialized_options = b'8\001'
   _globals['_TRIGGER_FLOATFEATURESENTRY']._loaded_options = None
   _globals['_TRIGGER_FLOATFEATURESENTRY']._serialized_options = b'8\001'
+  _globals['_RETRIEVEREQUEST_QUOTASENTRY']._loaded_options = None
+  _globals['_RETRIEVEREQUEST_QUOTASENTRY']._serialized_options = b'8\001'
+  _globals['_SIMILARREQUEST_QUOTASENTRY']._loaded_options = None
+  _globals['_SIMILARREQUEST_QUOTASENTRY']._serialized_options = b'8\001'
   _globals['_ANSWER_TIMINGSMSENTRY']._loaded_options = None
   _globals['_ANSWER_TIMINGSMSENTRY']._serialized_options = b'8\001'
+  _globals['_ANSWER_QUOTASENTRY']._loaded_options = None
+  _globals['_ANSWER_QUOTASENTRY']._serialized_options = b'8\001'
   _globals['_TRIGGER']._serialized_start=49
   _globals['_TRIGGER']._serialized_end=313
   _globals['_TRIGGER_IDFEATURESENTRY']._serialized_start=210
@@ -46,15 +52,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILTERS']._serialized_start=316
   _globals['_FILTERS']._serialized_end=458
   _globals['_RETRIEVEREQUEST']._serialized_start=461
-  _globals['_RETRIEVEREQUEST']._serialized_end=635
-  _globals['_SIMILARREQUEST']._serialized_start=638
-  _globals['_SIMILARREQUEST']._serialized_end=772
-  _globals['_CANDIDATE']._serialized_start=774
-  _globals['_CANDIDATE']._serialized_end=870
-  _globals['_ANSWER']._serialized_start=873
-  _globals['_ANSWER']._serialized_end=1175
-  _globals['_ANSWER_TIMINGSMSENTRY']._serialized_start=1127
-  _globals['_ANSWER_TIMINGSMSENTRY']._serialized_end=1175
-  _globals['_ROUTER']._serialized_start=1177
-  _globals['_ROUTER']._serialized_end=1293
+  _globals['_RETRIEVEREQUEST']._serialized_end=736
+  _globals['_RETRIEVEREQUEST_QUOTASENTRY']._serialized_start=663
+  _globals['_RETRIEVEREQUEST_QUOTASENTRY']._serialized_end=708
+  _globals['_SIMILARREQUEST']._serialized_start=739
+  _globals['_SIMILARREQUEST']._serialized_end=973
+  _globals['_SIMILARREQUEST_QUOTASENTRY']._serialized_start=663
+  _globals['_SIMILARREQUEST_QUOTASENTRY']._serialized_end=708
+  _globals['_CANDIDATE']._serialized_start=975
+  _globals['_CANDIDATE']._serialized_end=1071
+  _globals['_ANSWER']._serialized_start=1074
+  _globals['_ANSWER']._serialized_end=1483
+  _globals['_ANSWER_TIMINGSMSENTRY']._serialized_start=1378
+  _globals['_ANSWER_TIMINGSMSENTRY']._serialized_end=1426
+  _globals['_ANSWER_QUOTASENTRY']._serialized_start=663
+  _globals['_ANSWER_QUOTASENTRY']._serialized_end=708
+  _globals['_ROUTER']._serialized_start=1485
+  _globals['_ROUTER']._serialized_end=1601
 # @@protoc_insertion_point(module_scope)

@@ -45,30 +45,48 @@ class Filters(_message.Message):
     def __init__(self, exclude_seen: _Optional[bool] = ..., allow_topics: _Optional[_Iterable[str]] = ..., deny_topics: _Optional[_Iterable[str]] = ..., max_age_hours: _Optional[float] = ...) -> None: ...
 
 class RetrieveRequest(_message.Message):
-    __slots__ = ("user_id", "triggers", "k", "alpha", "filters")
+    __slots__ = ("user_id", "triggers", "k", "alpha", "filters", "quotas")
+    class QuotasEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     TRIGGERS_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     FILTERS_FIELD_NUMBER: _ClassVar[int]
+    QUOTAS_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     triggers: _containers.RepeatedCompositeFieldContainer[Trigger]
     k: int
     alpha: float
     filters: Filters
-    def __init__(self, user_id: _Optional[str] = ..., triggers: _Optional[_Iterable[_Union[Trigger, _Mapping]]] = ..., k: _Optional[int] = ..., alpha: _Optional[float] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ...) -> None: ...
+    quotas: _containers.ScalarMap[str, float]
+    def __init__(self, user_id: _Optional[str] = ..., triggers: _Optional[_Iterable[_Union[Trigger, _Mapping]]] = ..., k: _Optional[int] = ..., alpha: _Optional[float] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., quotas: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class SimilarRequest(_message.Message):
-    __slots__ = ("item", "k", "alpha", "user_id")
+    __slots__ = ("item", "k", "alpha", "user_id", "quotas")
+    class QuotasEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     ITEM_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
+    QUOTAS_FIELD_NUMBER: _ClassVar[int]
     item: Trigger
     k: int
     alpha: float
     user_id: str
-    def __init__(self, item: _Optional[_Union[Trigger, _Mapping]] = ..., k: _Optional[int] = ..., alpha: _Optional[float] = ..., user_id: _Optional[str] = ...) -> None: ...
+    quotas: _containers.ScalarMap[str, float]
+    def __init__(self, item: _Optional[_Union[Trigger, _Mapping]] = ..., k: _Optional[int] = ..., alpha: _Optional[float] = ..., user_id: _Optional[str] = ..., quotas: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Candidate(_message.Message):
     __slots__ = ("item_id", "score", "head", "head_rank", "trigger_id")
@@ -85,8 +103,15 @@ class Candidate(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., score: _Optional[float] = ..., head: _Optional[str] = ..., head_rank: _Optional[int] = ..., trigger_id: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("request_id", "model_version", "arm", "alpha", "degraded", "missing", "candidates", "timings_ms", "exposure_logged", "exposure_id")
+    __slots__ = ("request_id", "model_version", "arm", "alpha", "degraded", "missing", "candidates", "timings_ms", "exposure_logged", "exposure_id", "quotas")
     class TimingsMsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class QuotasEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +128,7 @@ class Answer(_message.Message):
     TIMINGS_MS_FIELD_NUMBER: _ClassVar[int]
     EXPOSURE_LOGGED_FIELD_NUMBER: _ClassVar[int]
     EXPOSURE_ID_FIELD_NUMBER: _ClassVar[int]
+    QUOTAS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model_version: str
     arm: str
@@ -113,4 +139,5 @@ class Answer(_message.Message):
     timings_ms: _containers.ScalarMap[str, float]
     exposure_logged: bool
     exposure_id: str
-    def __init__(self, request_id: _Optional[str] = ..., model_version: _Optional[str] = ..., arm: _Optional[str] = ..., alpha: _Optional[float] = ..., degraded: _Optional[bool] = ..., missing: _Optional[_Iterable[str]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., timings_ms: _Optional[_Mapping[str, float]] = ..., exposure_logged: _Optional[bool] = ..., exposure_id: _Optional[str] = ...) -> None: ...
+    quotas: _containers.ScalarMap[str, float]
+    def __init__(self, request_id: _Optional[str] = ..., model_version: _Optional[str] = ..., arm: _Optional[str] = ..., alpha: _Optional[float] = ..., degraded: _Optional[bool] = ..., missing: _Optional[_Iterable[str]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., timings_ms: _Optional[_Mapping[str, float]] = ..., exposure_logged: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., quotas: _Optional[_Mapping[str, float]] = ...) -> None: ...

@@ -1,11 +1,12 @@
 // Asks POST /v1/compare for what the address says, and draws the answer. Text of the data is only ever set as text.
 "use strict";
 
-const HEADS = ["engagement", "relevance"];
-const LISTS = [...HEADS, "merged"];
+const TWO = ["engagement", "relevance"]; // what the page begins with; a version may have others
+let channels = TWO;
+const columns = () => [...channels, "merged"];
 const MARKS = { l2: "L2", l1: "L1" };
 const $ = (id) => document.getElementById(id);
-const state = { kind: "item", id: "", k: 20, alpha: null }; // alpha null: as the arm has it
+const state = { kind: "item", id: "", k: 20, alpha: null, quotas: null }; // both null: as the arm has it
 let samples = { items: [], users: [] };
 let answer = null;
 
@@ -59,8 +60,8 @@ async function compare() {
     const beginning = samples.version && state.id ? null : begin(mine.signal);
     if (!state.id) await beginning;
     const who = state.kind === "item" ? { triggers: [state.id] } : { user_id: state.id };
-    const alpha = state.alpha === null ? {} : { alpha: state.alpha };
-    const [found] = await Promise.all([call("/v1/compare", { ...who, k: state.k, ...alpha }, mine.signal), beginning]);
+    const own = state.quotas ? { quotas: state.quotas } : state.alpha !== null ? { alpha: state.alpha } : {};
+    const [found] = await Promise.all([call("/v1/compare", { ...who, k: state.k, ...own }, mine.signal), beginning]);
     if (mine !== asking) return;
     answer = found;
     trouble("");
@@ -120,6 +121,8 @@ function read() {
   state.k = [...$("k").options].some((option) => Number(option.value) === k) ? k : 20;
   const alpha = Number.parseFloat(query.get("alpha"));
   state.alpha = alpha >= 0 && alpha <= 100 ? alpha : null;
+  const named = (query.get("quotas") ?? "").split(",").filter(Boolean).map((part) => part.split(":"));
+  state.quotas = named.length ? Object.fromEntries(named.map(([name, quota]) => [name, Number(quota) || 0])) : null;
   show();
 }
 
@@ -127,6 +130,7 @@ function address(item = null) {
   const query = new URLSearchParams(item === null ? { [state.kind]: state.id } : { item });
   query.set("k", state.k);
   if (state.alpha !== null) query.set("alpha", state.alpha);
+  if (state.quotas) query.set("quotas", Object.entries(state.quotas).map(([name, quota]) => `${name}:${quota}`).join(","));
   return `?${query}`;
 }
 
@@ -150,7 +154,71 @@ function show() {
   kindChosen();
   $("k").value = state.k;
   if (state.alpha !== null) showAlpha(state.alpha);
-  $("served").disabled = state.alpha === null;
+  $("served").disabled = state.alpha === null && !state.quotas;
+}
+
+// ---- the version's channels
+
+function showChannels() {
+  const own = answer.heads.every((name) => TWO.includes(name)) ? TWO : answer.heads;
+  if (own.join() !== channels.join()) {
+    channels = own;
+    $("lists").replaceChildren(...columns().map(column));
+    document.querySelector(".columns").replaceChildren(
+      document.querySelector(".columns legend"), ...columns().map(choice));
+  }
+  for (const part of document.querySelectorAll(".of-alpha")) part.hidden = Boolean(answer.quotas);
+  $("quotas").hidden = !answer.quotas;
+  if (!answer.quotas) return;
+  if ($("quotas").children.length !== channels.length) $("quotas").replaceChildren(...channels.map(slider));
+  for (const input of $("quotas").querySelectorAll("input")) {
+    const quota = answer.quotas[input.name];
+    if (document.activeElement !== input) input.value = quota;
+    input.nextElementSibling.textContent = `${quota.toFixed(quota % 1 ? 1 : 0)} %`;
+  }
+}
+
+function colour(node, name) { // the style sheet's, or one by the channel's place
+  const hue = (150 + 77 * channels.indexOf(name)) % 360;
+  if (TWO.includes(name) || name === "merged") node.classList.add(name);
+  else node.style.setProperty("--own", `light-dark(hsl(${hue} 70% 28%), hsl(${hue} 60% 75%))`);
+  return node;
+}
+
+function column(name) {
+  const title = name === "merged" ? "Merged" : `${name[0].toUpperCase()}${name.slice(1)} ${answer.quotas ? "channel" : "head"}`;
+  const section = el("section", { className: "list" },
+    el("h2", { id: `${name}-name` }, title), el("div", { className: "share" }), el("ol", {}));
+  section.dataset.name = name;
+  section.setAttribute("aria-labelledby", `${name}-name`);
+  section.classList.toggle("chosen", name === document.querySelector("main").dataset.column);
+  return colour(section, name);
+}
+
+function choice(name) {
+  const radio = el("input", { type: "radio", name: "column", value: name, checked: name === document.querySelector("main").dataset.column });
+  radio.addEventListener("change", chooseColumn);
+  return el("label", {}, radio, el("span", {}, name[0].toUpperCase() + name.slice(1)));
+}
+
+function chooseColumn(event) {
+  document.querySelector("main").dataset.column = event.target.value;
+  for (const section of document.querySelectorAll(".list")) section.classList.toggle("chosen", section.dataset.name === event.target.value);
+}
+
+function slider(name) {
+  const input = el("input", { type: "range", min: 0, max: 100, step: 1, name, ariaLabel: `percent from the ${name} channel` });
+  input.addEventListener("input", () => {
+    // The others share what is left as they do now, or evenly where they have nothing.
+    const now = state.quotas ?? answer.quotas;
+    const others = channels.filter((other) => other !== name);
+    const sum = others.reduce((total, other) => total + (now[other] ?? 0), 0);
+    const left = 100 - Number(input.value);
+    const share = (other) => (sum ? (left * (now[other] ?? 0)) / sum : left / others.length);
+    change({ quotas: { [name]: Number(input.value), ...Object.fromEntries(others.map((other) => [other, share(other)])) } });
+    askSoon();
+  });
+  return colour(el("label", {}, el("span", {}, name), input, el("output", {})), name);
 }
 
 function showAlpha(alpha) {
@@ -264,31 +332,34 @@ function keyed(event) {
 
 function draw(browser) {
   const { lists, items, triggers } = answer;
-  if (state.alpha === null) showAlpha(answer.alpha);
+  showChannels();
+  if (state.alpha === null && answer.alpha !== null) showAlpha(answer.alpha);
   $("version").textContent = answer.model_version;
   $("arm").textContent = answer.arm;
   drawState();
   drawTriggers(triggers, items);
   drawLatency(answer.timings_ms, browser);
   const places = {};
-  for (const name of LISTS) places[name] = new Map((lists[name] ?? []).map((row, at) => [row.item_id, at + 1]));
+  for (const name of columns()) places[name] = new Map((lists[name] ?? []).map((row, at) => [row.item_id, at + 1]));
   const hasTopics = Object.values(items).some((item) => item.l1_topics.length + item.l2_topics.length);
   const focused = document.activeElement?.closest?.(".list li")?.dataset.item;
-  const column = document.activeElement?.closest?.(".list");
-  for (const name of LISTS) drawList(name, places, hasTopics);
-  if (focused !== undefined) [...column.querySelectorAll("li")].find((li) => li.dataset.item === focused)?.querySelector("a").focus();
+  const within = document.activeElement?.closest?.(".list");
+  for (const name of columns()) drawList(name, places, hasTopics);
+  if (focused !== undefined) [...within.querySelectorAll("li")].find((li) => li.dataset.item === focused)?.querySelector("a").focus();
   if (document.activeElement !== $("search") && searching() === state.kind) $("search").value = items[state.id]?.title || state.id;
-  const told = LISTS.map((name) => `${name} ${share(lists[name] ?? [])} %`).join(", ");
-  $("said").textContent = `alpha ${answer.alpha}: ${lists.merged.length} candidates; share an L2 topic: ${told}`;
+  const told = columns().map((name) => `${name} ${share(lists[name] ?? [])} %`).join(", ");
+  const quotas = answer.quotas ? Object.entries(answer.quotas).map(([name, quota]) => `${name} ${quota}`).join(", ") : `alpha ${answer.alpha}`;
+  $("said").textContent = `${quotas}: ${lists.merged.length} candidates; share an L2 topic: ${told}`;
   if (!document.body.dataset.drawn) performance.mark("first answer");
   document.body.dataset.drawn = answer.request_id;
 }
 
 function drawState() {
-  const words = { engagement: "the engagement head", relevance: "the relevance head", history: "the user’s history" };
+  const words = (part) => (part === "history" ? "the user’s history" : `the ${part} ${answer.quotas ? "channel" : "head"}`);
   $("state").className = answer.degraded ? "bad" : "";
   $("state").textContent = answer.degraded
-    ? `degraded: without ${answer.missing.map((part) => words[part]).join(", ")}`
+    ? `degraded: without ${answer.missing.map(words).join(", ")}`
+    : answer.heads.length > 2 ? `all ${answer.heads.length} channels answer`
     : answer.heads.length > 1 ? "both heads answer" : "the only head answers";
 }
 
@@ -309,14 +380,14 @@ function drawTriggers(triggers, items) {
 }
 
 function drawLatency(times, browser) {
-  const heads = HEADS.filter((head) => times[head] !== undefined);
+  const heads = channels.filter((head) => times[head] !== undefined);
   const before = times.history ?? 0;
   const after = before + Math.max(0, ...heads.map((head) => times[head]));
   const total = times.total ?? after + (times.merge ?? 0);
-  const stages = [["history", 0, times.history], ...HEADS.map((head) => [head, before, times[head]]),
+  const stages = [["history", 0, times.history], ...channels.map((head) => [head, before, times[head]]),
     ["merge", after, times.merge], ["total", 0, total]];
   const nodes = stages.map(([name, from, length]) => {
-    const bar = el("i", { className: name });
+    const bar = channels.includes(name) ? colour(el("i", {}), name) : el("i", { className: name });
     bar.style.marginLeft = `${(100 * Math.min(from, total)) / total}%`;
     bar.style.width = `${(100 * Math.min(length ?? 0, total - from)) / total}%`;
     return el("div", {}, el("dt", {}, name),
@@ -332,14 +403,14 @@ function share(rows, levels = ["l2"]) {
 }
 
 function drawList(name, places, hasTopics) {
-  const section = document.querySelector(`.list.${name}`);
+  const section = document.querySelector(`.list[data-name="${name}"]`);
   const rows = answer.lists[name] ?? [];
   const bar = el("i", {});
   bar.style.width = `${share(rows)}%`;
   const words = !rows.length ? ["no candidates"] : !hasTopics ? ["this data has no topics"]
     : [el("b", {}, `${share(rows)} % share an L2 topic`), `, ${share(rows, ["l1"])} % an L1 topic alone`];
   const counts = name === "merged"
-    ? HEADS.map((head) => `${rows.filter((row) => row.head === head).length} from ${head}`).join(", ")
+    ? channels.map((head) => `${rows.filter((row) => row.head === head).length} from ${head}`).join(", ")
     : `${rows.filter((row) => places.merged.has(row.item_id)).length} of ${rows.length} in the merge`;
   section.querySelector(".share").replaceChildren(...words, el("div", { className: "track" }, bar), counts);
   const nodes = rows.map((row, at) => drawRow(name, row, at + 1, places));
@@ -347,7 +418,8 @@ function drawList(name, places, hasTopics) {
 }
 
 function why(name) {
-  if (answer.missing.includes(name)) return "This head did not answer; the merge is filled up from the other one.";
+  if (answer.missing.includes(name)) return answer.quotas
+    ? "This channel did not answer; the merge is filled up from the others." : "This head did not answer; the merge is filled up from the other one.";
   if (name !== "merged" && !answer.heads.includes(name)) return "This version has no such head.";
   return "Nothing: the request has no trigger that this version knows.";
 }
@@ -356,12 +428,12 @@ function drawRow(name, row, rank, places) {
   const item = answer.items[row.item_id];
   const trigger = answer.items[row.trigger_id];
   const known = new Set([...(trigger?.l1_topics ?? []), ...(trigger?.l2_topics ?? [])]);
-  const both = HEADS.every((head) => places[head].has(row.item_id));
+  const both = channels.every((head) => places[head].has(row.item_id));
   const merged = places.merged.get(row.item_id);
   const facts = topics(item, known);
   const tell = (className, text) => facts.append(el("span", { className }, text));
-  if (name === "merged") tell(`head ${row.head}`, `${row.head} ${row.head_rank}`);
-  if (both) tell("both", "both");
+  if (name === "merged") facts.append(colour(el("span", { className: "head" }, `${row.head} ${row.head_rank}`), row.head));
+  if (both) tell("both", channels.length > 2 ? "all" : "both");
   if (name !== "merged") tell("from", merged ? `merged ${merged}` : "not merged");
   if (answer.triggers.length > 1) tell("from", `via ${trigger?.title || row.trigger_id}`);
   const mark = row.topic_match;
@@ -398,8 +470,7 @@ function highlight(item) {
 
 $("ask").addEventListener("submit", (event) => event.preventDefault());
 for (const radio of document.getElementsByName("kind")) radio.addEventListener("change", kindChosen);
-for (const radio of document.getElementsByName("column"))
-  radio.addEventListener("change", () => (document.querySelector("main").dataset.column = radio.value));
+for (const radio of document.getElementsByName("column")) radio.addEventListener("change", chooseColumn);
 $("search").addEventListener("keydown", keyed);
 $("search").addEventListener("focus", () => $("search").select());
 $("search").addEventListener("click", () => $("found").hidden && search(searching() === state.kind ? "" : $("search").value));
@@ -432,8 +503,8 @@ $("alpha").addEventListener("input", () => {
   askSoon();
 });
 $("served").addEventListener("click", () => {
-  change({ alpha: null });
-  $("alpha").focus();
+  change({ alpha: null, quotas: null });
+  (answer?.quotas ? $("quotas").querySelector("input") : $("alpha")).focus();
   ask();
 });
 $("login").addEventListener("submit", (event) => {

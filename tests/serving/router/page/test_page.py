@@ -276,3 +276,44 @@ def test_the_page_is_no_part_of_the_interface_but_its_samples_are(router: Router
     assert told["users"] == ["u00", "u01"]
     assert told["k"] == 500
     assert len({item["item_id"] for item in told["items"]}) == 8
+
+
+def test_a_version_of_more_channels_has_a_list_and_a_quota_each(
+    page: Page, place: RouterFolder, version: Callable[[str], Path]
+) -> None:
+    names = ["engagement", "relevance", "subject"]
+    install(
+        write_package(version("three heads"), "11", place.root / "packages" / "11"), place.store
+    )
+    load(place.triton, place.store, "11")
+    try:
+        promote(place.store, "11")
+        page.until(lambda: page.router.client.get("/readyz").json()["model_version"] == "11")
+        page.open("item=i08&k=10")
+        assert page.text("#state") == "all 3 channels answer"
+        titles = "return [...document.querySelectorAll('.list h2')].map((h2) => h2.textContent)"
+        assert page.script(titles) == [
+            *(f"{name.capitalize()} channel" for name in names),
+            "Merged",
+        ]
+        shown = "return [...document.querySelectorAll('#quotas output')].map((o) => o.textContent)"
+        assert page.script(shown) == ["50 %", "25 %", "25 %"]
+        assert not page.get("#alpha").is_displayed()
+        # All of one channel: its list is the merged one; the address keeps the quotas.
+        page.focus("#quotas input[name=subject]")
+        page.press(Keys.END)
+        page.until(lambda: page.script(shown) == ["0 %", "0 %", "100 %"])
+        subject = "return [...document.querySelectorAll('.list[data-name=subject] li')].map((li) => li.dataset.item)"
+        assert page.items("merged") == page.script(subject) != []
+        page.until(lambda: "subject%3A100" in page.driver.current_url)
+        page.get("#served").click()
+        page.until(lambda: page.script(shown) == ["50 %", "25 %", "25 %"])
+        assert page.console() == []
+    finally:
+        promote(place.store, NUMBER)
+        page.until(lambda: page.router.client.get("/readyz").json()["model_version"] == NUMBER)
+        remove(place.store, "11")
+    page.open("item=i08&k=10")
+    assert page.text("#state") == "both heads answer"
+    assert page.get("#alpha").is_displayed()
+    assert page.items("relevance")

@@ -31,7 +31,7 @@ from serving.triton.store import install, promote
 ITEMS = [f"i{number:02d}" for number in range(44)]
 QUOTAS = {"engagement": 40.0, "relevance": 45.0, "subject": 15.0}
 ASKED = {"triggers": ["i00", "i11", "i25"], "k": 12}
-NUMBER = "60"
+NUMBER = "70"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def three(
     place: RouterFolder,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Retriever]:
-    """Version 60 in the store: three heads and a preranker; the same offline."""
+    """Version 70 in the store: three heads and a preranker; the same offline."""
     root = tmp_path_factory.mktemp("three")
     channels = [{"head": head, "quota": int(quota)} for head, quota in QUOTAS.items()]
     folders = replace(
@@ -58,7 +58,7 @@ def three(
 
 @pytest.fixture
 def router(run_router: Run, place: RouterFolder, three: Retriever) -> Iterator[Router]:
-    """A router before version 60."""
+    """A router before version 70."""
     promote(place.store, NUMBER)
     with run_router() as running:
         yield running
@@ -263,7 +263,7 @@ def test_arms_have_quotas_by_name_and_the_log_has_them_too(
             "the experiment waits",
         )
         waits = router.client.get("/readyz").json()["waiting"]["experiment"]
-        assert waits.startswith("arm 'a', version 60: alpha: this version has the channels eng")
+        assert waits.startswith(f"arm 'a', version {NUMBER}: alpha: this version has the channels eng")
         assert router.metric("mtmh_experiment_pending") == 1
         assert router.retrieve(**ASKED, user_id="user 0")["arm"] in ("now", "subjects")
         promote(place.store, "1")

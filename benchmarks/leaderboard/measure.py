@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.leaderboard import systems
+from benchmarks.leaderboard import segments, systems
 from benchmarks.leaderboard.systems import SYSTEMS, Ranked
 from benchmarks.studies.grids import Setting
 from benchmarks.studies.study import config_of
@@ -31,12 +31,14 @@ OF_USERS = ("recall", "l2_matches", "retrieved")  # what the comparison of two m
 
 @dataclass(frozen=True)
 class Measured:
-    """A model's FIGURES, its size and cost, and OF_USERS [U] each; l2_matches empty where the data
-    has no topics."""
+    """A model's FIGURES, the same by segments, its size and cost, and OF_USERS [U] each; l2_matches
+    empty where the data has no topics."""
 
     figures: dict[str, float | None]
+    segments: segments.Segments
     parameters: int
-    seconds: float
+    seconds: float  # of fitting
+    milliseconds: float  # a user's list, all users asked for at once
     users: dict[str, np.ndarray]
 
 
@@ -61,16 +63,25 @@ class Bench:
             "config": config.model_dump(exclude={"cluster"}, mode="json"),
             "inputs": [folders.prepared.name, folders.content.name, folders.pairs.name],
             "systems": Path(systems.__file__).read_text() if name in SYSTEMS else "",
+            "segments": Path(segments.__file__).read_text(),
         }
         key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
         file = folders.prepared.parents[1] / "leaderboard" / f"{name}-{key}.npz"
         if not file.exists():
-            write(file, recipe, *self._fitted(name, hyper, config, folders))
+            popularity = Prepared.load(folders.prepared).popularity
+            write(file, recipe, popularity, *self._fitted(name, hyper, config, folders))
         # What is there is read, also right after it was written: both ways give the same numbers.
         with np.load(file) as arrays:
             row = json.loads(str(arrays["row"]))
             users = {part: arrays[part] for part in OF_USERS}
-        return Measured(row["figures"], row["parameters"], row["seconds"], users)
+        return Measured(
+            row["figures"],
+            row["segments"],
+            row["parameters"],
+            row["seconds"],
+            row["milliseconds"],
+            users,
+        )
 
     def _fitted(
         self, name: str, hyper: Hyper, config: Config, folders: StageFolders
@@ -87,9 +98,10 @@ class Bench:
         train_data = TrainData.load(data, folders.features, folders.content, folders.pairs)
         started = time.perf_counter()
         model = fit_baseline(name, train_data, config.train, config.seed, hyper)
-        seconds = time.perf_counter() - started
+        fitted = time.perf_counter()
         pool = pool_of(model, request, data.n_items, hyper[TEMPERATURE])
-        return Ranked(pool, model.parameters, seconds), test
+        listed = time.perf_counter()
+        return Ranked(pool, model.parameters, fitted - started, listed - fitted), test
 
 
 def settings_of(name: str, count: int) -> list[dict[str, Any]]:
@@ -107,14 +119,21 @@ def is_seeded(name: str) -> bool:
     return name in SYSTEMS or MODELS[name].seeded
 
 
-def write(file: Path, recipe: dict[str, Any], ranked: Ranked, test: Test) -> None:
-    """The figures of the lists, under the file's name only once they are whole."""
+def write(
+    file: Path, recipe: dict[str, Any], popularity: np.ndarray, ranked: Ranked, test: Test
+) -> None:
+    """The figures of the lists, under the file's name only once they are whole. `popularity` int
+    [items], engagements in T1."""
     metrics = measure(ranked.pool, test)
     figures = summary(metrics, ranked.pool, test)
+    groups = segments.popular_and_tail(popularity)
+    groups |= {name: test.item_groups[name] for name in ("cold", "fresh")}
     row = {
         "figures": {figure: figures[figure] for figure in FIGURES},
+        "segments": segments.segments(ranked.pool, test, groups),
         "parameters": ranked.parameters,
-        "seconds": ranked.seconds,
+        "seconds": ranked.fit_seconds,
+        "milliseconds": 1000 * ranked.list_seconds / len(test.users),
         "recipe": recipe,
     }
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,12 @@ LABELS = {
     "coverage": "coverage",
 }
 WITH_RANGE = ("R@500", "L2")
+# Of the third table: side and figure of a segment, and the segments that have a column.
+BY_SEGMENT = (
+    ("R@500 of {}", "candidates", "recall", ("popular", "tail", "fresh")),
+    ("{} in lists", "candidates", "share", ("popular", "tail", "cold", "fresh")),
+    ("L2 by {}", "triggers", "l2_relevance", ("popular", "tail")),
+)
 # Color and marker of the project's own, of the networks, and of what learns no vectors of items.
 PROJECT, NETWORK, CLASSICAL = (
     (COLORS["merged"], "^"),
@@ -63,21 +69,43 @@ def with_tables(text: str, data: str, board: Board) -> str:
 
 
 def tables(board: Board) -> str:
-    """Two Markdown tables: the figures in percent, and the differences from mtmh with size and
-    cost."""
+    """Three Markdown tables: the figures in percent, the differences from mtmh with size and cost,
+    and the figures by segments of the catalog."""
     lines = [row("model", *LABELS), row(*["---"] * (len(LABELS) + 1))]
     for name, figures in board["models"].items():
         cells = [percent(figures.get(key), label in WITH_RANGE) for label, key in LABELS.items()]
         lines.append(row(name, *cells))
-    lines += ["", row("less mtmh", "R@500", "L2", "parameters", "seconds")]
-    lines.append(row(*["---"] * 5))
+    lines += ["", row("less mtmh", "R@500", "L2", "parameters", "seconds", "ms a list")]
+    lines.append(row(*["---"] * 6))
     # What two heads cost or gain beside each model, and what each costs to train.
     for name, figures in board["models"].items():
         against = figures.get("against_mtmh", {})
         cells = [difference(against.get(LABELS[label])) for label in WITH_RANGE]
         cost = f"{figures['parameters']:,}", f"{figures['train_seconds']:.0f}"
-        lines.append(row(name, *cells, *cost))
-    return "\n".join(lines) + "\n"
+        milliseconds = figures.get("milliseconds_a_request")  # rows of before it was measured
+        lines.append(
+            row(name, *cells, *cost, "" if milliseconds is None else f"{milliseconds:.1f}")
+        )
+    return "\n".join([*lines, *segment_lines(board)]) + "\n"
+
+
+def segment_lines(board: Board) -> list[str]:
+    """The table by segments, in percent; none where no row has them."""
+    rows = {name: row["segments"] for name, row in board["models"].items() if "segments" in row}
+    if not rows:
+        return []
+    columns = [
+        (label.format(segment), segment, side, figure)
+        for label, side, figure, names in BY_SEGMENT
+        for segment in names
+    ]
+    lines = ["", row("by segment", *(column[0] for column in columns))]
+    lines.append(row(*["---"] * (len(columns) + 1)))
+    for name, of_model in rows.items():
+        values = [of_model[segment][side].get(figure) for _, segment, side, figure in columns]
+        cells = ["" if value is None else f"{100 * value:.1f}" for value in values]
+        lines.append(row(name, *cells))
+    return lines
 
 
 def row(*cells: str) -> str:

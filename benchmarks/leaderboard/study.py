@@ -25,6 +25,7 @@ from benchmarks.leaderboard.measure import (
     tuned_as,
 )
 from benchmarks.leaderboard.page import line, show
+from benchmarks.leaderboard.segments import Segments
 from benchmarks.studies.grids import SEEDS
 from benchmarks.studies.study import Seeds, Settings, short_name
 from mtmh.baselines.models import named
@@ -101,6 +102,8 @@ def tuned(
     row: dict[str, Any] = {figure: values for figure, values in spreads.items() if values}
     row |= {"seeds": numbers, "parameters": runs[0].parameters}
     row["train_seconds"] = round(float(np.mean([run.seconds for run in runs])), 1)
+    row["milliseconds_a_request"] = round(float(np.mean([run.milliseconds for run in runs])), 3)
+    row["segments"] = mean_segments([run.segments for run in runs])
     row |= {"commit": result.commit(), "settings": best, "trials": tried}
     users = {part: np.stack([run.users[part] for run in runs]) for part in OF_USERS}
     return row, {
@@ -176,6 +179,21 @@ def spread(values: list[float]) -> dict[str, float]:
         return {}
     figures = {"mean": float(np.mean(values)), "least": min(values), "most": max(values)}
     return {name: round(value, 5) for name, value in figures.items()}
+
+
+def mean_segments(runs: list[Segments]) -> Segments:
+    """The segments' figures, means over the seeds that have them."""
+
+    def mean(segment: str, side: str, figure: str) -> float:
+        values = [run[segment][side].get(figure) for run in runs]
+        return round(float(np.mean([value for value in values if value is not None])), 5)
+
+    return {
+        segment: {
+            side: {figure: mean(segment, side, figure) for figure in sides[side]} for side in sides
+        }
+        for segment, sides in runs[0].items()
+    }
 
 
 def read_users(path: Path) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ the baselines, by the same pooling; cold items have their places as in a run.
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +44,8 @@ class Ranked:
 
     pool: Pool
     parameters: int  # numbers learned from T1
-    seconds: float  # of fitting
+    fit_seconds: float
+    list_seconds: float
 
 
 # source, settings under all, seed, hyper-parameters, request -> lists
@@ -80,11 +82,12 @@ def heads(
     if retriever.preranker is not None:
         parameters += weights_of(retriever.preranker.towers)
         seconds += seconds_of(folders.preranker)
+    started = time.perf_counter()
     if head:
         pool = retriever.pools(request, channels=[head])[head]
     else:
         pool = retriever.recommend(request, config.retrieval.alpha)
-    return Ranked(pool, parameters, seconds)
+    return Ranked(pool, parameters, seconds, time.perf_counter() - started)
 
 
 def divide(source: str, base: Setting, seed: int, hyper: Hyper, request: Request) -> Ranked:
@@ -94,12 +97,14 @@ def divide(source: str, base: Setting, seed: int, hyper: Hyper, request: Request
     plain = config_of(source, base, seed)
     folders = stages_before("preranker", source, plain, scratch(source))
     division = Division.of(config_with(source, base, seed, trained), folders, hyper["clusters"])
-    started = np.datetime64("now", "ms")
+    started = time.perf_counter()
     model, vectors, queries = item_model(division, "prompts")
-    seconds = (np.datetime64("now", "ms") - started) / np.timedelta64(1, "s")
+    fitted = time.perf_counter()
     pools = cluster_pools(vectors, division.clusters, queries, request)
     pool = merged_pool(pools, division.p, request.size, hyper["exponent"])
-    return Ranked(pool, weights_of(model), float(seconds) + seconds_of(folders.model))
+    listed = time.perf_counter()
+    fit_seconds = fitted - started + seconds_of(folders.model)
+    return Ranked(pool, weights_of(model), fit_seconds, listed - fitted)
 
 
 def retriever_of(folders: StageFolders, config: Config, preranked: bool) -> Retriever:

@@ -71,6 +71,7 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "The leaderboard (`mtmh study`): every model, tuned with the same budget.",
     ),
     "ablation": ("benchmarks.studies.ablation:main", "Which parts of the training data pay."),
+    "weights": ("benchmarks.studies.weights:main", "Pairs weighted by user and by age."),
     "sweep": ("benchmarks.studies.sweep:main", "What w_r and both temperatures do (Table 4)."),
     "cold": ("benchmarks.studies.cold:main", "What finds cold and fresh items."),
     "prerank": (

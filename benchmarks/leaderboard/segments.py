@@ -40,10 +40,10 @@ def segments(pool: Pool, test: Test, groups: Mapping[str, np.ndarray]) -> Segmen
     segments that divide the triggers, it adds up to the whole. A figure with nothing to measure is
     left out.
     """
-    found: Segments = {}
+    by_segment: Segments = {}
     present = pool.item >= 0
     for name, chosen in groups.items():
-        found[name] = {}
+        by_segment[name] = {}
         for side, ids in zip(SIDES, (pool.item, pool.trigger), strict=True):
             pairs = present & chosen[ids]
             # The list with the segment's pairs alone; order and places stay.
@@ -59,5 +59,5 @@ def segments(pool: Pool, test: Test, groups: Mapping[str, np.ndarray]) -> Segmen
             if test.l2_bits is not None and pairs.any():
                 matches = topic_matches(item, pool.trigger, test.l2_bits).sum()
                 figures["l2_relevance"] = float(matches / pairs.sum())
-            found[name][side] = {figure: round(value, 5) for figure, value in figures.items()}
-    return found
+            by_segment[name][side] = {figure: round(value, 5) for figure, value in figures.items()}
+    return by_segment

@@ -11,6 +11,7 @@ Of a part that does nothing at all, three seeds agree in sign one time in four: 
 too.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.result import Spread, spread
@@ -37,12 +38,12 @@ GAINS = {
 
 def main(data: Data = DATA, seeds: Seeds = SEEDS, settings: Settings = None) -> None:
     """Each part of the training data with and without, and whether it pays."""
-    run("ablation", judge, data, seeds, settings)
+    run("ablation", lambda trials: judge(trials, PARTS), data, seeds, settings)
 
 
-def judge(trials: Trials) -> Outcome:
+def judge(trials: Trials, studied: Mapping[str, Part]) -> Outcome:
     """The defaults beside the best with one part switched; a verdict a part."""
-    parts = {name: judge_part(trials, part) for name, part in PARTS.items()}
+    parts = {name: judge_part(trials, part) for name, part in studied.items()}
     defaults = trials.table(())
     # What may never be a default is no rival to the defaults, whatever it brings.
     others = [

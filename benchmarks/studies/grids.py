@@ -1,7 +1,7 @@
 """What the studies of settings try: all settings, what is shown of them, and the data sets, on one
 page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Setting = tuple[str, ...]  # section.key=value, over the data set's own settings
@@ -41,12 +41,18 @@ PARTS = {
         ("pairs.sim=hard",), ("pairs.sim=none",), "shows the model what relevance is measured on"
     ),
     "propensity": Part(("pairs.propensity=true",), ("pairs.propensity=false",)),
-    "users, n^-0.5": Part(("pairs.user_power=0.5",), ("pairs.user_power=0",)),
-    "recent pairs, half-life 0.5": Part(("pairs.half_life=0.5",), ("pairs.half_life=null",)),
-    "three epochs": Part(("train.epochs=3",), ("train.epochs=2",)),
     "logQ": Part(("train.logq=true",), ("train.logq=false",)),
     "hard negatives, 256": Part(("train.hard_negatives=256",), ("train.hard_negatives=0",)),
     "cold items by content": Part(("retrieval.cold=content",), ("retrieval.cold=model",)),
+}
+# Whose pairs count for how much, and how often they are learned from.
+BY_USER, BY_AGE = "pairs.user_power=0.5", "pairs.half_life=0.5"
+ALIKE, AGELESS = "pairs.user_power=0", "pairs.half_life=null"
+WEIGHTS = {
+    "users, n^-0.5": Part((BY_USER,), (ALIKE,)),
+    "half-life of half of T1": Part((BY_AGE,), (AGELESS,)),
+    "both": Part((BY_USER, BY_AGE), (ALIKE, AGELESS)),
+    "three epochs": Part(("train.epochs=3",), ("train.epochs=2",)),
 }
 # values, and the one that the others are compared with
 SWEPT: dict[str, tuple[tuple[float, ...], float]] = {
@@ -74,6 +80,13 @@ def swept(name: str, value: float) -> Setting:
     return (f"train.{name}={value}",)
 
 
+def sides(parts: Mapping[str, Part]) -> Study:
+    """Every part with and without; all else as a run over the data has it."""
+    settings = [(), *(side for part in parts.values() for side in (part.on, part.off))]
+    metrics = ("recall_at_20", "recall_at_500", "l1_relevance", "l2_relevance", COLD_RECALL)
+    return Study(settings, metrics)
+
+
 STUDIES = {
     "quality": Study(
         [(), *WITHOUT.values()],
@@ -88,10 +101,8 @@ STUDIES = {
         ),
         merge="merged_alpha_50",
     ),
-    "ablation": Study(
-        [(), *(side for part in PARTS.values() for side in (part.on, part.off))],
-        ("recall_at_20", "recall_at_500", "l1_relevance", "l2_relevance", COLD_RECALL),
-    ),
+    "ablation": sides(PARTS),
+    "weights": sides(WEIGHTS),
     "sweep": Study(
         [swept(name, value) for name, (values, _) in SWEPT.items() for value in values],
         ("recall_at_500", "l2_relevance"),

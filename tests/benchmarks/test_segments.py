@@ -83,7 +83,7 @@ def test_each_figure_is_that_of_a_loop_over_the_pairs(name: str) -> None:
 
 def test_what_the_segments_triggers_brought_adds_up_to_all_recall() -> None:
     pool, test = lists()
-    found = segments(pool, test, {**GROUPS, "all": np.ones(ITEMS, bool)})
-    assert sum(found[name]["triggers"]["recall"] for name in GROUPS) == pytest.approx(
-        found["all"]["triggers"]["recall"], abs=3e-5
+    figures = segments(pool, test, {**GROUPS, "all": np.ones(ITEMS, bool)})
+    assert sum(figures[name]["triggers"]["recall"] for name in GROUPS) == pytest.approx(
+        figures["all"]["triggers"]["recall"], abs=3e-5
     )

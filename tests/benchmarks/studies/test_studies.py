@@ -3,7 +3,7 @@ sharing their trials.
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import result
 from benchmarks.result import spread
-from benchmarks.studies import ablation, cold, grids, prerank, quality, sweep
+from benchmarks.studies import ablation, cold, grids, prerank, quality, sweep, weights
 from benchmarks.studies.ablation import difference, judge_part, table, verdict
 from benchmarks.studies.grids import STUDIES, Part, Setting
 from benchmarks.studies.study import Trials, config_of, on_validation, try_all
@@ -96,7 +96,7 @@ def test_a_part_is_with_less_without_whichever_is_the_default(default: str) -> N
 
 
 def test_every_part_can_be_set_and_changes_something() -> None:
-    for part in grids.PARTS.values():
+    for part in (*grids.PARTS.values(), *grids.WEIGHTS.values()):
         on, off = (config_of("synthetic", side) for side in (part.on, part.off))
         assert on != off
         assert config_of("synthetic") in (on, off)
@@ -168,12 +168,14 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Studied:
         patch.setattr(sweep, "FOLDER", folder / "results")
         parts = {name: grids.PARTS[name] for name in ("logQ", "cold items by content")}
         patch.setattr(ablation, "PARTS", parts)
-        sides = [side for part in parts.values() for side in (part.on, part.off)]
-        patch.setitem(STUDIES, "ablation", replace(STUDIES["ablation"], settings=[(), *sides]))
+        patch.setitem(STUDIES, "ablation", grids.sides(parts))
+        both = {"both": grids.WEIGHTS["both"]}
+        patch.setattr(weights, "WEIGHTS", both)
+        patch.setitem(STUDIES, "weights", grids.sides(both))
         patch.setitem(grids.SWEPT, "w_r", ((0.0, 0.5), 0.5))
         patch.setitem(grids.SWEPT, "tau_p", ((0.1,), 0.1))
         patch.setitem(grids.SWEPT, "tau_q", ((0.05,), 0.05))
-        for study, seeds in ((ablation, 2), (sweep, 2), (cold, 2), (prerank, 1)):
+        for study, seeds in ((ablation, 2), (sweep, 2), (cold, 2), (prerank, 1), (weights, 1)):
             study.main(["tiny"], seeds=seeds)
             name = study.__name__.rpartition(".")[2]
             left.results[name] = json.loads((folder / "results" / f"{name}_tiny.json").read_text())
@@ -195,6 +197,13 @@ def test_an_ablation_says_what_is_the_default(studied: Studied) -> None:
     details = studied.results["ablation"]["details"]
     assert details["parts"]["cold items by content"]["default"] == "on"
     assert details["seeds"] == 2
+
+
+def test_weights_are_judged_as_parts_are(studied: Studied) -> None:
+    both = studied.results["weights"]["details"]["parts"]["both"]
+    assert both["default"] == "off"
+    assert set(both["gain"]) == {"engagement_head", "relevance_head", "merged"}
+    assert any(figure["mean"] for figure in both["gain"]["merged"].values())
 
 
 def test_a_sweep_is_drawn_and_its_reference_is_the_default(studied: Studied) -> None:

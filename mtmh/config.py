@@ -29,11 +29,12 @@ class Section(BaseModel):
 
 
 class SyntheticSettings(Section):
-    """Size of the synthetic world (mtmh/data/synthetic.py)."""
+    """Size and seed of the synthetic world (mtmh/data/synthetic.py)."""
 
     users: Count = 1500
     items: Count = 1400
     days: Count = 60
+    seed: Annotated[int, Field(ge=0)] | None = None
 
 
 class DataSettings(Section):

@@ -35,6 +35,7 @@ from pipelines.trial import scratch
 
 CHOSEN_BY, REFERENCE = "recall_at_500", "mtmh"
 CONFIDENCE, RESAMPLES = 0.95, 500
+ONE_WORLD = "data.synthetic.seed=0"  # seeds are then of the models alone, and users can be paired
 Board = dict[str, Any]
 
 DataSet = Annotated[str, typer.Argument(help="A folder with data, or 'synthetic'.")]
@@ -58,11 +59,13 @@ def main(
 ) -> None:
     """The leaderboard of a data set: every baseline and the project's own models, tuned alike."""
     names, base = named(models, NAMES), tuple(settings or ())
+    if data == "synthetic":
+        base = (ONE_WORLD, *base)
     if data != "synthetic" and not Path(data).is_dir():
         raise UserError(f"no folder {data}. Write mtmh study FOLDER, or mtmh study synthetic.")
     head = header(data, seeds, trials, base, period)
     arguments = [f"--seeds={seeds}", f"--trials={trials}", f"--period={period}"]
-    arguments += [f"--set={setting}" for setting in base]
+    arguments += [f"--set={setting}" for setting in settings or ()]
     # A row is written as soon as it is there: the study may be killed.
     for name in names:
         try:

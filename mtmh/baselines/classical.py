@@ -6,11 +6,10 @@ returns what answers by it. Their user's score is the sum over the triggers: poo
 None where a score is no cosine (`mtmh.baselines.protocol`).
 """
 
-import warnings
-
 import numpy as np
 from scipy import linalg
 from scipy.sparse import csr_matrix, diags
+from threadpoolctl import threadpool_limits
 
 from mtmh.baselines.contract import OneList, ScoreMatrix, TrainData, VectorSearch
 from mtmh.errors import UserError
@@ -111,13 +110,12 @@ def als(
     """
     from implicit.cpu.als import AlternatingLeastSquares
 
-    with warnings.catch_warnings():
-        # A hint on speed that says to set an environment variable.
-        warnings.filterwarnings("ignore", "OpenBLAS is configured", RuntimeWarning)
+    # Threads of its own share the rows: BLAS in each of them has one, or they wait for each other.
+    with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=factors, regularization=regularization, alpha=alpha, random_state=seed
         )
-    model.fit(interaction_matrix(data).astype(np.float32), show_progress=False)
+        model.fit(interaction_matrix(data).astype(np.float32), show_progress=False)
     items = np.asarray(model.item_factors)
     parameters = items.size + np.asarray(model.user_factors).size
     if votes == "cosine":

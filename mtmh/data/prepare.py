@@ -47,7 +47,8 @@ def fingerprint(source: str, settings: DataSettings, seed: int) -> str:
         return importers.fingerprint(Path(source), settings.columns)
     from mtmh.data.synthetic import WORLD_VERSION
 
-    recipe = {"law": WORLD_VERSION, "seed": seed, **settings.synthetic.model_dump()}
+    world = settings.synthetic.model_copy(update={"seed": _world_seed(settings, seed)})
+    recipe = {"law": WORLD_VERSION, **world.model_dump()}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
@@ -57,7 +58,7 @@ def read_checked(source: str, settings: DataSettings, seed: int) -> dict[str, Ch
         from mtmh.data.synthetic import make_world
 
         size = settings.synthetic
-        tables = make_world(size.users, size.items, size.days, seed)
+        tables = make_world(size.users, size.items, size.days, _world_seed(settings, seed))
     else:
         with as_folder(source) as folder:
             tables = importers.read(folder, settings.columns)
@@ -65,6 +66,11 @@ def read_checked(source: str, settings: DataSettings, seed: int) -> dict[str, Ch
     return importers.check(
         tables, settings.id_features, settings.float_features, reject_missing_ids
     )
+
+
+def _world_seed(settings: DataSettings, seed: int) -> int:
+    """The synthetic world's own, or that of the run."""
+    return seed if settings.synthetic.seed is None else settings.synthetic.seed
 
 
 def prepare(source: str, out: Path, settings: DataSettings, seed: int) -> None:

@@ -94,6 +94,18 @@ def test_divide_and_conquer_is_a_row(folder: Path) -> None:
     assert row["parameters"] > 0
 
 
+def test_seeds_of_the_synthetic_world_are_of_the_models_alone(folder: Path) -> None:
+    """A model that chance has no part in has one seed, and is compared with three of mtmh."""
+    world = ["data.synthetic.users=120", "data.synthetic.items=90", "data.synthetic.days=20"]
+    study.main("synthetic", ["itemknn", "mtmh"], seeds=2, trials=1, settings=[*SMALL, *world])
+    kept = json.loads((folder / "results" / "leaderboard_synthetic.json").read_text())
+    rows = kept["models"]
+    assert [len(rows[name]["seeds"]) for name in ("itemknn", "mtmh")] == [1, 2]
+    assert set(rows["itemknn"]["against_mtmh"]) == {"recall_at_500", "l2_relevance"}
+    # A row's command makes it again: the world's seed is no setting that a reader must know of.
+    assert "data.synthetic.seed" not in rows["mtmh"]["command"]
+
+
 def test_rows_of_another_budget_go(folder: Path) -> None:
     study.main("tiny", ["popularity"], seeds=1, trials=1)
     study.main("tiny", ["itemknn"], seeds=1, trials=2)

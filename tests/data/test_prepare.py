@@ -10,7 +10,7 @@ import pytest
 from helpers.small_log import EVENTS, MakeFolder, Rows, small_tables
 
 from mtmh.config import DataSettings, SyntheticSettings
-from mtmh.data.prepare import fingerprint, prepare
+from mtmh.data.prepare import fingerprint, prepare, read_checked
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
 
@@ -209,3 +209,9 @@ def test_the_synthetic_fingerprint_follows_seed_and_size() -> None:
         for seed in (0, 1)
     }
     assert len(prints) == 4
+    # A world with a seed of its own is the same in every run.
+    fixed = DataSettings(synthetic=SyntheticSettings(users=100, seed=1))
+    assert fingerprint("synthetic", fixed, 0) == fingerprint("synthetic", small, 1)
+    tables = [read_checked("synthetic", fixed, seed)["items"].clean for seed in (0, 2)]
+    assert tables[0].equals(tables[1])
+    assert not tables[0].equals(read_checked("synthetic", small, 0)["items"].clean)

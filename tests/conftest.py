@@ -1,6 +1,5 @@
 """What every room's tests share: the small world of checkerboard.py and models trained on it."""
 
-import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,10 +13,6 @@ from hypothesis import settings
 
 import feature_repo
 
-# Tiny matrices gain nothing from threads, and on a busy machine threads that wait for each other
-# cost tenfold.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # A slow machine is no failure, and Numba compiles in the first example.
 settings.register_profile("mtmh", deadline=None)
 settings.load_profile("mtmh")

@@ -25,9 +25,9 @@ LABELS = {
 WITH_RANGE = ("R@500", "L2")
 # Of the third table: side and figure of a segment, and the segments that have a column.
 BY_SEGMENT = (
-    ("R@500 of {}", "candidates", "recall", ("popular", "tail", "fresh")),
-    ("{} in lists", "candidates", "share", ("popular", "tail", "cold", "fresh")),
-    ("L2 by {}", "triggers", "l2_relevance", ("popular", "tail")),
+    ("R {}", "candidates", "recall", ("popular", "tail", "fresh")),
+    ("{}", "candidates", "share", ("popular", "tail", "cold", "fresh")),
+    ("L2 {}", "triggers", "l2_relevance", ("popular", "tail")),
 )
 # Color and marker of the project's own, of the networks, and of what learns no vectors of items.
 PROJECT, NETWORK, CLASSICAL = (

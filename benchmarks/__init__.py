@@ -70,6 +70,10 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "benchmarks.leaderboard.study:main",
         "The leaderboard (`mtmh study`): every model, tuned with the same budget.",
     ),
+    "frontier": (
+        "benchmarks.leaderboard.frontier:main",
+        "Recall against relevance over w_r, tau_q and alpha, beside the leaderboard's models.",
+    ),
     "ablation": ("benchmarks.studies.ablation:main", "Which parts of the training data pay."),
     "weights": ("benchmarks.studies.weights:main", "Pairs weighted by user and by age."),
     "sweep": ("benchmarks.studies.sweep:main", "What w_r and both temperatures do (Table 4)."),

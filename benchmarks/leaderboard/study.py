@@ -26,7 +26,7 @@ from benchmarks.leaderboard.measure import (
 )
 from benchmarks.leaderboard.page import line, show
 from benchmarks.leaderboard.segments import Segments
-from benchmarks.studies.grids import SEEDS
+from benchmarks.studies.grids import ONE_WORLD, SEEDS
 from benchmarks.studies.study import Seeds, Settings, short_name
 from mtmh.baselines.models import named
 from mtmh.errors import UserError
@@ -35,7 +35,6 @@ from pipelines.trial import scratch
 
 CHOSEN_BY, REFERENCE = "recall_at_500", "mtmh"
 CONFIDENCE, RESAMPLES = 0.95, 500
-ONE_WORLD = "data.synthetic.seed=0"  # seeds are then of the models alone, and users can be paired
 Board = dict[str, Any]
 
 DataSet = Annotated[str, typer.Argument(help="A folder with data, or 'synthetic'.")]

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import typer
 
-from benchmarks.studies.grids import BEAUTY, SEEDS, Setting, Study
+from benchmarks.studies.grids import BEAUTY_ALONE, SEEDS, Setting, Study
 from benchmarks.studies.study import Data, Outcome, Seeds, Settings, Trials, config_of, lines, run
 from mtmh.config import Config
 from mtmh.data.cluster_sampler import ClusterSampler
@@ -72,7 +72,7 @@ WithSequence = Annotated[
 
 
 def main(
-    data: Data = [BEAUTY],  # noqa: B006 (typer reads it, nobody changes it)
+    data: Data = BEAUTY_ALONE,
     seeds: Seeds = SEEDS,
     clusters: ClusterCount = 20,
     sequence: WithSequence = True,

@@ -8,6 +8,8 @@ Setting = tuple[str, ...]  # section.key=value, over the data set's own settings
 
 YELP, BEAUTY, GLOBO = (f"../shared/data/{name}" for name in ("yelp2019", "amazon-beauty", "globo"))
 DATA, DATA_WITH_FRESH, SEEDS = [YELP, BEAUTY], [YELP, BEAUTY, GLOBO], 3
+BEAUTY_ALONE, WORLD_ALONE = [BEAUTY], ["synthetic"]
+ONE_WORLD = "data.synthetic.seed=0"  # seeds are then of the models alone, and users can be paired
 RECALLS = ("recall_at_20", "recall_at_100", "recall_at_500")
 COLD_RECALL = "cold_recall_at_500"
 

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.result import FOLDER, spread
 from benchmarks.studies.ablation import verdict
-from benchmarks.studies.grids import BEAUTY, SEEDS, Setting, Study
+from benchmarks.studies.grids import BEAUTY_ALONE, SEEDS, Setting, Study
 from benchmarks.studies.study import (
     Data,
     Outcome,
@@ -55,7 +55,7 @@ METRICS = ("recall_at_20", "recall_at_500", "l2_relevance", "cold_recall_at_500"
 PANELS = {"recall_at_500": "recall@500, %", "l2_relevance": "L2 relevance, %"}
 
 
-def main(data: Data = [BEAUTY], seeds: Seeds = SEEDS, settings: Settings = None) -> None:  # noqa: B006 (typer reads it, nobody changes it)
+def main(data: Data = BEAUTY_ALONE, seeds: Seeds = SEEDS, settings: Settings = None) -> None:
     """Heads and merge over the share of content that is noise, beside the quality check."""
     study = Study([()], METRICS, merge="clean 0 %: merged")
     run("noise", judge, data, seeds, settings, try_noises, study)

@@ -127,10 +127,14 @@ def retriever_of(folders: StageFolders, config: Config, preranked: bool) -> Retr
 
 
 def config_with(source: str, base: Setting, seed: int, hyper: Hyper) -> Config:
-    """The settings of a run with the hyper-parameters in their sections."""
+    """The settings of a run with the hyper-parameters."""
+    return config_of(source, (*base, *as_settings(hyper)), seed)
+
+
+def as_settings(hyper: Hyper) -> Setting:
+    """Hyper-parameters in their sections, as `--set` takes them."""
     section = {name: "retrieval" if name == TEMPERATURE else "train" for name in hyper}
-    chosen = [f"{section[name]}.{name}={json.dumps(value)}" for name, value in hyper.items()]
-    return config_of(source, (*base, *chosen), seed)
+    return tuple(f"{section[name]}.{name}={json.dumps(value)}" for name, value in hyper.items())
 
 
 def seconds_of(artifact: Path) -> float:

@@ -34,25 +34,30 @@ def test_each_alpha_of_each_model_is_a_point_beside_the_leaderboards(
         monkeypatch.setattr(module, "FOLDER", tmp_path / "results")
     monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
     study.main("tiny", ["popularity", "content", "mtmh"], seeds=1, trials=1, settings=SMALL)
-    monkeypatch.setattr(frontier, "GRID", [(0.6, 0.05), (5.0, 0.05)])
-    frontier.main(["tiny"], seeds=1, settings=[*SMALL, "train.w_r=0.6"])
+    monkeypatch.setattr(frontier, "GRID", [(0.5, 0.05), (5.0, 0.05)])
+    frontier.main(["tiny"], seeds=1, settings=SMALL)
     kept = json.loads((tmp_path / "results" / "frontier_tiny.json").read_text())
     details = kept["details"]
     points = {(point["w_r"], point["alpha"]): point for point in details["points"]}
-    assert set(points) == {(w_r, alpha) for w_r in (0.6, 5.0) for alpha in frontier.ALPHAS}
+    assert set(points) == {(w_r, alpha) for w_r in (0.5, 5.0) for alpha in frontier.ALPHAS}
     # One that is on the frontier has none above it, and each other one has.
     means = [[point[axis]["mean"] for axis in frontier.AXES] for point in points.values()]
     for point, mean in zip(points.values(), means, strict=True):
         assert point["on_frontier"] == (not any(is_above(other, mean) for other in means))
     # The settings that serve are a point of the grid like the others.
-    assert points[0.6, 50]["recall_at_500"] == details["served"]["recall_at_500"]
+    assert points[0.5, 50]["recall_at_500"] == details["served"]["recall_at_500"]
+    # And that of the leaderboard's mtmh, which chose all other settings.
+    board = json.loads((tmp_path / "results" / "leaderboard_tiny.json").read_text())["models"]
+    assert "train.lr=0.05" in details["base"]
+    for axis in frontier.AXES:
+        assert points[0.5, 50][axis]["mean"] == board["mtmh"][axis]["mean"]
     assert set(details["models"]) == {"popularity", "content"}
     for name, mean in details["models"].items():
         assert (name in details["beyond"]) == (not any(is_above(other, mean) for other in means))
     assert (kept["value"], kept["baseline"]) == (len(details["beyond"]), 2)
     assert (tmp_path / "results" / "frontier_tiny.png").stat().st_size > 10_000
     capsys.readouterr()
-    frontier.main(["tiny"], seeds=1, settings=[*SMALL, "train.w_r=0.6"])
+    frontier.main(["tiny"], seeds=1, settings=SMALL)
     assert "pairs/s" not in capsys.readouterr().out  # trained models are read
 
 

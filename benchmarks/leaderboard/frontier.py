@@ -77,6 +77,7 @@ def merges(source: str, setting: Setting, seed: int) -> Figures:
 
 def judge(trials: Trials) -> Outcome:
     """How many models of the leaderboard no point is above on both axes."""
+    # All points of all models, the first setting left out: it is what serves.
     points: Points = []
     for (w_r, tau_q), setting in zip(GRID, list(trials.runs)[1:], strict=True):
         table = trials.table(setting)
@@ -84,6 +85,7 @@ def judge(trials: Trials) -> Outcome:
             {"w_r": w_r, "tau_q": tau_q, "alpha": alpha, **table[f"alpha {alpha}"]}
             for alpha in ALPHAS
         ]
+    # The frontier, and what of the leaderboard lies beyond it, by the means over the seeds.
     means = [tuple(point[axis]["mean"] for axis in AXES) for point in points]
     for point, mean in zip(points, means, strict=True):
         point["on_frontier"] = not any(is_above(other, mean) for other in means)
@@ -124,8 +126,8 @@ def lines(details: dict[str, Any]) -> list[str]:
     text = ["  the frontier, percent:  w_r  tau_q  alpha  R@500  L2"]
     for point in sorted(best, key=lambda point: -point[AXES[0]]["mean"]):
         recall, relevance = (100 * point[axis]["mean"] for axis in AXES)
-        place = f"{point['w_r']:4}  {point['tau_q']:5}  {point['alpha']:5}"
-        text.append(f"  {'':23} {place}  {recall:5.1f}  {relevance:4.1f}")
+        chosen = f"{point['w_r']:4}  {point['tau_q']:5}  {point['alpha']:5}"
+        text.append(f"  {'':23} {chosen}  {recall:5.1f}  {relevance:4.1f}")
     return [*text, f"  beyond it: {', '.join(details['beyond']) or 'none'}"]
 
 
@@ -138,11 +140,14 @@ def draw(details: dict[str, Any]) -> Figure:
     colors = dict(zip(weights, (*(color for color, _, _ in LINES), QUIET), strict=False))
     labeled = set[float]()
     # The points of a model lie one after the other, by alpha.
-    for (w_r, _), own in itertools.groupby(details["points"], lambda p: (p["w_r"], p["tau_q"])):
-        points = [[100 * point[axis]["mean"] for axis in AXES] for point in own]
+    for (w_r, _), of_model in itertools.groupby(
+        details["points"], lambda p: (p["w_r"], p["tau_q"])
+    ):
+        points = [[100 * point[axis]["mean"] for axis in AXES] for point in of_model]
         label = "" if w_r in labeled else f"w_r {w_r}"
         labeled.add(w_r)
         axes.plot(*zip(*points, strict=True), color=colors[w_r], marker=".", label=label)
+    # The frontier from its most relevant end to the one of most recall.
     best = sorted(
         [100 * point[axis]["mean"] for axis in AXES]
         for point in details["points"]

@@ -23,6 +23,7 @@ def popular_and_tail(popularity: np.ndarray) -> dict[str, np.ndarray]:
 
     Of items with as many engagements as the last popular one, those of the lower row are popular.
     """
+    # Items by how much is engaged with more often: popular until that is half of all.
     order = np.argsort(-popularity, kind="stable")
     before = np.cumsum(popularity[order]) - popularity[order]
     popular = np.zeros(len(popularity), bool)
@@ -49,6 +50,7 @@ def segments(pool: Pool, test: Test, groups: Mapping[str, np.ndarray]) -> Segmen
             # The list with the segment's pairs alone; order and places stay.
             item = np.where(pairs, pool.item, -1)
             figures = {"share": float(pairs.sum() / max(present.sum(), 1))}
+            # Recall of the targets there, or what came by the triggers there.
             if side == "candidates":
                 recall = recall_of(pool.item, *test.targets, chosen, RECALL_AT[-1])
                 recall = recall[~np.isnan(recall)]

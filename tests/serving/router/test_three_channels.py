@@ -263,7 +263,9 @@ def test_arms_have_quotas_by_name_and_the_log_has_them_too(
             "the experiment waits",
         )
         waits = router.client.get("/readyz").json()["waiting"]["experiment"]
-        assert waits.startswith(f"arm 'a', version {NUMBER}: alpha: this version has the channels eng")
+        assert waits.startswith(
+            f"arm 'a', version {NUMBER}: alpha: this version has the channels eng"
+        )
         assert router.metric("mtmh_experiment_pending") == 1
         assert router.retrieve(**ASKED, user_id="user 0")["arm"] in ("now", "subjects")
         promote(place.store, "1")

@@ -15,7 +15,10 @@ from helpers.fresh_world import FreshWorld
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtmh.config import EvaluationSettings, GateSettings
 from mtmh.errors import UserError
+from mtmh.evaluation.evaluate import evaluate
+from mtmh.evaluation.gate import judge
 from mtmh.heads import HEADS
 from mtmh.ragged import Ragged
 from mtmh.retrieval import query
@@ -130,6 +133,22 @@ def test_an_unrestricted_channel_gives_what_it_gave(divided: Path, version: Make
         told = [one.similar_items(row, 20, "relevance") for one in (plain, beside)]
         np.testing.assert_array_equal(told[0][0], told[1][0])
         np.testing.assert_array_equal(told[0][1], told[1][1])
+
+
+def test_evaluation_and_gate_take_them(world: Stages, divided: Path, tmp_path: Path) -> None:
+    out, verdict = tmp_path / "evaluation", tmp_path / "gate"
+    out.mkdir()
+    retrieval = retrieval_settings(channels=channel_settings(CHANNELS), alphas=[50])
+    settings = EvaluationSettings(sample_users=20)
+    evaluate(world.prepared, world.content, divided, None, out, retrieval, settings, 0)
+    judge(world.prepared, out, verdict, GateSettings(bootstrap=100, min_coverage=0), seed=0)
+    models = json.loads((out / "evaluation.json").read_text())["models"]
+    assert [name for name in models if name.endswith("_head")] == [f"{n}_head" for n in CHANNELS]
+    rows = pq.read_table(out / "candidates.parquet").to_pandas()
+    for model, names in {"subject_head": {"subject"}, "merged_alpha_50": set(CHANNELS)}.items():
+        assert set(rows[rows["model"] == model]["head"]) == names
+    about = {f"i{row:02d}" for row in np.flatnonzero(SUBJECT == 1)}
+    assert set(rows[rows["head"] == "subject"]["item_id"]) <= about
 
 
 @pytest.mark.parametrize(

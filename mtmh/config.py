@@ -206,10 +206,10 @@ class RetrievalSettings(Section):
 
     @model_validator(mode="after")
     def _check_channels(self) -> "RetrievalSettings":
-        quotas = {channel.head: channel.quota for channel in self.channels}
+        quotas = {channel.name: channel.quota for channel in self.channels}
         if len(quotas) > 1 and quotas.get("engagement", self.alpha) != self.alpha:
             raise ValueError(
-                f"alpha is {self.alpha}, and channels gives the engagement head"
+                f"alpha is {self.alpha}, and channels gives the channel engagement"
                 f" {quotas['engagement']}: both are its quota. Write alpha: {quotas['engagement']}."
             )
         return self

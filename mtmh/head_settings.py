@@ -1,9 +1,11 @@
 """Heads, channels and quotas as people name them: `train.heads`, `retrieval.channels`, `quotas`."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from mtmh.restriction import Restriction
 
 MOST_HEADS = 32  # of a model
 ROUNDING = 1e-6  # quotas that are this near to 100 in all are 100
@@ -14,24 +16,30 @@ TAKEN_NAMES = (
 )
 
 
+# It names files and columns (<name>.faiss, <name>_head), so it is of few letters.
+NAME = Field(pattern="^[a-z][a-z0-9_]{0,30}$")
+
+
+def _check_name(name: str, of: str) -> None:
+    if name in TAKEN_NAMES or name.startswith("retrieve_") or "_head" in name:
+        raise ValueError(
+            f"{name!r} is no name for a {of}: a version or a table holds something else under it."
+            " Choose another one."
+        )
+
+
 class HeadSettings(BaseModel):
     """One head of the model: its name, and what it minimizes, l_e * L_e + l_r * L_r."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # It names files and columns (<name>.faiss, <name>_head), so it is of few letters.
-    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,30}$")]
+    name: Annotated[str, NAME]
     l_e: Annotated[float, Field(ge=0.0)] = 0.0  # weight of the co-engagement loss
     l_r: Annotated[float, Field(ge=0.0)] = 0.0  # weight of the distillation
 
     @model_validator(mode="after")
     def _check(self) -> "HeadSettings":
-        is_taken = self.name in TAKEN_NAMES or self.name.startswith("retrieve_")
-        if is_taken or "_head" in self.name:
-            raise ValueError(
-                f"{self.name!r} is no name for a head: a version or a table holds something else"
-                " under it. Choose another one."
-            )
+        _check_name(self.name, "head")
         if self.l_e == self.l_r == 0:
             raise ValueError(
                 f"the weights of head {self.name!r} are all 0, so it would learn nothing. Write"
@@ -41,12 +49,39 @@ class HeadSettings(BaseModel):
 
 
 class ChannelSettings(BaseModel):
-    """A source of candidates: the head whose index it has, and its percent of a merged list."""
+    """A source of candidates: the head whose index it has, and its percent of a merged list.
+
+    `name` is the head's where none is written. `items`: the only ones that it gives, as
+    `Restriction` reads them; None: all. A channel of some items has a name of its own.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     head: str
     quota: Annotated[int, Field(ge=0, le=100)]
+    name: Annotated[str, NAME]
+    items: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "head" in values:
+            return {"name": values["head"], **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> "ChannelSettings":
+        _check_name(self.name, "channel")
+        if self.items is None:
+            return self
+        Restriction.parse(self.items)
+        # A head's name stands for all of its items: in alpha, in the gate, in a table.
+        if self.name == self.head:
+            raise ValueError(
+                f"the channel of {self.head!r} with items {self.items!r} has the head's name, which"
+                f" stands for all items. Give it another one, such as name: {self.head}_some."
+            )
+        return self
 
 
 def _check_heads(heads: list[HeadSettings]) -> list[HeadSettings]:
@@ -60,11 +95,12 @@ def _check_heads(heads: list[HeadSettings]) -> list[HeadSettings]:
 
 
 def _check_channels(channels: list[ChannelSettings]) -> list[ChannelSettings]:
-    heads = [channel.head for channel in channels]
-    if twice := sorted({head for head in heads if heads.count(head) > 1}):
+    names = [channel.name for channel in channels]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
-            f"{' and '.join(map(repr, twice))} is there more than once. A head has one channel:"
-            " leave the other out."
+            f"{' and '.join(map(repr, twice))} is there more than once. Give each channel a name of"
+            " its own, such as {head: relevance, quota: 20, name: relevance_news, items:"
+            " 'topic:news'}."
         )
     total = sum(channel.quota for channel in channels)
     if channels and total != 100:
@@ -102,4 +138,6 @@ QuotaTable = Annotated[
 ]
 # Empty: the heads of `train.objective`; and a channel each of these, by `retrieval.alpha`.
 HeadList = Annotated[list[HeadSettings], Field(max_length=MOST_HEADS), AfterValidator(_check_heads)]
-ChannelList = Annotated[list[ChannelSettings], AfterValidator(_check_channels)]
+ChannelList = Annotated[
+    list[ChannelSettings], Field(max_length=MOST_HEADS), AfterValidator(_check_channels)
+]

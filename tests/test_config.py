@@ -97,6 +97,18 @@ def test_heads_that_cannot_be_are_one_clear_message(heads: str, key: str, advice
         ("[{head: engagement, quota: 40}, {head: relevance, quota: 60}]", "Write alpha: 40."),
         ("[{head: engagement, quota: 50}, {head: deep, quota: 50}]", "names 'deep', and the heads"),
         ("[{head: engagement, quota: 150}, {head: relevance, quota: -50}]", "2 errors"),
+        (
+            "[{head: relevance, quota: 100, items: news}]",
+            "'news' names no items. Write 'topic:NAME'",
+        ),
+        ("[{head: relevance, quota: 100, items: 'cluster:5/4'}]", "write one from 1 to 4"),
+        ("[{head: relevance, quota: 100, items: 'cluster:0/4'}]", "numbered from 1"),
+        ("[{head: relevance, quota: 100, items: 'fresh:0'}]", "Write hours above 0: 'fresh:48'"),
+        ("[{head: relevance, quota: 100, name: content}]", "'content' is no name for a channel"),
+        (
+            "[{head: engagement, quota: 50, name: a}, {head: relevance, quota: 50, name: a}]",
+            "'a' is there more than once. Give each channel a name of its own, such as",
+        ),
     ],
 )
 def test_channels_that_cannot_be_are_one_clear_message(channels: str, advice: str) -> None:

@@ -118,8 +118,9 @@ class RunPage:
         config = yaml.safe_load((run / "config.yaml").read_text())
         alpha, channels = config["retrieval"]["alpha"], config["retrieval"].get("channels")
         heads = [name.removesuffix("_head") for name in metrics["models"] if name.endswith("_head")]
-        by_head = {channel["head"]: channel["quota"] for channel in channels or []}
-        quotas = quotas_at(alpha, heads, [by_head[head] for head in heads] if by_head else None)
+        # A run from before channels were named has the head's name alone.
+        named = {c.get("name", c["head"]): c["quota"] for c in channels or []}
+        quotas = quotas_at(alpha, heads, [named[head] for head in heads] if named else None)
         return cls(run, metrics, alpha, dict(zip(heads, quotas, strict=True)))
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 
 from mtmh.config import RetrievalSettings
 from mtmh.errors import UserError
+from mtmh.restriction import Restriction
 from mtmh.retrieval.merge import quotas_at
 
 DEFAULT_ALPHA = RetrievalSettings().alpha
@@ -18,11 +19,13 @@ DEFAULT_ALPHA = RetrievalSettings().alpha
 @dataclass(frozen=True)
 class Channel:
     """One source: `head` says whose vectors its index holds, `quota` its percent of a merged list
-    where a request names none."""
+    where a request names none, `items` the only ones that it gives (see `Restriction`); None: all.
+    """
 
     name: str
     head: str
     quota: float
+    items: str | None = None
 
 
 def channels_of(heads: Sequence[str], settings: RetrievalSettings) -> tuple[Channel, ...]:
@@ -39,7 +42,7 @@ def channels_of(heads: Sequence[str], settings: RetrievalSettings) -> tuple[Chan
             f"retrieval.channels names {' and '.join(unknown)}, but the model's heads are "
             f"{', '.join(heads)}. Name those, or train others by train.heads."
         )
-    return tuple(Channel(c.head, c.head, float(c.quota)) for c in settings.channels)
+    return tuple(Channel(c.name, c.head, float(c.quota), c.items) for c in settings.channels)
 
 
 def channels_in(manifest: dict[str, Any]) -> tuple[Channel, ...]:
@@ -47,14 +50,7 @@ def channels_in(manifest: dict[str, Any]) -> tuple[Channel, ...]:
     they were named there has one a head.
     """
     if "channels" in manifest:
-        named = [dict(channel) for channel in manifest["channels"]]
-        # A restriction that is not known here would be searched as if it were none.
-        if restricted := [c["name"] for c in named if c.pop("restriction") is not None]:
-            raise UserError(
-                f"channel {restricted[0]!r} of this version is restricted to some items, which "
-                "this release does not know how to search. Use the release that wrote it."
-            )
-        return tuple(Channel(**channel) for channel in named)
+        return tuple(_channel_in(named) for named in manifest["channels"])
     names = manifest.get("heads")  # serving.json's
     if names is None:
         indexes = [name for name in manifest["sha256"] if name.endswith(".faiss")]
@@ -63,6 +59,22 @@ def channels_in(manifest: dict[str, Any]) -> tuple[Channel, ...]:
     return tuple(Channel(*pair) for pair in zip(names, names, quotas, strict=True))
 
 
+def _channel_in(named: dict[str, Any]) -> Channel:
+    """Raises UserError for a restriction that is not known here: it would be searched as if it were
+    none."""
+    items = named["restriction"]
+    try:
+        if items is not None:
+            Restriction.parse(items)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"channel {named['name']!r} of this version is restricted to some items, which "
+            "this release does not know how to search. Use the release that wrote it."
+        ) from None
+    return Channel(named["name"], named["head"], named["quota"], items)
+
+
 def as_manifest(channels: Sequence[Channel]) -> list[dict[str, Any]]:
     """What a manifest says of them; `restriction` None: all items of the head's index."""
-    return [asdict(channel) | {"restriction": None} for channel in channels]
+    named = [asdict(channel) for channel in channels]
+    return [channel | {"restriction": channel.pop("items")} for channel in named]

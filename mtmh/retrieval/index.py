@@ -6,7 +6,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from mtmh.retrieval.scoring import drop_self
+from mtmh.retrieval.scoring import drop_self, within
 
 POINTS_PER_CLUSTER = 39  # what Faiss asks for at the least to train one centroid
 SAMPLE = 512  # queries that nprobe is chosen by, and as many others that recall is measured on
@@ -104,6 +104,20 @@ def search(
     """
     scores, ids = index.search(np.ascontiguousarray(vectors[items]), k + 1)
     return drop_self(ids.astype(np.int32), scores, items)
+
+
+def search_within(
+    index: faiss.Index, queries: np.ndarray, allowed: np.ndarray, exclude: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The exact k nearest of the `allowed` items alone: ids int32 and scores float32, [B, k].
+
+    Arguments: `index` flat or IVF over all items, by inner product, not on a GPU; `queries` float32
+    [B, d]; `allowed` int [n]; `exclude` int [B], an item a query that is left out (the trigger
+    itself), -1 for none. Best first; id -1 and score -inf where a list ends.
+    """
+    parameters = within(index, allowed)
+    scores, ids = index.search(np.ascontiguousarray(queries), k + 1, params=parameters)
+    return drop_self(ids.astype(np.int32), scores, exclude)
 
 
 def search_exact(vectors: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

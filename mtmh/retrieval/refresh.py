@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 import torch
 
 from mtmh.errors import UserError
-from mtmh.retrieval.index import Tuning, extend_index, on_cpu, on_gpu
+from mtmh.retrieval.channel_items import with_nearest_clusters
+from mtmh.retrieval.index import Tuning, extend_index, on_cpu
 from mtmh.retrieval.intake import Encoded, Intake
-from mtmh.retrieval.retriever import Retriever
+from mtmh.retrieval.retriever import Retriever, searched
 from mtmh.retrieval.scoring import Donors
 from mtmh.retrieval.version import MANIFEST, verify, write_manifest
 
@@ -56,9 +57,9 @@ class Extended:
     def write_changed(self, version: Path, draft: Path) -> None:
         """Those files of `version` that the added items change, into the folder `draft`."""
         new = self.retriever
-        for head, index in new.indexes.items():
-            faiss.write_index(on_cpu(index), str(draft / f"{head}.faiss"))
-            np.save(draft / f"{head}.npy", new.vectors[head])
+        for head, channel in _first_channels(new).items():
+            faiss.write_index(on_cpu(new.indexes[channel]), str(draft / f"{head}.faiss"))
+            np.save(draft / f"{head}.npy", new.vectors[channel])
         tunings = {head: tuning.as_dict() for head, tuning in self.tunings.items()}
         (draft / "index.json").write_text(json.dumps(tunings))
         np.save(draft / "content.npy", new.content)
@@ -92,21 +93,21 @@ def extend(
         )
     settings, indexes, vectors, tunings = intake.settings, {}, {}, {}
     in_train = retriever.items["in_train"].to_numpy()
-    for head, rows in retriever.vectors.items():
+    for head, channel in _first_channels(retriever).items():
+        rows = retriever.vectors[channel]
         # As `build` places cold items: among the items that T1 knows, by content.
         added = encoded.vectors[head]
         if settings.cold == "content":
             neighbours = Donors.among(in_train, retriever.content)
             added = neighbours.place_by_content(added, encoded.content, rows, intake.tau_q)
         vectors[head] = np.concatenate([rows, added])
-        index, tunings[head] = extend_index(
-            retriever.indexes[head],
+        indexes[head], tunings[head] = extend_index(
+            retriever.indexes[channel],
             vectors[head],
             settings.k_ann,
             settings.min_recall,
             intake.seed,
         )
-        indexes[head] = on_gpu(index)
     # The preranker scores candidates from tables with a row an item: these grow too.
     content = np.concatenate([retriever.content, encoded.content])
     ranker = retriever.preranker
@@ -116,10 +117,21 @@ def extend(
         ranker = ranker.extended(*new_items)
     # The new rows come last: no row that is there moves.
     columns, schema = retriever.items.column_names, retriever.items.schema
-    new = items.append_column("in_train", pa.repeat(False, len(items))).select(columns)
-    table = pa.concat_tables([retriever.items, new.cast(schema)]).combine_chunks()
-    extended = Retriever(table, retriever.channels, vectors, indexes, content, ranker)
+    new, channels = (
+        items.append_column("in_train", pa.repeat(False, len(items))),
+        retriever.channels,
+    )
+    new = with_nearest_clusters(new, retriever.items, channels, vectors[channels[0].head])
+    table = pa.concat_tables([retriever.items, new.select(columns).cast(schema)]).combine_chunks()
+    of_channels = {channel.name: vectors[channel.head] for channel in channels}
+    on_device = searched(channels, indexes)
+    extended = Retriever(table, channels, of_channels, on_device, content, ranker)
     return Extended(extended, items, encoded, tunings)
+
+
+def _first_channels(retriever: Retriever) -> dict[str, str]:
+    """Head -> a channel of it: its channels have one index and the same vectors."""
+    return {channel.head: channel.name for channel in reversed(retriever.channels)}
 
 
 def refresh(

@@ -8,37 +8,12 @@ import numpy as np
 
 from mtmh.data.clusters import Clusters
 from mtmh.retrieval.controllable import merge_clusters, slots
+from mtmh.retrieval.index import search_within
 from mtmh.retrieval.retriever import Lists, Pool, Request, pool_lists
 from mtmh.retrieval.scoring import NOTHING
 
 TRIGGERS = 1024  # scored against the whole catalog at a time
 Queries = Callable[[np.ndarray, int], np.ndarray]  # items int [B], cluster -> float32 [B, d]
-
-
-def search_within(
-    index: faiss.Index, queries: np.ndarray, allowed: np.ndarray, exclude: np.ndarray, k: int
-) -> Lists:
-    """The k nearest of the `allowed` items alone: ids int32 and scores float32, [B, k].
-
-    Arguments: `index` flat or IVF over all items, by inner product; `queries` float32 [B, d];
-    `allowed` int [n]; `exclude` int [B], an item a query that is left out (the trigger itself), -1
-    for none. Best first; id -1 and score -inf where a list ends. A flat index is exact; an IVF one
-    reads its nprobe nearest lists, and of those what is allowed.
-    """
-    chosen = faiss.IDSelectorBatch(np.asarray(allowed, np.int64))
-    if isinstance(index, faiss.IndexIVF):
-        of_lists = faiss.SearchParametersIVF()
-        of_lists.nprobe = index.nprobe
-        parameters: faiss.SearchParameters = of_lists
-    else:
-        parameters = faiss.SearchParameters()
-    parameters.sel = chosen
-    scores, ids = index.search(np.ascontiguousarray(queries), k + 1, params=parameters)
-    # The excluded item, or else the last one, goes: what is left is k long.
-    dropped = (ids == exclude[:, None]) & (ids >= 0)
-    dropped[~dropped.any(axis=1), -1] = True
-    ids, scores = (table[~dropped].reshape(len(ids), k) for table in (ids, scores))
-    return ids.astype(np.int32), np.where(ids >= 0, scores, NOTHING)
 
 
 def cluster_pools(

@@ -2,8 +2,9 @@
 (paper section 6).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import faiss
@@ -14,8 +15,9 @@ import pyarrow.parquet as pq
 from mtmh.config import RetrievalSettings
 from mtmh.model.preranker import Preranker
 from mtmh.ragged import Ragged
+from mtmh.retrieval.channel_items import allowed_rows
 from mtmh.retrieval.channels import Channel, channels_in
-from mtmh.retrieval.index import on_gpu, search
+from mtmh.retrieval.index import on_gpu, search, search_within
 from mtmh.retrieval.merge import quota_merge, quotas_at
 from mtmh.retrieval.scoring import (
     Pooling,
@@ -58,14 +60,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Retriever:
-    """One version, loaded: item table, an index per channel and the vectors it was built from.
+    """One version, loaded: item table, an index per head and the vectors it was built from.
 
     A channel is a named source of candidates; a request's alpha changes the quotas that they have.
     """
 
     items: pa.Table
     channels: tuple[Channel, ...]
-    vectors: dict[str, np.ndarray]  # channel -> float32 [items, d], unit rows
+    vectors: dict[str, np.ndarray]  # channel -> float32 [items, d], unit rows; one a head
     indexes: dict[str, faiss.Index]
     content: np.ndarray  # float32 [items, c]
     preranker: Preranker | None = None  # where the version has one
@@ -74,21 +76,31 @@ class Retriever:
     def load(cls, version: Path) -> "Retriever":
         """Read a version directory; checksums first. Raises UserError when they do not agree."""
         channels = channels_in(verify(version))
-        paths = {channel.name: version / f"{channel.head}.faiss" for channel in channels}
-        indexes = {channel: faiss.read_index(str(path)) for channel, path in paths.items()}
+        # Channels of one head share its index and its vectors.
+        heads = dict.fromkeys(channel.head for channel in channels)
+        indexes = {head: faiss.read_index(str(version / f"{head}.faiss")) for head in heads}
+        vectors = {head: np.load(version / f"{head}.npy") for head in heads}
         has_preranker = (version / "preranker.json").exists()
         return cls(
             items=pq.read_table(version / "items.parquet"),
             channels=channels,
-            vectors={c.name: np.load(version / f"{c.head}.npy") for c in channels},
-            indexes={channel: on_gpu(index) for channel, index in indexes.items()},
+            vectors={channel.name: vectors[channel.head] for channel in channels},
+            indexes=searched(channels, indexes),
             content=np.load(version / "content.npy"),
             preranker=Preranker.load(version) if has_preranker else None,
         )
 
     def similar_items(self, items: np.ndarray, k: int, channel: str) -> Lists:
         """Candidates of each trigger by one channel: ids int32, scores float32 (cosine), [B, k]."""
-        return search(self.indexes[channel], self.vectors[channel], items, k)
+        index, vectors = self.indexes[channel], self.vectors[channel]
+        if (allowed := self.allowed[channel]) is None:
+            return search(index, vectors, items, k)
+        return search_within(index, vectors[items], allowed, items, k)
+
+    @cached_property
+    def allowed(self) -> dict[str, np.ndarray | None]:
+        """Channel -> the only rows that it gives, int32 ascending; None: all."""
+        return {channel.name: allowed_rows(channel, self.items) for channel in self.channels}
 
     def recommend(self, request: Request, alpha: float) -> Pool:
         """Each user's merged list, `alpha` percent from the engagement head (see `quota_merge`)."""
@@ -137,6 +149,18 @@ class Retriever:
     def depth(self, size: int) -> int:
         """Candidates of a channel that a list of `size` is chosen from."""
         return size if self.preranker is None else max(size, self.preranker.candidates)
+
+
+def searched(
+    channels: Sequence[Channel], indexes: Mapping[str, faiss.Index]
+) -> dict[str, faiss.Index]:
+    """Channel -> its head's index, of `indexes` by head, on a GPU where there is one.
+
+    Faiss searches within some items on the CPU alone, so a restricted channel's stays there.
+    """
+    plain = dict.fromkeys(channel.head for channel in channels if channel.items is None)
+    on_device = {head: on_gpu(indexes[head]) for head in plain}
+    return {c.name: indexes[c.head] if c.items else on_device[c.head] for c in channels}
 
 
 def pool_lists(

@@ -32,6 +32,25 @@ def drop_self(
     return ids, np.where(ids >= 0, scores, NOTHING)
 
 
+def within(index: faiss.Index, allowed: np.ndarray) -> faiss.SearchParameters:
+    """Parameters of a search of `index` that gives the rows `allowed` alone, int [n], exactly.
+
+    An IVF index reads all its lists: by nprobe, few of a narrow set would be met, and a list would
+    end short though there are more. A bit an item is what that costs, not a product.
+    """
+    bits = np.zeros(index.ntotal, bool)
+    bits[allowed] = True
+    # Faiss' stubs have the constructors of C++; Python's keep what they are given alive.
+    selector = faiss.IDSelectorBitmap(  # type: ignore[call-arg]
+        np.packbits(bits, bitorder="little")  # type: ignore[arg-type]
+    )
+    if isinstance(index, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(  # type: ignore[call-arg]
+            sel=selector, nprobe=index.nlist
+        )
+    return faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
+
+
 def softmax_over_list(scores: np.ndarray, temperature: float) -> np.ndarray:
     """p(candidate | trigger): the softmax of similarity / temperature, float32 [lists, k].
 

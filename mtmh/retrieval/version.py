@@ -1,4 +1,4 @@
-"""Stage index: one version = the model and an index per channel, copied and loaded together."""
+"""Stage index: one version = the model and an index per head, copied and loaded together."""
 
 import hashlib
 import json
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from mtmh.config import RetrievalSettings, load_config
 from mtmh.data.prepared import Prepared
 from mtmh.errors import UserError
+from mtmh.retrieval.channel_items import check_restrictions, with_clusters
 from mtmh.retrieval.channels import Channel, as_manifest, channels_of
 from mtmh.retrieval.index import build_index
 from mtmh.retrieval.scoring import place_cold
@@ -36,8 +37,9 @@ def build(
     """Write the version directory `out`; its manifest comes last and holds the
     sha256 of every file.
 
-    weights.safetensors and model.json; <head>.npy and <head>.faiss for each channel;
-    items.parquet (row = item, with `in_train`: engaged with in T1) and item_features.parquet;
+    weights.safetensors and model.json; <head>.npy and <head>.faiss for each head with channels;
+    items.parquet (row = item, with `in_train`: engaged with in T1, and `cluster_K` where a channel
+    has a cluster of K) and item_features.parquet;
     content.npy and the encoder that made it (see `ContentEncoder.load`); index.json, the tuning of
     each index; preranker.safetensors and preranker.json where the directory `preranker` holds them.
     """
@@ -51,13 +53,17 @@ def build(
             f"index: {cold:,} items that T1 does not know are placed by their content neighbours",
             flush=True,
         )
-    # An index of each channel, over its head's vectors with the cold items placed.
-    tunings = {}
-    for head in (channel.head for channel in channels):
+    items = data.items.select(ITEM_COLUMNS).append_column("in_train", pa.array(data.in_train))
+    check_restrictions(channels, items)
+    # An index of each head that has channels, over its vectors with the cold items placed.
+    tunings = dict[str, dict[str, Any]]()
+    for head in dict.fromkeys(channel.head for channel in channels):
         vectors = np.load(model / f"{head}.npy")
         if settings.cold == "content":
             vectors = place_cold(vectors, content_vectors, data.in_train, tau_q)
         _check_finite(vectors, head, data, features)
+        if head == channels[0].head:
+            items = with_clusters(items, channels, vectors, seed)
         index, tuning = build_index(vectors, settings.k_ann, settings.min_recall, seed)
         faiss.write_index(index, str(out / f"{head}.faiss"))
         tunings[head] = tuning.as_dict()
@@ -73,7 +79,6 @@ def build(
     sources += preranker.glob("preranker.*") if preranker else []
     for source in sources:
         shutil.copy2(source, out)
-    items = data.items.select(ITEM_COLUMNS).append_column("in_train", pa.array(data.in_train))
     pq.write_table(items, out / "items.parquet")
     (out / "index.json").write_text(json.dumps(tunings))
     # The manifest comes last: a version without one is unfinished.

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 from mtmh.data.contract import STATISTICS
 from mtmh.errors import UserError
 from mtmh.retrieval import scoring
-from mtmh.retrieval.channels import channels_in
+from mtmh.retrieval.channel_items import allowed_rows
+from mtmh.retrieval.channels import Channel, channels_in
 from mtmh.retrieval.scoring import Donors
 from serving.triton import config_pbtxt
 from serving.triton.backend.files import CHECKSUMS, files_of, sha256
@@ -43,11 +44,11 @@ def write_models(retriever: Path, version: str, serving: dict[str, Any], out: Pa
     if preranker:
         config = config_pbtxt.preranker_model(preranker, width, triggers, len(channels))
         _write_preranker(retriever, _folder(out, preranker, config, version))
-    items = pq.read_table(retriever / "items.parquet", columns=["item_id", "in_train"])
+    items = pq.read_table(retriever / "items.parquet")
     for channel in channels:
         name, ensemble = f"{channel.name}_{version}", f"retrieve_{channel.name}_{version}"
         config = config_pbtxt.head_model(name, width, triggers)
-        _write_head(retriever, channel.head, serving, items, _folder(out, name, config, version))
+        _write_head(retriever, channel, serving, items, _folder(out, name, config, version))
         config = config_pbtxt.ensemble(ensemble, name, preranker, width)
         # An object store has no empty folders, and Triton takes no model without one.
         steps = f"{name}, then {preranker}\n" if preranker else f"{name}\n"
@@ -80,12 +81,18 @@ def _write_preranker(retriever: Path, folder: Path) -> None:
 
 
 def _write_head(
-    retriever: Path, head: str, serving: dict[str, Any], items: pa.Table, folder: Path
+    retriever: Path, channel: Channel, serving: dict[str, Any], items: pa.Table, folder: Path
 ) -> None:
-    """One head's index and vectors, the items' rows, and what embeds an item it does not hold."""
+    """A channel's index and vectors, which are its head's, the rows that it may give where these
+    are some, the items' rows, and what embeds an item it does not hold.
+    """
+    head = channel.head
+    # The store makes one file of those that several channels of a head have.
     shutil.copy2(retriever / f"{head}.faiss", folder / "index.faiss")
     shutil.copy2(retriever / f"{head}.npy", folder / "vectors.npy")
     _save(folder, _row_of_id(items["item_id"].to_pylist()))
+    if (allowed := allowed_rows(channel, items)) is not None:
+        _save(folder, {"allowed": allowed})
     if serving["features"]["content"]:
         content = np.load(retriever / "content.npy", mmap_mode="r")
         donors = Donors.among(items["in_train"].to_numpy(), content)

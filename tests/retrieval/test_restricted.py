@@ -12,7 +12,8 @@ from mtmh.data.clusters import Clusters
 from mtmh.data.pair_source import Pairs
 from mtmh.model.catalog import Catalog
 from mtmh.ragged import Ragged
-from mtmh.retrieval.restricted import cluster_pools, lists_over_all, merged_pool, search_within
+from mtmh.retrieval.index import search_within
+from mtmh.retrieval.restricted import cluster_pools, lists_over_all, merged_pool
 from mtmh.retrieval.retriever import Request
 from mtmh.retrieval.user_lists import user_lists
 from mtmh.training.prompted import item_vectors, train_prompted, trigger_vectors

@@ -13,7 +13,7 @@ import triton_python_backend_utils as pb_utils
 
 from .files import checked
 from .mapped import ItemRows, arrays_of, index_of
-from .scoring import Donors, Pooling, drop_self, softmax_over_list
+from .scoring import Donors, Pooling, drop_self, softmax_over_list, within
 from .unseen import Unseen
 
 GPU_K = 2048  # most that Faiss finds for a query on a GPU
@@ -46,7 +46,11 @@ class TritonPythonModel:
         self.vectors = arrays["vectors"]
         self.index = index_of(folder / "index.faiss")
         self.deepest = max(len(self.rows) - 1, 1)
-        if args["model_instance_kind"] == "GPU" and hasattr(faiss, "StandardGpuResources"):
+        # A channel of some items alone: Faiss searches within these on the CPU.
+        allowed = arrays.get("allowed")
+        self.parameters = None if allowed is None else within(self.index, allowed)
+        on_gpu = args["model_instance_kind"] == "GPU" and self.parameters is None
+        if on_gpu and hasattr(faiss, "StandardGpuResources"):
             self.gpu = faiss.StandardGpuResources()
             self.gpu.setTempMemory(GPU_SCRATCH)
             self.index = faiss.index_cpu_to_gpu(
@@ -154,10 +158,11 @@ class TritonPythonModel:
     def _search(
         self, rows: np.ndarray, vectors: np.ndarray, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Nearest items of each vector, the trigger itself left out: int64 and float32 [n, k]; -1,
-        -inf at the end.
+        """Nearest items of each vector that the channel may give, the trigger itself left out:
+        int64 and float32 [n, k]; -1, -inf at the end.
         """
-        scores, ids = self.index.search(np.ascontiguousarray(vectors), k + 1)
+        queries, parameters = np.ascontiguousarray(vectors), self.parameters
+        scores, ids = self.index.search(queries, k + 1, params=parameters)
         unseen = np.full(len(vectors) - len(rows), -1)  # their vectors come after those of `rows`
         return drop_self(ids, scores, np.concatenate([rows, unseen]))
 

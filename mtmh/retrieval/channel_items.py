@@ -54,7 +54,7 @@ def check_restrictions(channels: Sequence[Channel], items: pa.Table) -> None:
 def cluster_counts(channels: Sequence[Channel]) -> list[int]:
     """The different K of "cluster:N/K", ascending."""
     named = [Restriction.parse(channel.items) for channel in channels if channel.items]
-    return sorted({one.clusters for one in named if one.clusters is not None})
+    return sorted({parsed.clusters for parsed in named if parsed.clusters is not None})
 
 
 def with_clusters(
@@ -82,13 +82,14 @@ def with_nearest_clusters(
     the mean of what T1 knows of a cluster, of all of it where that is nothing: no number of
     refreshes moves the former.
     """
-    in_train, known = items["in_train"].to_numpy(), vectors[: len(items)]
+    in_train, old_vectors = items["in_train"].to_numpy(), vectors[: len(items)]
     for count in cluster_counts(channels):
         of_item = items[f"cluster_{count}"].to_numpy()
         has_known = np.bincount(of_item[in_train], minlength=count) > 0
+        # Where T1 knows nothing of a cluster, all of its items count.
         chosen = in_train | ~has_known[of_item]
         centroids = np.zeros((count, vectors.shape[1]))
-        np.add.at(centroids, of_item[chosen], known[chosen])
+        np.add.at(centroids, of_item[chosen], old_vectors[chosen])
         centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-12)
         nearest = (vectors[len(items) :] @ centroids.T).argmax(axis=1)
         new = new.append_column(f"cluster_{count}", pa.array(nearest.astype(np.int32)))
@@ -106,8 +107,8 @@ def _of_topic(topic: str, items: pa.Table, channel: str) -> np.ndarray:
     if any(map(len, rows)):
         return np.unique(np.concatenate(rows))
     near = get_close_matches(topic, names, n=3, cutoff=0.5) or sorted(names)[:3]
-    there = f"There is {', '.join(map(repr, near))}." if names else "No item has topics."
-    raise UserError(f"channel {channel!r}: no item has the topic {topic!r}. {there}")
+    nearest = f"There is {', '.join(map(repr, near))}." if names else "No item has topics."
+    raise UserError(f"channel {channel!r}: no item has the topic {topic!r}. {nearest}")
 
 
 def _fresh(hours: float, items: pa.Table, channel: str) -> np.ndarray:
@@ -118,6 +119,7 @@ def _fresh(hours: float, items: pa.Table, channel: str) -> np.ndarray:
             f"channel {channel!r}: no item is known to be fresh, as none has a created_at. Add that"
             " column to items, or leave the channel out."
         )
+    # The newest item is the end of the data, whenever it is asked for.
     since = pa.scalar(newest.as_py() - timedelta(hours=hours), created.type)
     is_fresh = pc.fill_null(pc.greater_equal(created, since), False)
     return np.flatnonzero(is_fresh.to_numpy(zero_copy_only=False))

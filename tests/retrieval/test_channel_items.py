@@ -130,9 +130,9 @@ def test_an_unrestricted_channel_gives_what_it_gave(divided: Path, version: Make
     plain, beside = Retriever.load(version("mtmh")), Retriever.load(divided)
     for item in (0, 7, 41):
         row = np.array([item], np.int32)
-        told = [one.similar_items(row, 20, "relevance") for one in (plain, beside)]
-        np.testing.assert_array_equal(told[0][0], told[1][0])
-        np.testing.assert_array_equal(told[0][1], told[1][1])
+        lists = [each.similar_items(row, 20, "relevance") for each in (plain, beside)]
+        np.testing.assert_array_equal(lists[0][0], lists[1][0])
+        np.testing.assert_array_equal(lists[0][1], lists[1][1])
 
 
 def test_evaluation_and_gate_take_them(world: Stages, divided: Path, tmp_path: Path) -> None:

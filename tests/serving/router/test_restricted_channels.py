@@ -118,11 +118,11 @@ def test_no_answer_differs_from_the_offline_merge(
 def test_a_channel_alone_has_every_item_that_it_may_give(
     router: Router, divided: Retriever
 ) -> None:
-    told = router.post("/v1/compare", {"triggers": ["i03"], "k": 40})
-    assert list(told["lists"]) == [*CHANNELS, "merged"]
-    subject = {row["item_id"] for row in told["lists"]["subject"]}
+    compared = router.post("/v1/compare", {"triggers": ["i03"], "k": 40})
+    assert list(compared["lists"]) == [*CHANNELS, "merged"]
+    subject = {row["item_id"] for row in compared["lists"]["subject"]}
     assert subject == {item for item, about in zip(ITEMS, SUBJECT, strict=True) if about == 1}
-    of_clusters = [{row["item_id"] for row in told["lists"][name]} for name in CLUSTERS]
+    of_clusters = [{row["item_id"] for row in compared["lists"][name]} for name in CLUSTERS]
     assert of_clusters[0] | of_clusters[1] == of_clusters[2] | of_clusters[3]
     assert not of_clusters[0] & of_clusters[1]
     assert of_clusters[0] | of_clusters[1] == set(ITEMS) - {"i03"}

@@ -102,6 +102,10 @@ def test_heads_that_cannot_be_are_one_clear_message(heads: str, key: str, advice
             "'news' names no items. Write 'topic:NAME'",
         ),
         ("[{head: relevance, quota: 100, items: 'cluster:5/4'}]", "write one from 1 to 4"),
+        (
+            "[{head: relevance, quota: 100, items: 'topic:news'}]",
+            "has the head's name, which stands for all items. Give it another one",
+        ),
         ("[{head: relevance, quota: 100, items: 'cluster:0/4'}]", "numbered from 1"),
         ("[{head: relevance, quota: 100, items: 'fresh:0'}]", "Write hours above 0: 'fresh:48'"),
         ("[{head: relevance, quota: 100, name: content}]", "'content' is no name for a channel"),

@@ -70,6 +70,10 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "benchmarks.leaderboard.study:main",
         "The leaderboard (`mtmh study`): every model, tuned with the same budget.",
     ),
+    "published": (
+        "benchmarks.studies.published:main",
+        "SASRec and HSTU in the papers' leave-one-out protocol, beside printed figures.",
+    ),
     "ablation": ("benchmarks.studies.ablation:main", "Which parts of the training data pay."),
     "sweep": ("benchmarks.studies.sweep:main", "What w_r and both temperatures do (Table 4)."),
     "cold": ("benchmarks.studies.cold:main", "What finds cold and fresh items."),

@@ -3,8 +3,9 @@ made of the project's own blocks and loop (`mtmh.training.prompted_sequence`).""
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,17 +16,17 @@ from mtmh.data.cluster_sequences import sequences_of
 from mtmh.data.whole_sequences import WholeSequences
 from mtmh.model.prompted_sequence import PromptedSequence
 from mtmh.ragged import Ragged
-from mtmh.training.next_item_losses import catalog_softmax, one_negative
 from mtmh.training.prompted_sequence import (
     SequenceSettings,
     candidate_vectors,
-    sequence_loss,
     train_sequence,
     user_vectors,
 )
 
 CHOSEN_BY = "ndcg_at_10"
 Loss = Callable[..., torch.Tensor]
+# What ranks for the users of a split, and what is to be told of its training.
+Fitted = tuple[Scorer, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,14 @@ class Network:
     patience: int
     every: int
 
-    def fit(self, data: LeaveOneOut, seed: int) -> tuple[Scorer, dict[str, float]]:
-        """Trained on `data.train`, as it was after the epoch that was best on validation; and what
-        is to be told of the training."""
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All of it, for the file of results."""
+        rest = {"loss": self.loss.__name__, "patience": self.patience, "every": self.every}
+        return asdict(self.settings) | rest
+
+    def fit(self, data: LeaveOneOut, seed: int) -> Fitted:
+        """Trained on `data.train`, as it was after the epoch that was best on validation."""
         settings = self.settings
         sampler = WholeSequences(
             data.train,
@@ -95,13 +101,13 @@ def network_scorer(model: PromptedSequence) -> Scorer:
     return score
 
 
-def popularity(data: LeaveOneOut, seed: int) -> tuple[Scorer, dict[str, float]]:
+def popularity(data: LeaveOneOut, seed: int) -> Fitted:
     """The items that most users have in training."""
     count = np.bincount(data.train.values, minlength=data.n_items).astype(np.float32)
     return lambda past: np.broadcast_to(count, (past.rows, data.n_items)), {}
 
 
-def last_item_neighbours(data: LeaveOneOut, seed: int) -> tuple[Scorer, dict[str, float]]:
+def last_item_neighbours(data: LeaveOneOut, seed: int) -> Fitted:
     """ItemKNN: the cosine of an item's users and those of the newest item of the past."""
     ones = np.ones(len(data.train.values), np.float32)
     users = csr_matrix(
@@ -111,33 +117,3 @@ def last_item_neighbours(data: LeaveOneOut, seed: int) -> tuple[Scorer, dict[str
     scaled = users @ diags(np.maximum(count, 1) ** -0.5)
     cosine = csr_matrix(scaled.T @ scaled, dtype=np.float32)
     return lambda past: cosine[past.values[past.indptr[:-1]]].toarray(), {}
-
-
-Fit = Callable[[LeaveOneOut, int], tuple[Scorer, dict[str, float]]]
-# Two layers and dropout as SASRec has on Beauty; the newest 20 items are read, as TIGER does. Inner
-# products of vectors as long as they are: then tau is 1.
-SASREC = SequenceSettings(
-    length=20,
-    layers=2,
-    epochs=400,
-    batch_size=256,
-    negatives=512,
-    lr=0.002,
-    tau=1.0,
-    dropout=0.5,
-    unit=False,
-)
-BINARY = replace(SASREC, negatives=0)
-NETWORKS = {
-    "sasrec, softmax": Network(SASREC, partial(sequence_loss, logq=True), patience=4, every=1),
-    "hstu, softmax": Network(
-        replace(SASREC, transducer=True), partial(sequence_loss, logq=True), patience=4, every=1
-    ),
-    "sasrec, one negative": Network(BINARY, one_negative, patience=15, every=5),
-    "sasrec, whole softmax": Network(BINARY, catalog_softmax, patience=3, every=1),
-}
-FLOORS: dict[str, Fit] = {
-    "popularity": popularity,
-    "neighbours of the last item": last_item_neighbours,
-}
-MODELS: dict[str, Fit] = {**FLOORS, **{name: net.fit for name, net in NETWORKS.items()}}

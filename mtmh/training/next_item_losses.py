@@ -1,8 +1,8 @@
-"""Losses of the sequential papers over a `SequenceBatch`, for `train_sequence(loss=..)`: the
-softmax over the whole catalog, and SASRec's own, a binary one against one negative.
+"""Losses over a `SequenceBatch` for `train_sequence(loss=..)`: the softmax over sampled items or
+over the whole catalog, and SASRec's own, a binary one against one negative.
 
-Neither leaves a user's other items out of the negatives: an item that was read is not expected
-again. Where the vectors have no unit length `tau` is 1.
+The sampled one leaves a user's other items out of the negatives, the others do not: they teach that
+an item that was read is not expected again. Where vectors have no unit length `tau` is 1.
 """
 
 import torch
@@ -11,7 +11,12 @@ from torch.nn.functional import cross_entropy, softplus
 
 from mtmh.data.cluster_sequences import SequenceBatch
 from mtmh.model.prompted_sequence import PromptedSequence
-from mtmh.training.prompted_sequence import examples_of
+from mtmh.training.prompted_sequence import examples_of, sequence_loss
+
+
+def sampled_softmax(model: PromptedSequence, batch: SequenceBatch, tau: float) -> Tensor:
+    """`sequence_loss` with logQ: over the batch's columns, a scalar."""
+    return sequence_loss(model, batch, tau, logq=True)
 
 
 def catalog_softmax(model: PromptedSequence, batch: SequenceBatch, tau: float) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from benchmarks import result
 from benchmarks.studies import published, published_models, published_table
 from benchmarks.studies.leave_one_out import LeaveOneOut, figures, load, ranks, split
-from benchmarks.studies.published_models import NETWORKS, Network
+from benchmarks.studies.published import NETWORKS
+from benchmarks.studies.published_models import Network
 from mtmh.data.cluster_sequences import SequenceBatch
 from mtmh.data.files import write_parquet
 from mtmh.data.synthetic import make_world
@@ -203,7 +204,7 @@ def test_every_model_is_measured_and_read_again(
     for name, net in NETWORKS.items():
         short = SequenceSettings(**{**vars(net.settings), "epochs": 1, "dim": 8, "length": 5})
         brief = Network(short, net.loss, net.patience, 1)
-        monkeypatch.setitem(published_models.NETWORKS, name, brief)
+        monkeypatch.setitem(NETWORKS, name, brief)
         monkeypatch.setitem(published.MODELS, name, brief.fit)
     begin = published_table.begin("tiny")
     (folder / "page.md").write_text(f"before\n{begin}\nold\n<!-- end -->\nbehind\n")
@@ -213,7 +214,7 @@ def test_every_model_is_measured_and_read_again(
     for order, models in board["orders"].items():
         assert list(models) == list(published.MODELS)
         for name, row in models.items():
-            floor = name in published_models.FLOORS
+            floor = name in published.FLOORS
             assert list(row["runs"]) == (["0"] if floor and order == "file" else ["0", "1"])
             for kind in ("unseen", "all"):
                 mean = np.mean([run[kind]["recall_at_10"] for run in row["runs"].values()])

@@ -75,14 +75,15 @@ SASREC = SequenceSettings(
     dropout=0.5,
     unit=False,
 )
-BINARY = replace(SASREC, negatives=0)
+WHOLE = replace(SASREC, negatives=0)
+BINARY = replace(WHOLE, batch_size=128, lr=0.005, dropout=0.2)
 NETWORKS = {
     "sasrec, softmax": Network(SASREC, sampled_softmax, patience=4, every=1),
     "hstu, softmax": Network(
         replace(SASREC, transducer=True), sampled_softmax, patience=4, every=1
     ),
     "sasrec, one negative": Network(BINARY, one_negative, patience=15, every=5),
-    "sasrec, whole softmax": Network(BINARY, catalog_softmax, patience=3, every=1),
+    "sasrec, whole softmax": Network(WHOLE, catalog_softmax, patience=3, every=1),
 }
 FLOORS: dict[str, Fit] = {
     "popularity": popularity,

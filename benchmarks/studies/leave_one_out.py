@@ -48,15 +48,22 @@ def load(folder: Path, order: Order, seed: int) -> LeaveOneOut:
     By time; events of one user at one time stay in the file's `order`, or are shuffled by `seed`.
     Raises UserError where the folder is no data, or no user has LEAST items.
     """
-    table = check(read(folder), [], [])["interactions"].clean
-    columns = [table[name].to_numpy() for name in ("user_id", "item_id", "timestamp")]
-    user, item = (np.unique(ids, return_inverse=True)[1] for ids in columns[:2])
+    user, item, time = events(folder)
     rows = np.arange(len(item))
     tie = rows if order == "file" else np.random.default_rng(seed).permutation(rows)
     try:
-        return split(user, item.astype(np.int32), columns[2].astype(np.int64), tie)
+        return split(user, item, time, tie)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
+
+
+def events(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """User int64 and item int32, numbered by their sorted ids, and time int64, a row an event in
+    the order of the file."""
+    table = check(read(folder), [], [])["interactions"].clean
+    columns = [table[name].to_numpy() for name in ("user_id", "item_id", "timestamp")]
+    user, item = (np.unique(ids, return_inverse=True)[1] for ids in columns[:2])
+    return user, item.astype(np.int32), columns[2].astype(np.int64)
 
 
 def split(user: np.ndarray, item: np.ndarray, time: np.ndarray, tie: np.ndarray) -> LeaveOneOut:

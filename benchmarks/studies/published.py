@@ -21,13 +21,14 @@ import typer
 from benchmarks import result
 from benchmarks.studies import leave_one_out, published_models
 from benchmarks.studies.grids import SEEDS
-from benchmarks.studies.leave_one_out import LeaveOneOut, Order, figures, load, ranks
+from benchmarks.studies.leave_one_out import LeaveOneOut, Order, events, figures, load, ranks
 from benchmarks.studies.published_models import (
     Fitted,
     Network,
     last_item_neighbours,
     popularity,
 )
+from benchmarks.studies.published_order import order_within_times
 from benchmarks.studies.published_table import show
 from benchmarks.studies.study import Seeds, short_name
 from mtmh.baselines.models import named
@@ -133,7 +134,10 @@ def measured(folder: Path, data: str, order: Order, name: str, seed: int) -> Row
         score, notes = MODELS[name](split, seed)
         seconds = round(time.perf_counter() - started, 1)
         rank = ranks(score, split.before_test, split.test)
-        row: Row = {kind: figures(among) for kind, among in rank.items()}
+        row: Row = {
+            kind: {name: round(value, 5) for name, value in figures(among).items()}
+            for kind, among in rank.items()
+        }
         write_json({**row, **notes, "seconds": seconds, "commit": result.commit()}, file)
     row = json.loads(file.read_text())
     return row
@@ -144,9 +148,12 @@ def keep(folder: Path, order: Order, name: str, seed: int, row: Row) -> None:
     file = result.FOLDER / f"published_{short_name(str(folder))}.json"
     board: Row = json.loads(file.read_text()) if file.exists() else {}
     if board.get("protocol") != PROTOCOL:
-        board = {"data": short_name(str(folder)), "protocol": PROTOCOL, "orders": {}}
+        board = {"data": short_name(str(folder)), "protocol": PROTOCOL}
+        board |= {"order_of_the_file": order_of(folder), "orders": {}}
     # Rows of the same code alone are means of one thing: a new seed 0 begins anew.
-    rows = board["orders"].setdefault(order, {}).setdefault(name, {"runs": {}})
+    models = board["orders"].setdefault(order, {})
+    rows = models.setdefault(name, {"runs": {}})
+    board["orders"][order] = {model: models[model] for model in MODELS if model in models}
     if seed == 0:
         rows["runs"] = {}
     rows["runs"][str(seed)] = row
@@ -160,3 +167,8 @@ def keep(folder: Path, order: Order, name: str, seed: int, row: Row) -> None:
     rows |= {"command": shlex.join(command), "machine": result.machine(), "settings": settings}
     result.FOLDER.mkdir(exist_ok=True)
     write_json(board, file)
+
+
+def order_of(folder: Path) -> dict[str, float]:
+    """What `order_within_times` says of a data folder."""
+    return order_within_times(*events(folder))

@@ -13,6 +13,7 @@ from benchmarks.studies import published, published_models, published_table
 from benchmarks.studies.leave_one_out import LeaveOneOut, figures, load, ranks, split
 from benchmarks.studies.published import NETWORKS
 from benchmarks.studies.published_models import Network
+from benchmarks.studies.published_order import order_within_times
 from mtmh.data.cluster_sequences import SequenceBatch
 from mtmh.data.files import write_parquet
 from mtmh.data.synthetic import make_world
@@ -60,6 +61,20 @@ def test_the_last_is_for_test_and_the_one_before_for_validation() -> None:
     assert turned.test.tolist() == [1, 6, 2]
     assert turned.validation.tolist() == [4, 0, 1]
     assert rows(turned.train) == [[2, 5], [3], [0]]
+
+
+def test_an_order_of_the_items_within_a_time_is_seen() -> None:
+    # Two users take 1, 2 and 3 on one day, a third 2 and 3 the other way round, and each one later.
+    user = np.array([0, 1, 0, 1, 0, 1, 2, 2, 0, 1])
+    item = np.array([1, 1, 2, 2, 3, 3, 3, 2, 4, 5])
+    time = np.array([7, 8, 7, 8, 7, 8, 9, 9, 9, 9])
+    sorted_by_item = order_within_times(user, item, time)
+    assert sorted_by_item == {
+        "users_whose_last_two_are_at_one_time": pytest.approx(1 / 3, abs=1e-5),
+        "pairs_taken_at_one_time_by_two_or_more": 3,
+        "share_of_them_in_one_order": pytest.approx(2 / 3, abs=1e-5),
+        "share_by_chance": pytest.approx((0.5 + 0.5 + 0.25) / 3, abs=1e-5),
+    }
 
 
 def test_no_user_with_enough_items_is_refused() -> None:

@@ -76,8 +76,9 @@ def split(user: np.ndarray, item: np.ndarray, time: np.ndarray, tie: np.ndarray)
     newest_first = np.lexsort((-tie, -time, user))
     n_items = int(item.max(initial=-1)) + 1
     pair = user[newest_first] * np.int64(n_items) + item[newest_first]
-    kept = newest_first[np.sort(np.unique(pair, return_index=True)[1])]
-    lengths = np.bincount(user[kept])
+    # The first of each pair is the newest.
+    distinct = newest_first[np.sort(np.unique(pair, return_index=True)[1])]
+    lengths = np.bincount(user[distinct])
     enough = np.flatnonzero(lengths >= LEAST)
     if not len(enough):
         raise UserError(
@@ -85,7 +86,8 @@ def split(user: np.ndarray, item: np.ndarray, time: np.ndarray, tie: np.ndarray)
             f" with and one to test with (the most here: {lengths.max(initial=0)}). Name a folder"
             " with longer histories."
         )
-    history = Ragged.of_lengths(lengths, item[kept]).take(enough)
+    history = Ragged.of_lengths(lengths, item[distinct]).take(enough)
+    # The newest is the test's, the next the validation's.
     first, position = history.indptr[:-1], history.position_of
     return LeaveOneOut(
         train=history.where(position >= 2),
@@ -108,6 +110,7 @@ def ranks(score: Scorer, past: Ragged, target: np.ndarray) -> dict[str, np.ndarr
         level = scores[np.arange(seen.rows), target[block]]
         among_all[block] = (scores >= level[:, None]).sum(axis=1)
         ahead = scores[seen.row_of, seen.values] >= level[seen.row_of]
+        # What the user has and stands before the target is not ranked among the unseen.
         seen_ahead = np.bincount(seen.row_of[ahead], minlength=seen.rows)
         among_unseen[block] = among_all[block] - seen_ahead
     return {"all": among_all, "unseen": among_unseen}

@@ -56,6 +56,7 @@ class Network:
             settings.length,
             seed,
         )
+        # The last epoch is seldom the best one.
         best = Best(data, self.patience, self.every)
         loss = partial(self.loss, tau=settings.tau)
         model = train_sequence(sampler, settings, seed, False, loss, best)
@@ -109,6 +110,7 @@ def popularity(data: LeaveOneOut, seed: int) -> Fitted:
 
 def last_item_neighbours(data: LeaveOneOut, seed: int) -> Fitted:
     """ItemKNN: the cosine of an item's users and those of the newest item of the past."""
+    # Columns of length 1: their products are cosines.
     ones = np.ones(len(data.train.values), np.float32)
     users = csr_matrix(
         (ones, data.train.values, data.train.indptr), (data.train.rows, data.n_items)

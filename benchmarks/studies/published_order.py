@@ -13,6 +13,7 @@ def order_within_times(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> 
     """Rows in the order of the file: share of users whose last two events are at one time, number
     of pairs of items that two or more users take at one time, and the share of these that stand in
     one order for all users, with the share that chance would give."""
+    # The file's own order decides within a time.
     order = np.lexsort((np.arange(len(user)), time, user))
     user, item, time = user[order], item[order], time[order]
     # A group is what one user takes at one time, as it stands in the file.
@@ -26,6 +27,7 @@ def order_within_times(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> 
     for group in groups:
         for first, second in combinations(group.tolist(), 2):
             counts[min(first, second), max(first, second)][first > second] += 1
+    # A pair that one user alone takes says nothing.
     often = np.array([count for count in counts.values() if sum(count) > 1]).reshape(-1, 2)
     share = float((often.min(axis=1) == 0).mean()) if len(often) else 0.0
     chance = float((2 * 0.5 ** often.sum(axis=1)).mean()) if len(often) else 0.0

@@ -74,6 +74,7 @@ def tables(board: Board) -> str:
             cells = [percent(row["unseen"][figure]) for figure in LABELS.values()]
             cells += [percent(row["all"]["ndcg_at_10"]), str(len(row["runs"]))]
             lines.append(line(name, order, *cells))
+    # The printed ones stand apart: not all of them have every figure.
     lines += ["", line("printed", "R@5", "R@10", "N@5", "N@10", "by")]
     lines.append(line(*["---"] * 6))
     for source, models in PRINTED.items():

@@ -74,6 +74,10 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "benchmarks.leaderboard.frontier:main",
         "Recall against relevance over w_r, tau_q and alpha, beside the leaderboard's models.",
     ),
+    "published": (
+        "benchmarks.studies.published:main",
+        "SASRec and HSTU in the papers' leave-one-out protocol, beside printed figures.",
+    ),
     "ablation": ("benchmarks.studies.ablation:main", "Which parts of the training data pay."),
     "weights": ("benchmarks.studies.weights:main", "Pairs weighted by user and by age."),
     "sweep": ("benchmarks.studies.sweep:main", "What w_r and both temperatures do (Table 4)."),

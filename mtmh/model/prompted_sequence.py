@@ -16,11 +16,12 @@ from torch.nn.functional import normalize
 
 
 class Block(nn.Module):
-    """Causal attention and a feed-forward layer, each beside the identity, normalized before."""
+    """Causal attention and a feed-forward layer, each beside the identity, normalized before;
+    `dropout` of what each adds."""
 
-    def __init__(self, dim: int, attention_heads: int) -> None:
+    def __init__(self, dim: int, attention_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.attention_heads = attention_heads
+        self.attention_heads, self.dropout = attention_heads, nn.Dropout(dropout)
         self.before_attention, self.before_forward = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.queries_keys_values = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
@@ -34,9 +35,11 @@ class Block(nn.Module):
         shape = (batch, length, self.attention_heads, dim // self.attention_heads)
         query, key, value = (part.view(shape).transpose(1, 2) for part in parts)
         mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=reads)
-        latent = latent + self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
-        forwarded: Tensor = latent + self.forward_layers(self.before_forward(latent))
-        return forwarded
+        attended = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
+        latent = latent + self.dropout(attended)
+        forwarded = self.dropout(self.forward_layers(self.before_forward(latent)))
+        transformed: Tensor = latent + forwarded
+        return transformed
 
 
 class PromptedSequence(nn.Module):
@@ -44,7 +47,8 @@ class PromptedSequence(nn.Module):
 
     Arguments: `n_items` of the catalog; `dim` of embeddings, `length` the most behaviours that are
     read, `layers` and `attention_heads` of the transformer, `clusters` K; `prompted` False holds
-    the prompts at 1: then all user vectors are one; `block` (dim, attention_heads) makes a layer.
+    the prompts at 1: then all user vectors are one; `block` (dim, attention_heads) makes a layer;
+    `dropout` of the embeddings; `unit` False leaves the vectors their length, as SASRec's own.
     Row 0 of the table stands for no item.
     """
 
@@ -58,9 +62,11 @@ class PromptedSequence(nn.Module):
         attention_heads: int,
         prompted: bool = True,
         block: Callable[[int, int], nn.Module] = Block,
+        dropout: float = 0.0,
+        unit: bool = True,
     ) -> None:
         super().__init__()
-        self.length = length
+        self.length, self.dropout, self.unit = length, nn.Dropout(dropout), unit
         self.table = nn.Embedding(n_items + 1, dim, padding_idx=0)
         nn.init.normal_(self.table.weight[1:], std=dim**-0.5)
         self.position = nn.Parameter(torch.randn(length, dim) * dim**-0.5)
@@ -78,15 +84,17 @@ class PromptedSequence(nn.Module):
     def states(self, past: Tensor, cluster: Tensor) -> Tensor:
         """As `users`, after each item of the past: float32 [B, length, dim], unit rows."""
         prompt = self.prompts.index_select(0, cluster)[:, None]
-        latent = self.table(past + 1) * prompt + self.position
+        latent = self.dropout(self.table(past + 1) * prompt + self.position)
         # Who reads whom: the earlier ones that are there, and itself, so that no row reads nothing.
         steps = torch.ones(self.length, self.length, dtype=torch.bool, device=past.device).tril()
         itself = torch.eye(self.length, dtype=torch.bool, device=past.device)
         reads = ((past >= 0)[:, None, :] & steps) | itself
         for block in self.blocks:
             latent = block(latent, reads[:, None])
-        return normalize(self.norm(latent), dim=2)
+        states: Tensor = self.norm(latent)
+        return normalize(states, dim=2) if self.unit else states
 
     def candidates(self, item: Tensor) -> Tensor:
         """Int64 [n] -> float32 [n, dim], unit rows."""
-        return normalize(self.table(item + 1), dim=1)
+        rows: Tensor = self.table(item + 1)
+        return normalize(rows, dim=1) if self.unit else rows

@@ -17,9 +17,10 @@ from torch.nn.functional import silu
 class TransducerBlock(nn.Module):
     """One causal layer; the arguments are those of `Block`, behind the `length` of a sequence."""
 
-    def __init__(self, length: int, dim: int, attention_heads: int) -> None:
+    def __init__(self, length: int, dim: int, attention_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.length, self.attention_heads = length, attention_heads
+        self.dropout = nn.Dropout(dropout)
         self.before, self.after = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.gates_values_queries_keys = nn.Linear(dim, 4 * dim)
         self.out = nn.Linear(dim, dim)
@@ -38,5 +39,5 @@ class TransducerBlock(nn.Module):
         bias = self.bias.index_select(1, back.flatten()).view(-1, length, length)
         weight = silu(query @ key.transpose(2, 3) + bias) / self.length * reads
         mixed = (weight @ value).transpose(1, 2).reshape(batch, length, dim)
-        transduced: Tensor = latent + self.out(gate * self.after(mixed))
+        transduced: Tensor = latent + self.out(self.dropout(gate * self.after(mixed)))
         return transduced

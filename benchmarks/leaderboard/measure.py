@@ -136,6 +136,7 @@ def write(
         "milliseconds": 1000 * ranked.list_seconds / len(test.users),
         "recipe": recipe,
     }
+    # Written beside its name and renamed: what has the name is whole.
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(".unfinished.npz")
     matches = metrics.l2_matches

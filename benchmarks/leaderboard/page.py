@@ -94,6 +94,7 @@ def segment_lines(board: Board) -> list[str]:
     rows = {name: row["segments"] for name, row in board["models"].items() if "segments" in row}
     if not rows:
         return []
+    # A column a figure and segment, in the order of BY_SEGMENT.
     columns = [
         (label.format(segment), segment, side, figure)
         for label, side, figure, names in BY_SEGMENT

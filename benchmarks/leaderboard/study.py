@@ -59,6 +59,7 @@ def main(
     """The leaderboard of a data set: every baseline and the project's own models, tuned alike."""
     names, base = named(models, NAMES), tuple(settings or ())
     if data == "synthetic":
+        # One world for all seeds: these are the models' alone.
         base = (ONE_WORLD, *base)
     if data != "synthetic" and not Path(data).is_dir():
         raise UserError(f"no folder {data}. Write mtmh study FOLDER, or mtmh study synthetic.")

@@ -102,6 +102,7 @@ def ranks(score: Scorer, past: Ragged, target: np.ndarray) -> dict[str, np.ndarr
     """Each target's rank from 1, int64 [U], with the user's `past` among those that are ranked
     ("all") and without it ("unseen"). Ties count against the model: it cannot win by a constant.
     """
+    # A block of users at a time: the scores of all would not fit in memory.
     among_all, among_unseen = np.zeros((2, past.rows), np.int64)
     for start in range(0, past.rows, ROWS):
         block = slice(start, start + ROWS)
@@ -120,6 +121,7 @@ def figures(rank: np.ndarray) -> dict[str, float]:
     """Recall and NDCG at the CUTOFFS, means over the users; with one target a user NDCG is
     1 / log2(1 + rank) within the cutoff."""
     gain = 1 / np.log2(1 + rank)
+    # One target a user: found or not, and at which place.
     recall = {f"recall_at_{cutoff}": float((rank <= cutoff).mean()) for cutoff in CUTOFFS}
     return recall | {
         f"ndcg_at_{cutoff}": float((gain * (rank <= cutoff)).mean()) for cutoff in CUTOFFS

@@ -157,8 +157,10 @@ def keep(folder: Path, order: Order, name: str, seed: int, row: Row) -> None:
     if seed == 0:
         rows["runs"] = {}
     rows["runs"][str(seed)] = row
+    # The command that makes this row, all its seeds so far.
     command = ["mtmh", "bench", "published", str(folder), "--models", name, f"--seeds={seed + 1}"]
     runs = rows["runs"].values()
+    # Both ways to rank, each over the seeds that are there.
     for kind in ("unseen", "all"):
         rows[kind] = {
             figure: result.spread([run[kind][figure] for run in runs]) for figure in row[kind]

@@ -79,12 +79,14 @@ class Best:
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __call__(self, model: PromptedSequence) -> bool:
+        # Ranking the catalog costs as much as an epoch: some are not looked at.
         self.epochs += 1
         if self.epochs % self.every:
             return False
         rank = ranks(network_scorer(model), self.data.train, self.data.validation)["unseen"]
         figure = figures(rank)[CHOSEN_BY]
         print(f"epoch {self.epochs}: validation {CHOSEN_BY} {figure:.4f}", flush=True)
+        # A copy, as training goes on in the same weights.
         if figure > self.figure:
             self.figure, self.epoch = figure, self.epochs
             self.weights = copy.deepcopy(model.state_dict())

@@ -37,6 +37,7 @@ def one_negative(model: PromptedSequence, batch: SequenceBatch, tau: float) -> T
     """
     users, positive = examples_of(model, batch), batch.columns[batch.positive]
     drawn = torch.randint(0, model.table.num_embeddings - 1, positive.shape, device=users.device)
+    # What is to be high, and what is to be low.
     score, against = (
         (users * model.candidates(item)).sum(dim=1) / tau for item in (positive, drawn)
     )

@@ -22,6 +22,10 @@ BENCHMARKS = {  # name: (function, imported when it is called; what it measures)
         "benchmarks.serving:main",
         "The router beside the ensembles that it calls; equal to the offline lists?",
     ),
+    "channels": (
+        "benchmarks.channels:main",
+        "What two, three and eight channels cost a request; equal to the offline lists?",
+    ),
     "backend": (
         "benchmarks.backend:main",
         "What Triton's models compute in numpy, beside TorchScript and ONNX Runtime.",

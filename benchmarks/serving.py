@@ -108,7 +108,7 @@ async def _measure(
         # One trigger: what the router adds to the ensembles that it calls.
         works = {"router": by_router(http, served.url), "ensembles": by_triton(triton, package)}
         single = [[ids[row]] for row in rng.integers(len(ids), size=REQUESTS)]
-        details["one_trigger"], details["cpu_ms_a_request"] = await _in_turns(served, works, single)
+        details["one_trigger"], details["cpu_ms_a_request"] = await in_turns(served, works, single)
         rates = await _throughput(works, single)
         details["at_concurrency_8"] = {
             name: round(statistics.median(rate), 1) for name, rate in rates.items()
@@ -119,7 +119,7 @@ async def _measure(
             [ids[row] for row in rng.permutation(len(ids))[:count]] for _ in range(REQUESTS // 4)
         ]
         works |= in_process(retriever, settings)
-        details[f"{count}_triggers"], _ = await _in_turns(served, works, many)
+        details[f"{count}_triggers"], _ = await in_turns(served, works, many)
     details["ratios"] = _ratios(details, rates, details[f"{count}_triggers"])
     return details, sum(details["differing_items"].values())
 
@@ -186,7 +186,7 @@ async def _compare(
     return results
 
 
-async def _in_turns(
+async def in_turns(
     served: RunningServer, works: dict[str, Work], requests: Sequence[Sequence[str]]
 ) -> tuple[dict[str, Figures], dict[str, Figures]]:
     """p50 and p99 of each work, medians over the turns; and the CPU time of a request, router's and
